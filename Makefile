@@ -1,0 +1,52 @@
+# Annals. `make` lists the targets; `make run` and `make test` do all the set-up they need.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format bench demo-reset lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## Install into .venv what requirements.txt locks
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@echo "Installing into $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.x"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: install ## Start everything with the demo data and serve on ANNALS_PORT (8000)
+	@exec $(BIN)/annals run
+
+test: install ## Run the tests, in parallel, on real PostgreSQL
+	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+check: install ## Format, lint, types and import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: install ## Put the code into its format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: install ## Measure; figures go to .data/bench.jsonl too
+	@$(BIN)/python -m tests.bench
+
+demo-reset: install ## Delete the data folder: database, keys and all
+	@$(BIN)/annals demo-reset
+
+lock: install ## Lock the newest versions that pyproject.toml allows, with hashes
+	@$(BIN)/python -m pip install --quiet 'pip-tools>=7'
+	@$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \
+		--output-file requirements.txt pyproject.toml
+
+clean: ## Remove what tools leave behind, but not the data
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

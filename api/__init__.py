@@ -1,0 +1,1 @@
+"""How Annals is reached: HTTP, the console and the command line."""

@@ -1,0 +1,242 @@
+"""Reading users and accounts: the lists, the 360 view and everything below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+from litestar import Controller, Request, delete, get
+from litestar.datastructures import State
+from litestar.params import Parameter
+
+from api.auth import READERS, opens
+from api.positions import position_text, wait_for
+from domain.commands import Leave, Refused, Stored
+from domain.commands import Request as CommandRequest
+from domain.errors import InvalidInput, NotFound
+from domain.identity import Identity, Scheme, SubjectId, SubjectKind, identity
+from domain.access import ApiScope
+from infra.wiring import Annals
+from projections import contact_view
+from projections.contact_list import ContactItem, list_contacts
+from projections.contact_view import ActivityItem, Contact, MemberItem, PropertyItem
+from projections.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from projections.timeline import TimelineItem, timeline
+
+Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="rows a page")]
+Cursor = Annotated[str | None, Parameter(description="`next` of the page before")]
+WaitFor = Annotated[
+    str | None,
+    Parameter(
+        query="wait_for", description="`position` of an answer: waits until it can be seen here"
+    ),
+]
+ContactId = Annotated[
+    str, Parameter(description="our id, or `external:...`, `email:...`, `domain:...`")
+]
+
+_SCHEMES = {
+    SubjectKind.USER: {"external": Scheme.USER_ID, "email": Scheme.EMAIL},
+    SubjectKind.ACCOUNT: {"external": Scheme.ACCOUNT_ID, "domain": Scheme.DOMAIN},
+}
+
+
+def named(kind: SubjectKind, text: str) -> SubjectId | Identity:
+    """What an id in a path means: our own id, or an outside name.
+
+    Raises:
+        InvalidInput: neither.
+    """
+    prefix, colon, value = text.partition(":")
+    schemes = _SCHEMES[kind]
+    if colon and prefix in schemes:
+        return identity(schemes[prefix], value, place="/id")
+    try:
+        return SubjectId(UUID(text))
+    except ValueError:
+        forms = ", ".join(f"{scheme}:..." for scheme in schemes)
+        raise InvalidInput(f"{kind} ids are our own (a UUID), or {forms}", place="/id") from None
+
+
+def subject_of(annals: Annals, kind: SubjectKind, text: str) -> SubjectId:
+    """The subject that an id in a path means.
+
+    Raises:
+        InvalidInput: not an id. NotFound: nobody has this outside name.
+    """
+    name = named(kind, text)
+    if not isinstance(name, Identity):
+        return name
+    subject = annals.handler.find(name)
+    if subject is None:
+        raise NotFound(f"there is no such {kind}")
+    return subject
+
+
+@contextmanager
+def _asked(
+    state: State, kind: SubjectKind, id: str, waiting: str | None
+) -> Iterator[tuple[Annals, sa.Connection, SubjectId]]:
+    annals: Annals = state.annals
+    wait_for(annals, waiting)
+    subject = subject_of(annals, kind, id)
+    with annals.queries.connect() as conn:
+        yield annals, conn, contact_view.survivor_of(conn, subject)
+
+
+class _Contacts(Controller):
+    """What users and accounts have in common."""
+
+    guards = (opens(*READERS),)
+    kind: SubjectKind
+
+    @get(sync_to_thread=True, summary="List, search and sort")
+    def list(
+        self,
+        state: State,
+        search: str | None = None,
+        sort: str = "-last_seen",
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+        waiting: WaitFor = None,
+    ) -> Page[ContactItem]:
+        annals: Annals = state.annals
+        wait_for(annals, waiting)
+        with annals.queries.connect() as conn:
+            return list_contacts(
+                conn, self.kind, search=search, sort=sort, cursor=cursor, limit=limit
+            )
+
+    @get("/{id:str}", sync_to_thread=True, summary="The 360 view")
+    def view(
+        self,
+        state: State,
+        id: ContactId,
+        waiting: WaitFor = None,
+    ) -> Contact:
+        with _asked(state, self.kind, id, waiting) as (annals, conn, subject):
+            return contact_view.view(
+                conn,
+                self.kind,
+                subject,
+                mrr_property=annals.settings.mrr_property,
+                renewal_property=annals.settings.renewal_property,
+            )
+
+    @get("/{id:str}/timeline", sync_to_thread=True, summary="All that happened, newest first")
+    def timeline(
+        self,
+        state: State,
+        id: ContactId,
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+        waiting: WaitFor = None,
+    ) -> Page[TimelineItem]:
+        with _asked(state, self.kind, id, waiting) as (annals, conn, subject):
+            contact_view.require(conn, self.kind, subject)
+            streams = contact_view.streams_of(conn, subject)
+            return timeline(conn, annals.log, annals.sealer, streams, cursor=cursor, limit=limit)
+
+    @get("/{id:str}/properties", sync_to_thread=True, summary="All property values")
+    def properties(
+        self,
+        state: State,
+        id: ContactId,
+        waiting: WaitFor = None,
+    ) -> Page[PropertyItem]:
+        with _asked(state, self.kind, id, waiting) as (annals, conn, subject):
+            return contact_view.list_properties(conn, self.kind, subject)
+
+    @get(
+        [f"/{{id:str}}/{name}" for name in ("events", "screens", "pages", "channels", "campaigns")],
+        sync_to_thread=True,
+        summary="What was done, by name, with counts and the first and last time",
+    )
+    def activity(
+        self,
+        state: State,
+        request: Request[Any, Any, Any],
+        id: ContactId,
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+        waiting: WaitFor = None,
+    ) -> Page[ActivityItem]:
+        what = request.url.path.rstrip("/").rpartition("/")[2].removesuffix("s")
+        with _asked(state, self.kind, id, waiting) as (_, conn, subject):
+            return contact_view.list_activity(
+                conn, self.kind, subject, what, cursor=cursor, limit=limit
+            )
+
+    def _members(
+        self, state: State, id: str, cursor: str | None, limit: int, waiting: str | None
+    ) -> Page[MemberItem]:
+        with _asked(state, self.kind, id, waiting) as (_, conn, subject):
+            return contact_view.list_members(conn, self.kind, subject, cursor=cursor, limit=limit)
+
+
+class UsersController(_Contacts):
+    path = "/api/users"
+    tags = ("users",)
+    kind = SubjectKind.USER
+
+    @get("/{id:str}/accounts", sync_to_thread=True, summary="The accounts the user belongs to")
+    def accounts(
+        self,
+        state: State,
+        id: ContactId,
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+        waiting: WaitFor = None,
+    ) -> Page[MemberItem]:
+        return self._members(state, id, cursor, limit, waiting)
+
+
+class AccountsController(_Contacts):
+    path = "/api/accounts"
+    tags = ("accounts",)
+    kind = SubjectKind.ACCOUNT
+
+    @get("/{id:str}/users", sync_to_thread=True, summary="The account's users")
+    def users(
+        self,
+        state: State,
+        id: ContactId,
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+        waiting: WaitFor = None,
+    ) -> Page[MemberItem]:
+        return self._members(state, id, cursor, limit, waiting)
+
+
+class Removed(msgspec.Struct, frozen=True):
+    position: str
+
+
+class MembershipController(Controller):
+    """Ends memberships. They begin with a `group` call."""
+
+    path = "/api/accounts"
+    tags = ("accounts",)
+    guards = (opens(ApiScope.WRITE),)
+
+    @delete(
+        "/{id:str}/users/{user:str}",
+        status_code=200,
+        sync_to_thread=True,
+        summary="End a user's membership; it stays on record, with both dates",
+    )
+    def remove(self, state: State, id: ContactId, user: ContactId) -> Removed:
+        annals: Annals = state.annals
+        member, account = named(SubjectKind.USER, user), named(SubjectKind.ACCOUNT, id)
+        if not isinstance(member, Identity) or not isinstance(account, Identity):
+            raise InvalidInput("name both from outside, like external:...", place="/id")
+        command = Leave((member,), (account,), datetime.now(UTC))
+        outcome = annals.handler.handle([CommandRequest(command)])[0]
+        if isinstance(outcome, Refused):
+            raise NotFound(outcome.detail)
+        return Removed(position_text(outcome.positions if isinstance(outcome, Stored) else ()))

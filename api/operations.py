@@ -1,0 +1,54 @@
+"""What operators and dashboards ask of the service itself: health, lag, and the catalogue."""
+
+from __future__ import annotations
+
+from litestar import Controller, get
+from litestar.datastructures import State
+
+from api.auth import READERS, opens
+from infra.wiring import Annals
+from projections import status
+from projections.paging import Page
+from projections.projector import NAME
+from projections.status import NameItem, ProjectionStatus
+
+
+class HealthController(Controller):
+    path = "/health"
+    tags = ("operations",)
+
+    @get("/live", sync_to_thread=False, summary="Whether the process answers")
+    def live(self) -> dict[str, str]:
+        return {"status": "live"}
+
+    @get("/ready", sync_to_thread=True, summary="Whether it can serve: the database answers")
+    def ready(self, state: State) -> dict[str, str]:
+        annals: Annals = state.annals
+        annals.log.heads([0])
+        return {"status": "ready"}
+
+
+class StatusController(Controller):
+    path = "/api"
+    tags = ("operations",)
+    guards = (opens(*READERS),)
+
+    @get("/status", sync_to_thread=True, summary="How far the read models are behind the log")
+    def status(self, state: State) -> ProjectionStatus:
+        annals: Annals = state.annals
+        heads = annals.log.heads(list(range(256)))
+        with annals.queries.connect() as conn:
+            return status.status(conn, NAME, heads)
+
+    @get("/catalogue/properties", sync_to_thread=True, summary="Properties in use, with types")
+    def properties(self, state: State) -> Page[NameItem]:
+        return self._names(state, status.PROPERTY_SCOPES)
+
+    @get("/catalogue/events", sync_to_thread=True, summary="Events, screens and channels in use")
+    def events(self, state: State) -> Page[NameItem]:
+        return self._names(state, status.ACTIVITY_SCOPES)
+
+    def _names(self, state: State, scopes: list[str]) -> Page[NameItem]:
+        annals: Annals = state.annals
+        with annals.queries.connect() as conn:
+            return status.list_names(conn, scopes)

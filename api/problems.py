@@ -1,0 +1,140 @@
+"""Errors as problem details (RFC 9457), mapped from the domain's refusals in one place.
+
+`code` and `message` are also there for Segment's clients, which read these two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from psycopg import OperationalError
+from sqlalchemy.exc import OperationalError as QueryError
+
+from domain.errors import (
+    InvalidInput,
+    NotFound,
+    Refusal,
+    SubjectErased,
+    Unavailable,
+    VersionConflict,
+)
+
+log = structlog.get_logger()
+
+STATUS: dict[type[Refusal], int] = {
+    InvalidInput: 400,
+    NotFound: 404,
+    SubjectErased: 404,
+    VersionConflict: 409,
+    Unavailable: 503,
+}
+TITLES = {
+    400: "The request cannot be taken as it is",
+    401: "A valid API key is needed",
+    403: "This API key does not open this",
+    404: "There is no such thing",
+    405: "This method is not offered here",
+    409: "Something changed meanwhile",
+    413: "The body is too large",
+    415: "The body is of a kind that is not taken",
+    500: "Annals failed",
+    503: "Annals cannot answer now",
+}
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An error, as RFC 9457 has it.
+
+    Attributes:
+        place: JSON pointer into the request, where the error has one.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    message: str
+    place: str | None = None
+
+
+class ProblemException(Exception):
+    """Answers with a problem of a given status."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+def problem(
+    status: int, code: str, detail: str, place: str | None = None, **headers: str
+) -> Response[Problem]:
+    body = Problem(
+        f"urn:annals:problem:{code}",
+        TITLES.get(status, "The request was refused"),
+        status,
+        detail,
+        code,
+        detail,
+        place or None,
+    )
+    return Response(
+        body,
+        status_code=status,
+        media_type="application/problem+json",
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+    )
+
+
+def on_refusal(_: Request[Any, Any, Any], error: Refusal) -> Response[Problem]:
+    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 400)
+    if status == 503:
+        return problem(status, error.code, error.detail, Retry_After="1")
+    return problem(status, error.code, error.detail, error.place)
+
+
+def on_problem(_: Request[Any, Any, Any], error: ProblemException) -> Response[Problem]:
+    if error.status == 401:
+        return problem(401, error.code, error.detail, WWW_Authenticate='Bearer realm="annals"')
+    return problem(error.status, error.code, error.detail)
+
+
+def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    """What the framework refuses: unknown paths, methods, parameters of a wrong type."""
+    place, detail = None, error.detail
+    if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
+        first = error.extra[0]
+        place = f"/{first.get('key', '')}"
+        detail = f"{first.get('key', 'a parameter')}: {first.get('message', 'is not valid')}"
+    codes = {400: "invalid-input", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+    return problem(error.status_code, codes.get(error.status_code, "refused"), detail, place)
+
+
+def on_database_away(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    log.warning("request.database_unreachable", error=type(error).__name__)
+    return problem(503, "unavailable", "the database cannot be reached; try again", Retry_After="1")
+
+
+def on_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """The unforeseen. The log names the kind of error and the route, never what was sent."""
+    log.error(
+        "request.failed", error=type(error).__name__, path=request.scope.get("path_template", "")
+    )
+    return problem(500, "failed", "Annals failed at this; the operator's log says where")
+
+
+HANDLERS: dict[Any, Any] = {
+    Refusal: on_refusal,
+    ProblemException: on_problem,
+    HTTPException: on_http,
+    OperationalError: on_database_away,
+    QueryError: on_database_away,
+    TimeoutError: on_database_away,
+    Exception: on_failure,
+}

@@ -1,0 +1,144 @@
+"""Tracked activity: events, pages and screens, and the channel and campaign a visit came by."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+
+from domain.errors import InvalidInput
+from domain.identity import json_type
+from domain.properties import MAX_NAME_CHARS, RefusedValue, checked_text, name_problem
+
+Metadata = dict[str, str | int | float | bool]
+
+MAX_METADATA_KEYS = 256
+MAX_URL_CHARS = 2_048
+
+
+class ActivityKind(enum.StrEnum):
+    EVENT = "event"
+    PAGE = "page"
+    SCREEN = "screen"
+    CHANNEL = "channel"
+    CAMPAIGN = "campaign"
+
+
+class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing a subject did. `skew` is receipt minus sending by the client's clock, in seconds,
+    kept where it is worth knowing (a second or more)."""
+
+    kind: ActivityKind
+    name: str
+    metadata: Metadata = msgspec.field(default_factory=dict)
+    skew: float | None = None
+
+
+def checked_metadata(sent: Mapping[str, object]) -> tuple[Metadata, list[RefusedValue]]:
+    """Keeps the plain values (string, number, boolean); refuses each other one by name."""
+    kept: Metadata = {}
+    refused: list[RefusedValue] = []
+    for name, value in sent.items():
+        if value is None:
+            continue
+        if isinstance(value, str | int | float):
+            try:
+                kept[_checked_key(name, len(kept))] = (
+                    checked_text(value) if isinstance(value, str) else value
+                )
+            except ValueError as reason:
+                refused.append(RefusedValue(name[:MAX_NAME_CHARS], str(reason)))
+        else:
+            refused.append(
+                RefusedValue(
+                    name[:MAX_NAME_CHARS],
+                    f"expected a string, a number or a boolean, got {json_type(value)}",
+                )
+            )
+    return kept, refused
+
+
+def _checked_key(name: str, taken: int) -> str:
+    if taken >= MAX_METADATA_KEYS:
+        raise ValueError(f"at most {MAX_METADATA_KEYS} metadata values are kept")
+    if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
+        raise ValueError("the name is empty, too long or holds a control character")
+    return name
+
+
+def event_name(value: object, *, place: str) -> str:
+    """A past-tense event name, or a screen's name.
+
+    Raises:
+        InvalidInput: missing, or not a name that the catalogue takes.
+    """
+    if not isinstance(value, str):
+        raise InvalidInput(f"expected a name, got {json_type(value)}", place=place)
+    problem = name_problem(value)
+    if problem is not None:
+        raise InvalidInput(problem, place=place)
+    return value
+
+
+def page_name(value: object, *, place: str) -> str:
+    """What a page is counted under: host and path. Query and fragment may hold personal data.
+
+    Raises:
+        InvalidInput: missing, too long, or not a web address.
+    """
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(f"expected the page's URL, got {json_type(value)}", place=place)
+    if len(value) > MAX_URL_CHARS or not value.isprintable():
+        raise InvalidInput(
+            f"the URL is longer than {MAX_URL_CHARS} characters or holds a control character",
+            place=place,
+        )
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise InvalidInput("the URL has no host; send it whole, https://host/path", place=place)
+    return host + (parts.path.rstrip("/") or "/")
+
+
+_PAID = {"cpc", "ppc", "paid", "cpm", "display", "paidsearch", "paid_search", "ads", "banner"}
+_SOCIAL = {"facebook", "instagram", "linkedin", "twitter", "x", "t", "reddit", "tiktok", "youtube"}
+_SEARCH = {"google", "bing", "duckduckgo", "yahoo", "ecosia", "baidu", "qwant", "startpage"}
+
+
+def channel_of(campaign: Mapping[str, str], referrer: str | None, url: str | None) -> str | None:
+    """The channel a visit came by: paid, email, social, organic, referral, direct, or the medium.
+
+    None where nothing is known of how it came, or where it came from the same site.
+    """
+    medium = campaign.get("medium", "").casefold()
+    if medium:
+        if medium in _PAID or medium.startswith("paid"):
+            return "paid"
+        if medium in ("email", "e-mail", "newsletter"):
+            return "email"
+        return "social" if medium.startswith("social") else medium
+    if campaign:
+        return "campaign"
+    if referrer is None:
+        return None
+    if not referrer:
+        return "direct"
+    host = _host(referrer)
+    if not host or host == _host(url or ""):
+        return None
+    labels = set(host.split("."))
+    if labels & _SEARCH:
+        return "organic"
+    return "social" if labels & _SOCIAL else "referral"
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").removeprefix("www.")
+    except ValueError:
+        return ""

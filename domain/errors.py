@@ -1,0 +1,56 @@
+"""The small family of refusals. Each carries the fact that explains it and what to do about it."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """A request that Annals understood and will not carry out.
+
+    Attributes:
+        code: stable, machine-readable name of the reason (kebab case).
+        detail: one sentence for people: what is wrong and what to do.
+        place: JSON pointer into what was sent, where one applies.
+    """
+
+    code = "refused"
+
+    def __init__(self, detail: str, *, place: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.place = place
+
+
+class InvalidInput(Refusal):
+    """A value that cannot be accepted as it stands."""
+
+    code = "invalid-input"
+
+
+class NotFound(Refusal):
+    """There is no such subject, or none that the caller may know of."""
+
+    code = "not-found"
+
+
+class SubjectErased(Refusal):
+    """The subject's key has been destroyed: nothing of it can be read or written again."""
+
+    code = "erased"
+
+
+class VersionConflict(Refusal):
+    """Another writer appended to the stream first; the decision has to be taken again."""
+
+    code = "version-conflict"
+
+
+class DuplicateMessage(Refusal):
+    """A message id that is already remembered was about to be stored a second time."""
+
+    code = "duplicate-message"
+
+
+class Unavailable(Refusal):
+    """Annals cannot answer now; the same request may succeed later."""
+
+    code = "unavailable"

@@ -1,0 +1,147 @@
+"""Who a subject is to the outside: ids, e-mail and domain, and what makes two of them one."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+import zlib
+from collections.abc import Callable, Iterable
+from typing import NewType
+
+import msgspec
+
+from domain.errors import InvalidInput
+
+SubjectId = NewType("SubjectId", uuid.UUID)
+"""Random (version 4), never derived from an identity, so it says nothing about the person."""
+
+LOG_PARTITIONS = 256
+MAX_IDENTITY_CHARS = 512
+
+
+class SubjectKind(enum.StrEnum):
+    USER = "user"
+    ACCOUNT = "account"
+
+
+class Scheme(enum.StrEnum):
+    """The kinds of outside name a subject can have."""
+
+    USER_ID = "user_id"
+    EMAIL = "email"
+    ACCOUNT_ID = "account_id"
+    DOMAIN = "domain"
+
+    @property
+    def kind(self) -> SubjectKind:
+        return SubjectKind.USER if self in (Scheme.USER_ID, Scheme.EMAIL) else SubjectKind.ACCOUNT
+
+    @property
+    def is_external_id(self) -> bool:
+        return self in (Scheme.USER_ID, Scheme.ACCOUNT_ID)
+
+
+class Identity(msgspec.Struct, frozen=True, order=True):
+    """One outside name, as given. Two identities that match have the same `matching` form."""
+
+    scheme: Scheme
+    value: str
+
+    @property
+    def matching(self) -> str:
+        """Ids match exactly and case-sensitively, e-mail and domain whatever their case."""
+        return self.value if self.scheme.is_external_id else self.value.casefold()
+
+
+def identity(scheme: Scheme, value: object, *, place: str = "") -> Identity:
+    """Checks an outside name.
+
+    Raises:
+        InvalidInput: not a text, empty, blank at an end, too long, or with control characters.
+    """
+    name = scheme.value.replace("_", " ")
+    if not isinstance(value, str):
+        raise InvalidInput(f"expected a text as {name}, got {json_type(value)}", place=place)
+    if not value:
+        raise InvalidInput(f"the {name} is empty; send the id, or leave the field out", place=place)
+    if len(value) > MAX_IDENTITY_CHARS:
+        raise InvalidInput(
+            f"the {name} has {len(value)} characters, at most {MAX_IDENTITY_CHARS} are accepted",
+            place=place,
+        )
+    if value != value.strip() or not value.isprintable():
+        raise InvalidInput(
+            f"the {name} begins or ends with a space, or holds a control character", place=place
+        )
+    if scheme is Scheme.EMAIL and not _looks_like_email(value):
+        raise InvalidInput("the email has no form like name@host", place=place)
+    if scheme is Scheme.DOMAIN and ("@" in value or "/" in value or " " in value):
+        raise InvalidInput("the domain must be a bare host name, like example.com", place=place)
+    return Identity(scheme, value)
+
+
+def _looks_like_email(value: str) -> bool:
+    local, at, host = value.rpartition("@")
+    return bool(local and at and host) and " " not in value
+
+
+def json_type(value: object) -> str:
+    """The word a sender knows a JSON value by, for messages."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def log_partition(subject: uuid.UUID) -> int:
+    """The partition of the log, and of every table about subjects, that holds a subject.
+
+    CRC-32 of the id's 16 bytes, lowest byte: 0 to 255.
+    """
+    return zlib.crc32(subject.bytes) & (LOG_PARTITIONS - 1)
+
+
+class Merge(msgspec.Struct, frozen=True):
+    """Two subjects that turned out to be one: `loser` becomes part of `survivor`."""
+
+    loser: SubjectId
+    survivor: SubjectId
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """The subject that a set of identities names, and what has to happen for it to be so."""
+
+    subject: SubjectId
+    is_new: bool
+    claims: tuple[Identity, ...]
+    merges: tuple[Merge, ...]
+
+
+Known = dict[tuple[Scheme, str], SubjectId]
+
+
+def resolve(
+    identities: Iterable[Identity], known: Known, new_id: Callable[[], SubjectId]
+) -> Resolution:
+    """Finds the one subject that `identities` name and updates `known` to say so.
+
+    The first identity that is known decides; the others join it, and subjects that they named
+    before are merged into it. With none known, a new subject is made.
+    """
+    keys = [(one.scheme, one.matching) for one in identities]
+    found = list(dict.fromkeys(known[key] for key in keys if key in known))
+    subject = found[0] if found else new_id()
+    claims = tuple(one for one, key in zip(identities, keys, strict=True) if key not in known)
+    merges = tuple(Merge(loser, subject) for loser in found[1:])
+    for merge in merges:
+        for key, owner in known.items():
+            if owner == merge.loser:
+                known[key] = subject
+    for key in keys:
+        known[key] = subject
+    return Resolution(subject, not found, claims, merges)

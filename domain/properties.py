@@ -1,0 +1,214 @@
+"""Typed property values: what is accepted, what is refused alone and why, and how a write merges."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from domain.identity import json_type
+
+Value = str | int | float | bool | datetime | list[str]
+"""A property value. Dates are aware and in UTC; MRR and the like are numbers."""
+
+Values = dict[str, Any]
+"""Property values by name, in events and states: each is a `Value`, which msgspec cannot say itself
+(texts and dates are both text to it) though its MessagePack keeps them apart."""
+
+MAX_NAME_CHARS = 128
+MAX_TEXT_CHARS = 8_192
+MAX_LIST_ITEMS = 256
+MAX_WHOLE_NUMBER = 2**63 - 1
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?\Z")
+_EMAIL = re.compile(r"\S+@\S+\.\S+")
+_TOKEN = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9_\-+/=.]{32,}\Z")
+
+
+class PropertyType(enum.StrEnum):
+    STRING = "string"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    LIST = "list"
+
+    @property
+    def with_article(self) -> str:
+        return "a list of strings" if self is PropertyType.LIST else f"a {self.value}"
+
+
+class RefusedValue(msgspec.Struct, frozen=True):
+    """A single value that was left out of a write that otherwise went ahead."""
+
+    name: str
+    reason: str
+
+
+class PropertyWrite(msgspec.Struct, frozen=True):
+    """A write after its checks: what to set, which keys to delete, what was refused."""
+
+    values: dict[str, Value]
+    deleted: tuple[str, ...]
+    refused: tuple[RefusedValue, ...]
+
+
+def name_problem(name: str) -> str | None:
+    """Why a property or event name cannot be taken, or None.
+
+    Names are a closed catalogue in clear, so whatever looks like personal data is kept out.
+    """
+    if not name or name != name.strip():
+        return "the name is empty, or begins or ends with a space"
+    if len(name) > MAX_NAME_CHARS:
+        return f"the name has {len(name)} characters, at most {MAX_NAME_CHARS} are accepted"
+    if not name.isprintable():
+        return "the name holds a control character"
+    if _EMAIL.search(name):
+        return "the name looks like an e-mail address; send that as a value"
+    if _TOKEN.match(name):
+        return "the name looks like a token or an id; send that as a value"
+    return None
+
+
+def inferred_type(value: object) -> PropertyType | None:
+    """The type that a first value gives to its property; None when no type fits it."""
+    if isinstance(value, bool):
+        return PropertyType.BOOLEAN
+    if isinstance(value, int | float):
+        return PropertyType.NUMBER
+    if isinstance(value, str):
+        return PropertyType.DATE if _DATE.match(value) else PropertyType.STRING
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return PropertyType.LIST
+    return None
+
+
+def parse_instant(text: str) -> datetime:
+    """Reads an ISO 8601 date (midnight UTC) or a date-time with a zone, as UTC.
+
+    Raises:
+        ValueError: with a reason fit for the sender.
+    """
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"expected a date (ISO 8601), got {_shown(text)}") from None
+    if instant.tzinfo is None:
+        if len(text) > 10:
+            raise ValueError("the time has no zone; end it with Z or an offset like +02:00")
+        return instant.replace(tzinfo=UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the date lies outside the years 1 to 9999") from None
+
+
+def _shown(text: str) -> str:
+    return "an impossible one" if _DATE.match(text) else "another text"
+
+
+def checked_value(value: object, expected: PropertyType) -> Value:
+    """Takes `value` as `expected`.
+
+    Raises:
+        ValueError: with a reason fit for the sender ("expected a date, got a boolean").
+    """
+    actual = inferred_type(value)
+    if expected is PropertyType.STRING and actual is PropertyType.DATE:
+        actual = PropertyType.STRING
+    if actual is None:
+        raise ValueError(f"expected {expected.with_article}, got {json_type(value)}")
+    if actual is not expected:
+        raise ValueError(f"expected {expected.with_article}, got {json_type(value)}")
+    if isinstance(value, str):
+        text = checked_text(value)
+        return parse_instant(text) if expected is PropertyType.DATE else text
+    if isinstance(value, list):
+        if len(value) > MAX_LIST_ITEMS:
+            raise ValueError(f"the list has {len(value)} items, at most {MAX_LIST_ITEMS}")
+        return [checked_text(item) for item in value]
+    if isinstance(value, int) and abs(value) > MAX_WHOLE_NUMBER:
+        raise ValueError("the whole number does not fit 64 bits; send it as a string")
+    assert isinstance(value, int | float | bool)
+    return value
+
+
+def checked_text(text: str) -> str:
+    """A text that every store and screen can hold.
+
+    Raises:
+        ValueError: too long, or with a NUL character or a lone surrogate.
+    """
+    if len(text) > MAX_TEXT_CHARS:
+        raise ValueError(f"the text has {len(text)} characters, at most {MAX_TEXT_CHARS}")
+    if "\0" in text:
+        raise ValueError("the text holds a NUL character")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("the text holds half a surrogate pair") from None
+    return text
+
+
+def checked_write(sent: Mapping[str, object], types: Mapping[str, PropertyType]) -> PropertyWrite:
+    """Checks each value of a write alone: what fits is kept, `null` deletes, the rest is refused.
+
+    Args:
+        sent: property values as they came.
+        types: the fixed type of each property named in `sent` that has one.
+    """
+    values: dict[str, Value] = {}
+    deleted: list[str] = []
+    refused: list[RefusedValue] = []
+    for name, value in sent.items():
+        problem = name_problem(name)
+        if problem is not None:
+            refused.append(RefusedValue(name[:MAX_NAME_CHARS], problem))
+        elif value is None:
+            deleted.append(name)
+        else:
+            try:
+                values[name] = _typed(value, types.get(name))
+            except ValueError as reason:
+                refused.append(RefusedValue(name, str(reason)))
+    return PropertyWrite(values, tuple(deleted), tuple(refused))
+
+
+def _typed(value: object, fixed: PropertyType | None) -> Value:
+    if fixed is not None:
+        return checked_value(value, fixed)
+    kind = inferred_type(value)
+    if kind is None:
+        raise ValueError(f"{json_type(value)} is not a property value")
+    checked_value(value, kind)
+    raise ValueError("there are too many property names already, and this one is new")
+
+
+def is_acceptable(value: object) -> bool:
+    """Whether a first value may fix the type of its property."""
+    kind = inferred_type(value)
+    try:
+        return kind is not None and checked_value(value, kind) is not None
+    except ValueError:
+        return False
+
+
+def merged(
+    current: Mapping[str, Value], write: PropertyWrite
+) -> tuple[dict[str, Value], list[str]]:
+    """What a write changes: values that differ from `current`, and keys there are to delete."""
+    changed = {
+        name: value
+        for name, value in write.values.items()
+        if name not in current or not _same(current[name], value)
+    }
+    return changed, [name for name in write.deleted if name in current]
+
+
+def _same(one: Value, other: Value) -> bool:
+    return type(one) is type(other) and one == other

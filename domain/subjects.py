@@ -1,0 +1,196 @@
+"""User and Account: what a command makes of a subject's state, and what an event makes of it.
+
+Both are frozen values. A method named for a deed returns the payloads of the events it causes;
+`evolve` applies one event. Neither touches a clock, a database or a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import ClassVar, Self
+
+import msgspec
+
+from domain.events import (
+    Absorbed,
+    Event,
+    Identified,
+    MembershipChanged,
+    MembershipEnded,
+    MembershipRecord,
+    MembershipStarted,
+    MergedInto,
+    Payload,
+    PropertiesChanged,
+    Registered,
+)
+from domain.identity import Identity, SubjectId, SubjectKind
+from domain.properties import PropertyWrite, Values, merged
+
+SNAPSHOT_EVERY = 50
+"""Versions of an aggregate between two snapshots of it."""
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What users and accounts have in common.
+
+    Attributes:
+        version: number of aggregate events so far; 0 where the subject has not begun.
+        identities: every outside name, in the order of their coming to be known.
+        merged_into: the subject in which this one lives on, once merged.
+        absorbed: every subject that was merged into this one, directly or by way of another.
+    """
+
+    id: SubjectId
+    version: int = 0
+    identities: tuple[Identity, ...] = ()
+    properties: Values = msgspec.field(default_factory=dict)
+    merged_into: SubjectId | None = None
+    absorbed: tuple[SubjectId, ...] = ()
+
+    kind: ClassVar[SubjectKind] = SubjectKind.USER
+
+    def register(self, identities: Iterable[Identity]) -> list[Payload]:
+        """Begins the subject, or adds the identities that it does not have yet."""
+        new = self._unknown(identities)
+        if self.version == 0:
+            return [Registered(new)]
+        return [Identified(new)] if new else []
+
+    def change_properties(self, write: PropertyWrite) -> list[Payload]:
+        """Merges a checked write; nothing comes of one that changes nothing."""
+        values, deleted = merged(self.properties, write)
+        return [PropertiesChanged(values, deleted)] if values or deleted else []
+
+    def absorb(self, other: Self) -> list[Payload]:
+        """Takes over what `other` knew and this one did not. What both know stays this one's."""
+        return [
+            Absorbed(
+                (other.id, *other.absorbed),
+                self._unknown(other.identities),
+                {k: v for k, v in other.properties.items() if k not in self.properties},
+                self._memberships_from(other),
+            )
+        ]
+
+    def _unknown(self, identities: Iterable[Identity]) -> tuple[Identity, ...]:
+        known = {(one.scheme, one.matching) for one in self.identities}
+        return tuple(one for one in identities if (one.scheme, one.matching) not in known)
+
+    def merge_into(self, survivor: SubjectId) -> list[Payload]:
+        return [] if self.merged_into == survivor else [MergedInto(survivor)]
+
+    def _memberships_from(self, other: Self) -> dict[SubjectId, MembershipRecord]:
+        return {}
+
+    def evolve(self, event: Event) -> Self:
+        """The state after `event`, which must be the next one."""
+        payload, version = event.payload, event.version
+        match payload:
+            case Registered(identities) | Identified(identities):
+                return msgspec.structs.replace(
+                    self, version=version, identities=self.identities + identities
+                )
+            case PropertiesChanged(values, deleted):
+                properties = {k: v for k, v in self.properties.items() if k not in deleted}
+                return msgspec.structs.replace(
+                    self, version=version, properties=properties | values
+                )
+            case Absorbed():
+                return msgspec.structs.replace(
+                    self,
+                    version=version,
+                    identities=self.identities + payload.identities,
+                    properties=payload.properties | self.properties,
+                    absorbed=self.absorbed + payload.others,
+                )
+            case MergedInto(survivor):
+                return msgspec.structs.replace(self, version=version, merged_into=survivor)
+            case _:
+                return msgspec.structs.replace(self, version=version)
+
+
+class User(Subject, frozen=True):
+    """A person, known by user id, e-mail or both."""
+
+    memberships: dict[SubjectId, MembershipRecord] = msgspec.field(default_factory=dict)
+
+    def join(self, account: SubjectId, write: PropertyWrite) -> list[Payload]:
+        """Becomes a member of an account, or changes the properties of the membership."""
+        current = self.memberships.get(account)
+        if current is None or current.ended_at is not None:
+            return [MembershipStarted(write.values)]
+        values, deleted = merged(current.properties, write)
+        return [MembershipChanged(values, deleted)] if values or deleted else []
+
+    def leave(self, account: SubjectId) -> list[Payload]:
+        """Ends a membership; nothing comes of ending what is not there or ended before."""
+        current = self.memberships.get(account)
+        return [] if current is None or current.ended_at is not None else [MembershipEnded()]
+
+    def _memberships_from(self, other: Self) -> dict[SubjectId, MembershipRecord]:
+        mine = self.memberships
+        return {
+            account: record
+            for account, record in other.memberships.items()
+            if account not in mine or (mine[account].ended_at and not record.ended_at)
+        }
+
+    def evolve(self, event: Event) -> Self:
+        after = super().evolve(event)
+        memberships = _memberships_after(self.memberships, event)
+        if memberships is self.memberships:
+            return after
+        return msgspec.structs.replace(after, memberships=memberships)
+
+
+class Account(Subject, frozen=True):
+    """A group of users: a company, an organisation. Known by account id, domain or both."""
+
+    kind: ClassVar[SubjectKind] = SubjectKind.ACCOUNT
+
+
+def _memberships_after(
+    before: dict[SubjectId, MembershipRecord], event: Event
+) -> dict[SubjectId, MembershipRecord]:
+    payload, account = event.payload, event.account
+    if isinstance(payload, Absorbed):
+        return before | payload.memberships if payload.memberships else before
+    if account is None:
+        return before
+    match payload:
+        case MembershipStarted(properties):
+            return before | {account: MembershipRecord(event.occurred_at, None, properties)}
+        case MembershipChanged(values, deleted):
+            old = before[account]
+            kept = {k: v for k, v in old.properties.items() if k not in deleted}
+            record = msgspec.structs.replace(old, properties=kept | values)
+            return before | {account: record}
+        case MembershipEnded():
+            record = msgspec.structs.replace(before[account], ended_at=event.occurred_at)
+            return before | {account: record}
+        case _:
+            return before
+
+
+def subject(kind: SubjectKind, id: SubjectId) -> User | Account:
+    """A subject that has not begun."""
+    return User(id) if kind is SubjectKind.USER else Account(id)
+
+
+def replay(state: User | Account, events: Iterable[Event]) -> User | Account:
+    """The state after `events`, in order of version."""
+    for event in events:
+        state = state.evolve(event)
+    return state
+
+
+def numbered(
+    state: Subject, payloads: Iterable[Payload], at: datetime, account: SubjectId | None = None
+) -> list[Event]:
+    """The events that `payloads` become in the stream of `state`."""
+    return [
+        Event(state.kind, state.id, state.version + n, at, payload, account)
+        for n, payload in enumerate(payloads, 1)
+    ]

@@ -1,0 +1,113 @@
+"""Connections to PostgreSQL: a pool for each role, an engine for queries, and the migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import alembic.command
+import psycopg
+import sqlalchemy as sa
+from alembic.config import Config
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool
+
+MIN_SERVER_VERSION = 150_000
+_MADE_BY_ANOTHER = {"42P06", "42P07", "42710", "23505"}
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class UnsuitableDatabase(Exception):
+    """The server or the database cannot be used; the message says why and what to do."""
+
+
+def as_role(conninfo: str, role: str) -> str:
+    """The same database, with no more rights than a role has."""
+    options = conninfo_to_dict(conninfo).get("options") or ""
+    return make_conninfo(
+        conninfo,
+        options=f"{options} -c role={role} -c timezone=UTC -c client_encoding=UTF8".strip(),
+        application_name=role,
+    )
+
+
+def pool(conninfo: str, role: str, *, size: int) -> ConnectionPool:
+    """An open pool of connections in a role; at most `size`, made as they are needed."""
+    return ConnectionPool(
+        as_role(conninfo, role),
+        min_size=1,
+        max_size=size,
+        timeout=30,
+        open=True,
+        check=ConnectionPool.check_connection,
+    )
+
+
+def engine(conninfo: str, role: str, *, size: int) -> sa.Engine:
+    """A SQLAlchemy engine in a role, over psycopg."""
+    target = as_role(conninfo, role)
+    return sa.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(target),
+        pool_size=size,
+        max_overflow=0,
+        pool_pre_ping=True,
+    )
+
+
+@contextmanager
+def _owner(conninfo: str) -> Iterator[psycopg.Connection]:
+    try:
+        connection = psycopg.connect(conninfo, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        reason = str(error).splitlines()[0]
+        raise UnsuitableDatabase(f"cannot connect to the database: {reason}") from None
+    with connection:
+        yield connection
+
+
+def migrate(conninfo: str) -> None:
+    """Brings the schema up to date; safe when several processes start at once.
+
+    Raises:
+        UnsuitableDatabase: no connection, a server before 15, or rights that are lacking.
+    """
+    with _owner(conninfo) as connection:
+        if connection.info.server_version < MIN_SERVER_VERSION:
+            raise UnsuitableDatabase(
+                f"PostgreSQL 15 or later is needed, the server is {connection.info.server_version}"
+            )
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    owner = sa.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(conninfo),
+        poolclass=sa.NullPool,
+    )
+    for attempts_left in (3, 2, 1, 0):
+        try:
+            with owner.begin() as connection:
+                config.attributes["connection"] = connection
+                alembic.command.upgrade(config, "head")
+            return
+        except (sa.exc.ProgrammingError, sa.exc.IntegrityError) as error:
+            state = getattr(error.orig, "sqlstate", None)
+            if state == "42501":
+                raise UnsuitableDatabase(
+                    "the database's user may not create roles or schemas: give it CREATEROLE and"
+                    " make it the owner of the database (docs/operating.md)"
+                ) from None
+            if state not in _MADE_BY_ANOTHER or not attempts_left:
+                raise  # otherwise another process migrates at the same time: look again
+
+
+def create_database(server: str, name: str) -> str:
+    """Makes a database on a server, unless it is there; returns its connection string."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+        if known.fetchone() is None:
+            connection.execute(
+                psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name))
+            )
+    return make_conninfo(server, dbname=name)

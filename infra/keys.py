@@ -1,0 +1,302 @@
+"""Subject keys: one for each user and account, wrapped by a key-encryption key, destroyed on erasure.
+
+A key is in one of three states: never made, active, destroyed. Destroyed is a tombstone that stays:
+making a key on demand can neither revive nor replace it. Keys are cached for a short time; a
+generation number, moved by every destruction and read at the start of each piece of work, drops
+the cache of every process.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import (
+    InvalidUnwrap,
+    aes_key_unwrap,
+    aes_key_wrap,
+)
+from psycopg_pool import ConnectionPool
+
+from domain.errors import SubjectErased
+from domain.identity import SubjectId, log_partition
+
+KEY_BYTES = 32
+CACHE_SIZE = 200_000
+CACHE_SECONDS = 300.0
+
+SELECT_KEYS = """
+SELECT k.subject, k.version, k.wrapped FROM keys.subject_keys k
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON k.log_partition = w.p AND k.subject = w.s
+ORDER BY k.subject, k.version"""
+
+INSERT_KEYS = """
+INSERT INTO keys.subject_keys
+       (log_partition, subject, version, state, key_encryption_key, wrapped, fingerprint)
+SELECT p, s, 1, 'active', %b, w, f
+FROM unnest(%b::smallint[], %b::uuid[], %b::bytea[], %b::bytea[]) AS v(p, s, w, f)
+ON CONFLICT DO NOTHING"""
+
+DESTROY_KEYS = """
+UPDATE keys.subject_keys
+SET state = 'destroyed', wrapped = NULL, destroyed_at = now()
+WHERE log_partition = ANY(%b) AND subject = ANY(%b) AND state = 'active'"""
+
+# A subject without a key gets its tombstone too: a retried request cannot make one afterwards.
+BURY_KEYS = """
+INSERT INTO keys.subject_keys
+       (log_partition, subject, version, state, key_encryption_key, destroyed_at)
+SELECT p, s, 1, 'destroyed', %b, now() FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s)
+ON CONFLICT DO NOTHING"""
+
+DELETE_LOOKUPS = "DELETE FROM keys.identities WHERE log_partition = ANY(%b) AND subject = ANY(%b)"
+
+UNFINISHED_ERASURES = """
+SELECT subject, kind FROM keys.erasures WHERE completed_at IS NULL ORDER BY requested_at"""
+
+RECORD_ERASURES = """
+INSERT INTO keys.erasures (log_partition, subject, kind, requested_by, reason)
+SELECT p, s, %b, %b, %b FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s)
+ON CONFLICT DO NOTHING"""
+
+COMPLETE_ERASURES = """
+UPDATE keys.erasures SET completed_at = now()
+WHERE log_partition = ANY(%b) AND subject = ANY(%b) AND completed_at IS NULL"""
+
+
+class WrongKeyEncryptionKey(Exception):
+    """The key-encryption key at hand is missing, unsafe, or not the one the keys are under."""
+
+
+class KeyEncryptionKey:
+    """The key that wraps every other (AES key wrap, RFC 3394). It never enters the database."""
+
+    def __init__(self, material: bytes) -> None:
+        if len(material) != KEY_BYTES:
+            raise WrongKeyEncryptionKey(f"a key-encryption key has {KEY_BYTES} bytes")
+        self._material = material
+        self.id = hashlib.sha256(b"annals key-encryption key\0" + material).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"KeyEncryptionKey(id={self.id})"
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Reads a key-encryption key: 32 bytes in base64, in a file that only its owner may read.
+
+        Raises:
+            WrongKeyEncryptionKey: no such file, permissions looser than 0600, or no such content.
+        """
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise WrongKeyEncryptionKey(f"there is no key-encryption key at {path}") from None
+        if mode & 0o077:
+            raise WrongKeyEncryptionKey(
+                f"{path} can be read by others (mode {mode:04o}); run: chmod 600 {path}"
+            )
+        try:
+            return cls(base64.b64decode(content.strip(), validate=True))
+        except ValueError:
+            raise WrongKeyEncryptionKey(f"{path} does not hold a key in base64") from None
+
+    @classmethod
+    def generate_file(cls, path: Path) -> Self:
+        """Makes a key-encryption key and keeps it in a new file, mode 0600, durably."""
+        material = os.urandom(KEY_BYTES)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(base64.b64encode(material) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return cls(material)
+
+    def wrap(self, material: bytes) -> bytes:
+        return aes_key_wrap(self._material, material)
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        """Raises: WrongKeyEncryptionKey: `wrapped` is not from this key."""
+        try:
+            return aes_key_unwrap(self._material, wrapped)
+        except InvalidUnwrap:
+            raise WrongKeyEncryptionKey(
+                f"the key-encryption key {self.id} does not open what the database holds"
+            ) from None
+
+
+class SubjectKey:
+    """The active key of a subject, ready for use. Shows nothing of its material."""
+
+    __slots__ = ("cipher", "version")
+
+    def __init__(self, version: int, material: bytes) -> None:
+        self.version = version
+        self.cipher = AESGCM(material)
+
+    def __repr__(self) -> str:
+        return f"SubjectKey(version={self.version})"
+
+
+class KeyRing:
+    """The keys of all subjects: made, fetched in bulk, cached for a while, destroyed."""
+
+    def __init__(self, pool: ConnectionPool, key_encryption_key: KeyEncryptionKey) -> None:
+        self._pool = pool
+        self._kek = key_encryption_key
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[SubjectId, tuple[float, SubjectKey]] = OrderedDict()
+        self._generation = -1
+
+    def secret(self, name: str) -> bytes:
+        """A secret of the deployment (such as the look-up key), made on first use.
+
+        Raises:
+            WrongKeyEncryptionKey: it is wrapped under another key-encryption key.
+        """
+        with self._pool.connection() as conn:
+            conn.execute(
+                "INSERT INTO keys.secrets (name, key_encryption_key, wrapped)"
+                " VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                (name, self._kek.id, self._kek.wrap(os.urandom(KEY_BYTES))),
+            )
+            row = conn.execute(
+                "SELECT key_encryption_key, wrapped FROM keys.secrets WHERE name = %s", (name,)
+            ).fetchone()
+        assert row is not None
+        if row[0] != self._kek.id:
+            raise WrongKeyEncryptionKey(
+                f"the database's keys are under key-encryption key {row[0]},"
+                f" this one is {self._kek.id}; start with the right one"
+            )
+        return self._kek.unwrap(row[1])
+
+    def generation(self) -> int:
+        """The number of destructions so far, from the database."""
+        with self._pool.connection() as conn:
+            row = conn.execute("SELECT value FROM keys.generation").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def refresh(self) -> int:
+        """Drops what is cached if a key was destroyed anywhere since; returns the generation.
+
+        To be called at the start of each piece of work that uses keys."""
+        generation = self.generation()
+        with self._lock:
+            if generation != self._generation:
+                self._cache.clear()
+                self._generation = generation
+        return generation
+
+    def fetch(self, subjects: Iterable[SubjectId]) -> dict[SubjectId, SubjectKey]:
+        """The active keys of `subjects`; those without one, or with a destroyed one, are absent."""
+        wanted = set(subjects)
+        now = time.monotonic()
+        found: dict[SubjectId, SubjectKey] = {}
+        with self._lock:
+            generation = self._generation
+            for subject in wanted:
+                cached = self._cache.get(subject)
+                if cached is not None and cached[0] > now:
+                    found[subject] = cached[1]
+        missing = [subject for subject in wanted if subject not in found]
+        if missing:
+            loaded = self._load(missing)
+            found |= loaded
+            self._keep(loaded, generation)
+        return found
+
+    def fetch_or_make(self, subjects: Iterable[SubjectId]) -> dict[SubjectId, SubjectKey]:
+        """The active keys of all `subjects`, made where there was none.
+
+        Raises:
+            SubjectErased: one of the keys was destroyed.
+        """
+        wanted = list(dict.fromkeys(subjects))
+        found = self.fetch(wanted)
+        if len(found) < len(wanted):
+            self._make([subject for subject in wanted if subject not in found])
+            found |= self.fetch([subject for subject in wanted if subject not in found])
+            if len(found) < len(wanted):
+                raise SubjectErased("the subject has been erased")
+        return found
+
+    def _load(self, subjects: Sequence[SubjectId]) -> dict[SubjectId, SubjectKey]:
+        keys: dict[SubjectId, SubjectKey] = {}
+        with self._pool.connection() as conn:
+            rows = conn.execute(
+                SELECT_KEYS,
+                ([log_partition(subject) for subject in subjects], list(subjects)),
+                binary=True,
+            ).fetchall()
+        for subject, version, wrapped in rows:
+            if wrapped is not None:
+                keys[subject] = SubjectKey(version, self._kek.unwrap(wrapped))
+        return keys
+
+    def _make(self, subjects: Sequence[SubjectId]) -> None:
+        materials = [os.urandom(KEY_BYTES) for _ in subjects]
+        with self._pool.connection() as conn:
+            conn.execute(
+                INSERT_KEYS,
+                (
+                    self._kek.id,
+                    [log_partition(subject) for subject in subjects],
+                    list(subjects),
+                    [self._kek.wrap(material) for material in materials],
+                    [hashlib.sha256(material).digest()[:8] for material in materials],
+                ),
+            )
+
+    def _keep(self, keys: dict[SubjectId, SubjectKey], generation: int) -> None:
+        expiry = time.monotonic() + CACHE_SECONDS
+        with self._lock:
+            if generation != self._generation:
+                return  # a key may have been destroyed between the look and now
+            for subject, key in keys.items():
+                self._cache[subject] = (expiry, key)
+                self._cache.move_to_end(subject)
+            while len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)
+
+    def destroy(
+        self, subjects: Sequence[SubjectId], *, kind: str, requested_by: str, reason: str
+    ) -> None:
+        """Destroys the keys and look-ups of subjects, in one transaction, and says so to all."""
+        partitions = [log_partition(subject) for subject in subjects]
+        asked = (partitions, list(subjects))
+        with self._pool.connection() as conn, conn.transaction():
+            conn.execute(RECORD_ERASURES, (kind, requested_by, reason, *asked))
+            conn.execute(DESTROY_KEYS, asked)
+            conn.execute(BURY_KEYS, (self._kek.id, *asked))
+            conn.execute(DELETE_LOOKUPS, (list(range(256)), list(subjects)))
+            conn.execute("UPDATE keys.generation SET value = value + 1")
+        self.refresh()
+
+    def unfinished_erasures(self) -> list[tuple[SubjectId, str]]:
+        """Subjects whose key is destroyed while the log does not say so yet."""
+        with self._pool.connection() as conn:
+            return list(conn.execute(UNFINISHED_ERASURES).fetchall())
+
+    def complete_erasures(self, subjects: Sequence[SubjectId]) -> None:
+        with self._pool.connection() as conn:
+            conn.execute(
+                COMPLETE_ERASURES,
+                ([log_partition(subject) for subject in subjects], list(subjects)),
+            )
+
+
+def keyed_digest(secret: bytes, text: str) -> bytes:
+    """HMAC-SHA-256 of a text: says nothing of it to whom the secret is unknown."""
+    return hmac.digest(secret, text.encode(), "sha256")

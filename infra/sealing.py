@@ -1,0 +1,240 @@
+"""Sealing events under their subjects' keys, and opening them again.
+
+A sealed part is: key version (2 bytes, big-endian), nonce (12), ciphertext and tag (AES-256-GCM).
+The envelope in clear is bound to it as associated data, with which part it is, so that two rows,
+two parts or two versions that were swapped fail to open.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+
+from domain.events import (
+    PAYLOAD_OF_TOPIC,
+    AccountPart,
+    Erased,
+    Event,
+    Payload,
+)
+from domain.identity import SubjectId, SubjectKind
+from domain.subjects import Account, Subject, User
+from infra.keys import KeyRing, SubjectKey
+from infra.log import RecordedRow, Row, microseconds
+
+SCHEMA_VERSION = 1
+"""Of every payload written now. A reader takes this and all before it."""
+
+NONCE_BYTES = 12
+_SUBJECT_PART, _ACCOUNT_PART, _SNAPSHOT = b"s", b"a", b"n"
+_VERSION = struct.Struct(">H")
+_BOUND = struct.Struct(">16s16sq16sqH")
+_NOBODY = bytes(16)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders = {topic: msgspec.msgpack.Decoder(payload) for topic, payload in PAYLOAD_OF_TOPIC.items()}
+_account_decoder = msgspec.msgpack.Decoder(AccountPart)
+
+
+class Tampered(Exception):
+    """A stored part does not belong where it stands, or was altered. Names the place only."""
+
+
+class OpenedEvent(msgspec.Struct, frozen=True):
+    """A recorded event, opened as far as its keys still allow.
+
+    Attributes:
+        payload: None where the stream's subject is erased.
+        account_part: None where there is none, or the account is erased.
+    """
+
+    row: RecordedRow
+    payload: Payload | None
+    account_part: AccountPart | None
+
+    @property
+    def kind(self) -> SubjectKind:
+        return SubjectKind(self.row.topic.partition(".")[0])
+
+
+def _bound(
+    stream: SubjectId,
+    event_id: uuid.UUID,
+    version: int | None,
+    account: SubjectId | None,
+    occurred_at: datetime,
+    schema_version: int,
+    topic: str,
+) -> bytes:
+    return (
+        _BOUND.pack(
+            stream.bytes,
+            event_id.bytes,
+            version or 0,
+            _NOBODY if account is None else account.bytes,
+            microseconds(occurred_at),
+            schema_version,
+        )
+        + topic.encode()
+    )
+
+
+def seal(key: SubjectKey, plain: bytes, bound: bytes) -> bytes:
+    nonce = os.urandom(NONCE_BYTES)
+    return _VERSION.pack(key.version) + nonce + key.cipher.encrypt(nonce, plain, bound)
+
+
+def unseal(key: SubjectKey, sealed: bytes, bound: bytes) -> bytes:
+    """Raises: Tampered: another key, other associated data, or altered bytes."""
+    try:
+        return key.cipher.decrypt(sealed[2:14], sealed[14:], bound)
+    except (InvalidTag, ValueError):
+        raise Tampered("a sealed part does not open under its subject's key") from None
+
+
+class Sealer:
+    """Turns events into rows of the log and back."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+
+    def refresh(self) -> int:
+        """See `KeyRing.refresh`."""
+        return self._keys.refresh()
+
+    def generation(self) -> int:
+        """See `KeyRing.generation`."""
+        return self._keys.generation()
+
+    def seal_events(self, events: Sequence[Event]) -> list[Row]:
+        """Seals each event's payload, and apart from it what its account keeps.
+
+        Raises:
+            SubjectErased: a subject's key was destroyed.
+        """
+        subjects: dict[SubjectId, None] = {}
+        for event in events:
+            if not isinstance(event.payload, Erased):
+                subjects[event.stream] = None
+            if event.account is not None:
+                subjects[event.account] = None
+        keys = self._keys.fetch_or_make(subjects)
+        entropy = os.urandom(16 * len(events))
+        return [
+            _sealed_row(event, keys, uuid.UUID(bytes=entropy[16 * n : 16 * n + 16], version=4))
+            for n, event in enumerate(events)
+        ]
+
+    def open_rows(self, rows: Sequence[RecordedRow]) -> list[OpenedEvent]:
+        """Opens rows; parts whose key is destroyed come back as None.
+
+        Raises:
+            Tampered: a part was altered or moved; names partition and position.
+        """
+        subjects = {row.stream for row in rows}
+        subjects.update(
+            row.account for row in rows if row.account_state is not None and row.account
+        )
+        keys = self._keys.fetch(subjects)
+        return [_opened(row, keys) for row in rows]
+
+    def open_events(self, rows: Sequence[RecordedRow]) -> list[Event]:
+        """The domain events of rows whose subjects are not erased.
+
+        Raises:
+            Tampered: as `open_rows`.
+        """
+        return [
+            Event(
+                one.kind,
+                one.row.stream,
+                one.row.version,
+                one.row.occurred_at,
+                one.payload,
+                one.row.account,
+            )
+            for one in self.open_rows(rows)
+            if one.payload is not None
+        ]
+
+    def seal_states(self, states: Sequence[Subject]) -> list[bytes]:
+        """Seals aggregates' states for snapshots.
+
+        Raises:
+            SubjectErased: a subject's key was destroyed.
+        """
+        keys = self._keys.fetch_or_make(one.id for one in states)
+        return [
+            seal(keys[one.id], _encoder.encode(one), _snapshot_bound(one.id, one.version))
+            for one in states
+        ]
+
+    def open_states(
+        self, kind: SubjectKind, snapshots: Iterable[tuple[SubjectId, int, bytes]]
+    ) -> dict[SubjectId, User | Account]:
+        """Opens snapshots; those of erased subjects are absent."""
+        snapshots = list(snapshots)
+        keys = self._keys.fetch(subject for subject, _, _ in snapshots)
+        state_type: type[User] | type[Account] = User if kind is SubjectKind.USER else Account
+        return {
+            subject: msgspec.msgpack.decode(
+                unseal(keys[subject], sealed, _snapshot_bound(subject, version)), type=state_type
+            )
+            for subject, version, sealed in snapshots
+            if subject in keys
+        }
+
+
+def _snapshot_bound(subject: SubjectId, version: int) -> bytes:
+    return _SNAPSHOT + subject.bytes + struct.pack(">qH", version, SCHEMA_VERSION)
+
+
+def _sealed_row(event: Event, keys: Mapping[SubjectId, SubjectKey], event_id: uuid.UUID) -> Row:
+    stream, account, topic, at = event.stream, event.account, event.topic, event.occurred_at
+    payload, part = event.payload, event.account_part
+    if isinstance(payload, Erased):
+        return Row(stream, None, event_id, None, topic, SCHEMA_VERSION, at, b"", None)
+    bound = _bound(stream, event_id, event.version, account, at, SCHEMA_VERSION, topic)
+    state = seal(keys[stream], _encoder.encode(payload), _SUBJECT_PART + bound)
+    kept = None
+    if part is not None and account is not None:
+        kept = seal(keys[account], _encoder.encode(part), _ACCOUNT_PART + bound)
+    return Row(stream, event.version, event_id, account, topic, SCHEMA_VERSION, at, state, kept)
+
+
+def _opened(row: RecordedRow, keys: Mapping[SubjectId, SubjectKey]) -> OpenedEvent:
+    if not row.state:
+        return OpenedEvent(row, Erased(), None)
+    bound = _bound(
+        row.stream,
+        row.event_id,
+        row.version,
+        row.account,
+        row.occurred_at,
+        row.schema_version,
+        row.topic,
+    )
+    payload: Payload | None = None
+    part: AccountPart | None = None
+    try:
+        key = keys.get(row.stream)
+        if key is not None:
+            payload = _decoders[row.topic].decode(unseal(key, row.state, _SUBJECT_PART + bound))
+        if row.account_state is not None and row.account is not None:
+            key = keys.get(row.account)
+            if key is not None:
+                part = _account_decoder.decode(
+                    unseal(key, row.account_state, _ACCOUNT_PART + bound)
+                )
+    except (Tampered, KeyError, msgspec.MsgspecError):
+        raise Tampered(
+            f"the event at partition {row.log_partition}, position {row.position}"
+            " does not open: it was altered, moved, or written by a newer version"
+        ) from None
+    return OpenedEvent(row, payload, part)

@@ -1,0 +1,69 @@
+"""What an operator can set, all by environment variables that begin with ANNALS_."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+
+class InvalidSetting(Exception):
+    """An environment variable has a value that cannot be used; names it and what would do."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        data: folder of the embedded database, the key-encryption key and the API keys.
+        database_url: an outside server, PostgreSQL 15 or later; None: the embedded one.
+        host, port: where HTTP is served; port 0 takes a free one.
+        worker: `thread` projects in the serving process, `none` leaves it to `annals work`.
+        time_zone: the workspace's; calendar days are counted in it.
+        mrr_property, renewal_property: the properties that supply MRR and renewal date.
+        demo_data: folder of the sample files, if it is there.
+    """
+
+    data: Path = Path(".data")
+    database_url: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    worker: str = "thread"
+    time_zone: ZoneInfo = ZoneInfo("UTC")
+    mrr_property: str = "mrr"
+    renewal_property: str = "renewal_date"
+    demo_data: Path = Path("../shared/data")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Raises: InvalidSetting."""
+
+        def text(name: str, default: str) -> str:
+            return environment.get(f"ANNALS_{name}") or default
+
+        port = text("PORT", "8000")
+        if not port.isdecimal() or int(port) > 65_535:
+            raise InvalidSetting(f"ANNALS_PORT must be a number from 0 to 65535, not {port!r}")
+        worker = text("WORKER", "thread")
+        if worker not in ("thread", "none"):
+            raise InvalidSetting(f"ANNALS_WORKER must be thread or none, not {worker!r}")
+        zone = text("TIME_ZONE", "UTC")
+        try:
+            time_zone = ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise InvalidSetting(
+                f"ANNALS_TIME_ZONE must be a name like Europe/Brussels, not {zone!r}"
+            ) from None
+        return cls(
+            data=Path(text("DATA", ".data")).absolute(),
+            database_url=environment.get("ANNALS_DATABASE_URL") or None,
+            host=text("HOST", "127.0.0.1"),
+            port=int(port),
+            worker=worker,
+            time_zone=time_zone,
+            mrr_property=text("MRR_PROPERTY", "mrr"),
+            renewal_property=text("RENEWAL_PROPERTY", "renewal_date"),
+            demo_data=Path(text("DEMO_DATA", "../shared/data")),
+        )

@@ -1,0 +1,158 @@
+"""The one place where everything is put together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+from psycopg_pool import ConnectionPool
+
+from infra import database, embedded
+from infra.api_keys import ApiKeys
+from infra.catalogue import Catalogue
+from infra.handler import Handler
+from infra.keys import KeyEncryptionKey, KeyRing, WrongKeyEncryptionKey
+from infra.log import EventLog, RecordedRow
+from infra.lookup import Lookup
+from infra.recorder import Aggregates
+from infra.sealing import Sealer
+from infra.settings import Settings
+from projections.projector import Projector
+
+MESSAGE_MEMORY = timedelta(days=30)
+DATABASE = "annals"
+KEY_FILE = "key-encryption-key"
+CANNOT_START = (database.UnsuitableDatabase, embedded.EmbeddedError, WrongKeyEncryptionKey)
+"""What stops a start, each with a message for the operator."""
+
+
+@dataclass(frozen=True)
+class Annals:
+    """Everything a process needs, open and ready."""
+
+    settings: Settings
+    log: EventLog
+    keys: KeyRing
+    sealer: Sealer
+    aggregates: Aggregates
+    handler: Handler
+    api_keys: ApiKeys
+    views: ConnectionPool
+    queries: sa.Engine
+
+    def projector(self) -> Projector[RecordedRow]:
+        return Projector(
+            log=self.log, opener=self.sealer, pool=self.views, zone=self.settings.time_zone
+        )
+
+
+@contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    """The database that settings name: an outside one, or the embedded server while in use."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    with embedded.running(settings.data) as server:
+        yield database.create_database(server, DATABASE)
+
+
+@contextmanager
+def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[Annals]:
+    """Migrates the database, checks the keys and opens the pools; closes them on the way out.
+
+    Raises:
+        database.UnsuitableDatabase: see there.
+        WrongKeyEncryptionKey: the key-encryption key is missing, unsafe or another one.
+    """
+    database.migrate(url)
+    log_pool = database.pool(url, "annals_log", size=connections)
+    keys_pool = database.pool(url, "annals_keys", size=connections)
+    views_pool = database.pool(url, "annals_views", size=4)
+    queries = database.engine(url, "annals_views", size=connections)
+    try:
+        keys = KeyRing(keys_pool, _key_encryption_key(settings.data, keys_pool))
+        lookup = Lookup(keys_pool, keys.secret("lookup"))
+        log = EventLog(log_pool)
+        sealer = Sealer(keys)
+        aggregates = Aggregates(log, sealer, log_pool)
+        handler = Handler(
+            log=log,
+            keys=keys,
+            lookup=lookup,
+            catalogue=Catalogue(log_pool),
+            aggregates=aggregates,
+            sealer=sealer,
+            message_secret=keys.secret("message"),
+        )
+        yield Annals(
+            settings,
+            log,
+            keys,
+            sealer,
+            aggregates,
+            handler,
+            ApiKeys(keys_pool),
+            views_pool,
+            queries,
+        )
+    finally:
+        queries.dispose()
+        for pool in (log_pool, keys_pool, views_pool):
+            pool.close()
+
+
+@contextmanager
+def working(annals: Annals, *, project: bool) -> Iterator[None]:
+    """Runs the background work while in use: the projector, if asked for, and the upkeep."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=_upkeep, args=(annals, stop), name="upkeep", daemon=True)]
+    if project:
+        projector = annals.projector()
+        threads.append(
+            threading.Thread(target=projector.run, args=(stop,), name="projector", daemon=True)
+        )
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        annals.log.appended.set()
+        for thread in threads:
+            thread.join(timeout=15)
+
+
+def _upkeep(annals: Annals, stop: threading.Event) -> None:
+    while not stop.is_set():
+        now = datetime.now(UTC)
+        annals.handler.finish_erasures(now)
+        annals.log.forget_messages(now - MESSAGE_MEMORY)
+        stop.wait(600)
+
+
+def _key_encryption_key(data: Path, pool: ConnectionPool) -> KeyEncryptionKey:
+    """The key from its file; a new one only where the database holds nothing under another."""
+    path = data / KEY_FILE
+    with pool.connection() as conn:
+        row = conn.execute("SELECT key_encryption_key FROM keys.secrets LIMIT 1").fetchone()
+    if row is not None:
+        try:
+            key = KeyEncryptionKey.from_file(path)
+        except WrongKeyEncryptionKey as error:
+            raise WrongKeyEncryptionKey(
+                f"{error}; the database needs key-encryption key {row[0]}"
+            ) from None
+        if key.id != row[0]:
+            raise WrongKeyEncryptionKey(
+                f"the database needs key-encryption key {row[0]}, {path} holds {key.id}"
+            )
+        return key
+    data.mkdir(parents=True, exist_ok=True)
+    return (
+        KeyEncryptionKey.from_file(path) if path.exists() else KeyEncryptionKey.generate_file(path)
+    )

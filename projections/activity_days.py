@@ -1,0 +1,125 @@
+"""Read model: how often each subject did each thing on each day of the workspace's calendar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+
+from domain.identity import SubjectId, log_partition
+from projections.batch import Batch
+
+ADD_DAYS = """
+INSERT INTO views.activity_days AS d
+       (log_partition, subject, name_id, day, in_account, count, first_at, last_at)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::int[], %b::date[], %b::boolean[],
+                     %b::bigint[], %b::timestamptz[], %b::timestamptz[])
+ON CONFLICT (log_partition, subject, name_id, day, in_account) DO UPDATE
+SET count = d.count + excluded.count,
+    first_at = least(d.first_at, excluded.first_at),
+    last_at = greatest(d.last_at, excluded.last_at)"""
+
+MOVE_DAYS = """
+WITH moved AS (
+    DELETE FROM views.activity_days WHERE log_partition = %(from_partition)s AND subject = %(loser)s
+    RETURNING name_id, day, in_account, count, first_at, last_at)
+INSERT INTO views.activity_days AS d
+       (log_partition, subject, name_id, day, in_account, count, first_at, last_at)
+SELECT %(to_partition)s, %(survivor)s, name_id, day, in_account, count, first_at, last_at FROM moved
+ON CONFLICT (log_partition, subject, name_id, day, in_account) DO UPDATE
+SET count = d.count + excluded.count,
+    first_at = least(d.first_at, excluded.first_at),
+    last_at = greatest(d.last_at, excluded.last_at)"""
+
+DELETE_DAYS = "DELETE FROM views.activity_days WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
+
+SELECT_NAMES = "SELECT kind, name, id FROM views.names WHERE kind = ANY(%s) AND name = ANY(%s)"
+
+TAKE_NAME = """
+INSERT INTO views.names (kind, name, id)
+SELECT %s, %s, coalesce(max(id), 0) + 1 FROM views.names
+ON CONFLICT DO NOTHING"""
+
+
+class Names:
+    """Numbers for the names of activity, so that the counts stay narrow. Shared by workers."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, str], int] = {}
+
+    def ids(
+        self, conn: psycopg.Connection, wanted: set[tuple[str, str]]
+    ) -> dict[tuple[str, str], int]:
+        """The number of each (activity, name), taken where there was none.
+
+        Runs in transactions of its own: a number that was given stays given."""
+        missing = wanted - self._ids.keys()
+        while missing:
+            self._look(conn, missing)
+            missing -= self._ids.keys()
+            if missing:  # a taken number is a conflict too: look again, and try those left
+                with conn.cursor() as cursor:
+                    for kind, name in sorted(missing):
+                        cursor.execute(TAKE_NAME, (kind, name))
+        return self._ids
+
+    def _look(self, conn: psycopg.Connection, wanted: set[tuple[str, str]]) -> None:
+        kinds = sorted({kind for kind, _ in wanted})
+        rows = conn.execute(SELECT_NAMES, (kinds, [name for _, name in wanted]))
+        for kind, name, id in rows:
+            self._ids[kind, name] = id
+
+
+class ActivityDays:
+    def __init__(self) -> None:
+        self._names = Names()
+
+    def prepare(self, conn: psycopg.Connection, batch: Batch) -> None:
+        """What has to be there before the transaction begins. `conn` is in autocommit."""
+        self._names.ids(conn, {(key.activity, key.name) for key in batch.days})
+
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        if not batch.days:
+            return
+        ids = self._names.ids(conn, set())
+        # In the order of the key: two workers that meet the same rows wait, and never deadlock.
+        rows = sorted(
+            (
+                log_partition(key.subject),
+                key.subject.bytes,
+                ids[key.activity, key.name],
+                key.day,
+                key.in_account,
+                key.subject,
+                count,
+            )
+            for key, count in batch.days.items()
+        )
+        conn.execute(
+            ADD_DAYS,
+            (
+                [row[0] for row in rows],
+                [row[5] for row in rows],
+                [row[2] for row in rows],
+                [row[3] for row in rows],
+                [row[4] for row in rows],
+                [row[6].count for row in rows],
+                [row[6].first_at for row in rows],
+                [row[6].last_at for row in rows],
+            ),
+        )
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        conn.execute(
+            MOVE_DAYS,
+            {
+                "from_partition": log_partition(loser),
+                "loser": loser,
+                "to_partition": log_partition(survivor),
+                "survivor": survivor,
+            },
+        )
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        partitions = [log_partition(one) for one in subjects]
+        conn.execute(DELETE_DAYS, (partitions, list(subjects)))

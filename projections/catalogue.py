@@ -1,0 +1,68 @@
+"""Read model: the properties and the names of activity that are in use, how often and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import psycopg
+
+from domain.events import MembershipChanged, MembershipStarted, PropertiesChanged
+from domain.identity import SubjectId
+from domain.properties import PropertyType, Value
+from projections.batch import Batch
+
+COUNT_USES = """
+INSERT INTO views.catalogue AS c (scope, name, value_type, uses, first_at, last_at)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[],
+                     %b::timestamptz[], %b::timestamptz[])
+ON CONFLICT (scope, name) DO UPDATE
+SET uses = c.uses + excluded.uses, first_at = least(c.first_at, excluded.first_at),
+    last_at = greatest(c.last_at, excluded.last_at)"""
+
+# Pages and campaigns are not names of a closed catalogue: they are counted by subject alone.
+_OPEN_ENDED = {"page", "campaign"}
+
+
+class CatalogueModel:
+    def prepare(self, conn: psycopg.Connection, batch: Batch) -> None:
+        """Nothing is needed beforehand."""
+
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        uses: dict[tuple[str, str], tuple[str | None, int, datetime, datetime]] = {
+            key: (None, use.count, use.first_at, use.last_at)
+            for key, use in batch.uses.items()
+            if key[0] not in _OPEN_ENDED
+        }
+        for kind, _, _, _, event in batch.changes:
+            payload, at = event.payload, event.row.occurred_at
+            match payload:
+                case PropertiesChanged(values):
+                    scope = f"{kind}.property"
+                case MembershipStarted(values) | MembershipChanged(values):
+                    scope = "membership.property"
+                case _:
+                    continue
+            for name, value in values.items():
+                key = (scope, name)
+                _, count, first, last = uses.get(key, (None, 0, at, at))
+                uses[key] = (_type_of(value), count + 1, min(first, at), max(last, at))
+        if uses:
+            rows = sorted((*key, *use) for key, use in uses.items())
+            conn.execute(COUNT_USES, [list(column) for column in zip(*rows, strict=True)])
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        """Names are of the workspace, not of a subject."""
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        """Holds names only, and those are no personal data."""
+
+
+def _type_of(value: Value) -> str:
+    if isinstance(value, bool):
+        return PropertyType.BOOLEAN.value
+    if isinstance(value, datetime):
+        return PropertyType.DATE.value
+    if isinstance(value, int | float):
+        return PropertyType.NUMBER.value
+    return (PropertyType.LIST if isinstance(value, list) else PropertyType.STRING).value

@@ -1,0 +1,345 @@
+"""Queries: one user or account whole (the 360 view), its members and what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from domain.errors import NotFound
+from domain.identity import SubjectId, SubjectKind, log_partition
+from projections.paging import Page, decoded, encoded
+
+CONTACT = sa.text("""
+SELECT subject, kind, external_id, name, email, domain, identities, properties, changed_at,
+       registered_at, first_seen, last_seen
+FROM views.contacts WHERE log_partition = :partition AND subject = :subject AND kind = :kind""")
+
+SURVIVOR = sa.text("""
+SELECT survivor FROM views.merges WHERE log_partition = :partition AND loser = :subject""")
+
+LOSERS = sa.text("SELECT loser FROM views.merges WHERE survivor = :subject ORDER BY loser")
+
+NAMES = sa.text("""
+SELECT subject, external_id, name FROM views.contacts
+WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects)""")
+
+TYPES = sa.text("SELECT name, value_type FROM views.catalogue WHERE scope = :scope")
+
+MEMBERS = """
+SELECT m.{other} AS id, c.external_id, c.name, c.email, c.domain, m.role, m.properties,
+       m.joined_at, m.left_at, c.subject IS NULL AS erased
+FROM views.memberships m LEFT JOIN views.contacts c
+  ON c.log_partition = ANY(:all_partitions) AND c.subject = m.{other}
+WHERE {mine} AND (CAST(:after AS uuid) IS NULL OR (m.joined_at, m.{other}) > (:joined_at, :after))
+ORDER BY m.joined_at, m.{other} LIMIT :limit"""
+
+MEMBER_COUNT = (
+    "SELECT count(*), count(*) FILTER (WHERE left_at IS NULL) FROM views.memberships m WHERE {mine}"
+)
+
+_OF_USER = "m.log_partition = :partition AND m.user_id = :subject"
+_OF_ACCOUNT = "m.account_id = :subject"
+
+# What an account did is what names it; its pages, screens, channels and campaigns are also those
+# of its members that name no account.
+OWN_DAYS = """
+SELECT d.name_id, d.count, d.first_at, d.last_at FROM views.activity_days d
+WHERE d.log_partition = :partition AND d.subject = :subject"""
+
+MEMBERS_DAYS = """
+UNION ALL
+SELECT d.name_id, d.count, d.first_at, d.last_at
+FROM views.memberships m JOIN views.activity_days d
+  ON d.log_partition = m.log_partition AND d.subject = m.user_id AND NOT d.in_account
+WHERE m.account_id = :subject AND m.left_at IS NULL"""
+
+ACTIVITY = """
+WITH totals AS (
+    SELECT n.name, sum(d.count)::bigint AS count, min(d.first_at) AS first_at,
+           max(d.last_at) AS last_at
+    FROM ({days}) d JOIN views.names n ON n.id = d.name_id
+    WHERE n.kind = :activity GROUP BY n.name)
+SELECT name, count, first_at, last_at, (SELECT count(*) FROM totals) AS total FROM totals
+WHERE CAST(:after AS text) IS NULL OR count < :count OR (count = :count AND name > :after)
+ORDER BY count DESC, name LIMIT :limit"""
+
+COUNTS = """
+SELECT n.kind, sum(d.count)::bigint FROM ({days}) d JOIN views.names n ON n.id = d.name_id
+GROUP BY n.kind"""
+
+_SHARED_WITH_MEMBERS = ("page", "screen", "channel", "campaign")
+_ALL_PARTITIONS = list(range(256))
+
+
+class Money(msgspec.Struct, frozen=True):
+    """An exact amount; `currency` as ISO 4217, null where it is not known."""
+
+    amount: Decimal
+    currency: str | None
+
+
+class MemberItem(msgspec.Struct, frozen=True):
+    """The other side of a membership; `left_at` marks one that ended."""
+
+    id: UUID
+    external_id: str | None
+    name: str | None
+    email: str | None
+    domain: str | None
+    role: str | None
+    properties: dict[str, Any]
+    joined_at: datetime
+    left_at: datetime | None
+    erased: bool
+
+
+class ActivityItem(msgspec.Struct, frozen=True):
+    name: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+class PropertyItem(msgspec.Struct, frozen=True):
+    name: str
+    value: Any
+    type: str | None
+    source: str
+    changed_at: datetime | None
+
+
+class ActivityCounts(msgspec.Struct, frozen=True):
+    events: int = 0
+    pages: int = 0
+    screens: int = 0
+    channels: int = 0
+    campaigns: int = 0
+
+
+class IdentityItem(msgspec.Struct, frozen=True):
+    scheme: str
+    value: str
+
+
+class Contact(msgspec.Struct, frozen=True):
+    """The 360 view: all that is kept about one user or account, but for its long lists.
+
+    Attributes:
+        memberships: the first hundred, oldest first; the rest under `/users` or `/accounts`.
+        members: how many there are now, without those that ended.
+    """
+
+    id: UUID
+    kind: SubjectKind
+    external_id: str | None
+    name: str | None
+    email: str | None
+    domain: str | None
+    identities: list[IdentityItem]
+    properties: dict[str, Any]
+    registered_at: datetime | None
+    first_seen: datetime | None
+    last_seen: datetime | None
+    mrr: Money | None
+    renewal_date: str | None
+    counts: ActivityCounts
+    members: int
+    memberships: list[MemberItem]
+
+
+def survivor_of(conn: sa.Connection, subject: SubjectId) -> SubjectId:
+    """The subject itself, or the one that it was merged into."""
+    partition = log_partition(subject)
+    found = conn.scalar(SURVIVOR, {"partition": partition, "subject": subject})
+    return subject if found is None else SubjectId(found)
+
+
+def streams_of(conn: sa.Connection, subject: SubjectId) -> list[SubjectId]:
+    """All streams that tell of a subject: its own and those of the subjects merged into it."""
+    return [subject, *conn.scalars(LOSERS, {"subject": subject})]
+
+
+def require(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> None:
+    """Raises: NotFound: there is no such user or account."""
+    _row(conn, kind, subject)
+
+
+def _row(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> sa.Row[Any]:
+    row = conn.execute(
+        CONTACT, {"partition": log_partition(subject), "subject": subject, "kind": kind.value}
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no such {kind}")
+    return row
+
+
+def view(
+    conn: sa.Connection,
+    kind: SubjectKind,
+    subject: SubjectId,
+    *,
+    mrr_property: str,
+    renewal_property: str,
+) -> Contact:
+    """The 360 view of a user or an account.
+
+    Raises:
+        NotFound: there is none, or none yet, or none any more.
+    """
+    row = _row(conn, kind, subject)
+    members = list_members(conn, kind, subject, cursor=None, limit=100)
+    counts = conn.execute(
+        sa.text(COUNTS.format(days=OWN_DAYS)),
+        {"partition": log_partition(subject), "subject": subject},
+    ).all()
+    mine, arguments = _side(kind, subject)
+    current = conn.execute(sa.text(MEMBER_COUNT.format(mine=mine)), arguments).one()[1]
+    properties = row.properties
+    return Contact(
+        id=row.subject,
+        kind=kind,
+        external_id=row.external_id,
+        name=row.name,
+        email=row.email,
+        domain=row.domain,
+        identities=[IdentityItem(one["scheme"], one["value"]) for one in row.identities],
+        properties=properties,
+        registered_at=row.registered_at,
+        first_seen=row.first_seen,
+        last_seen=row.last_seen,
+        mrr=_money(properties.get(mrr_property), properties.get("currency")),
+        renewal_date=_text(properties.get(renewal_property)),
+        counts=ActivityCounts(**{f"{activity}s": count for activity, count in counts}),
+        members=current,
+        memberships=members.items,
+    )
+
+
+def _money(amount: object, currency: object) -> Money | None:
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        return None
+    return Money(Decimal(repr(amount)), _text(currency))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _side(kind: SubjectKind, subject: SubjectId) -> tuple[str, dict[str, object]]:
+    arguments: dict[str, object] = {"subject": subject}
+    if kind is SubjectKind.ACCOUNT:
+        return _OF_ACCOUNT, arguments
+    return _OF_USER, arguments | {"partition": log_partition(subject)}
+
+
+def list_members(
+    conn: sa.Connection, kind: SubjectKind, subject: SubjectId, *, cursor: str | None, limit: int
+) -> Page[MemberItem]:
+    """The users of an account or the accounts of a user, those that left included, oldest first.
+
+    Raises:
+        NotFound: no such user or account.
+        InvalidInput: an unknown cursor.
+    """
+    _row(conn, kind, subject)
+    mine, arguments = _side(kind, subject)
+    total = conn.execute(sa.text(MEMBER_COUNT.format(mine=mine)), arguments).one()[0]
+    after: tuple[Any, ...] = (None, None)
+    if cursor is not None:
+        after = decoded(f"members:{kind}", cursor, datetime, UUID)
+    other = "user_id" if kind is SubjectKind.ACCOUNT else "account_id"
+    page = arguments | {
+        "joined_at": after[0],
+        "after": after[1],
+        "limit": limit + 1,
+        "all_partitions": _ALL_PARTITIONS,
+    }
+    rows = conn.execute(sa.text(MEMBERS.format(other=other, mine=mine)), page).all()
+    items = [MemberItem(*row) for row in rows[:limit]]
+    following = None
+    if len(rows) > limit:
+        following = encoded(f"members:{kind}", items[-1].joined_at, items[-1].id)
+    return Page(items, following, total)
+
+
+def list_activity(
+    conn: sa.Connection,
+    kind: SubjectKind,
+    subject: SubjectId,
+    activity: str,
+    *,
+    cursor: str | None,
+    limit: int,
+) -> Page[ActivityItem]:
+    """What a subject did of one kind of activity, by name, most frequent first.
+
+    Raises:
+        NotFound: no such user or account.
+        InvalidInput: an unknown cursor.
+    """
+    _row(conn, kind, subject)
+    days = OWN_DAYS
+    if kind is SubjectKind.ACCOUNT and activity in _SHARED_WITH_MEMBERS:
+        days += MEMBERS_DAYS
+    after: tuple[Any, ...] = (None, None)
+    if cursor is not None:
+        after = decoded(activity, cursor, int, str)
+    rows = conn.execute(
+        sa.text(ACTIVITY.format(days=days)),
+        {
+            "partition": log_partition(subject),
+            "subject": subject,
+            "activity": activity,
+            "count": after[0],
+            "after": after[1],
+            "limit": limit + 1,
+        },
+    ).all()
+    items = [ActivityItem(*row[:-1]) for row in rows[:limit]]
+    following = None
+    if len(rows) > limit:
+        following = encoded(activity, items[-1].count, items[-1].name)
+    return Page(items, following, rows[0].total if rows else 0)
+
+
+def list_properties(
+    conn: sa.Connection, kind: SubjectKind, subject: SubjectId
+) -> Page[PropertyItem]:
+    """All property values of a subject, by name, each with its type and when it last changed.
+
+    Raises:
+        NotFound: no such user or account.
+    """
+    row = _row(conn, kind, subject)
+    types: dict[str, str | None] = dict(
+        conn.execute(TYPES, {"scope": f"{kind}.property"}).tuples().all()
+    )
+    changed_at: dict[str, str] = row.changed_at
+    items = [
+        PropertyItem(
+            name,
+            value,
+            types.get(name),
+            "source",
+            datetime.fromisoformat(changed_at[name]) if name in changed_at else None,
+        )
+        for name, value in sorted(row.properties.items())
+    ]
+    return Page(items, None, len(items))
+
+
+def names_of(
+    conn: sa.Connection, subjects: Sequence[SubjectId]
+) -> dict[SubjectId, tuple[str | None, str | None]]:
+    """External id and name of those subjects that are there."""
+    rows = conn.execute(
+        NAMES,
+        {"partitions": sorted({log_partition(one) for one in subjects}), "subjects": subjects},
+    )
+    return {SubjectId(row.subject): (row.external_id, row.name) for row in rows}

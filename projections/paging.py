@@ -1,0 +1,55 @@
+"""Pages by keyset: a cursor says after which row to go on, so that writes neither skip nor repeat."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from domain.errors import InvalidInput
+
+Item = TypeVar("Item")
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+
+
+class Page(msgspec.Struct, Generic[Item], frozen=True):
+    """A page of a list.
+
+    Attributes:
+        next: cursor of the page after this one; null on the last.
+        total: how many there are in all.
+    """
+
+    items: list[Item]
+    next: str | None
+    total: int
+
+
+def encoded(list_name: str, *keys: Any) -> str:
+    """A cursor for a list, after the row with these sort keys."""
+    packed = msgspec.msgpack.encode([list_name, *keys])
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def decoded(list_name: str, cursor: str, *types: Any) -> tuple[Any, ...]:
+    """The sort keys of a cursor.
+
+    Raises:
+        InvalidInput: not a cursor, or one of another list or order.
+    """
+    unknown = InvalidInput(
+        "unknown cursor: send the `next` of the page before, with the same list and order",
+        place="/cursor",
+    )
+    try:
+        packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        name, *keys = msgspec.msgpack.decode(packed, type=tuple.__class_getitem__((str, *types)))
+    except (binascii.Error, msgspec.MsgspecError, ValueError):
+        raise unknown from None
+    if name != list_name:
+        raise unknown
+    return tuple(keys)

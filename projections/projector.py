@@ -1,0 +1,366 @@
+"""Keeps read models up to date from the log: in batches, exactly once, shared among workers.
+
+A worker holds partitions by lease. It reads past its checkpoints, applies a batch to every read
+model and moves the checkpoints on in one transaction, which a fencing token guards: a worker that
+lost a lease while it was away cannot write. An event that cannot be applied is parked, said so, and
+stops nobody.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from typing import Generic, Protocol, TypeVar
+
+import psycopg
+import structlog
+from psycopg import errors as pg
+from psycopg_pool import ConnectionPool
+
+from domain.commands import Position
+from domain.events import Absorbed, Erased, MergedInto
+from domain.identity import LOG_PARTITIONS, SubjectId
+from projections import merges
+from projections.activity_days import ActivityDays
+from projections.batch import Batch, Opened, Place
+from projections.catalogue import CatalogueModel
+from projections.contacts import Contacts
+from projections.members import Members
+
+BATCH_EVENTS = 8_000
+LEASE_SECONDS = 10
+POLL_SECONDS = 0.05
+NAME = "main"
+
+ENSURE_CHECKPOINTS = """
+INSERT INTO views.checkpoints (projector, log_partition)
+SELECT %s, p FROM generate_series(0, 255) p ON CONFLICT DO NOTHING"""
+
+HEARTBEAT = """
+INSERT INTO views.workers (projector, worker, seen_at) VALUES (%s, %s, now())
+ON CONFLICT (projector, worker) DO UPDATE SET seen_at = excluded.seen_at"""
+
+LIVE_WORKERS = """
+SELECT count(*) FROM views.workers
+WHERE projector = %s AND seen_at > now() - make_interval(secs => %s)"""
+
+FREE_PARTITIONS = """
+SELECT log_partition FROM views.checkpoints
+WHERE projector = %s AND leased_until < now() ORDER BY log_partition LIMIT %s"""
+
+TAKE_LEASE = """
+UPDATE views.checkpoints
+SET worker = %s, fencing_token = fencing_token + 1,
+    leased_until = now() + make_interval(secs => %s)
+WHERE projector = %s AND log_partition = %s AND leased_until < now()
+RETURNING log_partition, position, fencing_token"""
+
+RENEW_LEASES = """
+UPDATE views.checkpoints SET leased_until = now() + make_interval(secs => %s)
+WHERE projector = %s AND worker = %s AND log_partition = ANY(%s)"""
+
+RELEASE_LEASES = """
+UPDATE views.checkpoints SET worker = NULL, leased_until = '-infinity'
+WHERE projector = %s AND worker = %s AND log_partition = ANY(%s)"""
+
+FORGET_WORKER = "DELETE FROM views.workers WHERE projector = %s AND worker = %s"
+
+MOVE_CHECKPOINTS = """
+UPDATE views.checkpoints c
+SET position = v.position, leased_until = now() + make_interval(secs => %b)
+FROM unnest(%b::smallint[], %b::bigint[], %b::bigint[]) AS v(log_partition, token, position)
+WHERE c.projector = %b AND c.log_partition = v.log_partition AND c.log_partition = ANY(%b)
+  AND c.worker = %b AND c.fencing_token = v.token"""
+
+PARK = """
+INSERT INTO views.parked (projector, log_partition, position, error) VALUES (%s, %s, %s, %s)
+ON CONFLICT DO NOTHING"""
+
+REACHED = """
+SELECT count(*) FROM views.checkpoints c
+JOIN unnest(%b::smallint[], %b::bigint[]) AS v(p, position)
+  ON c.log_partition = v.p AND c.position >= v.position
+WHERE c.projector = %b"""
+
+log = structlog.get_logger()
+
+
+Row = TypeVar("Row", bound=Place)
+Row_co = TypeVar("Row_co", bound=Place, covariant=True)
+Row_contra = TypeVar("Row_contra", bound=Place, contravariant=True)
+
+
+class Log(Protocol[Row_co]):
+    """What a projector asks of the log."""
+
+    @property
+    def appended(self) -> threading.Event: ...
+    def heads(self, partitions: Sequence[int]) -> dict[int, int]: ...
+    def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[Row_co]: ...
+
+
+class Opener(Protocol[Row_contra]):
+    """What a projector asks of the keys."""
+
+    def refresh(self) -> int: ...
+    def generation(self) -> int: ...
+    def open_rows(self, rows: Sequence[Row_contra]) -> Sequence[Opened]: ...
+
+
+class ReadModel(Protocol):
+    """A read model: brought up to date by batches, told of merges and erasures."""
+
+    def prepare(self, conn: psycopg.Connection, batch: Batch) -> None: ...
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None: ...
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None: ...
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None: ...
+
+
+class _LeaseLost(Exception):
+    """Another worker holds a partition of this batch now."""
+
+
+class _KeysChanged(Exception):
+    """A key was destroyed while the batch was in memory."""
+
+
+class Lease:
+    """A partition that this worker holds: where it is, and the token that proves it."""
+
+    __slots__ = ("position", "token")
+
+    def __init__(self, position: int, token: int) -> None:
+        self.position = position
+        self.token = token
+
+
+class Projector(Generic[Row]):
+    """One worker. Run it in a thread or in a process of its own, as many as there is work for."""
+
+    def __init__(
+        self,
+        *,
+        log: Log[Row],
+        opener: Opener[Row],
+        pool: ConnectionPool,
+        zone: tzinfo,
+        batch_events: int = BATCH_EVENTS,
+    ) -> None:
+        self._log = log
+        self._opener = opener
+        self._pool = pool
+        self._zone = zone
+        self._batch_events = batch_events
+        self._models: tuple[ReadModel, ...] = (
+            Contacts(),
+            Members(),
+            ActivityDays(),
+            CatalogueModel(),
+        )
+        self._worker = uuid.uuid4()
+        self._leases: dict[int, Lease] = {}
+        self._renewed_at = -math.inf
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until told to stop, then hands its partitions back."""
+        while not stop.is_set():
+            try:
+                self._log.appended.clear()
+                if not self.step():
+                    self._log.appended.wait(POLL_SECONDS)
+            except (psycopg.OperationalError, TimeoutError) as error:
+                log.warning("projector.database_unreachable", error=type(error).__name__)
+                self._leases.clear()
+                stop.wait(1.0)
+            except Exception as error:
+                log.error("projector.failed", error=type(error).__name__)
+                self._leases.clear()
+                stop.wait(1.0)
+        self.release()
+
+    def step(self) -> int:
+        """Brings the read models on by one batch; returns the number of events it held."""
+        self._lease()
+        if not self._leases:
+            return 0
+        heads = self._log.heads(list(self._leases))
+        behind = {
+            partition: lease.position
+            for partition, lease in self._leases.items()
+            if heads[partition] > lease.position
+        }
+        if not behind:
+            return 0
+        limit = math.ceil(self._batch_events / len(behind))
+        rows = sorted(
+            self._log.read_after(behind, limit), key=lambda row: (row.log_partition, row.position)
+        )
+        try:
+            self._project(rows)
+        except _LeaseLost:
+            self._leases.clear()
+            self._renewed_at = -math.inf
+        return len(rows)
+
+    def _project(self, rows: Sequence[Row]) -> None:
+        """Applies rows, in their order; parks the one that cannot be."""
+        while True:
+            try:
+                self._apply(rows)
+                return
+            except (_KeysChanged, pg.DeadlockDetected, pg.SerializationFailure):
+                continue
+            except (_LeaseLost, psycopg.OperationalError):
+                raise
+            except Exception as error:
+                if len(rows) == 1:
+                    self._park(rows[0], error)
+                    return
+                middle = len(rows) // 2
+                self._project(rows[:middle])
+                self._project(rows[middle:])
+                return
+
+    def _apply(self, rows: Sequence[Row]) -> None:
+        generation = self._opener.refresh()
+        opened = self._opener.open_rows(rows)
+        with self._pool.connection() as conn:
+            conn.autocommit = True
+            try:
+                batch = Batch(opened, merges.survivors(conn, _subjects(opened)), self._zone)
+                for model in self._models:
+                    model.prepare(conn, batch)
+                with conn.transaction():
+                    for model in self._models:
+                        model.apply(conn, batch)
+                    self._settle(conn, batch)
+                    reached = self._move(conn, rows)
+                    if self._opener.generation() != generation:
+                        raise _KeysChanged
+            finally:
+                conn.autocommit = False
+        for partition, position in reached.items():
+            self._leases[partition].position = position
+
+    def _settle(self, conn: psycopg.Connection, batch: Batch) -> None:
+        """Merges and erasures, after all that the batch says of the subjects concerned."""
+        erased: list[SubjectId] = []
+        for _, _, subject, _, event in batch.changes:
+            if isinstance(event.payload, MergedInto):
+                loser = event.row.stream
+                survivor = merges.record(conn, loser, event.payload.survivor)
+                for model in self._models:
+                    model.merge(conn, loser, survivor)
+            elif isinstance(event.payload, Erased):
+                erased += [event.row.stream, subject]
+        if erased:
+            for model in self._models:
+                model.erase(conn, erased)
+            merges.forget(conn, erased)
+
+    def _move(self, conn: psycopg.Connection, rows: Sequence[Place]) -> dict[int, int]:
+        reached = {row.log_partition: row.position for row in rows}
+        moved = conn.execute(
+            MOVE_CHECKPOINTS,
+            (
+                LEASE_SECONDS,
+                list(reached),
+                [self._leases[partition].token for partition in reached],
+                list(reached.values()),
+                NAME,
+                list(reached),
+                self._worker,
+            ),
+        )
+        if moved.rowcount != len(reached):
+            raise _LeaseLost
+        return reached
+
+    def _park(self, row: Place, error: Exception) -> None:
+        with self._pool.connection() as conn, conn.transaction():
+            name = type(error).__name__
+            conn.execute(PARK, (NAME, row.log_partition, row.position, name))
+            reached = self._move(conn, [row])
+        log.error(
+            "projector.parked",
+            log_partition=row.log_partition,
+            position=row.position,
+            topic=row.topic,
+            error=name,
+        )
+        for partition, position in reached.items():
+            self._leases[partition].position = position
+
+    def _lease(self) -> None:
+        """Renews what is held and takes a fair share of what is free, at most once in a third of
+        a lease."""
+        now = time.monotonic()
+        if now - self._renewed_at < LEASE_SECONDS / 3:
+            return
+        with self._pool.connection() as conn:
+            conn.execute(ENSURE_CHECKPOINTS, (NAME,))
+            conn.execute(HEARTBEAT, (NAME, self._worker))
+            held = list(self._leases)
+            renewed = conn.execute(RENEW_LEASES, (LEASE_SECONDS, NAME, self._worker, held))
+            if renewed.rowcount != len(held):
+                self._leases.clear()
+                conn.execute(RELEASE_LEASES, (NAME, self._worker, list(range(LOG_PARTITIONS))))
+            row = conn.execute(LIVE_WORKERS, (NAME, LEASE_SECONDS)).fetchone()
+            share = math.ceil(LOG_PARTITIONS / (row[0] if row and row[0] else 1))
+            surplus = list(self._leases)[share:]
+            if surplus:
+                conn.execute(RELEASE_LEASES, (NAME, self._worker, surplus))
+                for partition in surplus:
+                    del self._leases[partition]
+            self._take(conn, share - len(self._leases))
+        self._renewed_at = now
+
+    def _take(self, conn: psycopg.Connection, wanted: int) -> None:
+        if wanted <= 0:
+            return
+        free = conn.execute(FREE_PARTITIONS, (NAME, wanted)).fetchall()
+        cursor = conn.cursor()
+        cursor.executemany(
+            TAKE_LEASE,
+            [(self._worker, LEASE_SECONDS, NAME, partition) for (partition,) in free],
+            returning=True,
+        )
+        while free:
+            for partition, position, token in cursor.fetchall():
+                self._leases[partition] = Lease(position, token)
+            if not cursor.nextset():
+                break
+
+    def release(self) -> None:
+        """Hands all partitions back, so that another worker goes on at once."""
+        try:
+            with self._pool.connection(timeout=2) as conn:
+                conn.execute(RELEASE_LEASES, (NAME, self._worker, list(self._leases)))
+                conn.execute(FORGET_WORKER, (NAME, self._worker))
+        except (psycopg.Error, TimeoutError):
+            log.warning("projector.leases_left_to_expire")
+        self._leases.clear()
+        self._renewed_at = -math.inf
+
+
+def _subjects(opened: Sequence[Opened]) -> set[SubjectId]:
+    subjects = {one.row.stream for one in opened}
+    for one in opened:
+        if one.row.account is not None:
+            subjects.add(one.row.account)
+        if isinstance(one.payload, Absorbed):
+            subjects.update(one.payload.memberships)
+    return subjects
+
+
+def reached(conn: psycopg.Connection, positions: Sequence[Position]) -> bool:
+    """Whether the read models have what stands at these positions."""
+    row = conn.execute(
+        REACHED,
+        ([one.log_partition for one in positions], [one.position for one in positions], NAME),
+    ).fetchone()
+    return row is not None and row[0] == len(positions)

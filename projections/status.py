@@ -1,0 +1,57 @@
+"""Queries: how far the read models are behind the log, and what names are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+
+from projections.paging import Page
+
+CHECKPOINTS = sa.text("SELECT log_partition, position FROM views.checkpoints WHERE projector = :p")
+PARKED = sa.text("SELECT count(*) FROM views.parked WHERE projector = :p")
+NAMES = sa.text("""
+SELECT scope, name, value_type, uses, first_at, last_at FROM views.catalogue
+WHERE scope = ANY(:scopes) ORDER BY uses DESC, scope, name""")
+
+PROPERTY_SCOPES = ["user.property", "account.property", "membership.property"]
+ACTIVITY_SCOPES = ["event", "screen", "channel"]
+
+
+class ProjectionStatus(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        recorded: events in the log.
+        behind: events that the read models do not show yet.
+        parked: events that could not be applied, and wait for an operator.
+    """
+
+    recorded: int
+    behind: int
+    parked: int
+
+
+class NameItem(msgspec.Struct, frozen=True):
+    """A name in use: how often, and when for the first and the last time (by occurrence)."""
+
+    scope: str
+    name: str
+    type: str | None
+    uses: int
+    first_at: datetime
+    last_at: datetime
+
+
+def status(conn: sa.Connection, projector: str, heads: Mapping[int, int]) -> ProjectionStatus:
+    reached: dict[int, int] = dict(conn.execute(CHECKPOINTS, {"p": projector}).tuples().all())
+    behind = sum(head - reached.get(partition, 0) for partition, head in heads.items())
+    parked = conn.scalar(PARKED, {"p": projector}) or 0
+    return ProjectionStatus(sum(heads.values()), max(0, behind), parked)
+
+
+def list_names(conn: sa.Connection, scopes: list[str]) -> Page[NameItem]:
+    """All names of some scopes, most used first. There are few: the catalogue is closed."""
+    items = [NameItem(*row) for row in conn.execute(NAMES, {"scopes": scopes})]
+    return Page(items, None, len(items))
