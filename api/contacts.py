@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
-from litestar import Controller, Request, delete, get
+from litestar import Controller, delete, get
 from litestar.datastructures import State
 from litestar.params import Parameter
 
@@ -21,6 +21,7 @@ from domain.commands import Request as CommandRequest
 from domain.errors import InvalidInput, NotFound
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, identity
 from domain.access import ApiScope
+from domain.activity import ActivityKind
 from infra.wiring import Annals
 from projections import contact_view
 from projections.contact_list import ContactItem, list_contacts
@@ -39,6 +40,9 @@ WaitFor = Annotated[
 ContactId = Annotated[
     str, Parameter(description="our id, or `external:...`, `email:...`, `domain:...`")
 ]
+
+TABS = {f"{activity}s": activity.value for activity in ActivityKind}
+"""`events`, `pages`, `screens`, `channels`, `campaigns`."""
 
 _SCHEMES = {
     SubjectKind.USER: {"external": Scheme.USER_ID, "email": Scheme.EMAIL},
@@ -153,23 +157,24 @@ class _Contacts(Controller):
             return contact_view.list_properties(conn, self.kind, subject)
 
     @get(
-        [f"/{{id:str}}/{name}" for name in ("events", "screens", "pages", "channels", "campaigns")],
+        "/{id:str}/{tab:str}",
         sync_to_thread=True,
         summary="What was done, by name, with counts and the first and last time",
     )
     def activity(
         self,
         state: State,
-        request: Request[Any, Any, Any],
         id: ContactId,
+        tab: str,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
     ) -> Page[ActivityItem]:
-        what = request.url.path.rstrip("/").rpartition("/")[2].removesuffix("s")
+        if tab not in TABS:
+            raise NotFound(f"there is no {tab} of a {self.kind}; there are {', '.join(TABS)}")
         with _asked(state, self.kind, id, waiting) as (_, conn, subject):
             return contact_view.list_activity(
-                conn, self.kind, subject, what, cursor=cursor, limit=limit
+                conn, self.kind, subject, TABS[tab], cursor=cursor, limit=limit
             )
 
     def _members(

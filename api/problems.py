@@ -46,7 +46,7 @@ TITLES = {
 }
 
 
-class Problem(msgspec.Struct, frozen=True):
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error, as RFC 9457 has it.
 
     Attributes:

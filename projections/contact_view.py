@@ -49,12 +49,12 @@ _OF_ACCOUNT = "m.account_id = :subject"
 # What an account did is what names it; its pages, screens, channels and campaigns are also those
 # of its members that name no account.
 OWN_DAYS = """
-SELECT d.name_id, d.count, d.first_at, d.last_at FROM views.activity_days d
+SELECT d.name_id, d.count, d.first_at, d.last_at, true AS own FROM views.activity_days d
 WHERE d.log_partition = :partition AND d.subject = :subject"""
 
 MEMBERS_DAYS = """
 UNION ALL
-SELECT d.name_id, d.count, d.first_at, d.last_at
+SELECT d.name_id, d.count, d.first_at, d.last_at, false
 FROM views.memberships m JOIN views.activity_days d
   ON d.log_partition = m.log_partition AND d.subject = m.user_id AND NOT d.in_account
 WHERE m.account_id = :subject AND m.left_at IS NULL"""
@@ -64,16 +64,16 @@ WITH totals AS (
     SELECT n.name, sum(d.count)::bigint AS count, min(d.first_at) AS first_at,
            max(d.last_at) AS last_at
     FROM ({days}) d JOIN views.names n ON n.id = d.name_id
-    WHERE n.kind = :activity GROUP BY n.name)
+    WHERE n.kind = :activity AND (d.own OR n.kind <> 'event') GROUP BY n.name)
 SELECT name, count, first_at, last_at, (SELECT count(*) FROM totals) AS total FROM totals
 WHERE CAST(:after AS text) IS NULL OR count < :count OR (count = :count AND name > :after)
 ORDER BY count DESC, name LIMIT :limit"""
 
 COUNTS = """
 SELECT n.kind, sum(d.count)::bigint FROM ({days}) d JOIN views.names n ON n.id = d.name_id
-GROUP BY n.kind"""
+WHERE d.own OR n.kind <> 'event' GROUP BY n.kind"""
 
-_SHARED_WITH_MEMBERS = ("page", "screen", "channel", "campaign")
+_DAYS = {SubjectKind.USER: OWN_DAYS, SubjectKind.ACCOUNT: OWN_DAYS + MEMBERS_DAYS}
 _ALL_PARTITIONS = list(range(256))
 
 
@@ -195,7 +195,7 @@ def view(
     row = _row(conn, kind, subject)
     members = list_members(conn, kind, subject, cursor=None, limit=100)
     counts = conn.execute(
-        sa.text(COUNTS.format(days=OWN_DAYS)),
+        sa.text(COUNTS.format(days=_DAYS[kind])),
         {"partition": log_partition(subject), "subject": subject},
     ).all()
     mine, arguments = _side(kind, subject)
@@ -284,14 +284,11 @@ def list_activity(
         InvalidInput: an unknown cursor.
     """
     _row(conn, kind, subject)
-    days = OWN_DAYS
-    if kind is SubjectKind.ACCOUNT and activity in _SHARED_WITH_MEMBERS:
-        days += MEMBERS_DAYS
     after: tuple[Any, ...] = (None, None)
     if cursor is not None:
         after = decoded(activity, cursor, int, str)
     rows = conn.execute(
-        sa.text(ACTIVITY.format(days=days)),
+        sa.text(ACTIVITY.format(days=_DAYS[kind])),
         {
             "partition": log_partition(subject),
             "subject": subject,

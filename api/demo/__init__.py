@@ -21,12 +21,12 @@ class Source(NamedTuple):
     """Demo data that can be loaded.
 
     Attributes:
-        count: how many messages there are, where that is cheap to know.
+        total: how many messages there are, where that is cheap to know.
         messages: starts them anew, the same ones every time.
     """
 
     title: str
-    count: int | None
+    total: int | None
     messages: Callable[[], Iterator[Message]]
 
 

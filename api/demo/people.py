@@ -4,6 +4,8 @@ A name is written as its bearer writes it; `native/latin` gives the spelling for
 where dropping accents does not. All hosts end in `.example`, so that no address is anybody's.
 """
 
+# ruff: noqa: RUF001 - letters that look alike are the point of names from many scripts
+
 from __future__ import annotations
 
 import unicodedata
@@ -154,26 +156,34 @@ TITLES = [
     "Software Engineer",
 ]
 
-_FIRST = (
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_FIRST = _words(
     "Nordwind Polder Étoile Kestrel Zażółć Fjell Sakura Ubuntu Lumière Meridian Harbour Granit "
     "Açaí Monsun Olive Tundra Cobalt Juniper Saffron Delta Marigold Atlas Brücke Cedar Quill "
     "Solstice Baobab Pampas Zenit Lantern"
-).split()
-_SECOND = (
+)
+_SECOND = _words(
     "Logistics Studio Foods Energie Labs Textiles Robotics Verlag Media Consulting Clinics "
     "Software Outdoor Finance Werke Travel Design Systems Brewing Architects"
-).split()
+)
 
 
 class Unique:
-    """Hands out each text once: a number is put behind one that was taken before."""
+    """Hands out each text once: one that was taken before gets a number, before a given sign."""
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}
 
-    def of(self, text: str) -> str:
+    def of(self, text: str, *, before: str) -> str:
         times = self._taken[text] = self._taken.get(text, 0) + 1
-        return text if times == 1 else self.of(f"{text}{times}")
+        if times == 1:
+            return text
+        head, sign, tail = text.partition(before)
+        return self.of(f"{head}{times}{sign}{tail}", before=before)
 
 
 def person(random: Random, culture: Culture) -> tuple[str, str]:

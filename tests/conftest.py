@@ -1,0 +1,88 @@
+"""A real PostgreSQL for every run, a database of its own for every test that asks for one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from infra import database, embedded, wiring
+from infra.settings import Settings
+from infra.wiring import Annals
+
+TEMPLATE = "annals_template"
+
+settings.register_profile(
+    "annals",
+    deadline=None,
+    max_examples=int(os.environ.get("ANNALS_TEST_EXAMPLES", "30")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("annals")
+
+
+def _folder() -> Path:
+    """One for the whole run: its workers share a server, and the last to leave stops it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+    return Path(tempfile.gettempdir()) / f"annals-test-{run[:12]}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):
+        for folder in Path(tempfile.gettempdir()).glob("annals-test-*"):
+            if folder == _folder() or _run_of(session) in folder.name:
+                embedded.remove(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_of(session: pytest.Session) -> str:
+    scheduler = session.config.pluginmanager.getplugin("dsession")
+    manager = getattr(scheduler, "nodemanager", None)
+    return str(manager.testrunuid)[:12] if manager is not None else "no other run"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Connection string of a running PostgreSQL, with a migrated template database on it."""
+    with embedded.running(_folder()) as url:
+        template = database.create_database(url, f"{TEMPLATE}_{os.getpid()}")
+        database.migrate(template)
+        yield url
+
+
+@pytest.fixture
+def database_url(server: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(f"{TEMPLATE}_{os.getpid()}")
+            )
+        )
+        yield make_conninfo(server, dbname=name)
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def open_annals(database_url: str, tmp_path: Path) -> Iterator[Callable[[], Annals]]:
+    """Opens Annals on the test's database, as often as there should be processes."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(
+            wiring.opened(Settings(data=tmp_path), database_url, connections=4)
+        )
+
+
+@pytest.fixture
+def annals(open_annals: Callable[[], Annals]) -> Annals:
+    return open_annals()
