@@ -71,10 +71,13 @@ def serve() -> None:
 @main.command()
 def work() -> None:
     """Project in a process of its own; start as many as there is work for."""
-    with _annals() as annals, _interruptible() as interrupted:
-        with wiring.working(annals, project=True):
-            click.echo("Projecting; Ctrl-C to stop.")
-            interrupted.wait()
+    with (
+        _annals() as annals,
+        _interruptible() as interrupted,
+        wiring.working(annals, project=True),
+    ):
+        click.echo("Projecting; Ctrl-C to stop.")
+        interrupted.wait()
 
 
 @main.command("demo-reset")
@@ -189,7 +192,7 @@ def _load_demo(settings: Settings, url: str, write_key: str, interrupted: thread
         return True
     for source in sources(settings.demo_data, datetime.now(UTC)):
         report = load(
-            source.messages(), url=url, write_key=write_key, total=source.count, title=source.title
+            source.messages(), url=url, write_key=write_key, total=source.total, title=source.title
         )
         click.echo(
             f"{source.title}: {report.sent:,} messages in {report.seconds:.1f} s,"

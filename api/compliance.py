@@ -12,9 +12,9 @@ from litestar import Controller, Request, post
 from api.auth import opens
 from api.contacts import subject_of
 from api.positions import position_text
+from domain.access import ApiScope
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
-from domain.access import ApiScope
 from infra.wiring import Annals
 
 CONFIRMATION = "confirm"

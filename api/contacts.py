@@ -16,12 +16,12 @@ from litestar.params import Parameter
 
 from api.auth import READERS, opens
 from api.positions import position_text, wait_for
+from domain.access import ApiScope
+from domain.activity import ActivityKind
 from domain.commands import Leave, Refused, Stored
 from domain.commands import Request as CommandRequest
 from domain.errors import InvalidInput, NotFound
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, identity
-from domain.access import ApiScope
-from domain.activity import ActivityKind
 from infra.wiring import Annals
 from projections import contact_view
 from projections.contact_list import ContactItem, list_contacts
@@ -153,7 +153,7 @@ class _Contacts(Controller):
         id: ContactId,
         waiting: WaitFor = None,
     ) -> Page[PropertyItem]:
-        with _asked(state, self.kind, id, waiting) as (annals, conn, subject):
+        with _asked(state, self.kind, id, waiting) as (_, conn, subject):
             return contact_view.list_properties(conn, self.kind, subject)
 
     @get(

@@ -15,10 +15,10 @@ from api import segment
 from api.auth import authorised, presented_key
 from api.positions import position_text
 from api.problems import ProblemException
+from domain.access import ApiScope
 from domain.commands import Duplicate, Outcome, Position, Refused, Request, Stored
 from domain.errors import InvalidInput
 from domain.properties import RefusedValue
-from domain.access import ApiScope
 from infra.wiring import Annals
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -98,15 +98,14 @@ def _take(annals: Annals, body: bytes, encoding: str, key: str | None) -> BatchR
     reached: dict[int, int] = {}
     answered: list[MessageResult] = []
     for n, result in enumerate(results):
-        if result is None:
-            outcome = next(outcomes)
-            result = _result(ids[n], outcome, n)
-            if isinstance(outcome, Stored):
-                for one in outcome.positions:
-                    reached[one.log_partition] = max(
-                        one.position, reached.get(one.log_partition, 0)
-                    )
-        answered.append(result)
+        if result is not None:
+            answered.append(result)
+            continue
+        outcome = next(outcomes)
+        answered.append(_result(ids[n], outcome, n))
+        if isinstance(outcome, Stored):
+            for one in outcome.positions:
+                reached[one.log_partition] = max(one.position, reached.get(one.log_partition, 0))
     return BatchResult(
         all(one.status != "refused" for one in answered),
         answered,

@@ -1,4 +1,4 @@
-"""Typed property values: what is accepted, what is refused alone and why, and how a write merges."""
+"""Typed property values: what is accepted, what is refused alone and why, how a write merges."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from psycopg_pool import ConnectionPool
 from domain.properties import PropertyType
 
 Scope = str
-"""What a name names: `user.property`, `account.property`, `membership.property`, `event`, `screen`."""
+"""What a name names: `user.property`, `account.property`, `membership.property`, `event` or
+`screen`."""
 
 NAMES_PER_SCOPE = 2_000
 

@@ -139,10 +139,9 @@ def running(data: Path) -> Iterator[str]:
         try:
             yield make_conninfo(host=str(socket), port=PORT, user="postgres", dbname="postgres")
         finally:
-            with _locked(data / "postgres.starting.lock"):
-                with suppress(BlockingIOError):
-                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _stop(cluster)
+            with _locked(data / "postgres.starting.lock"), suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _stop(cluster)
 
 
 def remove(data: Path) -> None:
@@ -192,8 +191,9 @@ def _cluster(data: Path, account: _Account) -> Path:
         return link.resolve()
     if link.is_dir() and not link.is_symlink():
         raise EmbeddedError(
-            f"the user {account.uid} of the server cannot reach {link}: a folder above it was closed"
-            " after the cluster was made; open it again, or start over with make demo-reset"
+            f"the user {account.uid} of the server cannot reach {link}: a folder above it"
+            " was closed after the cluster was made; open it again, or start over with"
+            " make demo-reset"
         )
     _own_folder(OUTSIDE)
     with _locked(OUTSIDE / "lock"):

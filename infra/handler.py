@@ -350,7 +350,8 @@ class _Decision:
         if isinstance(survivor, User) and isinstance(loser, User):
             absorbed = survivor.absorb(loser)
         else:
-            assert isinstance(survivor, Account) and isinstance(loser, Account)
+            assert isinstance(survivor, Account)
+            assert isinstance(loser, Account)
             absorbed = survivor.absorb(loser)
         events += self._apply(merge.survivor, absorbed, at)
         return events + self._apply(merge.loser, loser.merge_into(merge.survivor), at)

@@ -1,4 +1,4 @@
-"""Subject keys: one for each user and account, wrapped by a key-encryption key, destroyed on erasure.
+"""Subject keys: one a subject, wrapped by a key-encryption key, destroyed on erasure.
 
 A key is in one of three states: never made, active, destroyed. Destroyed is a tombstone that stays:
 making a key on demand can neither revive nor replace it. Keys are cached for a short time; a

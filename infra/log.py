@@ -405,7 +405,7 @@ class EventLog:
             return cursor.execute(query, arguments).fetchall()
 
 
-def _recorded_row(cursor: psycopg.Cursor[RecordedRow]) -> Callable[[Sequence[Any]], RecordedRow]:
+def _recorded_row(_: psycopg.Cursor[RecordedRow]) -> Callable[[Sequence[Any]], RecordedRow]:
     """Takes `_COLUMNS` in their order, which is that of the fields: three times as fast as by
     name, on the hottest path of every reader."""
     return lambda values: RecordedRow(*values)

@@ -1,4 +1,4 @@
-"""Read model: the properties and the names of activity that are in use, how often and since when."""
+"""Read model: the properties and names of activity in use, how often and since when."""
 
 from __future__ import annotations
 

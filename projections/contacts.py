@@ -1,4 +1,4 @@
-"""Read model: one row for each user and account, with identities, properties and when it was seen."""
+"""Read model: a row for each user and account: identities, properties, when it was seen."""
 
 from __future__ import annotations
 

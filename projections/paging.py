@@ -1,4 +1,4 @@
-"""Pages by keyset: a cursor says after which row to go on, so that writes neither skip nor repeat."""
+"""Pages by keyset: a cursor says after which row to go on; writes neither skip nor repeat."""
 
 from __future__ import annotations
 

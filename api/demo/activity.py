@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import NamedTuple
 
-APP = "https://app.ledgerly.example"
 SITE = "https://www.ledgerly.example"
 AMOUNTS = (12.5, 49.0, 80.0, 120.0, 149.9, 240.0, 375.0, 499.0, 1_250.0, 2_890.5, 7_400.0)
 
@@ -44,10 +43,10 @@ def _pages() -> Deed:
     for path in paths:
         url = SITE + path
         page: Values = {"url": url, "path": path}
-        for referrer in ("", "https://www.google.com/", APP + "/", *[SITE + "/"] * 6):
-            variants.append(({"url": url}, {"page": page | {"referrer": referrer}}))
-        for campaign in campaigns:
-            variants.append(({"url": url}, {"page": page, "campaign": campaign}))
+        referrers = ("", "https://www.google.com/", "https://news.example/", *[SITE + "/"] * 6)
+        contexts: list[Values] = [{"page": page | {"referrer": one}} for one in referrers]
+        contexts += [{"page": page, "campaign": one} for one in campaigns]
+        variants += [({"url": url}, context) for context in contexts]
     return Deed("page", "", 14, tuple(variants))
 
 

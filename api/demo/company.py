@@ -20,8 +20,9 @@ from api.demo.activity import (
     SLOTS,
     WEEKDAY_WEIGHTS,
 )
-from api.demo.lives import DAY, Lives
+from api.demo.lives import Lives
 from api.demo.messages import Message
+from api.demo.subscriptions import DAY
 
 DAYS = 540
 SHARE_OF_ACCOUNTS_ALONE = 0.02
@@ -50,12 +51,13 @@ def messages(
         raise ValueError("until has no zone")
     until = until.astimezone(UTC).replace(microsecond=0)
     prefix = f"company-{zlib.crc32(repr((users, accounts, events, seed, until)).encode()):08x}"
-    return _told(users, accounts, events, Random(seed), until, prefix)
+    return _told((users, accounts, events), Random(seed), until, prefix)
 
 
 def _told(
-    users: int, accounts: int, events: int, random: Random, until: datetime, prefix: str
+    sizes: tuple[int, int, int], random: Random, until: datetime, prefix: str
 ) -> Iterator[Message]:
+    users, accounts, events = sizes
     first_day = until.date() - timedelta(days=DAYS)
     last_seconds = until.hour * 3_600 + until.minute * 60 + until.second
     lives = Lives(random, first_day, DAYS * DAY + last_seconds)

@@ -8,35 +8,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from random import Random
 
 from api.demo.messages import Message
 from api.demo.people import CULTURES, TITLES, Culture, Unique, firm, person
+from api.demo.subscriptions import TRIAL, YEAR, Account, Moment, Subscription
 
-DAY = 86_400
-TRIAL = 14 * DAY
-YEAR = 365 * DAY
-PLANS = {"starter": 29, "team": 99, "business": 349, "enterprise": 1_200}
 ROLES = ("admin", "editor", "editor", "viewer")
 SIGNUP = "https://www.ledgerly.example/signup"
-
-Moment = tuple[int, str, Message]
-"""When, under which key (unique, becomes the message id) and what, still without its stamp."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """`weight` is how many users it draws, next to the others."""
-
-    id: str
-    name: str
-    domain: str
-    weight: float
-    culture: Culture
-    founder: str
-    begins: int
-    ends: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +73,8 @@ class Lives:
             self.moments += _visit(id, begin)
         self.moments.append((begin, f"{id}-identify", self._identify(id, culture, account)))
         if account is not None and is_founder:
-            self.moments += self._story(account)
+            subscription = Subscription(account, random, self.first_day, self.end)
+            self.moments += subscription.story()
         elif account is not None:
             self._tie(id, account, begin, random.choice(ROLES))
         if random.random() < 0.04:
@@ -158,83 +139,6 @@ class Lives:
                 break
         self._firms.add(name)
         return name, label
-
-    def _story(self, account: Account) -> Iterator[Moment]:
-        """Trial, then a plan, perhaps a larger one, renewal each year, perhaps the end."""
-        random, begin = self.random, account.begins
-        traits: dict[str, object] = {
-            "name": account.name,
-            "domain": account.domain,
-            "country": account.culture.country,
-            "plan": "trial",
-            "mrr": 0,
-            "currency": "EUR",
-            "renewal_date": self._date(begin + TRIAL),
-        }
-        yield begin, f"{account.id}-founded", _founded(account, traits)
-        if random.random() < 0.15:
-            yield from self._change(account, begin + TRIAL, "trial expired", {"plan": "free"})
-            return
-        tier = min(int(account.weight / 4), 2) + (random.random() < 0.3)
-        plan = list(PLANS)[tier]
-        mrr = round(PLANS[plan] * random.uniform(0.9, 1.6), 2)
-        at, steps = begin + TRIAL, ["subscription started"]
-        if tier < 3 and random.random() < 0.3:
-            steps.append("plan upgraded")
-        for step in steps:
-            if step == "plan upgraded":
-                plan, mrr = list(PLANS)[tier + 1], round(mrr * random.uniform(1.8, 3.2), 2)
-                at += random.randint(20 * DAY, 300 * DAY)
-            renewal = begin + TRIAL + YEAR * (1 + (at - begin - TRIAL) // YEAR)
-            news = {"plan": plan, "mrr": mrr, "renewal_date": self._date(renewal)}
-            yield from self._change(account, at, step, news)
-        for renewal in range(begin + TRIAL + YEAR, self.end, YEAR):
-            news = {"renewal_date": self._date(renewal + YEAR)}
-            yield from self._change(account, renewal, "subscription renewed", news)
-        cancelled = {"plan": "cancelled", "mrr": 0}
-        yield from self._change(
-            account, account.ends, "subscription cancelled", cancelled, is_last=True
-        )
-
-    def _change(
-        self,
-        account: Account,
-        at: int,
-        event: str,
-        traits: dict[str, object],
-        *,
-        is_last: bool = False,
-    ) -> Iterator[Moment]:
-        """The founder sends the new properties, so that they follow the old ones in one stream;
-        the event is the account's alone."""
-        if at > self.end or (at >= account.ends and not is_last):
-            return
-        key = f"{account.id}-{event.replace(' ', '-')}-{at}"
-        yield at, f"{key}-group", _founded(account, traits)
-        yield (
-            at,
-            key,
-            {
-                "type": "track",
-                "anonymousId": account.id,
-                "event": event,
-                "properties": traits,
-                "context": {"groupId": account.id},
-            },
-        )
-
-    def _date(self, second: int) -> str:
-        return (self.first_day + timedelta(seconds=second)).isoformat()
-
-
-def _founded(account: Account, traits: dict[str, object]) -> Message:
-    return {
-        "type": "group",
-        "userId": account.founder,
-        "groupId": account.id,
-        "traits": traits,
-        "context": {"relationship": {"role": "owner"}},
-    }
 
 
 def _visit(user: str, begin: int) -> Iterator[Moment]:

@@ -4,8 +4,6 @@ A name is written as its bearer writes it; `native/latin` gives the spelling for
 where dropping accents does not. All hosts end in `.example`, so that no address is anybody's.
 """
 
-# ruff: noqa: RUF001 - letters that look alike are the point of names from many scripts
-
 from __future__ import annotations
 
 import unicodedata

@@ -28,6 +28,8 @@ needs_data = pytest.mark.skipif(
 )
 KEY = "a-write-key"
 
+Trouble = tuple[int, dict[str, str], bytes]
+
 
 def made_up(**sizes: int) -> list[Message]:
     return list(
@@ -119,7 +121,7 @@ class TestCompany:
         with pytest.raises(ValueError, match="no more accounts than users"):
             made_up(users=1, accounts=2)
         with pytest.raises(ValueError, match="zone"):
-            company.messages(until=datetime(2026, 5, 13))
+            company.messages(until=UNTIL.replace(tzinfo=None))
 
 
 @needs_data
@@ -167,7 +169,7 @@ def test_without_data_files_the_source_is_the_made_up_company(tmp_path: Path) ->
 class Intake(ThreadingHTTPServer):
     """Answers as the intake does, once `troubles` (status, headers, body) are used up."""
 
-    def __init__(self, *troubles: tuple[int, dict[str, str], bytes]) -> None:
+    def __init__(self, *troubles: Trouble) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.troubles = list(troubles)
         self.requests = 0
@@ -219,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def intake(*troubles: tuple[int, dict[str, str], bytes]) -> Iterator[Intake]:
+def intake(*troubles: Trouble) -> Iterator[Intake]:
     with Intake(*troubles) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
@@ -277,25 +279,28 @@ class TestLoad:
         assert report.seconds >= 1.2
 
     def test_a_refused_batch_stops_the_load_with_the_reason(self) -> None:
-        refusal = (403, {}, b'{"detail": "this key may only read"}')
-        with intake(refusal, refusal) as server:
-            with pytest.raises(LoadError, match="403: this key may only read"):
-                sent(server, made_up(), batch=10)
+        refusal: Trouble = (403, {}, b'{"detail": "this key may only read"}')
+        with (
+            intake(refusal, refusal) as server,
+            pytest.raises(LoadError, match="403: this key may only read"),
+        ):
+            sent(server, made_up(), batch=10)
         assert server.requests <= 2
 
     def test_an_answer_that_is_not_the_intakes_is_an_error(self) -> None:
-        with intake((200, {}, b"<html>")) as server:
-            with pytest.raises(LoadError, match="not that of Annals"):
-                sent(server, made_up(), connections=1)
+        with (
+            intake((200, {}, b"<html>")) as server,
+            pytest.raises(LoadError, match="not that of Annals"),
+        ):
+            sent(server, made_up(), connections=1)
 
     def test_an_error_in_the_source_ends_the_load(self) -> None:
         def broken() -> Iterator[Message]:
             yield from made_up(events=10)
             raise RuntimeError("the file is cut short")
 
-        with intake() as server:
-            with pytest.raises(RuntimeError, match="cut short"):
-                load(broken(), url=server.url, write_key=KEY, title="Demo")
+        with intake() as server, pytest.raises(RuntimeError, match="cut short"):
+            load(broken(), url=server.url, write_key=KEY, title="Demo")
 
     def test_progress_is_plain_lines_where_there_is_no_terminal(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
