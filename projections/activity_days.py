@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import psycopg
+from psycopg_pool import ConnectionPool
 
 from domain.identity import SubjectId, log_partition
 from projections.batch import Batch
@@ -44,23 +45,21 @@ ON CONFLICT DO NOTHING"""
 class Names:
     """Numbers for the names of activity, so that the counts stay narrow. Shared by workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
         self._ids: dict[tuple[str, str], int] = {}
 
-    def ids(
-        self, conn: psycopg.Connection, wanted: set[tuple[str, str]]
-    ) -> dict[tuple[str, str], int]:
+    def ids(self, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
         """The number of each (activity, name), taken where there was none.
 
         Runs in transactions of its own: a number that was given stays given."""
         missing = wanted - self._ids.keys()
         while missing:
-            self._look(conn, missing)
-            missing -= self._ids.keys()
-            if missing:  # a taken number is a conflict too: look again, and try those left
-                with conn.cursor() as cursor:
-                    for kind, name in sorted(missing):
-                        cursor.execute(TAKE_NAME, (kind, name))
+            with self._pool.connection() as conn:
+                self._look(conn, missing)
+                missing -= self._ids.keys()
+                if missing:  # a taken number is a conflict too: look again, and try those left
+                    conn.cursor().executemany(TAKE_NAME, sorted(missing))
         return self._ids
 
     def _look(self, conn: psycopg.Connection, wanted: set[tuple[str, str]]) -> None:
@@ -71,17 +70,13 @@ class Names:
 
 
 class ActivityDays:
-    def __init__(self) -> None:
-        self._names = Names()
-
-    def prepare(self, conn: psycopg.Connection, batch: Batch) -> None:
-        """What has to be there before the transaction begins. `conn` is in autocommit."""
-        self._names.ids(conn, {(key.activity, key.name) for key in batch.days})
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._names = Names(pool)
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         if not batch.days:
             return
-        ids = self._names.ids(conn, set())
+        ids = self._names.ids(set(batch.uses))
         # In the order of the key: two workers that meet the same rows wait, and never deadlock.
         rows = sorted(
             (

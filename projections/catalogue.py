@@ -25,9 +25,6 @@ _OPEN_ENDED = {"page", "campaign"}
 
 
 class CatalogueModel:
-    def prepare(self, conn: psycopg.Connection, batch: Batch) -> None:
-        """Nothing is needed beforehand."""
-
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         uses: dict[tuple[str, str], tuple[str | None, int, datetime, datetime]] = {
             key: (None, use.count, use.first_at, use.last_at)

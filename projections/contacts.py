@@ -86,9 +86,6 @@ class _Change:
 
 
 class Contacts:
-    def prepare(self, conn: psycopg.Connection, batch: Batch) -> None:
-        """Nothing is needed beforehand."""
-
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         self._change(conn, batch)
         self._touch(conn, batch)

@@ -63,9 +63,6 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Members:
-    def prepare(self, conn: psycopg.Connection, batch: Batch) -> None:
-        """Nothing is needed beforehand."""
-
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         steps: list[tuple[str, Sequence[object] | dict[str, object]]] = []
         for _, verb, user, account, event in batch.changes:

@@ -76,6 +76,14 @@ FROM unnest(%b::smallint[], %b::bigint[], %b::bigint[]) AS v(log_partition, toke
 WHERE c.projector = %b AND c.log_partition = v.log_partition AND c.log_partition = ANY(%b)
   AND c.worker = %b AND c.fencing_token = v.token"""
 
+# A batch that merges or erases waits until no other is under way, which may have been opened
+# before and would write for a subject that is gone.
+SHARE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR SHARE"
+
+CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
+
+ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
+
 PARK = """
 INSERT INTO views.parked (projector, log_partition, position, error) VALUES (%s, %s, %s, %s)
 ON CONFLICT DO NOTHING"""
@@ -114,7 +122,6 @@ class Opener(Protocol[Row_contra]):
 class ReadModel(Protocol):
     """A read model: brought up to date by batches, told of merges and erasures."""
 
-    def prepare(self, conn: psycopg.Connection, batch: Batch) -> None: ...
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None: ...
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None: ...
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None: ...
@@ -158,7 +165,7 @@ class Projector(Generic[Row]):
         self._models: tuple[ReadModel, ...] = (
             Contacts(),
             Members(),
-            ActivityDays(),
+            ActivityDays(pool),
             CatalogueModel(),
         )
         self._worker = uuid.uuid4()
@@ -228,21 +235,17 @@ class Projector(Generic[Row]):
     def _apply(self, rows: Sequence[Row]) -> None:
         generation = self._opener.refresh()
         opened = self._opener.open_rows(rows)
-        with self._pool.connection() as conn:
-            conn.autocommit = True
-            try:
-                batch = Batch(opened, merges.survivors(conn, _subjects(opened)), self._zone)
-                for model in self._models:
-                    model.prepare(conn, batch)
-                with conn.transaction():
-                    for model in self._models:
-                        model.apply(conn, batch)
-                    self._settle(conn, batch)
-                    reached = self._move(conn, rows)
-                    if self._opener.generation() != generation:
-                        raise _KeysChanged
-            finally:
-                conn.autocommit = False
+        settles = any(isinstance(one.payload, MergedInto | Erased) for one in opened)
+        with self._pool.connection() as conn, conn.transaction():
+            conn.execute(CLOSE_FENCE if settles else SHARE_FENCE, (NAME,))
+            if self._opener.generation() != generation:
+                raise _KeysChanged
+            batch = Batch(opened, merges.survivors(conn, _subjects(opened)), self._zone)
+            for model in self._models:
+                model.apply(conn, batch)
+            if settles:
+                self._settle(conn, batch)
+            reached = self._move(conn, rows)
         for partition, position in reached.items():
             self._leases[partition].position = position
 
@@ -303,6 +306,7 @@ class Projector(Generic[Row]):
             return
         with self._pool.connection() as conn:
             conn.execute(ENSURE_CHECKPOINTS, (NAME,))
+            conn.execute(ENSURE_FENCE, (NAME,))
             conn.execute(HEARTBEAT, (NAME, self._worker))
             held = list(self._leases)
             renewed = conn.execute(RENEW_LEASES, (LEASE_SECONDS, NAME, self._worker, held))

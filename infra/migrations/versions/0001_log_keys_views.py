@@ -179,6 +179,13 @@ CREATE TABLE views.checkpoints (
     PRIMARY KEY (projector, log_partition)
 ) WITH (fillfactor = 20);
 
+CREATE TABLE views.fences (
+    projector text PRIMARY KEY
+);
+COMMENT ON TABLE views.fences IS
+    'batches lock a row for share, a batch that merges or erases for update: so none of another'
+    ' worker is under way that still writes for the subject that goes';
+
 CREATE TABLE views.workers (
     projector text NOT NULL,
     worker uuid NOT NULL,
