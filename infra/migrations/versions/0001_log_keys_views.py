@@ -17,13 +17,19 @@ DECLARE name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['annals_log', 'annals_keys', 'annals_views'] LOOP
         BEGIN
-            EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+            END IF;
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL;  -- roles belong to the server: another database of it has made this one
         END;
-        IF NOT pg_has_role(current_user, name, 'MEMBER') THEN
+        BEGIN
+            EXECUTE format('SET LOCAL ROLE %I', name);
+        EXCEPTION WHEN insufficient_privilege THEN
+            -- From PostgreSQL 16 on, who makes a role may grant it but not take it on.
             EXECUTE format('GRANT %I TO %I', name, current_user);
-        END IF;
+        END;
+        RESET ROLE;
     END LOOP;
 END $$
 """
