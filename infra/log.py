@@ -203,7 +203,7 @@ class _Append:
             for row in rows
         ]
         self.message_keys = message_keys
-        self.positions: list[Position] = []
+        self.positions: list[Position] | None = None
         self.error: Exception | None = None
         self.done = False
 
@@ -245,12 +245,14 @@ class EventLog:
                 self._write_group(group)
         if mine.error is not None:
             raise mine.error
+        if mine.positions is None:
+            raise psycopg.OperationalError("the thread that wrote these rows was interrupted")
         return mine.positions
 
     def _write_group(self, group: list[_Append]) -> None:
         try:
             self._write(group)
-        except (VersionConflict, DuplicateMessage) as error:
+        except (VersionConflict, DuplicateMessage, psycopg.DataError) as error:
             if len(group) == 1:
                 group[0].error = error
             else:
