@@ -10,7 +10,13 @@ import msgspec
 
 from domain.errors import InvalidInput
 from domain.identity import json_type
-from domain.properties import MAX_NAME_CHARS, RefusedValue, checked_text, name_problem
+from domain.properties import (
+    MAX_NAME_CHARS,
+    RefusedValue,
+    checked_number,
+    checked_text,
+    name_problem,
+)
 
 Metadata = dict[str, str | int | float | bool]
 
@@ -46,7 +52,7 @@ def checked_metadata(sent: Mapping[str, object]) -> tuple[Metadata, list[Refused
         if isinstance(value, str | int | float):
             try:
                 kept[_checked_key(name, len(kept))] = (
-                    checked_text(value) if isinstance(value, str) else value
+                    checked_text(value) if isinstance(value, str) else checked_number(value)
                 )
             except ValueError as reason:
                 refused.append(RefusedValue(name[:MAX_NAME_CHARS], str(reason)))

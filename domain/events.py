@@ -16,7 +16,7 @@ from domain.identity import Identity, SubjectId, SubjectKind
 from domain.properties import Values
 
 
-class Payload(msgspec.Struct, frozen=True, omit_defaults=True):
+class Payload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What an event says."""
 
 
@@ -40,9 +40,11 @@ class PropertiesChanged(Payload, frozen=True):
 
 
 class MembershipStarted(Payload, frozen=True):
-    """The user became a member of the envelope's account (again, if it had left)."""
+    """The user became a member of the envelope's account (again, if it had left). `taken_from`
+    is the merged user who had become it, at that time."""
 
     properties: Values = msgspec.field(default_factory=dict)
+    taken_from: SubjectId | None = None
 
 
 class MembershipChanged(Payload, frozen=True):
@@ -56,23 +58,15 @@ class MembershipEnded(Payload, frozen=True):
     """The user left the envelope's account; the record stays, with both dates."""
 
 
-class MembershipRecord(msgspec.Struct, frozen=True):
-    """One user's belonging to one account, past or present."""
-
-    started_at: datetime
-    ended_at: datetime | None = None
-    properties: Values = msgspec.field(default_factory=dict)
-
-
 class Absorbed(Payload, frozen=True):
-    """Another subject turned out to be this one. Holds what was taken over from it: identities,
-    properties and memberships that this one did not have. `others` is that subject, and those
-    that had been merged into it before."""
+    """Another subject turned out to be this one. Holds what was taken over from it: identities
+    and properties that this one did not have; memberships follow as events of their own, so that
+    their accounts and dates outlive the user's key. `others` is that subject, and those that had
+    been merged into it before."""
 
     others: tuple[SubjectId, ...]
     identities: tuple[Identity, ...]
     properties: Values = msgspec.field(default_factory=dict)
-    memberships: dict[SubjectId, MembershipRecord] = msgspec.field(default_factory=dict)
 
 
 class MergedInto(Payload, frozen=True):

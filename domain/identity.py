@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import uuid
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import NewType
 
 import msgspec
@@ -125,6 +125,18 @@ class Resolution(msgspec.Struct, frozen=True):
 Known = dict[tuple[Scheme, str], SubjectId]
 
 
+def unmatched(
+    identities: Iterable[Identity], known: Container[tuple[Scheme, str]]
+) -> tuple[Identity, ...]:
+    """Those of the identities that match none of the known, each once."""
+    new: dict[tuple[Scheme, str], Identity] = {}
+    for one in identities:
+        key = (one.scheme, one.matching)
+        if key not in known:
+            new.setdefault(key, one)
+    return tuple(new.values())
+
+
 def resolve(
     identities: Iterable[Identity], known: Known, new_id: Callable[[], SubjectId]
 ) -> Resolution:
@@ -133,10 +145,11 @@ def resolve(
     The first identity that is known decides; the others join it, and subjects that they named
     before are merged into it. With none known, a new subject is made.
     """
+    identities = list(identities)
     keys = [(one.scheme, one.matching) for one in identities]
     found = list(dict.fromkeys(known[key] for key in keys if key in known))
     subject = found[0] if found else new_id()
-    claims = tuple(one for one, key in zip(identities, keys, strict=True) if key not in known)
+    claims = unmatched(identities, known)
     merges = tuple(Merge(loser, subject) for loser in found[1:])
     for merge in merges:
         for key, owner in known.items():

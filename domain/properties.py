@@ -22,7 +22,7 @@ Values = dict[str, Any]
 MAX_NAME_CHARS = 128
 MAX_TEXT_CHARS = 8_192
 MAX_LIST_ITEMS = 256
-MAX_WHOLE_NUMBER = 2**63 - 1
+MAX_NUMBER = 2**63 - 1
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?\Z")
 _EMAIL = re.compile(r"\S+@\S+\.\S+")
@@ -131,10 +131,19 @@ def checked_value(value: object, expected: PropertyType) -> Value:
         if len(value) > MAX_LIST_ITEMS:
             raise ValueError(f"the list has {len(value)} items, at most {MAX_LIST_ITEMS}")
         return [checked_text(item) for item in value]
-    if isinstance(value, int) and abs(value) > MAX_WHOLE_NUMBER:
-        raise ValueError("the whole number does not fit 64 bits; send it as a string")
     assert isinstance(value, int | float | bool)
-    return value
+    return checked_number(value)
+
+
+def checked_number(number: int | float) -> int | float:
+    """A number that every store and reader can hold.
+
+    Raises:
+        ValueError: beyond 64 bits, infinite, or not a number at all.
+    """
+    if not -MAX_NUMBER <= number <= MAX_NUMBER:  # not-a-number compares to nothing
+        raise ValueError("the number is not finite or does not fit 64 bits; send it as a string")
+    return number
 
 
 def checked_text(text: str) -> str:

@@ -18,14 +18,13 @@ from domain.events import (
     Identified,
     MembershipChanged,
     MembershipEnded,
-    MembershipRecord,
     MembershipStarted,
     MergedInto,
     Payload,
     PropertiesChanged,
     Registered,
 )
-from domain.identity import Identity, SubjectId, SubjectKind
+from domain.identity import Identity, SubjectId, SubjectKind, unmatched
 from domain.properties import PropertyWrite, Values, merged
 
 SNAPSHOT_EVERY = 50
@@ -63,26 +62,21 @@ class Subject(msgspec.Struct, frozen=True):
         values, deleted = merged(self.properties, write)
         return [PropertiesChanged(values, deleted)] if values or deleted else []
 
-    def absorb(self, other: Self) -> list[Payload]:
+    def absorb(self, other: Subject) -> list[Payload]:
         """Takes over what `other` knew and this one did not. What both know stays this one's."""
         return [
             Absorbed(
                 (other.id, *other.absorbed),
                 self._unknown(other.identities),
                 {k: v for k, v in other.properties.items() if k not in self.properties},
-                self._memberships_from(other),
             )
         ]
 
     def _unknown(self, identities: Iterable[Identity]) -> tuple[Identity, ...]:
-        known = {(one.scheme, one.matching) for one in self.identities}
-        return tuple(one for one in identities if (one.scheme, one.matching) not in known)
+        return unmatched(identities, {(one.scheme, one.matching) for one in self.identities})
 
     def merge_into(self, survivor: SubjectId) -> list[Payload]:
         return [] if self.merged_into == survivor else [MergedInto(survivor)]
-
-    def _memberships_from(self, other: Self) -> dict[SubjectId, MembershipRecord]:
-        return {}
 
     def evolve(self, event: Event) -> Self:
         """The state after `event`, which must be the next one."""
@@ -111,6 +105,14 @@ class Subject(msgspec.Struct, frozen=True):
                 return msgspec.structs.replace(self, version=version)
 
 
+class MembershipRecord(msgspec.Struct, frozen=True):
+    """One user's belonging to one account, past or present."""
+
+    started_at: datetime
+    ended_at: datetime | None = None
+    properties: Values = msgspec.field(default_factory=dict)
+
+
 class User(Subject, frozen=True):
     """A person, known by user id, e-mail or both."""
 
@@ -129,13 +131,27 @@ class User(Subject, frozen=True):
         current = self.memberships.get(account)
         return [] if current is None or current.ended_at is not None else [MembershipEnded()]
 
-    def _memberships_from(self, other: Self) -> dict[SubjectId, MembershipRecord]:
-        mine = self.memberships
-        return {
-            account: record
-            for account, record in other.memberships.items()
-            if account not in mine or (mine[account].ended_at and not record.ended_at)
-        }
+    def member_as(self, account: Account) -> list[SubjectId]:
+        """The ids under which the user is a member of an account now: the account's own, and
+        those of the accounts that were merged into it."""
+        return [
+            id
+            for id in (account.id, *account.absorbed)
+            if id in self.memberships and self.memberships[id].ended_at is None
+        ]
+
+    def memberships_from(self, other: User) -> list[tuple[SubjectId, datetime, Payload]]:
+        """What becomes of another user's memberships once it is this one: those that this one
+        does not have begin here too, and end, at their own dates."""
+        taken: list[tuple[SubjectId, datetime, Payload]] = []
+        for account, record in other.memberships.items():
+            mine = self.memberships.get(account)
+            if mine is None or (mine.ended_at is not None and record.ended_at is None):
+                started = MembershipStarted(record.properties, other.id)
+                taken.append((account, record.started_at, started))
+                if record.ended_at is not None:
+                    taken.append((account, record.ended_at, MembershipEnded()))
+        return taken
 
     def evolve(self, event: Event) -> Self:
         after = super().evolve(event)
@@ -155,8 +171,6 @@ def _memberships_after(
     before: dict[SubjectId, MembershipRecord], event: Event
 ) -> dict[SubjectId, MembershipRecord]:
     payload, account = event.payload, event.account
-    if isinstance(payload, Absorbed):
-        return before | payload.memberships if payload.memberships else before
     if account is None:
         return before
     match payload:

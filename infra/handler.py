@@ -319,14 +319,19 @@ class _Decision:
                 events += self._register(account, command.account, at)
                 events += self._apply(account, self.states[account].change_properties(write), at)
                 events += self._register(user, command.user, at)
-                member = self.states[user]
+                member, joined = self.states[user], self.states[account]
                 assert isinstance(member, User)
-                events += self._apply(user, member.join(account, ties), at, account)
+                assert isinstance(joined, Account)
+                for under in member.member_as(joined) or [account]:
+                    events += self._apply(user, member.join(under, ties), at, under)
                 return events, write.refused + ties.refused
             case Leave():
-                member = self.states[ids[0]]
+                member, left = self.states[ids[0]], self.states[ids[1]]
                 assert isinstance(member, User)
-                return events + self._apply(ids[0], member.leave(ids[1]), at, ids[1]), ()
+                assert isinstance(left, Account)
+                for under in member.member_as(left):
+                    events += self._apply(ids[0], member.leave(under), at, under)
+                return events, ()
             case Track():
                 for id, identities in zip(
                     ids, [one for one in (command.user, command.account) if one], strict=True
@@ -347,13 +352,10 @@ class _Decision:
             return []  # claimed only: its identities move, and that is all there is of it
         events = [] if survivor.version else self._register(merge.survivor, (), at)
         survivor = self.states[merge.survivor]
+        events += self._apply(merge.survivor, survivor.absorb(loser), at)
         if isinstance(survivor, User) and isinstance(loser, User):
-            absorbed = survivor.absorb(loser)
-        else:
-            assert isinstance(survivor, Account)
-            assert isinstance(loser, Account)
-            absorbed = survivor.absorb(loser)
-        events += self._apply(merge.survivor, absorbed, at)
+            for account, then, payload in survivor.memberships_from(loser):
+                events += self._apply(merge.survivor, [payload], then, account)
         return events + self._apply(merge.loser, loser.merge_into(merge.survivor), at)
 
     def _register(self, id: SubjectId, identities: Iterable[Identity], at: datetime) -> list[Event]:

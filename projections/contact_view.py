@@ -31,20 +31,32 @@ WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects)""")
 
 TYPES = sa.text("SELECT name, value_type FROM views.catalogue WHERE scope = :scope")
 
+# A user's records in accounts that are one today show as one: the one that holds now and began
+# first, or else that ended last.
 MEMBERS = """
-SELECT m.{other} AS id, c.external_id, c.name, c.email, c.domain, m.role, m.properties,
+WITH records AS ({records}), members AS (
+    SELECT DISTINCT ON (other) * FROM records
+    ORDER BY other, left_at DESC NULLS FIRST, joined_at, account_id)
+SELECT m.other AS id, c.external_id, c.name, c.email, c.domain, m.role, m.properties,
        m.joined_at, m.left_at, c.subject IS NULL AS erased
-FROM views.memberships m LEFT JOIN views.contacts c
-  ON c.log_partition = ANY(:all_partitions) AND c.subject = m.{other}
-WHERE {mine} AND (CAST(:after AS uuid) IS NULL OR (m.joined_at, m.{other}) > (:joined_at, :after))
-ORDER BY m.joined_at, m.{other} LIMIT :limit"""
+FROM members m LEFT JOIN views.contacts c
+  ON c.log_partition = ANY(:all_partitions) AND c.subject = m.other
+WHERE CAST(:after AS uuid) IS NULL OR (m.joined_at, m.other) > (:joined_at, :after)
+ORDER BY m.joined_at, m.other LIMIT :limit"""
 
-MEMBER_COUNT = (
-    "SELECT count(*), count(*) FILTER (WHERE left_at IS NULL) FROM views.memberships m WHERE {mine}"
-)
+MEMBER_COUNT = """
+WITH records AS ({records})
+SELECT count(DISTINCT other), count(DISTINCT other) FILTER (WHERE left_at IS NULL) FROM records"""
 
-_OF_USER = "m.log_partition = :partition AND m.user_id = :subject"
-_OF_ACCOUNT = "m.account_id = :subject"
+_RECORDS = {
+    SubjectKind.USER: """
+SELECT m.*, coalesce(g.survivor, m.account_id) AS other
+FROM views.memberships m LEFT JOIN views.merges g
+  ON g.log_partition = ANY(:all_partitions) AND g.loser = m.account_id
+WHERE m.log_partition = :partition AND m.user_id = :subject""",
+    SubjectKind.ACCOUNT: """
+SELECT m.*, m.user_id AS other FROM views.memberships m WHERE m.account_id = ANY(:streams)""",
+}
 
 # What an account did is what names it; its pages, screens, channels and campaigns are also those
 # of its members that name no account.
@@ -55,9 +67,10 @@ WHERE d.log_partition = :partition AND d.subject = :subject"""
 MEMBERS_DAYS = """
 UNION ALL
 SELECT d.name_id, d.count, d.first_at, d.last_at, false
-FROM views.memberships m JOIN views.activity_days d
-  ON d.log_partition = m.log_partition AND d.subject = m.user_id AND NOT d.in_account
-WHERE m.account_id = :subject AND m.left_at IS NULL"""
+FROM (SELECT DISTINCT log_partition, user_id FROM views.memberships
+      WHERE account_id = ANY(:streams) AND left_at IS NULL) m
+JOIN views.activity_days d
+  ON d.log_partition = m.log_partition AND d.subject = m.user_id AND NOT d.in_account"""
 
 ACTIVITY = """
 WITH totals AS (
@@ -194,12 +207,10 @@ def view(
     """
     row = _row(conn, kind, subject)
     members = list_members(conn, kind, subject, cursor=None, limit=100)
-    counts = conn.execute(
-        sa.text(COUNTS.format(days=_DAYS[kind])),
-        {"partition": log_partition(subject), "subject": subject},
-    ).all()
-    mine, arguments = _side(kind, subject)
-    current = conn.execute(sa.text(MEMBER_COUNT.format(mine=mine)), arguments).one()[1]
+    asked = _asked(conn, subject)
+    counts = conn.execute(sa.text(COUNTS.format(days=_DAYS[kind])), asked).all()
+    records = _RECORDS[kind]
+    current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), asked).one()[1]
     properties = row.properties
     return Contact(
         id=row.subject,
@@ -231,11 +242,13 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _side(kind: SubjectKind, subject: SubjectId) -> tuple[str, dict[str, object]]:
-    arguments: dict[str, object] = {"subject": subject}
-    if kind is SubjectKind.ACCOUNT:
-        return _OF_ACCOUNT, arguments
-    return _OF_USER, arguments | {"partition": log_partition(subject)}
+def _asked(conn: sa.Connection, subject: SubjectId) -> dict[str, object]:
+    return {
+        "subject": subject,
+        "partition": log_partition(subject),
+        "streams": streams_of(conn, subject),
+        "all_partitions": _ALL_PARTITIONS,
+    }
 
 
 def list_members(
@@ -248,19 +261,13 @@ def list_members(
         InvalidInput: an unknown cursor.
     """
     _row(conn, kind, subject)
-    mine, arguments = _side(kind, subject)
-    total = conn.execute(sa.text(MEMBER_COUNT.format(mine=mine)), arguments).one()[0]
+    asked, records = _asked(conn, subject), _RECORDS[kind]
+    total = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), asked).one()[0]
     after: tuple[Any, ...] = (None, None)
     if cursor is not None:
         after = decoded(f"members:{kind}", cursor, datetime, UUID)
-    other = "user_id" if kind is SubjectKind.ACCOUNT else "account_id"
-    page = arguments | {
-        "joined_at": after[0],
-        "after": after[1],
-        "limit": limit + 1,
-        "all_partitions": _ALL_PARTITIONS,
-    }
-    rows = conn.execute(sa.text(MEMBERS.format(other=other, mine=mine)), page).all()
+    page = asked | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
+    rows = conn.execute(sa.text(MEMBERS.format(records=records)), page).all()
     items = [MemberItem(*row) for row in rows[:limit]]
     following = None
     if len(rows) > limit:
@@ -289,9 +296,8 @@ def list_activity(
         after = decoded(activity, cursor, int, str)
     rows = conn.execute(
         sa.text(ACTIVITY.format(days=_DAYS[kind])),
-        {
-            "partition": log_partition(subject),
-            "subject": subject,
+        _asked(conn, subject)
+        | {
             "activity": activity,
             "count": after[0],
             "after": after[1],

@@ -22,7 +22,7 @@ from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.events import Absorbed, Erased, MergedInto
+from domain.events import Erased, MergedInto
 from domain.identity import LOG_PARTITIONS, SubjectId
 from projections import merges
 from projections.activity_days import ActivityDays
@@ -356,8 +356,6 @@ def _subjects(opened: Sequence[Opened]) -> set[SubjectId]:
     for one in opened:
         if one.row.account is not None:
             subjects.add(one.row.account)
-        if isinstance(one.payload, Absorbed):
-            subjects.update(one.payload.memberships)
     return subjects
 
 
