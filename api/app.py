@@ -6,9 +6,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 from litestar import Litestar
 from litestar.datastructures import State
+from litestar.enums import ScopeType
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import (
+    LifeSpanReceive,
+    LifeSpanScope,
+    LifeSpanSend,
+    Receive,
+    Scope,
+    Send,
+)
 
 from api.compliance import ErasureController
 from api.contacts import AccountsController, MembershipController, UsersController
@@ -18,9 +27,23 @@ from api.problems import HANDLERS
 from infra.wiring import Annals
 
 
+class App(Litestar):
+    """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing."""
+
+    async def __call__(
+        self,
+        scope: Scope | LifeSpanScope,
+        receive: Receive | LifeSpanReceive,
+        send: Send | LifeSpanSend,
+    ) -> None:
+        if scope["type"] == ScopeType.HTTP:
+            scope["path"] = scope["raw_path"].decode("ascii", "replace")
+        await super().__call__(scope, receive, send)
+
+
 def create_app(annals: Annals) -> Litestar:
     """The application over open resources; it neither opens nor closes them."""
-    return Litestar(
+    return App(
         [
             IntakeController,
             UsersController,
@@ -42,7 +65,12 @@ def create_app(annals: Annals) -> Litestar:
             render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
             security=[{"ApiKey": []}],
             components=Components(
-                security_schemes={"ApiKey": SecurityScheme(type="http", scheme="bearer")}
+                security_schemes={
+                    "ApiKey": SecurityScheme(type="http", scheme="bearer"),
+                    "WriteKey": SecurityScheme(
+                        type="http", scheme="basic", description="the write key as user name"
+                    ),
+                }
             ),
         ),
     )

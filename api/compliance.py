@@ -8,10 +8,12 @@ from uuid import UUID
 
 import msgspec
 from litestar import Controller, Request, post
+from litestar.params import JSONBody
 
 from api.auth import opens
 from api.contacts import subject_of
 from api.positions import position_text
+from api.problems import answers
 from domain.access import ApiScope
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
@@ -51,8 +53,13 @@ class ErasureController(Controller):
     tags = ("compliance",)
     guards = (opens(ApiScope.COMPLY),)
 
-    @post(status_code=200, sync_to_thread=True, summary="Destroy a subject's key: it is forgotten")
-    def erase(self, request: Request[Any, Any, Any], data: ErasureRequest) -> Erasure:
+    @post(
+        status_code=200,
+        sync_to_thread=True,
+        summary="Destroy a subject's key: it is forgotten",
+        responses=answers(400, 401, 403, 404, 413, 503),
+    )
+    def erase(self, request: Request[Any, Any, Any], data: JSONBody[ErasureRequest]) -> Erasure:
         annals: Annals = request.app.state.annals
         if data.confirm != CONFIRMATION:
             raise InvalidInput(

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
+from urllib.parse import unquote
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 from litestar import Controller, delete, get
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from api.auth import READERS, opens
 from api.positions import position_text, wait_for
+from api.problems import answers
 from domain.access import ApiScope
 from domain.activity import ActivityKind
 from domain.commands import Leave, Refused, Stored
@@ -24,30 +26,66 @@ from domain.errors import InvalidInput, NotFound
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, identity
 from infra.wiring import Annals
 from projections import contact_view
-from projections.contact_list import ContactItem, list_contacts
+from projections.contact_list import (
+    SORTABLE_INSTANTS,
+    SORTABLE_TEXTS,
+    ContactItem,
+    list_contacts,
+)
 from projections.contact_view import ActivityItem, Contact, MemberItem, PropertyItem
 from projections.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from projections.timeline import TimelineItem, timeline
 
-Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="rows a page")]
-Cursor = Annotated[str | None, Parameter(description="`next` of the page before")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="rows a page")]
+Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before")]
 WaitFor = Annotated[
     str | None,
-    Parameter(
-        query="wait_for", description="`position` of an answer: waits until it can be seen here"
+    QueryParameter(
+        name="wait_for", description="`position` of an answer: waits until it can be seen here"
     ),
 ]
 ContactId = Annotated[
-    str, Parameter(description="our id, or `external:...`, `email:...`, `domain:...`")
+    str,
+    PathParameter(
+        description="our id, or `external:...`, `email:...`, `domain:...`, with what a path"
+        " cannot hold escaped"
+    ),
+]
+Search = Annotated[
+    str | None, QueryParameter(description="part of a name, e-mail, domain or external id")
+]
+Sort = Annotated[
+    str,
+    QueryParameter(
+        description="a column, with a minus before it for descending: "
+        + ", ".join((*SORTABLE_TEXTS, *SORTABLE_INSTANTS))
+    ),
 ]
 
 TABS = {f"{activity}s": activity.value for activity in ActivityKind}
 """`events`, `pages`, `screens`, `channels`, `campaigns`."""
 
+Tab = Annotated[str, PathParameter(description="what was done", schema_extra={"enum": list(TABS)})]
+
+LISTING_PROBLEMS = answers(400, 401, 403, 503)
+READING_PROBLEMS = answers(400, 401, 403, 404, 503)
+
 _SCHEMES = {
     SubjectKind.USER: {"external": Scheme.USER_ID, "email": Scheme.EMAIL},
     SubjectKind.ACCOUNT: {"external": Scheme.ACCOUNT_ID, "domain": Scheme.DOMAIN},
 }
+
+
+def unescaped(text: str) -> str:
+    """An id as it stands in a path (`api.app` leaves the path's escapes to whoever reads it).
+
+    Raises:
+        InvalidInput: what is escaped is not UTF-8.
+    """
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidInput("the id in the path is not UTF-8", place="/id") from None
 
 
 def named(kind: SubjectKind, text: str) -> SubjectId | Identity:
@@ -88,7 +126,7 @@ def _asked(
 ) -> Iterator[tuple[Annals, sa.Connection, SubjectId]]:
     annals: Annals = state.annals
     wait_for(annals, waiting)
-    subject = subject_of(annals, kind, id)
+    subject = subject_of(annals, kind, unescaped(id))
     with annals.queries.connect() as conn:
         yield annals, conn, contact_view.survivor_of(conn, subject)
 
@@ -99,12 +137,12 @@ class _Contacts(Controller):
     guards = (opens(*READERS),)
     kind: SubjectKind
 
-    @get(sync_to_thread=True, summary="List, search and sort")
+    @get(sync_to_thread=True, summary="List, search and sort", responses=LISTING_PROBLEMS)
     def list(
         self,
         state: State,
-        search: str | None = None,
-        sort: str = "-last_seen",
+        search: Search = None,
+        sort: Sort = "-last_seen",
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
@@ -116,7 +154,7 @@ class _Contacts(Controller):
                 conn, self.kind, search=search, sort=sort, cursor=cursor, limit=limit
             )
 
-    @get("/{id:str}", sync_to_thread=True, summary="The 360 view")
+    @get("/{id:str}", sync_to_thread=True, summary="The 360 view", responses=READING_PROBLEMS)
     def view(
         self,
         state: State,
@@ -132,7 +170,12 @@ class _Contacts(Controller):
                 renewal_property=annals.settings.renewal_property,
             )
 
-    @get("/{id:str}/timeline", sync_to_thread=True, summary="All that happened, newest first")
+    @get(
+        "/{id:str}/timeline",
+        sync_to_thread=True,
+        summary="All that happened, newest first",
+        responses=READING_PROBLEMS,
+    )
     def timeline(
         self,
         state: State,
@@ -146,7 +189,12 @@ class _Contacts(Controller):
             streams = contact_view.streams_of(conn, subject)
             return timeline(conn, annals.log, annals.sealer, streams, cursor=cursor, limit=limit)
 
-    @get("/{id:str}/properties", sync_to_thread=True, summary="All property values")
+    @get(
+        "/{id:str}/properties",
+        sync_to_thread=True,
+        summary="All property values",
+        responses=READING_PROBLEMS,
+    )
     def properties(
         self,
         state: State,
@@ -160,12 +208,13 @@ class _Contacts(Controller):
         "/{id:str}/{tab:str}",
         sync_to_thread=True,
         summary="What was done, by name, with counts and the first and last time",
+        responses=READING_PROBLEMS,
     )
     def activity(
         self,
         state: State,
         id: ContactId,
-        tab: str,
+        tab: Tab,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
@@ -189,7 +238,12 @@ class UsersController(_Contacts):
     tags = ("users",)
     kind = SubjectKind.USER
 
-    @get("/{id:str}/accounts", sync_to_thread=True, summary="The accounts the user belongs to")
+    @get(
+        "/{id:str}/accounts",
+        sync_to_thread=True,
+        summary="The accounts the user belongs to",
+        responses=READING_PROBLEMS,
+    )
     def accounts(
         self,
         state: State,
@@ -206,7 +260,12 @@ class AccountsController(_Contacts):
     tags = ("accounts",)
     kind = SubjectKind.ACCOUNT
 
-    @get("/{id:str}/users", sync_to_thread=True, summary="The account's users")
+    @get(
+        "/{id:str}/users",
+        sync_to_thread=True,
+        summary="The account's users",
+        responses=READING_PROBLEMS,
+    )
     def users(
         self,
         state: State,
@@ -234,10 +293,12 @@ class MembershipController(Controller):
         status_code=200,
         sync_to_thread=True,
         summary="End a user's membership; it stays on record, with both dates",
+        responses=answers(400, 401, 403, 404, 503),
     )
     def remove(self, state: State, id: ContactId, user: ContactId) -> Removed:
         annals: Annals = state.annals
-        member, account = named(SubjectKind.USER, user), named(SubjectKind.ACCOUNT, id)
+        member = named(SubjectKind.USER, unescaped(user))
+        account = named(SubjectKind.ACCOUNT, unescaped(id))
         if not isinstance(member, Identity) or not isinstance(account, Identity):
             raise InvalidInput("name both from outside, like external:...", place="/id")
         command = Leave((member,), (account,), datetime.now(UTC))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -10,11 +11,19 @@ import msgspec
 from anyio.to_thread import run_sync
 from litestar import Controller, post
 from litestar import Request as HttpRequest
+from litestar.openapi.spec import (
+    OpenAPIFormat,
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    RequestBody,
+    Schema,
+)
 
 from api import segment
 from api.auth import authorised, presented_key
 from api.positions import position_text
-from api.problems import ProblemException
+from api.problems import ProblemException, answers
 from domain.access import ApiScope
 from domain.commands import Duplicate, Outcome, Position, Refused, Request, Stored
 from domain.errors import InvalidInput
@@ -52,6 +61,30 @@ class BatchResult(msgspec.Struct, frozen=True):
     position: str
 
 
+@dataclass
+class BatchOperation(Operation):
+    """Says what a batch is, which the route itself reads as bytes."""
+
+    def __post_init__(self) -> None:
+        message = Schema(
+            type=OpenAPIType.OBJECT,
+            properties={"type": Schema(type=OpenAPIType.STRING, enum=list(segment.CALLS))},
+            description="a call of Segment's protocol",
+        )
+        batch = Schema(
+            type=OpenAPIType.OBJECT,
+            required=["batch"],
+            properties={
+                "batch": Schema(type=OpenAPIType.ARRAY, items=message),
+                "writeKey": Schema(type=OpenAPIType.STRING),
+                "sentAt": Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
+            },
+        )
+        self.request_body = RequestBody(
+            {"application/json": OpenAPIMediaType(batch)}, required=True
+        )
+
+
 class IntakeController(Controller):
     """Segment's clients post here, with the write key as Basic user name or in the body."""
 
@@ -62,6 +95,9 @@ class IntakeController(Controller):
         ["/v1/batch", "/backend/v1/batch", "/v1/import"],
         status_code=200,
         summary="Take a batch of identify, group, track, page, screen and alias calls",
+        operation_class=BatchOperation,
+        responses=answers(400, 401, 403, 413, 415, 503),
+        security=[{"ApiKey": []}, {"WriteKey": []}, {}],
     )
     async def batch(self, request: HttpRequest[Any, Any, Any]) -> BatchResult:
         body = await request.body()

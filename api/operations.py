@@ -6,11 +6,14 @@ from litestar import Controller, get
 from litestar.datastructures import State
 
 from api.auth import READERS, opens
+from api.problems import answers
 from infra.wiring import Annals
 from projections import status
 from projections.paging import Page
 from projections.projector import NAME
 from projections.status import NameItem, ProjectionStatus
+
+STATUS_PROBLEMS = answers(401, 403, 503)
 
 
 class HealthController(Controller):
@@ -21,7 +24,12 @@ class HealthController(Controller):
     def live(self) -> dict[str, str]:
         return {"status": "live"}
 
-    @get("/ready", sync_to_thread=True, summary="Whether it can serve: the database answers")
+    @get(
+        "/ready",
+        sync_to_thread=True,
+        summary="Whether it can serve: the database answers",
+        responses=answers(503),
+    )
     def ready(self, state: State) -> dict[str, str]:
         annals: Annals = state.annals
         annals.log.heads([0])
@@ -33,18 +41,33 @@ class StatusController(Controller):
     tags = ("operations",)
     guards = (opens(*READERS),)
 
-    @get("/status", sync_to_thread=True, summary="How far the read models are behind the log")
+    @get(
+        "/status",
+        sync_to_thread=True,
+        summary="How far the read models are behind the log",
+        responses=STATUS_PROBLEMS,
+    )
     def status(self, state: State) -> ProjectionStatus:
         annals: Annals = state.annals
         heads = annals.log.heads(list(range(256)))
         with annals.queries.connect() as conn:
             return status.status(conn, NAME, heads)
 
-    @get("/catalogue/properties", sync_to_thread=True, summary="Properties in use, with types")
+    @get(
+        "/catalogue/properties",
+        sync_to_thread=True,
+        summary="Properties in use, with types",
+        responses=STATUS_PROBLEMS,
+    )
     def properties(self, state: State) -> Page[NameItem]:
         return self._names(state, status.PROPERTY_SCOPES)
 
-    @get("/catalogue/events", sync_to_thread=True, summary="Events, screens and channels in use")
+    @get(
+        "/catalogue/events",
+        sync_to_thread=True,
+        summary="Events, screens and channels in use",
+        responses=STATUS_PROBLEMS,
+    )
     def events(self, state: State) -> Page[NameItem]:
         return self._names(state, status.ACTIVITY_SCOPES)
 

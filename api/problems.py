@@ -11,6 +11,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
 from psycopg import OperationalError
 from sqlalchemy.exc import OperationalError as QueryError
 
@@ -60,6 +61,19 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str
     message: str
     place: str | None = None
+
+
+def answers(*statuses: int) -> dict[int, ResponseSpec]:
+    """The problems that a route can answer with, for the OpenAPI document."""
+    return {
+        status: ResponseSpec(
+            Problem,
+            generate_examples=False,
+            description=TITLES[status],
+            media_type="application/problem+json",
+        )
+        for status in statuses
+    }
 
 
 class ProblemException(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from domain.activity import (
     channel_of,
     checked_metadata,
     event_name,
+    occurrence,
     page_name,
 )
 from domain.commands import Alias, Change, Command, Join, Request, Track
@@ -278,9 +279,9 @@ def _occurred_at(timestamp: object, received_at: datetime) -> datetime:
             "the timestamp has no zone; end it with Z or an offset like +02:00", place="/timestamp"
         )
     try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        raise InvalidInput("the timestamp is out of range", place="/timestamp") from None
+        return occurrence(at)
+    except ValueError as reason:
+        raise InvalidInput(str(reason), place="/timestamp") from None
 
 
 def _object(value: object, place: str) -> dict[str, object]:

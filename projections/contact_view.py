@@ -320,9 +320,9 @@ def list_properties(
         NotFound: no such user or account.
     """
     row = _row(conn, kind, subject)
-    types: dict[str, str | None] = dict(
-        conn.execute(TYPES, {"scope": f"{kind}.property"}).tuples().all()
-    )
+    types: dict[str, str | None] = {
+        row.name: row.value_type for row in conn.execute(TYPES, {"scope": f"{kind}.property"})
+    }
     changed_at: dict[str, str] = row.changed_at
     items = [
         PropertyItem(

@@ -45,7 +45,9 @@ class NameItem(msgspec.Struct, frozen=True):
 
 
 def status(conn: sa.Connection, projector: str, heads: Mapping[int, int]) -> ProjectionStatus:
-    reached: dict[int, int] = dict(conn.execute(CHECKPOINTS, {"p": projector}).tuples().all())
+    reached: dict[int, int] = {
+        row.log_partition: row.position for row in conn.execute(CHECKPOINTS, {"p": projector})
+    }
     behind = sum(head - reached.get(partition, 0) for partition, head in heads.items())
     parked = conn.scalar(PARKED, {"p": projector}) or 0
     return ProjectionStatus(sum(heads.values()), max(0, behind), parked)

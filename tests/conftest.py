@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from infra import database, embedded, wiring
 from infra.settings import Settings
 from infra.wiring import Annals
+from tests.serving import Clients, served
 
 TEMPLATE = "annals_template"
 
@@ -86,3 +87,10 @@ def open_annals(database_url: str, tmp_path: Path) -> Iterator[Callable[[], Anna
 @pytest.fixture
 def annals(open_annals: Callable[[], Annals]) -> Annals:
     return open_annals()
+
+
+@pytest.fixture
+def client(annals: Annals) -> Iterator[Clients]:
+    """Clients, one for each scope, of a real server over the test's database."""
+    with served(annals) as clients:
+        yield clients

@@ -1,0 +1,148 @@
+"""The real HTTP server on a free port, with its projector, and clients for each scope."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+import uvicorn
+
+from api.app import create_app
+from infra import wiring
+from infra.wiring import Annals
+
+KEYS_FILE = "keys.json"
+
+Message = dict[str, Any]
+
+
+class Clients:
+    """Clients of a running server. What was sent is waited for before it is read."""
+
+    def __init__(self, annals: Annals, url: str) -> None:
+        self.annals = annals
+        self.url = url
+        self.keys = annals.api_keys.at_hand(annals.settings.data / KEYS_FILE)
+        self._reached: dict[str, int] = {}
+        self._stack = ExitStack()
+        self._clients: dict[str | None, httpx.Client] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def __call__(self, scope: str | None) -> httpx.Client:
+        """The client with the key of a scope; None: with no key at all."""
+        if scope not in self._clients:
+            headers = {} if scope is None else {"Authorization": f"Bearer {self.keys[scope]}"}
+            client = httpx.Client(base_url=self.url, headers=headers, timeout=60)
+            self._clients[scope] = self._stack.enter_context(client)
+        return self._clients[scope]
+
+    def send(self, *messages: Any, **envelope: Any) -> dict[str, Any]:
+        """Sends a batch that is taken; returns the answer."""
+        answer = self("write").post("/v1/batch", json={"batch": messages, **envelope})
+        return self.taken(answer)
+
+    def send_bytes(self, body: bytes) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json"}
+        return self.taken(self("write").post("/v1/batch", content=body, headers=headers))
+
+    def taken(self, answer: httpx.Response) -> dict[str, Any]:
+        """The body of an answer that says well; what it stored is waited for from here on."""
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        for part in filter(None, body.get("position", "").split(",")):
+            partition, _, position = part.partition(":")
+            self._reached[partition] = max(int(position), self._reached.get(partition, 0))
+        return body
+
+    @property
+    def position(self) -> str:
+        """Where the read models have to be to show all that was sent."""
+        return ",".join(f"{partition}:{at}" for partition, at in self._reached.items())
+
+    def get(self, path: str, *, scope: str = "read", **query: Any) -> httpx.Response:
+        """Reads what was sent up to now."""
+        deadline = time.monotonic() + 60
+        while True:
+            answer = self(scope).get(path, params={"wait_for": self.position, **query})
+            if answer.status_code != 503 or time.monotonic() > deadline:
+                return answer
+
+    def see(self, path: str, **query: Any) -> Any:
+        """The body of a reading that goes well."""
+        answer = self.get(path, **query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def pages(self, path: str, **query: Any) -> list[Any]:
+        """All items of a list, page after page."""
+        items: list[Any] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = self.see(path, **query, **cursor)
+            items += page["items"]
+            if page["next"] is None:
+                return items
+            cursor = {"cursor": page["next"]}
+
+    def erase(self, kind: str, id: str) -> str:
+        """Erases a subject; returns its random id."""
+        request = {"kind": kind, "id": id, "confirm": "confirm"}
+        answer = self.taken(self("comply").post("/api/erasures", json=request))
+        return str(answer["subject"])
+
+
+def user(id: str, tab: str = "") -> str:
+    """The path of a user by its external id, or of a tab below it."""
+    return f"/api/users/{quote(f'external:{id}', safe='')}{tab}"
+
+
+def account(id: str, tab: str = "") -> str:
+    return f"/api/accounts/{quote(f'external:{id}', safe='')}{tab}"
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn in a thread; signals are the main thread's."""
+
+    def install_signal_handlers(self) -> None:
+        """Leaves signals alone."""
+
+
+@contextmanager
+def served(annals: Annals) -> Iterator[Clients]:
+    """Serves and projects, as `annals serve` does, until the end of the block."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        create_app(annals), log_level="warning", access_log=False, timeout_graceful_shutdown=5
+    )
+    server = _Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    with wiring.working(annals, project=True):
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.005)
+            with Clients(annals, url) as clients:
+                yield clients
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+            listener.close()
