@@ -1,0 +1,102 @@
+"""A writer in a process of its own, which says on its output what it sent and what is stored.
+
+`python -m tests.infra.writer URL JOB ...`, where the job is one of
+  appends SEED ROUNDS   batches from three threads at once, again until their message is stored
+  versions STREAM N     N times the next version of one stream, as an aggregate is written
+  messages SEED N       N messages, their ids the same for every writer with the same seed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import sys
+import threading
+import uuid
+
+import psycopg
+
+from domain.errors import DuplicateMessage, VersionConflict
+from domain.identity import SubjectId
+from infra import database
+from infra.log import EventLog, Row
+from tests.infra.rows import row
+
+
+def say(word: str, *rest: object) -> None:
+    os.write(1, (" ".join([word, *map(str, rest)]) + "\n").encode())
+
+
+def ids(rows: list[Row]) -> str:
+    return ",".join(str(one.event_id) for one in rows)
+
+
+def append_until_known(log: EventLog, rows: list[Row], message: bytes) -> None:
+    """As a sender does: what is unsure is sent again, under the same message id."""
+    say("sent", ids(rows))
+    while True:
+        try:
+            log.append(rows, [message])
+        except psycopg.OperationalError:
+            say("unsure", ids(rows))
+        except DuplicateMessage:
+            return say("stored", ids(rows))
+        else:
+            return say("stored", ids(rows))
+
+
+def appends(log: EventLog, seed: int, rounds: int) -> None:
+    def run(n: int) -> None:
+        chance = random.Random(f"{seed} {n}")
+        for _ in range(rounds):
+            rows = [row() for _ in range(chance.randint(1, 6))]
+            append_until_known(log, rows, os.urandom(16))
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def versions(log: EventLog, stream: SubjectId, wanted: int) -> None:
+    while wanted:
+        past = log.read_streams({stream: 0})[stream]
+        rows = [row(stream, len(past) + 1), row(stream, len(past) + 2), row()]
+        try:
+            log.append(rows)
+        except VersionConflict:
+            say("refused", ids(rows))
+        else:
+            say("stored", ids(rows))
+            wanted -= 1
+
+
+def messages(log: EventLog, seed: int, count: int) -> None:
+    names = [hashlib.sha256(f"{seed} {n}".encode()).digest()[:16] for n in range(count)]
+    random.shuffle(names)
+    while names:
+        some, names = names[:3], names[3:]
+        rows = [row(uuid.UUID(bytes=one, version=4)) for one in some]
+        try:
+            log.append(rows, some)
+        except DuplicateMessage:
+            unknown = [one for one in some if one not in log.known_messages(some)]
+            names += unknown
+        else:
+            say("stored", ids(rows))
+
+
+def main() -> None:
+    url, job, subject, count = sys.argv[1:]
+    with database.pool(url, "annals_log", size=4) as pool:
+        log = EventLog(pool)
+        if job == "versions":
+            versions(log, SubjectId(uuid.UUID(subject)), int(count))
+        else:
+            {"appends": appends, "messages": messages}[job](log, int(subject), int(count))
+
+
+if __name__ == "__main__":
+    main()
