@@ -142,7 +142,7 @@ class Handler:
             digest = digests[n]
             if digest is not None:
                 message_keys.append(digest)
-        positions = self._log.append(self._sealer.seal_events(events), message_keys)
+        positions = self._log.append(self._sealer.sealing(events), message_keys)
         reached: dict[int, dict[int, Position]] = {n: {} for n in refusals}
         for n, position in zip(owners, positions, strict=True):
             reached[n][position.log_partition] = position
@@ -236,7 +236,7 @@ class Handler:
         self._aggregates.forget(subjects)
         self._begun.difference_update(subjects)
         erased = [Event(kind, id, None, at, Erased()) for id in subjects]
-        positions = self._log.append(self._sealer.seal_events(erased))
+        positions = self._log.append(self._sealer.sealing(erased))
         self._keys.complete_erasures(subjects)
         return tuple(positions)
 

@@ -14,9 +14,9 @@ import hashlib
 import struct
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import psycopg
@@ -34,6 +34,7 @@ MESSAGE_KEY_BYTES = 16
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_ROWS_A_WRITE = 100
 _COPY_TRAILER = b"\xff\xff"
 _FIELD_COUNT = struct.pack(">h", 13)
 _HASH_LENGTH = struct.pack(">i", 32)
@@ -46,7 +47,7 @@ _LENGTH = struct.Struct(">i")
 _SCHEMA_AND_INSTANT = struct.Struct(">ihiq")
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """An event as it is stored: sealed, with its envelope in clear.
 
     Attributes:
@@ -69,7 +70,7 @@ class Row(msgspec.Struct, frozen=True):
     account_state: bytes | None
 
 
-class RecordedRow(Row, frozen=True):
+class RecordedRow(Row, frozen=True, gc=False):
     """A row read back, with its place, its time of recording and its link of the chain."""
 
     log_partition: int
@@ -192,16 +193,21 @@ def chained(previous: bytes, stored: bytes) -> bytes:
     return hashlib.sha256(previous + stored).digest()
 
 
-class _Append:
-    """One caller's rows, encoded as far as can be before a position is known."""
+class RowSource(Protocol):
+    """Rows that are made while they are written: their sealing overlaps the server's work."""
 
-    def __init__(self, rows: Sequence[Row], message_keys: Sequence[bytes]) -> None:
-        self.streams = [row.stream for row in rows]
-        self.partitions = [log_partition(row.stream) for row in rows]
-        self.encoded = [
-            (_encoded_head(row), _optional(row.state) + _optional(row.account_state))
-            for row in rows
-        ]
+    @property
+    def streams(self) -> Sequence[SubjectId]: ...
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+class _Append:
+    """What one caller wants stored, and what came of it."""
+
+    def __init__(self, rows: Sequence[Row] | RowSource, message_keys: Sequence[bytes]) -> None:
+        streams = [row.stream for row in rows] if isinstance(rows, Sequence) else rows.streams
+        self.partitions = [log_partition(stream) for stream in streams]
+        self.rows = rows
         self.message_keys = message_keys
         self.positions: list[Position] | None = None
         self.error: Exception | None = None
@@ -219,7 +225,9 @@ class EventLog:
         self.appended = threading.Event()
         """Set by each append of this process: a hint to look, for a projector in it."""
 
-    def append(self, rows: Sequence[Row], message_keys: Sequence[bytes] = ()) -> list[Position]:
+    def append(
+        self, rows: Sequence[Row] | RowSource, message_keys: Sequence[bytes] = ()
+    ) -> list[Position]:
         """Stores rows and remembers message ids, all or nothing, durably before it returns.
 
         Args:
@@ -252,15 +260,15 @@ class EventLog:
     def _write_group(self, group: list[_Append]) -> None:
         try:
             self._write(group)
-        except (VersionConflict, DuplicateMessage, psycopg.DataError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            for one in group:
+                one.error = error
+        except Exception as error:  # what is wrong with one of them must not touch the others
             if len(group) == 1:
                 group[0].error = error
             else:
                 for one in group:
                     self._write_group([one])
-        except Exception as error:  # handed to each caller, in its own thread
-            for one in group:
-                one.error = error
         for one in group:
             one.done = True
 
@@ -301,20 +309,29 @@ class EventLog:
         sha256, place = hashlib.sha256, _PLACE.pack
         written: list[list[Position]] = []
         buffer = [_COPY_HEADER]
-        for one in group:
-            positions: list[Position] = []
-            for partition, (head_bytes, tail) in zip(one.partitions, one.encoded, strict=True):
-                head, link = heads[partition]
-                position = head + 1
-                stored = place(2, partition, 8, position) + head_bytes + recorded + tail
-                link = sha256(link + stored).digest()
-                heads[partition] = (position, link)
-                buffer.append(_FIELD_COUNT + stored + _HASH_LENGTH + link)
-                positions.append(Position(partition, position))
-            written.append(positions)
-        buffer.append(_COPY_TRAILER)
         with conn.cursor() as cursor:
             with cursor.copy(COPY_EVENTS) as copy:
+                for one in group:
+                    positions: list[Position] = []
+                    for partition, row in zip(one.partitions, one.rows, strict=True):
+                        head, link = heads[partition]
+                        position = head + 1
+                        stored = (
+                            place(2, partition, 8, position)
+                            + _encoded_head(row)
+                            + recorded
+                            + _optional(row.state)
+                            + _optional(row.account_state)
+                        )
+                        link = sha256(link + stored).digest()
+                        heads[partition] = (position, link)
+                        buffer.append(_FIELD_COUNT + stored + _HASH_LENGTH + link)
+                        positions.append(Position(partition, position))
+                        if len(buffer) >= _ROWS_A_WRITE:  # the server works while we chain
+                            copy.write(b"".join(buffer))
+                            buffer = []
+                    written.append(positions)
+                buffer.append(_COPY_TRAILER)
                 copy.write(b"".join(buffer))
             moved = [heads[partition] for partition in touched]
             cursor.execute(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -36,6 +36,8 @@ _SUBJECT_PART, _ACCOUNT_PART, _SNAPSHOT = b"s", b"a", b"n"
 _VERSION = struct.Struct(">H")
 _BOUND = struct.Struct(">16s16sq16sqH")
 _NOBODY = bytes(16)
+_ID_VERSION_4 = 0x4 << 76 | 0x2 << 62
+_ID_MASK = ((1 << 128) - 1) ^ (0xF << 76 | 0x3 << 62)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {topic: msgspec.msgpack.Decoder(payload) for topic, payload in PAYLOAD_OF_TOPIC.items()}
@@ -85,9 +87,23 @@ def _bound(
     )
 
 
-def seal(key: SubjectKey, plain: bytes, bound: bytes) -> bytes:
-    nonce = os.urandom(NONCE_BYTES)
+def seal(key: SubjectKey, plain: bytes, bound: bytes, nonce: bytes) -> bytes:
+    """`nonce` must be random and used once."""
     return _VERSION.pack(key.version) + nonce + key.cipher.encrypt(nonce, plain, bound)
+
+
+def _random_ids(count: int) -> list[uuid.UUID]:
+    """Version 4, all from one call for entropy."""
+    entropy = os.urandom(16 * count)
+    return [
+        uuid.UUID(int=int.from_bytes(entropy[n : n + 16]) & _ID_MASK | _ID_VERSION_4)
+        for n in range(0, 16 * count, 16)
+    ]
+
+
+def _nonces(count: int) -> list[bytes]:
+    entropy = os.urandom(NONCE_BYTES * count)
+    return [entropy[n : n + NONCE_BYTES] for n in range(0, NONCE_BYTES * count, NONCE_BYTES)]
 
 
 def unseal(key: SubjectKey, sealed: bytes, bound: bytes) -> bytes:
@@ -96,6 +112,27 @@ def unseal(key: SubjectKey, sealed: bytes, bound: bytes) -> bytes:
         return key.cipher.decrypt(sealed[2:14], sealed[14:], bound)
     except (InvalidTag, ValueError):
         raise Tampered("a sealed part does not open under its subject's key") from None
+
+
+class Sealing:
+    """Events with the keys at hand; each pass over it seals them anew."""
+
+    def __init__(self, events: Sequence[Event], keys: Mapping[SubjectId, SubjectKey]) -> None:
+        self._events = events
+        self._keys = keys
+
+    def __repr__(self) -> str:
+        return f"Sealing({len(self._events)} events)"
+
+    @property
+    def streams(self) -> list[SubjectId]:
+        return [event.stream for event in self._events]
+
+    def __iter__(self) -> Iterator[Row]:
+        count, keys = len(self._events), self._keys
+        ids, nonces, account_nonces = _random_ids(count), _nonces(count), _nonces(count)
+        for n, event in enumerate(self._events):
+            yield _sealed_row(event, keys, ids[n], nonces[n], account_nonces[n])
 
 
 class Sealer:
@@ -112,8 +149,9 @@ class Sealer:
         """See `KeyRing.generation`."""
         return self._keys.generation()
 
-    def seal_events(self, events: Sequence[Event]) -> list[Row]:
-        """Seals each event's payload, and apart from it what its account keeps.
+    def sealing(self, events: Sequence[Event]) -> Sealing:
+        """Gets the keys of events whose payloads, and apart from them what their accounts keep,
+        are sealed when they are written.
 
         Raises:
             SubjectErased: a subject's key was destroyed.
@@ -124,12 +162,11 @@ class Sealer:
                 subjects[event.stream] = None
             if event.account is not None:
                 subjects[event.account] = None
-        keys = self._keys.fetch_or_make(subjects)
-        entropy = os.urandom(16 * len(events))
-        return [
-            _sealed_row(event, keys, uuid.UUID(bytes=entropy[16 * n : 16 * n + 16], version=4))
-            for n, event in enumerate(events)
-        ]
+        return Sealing(events, self._keys.fetch_or_make(subjects))
+
+    def seal_events(self, events: Sequence[Event]) -> list[Row]:
+        """The rows of events. Raises: SubjectErased: as `sealing`."""
+        return list(self.sealing(events))
 
     def open_rows(self, rows: Sequence[RecordedRow]) -> list[OpenedEvent]:
         """Opens rows; parts whose key is destroyed come back as None.
@@ -171,8 +208,8 @@ class Sealer:
         """
         keys = self._keys.fetch_or_make(one.id for one in states)
         return [
-            seal(keys[one.id], _encoder.encode(one), _snapshot_bound(one.id, one.version))
-            for one in states
+            seal(keys[one.id], _encoder.encode(one), _snapshot_bound(one.id, one.version), nonce)
+            for one, nonce in zip(states, _nonces(len(states)), strict=True)
         ]
 
     def open_states(
@@ -195,16 +232,22 @@ def _snapshot_bound(subject: SubjectId, version: int) -> bytes:
     return _SNAPSHOT + subject.bytes + struct.pack(">qH", version, SCHEMA_VERSION)
 
 
-def _sealed_row(event: Event, keys: Mapping[SubjectId, SubjectKey], event_id: uuid.UUID) -> Row:
+def _sealed_row(
+    event: Event,
+    keys: Mapping[SubjectId, SubjectKey],
+    event_id: uuid.UUID,
+    nonce: bytes,
+    account_nonce: bytes,
+) -> Row:
     stream, account, topic, at = event.stream, event.account, event.topic, event.occurred_at
     payload, part = event.payload, event.account_part
     if isinstance(payload, Erased):
         return Row(stream, None, event_id, None, topic, SCHEMA_VERSION, at, b"", None)
     bound = _bound(stream, event_id, event.version, account, at, SCHEMA_VERSION, topic)
-    state = seal(keys[stream], _encoder.encode(payload), _SUBJECT_PART + bound)
+    state = seal(keys[stream], _encoder.encode(payload), _SUBJECT_PART + bound, nonce)
     kept = None
     if part is not None and account is not None:
-        kept = seal(keys[account], _encoder.encode(part), _ACCOUNT_PART + bound)
+        kept = seal(keys[account], _encoder.encode(part), _ACCOUNT_PART + bound, account_nonce)
     return Row(stream, event.version, event_id, account, topic, SCHEMA_VERSION, at, state, kept)
 
 

@@ -34,6 +34,11 @@ SET count = d.count + excluded.count,
 
 DELETE_DAYS = "DELETE FROM views.activity_days WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
 
+# The path of a page can be about the one person who saw it.
+DELETE_UNUSED_NAMES = """
+DELETE FROM views.names n
+WHERE NOT EXISTS (SELECT FROM views.activity_days d WHERE d.name_id = n.id)"""
+
 SELECT_NAMES = "SELECT kind, name, id FROM views.names WHERE kind = ANY(%s) AND name = ANY(%s)"
 
 TAKE_NAME = """
@@ -43,30 +48,27 @@ ON CONFLICT DO NOTHING"""
 
 
 class Names:
-    """Numbers for the names of activity, so that the counts stay narrow. Shared by workers."""
+    """Numbers for the names of activity, so that the counts stay narrow. Shared by workers, and
+    never remembered by one: an erasure drops those that nothing is counted under any more."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._ids: dict[tuple[str, str], int] = {}
 
     def ids(self, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
         """The number of each (activity, name), taken where there was none.
 
-        Runs in transactions of its own: a number that was given stays given."""
-        missing = wanted - self._ids.keys()
+        Runs in transactions of its own, inside of which no erasure can be under way."""
+        ids: dict[tuple[str, str], int] = {}
+        missing = set(wanted)
         while missing:
             with self._pool.connection() as conn:
-                self._look(conn, missing)
-                missing -= self._ids.keys()
+                kinds = sorted({kind for kind, _ in missing})
+                rows = conn.execute(SELECT_NAMES, (kinds, [name for _, name in missing]))
+                ids |= {(kind, name): id for kind, name, id in rows}
+                missing -= ids.keys()
                 if missing:  # a taken number is a conflict too: look again, and try those left
                     conn.cursor().executemany(TAKE_NAME, sorted(missing))
-        return self._ids
-
-    def _look(self, conn: psycopg.Connection, wanted: set[tuple[str, str]]) -> None:
-        kinds = sorted({kind for kind, _ in wanted})
-        rows = conn.execute(SELECT_NAMES, (kinds, [name for _, name in wanted]))
-        for kind, name, id in rows:
-            self._ids[kind, name] = id
+        return ids
 
 
 class ActivityDays:
@@ -118,3 +120,4 @@ class ActivityDays:
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         partitions = [log_partition(one) for one in subjects]
         conn.execute(DELETE_DAYS, (partitions, list(subjects)))
+        conn.execute(DELETE_UNUSED_NAMES)

@@ -36,7 +36,7 @@ class CatalogueModel:
             match payload:
                 case PropertiesChanged(values):
                     scope = f"{kind}.property"
-                case MembershipStarted(values) | MembershipChanged(values):
+                case MembershipStarted(values, taken_from=None) | MembershipChanged(values):
                     scope = "membership.property"
                 case _:
                     continue

@@ -1,0 +1,133 @@
+"""Appending: batches of a thousand, and single events from 32 callers at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from random import Random
+
+from domain.activity import Activity, ActivityKind
+from domain.events import Event, Tracked
+from domain.identity import SubjectId, SubjectKind, log_partition
+from infra.log import RecordedRow, Row
+from infra.wiring import Annals
+from tests.bench.figures import Job, Report, in_turns
+from tests.bench.peers import BareCopy, LibraryRecorder, stored_events
+
+BATCH = 1_000
+BATCHES_A_ROUND = 20
+SUBJECTS = 20_000
+CALLERS = 32
+SINGLES = 100
+STATE_BYTES = 110
+"""About what the sealed payload of an event has."""
+
+
+def run(annals: Annals, conninfo: str, report: Report, *, rounds: int) -> None:
+    subjects = [SubjectId(uuid.uuid4()) for _ in range(SUBJECTS)]
+    annals.keys.refresh()
+    for start in range(0, SUBJECTS, 5_000):
+        annals.keys.fetch_or_make(subjects[start : start + 5_000])
+    _batches(annals, conninfo, report, subjects, rounds)
+    _singles(annals, conninfo, report, subjects, rounds)
+
+
+def _batches(
+    annals: Annals, conninfo: str, report: Report, subjects: list[SubjectId], rounds: int
+) -> None:
+    random = Random(1)
+    bare, library = BareCopy(conninfo), LibraryRecorder(conninfo)
+
+    def drawn(make: Callable[[SubjectId], object]) -> Callable[[], list[list[object]]]:
+        return lambda: [
+            [make(subject) for subject in random.sample(subjects, BATCH)]
+            for _ in range(BATCHES_A_ROUND)
+        ]
+
+    def all_of(append: Callable[[list[object]], Sequence[object] | int]) -> Callable[..., int]:
+        def do(batches: list[list[object]]) -> int:
+            for batch in batches:
+                append(batch)
+            return BATCH * BATCHES_A_ROUND
+
+        return do
+
+    log, sealer = annals.log, annals.sealer
+    jobs = {
+        "sealed": Job(drawn(_event), all_of(lambda batch: log.append(sealer.sealing(batch)))),
+        "unsealed": Job(drawn(_row), all_of(log.append)),
+        "copy": Job(drawn(_recorded_row), all_of(bare.append)),
+        "eventsourcing": Job(
+            lambda: [stored_events(BATCH, STATE_BYTES) for _ in range(BATCHES_A_ROUND)],
+            all_of(library.append),
+        ),
+    }
+    rates = in_turns(rounds, jobs)
+    for bench in ("sealed", "unsealed"):
+        peers = {name: rates[name] for name in (bench, "copy", "eventsourcing")}
+        report.rates(f"append.batch.{bench}", peers)
+    bare.close()
+    library.close()
+
+
+def _singles(
+    annals: Annals, conninfo: str, report: Report, subjects: list[SubjectId], rounds: int
+) -> None:
+    library = LibraryRecorder(conninfo, connections=CALLERS)
+    random = Random(1)
+
+    def prepared(make: Callable[[], object]) -> Callable[[], list[list[object]]]:
+        return lambda: [[make() for _ in range(SINGLES)] for _ in range(CALLERS)]
+
+    def from_all_callers(append: Callable[[object], object]) -> Callable[[list[list[object]]], int]:
+        def work(mine: list[object]) -> None:
+            for one in mine:
+                append(one)
+
+        def do(work_of_each: list[list[object]]) -> int:
+            threads = [threading.Thread(target=work, args=(mine,)) for mine in work_of_each]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return CALLERS * SINGLES
+
+        return do
+
+    log, sealer = annals.log, annals.sealer
+    jobs = {
+        "annals": Job(
+            prepared(lambda: _event(random.choice(subjects))),
+            from_all_callers(lambda event: log.append(sealer.sealing([event]))),
+        ),
+        "eventsourcing": Job(
+            prepared(lambda: stored_events(1, STATE_BYTES)), from_all_callers(library.append)
+        ),
+    }
+    report.rates("append.single.32", in_turns(rounds, jobs))
+    library.close()
+
+
+def _event(subject: SubjectId) -> Event:
+    metadata = {"amount": 1_250, "plan": "business", "seats": 12, "trial": True}
+    activity = Activity(ActivityKind.EVENT, "invoice sent", metadata)
+    return Event(SubjectKind.USER, subject, None, datetime.now(UTC), Tracked(activity))
+
+
+def _row(subject: SubjectId) -> Row:
+    state, topic = os.urandom(STATE_BYTES), "user.event_tracked"
+    return Row(subject, None, uuid.uuid4(), None, topic, 1, datetime.now(UTC), state, None)
+
+
+def _recorded_row(subject: SubjectId) -> RecordedRow:
+    row, at = _row(subject), datetime.now(UTC)
+    return RecordedRow(
+        *(getattr(row, name) for name in row.__struct_fields__),
+        log_partition(subject),
+        0,
+        at,
+        bytes(32),
+    )
