@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import stat
+import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -113,13 +114,26 @@ class KeyEncryptionKey:
 
     @classmethod
     def generate_file(cls, path: Path) -> Self:
-        """Makes a key-encryption key and keeps it in a new file, mode 0600, durably."""
+        """Makes a key-encryption key and keeps it in a new file, mode 0600, durably.
+
+        Raises:
+            FileExistsError: there is one already; it stays.
+        """
         material = os.urandom(KEY_BYTES)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(base64.b64encode(material) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(base64.b64encode(material) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)  # whole or not at all, and never over another
+        finally:
+            Path(temporary).unlink()
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         return cls(material)
 
     def wrap(self, material: bytes) -> bytes:
@@ -278,8 +292,9 @@ class KeyRing:
         asked = (partitions, list(subjects))
         with self._pool.connection() as conn, conn.transaction():
             conn.execute(RECORD_ERASURES, (kind, requested_by, reason, *asked))
-            conn.execute(DESTROY_KEYS, asked)
+            # In this order: burying waits for a key that is just being made.
             conn.execute(BURY_KEYS, (self._kek.id, *asked))
+            conn.execute(DESTROY_KEYS, asked)
             conn.execute(DELETE_LOOKUPS, (list(range(256)), list(subjects)))
             conn.execute("UPDATE keys.generation SET value = value + 1")
         self.refresh()

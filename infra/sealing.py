@@ -17,6 +17,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 
 from domain.events import (
+    ACTIVITY_OF_TOPIC,
     PAYLOAD_OF_TOPIC,
     AccountPart,
     Erased,
@@ -109,6 +110,8 @@ def _nonces(count: int) -> list[bytes]:
 def unseal(key: SubjectKey, sealed: bytes, bound: bytes) -> bytes:
     """Raises: Tampered: another key, other associated data, or altered bytes."""
     try:
+        if sealed[:2] != _VERSION.pack(key.version):
+            raise InvalidTag
         return key.cipher.decrypt(sealed[2:14], sealed[14:], bound)
     except (InvalidTag, ValueError):
         raise Tampered("a sealed part does not open under its subject's key") from None
@@ -252,7 +255,7 @@ def _sealed_row(
 
 
 def _opened(row: RecordedRow, keys: Mapping[SubjectId, SubjectKey]) -> OpenedEvent:
-    if not row.state:
+    if not row.state and PAYLOAD_OF_TOPIC.get(row.topic) is Erased:
         return OpenedEvent(row, Erased(), None)
     bound = _bound(
         row.stream,
@@ -269,6 +272,9 @@ def _opened(row: RecordedRow, keys: Mapping[SubjectId, SubjectKey]) -> OpenedEve
         key = keys.get(row.stream)
         if key is not None:
             payload = _decoders[row.topic].decode(unseal(key, row.state, _SUBJECT_PART + bound))
+        is_owed = row.account is not None and row.topic in ACTIVITY_OF_TOPIC
+        if not row.state or is_owed != (row.account_state is not None):
+            raise Tampered("a part is missing, or is one too many")
         if row.account_state is not None and row.account is not None:
             key = keys.get(row.account)
             if key is not None:

@@ -153,6 +153,7 @@ def _key_encryption_key(data: Path, pool: ConnectionPool) -> KeyEncryptionKey:
             )
         return key
     data.mkdir(parents=True, exist_ok=True)
-    return (
-        KeyEncryptionKey.from_file(path) if path.exists() else KeyEncryptionKey.generate_file(path)
-    )
+    try:
+        return KeyEncryptionKey.generate_file(path)
+    except FileExistsError:
+        return KeyEncryptionKey.from_file(path)
