@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,15 +34,25 @@ def as_role(conninfo: str, role: str) -> str:
 
 
 def pool(conninfo: str, role: str, *, size: int) -> ConnectionPool:
-    """An open pool of connections in a role; at most `size`, made as they are needed."""
+    """An open pool of connections in a role; at most `size`, made as they are needed.
+
+    A statement is a transaction of its own, unless it stands in `conn.transaction()`."""
     return ConnectionPool(
         as_role(conninfo, role),
+        kwargs={"autocommit": True},
         min_size=1,
         max_size=size,
         timeout=30,
         open=True,
-        check=ConnectionPool.check_connection,
+        check=_check,
     )
+
+
+def _check(connection: psycopg.Connection) -> None:
+    """Asks the server only where it has said something while nobody asked: most often that it
+    closed the connection. A round trip for each use would cost more than most statements."""
+    if select.select([connection.fileno()], [], [], 0)[0]:
+        ConnectionPool.check_connection(connection)
 
 
 def engine(conninfo: str, role: str, *, size: int) -> sa.Engine:
