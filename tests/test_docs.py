@@ -1,0 +1,256 @@
+"""The pages keep their word: commands run, examples are taken, names and links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+
+from api import problems
+from api.app import create_app
+from domain import errors
+from infra.settings import Settings
+from infra.wiring import Annals
+from tests.serving import served
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+# Never seen from outside: the handler takes its decision again.
+INTERNAL_CODES = {"version-conflict", "duplicate-message"}
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+
+
+def json_documents(text: str) -> list[Any]:
+    decoder, found, at = json.JSONDecoder(), [], text.find("{")
+    while at != -1:
+        document, end = decoder.raw_decode(text, at)
+        found.append(document)
+        at = text.find("{", end)
+    return found
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+def in_the_example(example: Any, answer: Any) -> bool:
+    """Whether an answer has every name of a shortened example, and its values but for ids, times
+    and positions."""
+    if isinstance(example, dict):
+        return isinstance(answer, dict) and all(
+            name in answer
+            and (
+                name in ("id", "position")
+                or name.endswith(("_at", "_seen"))
+                or in_the_example(value, answer[name])
+            )
+            for name, value in example.items()
+        )
+    if isinstance(example, list):
+        return len(example) == len(answer) and all(
+            in_the_example(one, other) for one, other in zip(example, answer, strict=True)
+        )
+    return bool(example == answer)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's story is told with curl")
+def test_the_first_event_of_the_readme_is_stored_and_seen_as_it_says(annals: Annals) -> None:
+    [story] = blocks("README.md", "bash")
+    shown = [json.loads(block) for block in blocks("README.md", "json")]
+    with served(annals) as clients:
+        clients.send({"type": "identify", "userId": "somebody"})
+        clients.see("/api/users")  # the projector is at work: the story's one wait will do
+        environment = os.environ | {
+            "ANNALS_PORT": clients.url.rpartition(":")[2],
+            "ANNALS_DATA": str(annals.settings.data),
+        }
+        command = ["bash", "-euo", "pipefail", "-c", story]
+        once, again = (
+            json_documents(
+                subprocess.run(
+                    command, env=environment, capture_output=True, text=True, check=True, timeout=60
+                ).stdout
+            )
+            for _ in range(2)
+        )
+    assert len(once) == len(shown)
+    for example, answer in zip(shown, once, strict=True):
+        assert in_the_example(example, answer), answer
+    assert [one["status"] for one in again[0]["results"]] == ["duplicate"] * 3
+    assert again[1:] == once[1:]
+
+
+def test_every_example_for_senders_is_stored_whole(annals: Annals) -> None:
+    messages = [json.loads(block) for block in blocks("docs/sending.md", "json")]
+    assert {one["type"] for one in messages} == {
+        "identify",
+        "group",
+        "track",
+        "page",
+        "screen",
+        "alias",
+    }
+    with served(annals) as clients:
+        results = clients.send(*messages)["results"]
+        assert [set(one) for one in results] == [{"status", "messageId"}] * len(messages), results
+        assert {one["status"] for one in results} == {"stored"}
+        seen = clients.see("/api/accounts/domain:acme.example")
+        assert seen["counts"]["events"] == 2
+        assert clients.see("/api/users/external:visitor-7")["external_id"] == "ada"
+        channels = clients.see("/api/users/external:ada/channels")["items"]
+        assert [one["name"] for one in channels] == ["email"]
+
+
+def test_every_limit_that_the_senders_page_names_is_the_one_in_the_code() -> None:
+    rows = re.findall(
+        r"^\| .* \| `([\w.]+)\.(\w+)` \| ([\d,]+) \|$", text_of("docs/sending.md"), re.M
+    )
+    assert len(rows) > 5
+    for module, constant, value in rows:
+        assert getattr(importlib.import_module(module), constant) == int(value.replace(",", ""))
+
+
+def test_every_code_of_a_refusal_is_explained_to_senders() -> None:
+    documented = {
+        (code, int(status[:3])) if status[:3].isdigit() else (code, None)
+        for code, status in re.findall(
+            r"^\| `([a-z-]+)` \| (.*?) \|", text_of("docs/sending.md"), re.M
+        )
+    }
+    raised = {
+        (one.code, problems.STATUS[one])
+        for one in errors.Refusal.__subclasses__()
+        if one.code not in INTERNAL_CODES
+    }
+    for source in (ROOT / "api").glob("*.py"):
+        found = re.findall(r'ProblemException\(\s*(\d+), "([a-z-]+)"', source.read_text())
+        raised |= {(code, int(status)) for status, code in found}
+    unforeseen = {("refused", None), ("failed", 500), ("method-not-allowed", 405)}
+    statuses = {("stored", None), ("duplicate", None)}
+    assert documented - statuses == raised | unforeseen
+
+
+def test_every_route_below_api_has_its_place_in_the_pages_and_every_route_of_them_exists(
+    annals: Annals,
+) -> None:
+    paths = create_app(annals).openapi_schema.to_schema()["paths"]
+    served_routes = {
+        f"{method.upper()} {path}" for path, methods in paths.items() for method in methods
+    }
+    named = {
+        re.sub(r"/(external|domain|email):[^/]*", "/{id}", route)
+        for page in PAGES
+        for route in re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`?\s]*)[`?]", page.read_text())
+    }
+    assert named <= served_routes
+    assert {route for route in served_routes if " /api/" in route} <= named
+
+
+class Asked(dict[str, str]):
+    """An environment with nothing set, that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return default
+
+
+def test_the_operators_table_has_every_setting_and_what_holds_if_it_is_unset() -> None:
+    asked = Asked()
+    defaults = Settings.from_environment(asked)
+    table: Mapping[str, str] = dict(
+        re.findall(
+            r"^\| `(ANNALS_\w+)` \| `?(.*?)`? \|", text_of("docs/operating.md"), re.MULTILINE
+        )
+    )
+    assert set(table) == asked.names
+    for name, default in table.items():
+        value = getattr(defaults, name.removeprefix("ANNALS_").lower())
+        if name == "ANNALS_DATABASE_URL":
+            assert value is None
+        elif isinstance(value, Path) and not default.startswith("."):
+            assert value == Path(default).absolute()
+        else:
+            assert str(value).removeprefix(f"{Path.cwd()}/") == default
+    own = (ROOT / "tests" / "conftest.py").read_text()
+    for page in PAGES:
+        for name in set(re.findall(r"ANNALS_[A-Z_]+", page.read_text())) - asked.names:
+            assert f'"{name}"' in own, f"{page.name} names {name}"
+
+
+def links() -> Iterator[tuple[Path, str]]:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if not target.startswith(("http:", "https:")):
+                yield page, target
+
+
+def test_every_link_of_the_pages_leads_somewhere() -> None:
+    found = list(links())
+    assert found
+    for page, target in found:
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name} links {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name} links {target}"
+
+
+def test_every_name_of_the_code_in_the_pages_is_there() -> None:
+    for page in PAGES:
+        for file, name in re.findall(
+            r"`((?:domain|projections|infra|api)/[\w/]+\.py):([\w.]+)`", page.read_text()
+        ):
+            found: Any = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+            for part in name.split("."):
+                assert hasattr(found, part), f"{page.name} names {file}:{name}"
+                found = getattr(found, part)
+        for file in re.findall(
+            r"`((?:domain|projections|infra|api|tests|docs)/[\w/.-]*)`", page.read_text()
+        ):
+            assert (ROOT / file).exists(), f"{page.name} names {file}"
+
+
+def test_making_the_read_models_again_by_hand_shows_what_was_shown_before(
+    annals: Annals, database_url: str
+) -> None:
+    [statement] = blocks("docs/operating.md", "sql")
+    messages = [json.loads(block) for block in blocks("docs/sending.md", "json")]
+    paths = ("/api/users", "/api/accounts/external:acme", "/api/users/external:ada/events")
+    with served(annals) as clients:
+        clients.send(*messages, {"type": "identify", "userId": "gone", "traits": {"name": "Gone"}})
+        clients.erase("user", "external:gone")
+        before = [clients.see(path) for path in paths]
+    with psycopg.connect(database_url) as conn:
+        conn.execute(statement.encode())
+        tables = conn.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'views'"
+        ).fetchall()
+        for (table,) in tables:
+            query = sql.SQL("SELECT count(*) FROM views.{}")
+            assert conn.execute(query.format(sql.Identifier(table))).fetchone() == (0,), table
+    reached = ",".join(f"{p}:{at}" for p, at in annals.log.heads(range(256)).items())
+    with served(annals) as clients:
+        clients.taken(httpx.Response(200, json={"position": reached}))
+        assert [clients.see(path) for path in paths] == before
