@@ -165,6 +165,15 @@ class Event(msgspec.Struct, frozen=True):
             return None
         return AccountPart(self.payload.activity.name)
 
+    @property
+    def needs_account(self) -> bool:
+        """Whether the account has to be there still: not for what was begun before it was erased,
+        and only ends or is taken over now."""
+        payload = self.payload
+        if isinstance(payload, MembershipStarted):
+            return payload.taken_from is None
+        return not isinstance(payload, MembershipEnded)
+
     # The names under which the eventsourcing library knows the two.
     @property
     def originator_id(self) -> SubjectId:

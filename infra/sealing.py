@@ -163,7 +163,7 @@ class Sealer:
         for event in events:
             if not isinstance(event.payload, Erased):
                 subjects[event.stream] = None
-            if event.account is not None:
+            if event.account is not None and event.needs_account:
                 subjects[event.account] = None
         return Sealing(events, self._keys.fetch_or_make(subjects))
 

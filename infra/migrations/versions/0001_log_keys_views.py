@@ -287,6 +287,7 @@ CREATE TABLE views.activity_days (
     last_at timestamptz NOT NULL,
     PRIMARY KEY (log_partition, subject, name_id, day, in_account)
 ) WITH (fillfactor = 70);
+CREATE INDEX activity_days_of_name ON views.activity_days (name_id);
 COMMENT ON COLUMN views.activity_days.in_account IS
     'whether the events named an account; an account''s pages are its own rows and those of its'
     ' members that name no account';
