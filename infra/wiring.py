@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import sqlalchemy as sa
+import structlog
 from psycopg_pool import ConnectionPool
 
+from domain.errors import Refusal
 from infra import database, embedded
 from infra.api_keys import ApiKeys
 from infra.catalogue import Catalogue
@@ -25,10 +28,14 @@ from infra.settings import Settings
 from projections.projector import Projector
 
 MESSAGE_MEMORY = timedelta(days=30)
+UPKEEP_SECONDS = 600.0
+UPKEEP_RETRY_SECONDS = 5.0
 DATABASE = "annals"
 KEY_FILE = "key-encryption-key"
 CANNOT_START = (database.UnsuitableDatabase, embedded.EmbeddedError, WrongKeyEncryptionKey)
 """What stops a start, each with a message for the operator."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -130,9 +137,14 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
 def _upkeep(annals: Annals, stop: threading.Event) -> None:
     while not stop.is_set():
         now = datetime.now(UTC)
-        annals.handler.finish_erasures(now)
-        annals.log.forget_messages(now - MESSAGE_MEMORY)
-        stop.wait(600)
+        try:
+            annals.handler.finish_erasures(now)
+            annals.log.forget_messages(now - MESSAGE_MEMORY)
+            pause = UPKEEP_SECONDS
+        except (psycopg.Error, Refusal) as error:
+            log.warning("upkeep.failed", error=type(error).__name__)
+            pause = UPKEEP_RETRY_SECONDS
+        stop.wait(pause)
 
 
 def _key_encryption_key(data: Path, pool: ConnectionPool) -> KeyEncryptionKey:
