@@ -7,6 +7,8 @@ a race takes the whole decision again.
 
 from __future__ import annotations
 
+import secrets
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -54,10 +56,14 @@ from infra.lookup import Lookup
 from infra.recorder import Aggregates
 from infra.sealing import Sealer
 
-ATTEMPTS = 8
+ATTEMPTS = 10
+FIRST_PAUSE = 0.002
+"""Seconds, at most, before a decision is taken again; doubled each time."""
+
 BEGUN_CACHE = 500_000
 _USER_PROPERTY, _ACCOUNT_PROPERTY = "user.property", "account.property"
 _MEMBERSHIP_PROPERTY = "membership.property"
+_chance = secrets.SystemRandom()
 _CATALOGUED = (ActivityKind.EVENT, ActivityKind.SCREEN)
 
 
@@ -94,12 +100,20 @@ class Handler:
         Raises:
             Unavailable: other writers were faster time and again.
         """
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 return self._attempt(requests)
-            except (_LookAgain, VersionConflict, DuplicateMessage, SubjectErased):
-                continue
+            except (_LookAgain, VersionConflict, DuplicateMessage):
+                time.sleep(_chance.random() * FIRST_PAUSE * 2**attempt)
+            except SubjectErased:
+                self._let_go(requests)
         raise Unavailable("too many writers change the same subjects; send the batch again")
+
+    def _let_go(self, requests: Sequence[Request]) -> None:
+        """Frees the identities that are tied to erased subjects: a writer that was slower than the
+        erasure has tied them."""
+        identities = _identities(one.command for one in requests)
+        self._keys.free_identities(set(self._lookup.find(identities).values()))
 
     def _attempt(self, requests: Sequence[Request]) -> list[Outcome]:
         self._keys.refresh()
@@ -112,11 +126,16 @@ class Handler:
         seen = self._log.known_messages([digest for digest in digests if digest is not None])
         outcomes: list[Outcome] = [Duplicate()] * len(requests)
         todo: list[int] = []
+        repeated: dict[int, int] = {}
+        first: dict[bytes, int] = {}
         for n, digest in enumerate(digests):
-            if digest is None or digest not in seen:
+            if digest is None:
                 todo.append(n)
-                if digest is not None:
-                    seen.add(digest)
+            elif digest not in seen:
+                if first.setdefault(digest, n) == n:
+                    todo.append(n)
+                else:
+                    repeated[n] = first[digest]
         if not todo:
             return outcomes
         commands = [requests[n].command for n in todo]
@@ -148,6 +167,9 @@ class Handler:
             reached[n][position.log_partition] = position
         for n, refused in refusals.items():
             outcomes[n] = Stored(tuple(reached[n].values()), refused)
+        for n, original in repeated.items():
+            if isinstance(outcomes[original], Refused):
+                outcomes[n] = outcomes[original]
         if decision.merges:
             self._lookup.repoint(decision.merges)
         self._remember_begun(event.stream for event in events)
@@ -167,7 +189,9 @@ class Handler:
             if isinstance(target, Refusal):
                 continue
             for resolution, kind in target:
-                needs_state = not isinstance(command, Track) or resolution.merges
+                needs_state = (
+                    not isinstance(command, Track) or resolution.claims or resolution.merges
+                )
                 (wanted if needs_state else tracked)[resolution.subject] = kind
                 wanted.update((merge.loser, kind) for merge in resolution.merges)
         old = {id: kind for id, kind in wanted.items() if id not in decision.states}
@@ -348,8 +372,7 @@ class _Decision:
 
     def _merge(self, merge: Merge, at: datetime) -> list[Event]:
         survivor, loser = self.states[merge.survivor], self.states[merge.loser]
-        if not loser.version:
-            return []  # claimed only: its identities move, and that is all there is of it
+        # A loser that is only claimed is merged too: its version keeps others from beginning it.
         events = [] if survivor.version else self._register(merge.survivor, (), at)
         survivor = self.states[merge.survivor]
         events += self._apply(merge.survivor, survivor.absorb(loser), at)

@@ -60,6 +60,11 @@ INSERT INTO keys.subject_keys
 SELECT p, s, 1, 'destroyed', %b, now() FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s)
 ON CONFLICT DO NOTHING"""
 
+DESTROYED = """
+SELECT DISTINCT k.subject FROM keys.subject_keys k
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON k.log_partition = w.p AND k.subject = w.s
+WHERE k.state = 'destroyed'"""
+
 DELETE_LOOKUPS = "DELETE FROM keys.identities WHERE log_partition = ANY(%b) AND subject = ANY(%b)"
 
 UNFINISHED_ERASURES = """
@@ -298,6 +303,16 @@ class KeyRing:
             conn.execute(DELETE_LOOKUPS, (list(range(256)), list(subjects)))
             conn.execute("UPDATE keys.generation SET value = value + 1")
         self.refresh()
+
+    def free_identities(self, subjects: Iterable[SubjectId]) -> None:
+        """Deletes the look-ups of those of the subjects whose key is destroyed."""
+        asked = list(subjects)
+        with self._pool.connection() as conn:
+            found = conn.execute(
+                DESTROYED, ([log_partition(subject) for subject in asked], asked), binary=True
+            ).fetchall()
+            if found:
+                conn.execute(DELETE_LOOKUPS, (list(range(256)), [row[0] for row in found]))
 
     def unfinished_erasures(self) -> list[tuple[SubjectId, str]]:
         """Subjects whose key is destroyed while the log does not say so yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import psycopg
 from psycopg_pool import ConnectionPool
 
 from domain.identity import Identity, Known, Merge, SubjectId
@@ -47,15 +48,15 @@ class Lookup:
             return {digests[digest]: SubjectId(subject) for digest, subject in rows}
 
     def claim(self, claims: Mapping[Identity, SubjectId]) -> bool:
-        """Ties identities to subjects, where no other writer was first.
+        """Ties identities to subjects: all of them, or none where another writer was first.
 
         Returns:
-            Whether all of them are now tied as asked. If not, the caller looks again.
+            Whether they are now tied as asked. If not, the caller looks again.
         """
         wanted = sorted((self.digest(one), subject) for one, subject in claims.items())
         if not wanted:
             return True
-        with self._pool.connection() as conn:
+        with self._pool.connection() as conn, conn.transaction() as claiming:
             done = conn.execute(
                 CLAIM,
                 (
@@ -64,7 +65,10 @@ class Lookup:
                     [subject for _, subject in wanted],
                 ),
             )
-            return done.rowcount == len(wanted)
+            if done.rowcount == len(wanted):
+                return True
+            raise psycopg.Rollback(claiming)
+        return False
 
     def repoint(self, merges: Sequence[Merge]) -> None:
         """Ties the identities of merged subjects to their survivors."""
