@@ -1,0 +1,175 @@
+"""A naive model of what read models show: written from the product page, not from the code.
+
+It carries out the same commands one by one, in memory, and knows no events, no partitions and no
+batches. `read_models.py` reads the same facts from the database.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date, datetime, tzinfo
+
+from domain.commands import Alias, Change, Command, Join, Leave, Track
+from domain.identity import Identity, SubjectKind
+
+
+@dataclass
+class Membership:
+    joined_at: datetime
+    left_at: datetime | None
+    properties: dict[str, object]
+
+
+@dataclass(eq=False)
+class Subject:
+    kind: SubjectKind
+    identities: list[Identity] = field(default_factory=list)
+    properties: dict[str, object] = field(default_factory=dict)
+    memberships: dict[Subject, Membership] = field(default_factory=dict)
+    days: Counter[tuple[str, str, date, bool]] = field(default_factory=Counter)
+    seen: list[datetime] = field(default_factory=list)
+    merged_into: Subject | None = None
+
+    @property
+    def today(self) -> Subject:
+        return self if self.merged_into is None else self.merged_into.today
+
+
+@dataclass
+class Use:
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+class Model:
+    def __init__(self, zone: tzinfo) -> None:
+        self.zone = zone
+        self.names: dict[Identity, Subject] = {}
+        self.erased: list[Subject] = []
+        self.catalogue: dict[tuple[str, str], Use] = {}
+
+    @property
+    def subjects(self) -> list[Subject]:
+        return list({id(one): one for one in self.names.values()}.values())
+
+    def carry_out(self, command: Command) -> None:
+        match command:
+            case Change():
+                subject = self._subject(command.kind, command.identities)
+                self._set(
+                    f"{command.kind}.property", subject.properties, command.properties, command.at
+                )
+            case Alias():
+                self._subject(SubjectKind.USER, command.user + command.previous)
+            case Join():
+                user = self._subject(SubjectKind.USER, command.user)
+                account = self._subject(SubjectKind.ACCOUNT, command.account)
+                self._set(
+                    "account.property", account.properties, command.account_properties, command.at
+                )
+                self._join(user, account, command)
+            case Leave():
+                if all(one in self.names for one in command.user + command.account):
+                    user = self._subject(SubjectKind.USER, command.user)
+                    account = self._subject(SubjectKind.ACCOUNT, command.account)
+                    for membership in _held(user, account):
+                        membership.left_at = command.at
+            case Track():
+                self._track(command)
+
+    def _subject(self, kind: SubjectKind, identities: tuple[Identity, ...]) -> Subject:
+        found = list(dict.fromkeys(self.names[one] for one in identities if one in self.names))
+        subject = found[0] if found else Subject(kind)
+        for other in found[1:]:
+            self._merge(other, subject)
+        for one in identities:
+            if one not in self.names:
+                subject.identities.append(one)
+            self.names[one] = subject
+        return subject
+
+    def _merge(self, loser: Subject, survivor: Subject) -> None:
+        survivor.identities += loser.identities
+        survivor.properties = loser.properties | survivor.properties
+        for account, theirs in loser.memberships.items():
+            mine = survivor.memberships.get(account)
+            if mine is None or (mine.left_at is not None and theirs.left_at is None):
+                survivor.memberships[account] = theirs
+        survivor.days += loser.days
+        survivor.seen += loser.seen
+        loser.merged_into = survivor
+        for one in loser.identities:
+            self.names[one] = survivor
+
+    def _set(
+        self, scope: str, kept: dict[str, object], sent: dict[str, object], at: datetime
+    ) -> None:
+        for name, value in sent.items():
+            if value is None:
+                kept.pop(name, None)
+            elif kept.get(name) != value:
+                kept[name] = value
+                self._use(scope, name, at)
+
+    def _use(self, scope: str, name: str, at: datetime) -> None:
+        use = self.catalogue.setdefault((scope, name), Use(0, at, at))
+        use.count += 1
+        use.first_at, use.last_at = min(use.first_at, at), max(use.last_at, at)
+
+    def _join(self, user: Subject, account: Subject, command: Join) -> None:
+        scope, sent = "membership.property", command.membership_properties
+        held = _held(user, account)
+        for membership in held:
+            self._set(scope, membership.properties, sent, command.at)
+        if not held:
+            user.memberships[account] = begun = Membership(command.at, None, {})
+            self._set(scope, begun.properties, sent, command.at)
+
+    def _track(self, command: Track) -> None:
+        user = self._subject(SubjectKind.USER, command.user) if command.user else None
+        account = self._subject(SubjectKind.ACCOUNT, command.account) if command.account else None
+        day = command.at.astimezone(self.zone).date()
+        in_account = user is not None and account is not None
+        for one in command.activities:
+            for party in (user, account):
+                if party is not None:
+                    party.days[one.kind.value, one.name, day, in_account] += 1
+                    party.seen.append(command.at)
+            if one.kind not in ("page", "campaign"):
+                self._use(one.kind.value, one.name, command.at)
+
+    def erase(self, subject: Subject) -> None:
+        for one in subject.identities:
+            del self.names[one]
+        for membership in subject.memberships.values():
+            membership.properties = {}
+        self.erased.append(subject)
+
+    def accounts_of(self, user: Subject) -> dict[Subject, Membership]:
+        """The accounts of a user as they are today: of records that are in one account now, the
+        one that holds and began first, or else the one that ended last."""
+        accounts: dict[Subject, Membership] = {}
+        for account, membership in user.memberships.items():
+            today = account.today if account.today not in self.erased else account
+            other = accounts.get(today)
+            if other is None or _stands_before(membership, other):
+                accounts[today] = membership
+        return accounts
+
+
+def _held(user: Subject, account: Subject) -> list[Membership]:
+    return [
+        membership
+        for of, membership in user.memberships.items()
+        if of.today is account and membership.left_at is None
+    ]
+
+
+def _stands_before(one: Membership, other: Membership) -> bool:
+    if one.left_at is None or other.left_at is None:
+        if one.left_at is None and other.left_at is None:
+            return one.joined_at < other.joined_at
+        return one.left_at is None
+    return (one.left_at, -one.joined_at.timestamp()) > (other.left_at, -other.joined_at.timestamp())
