@@ -32,7 +32,8 @@ def main() -> None:
 
     Settings are environment variables: ANNALS_DATA (.data), ANNALS_PORT (8000), ANNALS_HOST,
     ANNALS_DATABASE_URL (embedded PostgreSQL if unset), ANNALS_WORKER (thread or none),
-    ANNALS_TIME_ZONE (UTC), ANNALS_DEMO_DATA. Exit codes: 0 done, 1 failed, 2 wrong usage.
+    ANNALS_TIME_ZONE (UTC), ANNALS_MRR_PROPERTY (mrr), ANNALS_RENEWAL_PROPERTY (renewal_date),
+    ANNALS_DEMO_DATA; docs/operating.md explains them. Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
     structlog.configure(
         processors=[
