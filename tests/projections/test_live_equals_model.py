@@ -69,13 +69,13 @@ domains = st.sampled_from(["d0.be", "d1.be"])
 users = st.one_of(
     user_names.map(user),
     emails.map(user),
-    st.builds(lambda id, email: user(id) + user(email), user_names, emails),
+    st.builds(lambda name, email: user(name) + user(email), user_names, emails),
 )
 accounts = st.one_of(
     account_names.map(account),
     account_names.map(account),
     domains.map(account),
-    st.builds(lambda id, domain: account(id) + account(domain), account_names, domains),
+    st.builds(lambda name, domain: account(name) + account(domain), account_names, domains),
     st.builds(lambda one, other: account(one) + account(other), account_names, account_names),
 )
 nobody = st.just(())

@@ -1,0 +1,215 @@
+"""Typed values: what is kept, what is refused alone and why, how a write merges."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from domain.properties import (
+    MAX_LIST_ITEMS,
+    MAX_NAME_CHARS,
+    MAX_TEXT_CHARS,
+    PropertyType,
+    PropertyWrite,
+    checked_value,
+    checked_write,
+    inferred_type,
+    is_acceptable,
+    merged,
+    name_problem,
+    parse_instant,
+)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+    | st.datetimes(timezones=st.just(UTC)).map(lambda at: at.isoformat())
+    | st.sampled_from(["2024-02-30", "2024-13-01", "2024-05-13", "0001-01-01T00:00:00+10:00", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)  # fmt: skip
+names = st.sampled_from(["plan", "seats", "since", "tags", "active"])
+sent = st.dictionaries(names, json_values, max_size=5)
+types = st.dictionaries(names, st.sampled_from(PropertyType))
+values = st.one_of(
+    st.booleans(), st.integers(-5, 5), st.sampled_from([0.0, 1.0, 1.5]), st.sampled_from(["", "a"])
+)
+states = st.dictionaries(names, values)
+writes = st.builds(
+    lambda changed, deleted: PropertyWrite(
+        changed, tuple(name for name in sorted(deleted) if name not in changed), ()
+    ),
+    states,
+    st.sets(names),
+)
+
+
+def after(state: dict[str, object], write: PropertyWrite) -> dict[str, object]:
+    changed, deleted = merged(state, write)
+    return {name: value for name, value in state.items() if name not in deleted} | changed
+
+
+@given(sent, types)
+def test_each_value_is_kept_deletes_its_key_or_is_refused_alone(
+    sent: dict[str, object], types: dict[str, PropertyType]
+) -> None:
+    write = checked_write(sent, types)
+    refused = {one.name for one in write.refused}
+    assert sorted([*write.values, *write.deleted, *refused]) == sorted(sent)
+    assert set(write.deleted) == {name for name, value in sent.items() if value is None}
+    for name, value in sent.items():
+        alone = checked_write({name: value}, types)
+        assert alone.values.get(name, alone) == write.values.get(name, alone)
+        assert (name in refused) == bool(alone.refused)
+
+
+@given(sent, types)
+def test_what_is_kept_has_the_fixed_type_and_can_be_stored_and_shown(
+    sent: dict[str, object], types: dict[str, PropertyType]
+) -> None:
+    for name, value in checked_write(sent, types).values.items():
+        if isinstance(value, datetime):
+            assert types[name] is PropertyType.DATE
+            assert value.tzinfo is UTC
+            continue
+        found = inferred_type(value)
+        assert found is types[name] or (types[name], found) == (
+            PropertyType.STRING,
+            PropertyType.DATE,
+        )
+        text = json.dumps(value, allow_nan=False)
+        assert "\\u0000" not in text
+        text.encode()
+
+
+@given(json_values)
+def test_a_first_value_is_kept_under_the_type_that_it_suggests(value: object) -> None:
+    kind = inferred_type(value)
+    if is_acceptable(value):
+        assert kind is not None
+        assert checked_write({"plan": value}, {"plan": kind}).refused == ()
+    elif value is not None:
+        [refused] = checked_write({"plan": value}, {"plan": kind} if kind else {}).refused
+        assert refused.name == "plan"
+        assert refused.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "reason"),
+    [
+        (True, PropertyType.DATE, "expected a date, got a boolean"),
+        ("yes", PropertyType.BOOLEAN, "expected a boolean, got a string"),
+        (1, PropertyType.BOOLEAN, "expected a boolean, got a number"),
+        (True, PropertyType.NUMBER, "expected a number, got a boolean"),
+        ("12", PropertyType.NUMBER, "expected a number, got a string"),
+        (12, PropertyType.STRING, "expected a string, got a number"),
+        ({}, PropertyType.STRING, "expected a string, got an object"),
+        ("a", PropertyType.LIST, "expected a list of strings, got a string"),
+        ([1], PropertyType.LIST, "expected a list of strings, got a list"),
+        ("soon", PropertyType.DATE, "expected a date, got a string"),
+        ("2024-02-30", PropertyType.DATE, "expected a date (ISO 8601), got an impossible one"),
+        ("2024-05-13T10:00:00", PropertyType.DATE, "the time has no zone"),
+        (math.nan, PropertyType.NUMBER, "the number is not finite or does not fit 64 bits"),
+        (math.inf, PropertyType.NUMBER, "the number is not finite or does not fit 64 bits"),
+        (1e300, PropertyType.NUMBER, "the number is not finite or does not fit 64 bits"),
+        (2**63, PropertyType.NUMBER, "the number is not finite or does not fit 64 bits"),
+        ("a\0b", PropertyType.STRING, "the text holds a NUL character"),
+        ("\ud83d", PropertyType.STRING, "the text holds half a surrogate pair"),
+        (["\ud83d"], PropertyType.LIST, "the text holds half a surrogate pair"),
+        ("a" * (MAX_TEXT_CHARS + 1), PropertyType.STRING, "the text has 8193 characters"),
+        (["a"] * (MAX_LIST_ITEMS + 1), PropertyType.LIST, "the list has 257 items"),
+    ],
+)
+def test_a_refusal_says_what_was_expected_and_what_came(
+    value: object, expected: PropertyType, reason: str
+) -> None:
+    with pytest.raises(ValueError, match="^" + reason.replace("(", r"\(").replace(")", r"\)")):
+        checked_value(value, expected)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "2024-05-13 at noon", "\U0001f600é", -(2**63) + 1, 2**63 - 1, 0.1, False, []]
+)
+def test_values_at_the_edges_are_kept_as_they_came(value: object) -> None:
+    kind = inferred_type(value)
+    assert kind is not None
+    expected = PropertyType.STRING if kind is PropertyType.DATE else kind
+    assert checked_value(value, expected) == value
+
+
+def test_a_property_of_type_string_takes_a_text_that_looks_like_a_date() -> None:
+    assert checked_value("2024-05-13", PropertyType.STRING) == "2024-05-13"
+
+
+@given(st.datetimes(), st.integers(-23 * 60, 23 * 60))
+def test_a_date_is_the_same_instant_whatever_its_offset(local: datetime, minutes: int) -> None:
+    assume(1 < local.year < 9999)
+    at = local.replace(tzinfo=timezone(timedelta(minutes=minutes)))
+    assert parse_instant(at.isoformat()) == at
+    assert parse_instant(at.isoformat()).tzinfo is UTC
+
+
+def test_a_bare_date_is_midnight_utc_and_z_is_an_offset() -> None:
+    assert parse_instant("2024-05-13") == datetime(2024, 5, 13, tzinfo=UTC)
+    assert parse_instant("2024-05-13T00:00Z") == datetime(2024, 5, 13, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00+01:00", "9999-12-31T23:59-01:00", "2024-W20-9"])
+def test_a_date_that_utc_cannot_hold_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the reason differs, that there is one is the law
+        parse_instant(text)
+
+
+@given(st.text(max_size=MAX_NAME_CHARS + 5))
+def test_a_name_that_is_taken_can_be_shown_and_stored(name: str) -> None:
+    if name_problem(name) is None:
+        assert name
+        assert name == name.strip()
+        assert name.isprintable()
+        name.encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["", " plan", "a\x01b", "a" * 129, "jo@x.be", "4f9a3c" * 6, "half \ud800"]
+)
+def test_a_name_that_may_be_personal_or_cannot_be_shown_is_refused(name: str) -> None:
+    assert name_problem(name)
+
+
+@given(states, writes)
+def test_a_write_sets_what_it_names_deletes_nulls_and_leaves_the_rest(
+    state: dict[str, object], write: PropertyWrite
+) -> None:
+    result = after(state, write)
+    for name in {*state, *write.values, *write.deleted}:
+        if name in write.values:
+            assert result[name] == write.values[name]
+        elif name in write.deleted:
+            assert name not in result
+        else:
+            assert result[name] == state[name]
+
+
+@given(states, writes)
+def test_a_write_that_arrives_again_changes_nothing(
+    state: dict[str, object], write: PropertyWrite
+) -> None:
+    assert merged(after(state, write), write) == ({}, [])
+
+
+@given(states, writes)
+def test_only_what_really_changed_is_recorded(
+    state: dict[str, object], write: PropertyWrite
+) -> None:
+    changed, deleted = merged(state, write)
+    for name, value in changed.items():
+        assert name not in state or (type(state[name]), state[name]) != (type(value), value)
+    assert set(deleted) <= state.keys()
+
+
+def test_true_and_one_are_two_values() -> None:
+    assert merged({"active": True}, PropertyWrite({"active": 1}, (), ())) == ({"active": 1}, [])
