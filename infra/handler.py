@@ -56,8 +56,8 @@ from infra.lookup import Lookup
 from infra.recorder import Aggregates
 from infra.sealing import Sealer
 
-ATTEMPTS = 10
-FIRST_PAUSE = 0.002
+ATTEMPTS = 20
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.2
 """Seconds, at most, before a decision is taken again; doubled each time."""
 
 BEGUN_CACHE = 500_000
@@ -104,7 +104,7 @@ class Handler:
             try:
                 return self._attempt(requests)
             except (_LookAgain, VersionConflict, DuplicateMessage):
-                time.sleep(_chance.random() * FIRST_PAUSE * 2**attempt)
+                time.sleep(_chance.random() * min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE))
             except SubjectErased:
                 self._let_go(requests)
         raise Unavailable("too many writers change the same subjects; send the batch again")
