@@ -22,7 +22,7 @@ from api.app import create_app
 from domain import errors
 from infra.settings import Settings
 from infra.wiring import Annals
-from tests.serving import served
+from tests.serving import Clients, served
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -72,31 +72,46 @@ def in_the_example(example: Any, answer: Any) -> bool:
     return bool(example == answer)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's story is told with curl")
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the story is told with curl")
+
+
+def told(story: str, clients: Clients) -> list[Any]:
+    """Runs commands as a reader pastes them; returns the JSON that they print."""
+    clients.send({"type": "identify", "userId": "somebody"})
+    clients.see("/api/users")  # the projector is at work: the story's one wait will do
+    environment = os.environ | {
+        "ANNALS_PORT": clients.url.rpartition(":")[2],
+        "ANNALS_DATA": str(clients.annals.settings.data),
+    }
+    command = ["bash", "-euo", "pipefail", "-c", story]
+    run = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    return json_documents(run.stdout)
+
+
+@needs_curl
 def test_the_first_event_of_the_readme_is_stored_and_seen_as_it_says(annals: Annals) -> None:
     [story] = blocks("README.md", "bash")
     shown = [json.loads(block) for block in blocks("README.md", "json")]
     with served(annals) as clients:
-        clients.send({"type": "identify", "userId": "somebody"})
-        clients.see("/api/users")  # the projector is at work: the story's one wait will do
-        environment = os.environ | {
-            "ANNALS_PORT": clients.url.rpartition(":")[2],
-            "ANNALS_DATA": str(annals.settings.data),
-        }
-        command = ["bash", "-euo", "pipefail", "-c", story]
-        once, again = (
-            json_documents(
-                subprocess.run(
-                    command, env=environment, capture_output=True, text=True, check=True, timeout=60
-                ).stdout
-            )
-            for _ in range(2)
-        )
+        once, again = told(story, clients), told(story, clients)
     assert len(once) == len(shown)
     for example, answer in zip(shown, once, strict=True):
         assert in_the_example(example, answer), answer
     assert [one["status"] for one in again[0]["results"]] == ["duplicate"] * 3
     assert again[1:] == once[1:]
+
+
+@needs_curl
+def test_the_erasure_of_the_compliance_page_forgets_the_user_of_the_readme(annals: Annals) -> None:
+    [story], [erasure] = blocks("README.md", "bash"), blocks("docs/compliance.md", "bash")
+    with served(annals) as clients:
+        *_, answer = told(f"{story}\n{erasure}", clients)
+        clients.taken(httpx.Response(200, json=answer))
+        assert clients.get(f"/api/users/{answer['subject']}").status_code == 404
+        [member] = clients.see("/api/accounts/external:acme/users")["items"]
+        assert (member["erased"], member["name"], member["role"]) == (True, None, None)
 
 
 def test_every_example_for_senders_is_stored_whole(annals: Annals) -> None:
