@@ -37,6 +37,7 @@ class MessageResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one message of a batch.
 
     Attributes:
+        messageId: as sent; null where there was none, or one that cannot be.
         refused: values that were left out of a message that was stored.
         code, detail, place: why a message was refused, and where (JSON pointer into the batch).
     """
@@ -125,7 +126,7 @@ def _take(annals: Annals, body: bytes, encoding: str, key: str | None) -> BatchR
             if isinstance(message, InvalidInput):
                 ids.append(None)
                 raise message
-            ids.append(message.messageId if isinstance(message.messageId, str) else None)
+            ids.append(message.messageId if segment.is_message_id(message.messageId) else None)
             requests.append(segment.request(message, received_at, envelope.sent_at))
             results.append(None)
         except InvalidInput as error:

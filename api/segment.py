@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
+from api import lenient
 from domain.activity import (
     Activity,
     ActivityKind,
@@ -26,7 +27,7 @@ from domain.activity import (
 from domain.commands import Alias, Change, Command, Join, Request, Track
 from domain.errors import InvalidInput
 from domain.identity import Identity, Scheme, SubjectKind, identity, json_type
-from domain.properties import RefusedValue, name_problem, parse_instant
+from domain.properties import RefusedValue, checked_text, name_problem, parse_instant
 
 MAX_MESSAGES = 2_500
 MAX_MESSAGE_BYTES = 32 * 1024
@@ -67,6 +68,8 @@ class Envelope(msgspec.Struct, frozen=True):
     sent_at: datetime | None
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _batch_decoder = msgspec.json.Decoder(Batch)
 _message_decoder = msgspec.json.Decoder(Message)
 
@@ -83,8 +86,8 @@ def decoded(body: bytes) -> Envelope:
         write_key, sent_at = batch.writeKey, batch.sentAt
     except msgspec.ValidationError as error:
         raise InvalidInput(f"expected {{'batch': [...]}}: {error}", place="/batch") from None
-    except msgspec.DecodeError as error:
-        return _leniently_decoded(body, error)
+    except _UNREADABLE:
+        return _leniently_decoded(body)
     if count > MAX_MESSAGES:
         raise InvalidInput(
             f"the batch has {count} messages, at most {MAX_MESSAGES} are taken", place="/batch"
@@ -92,12 +95,11 @@ def decoded(body: bytes) -> Envelope:
     return Envelope(messages, write_key if isinstance(write_key, str) else None, _sent_at(sent_at))
 
 
-def _leniently_decoded(body: bytes, error: msgspec.DecodeError) -> Envelope:
-    """The standard library's decoder takes half surrogates, so that only the texts which hold
-    one are refused, and not the batch."""
+def _leniently_decoded(body: bytes) -> Envelope:
+    """Takes what no strict decoder does, so that only the values which hold it are refused."""
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
+        content = lenient.loaded(body)
+    except ValueError as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("batch"), list):
         raise InvalidInput("expected {'batch': [...]}", place="/batch")
@@ -106,28 +108,42 @@ def _leniently_decoded(body: bytes, error: msgspec.DecodeError) -> Envelope:
             f"the batch has {len(content['batch'])} messages, at most {MAX_MESSAGES} are taken",
             place="/batch",
         )
-    messages: list[Message | InvalidInput] = []
-    for sent in content["batch"]:
-        try:
-            messages.append(msgspec.convert(sent, Message))
-        except msgspec.ValidationError as reason:
-            messages.append(InvalidInput(f"the message cannot be read: {reason}"))
     key = content.get("writeKey")
     return Envelope(
-        messages, key if isinstance(key, str) else None, _sent_at(content.get("sentAt"))
+        [_leniently_read(sent) for sent in content["batch"]],
+        key if isinstance(key, str) else None,
+        _sent_at(content.get("sentAt")),
     )
+
+
+def _leniently_read(sent: object) -> Message | InvalidInput:
+    text = json.dumps(sent, ensure_ascii=False, separators=(",", ":"))
+    size = len(text.encode(errors="surrogatepass"))
+    if size > MAX_MESSAGE_BYTES:
+        return _too_large(size)
+    try:
+        return msgspec.convert(sent, Message)
+    except msgspec.ValidationError as error:
+        return InvalidInput(f"the message cannot be read: {error}")
 
 
 def _message(raw: msgspec.Raw) -> Message | InvalidInput:
     size = memoryview(raw).nbytes
     if size > MAX_MESSAGE_BYTES:
-        return InvalidInput(
-            f"the message has {size} bytes, at most {MAX_MESSAGE_BYTES} are taken; send less"
-        )
+        return _too_large(size)
     try:
         return _message_decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return InvalidInput(f"the message cannot be read: {error}")
+    except _UNREADABLE:
+        try:
+            return _leniently_read(lenient.loaded(bytes(raw)))
+        except ValueError as error:
+            return InvalidInput(f"the message is not JSON: {error}")
+
+
+def _too_large(size: int) -> InvalidInput:
+    return InvalidInput(
+        f"the message has {size} bytes, at most {MAX_MESSAGE_BYTES} are taken; send less"
+    )
 
 
 def _sent_at(value: object) -> datetime | None:
@@ -137,6 +153,10 @@ def _sent_at(value: object) -> datetime | None:
         return None
 
 
+def is_message_id(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= MAX_MESSAGE_ID_CHARS and value.isprintable()
+
+
 def request(message: Message, received_at: datetime, sent_at: datetime | None) -> Request:
     """The command that a message asks for.
 
@@ -144,11 +164,7 @@ def request(message: Message, received_at: datetime, sent_at: datetime | None) -
         InvalidInput: with the place inside the message.
     """
     message_id = message.messageId
-    if message_id is not None and (
-        not isinstance(message_id, str)
-        or not 0 < len(message_id) <= MAX_MESSAGE_ID_CHARS
-        or not message_id.isprintable()
-    ):
+    if message_id is not None and not is_message_id(message_id):
         raise InvalidInput(
             f"the messageId must be a printable text of 1 to {MAX_MESSAGE_ID_CHARS} characters",
             place="/messageId",
@@ -271,7 +287,7 @@ def _occurred_at(timestamp: object, received_at: datetime) -> datetime:
             f"expected a date (ISO 8601), got {json_type(timestamp)}", place="/timestamp"
         )
     try:
-        at = datetime.fromisoformat(timestamp)
+        at = datetime.fromisoformat(checked_text(timestamp))
     except ValueError:
         raise InvalidInput("the timestamp is no date (ISO 8601)", place="/timestamp") from None
     if at.tzinfo is None:

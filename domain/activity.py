@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,6 +17,7 @@ from domain.properties import (
     checked_number,
     checked_text,
     name_problem,
+    shown_name,
 )
 
 Metadata = dict[str, str | int | float | bool]
@@ -55,11 +57,11 @@ def checked_metadata(sent: Mapping[str, object]) -> tuple[Metadata, list[Refused
                     checked_text(value) if isinstance(value, str) else checked_number(value)
                 )
             except ValueError as reason:
-                refused.append(RefusedValue(name[:MAX_NAME_CHARS], str(reason)))
+                refused.append(RefusedValue(shown_name(name), str(reason)))
         else:
             refused.append(
                 RefusedValue(
-                    name[:MAX_NAME_CHARS],
+                    shown_name(name),
                     f"expected a string, a number or a boolean, got {json_type(value)}",
                 )
             )
@@ -72,6 +74,21 @@ def _checked_key(name: str, taken: int) -> str:
     if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
         raise ValueError("the name is empty, too long or holds a control character")
     return name
+
+
+def occurrence(at: datetime) -> datetime:
+    """When something happened, in UTC.
+
+    Raises:
+        ValueError: no calendar day in every time zone.
+    """
+    try:
+        instant = at.astimezone(UTC)
+    except OverflowError:
+        instant = None
+    if instant is None or not 1 < instant.year < 9999:
+        raise ValueError("the time lies outside the years 2 to 9998")
+    return instant
 
 
 def event_name(value: object, *, place: str) -> str:

@@ -74,6 +74,11 @@ def name_problem(name: str) -> str | None:
     return None
 
 
+def shown_name(name: str) -> str:
+    """A name as an answer can carry it: not too long, and with no half of a surrogate pair."""
+    return name[:MAX_NAME_CHARS].encode(errors="replace").decode()
+
+
 def inferred_type(value: object) -> PropertyType | None:
     """The type that a first value gives to its property; None when no type fits it."""
     if isinstance(value, bool):
@@ -177,7 +182,7 @@ def checked_write(sent: Mapping[str, object], types: Mapping[str, PropertyType])
     for name, value in sent.items():
         problem = name_problem(name)
         if problem is not None:
-            refused.append(RefusedValue(name[:MAX_NAME_CHARS], problem))
+            refused.append(RefusedValue(shown_name(name), problem))
         elif value is None:
             deleted.append(name)
         else:

@@ -71,4 +71,4 @@ class ApiKeys:
 
 def _digest(key: str) -> bytes:
     # Keys are 256 random bits: a plain hash cannot be searched through.
-    return hashlib.sha256(key.encode()).digest()
+    return hashlib.sha256(key.encode(errors="surrogatepass")).digest()

@@ -117,6 +117,30 @@ def account(id: str, tab: str = "") -> str:
     return f"/api/accounts/{quote(f'external:{id}', safe='')}{tab}"
 
 
+GOOD = b'{"type":"track","userId":"good","event":"stayed","timestamp":"2026-03-04T05:06:07Z"}'
+"""A message that is taken, to be the neighbour of one that is not."""
+
+
+def goods(client: Clients) -> int:
+    """How many of the good neighbours are seen."""
+    answer = client.get(user("good", "/events"))
+    return 0 if answer.status_code == 404 else sum(one["count"] for one in answer.json()["items"])
+
+
+def problem(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
+    """The problem details that an answer is."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].split(";")[0] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["type"].startswith("urn:annals:problem:")
+    assert body["title"]
+    assert body["detail"]
+    assert (body["code"], body["message"]) == (body["type"].rsplit(":")[-1], body["detail"])
+    assert code is None or body["code"] == code
+    return body
+
+
 class _Server(uvicorn.Server):
     """Uvicorn in a thread; signals are the main thread's."""
 
