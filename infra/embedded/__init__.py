@@ -19,8 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from psycopg.conninfo import make_conninfo
-
 from infra.embedded import places, server
 from infra.embedded.server import SETTINGS, EmbeddedError
 
@@ -92,10 +90,9 @@ def _entered(data: Path, users: int, account: server.Account) -> str:
             with places.opened(cluster.with_name("postgres.server.lock")) as lock:
                 if not server.is_ready(cluster, lock):
                     server.start(cluster, account, places.binaries(account), lock)
-            socket = server.socket_folder(cluster)
+            return server.conninfo(cluster)
     except OSError as error:
         raise EmbeddedError(f"PostgreSQL could not be started: {error}") from error
-    return make_conninfo(host=str(socket), port=server.PORT, user="postgres", dbname="postgres")
 
 
 def _leave(data: Path, users: int) -> None:

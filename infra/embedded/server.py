@@ -21,6 +21,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
+
 PORT = 5432
 # Recovery from a crash replays up to max_wal_size, and a shutdown writes all of the memory out.
 WAIT_SECONDS = 600.0
@@ -108,7 +111,8 @@ def is_ready(cluster: Path, lock: int) -> bool:
     """
     for _ in _polls(f"something holds {cluster}, and is no server that gets ready"):
         pid = _postmaster(cluster)
-        if pid is not None and _says_ready(cluster, pid):
+        # One killed this instant still stands in /proc; it does not answer any more.
+        if pid is not None and _says_ready(cluster, pid) and _answers(cluster):
             return True
         if pid is None:
             if _gets(lock):
@@ -120,7 +124,7 @@ def is_ready(cluster: Path, lock: int) -> bool:
 
 def start(cluster: Path, account: Account, binaries: Path, lock: int) -> None:
     """Starts a server, from nothing if need be, once `is_ready` has said that there is none."""
-    _clear(cluster, socket_folder(cluster))
+    _clear(cluster, _socket_folder(cluster))
     if not (cluster / "PG_VERSION").exists():
         _initialise(cluster, account, binaries, lock)
     socket = _place_of_socket(cluster)
@@ -147,7 +151,7 @@ def start(cluster: Path, account: Account, binaries: Path, lock: int) -> None:
 
 def stop(cluster: Path) -> None:
     """Stops the cluster's server, if there is one, and what a killed one left running."""
-    socket = socket_folder(cluster)
+    socket = _socket_folder(cluster)
     pid = _postmaster(cluster)
     if pid is not None:
         with suppress(ProcessLookupError):
@@ -163,7 +167,18 @@ def stop(cluster: Path) -> None:
     _clear(cluster, socket)
 
 
-def socket_folder(cluster: Path) -> Path | None:
+def conninfo(cluster: Path) -> str:
+    """Connection string of the superuser of the running server, database `postgres`."""
+    socket = str(_socket_folder(cluster))
+    return make_conninfo(host=socket, port=PORT, user="postgres", dbname="postgres")
+
+
+def _answers(cluster: Path) -> bool:
+    ping = PGconn.ping(f"{conninfo(cluster)} connect_timeout=5".encode())
+    return ping == Ping.OK
+
+
+def _socket_folder(cluster: Path) -> Path | None:
     """Where the server's socket is: with the cluster, wherever that was moved to, or where the
     server says."""
     if (cluster / _SOCKET).exists():

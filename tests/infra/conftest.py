@@ -23,9 +23,11 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.chmod(0o711)
     monkeypatch.setattr(places, "OUTSIDE", folder / "outside")
     yield folder
-    for lock in folder.rglob("postgres.starting.lock"):
-        embedded.remove(lock.parent)
-    shutil.rmtree(folder)
+    try:
+        for lock in folder.rglob("postgres.starting.lock"):
+            embedded.remove(lock.parent)
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -71,6 +71,15 @@ def test_a_killed_server_recovers_with_its_data(data: Path) -> None:
         assert query(url, "select n from kept") == [(7,)]
 
 
+def test_a_server_killed_this_instant_is_not_taken_for_a_running_one(data: Path) -> None:
+    with embedded.running(data) as url:
+        query(url, "create table kept as select 7 as n")
+        for _ in range(5):
+            os.kill(postmaster(data / "postgres"), signal.SIGKILL)
+            with embedded.running(data) as again:
+                assert query(again, "select n from kept") == [(7,)]
+
+
 def test_after_a_killed_user_the_next_one_finds_the_server_and_stops_it(data: Path) -> None:
     user = User(data)
     query(user.url, "create table kept as select 7 as n")
@@ -117,14 +126,18 @@ def test_a_backend_that_outlives_its_killed_server_stops_no_start(data: Path) ->
     query(user.url, "create table kept as select 7 as n")
     with ThreadPoolExecutor(1) as threads:
         endless = threads.submit(query, user.url, "do 'begin loop end loop; end'")
-        running = "select count(*) from pg_stat_activity where query like 'do %' and pid <> {}"
-        until(lambda: query(user.url, running.format("pg_backend_pid()")) == [(1,)])
-        server_process = postmaster(data / "postgres")
-        os.kill(server_process, signal.SIGKILL)
-        user.kill()
-        assert set(processes(data / "postgres")) - {server_process}
-        with embedded.running(data) as url:
-            assert query(url, "select n from kept") == [(7,)]
+        try:
+            others = "from pg_stat_activity where query like 'do %' and pid <> pg_backend_pid()"
+            until(lambda: query(user.url, f"select count(*) {others}") == [(1,)])
+            killed = postmaster(data / "postgres")
+            os.kill(killed, signal.SIGKILL)
+            user.kill()
+            assert set(processes(data / "postgres")) - {killed}
+            with embedded.running(data) as url:
+                assert query(url, "select n from kept") == [(7,)]
+        finally:
+            for pid in processes(data / "postgres"):
+                os.kill(pid, signal.SIGKILL)
         with pytest.raises(psycopg.OperationalError):
             endless.result()
 
