@@ -13,6 +13,7 @@ from projections.projector import reached
 
 MAX_WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.01
+_MAX_PART_CHARS = len("255:") + len(str(2**63))
 
 
 def position_text(positions: Iterable[Position]) -> str:
@@ -24,7 +25,13 @@ def parsed(text: str) -> list[Position]:
     positions = []
     for part in text.split(","):
         partition, colon, position = part.partition(":")
-        if not (colon and partition.isdecimal() and position.isdecimal() and part.isascii()):
+        if not (
+            colon
+            and len(part) <= _MAX_PART_CHARS
+            and partition.isdecimal()
+            and position.isdecimal()
+            and part.isascii()
+        ):
             raise InvalidInput("give wait_for the `position` of an answer", place="/wait_for")
         one = Position(int(partition), int(position))
         if one.log_partition >= LOG_PARTITIONS or one.position >= 2**63:

@@ -127,7 +127,10 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem
         place = f"/{first.get('key', '')}"
         detail = f"{first.get('key', 'a parameter')}: {first.get('message', 'is not valid')}"
     codes = {400: "invalid-input", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
-    return problem(error.status_code, codes.get(error.status_code, "refused"), detail, place)
+    response = problem(error.status_code, codes.get(error.status_code, "refused"), detail, place)
+    if error.status_code == 405 and error.headers:
+        response.set_header("Allow", error.headers.get("allow", ""))
+    return response
 
 
 def on_database_away(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:

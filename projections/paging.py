@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -50,6 +51,19 @@ def decoded(list_name: str, cursor: str, *types: Any) -> tuple[Any, ...]:
         name, *keys = msgspec.msgpack.decode(packed, type=tuple.__class_getitem__((str, *types)))
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         raise unknown from None
-    if name != list_name:
+    if name != list_name or not all(map(_is_key, keys)):
         raise unknown
     return tuple(keys)
+
+
+def _is_key(value: object) -> bool:
+    """Whether the database can compare with it."""
+    match value:
+        case str():
+            return "\0" not in value
+        case datetime():
+            return value.tzinfo is not None
+        case int():
+            return -(2**63) <= value < 2**63
+        case _:
+            return True
