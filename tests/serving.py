@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -70,6 +70,10 @@ class Clients:
             partition, _, position = part.partition(":")
             self._reached[partition] = max(int(position), self._reached.get(partition, 0))
         return body
+
+    def taken_up_to(self, heads: Mapping[int, int]) -> None:
+        """Waits, from here on, for all that the log holds."""
+        self._reached = {str(partition): at for partition, at in heads.items() if at}
 
     @property
     def position(self) -> str:
