@@ -1,0 +1,104 @@
+"""API keys: one for each scope, kept in a file for its owner alone, known to us as digests."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from domain.access import ApiScope
+from infra import api_keys
+from infra.wiring import Annals
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+def test_there_is_one_key_for_each_scope_and_each_opens_that_scope(
+    annals: Annals, path: Path
+) -> None:
+    keys = annals.api_keys.at_hand(path)
+    assert list(keys) == [scope.value for scope in ApiScope]
+    assert len(set(keys.values())) == len(ApiScope)
+    assert json.loads(path.read_text()) == keys
+    ids = set()
+    for scope in ApiScope:
+        id, opens = annals.api_keys.find(keys[scope.value])
+        assert opens is scope
+        ids.add(id)
+    assert len(ids) == len(ApiScope)
+
+
+@pytest.mark.parametrize("found", [None, 0o644, 0o666])
+def test_the_file_is_for_its_owner_alone(annals: Annals, path: Path, found: int | None) -> None:
+    if found is not None:
+        path.write_text("{}")
+        path.chmod(found)
+    mask = os.umask(0)
+    try:
+        annals.api_keys.at_hand(path)
+    finally:
+        os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in path.parent.iterdir() if "keys.json" in one.name] == ["keys.json"]
+
+
+def test_keys_stay_the_same_from_start_to_start(
+    annals: Annals, open_annals: Callable[[], Annals], path: Path
+) -> None:
+    keys = annals.api_keys.at_hand(path)
+    assert open_annals().api_keys.at_hand(path) == keys
+
+
+def test_keys_that_are_at_hand_work_on_a_new_database(annals: Annals, path: Path) -> None:
+    mine = {scope.value: f"mine-{scope}" for scope in ApiScope if scope is not ApiScope.ADMIN}
+    path.write_text(json.dumps(mine))
+    keys = annals.api_keys.at_hand(path)
+    assert {scope: keys[scope] for scope in mine} == mine
+    assert annals.api_keys.find("mine-read")[1] is ApiScope.READ
+    assert annals.api_keys.find(keys["admin"])[1] is ApiScope.ADMIN
+
+
+def test_an_unknown_key_opens_nothing(annals: Annals, path: Path) -> None:
+    keys = annals.api_keys.at_hand(path)
+    for key in ("", "annals_write_", keys["write"] + "x", keys["write"][:-1], "é"):
+        assert annals.api_keys.find(key) is None
+
+
+def test_the_database_holds_no_key(annals: Annals, path: Path, database_url: str) -> None:
+    keys = annals.api_keys.at_hand(path)
+    with psycopg.connect(database_url) as conn:
+        stored = str(conn.execute("SELECT * FROM keys.api_keys").fetchall())
+    assert not any(key in stored or key.encode().hex() in stored for key in keys.values())
+
+
+def test_a_revoked_key_opens_nothing_and_a_restart_does_not_revive_it(
+    annals: Annals,
+    open_annals: Callable[[], Annals],
+    path: Path,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api_keys, "CACHE_SECONDS", 0.0)
+    keys = annals.api_keys.at_hand(path)
+    assert annals.api_keys.find(keys["write"]) is not None
+    with psycopg.connect(database_url) as conn:
+        conn.execute("UPDATE keys.api_keys SET revoked_at = now() WHERE scope = 'write'")
+    assert annals.api_keys.find(keys["write"]) is None
+    assert annals.api_keys.find(keys["read"]) is not None
+    again = open_annals()
+    again.api_keys.at_hand(path)
+    assert again.api_keys.find(keys["write"]) is None
+
+
+def test_the_cache_of_keys_is_bounded(annals: Annals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_keys, "CACHE_SIZE", 10)
+    for n in range(50):
+        assert annals.api_keys.find(f"guess {n}") is None
+    assert len(annals.api_keys._cache) <= 10

@@ -1,0 +1,75 @@
+"""What an operator sets: taken as meant, refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from infra.settings import InvalidSetting, Settings
+
+from_environment = Settings.from_environment
+
+
+def test_without_anything_set_the_defaults_hold() -> None:
+    defaults = from_environment({})
+    assert defaults.data == Path.cwd() / ".data"
+    assert (defaults.database_url, defaults.host, defaults.port) == (None, "127.0.0.1", 8000)
+    assert (defaults.worker, defaults.time_zone) == ("thread", ZoneInfo("UTC"))
+
+
+def test_everything_can_be_set() -> None:
+    found = from_environment(
+        {
+            "ANNALS_DATA": "/srv/annals",
+            "ANNALS_DATABASE_URL": "postgresql://db/annals",
+            "ANNALS_HOST": "0.0.0.0",
+            "ANNALS_PORT": "0",
+            "ANNALS_WORKER": "none",
+            "ANNALS_TIME_ZONE": "Europe/Brussels",
+            "ANNALS_MRR_PROPERTY": "revenue",
+            "ANNALS_RENEWAL_PROPERTY": "renews",
+            "PORT": "1",
+        }
+    )
+    assert found.data == Path("/srv/annals")
+    assert found.database_url == "postgresql://db/annals"
+    assert (found.host, found.port, found.worker) == ("0.0.0.0", 0, "none")
+    assert found.time_zone == ZoneInfo("Europe/Brussels")
+    assert (found.mrr_property, found.renewal_property) == ("revenue", "renews")
+
+
+def test_an_empty_value_is_as_good_as_none() -> None:
+    names = ("DATA", "DATABASE_URL", "HOST", "PORT", "WORKER", "TIME_ZONE")
+    assert from_environment({f"ANNALS_{name}": "" for name in names}) == from_environment({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "eighty"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "80.5"),
+        ("PORT", "²"),
+        ("WORKER", "process"),
+        ("WORKER", "Thread"),
+        ("TIME_ZONE", "Mars/Olympus"),
+        ("TIME_ZONE", "../../etc/passwd"),
+        ("TIME_ZONE", "Europe"),
+        ("TIME_ZONE", "a\0b"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"ANNALS_{name} must be"):
+        from_environment({f"ANNALS_{name}": value})
+
+
+def test_the_data_folder_does_not_move_with_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = from_environment({"ANNALS_DATA": "here"})
+    monkeypatch.chdir(tmp_path)
+    assert found.data.is_absolute()
+    assert found.data.parent != tmp_path
