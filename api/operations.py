@@ -19,6 +19,7 @@ STATUS_PROBLEMS = answers(401, 403, 503)
 class HealthController(Controller):
     path = "/health"
     tags = ("operations",)
+    security = ({},)
 
     @get("/live", sync_to_thread=False, summary="Whether the process answers")
     def live(self) -> dict[str, str]:

@@ -1,0 +1,114 @@
+"""The OpenAPI document says what there is: routes, parameters and problems."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.serving import Clients, account, user
+
+READING = {"400", "401", "403", "404", "503"}
+LISTING = {"400", "401", "403", "503"}
+PAGED = {"cursor", "limit", "wait_for"}
+BELOW = {"timeline": PAGED, "properties": {"wait_for"}, "{tab}": PAGED}
+ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
+    ("get", "/health/live"): (set(), set()),
+    ("get", "/health/ready"): (set(), {"503"}),
+    ("get", "/api/status"): (set(), {"401", "403", "503"}),
+    ("get", "/api/catalogue/properties"): (set(), {"401", "403", "503"}),
+    ("get", "/api/catalogue/events"): (set(), {"401", "403", "503"}),
+    ("post", "/api/erasures"): (set(), READING | {"413"}),
+    ("delete", "/api/accounts/{id}/users/{user}"): ({"id", "user"}, READING),
+    **{
+        ("post", path): (set(), LISTING | {"413", "415"})
+        for path in ("/v1/batch", "/backend/v1/batch", "/v1/import")
+    },
+    **{
+        ("get", f"/api/{kind}"): ({"search", "sort"} | PAGED, LISTING)
+        for kind in ("users", "accounts")
+    },
+    **{
+        ("get", f"/api/{kind}/{{id}}"): ({"id", "wait_for"}, READING)
+        for kind in ("users", "accounts")
+    },
+    **{
+        ("get", f"/api/{kind}/{{id}}/{tab}"): (
+            {"id", *query, *({"tab"} if tab == "{tab}" else ())},
+            READING,
+        )
+        for kind, other in (("users", "accounts"), ("accounts", "users"))
+        for tab, query in (BELOW | {other: PAGED}).items()
+    },
+}
+
+
+@pytest.fixture
+def document(client: Clients) -> Any:
+    answer = client(None).get("/schema")
+    assert answer.status_code == 200
+    assert answer.json() == client(None).get("/schema/openapi.json").json()
+    return answer.json()
+
+
+def test_every_route_is_named_with_its_parameters_and_problems(document: Any) -> None:
+    found = {}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            problems = {
+                status: answer
+                for status, answer in operation["responses"].items()
+                if not status.startswith("2")
+            }
+            names = {one["name"] for one in operation.get("parameters", [])}
+            found[method, path] = (names, set(problems))
+            assert operation["summary"]
+            assert "200" in operation["responses"]
+            for answer in problems.values():
+                [(media, content)] = answer["content"].items()
+                assert media == "application/problem+json"
+                assert content["schema"]["$ref"].endswith("/Problem")
+            for name in re.findall(r"\{(\w+)\}", path):
+                assert name in names
+    assert found == ROUTES
+
+
+def test_a_batch_and_the_ways_to_send_a_key_are_described(document: Any) -> None:
+    operation = document["paths"]["/v1/batch"]["post"]
+    batch = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert batch["required"] == ["batch"]
+    assert operation["security"] == [{"ApiKey": []}, {"WriteKey": []}, {}]
+    assert document["security"] == [{"ApiKey": []}]
+    assert set(document["components"]["securitySchemes"]) == {"ApiKey", "WriteKey"}
+    assert document["paths"]["/health/ready"]["get"]["security"] == [{}]
+
+
+def test_every_reference_of_the_document_leads_somewhere(document: Any) -> None:
+    def references(part: Any) -> list[str]:
+        if isinstance(part, list):
+            return [one for inner in part for one in references(inner)]
+        if not isinstance(part, dict):
+            return []
+        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+        return own + [one for inner in part.values() for one in references(inner)]
+
+    found = references(document)
+    assert found
+    for reference in found:
+        place = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+    ids = [one["operationId"] for path in document["paths"].values() for one in path.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_what_is_answered_has_the_fields_that_the_document_says(
+    client: Clients, document: Any
+) -> None:
+    client.send({"type": "group", "userId": "ada", "groupId": "acme"})
+    schemas = document["components"]["schemas"]
+    for path, route in ((user("ada"), "/api/users/{id}"), (account("acme"), "/api/accounts/{id}")):
+        answered = document["paths"][route]["get"]["responses"]["200"]["content"]
+        name = answered["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
+        assert client.see(path).keys() == schemas[name]["properties"].keys()
