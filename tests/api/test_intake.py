@@ -168,6 +168,15 @@ class TestOnce:
         assert statuses(client.send(wrong, track() | {"messageId": "m"})) == ["refused", "stored"]
         assert statuses(client.send(track() | {"messageId": "m"})) == ["duplicate"]
 
+    def test_a_message_is_no_duplicate_of_one_that_was_refused(
+        self, client: Clients, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(client.annals.handler._catalogue, "_limit", 0)
+        answer = client.send(track() | {"messageId": "m"}, track() | {"messageId": "m"})
+        assert statuses(answer) == ["refused", "refused"]
+        assert [one["place"] for one in answer["results"]] == ["/batch/0", "/batch/1"]
+        assert statuses(client.send(identify() | {"messageId": "m"})) == ["stored"]
+
     def test_one_new_user_met_by_many_senders_at_once_is_one_user(self, client: Clients) -> None:
         def send(n: int) -> None:
             client.send(identify("new", email="new@example.com", **{f"p{n}": n}), track("new"))
