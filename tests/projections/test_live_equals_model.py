@@ -3,8 +3,9 @@ and what they would show if they were built again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -61,10 +62,10 @@ class Stop(NamedTuple):
     in_order: bool
 
 
-user_names = st.sampled_from(["u0", "u1", "u2", "u3"])
-emails = st.sampled_from(["e0@x.be", "e1@x.be", "e2@x.be"])
-account_names = st.sampled_from(["a0", "a1", "a2"])
-domains = st.sampled_from(["d0.be", "d1.be"])
+user_names = st.sampled_from(["u0", "u1", "u2"])
+emails = st.sampled_from(["e0@x.be", "e1@x.be"])
+account_names = st.sampled_from(["a0", "a1"])
+domains = st.sampled_from(["d0.be"])
 
 users = st.one_of(
     user_names.map(user),
@@ -109,8 +110,8 @@ commands = st.one_of(
     st.builds(Alias, user_names.map(user), user_names.map(user), instants),
 )
 steps = st.one_of(
-    st.lists(commands, min_size=1, max_size=8).map(Write),
-    st.lists(commands, min_size=1, max_size=8).map(Write),
+    st.lists(commands, min_size=4, max_size=12).map(Write),
+    st.lists(commands, min_size=4, max_size=12).map(Write),
     st.builds(Project, st.integers(0, 1), st.sampled_from([1, 3, 100])),
     st.builds(Project, st.integers(0, 1), st.sampled_from([1, 3, 100])),
     st.builds(Stop, st.integers(0, 1), st.booleans()),
@@ -287,8 +288,8 @@ class World:
         )
 
 
-def _sorted(lines: object) -> list[tuple[object, ...]]:
-    return sorted(lines, key=lambda line: (line[3], repr(line)))  # type: ignore[attr-defined]
+def _sorted(lines: Iterable[tuple[Any, ...]]) -> list[tuple[object, ...]]:
+    return sorted(lines, key=lambda line: (line[3], repr(line)))
 
 
 @pytest.mark.parametrize("lease_seconds", [10, 0])
@@ -297,7 +298,7 @@ def test_read_models_show_what_was_written_however_it_was_projected(
 ) -> None:
     monkeypatch.setattr(projector_module, "LEASE_SECONDS", lease_seconds)
 
-    @given(st.lists(steps, max_size=25))
+    @given(st.lists(steps, min_size=2, max_size=25))
     def whatever_happens(history: list[Write | Erase | Project | Stop]) -> None:
         world = World(annals, database_url)
         for step in history:
