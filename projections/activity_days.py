@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import psycopg
 from psycopg_pool import ConnectionPool
 
 from domain.identity import SubjectId, log_partition
+from projections import arrays
 from projections.batch import Batch
 
 ADD_DAYS = """
@@ -76,33 +78,28 @@ class ActivityDays:
         self._names = Names(pool)
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        if not batch.days:
+        if not batch.tallies:
             return
         ids = self._names.ids(set(batch.uses))
-        # In the order of the key: two workers that meet the same rows wait, and never deadlock.
-        rows = sorted(
-            (
-                log_partition(key.subject),
-                key.subject.bytes,
-                ids[key.activity, key.name],
-                key.day,
-                key.in_account,
-                key.subject,
-                count,
-            )
-            for key, count in batch.days.items()
-        )
+        rows = []
+        for partition, tally in batch.tallies:
+            of_subject = [
+                (ids[day.activity, day.name], day.day, day.in_account, count, partition, tally)
+                for day, count in tally.days.items()
+            ]
+            of_subject.sort(key=itemgetter(0, 1, 2))
+            rows += of_subject
         conn.execute(
             ADD_DAYS,
             (
-                [row[0] for row in rows],
-                [row[5] for row in rows],
-                [row[2] for row in rows],
-                [row[3] for row in rows],
-                [row[4] for row in rows],
-                [row[6].count for row in rows],
-                [row[6].first_at for row in rows],
-                [row[6].last_at for row in rows],
+                arrays.smallints([row[4] for row in rows]),
+                arrays.uuids([row[5].subject for row in rows]),
+                arrays.integers([row[0] for row in rows]),
+                arrays.dates([row[1] for row in rows]),
+                arrays.booleans([row[2] for row in rows]),
+                arrays.bigints([row[3].count for row in rows]),
+                arrays.instants([row[3].first_at for row in rows]),
+                arrays.instants([row[3].last_at for row in rows]),
             ),
         )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, tzinfo
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from domain.events import ACTIVITY_OF_TOPIC, AccountPart, Payload, Tracked
-from domain.identity import SubjectId, SubjectKind
+from domain.identity import SubjectId, SubjectKind, log_partition
 
 
 class Place(Protocol):
@@ -40,14 +41,6 @@ class Opened(Protocol):
     def account_part(self) -> AccountPart | None: ...
 
 
-class DayKey(NamedTuple):
-    subject: SubjectId
-    activity: str
-    name: str
-    day: date
-    in_account: bool
-
-
 class DayCount:
     """How often something happened on a day, and the first and the last time."""
 
@@ -65,16 +58,46 @@ class DayCount:
             self.last_at = at
 
 
+class Day(NamedTuple):
+    """What a count of a subject is about."""
+
+    activity: str
+    name: str
+    day: date
+    in_account: bool
+
+
+class Tally:
+    """What a subject did in a batch: the first and the last time of all, and counts by day."""
+
+    __slots__ = ("days", "first_at", "kind", "last_at", "subject")
+
+    def __init__(self, subject: SubjectId, kind: str, at: datetime) -> None:
+        self.subject = subject
+        self.kind = kind
+        self.first_at = self.last_at = at
+        self.days: dict[Day, DayCount] = {}
+
+    def add(self, day: Day, at: datetime) -> None:
+        if at < self.first_at:
+            self.first_at = at
+        elif at > self.last_at:
+            self.last_at = at
+        count = self.days.get(day)
+        if count is None:
+            self.days[day] = DayCount(at)
+        else:
+            count.add(at)
+
+
 class Batch:
     """What a batch says, with merged subjects replaced by those they live on in.
 
     Attributes:
         changes: events of the aggregates, in order within each partition, as
             (kind, verb, subject, account, event).
-        days: tracked activity, counted by subject, name and day; a user's activity in an account
-            counts for both.
+        tallies: tracked activity of each subject; a user's activity in an account counts for both.
         uses: how often each name of activity was used, as (activity, name).
-        subject_kinds: of every subject that has activity here.
     """
 
     def __init__(
@@ -82,45 +105,48 @@ class Batch:
     ) -> None:
         self.survivors = survivors
         self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, Opened]] = []
-        self.days: dict[DayKey, DayCount] = {}
         self.uses: dict[tuple[str, str], DayCount] = {}
-        self.subject_kinds: dict[SubjectId, str] = {}
-        days = self.days
+        self._tallies: dict[SubjectId, Tally] = {}
         for one in opened:
             row, payload = one.row, one.payload
-            stream = survivors.get(row.stream, row.stream)
-            account = row.account
-            if account is not None:
-                account = survivors.get(account, account)
+            stream, account, at = row.stream, row.account, row.occurred_at
+            if survivors:
+                stream = survivors.get(stream, stream)
+                if account is not None:
+                    account = survivors.get(account, account)
             activity = ACTIVITY_OF_TOPIC.get(row.topic)
             if activity is None:
                 kind, _, verb = row.topic.partition(".")
                 self.changes.append((SubjectKind(kind), verb, stream, account, one))
                 continue
-            at = row.occurred_at
-            day = at.astimezone(zone).date()
             part = one.account_part
             if isinstance(payload, Tracked):
                 name = payload.activity.name
-                self._count(days, DayKey(stream, activity, name, day, account is not None), at)
-                self.subject_kinds[stream] = row.topic[: row.topic.index(".")]
             elif part is not None:
                 name = part.name
             else:
                 continue
+            day = at.astimezone(zone).date()
+            if payload is not None:
+                kind = row.topic[: row.topic.index(".")]
+                self._tally(stream, kind, Day(activity, name, day, account is not None), at)
             if part is not None and account is not None:
-                self._count(days, DayKey(account, activity, name, day, True), at)
-                self.subject_kinds[account] = SubjectKind.ACCOUNT.value
+                self._tally(account, "account", Day(activity, name, day, True), at)
             use = self.uses.get((activity, name))
             if use is None:
                 self.uses[activity, name] = DayCount(at)
             else:
                 use.add(at)
 
-    @staticmethod
-    def _count(days: dict[DayKey, DayCount], key: DayKey, at: datetime) -> None:
-        count = days.get(key)
-        if count is None:
-            days[key] = DayCount(at)
-        else:
-            count.add(at)
+    def _tally(self, subject: SubjectId, kind: str, day: Day, at: datetime) -> None:
+        tally = self._tallies.get(subject)
+        if tally is None:
+            tally = self._tallies[subject] = Tally(subject, kind, at)
+        tally.add(day, at)
+
+    @cached_property
+    def tallies(self) -> list[tuple[int, Tally]]:
+        """By partition and subject, the order of every key: two workers that meet the same rows
+        wait for one another, and never deadlock."""
+        found = [(log_partition(id), tally) for id, tally in self._tallies.items()]
+        return sorted(found, key=lambda one: (one[0], one[1].subject.bytes))

@@ -11,6 +11,7 @@ import psycopg
 from domain.events import Absorbed, Identified, PropertiesChanged, Registered
 from domain.identity import Identity, SubjectId, log_partition
 from domain.properties import Value
+from projections import arrays
 from projections.batch import Batch
 
 # A contact is written once a batch; what the batch deletes goes in a second step.
@@ -116,17 +117,16 @@ class Contacts:
             ((log_partition(id), id.bytes, id, change) for id, change in changes.items()),
             key=lambda row: row[:2],
         )
-        partitions = [row[0] for row in rows]
         conn.execute(
             CHANGE_CONTACTS,
             (
-                partitions,
-                [row[2] for row in rows],
-                [row[3].kind for row in rows],
-                [_encode(row[3].identities).decode() for row in rows],
-                [_encode(row[3].values).decode() for row in rows],
-                [_encode(row[3].changed_at).decode() for row in rows],
-                [row[3].registered_at for row in rows],
+                arrays.smallints([row[0] for row in rows]),
+                arrays.uuids([row[2] for row in rows]),
+                arrays.texts([row[3].kind for row in rows]),
+                arrays.jsons([_encode(row[3].identities) for row in rows]),
+                arrays.jsons([_encode(row[3].values) for row in rows]),
+                arrays.jsons([_encode(row[3].changed_at) for row in rows]),
+                arrays.instants([row[3].registered_at for row in rows]),
             ),
         )
         less = [row for row in rows if row[3].deleted]
@@ -142,21 +142,18 @@ class Contacts:
             )
 
     def _touch(self, conn: psycopg.Connection, batch: Batch) -> None:
-        seen: dict[SubjectId, tuple[datetime, datetime]] = {}
-        for key, count in batch.days.items():
-            first, last = seen.get(key.subject, (count.first_at, count.last_at))
-            seen[key.subject] = (min(first, count.first_at), max(last, count.last_at))
-        if not seen:
+        if not batch.tallies:
             return
-        rows = sorted((log_partition(id), id.bytes, id, times) for id, times in seen.items())
+        partitions = [partition for partition, _ in batch.tallies]
+        tallies = [tally for _, tally in batch.tallies]
         conn.execute(
             TOUCH_CONTACTS,
             (
-                [row[0] for row in rows],
-                [row[2] for row in rows],
-                [batch.subject_kinds[row[2]] for row in rows],
-                [row[3][0] for row in rows],
-                [row[3][1] for row in rows],
+                arrays.smallints(partitions),
+                arrays.uuids([one.subject for one in tallies]),
+                arrays.texts([one.kind for one in tallies]),
+                arrays.instants([one.first_at for one in tallies]),
+                arrays.instants([one.last_at for one in tallies]),
             ),
         )
 

@@ -9,21 +9,24 @@ in events of the user it lives on in.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 import psycopg
 
 from domain.events import MembershipChanged, MembershipStarted
 from domain.identity import SubjectId, log_partition
+from projections import arrays
 from projections.batch import Batch
 
 START = """
 INSERT INTO views.memberships
-       (log_partition, user_id, account_id, properties, role, joined_at)
-VALUES (%s, %s, %s, %s::jsonb, %s, %s)
+       (log_partition, user_id, account_id, properties, role, joined_at, left_at)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::jsonb[], %b::text[],
+                     %b::timestamptz[], %b::timestamptz[])
 ON CONFLICT (log_partition, user_id, account_id) DO UPDATE
 SET properties = excluded.properties, role = excluded.role, joined_at = excluded.joined_at,
-    left_at = NULL"""
+    left_at = excluded.left_at"""
 
 CHANGE = """
 UPDATE views.memberships
@@ -45,35 +48,72 @@ WHERE log_partition = ANY(%s) AND user_id = ANY(%s)"""
 _encode = msgspec.json.Encoder().encode
 
 
+class _Started:
+    """A membership that starts in a batch, with what becomes of it there: written as one row,
+    whatever there was before."""
+
+    def __init__(self, properties: dict[str, object], joined_at: datetime) -> None:
+        self.properties = properties
+        self.joined_at = joined_at
+        self.left_at: datetime | None = None
+
+    def change(self, values: dict[str, object], deleted: Sequence[str]) -> None:
+        kept = {name: value for name, value in self.properties.items() if name not in deleted}
+        self.properties = kept | {k: v for k, v in values.items() if k not in deleted}
+
+
 class Members:
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        steps: list[tuple[str, Sequence[object] | dict[str, object]]] = []
+        merged = {
+            event.row.stream for _, verb, _, _, event in batch.changes if verb == "merged_into"
+        }
+        started: dict[tuple[int, SubjectId, SubjectId], _Started] = {}
+        steps: list[tuple[str, Sequence[object] | dict[str, object]]] = [
+            (DELETE_OF_USER, (log_partition(user), user)) for user in merged
+        ]
         for _, verb, _, _, event in batch.changes:
             payload, row = event.payload, event.row
-            user, account, partition = row.stream, row.account, log_partition(row.stream)
-            if verb == "merged_into":
-                steps.append((DELETE_OF_USER, (partition, user)))
-            elif account is None:
+            if row.account is None or row.stream in merged:
                 continue
-            elif verb == "membership_started":
-                started = payload if isinstance(payload, MembershipStarted) else MembershipStarted()
-                role, values = _role(started.properties), _json(started.properties)
-                steps.append((START, (partition, user, account, values, role, row.occurred_at)))
-            elif isinstance(payload, MembershipChanged):
-                change = {
-                    "values": _json(payload.values),
-                    "deleted": payload.deleted,
-                    "partition": partition,
-                    "user": user,
-                    "account": account,
-                }
-                steps.append((CHANGE, change))
+            key = (log_partition(row.stream), row.stream, row.account)
+            if verb == "membership_started":
+                properties = payload.properties if isinstance(payload, MembershipStarted) else {}
+                started[key] = _Started(properties, row.occurred_at)
             elif verb == "membership_ended":
-                steps.append((END, (row.occurred_at, partition, user, account)))
+                if key in started:
+                    started[key].left_at = row.occurred_at
+                else:
+                    steps.append((END, (row.occurred_at, *key)))
+            elif isinstance(payload, MembershipChanged):
+                if key in started:
+                    started[key].change(payload.values, payload.deleted)
+                else:
+                    change = {"values": _json(payload.values), "deleted": payload.deleted}
+                    where = dict(zip(("partition", "user", "account"), key, strict=True))
+                    steps.append((CHANGE, change | where))
         if steps:
             with conn.pipeline(), conn.cursor() as cursor:
                 for statement, arguments in steps:
                     cursor.execute(statement, arguments)
+        if started:
+            self._start(conn, started)
+
+    def _start(
+        self, conn: psycopg.Connection, started: dict[tuple[int, SubjectId, SubjectId], _Started]
+    ) -> None:
+        rows = sorted(started.items(), key=lambda row: (row[0][0], row[0][1].bytes))
+        conn.execute(
+            START,
+            (
+                arrays.smallints([key[0] for key, _ in rows]),
+                arrays.uuids([key[1] for key, _ in rows]),
+                arrays.uuids([key[2] for key, _ in rows]),
+                arrays.jsons([_encode(one.properties) for _, one in rows]),
+                arrays.texts([_role(one.properties) for _, one in rows]),
+                arrays.instants([one.joined_at for _, one in rows]),
+                arrays.instants([one.left_at for _, one in rows]),
+            ),
+        )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         """Done by `apply`, which also sees the merge of a user whose key is gone."""

@@ -84,6 +84,16 @@ CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
 
 ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
 
+EMPTY_READ_MODELS = """
+TRUNCATE views.contacts, views.merges, views.memberships, views.activity_days, views.catalogue,
+         views.parked"""
+
+# A token more: what other workers still have in memory is not written any more.
+RESET_CHECKPOINTS = """
+UPDATE views.checkpoints
+SET position = 0, worker = NULL, fencing_token = fencing_token + 1, leased_until = '-infinity'
+WHERE projector = %s"""
+
 PARK = """
 INSERT INTO views.parked (projector, log_partition, position, error) VALUES (%s, %s, %s, %s)
 ON CONFLICT DO NOTHING"""
@@ -212,6 +222,17 @@ class Projector(Generic[Row]):
             self._leases.clear()
             self._renewed_at = -math.inf
         return len(rows)
+
+    def start_over(self) -> None:
+        """Empties the read models and goes back to the beginning of the log, whose steps then
+        fill them again. Readers see them empty at first."""
+        with self._pool.connection() as conn, conn.transaction():
+            conn.execute(ENSURE_FENCE, (NAME,))
+            conn.execute(CLOSE_FENCE, (NAME,))
+            conn.execute(EMPTY_READ_MODELS)
+            conn.execute(RESET_CHECKPOINTS, (NAME,))
+        self._leases.clear()
+        self._renewed_at = -math.inf
 
     def _project(self, rows: Sequence[Row]) -> None:
         """Applies rows, in their order; parks the one that cannot be."""

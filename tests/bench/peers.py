@@ -29,9 +29,8 @@ COPY bench.bare (log_partition, position, stream, version, event_id, account, to
                  schema_version, occurred_at, recorded_at, state, account_state, hash)
 FROM STDIN (FORMAT binary)"""
 
-TYPES = """
-int2 int8 uuid int8 uuid uuid text int2 timestamptz timestamptz bytea bytea bytea
-""".split()
+_IDS, _TIMES, _BYTES = ["uuid", "uuid"], ["timestamptz"] * 2, ["bytea"] * 3
+TYPES = ["int2", "int8", "uuid", "int8", *_IDS, "text", "int2", *_TIMES, *_BYTES]
 
 
 class BareCopy:

@@ -1,0 +1,129 @@
+"""Columns as PostgreSQL's binary arrays: what a batch hands to a statement in one piece.
+
+Encoded a column at a time, for encoding an element at a time took a projector a third of its time.
+The form is that of PostgreSQL's `array_send`: dimensions, flags, element type, length and lower
+bound, then each element behind its length.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+_HEADER = struct.Struct(">iiIii")
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_EPOCH_DAY = date(2000, 1, 1).toordinal()
+_LENGTH = struct.Struct(">i")
+_NULL = _LENGTH.pack(-1)
+
+
+class Column:
+    """An array in PostgreSQL's binary form; each type of element has a class of its own."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class _ColumnDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Column) -> bytes:
+        return obj.data
+
+
+class _ColumnType:
+    """Makes the columns of one type of element; of `size` bytes each, where all have the same
+    (`code` as in `struct`)."""
+
+    def __init__(self, type_name: str, code: str, size: int) -> None:
+        info = psycopg.adapters.types[type_name]
+        self._element_oid, self._code, self._size = info.oid, code, size
+        self._column: type[Column] = type(f"{type_name}_column", (Column,), {"__slots__": ()})
+        dumper = type(f"{type_name}_column_dumper", (_ColumnDumper,), {"oid": info.array_oid})
+        psycopg.adapters.register_dumper(self._column, dumper)
+
+    def of(self, values: Sequence[int | bool]) -> Column:
+        interleaved: list[int | bool] = [self._size] * (2 * len(values))
+        interleaved[1::2] = values
+        return self._joined(
+            len(values), struct.pack(f">{f'i{self._code}' * len(values)}", *interleaved)
+        )
+
+    def varying(self, values: Sequence[bytes | None]) -> Column:
+        elements = [_NULL if one is None else _LENGTH.pack(len(one)) + one for one in values]
+        return self._joined(len(values), b"".join(elements), has_nulls=None in values)
+
+    def _joined(self, count: int, elements: bytes, *, has_nulls: bool = False) -> Column:
+        header = _HEADER.pack(1, has_nulls, self._element_oid, count, 1)
+        return self._column(header + elements)
+
+
+_smallint, _integer, _bigint = (
+    _ColumnType("int2", "h", 2),
+    _ColumnType("int4", "i", 4),
+    _ColumnType("int8", "q", 8),
+)
+_boolean, _date, _instant = (
+    _ColumnType("bool", "?", 1),
+    _ColumnType("date", "i", 4),
+    _ColumnType("timestamptz", "q", 8),
+)
+_uuid, _text, _json = (
+    _ColumnType("uuid", "", 16),
+    _ColumnType("text", "", -1),
+    _ColumnType("jsonb", "", -1),
+)
+
+
+def smallints(values: Sequence[int]) -> Column:
+    return _smallint.of(values)
+
+
+def integers(values: Sequence[int]) -> Column:
+    return _integer.of(values)
+
+
+def bigints(values: Sequence[int]) -> Column:
+    return _bigint.of(values)
+
+
+def booleans(values: Sequence[bool]) -> Column:
+    return _boolean.of(values)
+
+
+def dates(values: Sequence[date]) -> Column:
+    return _date.of([value.toordinal() - _EPOCH_DAY for value in values])
+
+
+def instants(values: Sequence[datetime | None]) -> Column:
+    if None in values:
+        return _instant.varying(
+            [None if at is None else struct.pack(">q", _microseconds(at)) for at in values]
+        )
+    return _instant.of([_microseconds(at) for at in values if at is not None])
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def texts(values: Sequence[str | None]) -> Column:
+    return _text.varying([None if value is None else value.encode() for value in values])
+
+
+def jsons(values: Sequence[bytes]) -> Column:
+    """Of `jsonb`, from JSON."""
+    return _json.varying([b"\x01" + value for value in values])
+
+
+def uuids(values: Sequence[UUID]) -> Column:
+    return _uuid.varying([value.bytes for value in values])
