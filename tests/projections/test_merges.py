@@ -94,3 +94,17 @@ def test_a_member_of_merged_accounts_is_shown_alike_in_every_order(
     left = NOON + timedelta(days=2) if leaves else None
     roles = ["guest", "owner"] if leaves else ["boss", "boss"]
     assert sorted(rows) == [(role, left) for role in roles]
+
+
+def test_a_member_of_an_erased_account_can_be_merged(annals: Annals, database_url: str) -> None:
+    write(annals, Join(user("old"), account("acme"), {}, {"role": "owner"}, NOON))
+    write(annals, Change(SubjectKind.USER, user("jo"), {}, NOON))
+    [acme] = begun(annals, account("acme"))
+    annals.handler.erase(
+        SubjectKind.ACCOUNT, acme, at=NOON, requested_by="a test", reason="on request"
+    )
+    write(annals, Alias(user("jo"), user("old"), NOON + timedelta(days=1)))
+    project(annals)
+    with owner(database_url) as conn:
+        rows = conn.execute("SELECT user_id, account_id, joined_at FROM views.memberships")
+        assert rows.fetchall() == [(found(annals, user("jo")), acme, NOON)]
