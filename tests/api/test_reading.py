@@ -89,11 +89,6 @@ class TestLists:
     def test_an_unknown_order_is_refused(self, client: Clients, sort: str) -> None:
         assert problem(client.get("/api/users", sort=sort), 400)["place"] == "/sort"
 
-    def test_users_and_accounts_are_apart(self, client: Clients) -> None:
-        client.send(group("acme", "ada"))
-        assert [one["external_id"] for one in client.pages("/api/users")] == ["ada"]
-        assert [one["external_id"] for one in client.pages("/api/accounts")] == ["acme"]
-
     def test_a_search_finds_parts_of_all_names_in_any_case_and_takes_them_literally(
         self, client: Clients
     ) -> None:
