@@ -10,15 +10,12 @@ its own durable result. The stored format and the chain are specified in docs/lo
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import msgspec
 import psycopg
 from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
@@ -26,57 +23,14 @@ from psycopg_pool import ConnectionPool
 from domain.commands import Position
 from domain.errors import DuplicateMessage, VersionConflict
 from domain.identity import SubjectId, log_partition
-
-GENESIS = bytes(32)
-"""What the first row of a partition is chained to."""
+from infra.rows import RecordedRow, Row, chained, envelope_of, instant, parts, place
 
 MESSAGE_KEY_BYTES = 16
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-_ROWS_A_WRITE = 100
 _COPY_TRAILER = b"\xff\xff"
+_ROWS_A_WRITE = 100
 _FIELD_COUNT = struct.pack(">h", 13)
 _HASH_LENGTH = struct.pack(">i", 32)
-_NULL = struct.pack(">i", -1)
-_PLACE = struct.Struct(">ihiq")
-_INSTANT = struct.Struct(">iq")
-_VERSIONED = struct.Struct(">i16siqi16s")
-_UNVERSIONED = struct.Struct(">i16sii16s")
-_LENGTH = struct.Struct(">i")
-_SCHEMA_AND_INSTANT = struct.Struct(">ihiq")
-
-
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """An event as it is stored: sealed, with its envelope in clear.
-
-    Attributes:
-        stream: the subject that the event is about.
-        version: place in the aggregate's history, from 1; None for tracked activity.
-        event_id: random; binds the sealed parts to this row.
-        account: the account that a user's event concerns.
-        state: payload, sealed under the stream's key.
-        account_state: what the account keeps, sealed under the account's key.
-    """
-
-    stream: SubjectId
-    version: int | None
-    event_id: uuid.UUID
-    account: SubjectId | None
-    topic: str
-    schema_version: int
-    occurred_at: datetime
-    state: bytes
-    account_state: bytes | None
-
-
-class RecordedRow(Row, frozen=True, gc=False):
-    """A row read back, with its place, its time of recording and its link of the chain."""
-
-    log_partition: int
-    position: int
-    recorded_at: datetime
-    hash: bytes
 
 
 _COLUMNS = """stream, version, event_id, account, topic, schema_version, occurred_at, state,
@@ -147,58 +101,13 @@ SELECT (SELECT count(*) FROM log.events e
      + (SELECT count(*) FROM log.events e WHERE e.account = ANY(%b))"""
 
 
-def microseconds(at: datetime) -> int:
-    """Since 2000-01-01 UTC: how PostgreSQL counts an instant."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def _optional(data: bytes | None) -> bytes:
-    return _NULL if data is None else _LENGTH.pack(len(data)) + data
-
-
-def _encoded_head(row: Row) -> bytes:
-    """The fields from `stream` to `occurred_at`, as PostgreSQL's binary COPY has them."""
-    stream, event_id, version = row.stream.bytes, row.event_id.bytes, row.version
-    if version is None:
-        first = _UNVERSIONED.pack(16, stream, -1, 16, event_id)
-    else:
-        first = _VERSIONED.pack(16, stream, 8, version, 16, event_id)
-    topic = row.topic.encode()
-    return b"".join(
-        (
-            first,
-            _NULL if row.account is None else b"\x00\x00\x00\x10" + row.account.bytes,
-            _LENGTH.pack(len(topic)),
-            topic,
-            _SCHEMA_AND_INSTANT.pack(2, row.schema_version, 8, microseconds(row.occurred_at)),
-        )
-    )
-
-
-def stored_bytes(row: Row, partition: int, position: int, recorded_at: datetime) -> bytes:
-    """The bytes of a row that its hash covers (docs/log-format.md)."""
-    return b"".join(
-        (
-            _PLACE.pack(2, partition, 8, position),
-            _encoded_head(row),
-            _INSTANT.pack(8, microseconds(recorded_at)),
-            _optional(row.state),
-            _optional(row.account_state),
-        )
-    )
-
-
-def chained(previous: bytes, stored: bytes) -> bytes:
-    """The hash that a row holds: SHA-256 of the hash before it and of its own stored bytes."""
-    return hashlib.sha256(previous + stored).digest()
-
-
 class RowSource(Protocol):
-    """Rows that are made while they are written: their sealing overlaps the server's work."""
+    """Rows that are sealed while they are written, so that this overlaps the server's work."""
 
     @property
     def streams(self) -> Sequence[SubjectId]: ...
-    def __iter__(self) -> Iterator[Row]: ...
+    def encoded(self) -> Iterator[tuple[bytes, bytes]]:
+        """The envelope and the sealed parts of each, as they are stored."""
 
 
 class _Append:
@@ -207,11 +116,17 @@ class _Append:
     def __init__(self, rows: Sequence[Row] | RowSource, message_keys: Sequence[bytes]) -> None:
         streams = [row.stream for row in rows] if isinstance(rows, Sequence) else rows.streams
         self.partitions = [log_partition(stream) for stream in streams]
-        self.rows = rows
         self.message_keys = message_keys
+        self._rows = rows
         self.positions: list[Position] | None = None
         self.error: Exception | None = None
         self.done = False
+
+    def encoded(self) -> Iterator[tuple[bytes, bytes]]:
+        rows = self._rows
+        if isinstance(rows, Sequence):
+            return ((envelope_of(row), parts(row.state, row.account_state)) for row in rows)
+        return rows.encoded()
 
 
 class EventLog:
@@ -305,25 +220,20 @@ class EventLog:
             partition: (head, link)
             for partition, head, link in conn.execute(LOCK_HEADS, (touched,), binary=True)
         }
-        recorded = _INSTANT.pack(8, microseconds(recorded_at))
-        sha256, place = hashlib.sha256, _PLACE.pack
+        recorded = instant(recorded_at)
         written: list[list[Position]] = []
         buffer = [_COPY_HEADER]
         with conn.cursor() as cursor:
             with cursor.copy(COPY_EVENTS) as copy:
                 for one in group:
                     positions: list[Position] = []
-                    for partition, row in zip(one.partitions, one.rows, strict=True):
+                    for partition, (envelope, sealed) in zip(
+                        one.partitions, one.encoded(), strict=True
+                    ):
                         head, link = heads[partition]
                         position = head + 1
-                        stored = (
-                            place(2, partition, 8, position)
-                            + _encoded_head(row)
-                            + recorded
-                            + _optional(row.state)
-                            + _optional(row.account_state)
-                        )
-                        link = sha256(link + stored).digest()
+                        stored = place(partition, position) + envelope + recorded + sealed
+                        link = chained(link, stored)
                         heads[partition] = (position, link)
                         buffer.append(_FIELD_COUNT + stored + _HASH_LENGTH + link)
                         positions.append(Position(partition, position))

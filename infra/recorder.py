@@ -25,7 +25,8 @@ from domain.errors import VersionConflict
 from domain.events import Event
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects import SNAPSHOT_EVERY, Account, User, replay, subject
-from infra.log import EventLog, RecordedRow, Row
+from infra.log import EventLog
+from infra.rows import RecordedRow, Row
 from infra.sealing import SCHEMA_VERSION, Sealer
 
 SELECT_SNAPSHOTS = """

@@ -11,7 +11,6 @@ import os
 import struct
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -27,7 +26,7 @@ from domain.events import (
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects import Account, Subject, User
 from infra.keys import KeyRing, SubjectKey
-from infra.log import RecordedRow, Row, microseconds
+from infra.rows import RecordedRow, Row, envelope, envelope_of, parts
 
 SCHEMA_VERSION = 1
 """Of every payload written now. A reader takes this and all before it."""
@@ -35,10 +34,6 @@ SCHEMA_VERSION = 1
 NONCE_BYTES = 12
 _SUBJECT_PART, _ACCOUNT_PART, _SNAPSHOT = b"s", b"a", b"n"
 _VERSION = struct.Struct(">H")
-_BOUND = struct.Struct(">16s16sq16sqH")
-_NOBODY = bytes(16)
-_ID_VERSION_4 = 0x4 << 76 | 0x2 << 62
-_ID_MASK = ((1 << 128) - 1) ^ (0xF << 76 | 0x3 << 62)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {topic: msgspec.msgpack.Decoder(payload) for topic, payload in PAYLOAD_OF_TOPIC.items()}
@@ -66,40 +61,19 @@ class OpenedEvent(msgspec.Struct, frozen=True):
         return SubjectKind(self.row.topic.partition(".")[0])
 
 
-def _bound(
-    stream: SubjectId,
-    event_id: uuid.UUID,
-    version: int | None,
-    account: SubjectId | None,
-    occurred_at: datetime,
-    schema_version: int,
-    topic: str,
-) -> bytes:
-    return (
-        _BOUND.pack(
-            stream.bytes,
-            event_id.bytes,
-            version or 0,
-            _NOBODY if account is None else account.bytes,
-            microseconds(occurred_at),
-            schema_version,
-        )
-        + topic.encode()
-    )
-
-
 def seal(key: SubjectKey, plain: bytes, bound: bytes, nonce: bytes) -> bytes:
     """`nonce` must be random and used once."""
     return _VERSION.pack(key.version) + nonce + key.cipher.encrypt(nonce, plain, bound)
 
 
-def _random_ids(count: int) -> list[uuid.UUID]:
-    """Version 4, all from one call for entropy."""
-    entropy = os.urandom(16 * count)
-    return [
-        uuid.UUID(int=int.from_bytes(entropy[n : n + 16]) & _ID_MASK | _ID_VERSION_4)
-        for n in range(0, 16 * count, 16)
-    ]
+def _random_ids(count: int) -> list[bytes]:
+    """UUIDs of version 4, as bytes, all from one call for entropy."""
+    entropy = bytearray(os.urandom(16 * count))
+    for n in range(0, 16 * count, 16):
+        entropy[n + 6] = entropy[n + 6] & 0x0F | 0x40
+        entropy[n + 8] = entropy[n + 8] & 0x3F | 0x80
+    ids = bytes(entropy)
+    return [ids[n : n + 16] for n in range(0, 16 * count, 16)]
 
 
 def _nonces(count: int) -> list[bytes]:
@@ -131,11 +105,53 @@ class Sealing:
     def streams(self) -> list[SubjectId]:
         return [event.stream for event in self._events]
 
-    def __iter__(self) -> Iterator[Row]:
-        count, keys = len(self._events), self._keys
+    def encoded(self) -> Iterator[tuple[bytes, bytes]]:
+        """The envelope and the sealed parts of each event, as they are stored."""
+        for _, _, bound, state, kept in self._sealed():
+            yield bound, parts(state, kept)
+
+    def rows(self) -> list[Row]:
+        return [
+            Row(
+                event.stream,
+                None if isinstance(event.payload, Erased) else event.version,
+                uuid.UUID(bytes=event_id),
+                event.account,
+                event.topic,
+                SCHEMA_VERSION,
+                event.occurred_at,
+                state,
+                kept,
+            )
+            for event, event_id, _, state, kept in self._sealed()
+        ]
+
+    def _sealed(self) -> Iterator[tuple[Event, bytes, bytes, bytes, bytes | None]]:
+        """Each event with its id, its envelope and its two sealed parts."""
+        count, keys, encode = len(self._events), self._keys, _encoder.encode
         ids, nonces, account_nonces = _random_ids(count), _nonces(count), _nonces(count)
         for n, event in enumerate(self._events):
-            yield _sealed_row(event, keys, ids[n], nonces[n], account_nonces[n])
+            payload, account = event.payload, event.account
+            bound = envelope(
+                event.stream,
+                event.version,
+                ids[n],
+                account,
+                event.topic,
+                SCHEMA_VERSION,
+                event.occurred_at,
+            )
+            if isinstance(payload, Erased):
+                yield event, ids[n], bound, b"", None
+                continue
+            key = keys[event.stream]
+            state = seal(key, encode(payload), _SUBJECT_PART + bound, nonces[n])
+            part = event.account_part
+            kept = None
+            if part is not None and account is not None:
+                bound_kept = _ACCOUNT_PART + bound
+                kept = seal(keys[account], encode(part), bound_kept, account_nonces[n])
+            yield event, ids[n], bound, state, kept
 
 
 class Sealer:
@@ -169,7 +185,7 @@ class Sealer:
 
     def seal_events(self, events: Sequence[Event]) -> list[Row]:
         """The rows of events. Raises: SubjectErased: as `sealing`."""
-        return list(self.sealing(events))
+        return self.sealing(events).rows()
 
     def open_rows(self, rows: Sequence[RecordedRow]) -> list[OpenedEvent]:
         """Opens rows; parts whose key is destroyed come back as None.
@@ -235,37 +251,10 @@ def _snapshot_bound(subject: SubjectId, version: int) -> bytes:
     return _SNAPSHOT + subject.bytes + struct.pack(">qH", version, SCHEMA_VERSION)
 
 
-def _sealed_row(
-    event: Event,
-    keys: Mapping[SubjectId, SubjectKey],
-    event_id: uuid.UUID,
-    nonce: bytes,
-    account_nonce: bytes,
-) -> Row:
-    stream, account, topic, at = event.stream, event.account, event.topic, event.occurred_at
-    payload, part = event.payload, event.account_part
-    if isinstance(payload, Erased):
-        return Row(stream, None, event_id, None, topic, SCHEMA_VERSION, at, b"", None)
-    bound = _bound(stream, event_id, event.version, account, at, SCHEMA_VERSION, topic)
-    state = seal(keys[stream], _encoder.encode(payload), _SUBJECT_PART + bound, nonce)
-    kept = None
-    if part is not None and account is not None:
-        kept = seal(keys[account], _encoder.encode(part), _ACCOUNT_PART + bound, account_nonce)
-    return Row(stream, event.version, event_id, account, topic, SCHEMA_VERSION, at, state, kept)
-
-
 def _opened(row: RecordedRow, keys: Mapping[SubjectId, SubjectKey]) -> OpenedEvent:
     if not row.state and PAYLOAD_OF_TOPIC.get(row.topic) is Erased:
         return OpenedEvent(row, Erased(), None)
-    bound = _bound(
-        row.stream,
-        row.event_id,
-        row.version,
-        row.account,
-        row.occurred_at,
-        row.schema_version,
-        row.topic,
-    )
+    bound = envelope_of(row)
     payload: Payload | None = None
     part: AccountPart | None = None
     try:

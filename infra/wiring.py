@@ -20,9 +20,10 @@ from infra.api_keys import ApiKeys
 from infra.catalogue import Catalogue
 from infra.handler import Handler
 from infra.keys import KeyEncryptionKey, KeyRing, WrongKeyEncryptionKey
-from infra.log import EventLog, RecordedRow
+from infra.log import EventLog
 from infra.lookup import Lookup
 from infra.recorder import Aggregates
+from infra.rows import RecordedRow
 from infra.sealing import Sealer
 from infra.settings import Settings
 from projections.projector import Projector

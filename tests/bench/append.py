@@ -12,7 +12,7 @@ from random import Random
 from domain.activity import Activity, ActivityKind
 from domain.events import Event, Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
-from infra.log import RecordedRow, Row
+from infra.rows import RecordedRow, Row
 from infra.wiring import Annals
 from tests.bench.figures import Job, Report, in_turns
 from tests.bench.peers import BareCopy, LibraryRecorder, stored_events

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from domain.commands import Position
 from domain.errors import DuplicateMessage, VersionConflict
 from domain.identity import SubjectId, log_partition
-from infra.log import EventLog, Row
+from infra.log import EventLog
+from infra.rows import Row
 from infra.wiring import Annals
 from tests.infra import chain
 from tests.infra.rows import row, rows

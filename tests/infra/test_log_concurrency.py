@@ -17,7 +17,8 @@ import pytest
 
 from domain.identity import SubjectId, log_partition
 from infra import database
-from infra.log import EventLog, RecordedRow
+from infra.log import EventLog
+from infra.rows import RecordedRow
 from tests.infra import chain
 from tests.infra.rows import row
 

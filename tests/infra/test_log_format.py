@@ -18,7 +18,7 @@ from domain.activity import Activity, ActivityKind
 from domain.events import AccountPart, Tracked
 from domain.identity import SubjectId, log_partition
 from infra.keys import SubjectKey
-from infra.log import GENESIS, RecordedRow, Row, chained, stored_bytes
+from infra.rows import GENESIS, RecordedRow, Row, chained, stored_bytes
 from infra.sealing import Tampered, _opened
 from infra.wiring import Annals
 from tests.infra import chain

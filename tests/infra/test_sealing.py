@@ -18,7 +18,7 @@ from domain.errors import SubjectErased
 from domain.events import PAYLOAD_OF_TOPIC, AccountPart, Erased, Event, PropertiesChanged, Tracked
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects import User
-from infra.log import RecordedRow, Row
+from infra.rows import RecordedRow, Row
 from infra.sealing import NONCE_BYTES, OpenedEvent, Tampered
 from infra.wiring import Annals
 

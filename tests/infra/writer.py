@@ -20,7 +20,8 @@ import psycopg
 from domain.errors import DuplicateMessage, VersionConflict
 from domain.identity import SubjectId
 from infra import database
-from infra.log import EventLog, Row
+from infra.log import EventLog
+from infra.rows import Row
 from tests.infra.rows import row
 
 

@@ -11,7 +11,7 @@ import psycopg
 from domain.activity import Activity, ActivityKind
 from domain.commands import Command, Request, Stored
 from domain.identity import Identity, Scheme, SubjectId
-from infra.log import RecordedRow
+from infra.rows import RecordedRow
 from infra.wiring import Annals
 from projections.projector import Projector
 

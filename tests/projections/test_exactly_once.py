@@ -12,7 +12,7 @@ import pytest
 
 from domain.commands import Change, Track
 from domain.identity import SubjectKind
-from infra.log import RecordedRow
+from infra.rows import RecordedRow
 from infra.wiring import Annals
 from projections import projector as projector_module
 from projections.activity_days import ActivityDays

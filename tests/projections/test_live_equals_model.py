@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from domain.activity import Activity, ActivityKind
 from domain.commands import Alias, Change, Command, Join, Leave, Request, Stored, Track
 from domain.identity import Identity, SubjectKind
-from infra.log import RecordedRow
+from infra.rows import RecordedRow
 from infra.wiring import Annals
 from projections import projector as projector_module
 from projections.contact_view import MemberItem, list_members

@@ -1,0 +1,133 @@
+"""A row of the log and its bytes: what is stored, hashed and bound, as docs/log-format.md says."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import uuid
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+import msgspec
+
+from domain.identity import SubjectId
+
+GENESIS = bytes(32)
+"""What the first row of a partition is chained to."""
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NULL = struct.pack(">i", -1)
+_ID = struct.pack(">i", 16)
+_LENGTH = struct.Struct(">i")
+_PLACE = struct.Struct(">ihiq")
+_BIGINT = struct.Struct(">iq")
+_SCHEMA = struct.Struct(">ihi")
+_MICROSECONDS = struct.Struct(">q")
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """An event as it is stored: sealed, with its envelope in clear.
+
+    Attributes:
+        stream: the subject that the event is about.
+        version: place in the aggregate's history, from 1; None for tracked activity.
+        event_id: random; binds the sealed parts to this row.
+        account: the account that a user's event concerns.
+        state: payload, sealed under the stream's key.
+        account_state: what the account keeps, sealed under the account's key.
+    """
+
+    stream: SubjectId
+    version: int | None
+    event_id: uuid.UUID
+    account: SubjectId | None
+    topic: str
+    schema_version: int
+    occurred_at: datetime
+    state: bytes
+    account_state: bytes | None
+
+
+class RecordedRow(Row, frozen=True, gc=False):
+    """A row read back, with its place, its time of recording and its link of the chain."""
+
+    log_partition: int
+    position: int
+    recorded_at: datetime
+    hash: bytes
+
+
+def microseconds(at: datetime) -> int:
+    """Since 2000-01-01 UTC: how PostgreSQL counts an instant."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def envelope(
+    stream: SubjectId,
+    version: int | None,
+    event_id: bytes,
+    account: SubjectId | None,
+    topic: str,
+    schema_version: int,
+    occurred_at: datetime,
+) -> bytes:
+    """The stored bytes from `stream` to `occurred_at`. What is sealed is bound to them."""
+    return b"".join(
+        (
+            _ID,
+            stream.bytes,
+            _NULL if version is None else _BIGINT.pack(8, version),
+            _ID,
+            event_id,
+            _NULL if account is None else _ID + account.bytes,
+            _topic_and_schema(topic, schema_version),
+            _MICROSECONDS.pack(microseconds(occurred_at)),
+        )
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _topic_and_schema(topic: str, schema_version: int) -> bytes:
+    """With the length of the instant that follows."""
+    text = topic.encode()
+    return _LENGTH.pack(len(text)) + text + _SCHEMA.pack(2, schema_version, 8)
+
+
+def envelope_of(row: Row) -> bytes:
+    return envelope(
+        row.stream,
+        row.version,
+        row.event_id.bytes,
+        row.account,
+        row.topic,
+        row.schema_version,
+        row.occurred_at,
+    )
+
+
+def parts(state: bytes, account_state: bytes | None) -> bytes:
+    """The stored bytes of the two sealed parts."""
+    kept = _NULL if account_state is None else _LENGTH.pack(len(account_state)) + account_state
+    return _LENGTH.pack(len(state)) + state + kept
+
+
+def place(partition: int, position: int) -> bytes:
+    """The stored bytes of where a row is."""
+    return _PLACE.pack(2, partition, 8, position)
+
+
+def instant(at: datetime) -> bytes:
+    """The stored bytes of `recorded_at`."""
+    return _BIGINT.pack(8, microseconds(at))
+
+
+def stored_bytes(row: Row, partition: int, position: int, recorded_at: datetime) -> bytes:
+    """The bytes of a row that its hash covers."""
+    sealed = parts(row.state, row.account_state)
+    return place(partition, position) + envelope_of(row) + instant(recorded_at) + sealed
+
+
+def chained(previous: bytes, stored: bytes) -> bytes:
+    """The hash that a row holds: SHA-256 of the hash before it and of its own stored bytes."""
+    return hashlib.sha256(previous + stored).digest()
