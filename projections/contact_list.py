@@ -8,31 +8,11 @@ from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from projections.paging import Page, decoded, encoded
-
-_metadata = sa.MetaData(schema="views")
-
-contacts = sa.Table(
-    "contacts",
-    _metadata,
-    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
-    sa.Column("subject", sa.Uuid, primary_key=True),
-    sa.Column("kind", sa.Text),
-    sa.Column("external_id", sa.Text),
-    sa.Column("email", sa.Text),
-    sa.Column("domain", sa.Text),
-    sa.Column("name", sa.Text),
-    sa.Column("identities", postgresql.JSONB),
-    sa.Column("properties", postgresql.JSONB),
-    sa.Column("changed_at", postgresql.JSONB),
-    sa.Column("registered_at", sa.DateTime(timezone=True)),
-    sa.Column("first_seen", sa.DateTime(timezone=True)),
-    sa.Column("last_seen", sa.DateTime(timezone=True)),
-)
+from projections.tables import contacts
 
 SORTABLE_TEXTS = ("name", "email", "domain", "external_id")
 SORTABLE_INSTANTS = ("last_seen", "first_seen", "registered_at")

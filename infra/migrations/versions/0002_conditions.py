@@ -1,0 +1,41 @@
+"""What conditions read: guarded values of properties, and indexes for what somebody did."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+# A stored value of another type than the one asked for is no value. Dates are stored as UTC texts
+# of one form (2026-05-13T07:30:00Z, with six digits of fraction if there are any), which without
+# the Z sort by time as they stand: unlike a cast, comparing them cannot fail, and is immutable.
+VALUES = r"""
+CREATE FUNCTION views.text_of(properties jsonb, name text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN jsonb_typeof(properties -> name) = 'string' THEN properties ->> name END;
+
+CREATE FUNCTION views.number_of(properties jsonb, name text) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN jsonb_typeof(properties -> name) = 'number'
+           THEN (properties -> name)::numeric END;
+
+CREATE FUNCTION views.instant_of(properties jsonb, name text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN jsonb_typeof(properties -> name) = 'string' AND properties ->> name ~ (
+            '^(?!0000)([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])'
+            '|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))'
+            '|([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29)'
+            'T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{6})?Z$')
+        THEN rtrim(properties ->> name, 'Z') END;
+"""
+
+# An account's users are found by their ids alone, whose partition only Python can tell.
+INDEXES = """
+CREATE INDEX contacts_of_subject ON views.contacts (subject);
+"""
+
+
+def upgrade() -> None:
+    op.execute(VALUES)
+    op.execute(INDEXES)
