@@ -16,6 +16,7 @@ from psycopg import OperationalError
 from sqlalchemy.exc import OperationalError as QueryError
 
 from domain.errors import (
+    Conflict,
     InvalidInput,
     NotFound,
     Refusal,
@@ -30,6 +31,7 @@ STATUS: dict[type[Refusal], int] = {
     InvalidInput: 400,
     NotFound: 404,
     SubjectErased: 404,
+    Conflict: 409,
     VersionConflict: 409,
     Unavailable: 503,
 }
@@ -39,7 +41,7 @@ TITLES = {
     403: "This API key does not open this",
     404: "There is no such thing",
     405: "This method is not offered here",
-    409: "Something changed meanwhile",
+    409: "What is there stands in the way",
     413: "The body is too large",
     415: "The body is of a kind that is not taken",
     500: "Annals failed",

@@ -32,6 +32,12 @@ class NotFound(Refusal):
     code = "not-found"
 
 
+class Conflict(Refusal):
+    """What is there stands in the way."""
+
+    code = "conflict"
+
+
 class SubjectErased(Refusal):
     """The subject's key has been destroyed: nothing of it can be read or written again."""
 

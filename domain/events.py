@@ -2,16 +2,19 @@
 
 An event has an envelope in clear (random ids, topic, times, version) and a payload that is sealed
 under the key of the subject whose stream it is in. What the account of a user's event may keep
-(`AccountPart`) is sealed apart, under the account's key.
+(`AccountPart`) is sealed apart, under the account's key. Definitions of the workspace have streams
+too, with keys of their own.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
+from uuid import UUID
 
 import msgspec
 
 from domain.activity import Activity
+from domain.definitions import Definition, DefinitionId, DefinitionKind
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.properties import Values
 
@@ -91,6 +94,93 @@ class AccountPart(msgspec.Struct, frozen=True):
     name: str
 
 
+class OfEvent(msgspec.Struct, frozen=True, tag="event", gc=False):
+    """The newest event of those that changed what a condition asks for."""
+
+    partition: int
+    position: int
+
+
+class OfDay(msgspec.Struct, frozen=True, tag="day", gc=False):
+    """A calendar day began: periods moved on."""
+
+    day: date
+
+
+class OfDefinition(msgspec.Struct, frozen=True, tag="definition", gc=False):
+    """The segment was made, changed or deleted."""
+
+    version: int
+
+
+class OfRebuild(msgspec.Struct, frozen=True, tag="rebuild", gc=False):
+    """All was looked at again, once read models had been made anew."""
+
+
+Cause = OfEvent | OfDay | OfDefinition | OfRebuild
+"""Why a subject entered or left a segment."""
+
+
+class SegmentTransition(Payload, frozen=True):
+    """The subject entered or left a segment.
+
+    Attributes:
+        ordinal: 1 for the first entry, 2 for leaving again, and so on: odd ones enter.
+        version: of the segment's definition.
+    """
+
+    segment: DefinitionId
+    ordinal: int
+    version: int
+    cause: Cause
+
+
+class SegmentEntered(SegmentTransition, frozen=True):
+    """The subject became a member of a segment."""
+
+
+class SegmentLeft(SegmentTransition, frozen=True):
+    """The subject is no member of a segment any more."""
+
+
+class DefinitionMade(Payload, frozen=True):
+    """Something was defined. `by` is the API key that did it."""
+
+    id: DefinitionId
+    definition: Definition
+    by: UUID
+
+
+class DefinitionChanged(Payload, frozen=True):
+    """A definition was replaced by another of the same family."""
+
+    id: DefinitionId
+    definition: Definition
+    by: UUID
+
+
+class DefinitionDeleted(Payload, frozen=True):
+    """A definition holds no more."""
+
+    id: DefinitionId
+    by: UUID
+
+
+class ListChange(Payload, frozen=True):
+    """The list of a static segment, whose own stream this is, was changed by hand."""
+
+    subjects: list[SubjectId]
+    by: UUID
+
+
+class MembersListed(ListChange, frozen=True):
+    """Subjects were put on the list of a static segment."""
+
+
+class MembersUnlisted(ListChange, frozen=True):
+    """Subjects were taken off the list of a static segment."""
+
+
 _AGGREGATE_PAYLOADS: dict[str, type[Payload]] = {
     "registered": Registered,
     "identified": Identified,
@@ -101,6 +191,19 @@ _AGGREGATE_PAYLOADS: dict[str, type[Payload]] = {
     "absorbed": Absorbed,
     "merged_into": MergedInto,
     "erased": Erased,
+}
+_DECISION_PAYLOADS: dict[str, type[Payload]] = {
+    "segment_entered": SegmentEntered,
+    "segment_left": SegmentLeft,
+}
+_DEFINITION_PAYLOADS: dict[str, type[Payload]] = {
+    "defined": DefinitionMade,
+    "changed": DefinitionChanged,
+    "deleted": DefinitionDeleted,
+}
+_LIST_PAYLOADS: dict[str, type[Payload]] = {
+    "members_listed": MembersListed,
+    "members_unlisted": MembersUnlisted,
 }
 _ACTIVITY_TOPICS = {
     "event": "event_tracked",
@@ -114,17 +217,28 @@ PAYLOAD_OF_TOPIC: dict[str, type[Payload]] = {
     f"{kind}.{verb}": payload
     for kind in SubjectKind
     for verb, payload in (
-        _AGGREGATE_PAYLOADS | dict.fromkeys(_ACTIVITY_TOPICS.values(), Tracked)
+        _AGGREGATE_PAYLOADS | _DECISION_PAYLOADS | dict.fromkeys(_ACTIVITY_TOPICS.values(), Tracked)
     ).items()
+} | {
+    f"{kind}.{verb}": payload
+    for kind in DefinitionKind
+    for verb, payload in (_DEFINITION_PAYLOADS | _LIST_PAYLOADS).items()
 }
 """Topic, like `user.properties_changed`, to the type of its payload."""
 
-_TOPIC = {
+StreamKind = SubjectKind | DefinitionKind
+"""What a stream is about: the first part of its topics."""
+
+_TOPIC: dict[tuple[StreamKind, type[Payload]], str] = {
     (kind, payload): f"{kind}.{verb}"
     for kind in SubjectKind
-    for verb, payload in _AGGREGATE_PAYLOADS.items()
+    for verb, payload in (_AGGREGATE_PAYLOADS | _DECISION_PAYLOADS).items()
+} | {
+    (kind, payload): f"{kind}.{verb}"
+    for kind in DefinitionKind
+    for verb, payload in (_DEFINITION_PAYLOADS | _LIST_PAYLOADS).items()
 }
-_TRACKED_TOPIC = {
+_TRACKED_TOPIC: dict[tuple[StreamKind, str], str] = {
     (kind, activity): f"{kind}.{verb}"
     for kind in SubjectKind
     for activity, verb in _ACTIVITY_TOPICS.items()
@@ -132,20 +246,33 @@ _TRACKED_TOPIC = {
 ACTIVITY_OF_TOPIC = {topic: activity for (_, activity), topic in _TRACKED_TOPIC.items()}
 """Topic, like `user.page_viewed`, to the kind of activity it records."""
 
+_STREAM_KINDS: dict[str, StreamKind] = {
+    kind.value: kind for kinds in (SubjectKind, DefinitionKind) for kind in kinds
+}
+
+
+def stream_kind(topic: str) -> StreamKind:
+    """What the stream of an event with this topic is about.
+
+    Raises:
+        KeyError: a topic of a newer version.
+    """
+    return _STREAM_KINDS[topic.partition(".")[0]]
+
 
 class Event(msgspec.Struct, frozen=True):
     """An event as the domain sees it: envelope and opened payload.
 
     Attributes:
-        kind: what the stream's subject is.
-        stream: the subject that the event is about.
+        kind: what the stream is about.
+        stream: the subject that the event is about, or the stream of definitions.
         version: place in the aggregate's history, from 1; None for tracked activity, which no
             aggregate loads.
         occurred_at: by the sender's account, aware, UTC.
         account: the account that a user's event concerns.
     """
 
-    kind: SubjectKind
+    kind: StreamKind
     stream: SubjectId
     version: int | None
     occurred_at: datetime

@@ -7,7 +7,8 @@ from datetime import date, datetime, tzinfo
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from domain.events import ACTIVITY_OF_TOPIC, AccountPart, Payload, Tracked
+from domain.definitions import DefinitionKind
+from domain.events import ACTIVITY_OF_TOPIC, AccountPart, Payload, Tracked, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 
 
@@ -96,6 +97,7 @@ class Batch:
     Attributes:
         changes: events of the aggregates, in order within each partition, as
             (kind, verb, subject, account, event).
+        definitions: events about what people saved, in order within each partition.
         tallies: tracked activity of each subject; a user's activity in an account counts for both.
         uses: how often each name of activity was used, as (activity, name).
     """
@@ -103,7 +105,9 @@ class Batch:
     def __init__(
         self, opened: Sequence[Opened], survivors: Mapping[SubjectId, SubjectId], zone: tzinfo
     ) -> None:
+        self.opened = opened
         self.survivors = survivors
+        self.definitions: list[Opened] = []
         self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, Opened]] = []
         self.uses: dict[tuple[str, str], DayCount] = {}
         self._tallies: dict[SubjectId, Tally] = {}
@@ -116,8 +120,11 @@ class Batch:
                     account = survivors.get(account, account)
             activity = ACTIVITY_OF_TOPIC.get(row.topic)
             if activity is None:
-                kind, _, verb = row.topic.partition(".")
-                self.changes.append((SubjectKind(kind), verb, stream, account, one))
+                about, verb = stream_kind(row.topic), row.topic.partition(".")[2]
+                if isinstance(about, DefinitionKind):
+                    self.definitions.append(one)
+                else:
+                    self.changes.append((about, verb, stream, account, one))
                 continue
             part = one.account_part
             if isinstance(payload, Tracked):

@@ -1,0 +1,90 @@
+"""The workspace's definitions in the log: read back, decided on, appended to.
+
+One stream holds the history of all of them (`domain.segments.Definitions`); the list of a static
+segment is a stream of its own, under the segment's id.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from domain.commands import Position
+from domain.definitions import DefinitionKind
+from domain.errors import Unavailable, VersionConflict
+from domain.events import Event, Payload
+from domain.identity import SubjectId
+from domain.segments import Definitions
+from infra.log import EventLog
+from infra.sealing import Sealer
+
+ATTEMPTS = 20
+
+
+class DefinitionStore:
+    """One for each process; safe for use from many threads."""
+
+    def __init__(self, log: EventLog, sealer: Sealer, secret: bytes) -> None:
+        """`secret` is random and the deployment's own: it names the stream."""
+        self._log = log
+        self._sealer = sealer
+        self.stream = SubjectId(uuid.UUID(bytes=secret[:16], version=4))
+        self._lock = threading.Lock()
+        self._known = Definitions()
+
+    def load(self) -> Definitions:
+        """What holds now, straight from the log."""
+        with self._lock:
+            for event in self._events_after(self._known.version):
+                self._known = self._known.evolve(event)
+            return self._known
+
+    def history(self) -> list[Event]:
+        """All that was ever defined, changed and deleted, oldest first."""
+        return self._events_after(0)
+
+    def decide(
+        self, decision: Callable[[Definitions], Sequence[Payload]], at: datetime
+    ) -> list[Position]:
+        """Takes a decision on what holds now and appends the events that it returns.
+
+        Raises:
+            Refusal: the decision's own.
+            Unavailable: others changed definitions at the same time, time and again.
+        """
+        for _ in range(ATTEMPTS):
+            state = self.load()
+            payloads = decision(state)
+            events = [
+                Event(DefinitionKind.SEGMENT, self.stream, state.version + n, at, payload)
+                for n, payload in enumerate(payloads, 1)
+            ]
+            try:
+                return self._log.append(self._sealer.sealing(events))
+            except VersionConflict:
+                continue
+        raise Unavailable("definitions are being changed by others; send the request again")
+
+    def change_list(
+        self, segment: uuid.UUID, changes: Sequence[Payload], at: datetime
+    ) -> list[Position]:
+        """Appends changes to the list of a static segment."""
+        stream = SubjectId(segment)
+        events = [Event(DefinitionKind.SEGMENT, stream, None, at, one) for one in changes]
+        return self._log.append(self._sealer.sealing(events))
+
+    def _events_after(self, version: int) -> list[Event]:
+        rows = self._log.read_streams({self.stream: version})[self.stream]
+        return [
+            Event(
+                DefinitionKind.SEGMENT,
+                one.row.stream,
+                one.row.version,
+                one.row.occurred_at,
+                one.payload,
+            )
+            for one in self._sealer.open_rows(rows)
+            if one.payload is not None
+        ]
