@@ -55,7 +55,11 @@ class Annals:
 
     def projector(self) -> Projector[RecordedRow]:
         return Projector(
-            log=self.log, opener=self.sealer, pool=self.views, zone=self.settings.time_zone
+            log=self.log,
+            opener=self.sealer,
+            pool=self.views,
+            zone=self.settings.time_zone,
+            mrr_property=self.settings.mrr_property,
         )
 
 

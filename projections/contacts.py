@@ -9,30 +9,49 @@ import msgspec
 import psycopg
 
 from domain.events import Absorbed, Identified, PropertiesChanged, Registered
-from domain.identity import Identity, SubjectId, log_partition
+from domain.identity import Identity, SubjectId, SubjectKind, log_partition
 from domain.properties import Value
-from projections import arrays
+from projections import arrays, bars
+from projections.bars import Counted
 from projections.batch import Batch
+
+CURRENCY_PROPERTY = "currency"
 
 # A contact is written once a batch; what the batch deletes goes in a second step.
 CHANGE_CONTACTS = """
 INSERT INTO views.contacts AS c
-       (log_partition, subject, kind, identities, properties, changed_at, registered_at)
-SELECT p, s, k, i, v, t, r
-FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::jsonb[], %b::jsonb[], %b::jsonb[],
-            %b::timestamptz[]) AS w(p, s, k, i, v, t, r)
+       (log_partition, subject, kind, identities, properties, changed_at, registered_at, mrr,
+        currency)
+SELECT p, s, k, i, v, t, r, m::numeric, u
+FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[],
+            %(identities)b::jsonb[], %(properties)b::jsonb[], %(changed_at)b::jsonb[],
+            %(registered_at)b::timestamptz[], %(mrr)b::text[], %(currencies)b::text[])
+     AS w(p, s, k, i, v, t, r, m, u)
 ON CONFLICT (log_partition, subject) DO UPDATE
 SET identities = c.identities || excluded.identities,
     properties = c.properties || excluded.properties,
     changed_at = c.changed_at || excluded.changed_at,
-    registered_at = coalesce(c.registered_at, excluded.registered_at)"""
+    registered_at = coalesce(c.registered_at, excluded.registered_at),
+    mrr = CASE WHEN excluded.properties ? %(mrr_property)b THEN excluded.mrr ELSE c.mrr END,
+    currency = CASE WHEN excluded.properties ? 'currency' THEN excluded.currency
+                    ELSE c.currency END"""
 
 DELETE_PROPERTIES = """
 UPDATE views.contacts c
-SET properties = c.properties - w.names, changed_at = c.changed_at - w.names
+SET properties = c.properties - w.names, changed_at = c.changed_at - w.names,
+    mrr = CASE WHEN %(mrr_property)b = ANY(w.names) THEN NULL ELSE c.mrr END,
+    currency = CASE WHEN 'currency' = ANY(w.names) THEN NULL ELSE c.currency END
 FROM (SELECT p, s, string_to_array(n, E'\\x01') AS names
-      FROM unnest(%b::smallint[], %b::uuid[], %b::text[]) AS v(p, s, n)) w
-WHERE c.log_partition = w.p AND c.subject = w.s AND c.log_partition = ANY(%b)"""
+      FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(names)b::text[])
+           AS v(p, s, n)) w
+WHERE c.log_partition = w.p AND c.subject = w.s AND c.log_partition = ANY(%(partitions)b)"""
+
+# Users are made by the worker that reads their partition; an account also by one that reads of a
+# user in it, so that only the database can tell who made it.
+ADD_ACCOUNTS = """
+INSERT INTO views.contacts (log_partition, subject, kind)
+SELECT p, s, 'account' FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s)
+ON CONFLICT DO NOTHING RETURNING subject"""
 
 TOUCH_CONTACTS = """
 INSERT INTO views.contacts AS c (log_partition, subject, kind, first_seen, last_seen)
@@ -69,6 +88,15 @@ class _Change:
         self.deleted: set[str] = set()
         self.registered_at: datetime | None = None
 
+    def counts_as(self, before: Counted, mrr_property: str) -> Counted:
+        """What bars count the contact as afterwards."""
+        mrr, code = before.mrr, before.currency
+        if mrr_property in self.values or mrr_property in self.deleted:
+            mrr = bars.amount(self.values.get(mrr_property))
+        if CURRENCY_PROPERTY in self.values or CURRENCY_PROPERTY in self.deleted:
+            code = bars.currency(self.values.get(CURRENCY_PROPERTY))
+        return before._replace(mrr=mrr, currency=code)
+
     def know(self, identities: Iterable[Identity], *, absorbed: bool = False) -> None:
         for one in identities:
             entry: dict[str, object] = {"scheme": one.scheme.value, "value": one.value}
@@ -87,58 +115,66 @@ class _Change:
 
 
 class Contacts:
-    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        self._change(conn, batch)
-        self._touch(conn, batch)
+    """
+    Args:
+        mrr_property: the property that supplies MRR.
+    """
 
-    def _change(self, conn: psycopg.Connection, batch: Batch) -> None:
-        changes: dict[SubjectId, _Change] = {}
-        for kind, _, subject, _, event in batch.changes:
-            payload, at = event.payload, event.row.occurred_at
-            if not isinstance(payload, Registered | Identified | PropertiesChanged | Absorbed):
-                continue
-            change = changes.get(subject)
-            if change is None:
-                change = changes[subject] = _Change(kind.value)
-            match payload:
-                case Registered(identities):
-                    change.know(identities)
-                    change.registered_at = at
-                case Identified(identities):
-                    change.know(identities)
-                case PropertiesChanged(values, deleted):
-                    change.set(values, deleted, at)
-                case Absorbed():
-                    change.know(payload.identities, absorbed=True)
-                    change.set(payload.properties, (), at)
+    def __init__(self, mrr_property: str) -> None:
+        self._mrr_property = mrr_property
+
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        changes = _changes(batch)
+        kinds = {id: change.kind for id, change in changes.items()}
+        kinds |= {tally.subject: tally.kind for _, tally in batch.tallies}
+        if not kinds:
+            return
+        before = bars.counted(conn, kinds)
+        made = _made(conn, {id: kind for id, kind in kinds.items() if id not in before})
+        self._change(conn, changes)
+        self._touch(conn, batch)
+        after = {id: Counted(kind) for id, kind in kinds.items() if id in made}
+        for id, change in changes.items():
+            was = before.setdefault(id, Counted(change.kind)) if id not in made else after[id]
+            after[id] = change.counts_as(was, self._mrr_property)
+        bars.move(conn, {id: one for id, one in before.items() if id in after}, after)
+
+    def _change(self, conn: psycopg.Connection, changes: dict[SubjectId, _Change]) -> None:
         if not changes:
             return
         rows = sorted(
             ((log_partition(id), id.bytes, id, change) for id, change in changes.items()),
             key=lambda row: row[:2],
         )
+        values = [row[3].values for row in rows]
+        amounts = [bars.amount(one.get(self._mrr_property)) for one in values]
         conn.execute(
             CHANGE_CONTACTS,
-            (
-                arrays.smallints([row[0] for row in rows]),
-                arrays.uuids([row[2] for row in rows]),
-                arrays.texts([row[3].kind for row in rows]),
-                arrays.jsons([_encode(row[3].identities) for row in rows]),
-                arrays.jsons([_encode(row[3].values) for row in rows]),
-                arrays.jsons([_encode(row[3].changed_at) for row in rows]),
-                arrays.instants([row[3].registered_at for row in rows]),
-            ),
+            {
+                "partitions": arrays.smallints([row[0] for row in rows]),
+                "subjects": arrays.uuids([row[2] for row in rows]),
+                "kinds": arrays.texts([row[3].kind for row in rows]),
+                "identities": arrays.jsons([_encode(row[3].identities) for row in rows]),
+                "properties": arrays.jsons([_encode(one) for one in values]),
+                "changed_at": arrays.jsons([_encode(row[3].changed_at) for row in rows]),
+                "registered_at": arrays.instants([row[3].registered_at for row in rows]),
+                "mrr": arrays.texts([None if one is None else f"{one:f}" for one in amounts]),
+                "currencies": arrays.texts(
+                    [bars.currency(one.get(CURRENCY_PROPERTY)) for one in values]
+                ),
+                "mrr_property": self._mrr_property,
+            },
         )
         less = [row for row in rows if row[3].deleted]
         if less:
             conn.execute(
                 DELETE_PROPERTIES,
-                (
-                    [row[0] for row in less],
-                    [row[2] for row in less],
-                    ["\x01".join(sorted(row[3].deleted)) for row in less],
-                    sorted({row[0] for row in less}),
-                ),
+                {
+                    "partitions": [row[0] for row in less],
+                    "subjects": [row[2] for row in less],
+                    "names": ["\x01".join(sorted(row[3].deleted)) for row in less],
+                    "mrr_property": self._mrr_property,
+                },
             )
 
     def _touch(self, conn: psycopg.Connection, batch: Batch) -> None:
@@ -158,6 +194,7 @@ class Contacts:
         )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        before = bars.counted(conn, [loser, survivor])
         conn.execute(
             MOVE_CONTACT,
             {
@@ -167,7 +204,44 @@ class Contacts:
                 "survivor": survivor,
             },
         )
+        bars.move(conn, before, bars.counted(conn, [loser, survivor]))
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        bars.move(conn, bars.counted(conn, subjects), {})
         partitions = [log_partition(one) for one in subjects]
         conn.execute(DELETE_CONTACTS, (partitions, list(subjects)))
+
+
+def _changes(batch: Batch) -> dict[SubjectId, _Change]:
+    changes: dict[SubjectId, _Change] = {}
+    for kind, _, subject, _, event in batch.changes:
+        payload, at = event.payload, event.row.occurred_at
+        if not isinstance(payload, Registered | Identified | PropertiesChanged | Absorbed):
+            continue
+        change = changes.get(subject)
+        if change is None:
+            change = changes[subject] = _Change(kind.value)
+        match payload:
+            case Registered(identities):
+                change.know(identities)
+                change.registered_at = at
+            case Identified(identities):
+                change.know(identities)
+            case PropertiesChanged(values, deleted):
+                change.set(values, deleted, at)
+            case Absorbed():
+                change.know(payload.identities, absorbed=True)
+                change.set(payload.properties, (), at)
+    return changes
+
+
+def _made(conn: psycopg.Connection, missing: dict[SubjectId, str]) -> set[SubjectId]:
+    """Those of the contacts that nobody had seen that this batch makes."""
+    made = {id for id, kind in missing.items() if kind != SubjectKind.ACCOUNT}
+    accounts = sorted((log_partition(id), id.bytes, id) for id in missing.keys() - made)
+    if accounts:
+        rows = conn.execute(
+            ADD_ACCOUNTS, ([row[0] for row in accounts], [row[2] for row in accounts])
+        )
+        made |= {SubjectId(row[0]) for row in rows}
+    return made

@@ -86,6 +86,7 @@ ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO 
 
 EMPTY_READ_MODELS = """
 TRUNCATE views.contacts, views.merges, views.memberships, views.activity_days, views.catalogue,
+         views.bar_counts, views.filter_values, views.filter_ranges, views.filter_states,
          views.parked"""
 
 # A token more: what other workers still have in memory is not written any more.
@@ -165,6 +166,7 @@ class Projector(Generic[Row]):
         opener: Opener[Row],
         pool: ConnectionPool,
         zone: tzinfo,
+        mrr_property: str = "mrr",
         batch_events: int = BATCH_EVENTS,
     ) -> None:
         self._log = log
@@ -173,7 +175,7 @@ class Projector(Generic[Row]):
         self._zone = zone
         self._batch_events = batch_events
         self._models: tuple[ReadModel, ...] = (
-            Contacts(),
+            Contacts(mrr_property),
             Members(),
             ActivityDays(pool),
             CatalogueModel(),

@@ -16,10 +16,12 @@ BIG = {
     "log.events", "log.heads", "log.message_ids", "log.snapshots",
     "keys.subject_keys", "keys.identities", "keys.erasures",
     "views.contacts", "views.memberships", "views.activity_days", "views.merges",
+    "views.bar_counts",
 }  # fmt: skip
 SMALL = {
     "log.catalogue", "keys.secrets", "keys.generation", "keys.api_keys", "views.workers",
-    "views.fences", "views.names", "views.catalogue",
+    "views.fences", "views.names", "views.catalogue", "views.filter_values", "views.filter_ranges",
+    "views.filter_states",
 }  # fmt: skip
 BY_PROJECTOR = {"views.checkpoints", "views.parked"}
 ROLES = {"annals_log": "log", "annals_keys": "keys", "annals_views": "views"}

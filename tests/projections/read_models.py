@@ -17,7 +17,7 @@ from projections.projector import Projector
 
 NOON = datetime(2024, 5, 13, 12, tzinfo=UTC)
 
-READ_MODELS = ("contacts", "merges", "memberships", "names", "activity_days", "catalogue")
+READ_MODELS = ("contacts", "merges", "memberships", "names", "activity_days", "catalogue", "bar_counts")
 
 # Numbers of names are taken in the order of sight: they are no part of what is shown.
 _DUMPS = {table: f"SELECT t::text FROM views.{table} t ORDER BY 1" for table in READ_MODELS} | {
