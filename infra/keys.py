@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import (
     InvalidUnwrap,
@@ -157,14 +158,31 @@ class KeyEncryptionKey:
 class SubjectKey:
     """The active key of a subject, ready for use. Shows nothing of its material."""
 
-    __slots__ = ("cipher", "version")
+    __slots__ = ("_decrypt", "_encrypt", "_prefix", "version")
 
     def __init__(self, version: int, material: bytes) -> None:
+        cipher = AESGCM(material)
         self.version = version
-        self.cipher = AESGCM(material)
+        self._prefix = version.to_bytes(2)
+        self._encrypt = cipher.encrypt
+        self._decrypt = cipher.decrypt
+
+    def seal(self, plain: bytes, bound: bytes, nonce: bytes) -> bytes:
+        """The version of the key, the nonce, ciphertext and tag. `nonce` must be random and used
+        once."""
+        return self._prefix + nonce + self._encrypt(nonce, plain, bound)
+
+    def unseal(self, sealed: bytes, bound: bytes) -> bytes:
+        """Raises: InvalidTag, ValueError: another key, other associated data, altered bytes."""
+        if not sealed.startswith(self._prefix):
+            raise InvalidTag
+        return self._decrypt(sealed[2:14], sealed[14:], bound)
 
     def __repr__(self) -> str:
         return f"SubjectKey(version={self.version})"
+
+
+_NOT_CACHED: tuple[float, SubjectKey | None] = (0.0, None)
 
 
 class KeyRing:
@@ -220,18 +238,19 @@ class KeyRing:
 
     def fetch(self, subjects: Iterable[SubjectId]) -> dict[SubjectId, SubjectKey]:
         """The active keys of `subjects`; those without one, or with a destroyed one, are absent."""
-        wanted = set(subjects)
         now = time.monotonic()
         found: dict[SubjectId, SubjectKey] = {}
+        missing: dict[SubjectId, None] = {}
         with self._lock:
-            generation = self._generation
-            for subject in wanted:
-                cached = self._cache.get(subject)
-                if cached is not None and cached[0] > now:
-                    found[subject] = cached[1]
-        missing = [subject for subject in wanted if subject not in found]
+            generation, cached = self._generation, self._cache.get
+            for subject in subjects:
+                expiry, key = cached(subject, _NOT_CACHED)
+                if key is not None and expiry > now:
+                    found[subject] = key
+                else:
+                    missing[subject] = None
         if missing:
-            loaded = self._load(missing)
+            loaded = self._load(list(missing))
             found |= loaded
             self._keep(loaded, generation)
         return found
@@ -242,7 +261,7 @@ class KeyRing:
         Raises:
             SubjectErased: one of the keys was destroyed.
         """
-        wanted = list(dict.fromkeys(subjects))
+        wanted = set(subjects)
         found = self.fetch(wanted)
         if len(found) < len(wanted):
             self._make([subject for subject in wanted if subject not in found])

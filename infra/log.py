@@ -14,6 +14,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, Protocol
 
 import psycopg
@@ -23,12 +24,13 @@ from psycopg_pool import ConnectionPool
 from domain.commands import Position
 from domain.errors import DuplicateMessage, VersionConflict
 from domain.identity import SubjectId, log_partition
-from infra.rows import RecordedRow, Row, chained, envelope_of, instant, parts, place
+from infra.rows import RecordedRow, Row, envelope_of, instant, stored
+from projections import arrays
 
 MESSAGE_KEY_BYTES = 16
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
-_ROWS_A_WRITE = 100
+_ROWS_A_WRITE = 200
 _FIELD_COUNT = struct.pack(">h", 13)
 _HASH_LENGTH = struct.pack(">i", 32)
 
@@ -106,8 +108,8 @@ class RowSource(Protocol):
 
     @property
     def streams(self) -> Sequence[SubjectId]: ...
-    def encoded(self) -> Iterator[tuple[bytes, bytes]]:
-        """The envelope and the sealed parts of each, as they are stored."""
+    def encoded(self) -> Iterator[tuple[bytes, bytes, bytes | None]]:
+        """The envelope and the two sealed parts of each, as they are stored."""
 
 
 class _Append:
@@ -121,11 +123,14 @@ class _Append:
         self.positions: list[Position] | None = None
         self.error: Exception | None = None
         self.done = False
+        self.turn = threading.Lock()
+        """Held until the rows are written, or it is their caller's turn to write."""
+        self.turn.acquire()
 
-    def encoded(self) -> Iterator[tuple[bytes, bytes]]:
+    def encoded(self) -> Iterator[tuple[bytes, bytes, bytes | None]]:
         rows = self._rows
         if isinstance(rows, Sequence):
-            return ((envelope_of(row), parts(row.state, row.account_state)) for row in rows)
+            return ((envelope_of(row), row.state, row.account_state) for row in rows)
         return rows.encoded()
 
 
@@ -135,8 +140,8 @@ class EventLog:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._waiting: list[_Append] = []
-        self._waiting_lock = threading.Lock()
-        self._writing = threading.Lock()
+        self._is_writing = False
+        self._lock = threading.Lock()
         self.appended = threading.Event()
         """Set by each append of this process: a hint to look, for a projector in it."""
 
@@ -159,18 +164,34 @@ class EventLog:
                 known only by sending the same message ids again.
         """
         mine = _Append(rows, message_keys)
-        with self._waiting_lock:
+        with self._lock:
             self._waiting.append(mine)
-        with self._writing:
-            if not mine.done:
-                with self._waiting_lock:
-                    group, self._waiting = self._waiting, []
-                self._write_group(group)
+            leads, self._is_writing = not self._is_writing, True
+        if not leads:
+            mine.turn.acquire()
+            leads = not mine.done
+        if leads:
+            self._write_waiting()
         if mine.error is not None:
             raise mine.error
         if mine.positions is None:
             raise psycopg.OperationalError("the thread that wrote these rows was interrupted")
         return mine.positions
+
+    def _write_waiting(self) -> None:
+        """Writes all that waits, and hands over to the first of those that came meanwhile."""
+        with self._lock:
+            group, self._waiting = self._waiting, []
+        try:
+            self._write_group(group)
+        finally:
+            with self._lock:
+                following = self._waiting[:1]
+                self._is_writing = bool(following)
+            for one in group:
+                one.done = True
+            for one in group + following:
+                one.turn.release()
 
     def _write_group(self, group: list[_Append]) -> None:
         try:
@@ -184,71 +205,87 @@ class EventLog:
             else:
                 for one in group:
                     self._write_group([one])
-        for one in group:
-            one.done = True
 
     def _write(self, group: list[_Append]) -> None:
         recorded_at = datetime.now(UTC)
         with self._pool.connection() as conn:
             try:
-                with conn.transaction():
-                    self._remember(conn, group, recorded_at)
-                    written = self._copy(conn, group, recorded_at)
+                heads = self._begin(conn, group, recorded_at)
+                written = self._copy(conn, group, heads, instant(recorded_at))
+                self._commit(conn, heads)
             except pg.UniqueViolation:
+                conn.rollback()
                 raise VersionConflict("another writer appended to the stream first") from None
+            except BaseException:
+                conn.rollback()
+                raise
         for one, positions in zip(group, written, strict=True):
             one.positions = positions
         self.appended.set()
 
-    def _remember(
+    def _begin(
         self, conn: psycopg.Connection, group: list[_Append], recorded_at: datetime
-    ) -> None:
+    ) -> dict[int, tuple[int, bytes]]:
+        """Begins a transaction, remembers the message ids and locks the heads, in one round trip.
+
+        Returns:
+            Position and hash of the head of each partition that is touched.
+        """
+        touched = sorted({partition for one in group for partition in one.partitions})
         # Sorted, so that two writers that meet the same ids wait for one another in one order.
         keys = sorted(key for one in group for key in one.message_keys)
-        if keys:
-            done = conn.execute(REMEMBER_MESSAGES, (recorded_at, [key[0] for key in keys], keys))
-            if done.rowcount != len(keys):
-                raise DuplicateMessage("a message id of the batch is already stored")
+        with conn.pipeline():
+            conn.execute("BEGIN")
+            if keys:
+                remembered = conn.execute(
+                    REMEMBER_MESSAGES,
+                    (recorded_at, arrays.smallints([key[0] for key in keys]), arrays.byteas(keys)),
+                )
+            locked = conn.execute(LOCK_HEADS, (arrays.smallints(touched),), binary=True)
+            heads = {partition: (head, link) for partition, head, link in locked}
+        if keys and remembered.rowcount != len(keys):
+            raise DuplicateMessage("a message id of the batch is already stored")
+        return heads
 
+    @staticmethod
     def _copy(
-        self, conn: psycopg.Connection, group: list[_Append], recorded_at: datetime
+        conn: psycopg.Connection,
+        group: list[_Append],
+        heads: dict[int, tuple[int, bytes]],
+        recorded: bytes,
     ) -> list[list[Position]]:
-        touched = sorted({partition for one in group for partition in one.partitions})
-        if not touched:
-            return [[] for _ in group]
-        heads: dict[int, tuple[int, bytes]] = {
-            partition: (head, link)
-            for partition, head, link in conn.execute(LOCK_HEADS, (touched,), binary=True)
-        }
-        recorded = instant(recorded_at)
+        """Writes the rows, each chained to the one before it, and moves `heads` on with them."""
         written: list[list[Position]] = []
         buffer = [_COPY_HEADER]
-        with conn.cursor() as cursor:
-            with cursor.copy(COPY_EVENTS) as copy:
-                for one in group:
-                    positions: list[Position] = []
-                    for partition, (envelope, sealed) in zip(
-                        one.partitions, one.encoded(), strict=True
-                    ):
-                        head, link = heads[partition]
-                        position = head + 1
-                        stored = place(partition, position) + envelope + recorded + sealed
-                        link = chained(link, stored)
-                        heads[partition] = (position, link)
-                        buffer.append(_FIELD_COUNT + stored + _HASH_LENGTH + link)
-                        positions.append(Position(partition, position))
-                        if len(buffer) >= _ROWS_A_WRITE:  # the server works while we chain
-                            copy.write(b"".join(buffer))
-                            buffer = []
-                    written.append(positions)
-                buffer.append(_COPY_TRAILER)
-                copy.write(b"".join(buffer))
-            moved = [heads[partition] for partition in touched]
-            cursor.execute(
-                MOVE_HEADS,
-                (touched, [head for head, _ in moved], [link for _, link in moved], touched),
-            )
+        with conn.cursor() as cursor, cursor.copy(COPY_EVENTS) as copy:
+            for one in group:
+                positions: list[Position] = []
+                for partition, (envelope, state, kept) in zip(
+                    one.partitions, one.encoded(), strict=True
+                ):
+                    head, link = heads[partition]
+                    position = head + 1
+                    row = stored(partition, position, envelope, recorded, state, kept)
+                    link = sha256(link + row).digest()
+                    heads[partition] = (position, link)
+                    buffer += (_FIELD_COUNT, row, _HASH_LENGTH, link)
+                    positions.append(Position(partition, position))
+                    if len(buffer) >= 4 * _ROWS_A_WRITE:  # the server works while we chain
+                        copy.write(b"".join(buffer))
+                        buffer = []
+                written.append(positions)
+            buffer.append(_COPY_TRAILER)
+            copy.write(b"".join(buffer))
         return written
+
+    @staticmethod
+    def _commit(conn: psycopg.Connection, heads: dict[int, tuple[int, bytes]]) -> None:
+        partitions = arrays.smallints(list(heads))
+        positions = arrays.bigints([position for position, _ in heads.values()])
+        links = arrays.byteas([link for _, link in heads.values()])
+        with conn.pipeline():
+            conn.execute(MOVE_HEADS, (partitions, positions, links, partitions))
+            conn.execute("COMMIT")
 
     def known_messages(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of the message keys that are remembered."""

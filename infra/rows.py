@@ -22,6 +22,8 @@ _ID = struct.pack(">i", 16)
 _LENGTH = struct.Struct(">i")
 _PLACE = struct.Struct(">ihiq")
 _BIGINT = struct.Struct(">iq")
+_VERSIONED = struct.Struct(">i16siqi16s")
+_UNVERSIONED = struct.Struct(">i16sii16s")
 _SCHEMA = struct.Struct(">ihi")
 _MICROSECONDS = struct.Struct(">q")
 
@@ -73,18 +75,13 @@ def envelope(
     occurred_at: datetime,
 ) -> bytes:
     """The stored bytes from `stream` to `occurred_at`. What is sealed is bound to them."""
-    return b"".join(
-        (
-            _ID,
-            stream.bytes,
-            _NULL if version is None else _BIGINT.pack(8, version),
-            _ID,
-            event_id,
-            _NULL if account is None else _ID + account.bytes,
-            _topic_and_schema(topic, schema_version),
-            _MICROSECONDS.pack(microseconds(occurred_at)),
-        )
-    )
+    if version is None:
+        start = _UNVERSIONED.pack(16, stream.bytes, -1, 16, event_id)
+    else:
+        start = _VERSIONED.pack(16, stream.bytes, 8, version, 16, event_id)
+    middle = _NULL if account is None else _ID + account.bytes
+    end = _MICROSECONDS.pack((occurred_at - _EPOCH) // _MICROSECOND)
+    return start + middle + _topic_and_schema(topic, schema_version) + end
 
 
 @lru_cache(maxsize=1_024)
@@ -106,15 +103,25 @@ def envelope_of(row: Row) -> bytes:
     )
 
 
-def parts(state: bytes, account_state: bytes | None) -> bytes:
-    """The stored bytes of the two sealed parts."""
-    kept = _NULL if account_state is None else _LENGTH.pack(len(account_state)) + account_state
-    return _LENGTH.pack(len(state)) + state + kept
-
-
-def place(partition: int, position: int) -> bytes:
-    """The stored bytes of where a row is."""
-    return _PLACE.pack(2, partition, 8, position)
+def stored(
+    partition: int,
+    position: int,
+    envelope: bytes,
+    recorded_at: bytes,
+    state: bytes,
+    account_state: bytes | None,
+) -> bytes:
+    """The bytes that a row's hash covers, from the stored bytes of its envelope and instant."""
+    return b"".join(
+        (
+            _PLACE.pack(2, partition, 8, position),
+            envelope,
+            recorded_at,
+            _LENGTH.pack(len(state)),
+            state,
+            _NULL if account_state is None else _LENGTH.pack(len(account_state)) + account_state,
+        )
+    )
 
 
 def instant(at: datetime) -> bytes:
@@ -124,8 +131,8 @@ def instant(at: datetime) -> bytes:
 
 def stored_bytes(row: Row, partition: int, position: int, recorded_at: datetime) -> bytes:
     """The bytes of a row that its hash covers."""
-    sealed = parts(row.state, row.account_state)
-    return place(partition, position) + envelope_of(row) + instant(recorded_at) + sealed
+    bound, at = envelope_of(row), instant(recorded_at)
+    return stored(partition, position, bound, at, row.state, row.account_state)
 
 
 def chained(previous: bytes, stored: bytes) -> bytes:

@@ -26,14 +26,13 @@ from domain.events import (
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects import Account, Subject, User
 from infra.keys import KeyRing, SubjectKey
-from infra.rows import RecordedRow, Row, envelope, envelope_of, parts
+from infra.rows import RecordedRow, Row, envelope, envelope_of
 
 SCHEMA_VERSION = 1
 """Of every payload written now. A reader takes this and all before it."""
 
 NONCE_BYTES = 12
 _SUBJECT_PART, _ACCOUNT_PART, _SNAPSHOT = b"s", b"a", b"n"
-_VERSION = struct.Struct(">H")
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {topic: msgspec.msgpack.Decoder(payload) for topic, payload in PAYLOAD_OF_TOPIC.items()}
@@ -61,11 +60,6 @@ class OpenedEvent(msgspec.Struct, frozen=True):
         return SubjectKind(self.row.topic.partition(".")[0])
 
 
-def seal(key: SubjectKey, plain: bytes, bound: bytes, nonce: bytes) -> bytes:
-    """`nonce` must be random and used once."""
-    return _VERSION.pack(key.version) + nonce + key.cipher.encrypt(nonce, plain, bound)
-
-
 def _random_ids(count: int) -> list[bytes]:
     """UUIDs of version 4, as bytes, all from one call for entropy."""
     entropy = bytearray(os.urandom(16 * count))
@@ -84,9 +78,7 @@ def _nonces(count: int) -> list[bytes]:
 def unseal(key: SubjectKey, sealed: bytes, bound: bytes) -> bytes:
     """Raises: Tampered: another key, other associated data, or altered bytes."""
     try:
-        if sealed[:2] != _VERSION.pack(key.version):
-            raise InvalidTag
-        return key.cipher.decrypt(sealed[2:14], sealed[14:], bound)
+        return key.unseal(sealed, bound)
     except (InvalidTag, ValueError):
         raise Tampered("a sealed part does not open under its subject's key") from None
 
@@ -105,16 +97,16 @@ class Sealing:
     def streams(self) -> list[SubjectId]:
         return [event.stream for event in self._events]
 
-    def encoded(self) -> Iterator[tuple[bytes, bytes]]:
-        """The envelope and the sealed parts of each event, as they are stored."""
-        for _, _, bound, state, kept in self._sealed():
-            yield bound, parts(state, kept)
+    def encoded(self) -> Iterator[tuple[bytes, bytes, bytes | None]]:
+        """The envelope and the two sealed parts of each event, as they are stored."""
+        return self._encoded(_random_ids(len(self._events)))
 
     def rows(self) -> list[Row]:
+        ids = _random_ids(len(self._events))
         return [
             Row(
                 event.stream,
-                None if isinstance(event.payload, Erased) else event.version,
+                event.version,
                 uuid.UUID(bytes=event_id),
                 event.account,
                 event.topic,
@@ -123,35 +115,27 @@ class Sealing:
                 state,
                 kept,
             )
-            for event, event_id, _, state, kept in self._sealed()
+            for event, event_id, (_, state, kept) in zip(
+                self._events, ids, self._encoded(ids), strict=True
+            )
         ]
 
-    def _sealed(self) -> Iterator[tuple[Event, bytes, bytes, bytes, bytes | None]]:
-        """Each event with its id, its envelope and its two sealed parts."""
-        count, keys, encode = len(self._events), self._keys, _encoder.encode
-        ids, nonces, account_nonces = _random_ids(count), _nonces(count), _nonces(count)
-        for n, event in enumerate(self._events):
-            payload, account = event.payload, event.account
-            bound = envelope(
-                event.stream,
-                event.version,
-                ids[n],
-                account,
-                event.topic,
-                SCHEMA_VERSION,
-                event.occurred_at,
-            )
-            if isinstance(payload, Erased):
-                yield event, ids[n], bound, b"", None
+    def _encoded(self, ids: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes | None]]:
+        keys, encode = self._keys, _encoder.encode
+        for event, id, nonce, account_nonce in zip(
+            self._events, ids, _nonces(len(ids)), _nonces(len(ids)), strict=True
+        ):
+            stream, payload, account = event.stream, event.payload, event.account
+            topic, at = event.topic, event.occurred_at
+            bound = envelope(stream, event.version, id, account, topic, SCHEMA_VERSION, at)
+            if type(payload) is Erased:
+                yield bound, b"", None
                 continue
-            key = keys[event.stream]
-            state = seal(key, encode(payload), _SUBJECT_PART + bound, nonces[n])
-            part = event.account_part
-            kept = None
+            state = keys[stream].seal(encode(payload), _SUBJECT_PART + bound, nonce)
+            kept, part = None, event.account_part
             if part is not None and account is not None:
-                bound_kept = _ACCOUNT_PART + bound
-                kept = seal(keys[account], encode(part), bound_kept, account_nonces[n])
-            yield event, ids[n], bound, state, kept
+                kept = keys[account].seal(encode(part), _ACCOUNT_PART + bound, account_nonce)
+            yield bound, state, kept
 
 
 class Sealer:
@@ -175,12 +159,10 @@ class Sealer:
         Raises:
             SubjectErased: a subject's key was destroyed.
         """
-        subjects: dict[SubjectId, None] = {}
-        for event in events:
-            if not isinstance(event.payload, Erased):
-                subjects[event.stream] = None
-            if event.account is not None and event.needs_account:
-                subjects[event.account] = None
+        subjects = {event.stream for event in events if not isinstance(event.payload, Erased)}
+        subjects.update(
+            event.account for event in events if event.account is not None and event.needs_account
+        )
         return Sealing(events, self._keys.fetch_or_make(subjects))
 
     def seal_events(self, events: Sequence[Event]) -> list[Row]:
@@ -227,7 +209,7 @@ class Sealer:
         """
         keys = self._keys.fetch_or_make(one.id for one in states)
         return [
-            seal(keys[one.id], _encoder.encode(one), _snapshot_bound(one.id, one.version), nonce)
+            keys[one.id].seal(_encoder.encode(one), _snapshot_bound(one.id, one.version), nonce)
             for one, nonce in zip(states, _nonces(len(states)), strict=True)
         ]
 

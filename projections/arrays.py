@@ -77,7 +77,8 @@ _boolean, _date, _instant = (
     _ColumnType("date", "i", 4),
     _ColumnType("timestamptz", "q", 8),
 )
-_uuid, _text, _json = (
+_bytea, _uuid, _text, _json = (
+    _ColumnType("bytea", "", -1),
     _ColumnType("uuid", "", 16),
     _ColumnType("text", "", -1),
     _ColumnType("jsonb", "", -1),
@@ -114,6 +115,10 @@ def instants(values: Sequence[datetime | None]) -> Column:
 
 def _microseconds(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
+
+
+def byteas(values: Sequence[bytes]) -> Column:
+    return _bytea.varying(values)
 
 
 def texts(values: Sequence[str | None]) -> Column:

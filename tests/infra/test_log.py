@@ -227,10 +227,13 @@ def test_a_writer_that_is_interrupted_never_lets_another_be_acknowledged_unwritt
     annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = annals.log
+    entered, go_on = threading.Event(), threading.Event()
     write, interruptions = log._write, iter([SystemExit()])
 
     def interrupted_once(*group: object) -> None:
         for error in interruptions:
+            entered.set()
+            go_on.wait()
             raise error
         write(*group)
 
@@ -244,10 +247,12 @@ def test_a_writer_that_is_interrupted_never_lets_another_be_acknowledged_unwritt
             outcomes.append((one, error))
 
     callers = [threading.Thread(target=call, args=(row(),)) for _ in range(3)]
-    with log._writing:
-        for caller in callers:
-            caller.start()
-        wait_until_queued(log, 3)
+    callers[0].start()
+    entered.wait()
+    for caller in callers[1:]:
+        caller.start()
+    wait_until_queued(log, 2)
+    go_on.set()
     for caller in callers:
         caller.join()
     assert len(outcomes) == 3
