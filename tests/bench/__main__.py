@@ -1,39 +1,67 @@
-"""`python -m tests.bench`: measures, on an embedded PostgreSQL of its own."""
+"""Measures Annals on an embedded PostgreSQL of its own, each figure beside its peers.
+
+Figures go to standard output as JSON lines and to bench.jsonl in the data folder.
+"""
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from infra import database, embedded, wiring
 from infra.settings import Settings
-from tests.bench import append, projecting
+from infra.wiring import Annals
+from tests.bench import append, intake, projecting
 from tests.bench.figures import Report
-
-BENCHES = ("append", "projecting")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("benches", nargs="*", metavar="BENCH", help=", ".join(BENCHES))
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
-    parser.add_argument("--events", type=int, default=120_000, help="to project (120000)")
+    parser.add_argument("benches", nargs="*", metavar="BENCH", help="append, intake, projecting")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
+    parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
     options = parser.parse_args()
-    chosen = options.benches or BENCHES
     settings = Settings.from_environment()
     report = Report(settings.data / "bench.jsonl")
     folder = settings.data / "bench"
-    try:
-        with embedded.running(folder) as server:
-            url = database.create_database(server, "bench")
-            with wiring.opened(Settings(data=folder), url) as annals:
-                if "append" in chosen:
-                    append.run(annals, url, report, rounds=options.rounds)
-                if "projecting" in chosen:
-                    projecting.run(annals, url, report, events=options.events)
-    finally:
-        embedded.remove(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def run_append() -> None:
+        with _annals(folder) as (annals, url):
+            append.run(annals, url, report, rounds=options.rounds)
+
+    def run_projecting() -> None:
+        with _annals(folder) as (annals, url):
+            projecting.run(annals, url, report, events=options.events)
+
+    def run_intake() -> None:
+        intake.run(folder, report, messages=options.events, rounds=options.rounds)
+
+    benches: dict[str, Callable[[], None]] = {
+        "append": run_append,
+        "intake": run_intake,
+        "projecting": run_projecting,
+    }
+    unknown = set(options.benches) - benches.keys()
+    if unknown:
+        parser.error(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(benches)}")
+    for name in options.benches or benches:
+        report.note(name)
+        try:
+            benches[name]()
+        finally:
+            embedded.remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _annals(folder: Path) -> Iterator[tuple[Annals, str]]:
+    with embedded.running(folder) as server:
+        url = database.create_database(server, "bench")
+        with wiring.opened(Settings(data=folder), url) as annals:
+            yield annals, url
 
 
 if __name__ == "__main__":
