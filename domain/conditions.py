@@ -33,7 +33,7 @@ Instant = Annotated[
 ]
 
 
-class _Test(msgspec.Struct, frozen=True, tag_field="op"):
+class _Test(msgspec.Struct, frozen=True, tag_field="op", forbid_unknown_fields=True):
     """A test of one value."""
 
 
@@ -154,7 +154,7 @@ Test = (
 )
 
 
-class _Count(msgspec.Struct, frozen=True, tag_field="op"):
+class _Count(msgspec.Struct, frozen=True, tag_field="op", forbid_unknown_fields=True):
     """A test of how often something happened."""
 
 
@@ -183,7 +183,7 @@ class ExactlyTimes(_Count, frozen=True, tag="exactly"):
 Count = Occurred | DidNotOccur | AtLeastTimes | AtMostTimes | ExactlyTimes
 
 
-class _Quantifier(msgspec.Struct, frozen=True, tag_field="op"):
+class _Quantifier(msgspec.Struct, frozen=True, tag_field="op", forbid_unknown_fields=True):
     """How many of the other kind have to be so. Only present memberships count."""
 
 
@@ -202,7 +202,7 @@ class AtLeastOf(_Quantifier, frozen=True, tag="at_least"):
 Quantifier = AnyOf | EveryOf | AtLeastOf
 
 
-class _Condition(msgspec.Struct, frozen=True, tag_field="type"):
+class _Condition(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True):
     """A condition about one subject."""
 
 
@@ -248,7 +248,7 @@ class AttributeIs(_Condition, frozen=True, tag="attribute"):
     test: Test
 
 
-class MetadataIs(msgspec.Struct, frozen=True):
+class MetadataIs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A test of a metadata value of an event."""
 
     name: Name

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta, tzinfo
+import re
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Annotated
 
 import msgspec
+
+FIRST_DAY, LAST_DAY = date(2, 1, 1), date(9998, 12, 31)
+"""Days between these are days in every time zone."""
 
 MAX_DAYS = 36_525
 """A hundred years: no period is longer."""
@@ -16,59 +20,63 @@ MAX_DAYS = 36_525
 Days = Annotated[int, msgspec.Meta(ge=1, le=MAX_DAYS, description="calendar days")]
 
 
-class LastDays(msgspec.Struct, frozen=True, tag="last_days", tag_field="type"):
+class _Period(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True):
+    """A window of calendar days."""
+
+
+class LastDays(_Period, frozen=True, tag="last_days"):
     """The last `days` days, today among them."""
 
     days: Days
 
 
-class Today(msgspec.Struct, frozen=True, tag="today", tag_field="type"):
+class Today(_Period, frozen=True, tag="today"):
     """Today."""
 
 
-class Yesterday(msgspec.Struct, frozen=True, tag="yesterday", tag_field="type"):
+class Yesterday(_Period, frozen=True, tag="yesterday"):
     """Yesterday."""
 
 
-class ThisWeek(msgspec.Struct, frozen=True, tag="this_week", tag_field="type"):
+class ThisWeek(_Period, frozen=True, tag="this_week"):
     """From Monday to today."""
 
 
-class LastWeek(msgspec.Struct, frozen=True, tag="last_week", tag_field="type"):
+class LastWeek(_Period, frozen=True, tag="last_week"):
     """The whole week before this one."""
 
 
-class ThisMonth(msgspec.Struct, frozen=True, tag="this_month", tag_field="type"):
+class ThisMonth(_Period, frozen=True, tag="this_month"):
     """From the first of the month to today."""
 
 
-class LastMonth(msgspec.Struct, frozen=True, tag="last_month", tag_field="type"):
+class LastMonth(_Period, frozen=True, tag="last_month"):
     """The whole month before this one."""
 
 
-class ThisQuarter(msgspec.Struct, frozen=True, tag="this_quarter", tag_field="type"):
+class ThisQuarter(_Period, frozen=True, tag="this_quarter"):
     """From the first day of the quarter to today."""
 
 
-class LastQuarter(msgspec.Struct, frozen=True, tag="last_quarter", tag_field="type"):
+class LastQuarter(_Period, frozen=True, tag="last_quarter"):
     """The whole quarter before this one."""
 
 
-class ThisYear(msgspec.Struct, frozen=True, tag="this_year", tag_field="type"):
+class ThisYear(_Period, frozen=True, tag="this_year"):
     """From 1 January to today."""
 
 
-class LastYear(msgspec.Struct, frozen=True, tag="last_year", tag_field="type"):
+class LastYear(_Period, frozen=True, tag="last_year"):
     """The whole year before this one."""
 
 
-class Since(msgspec.Struct, frozen=True, tag="since", tag_field="type"):
+class Since(_Period, frozen=True, tag="since"):
     """From a day to today."""
 
     day: date
 
 
-class Between(msgspec.Struct, frozen=True, tag="between", tag_field="type"):
+class Between(_Period, frozen=True, tag="between"):
     """From a day to another, both among them."""
 
     first: date
@@ -90,6 +98,17 @@ Period = (
     | Since
     | Between
 )
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """When a question is asked, and in which zone its calendar days are counted."""
+
+    now: datetime
+    zone: tzinfo
+
+    @property
+    def today(self) -> date:
+        return day_of(self.now, self.zone)
 
 
 def bounds(period: Period, today: date) -> tuple[date, date]:
@@ -150,3 +169,32 @@ def day_of(at: datetime, zone: tzinfo) -> date:
 def start_of(day: date, zone: tzinfo) -> datetime:
     """The instant at which a calendar day begins in a zone."""
     return datetime.combine(day, time.min, zone)
+
+
+def end_of(day: date, zone: tzinfo) -> datetime:
+    """The instant at which the next calendar day begins in a zone."""
+    return start_of(day + timedelta(1), zone)
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def boundary(text: str) -> date | datetime:
+    """Reads a calendar day (2026-05-13), or an instant: a date-time with a zone, as UTC.
+
+    Raises:
+        ValueError: neither, or outside the years 2 to 9998; with a reason fit for the sender.
+    """
+    try:
+        if _DAY.fullmatch(text):
+            day = date.fromisoformat(text)
+        else:
+            at = datetime.fromisoformat(text)
+            if at.tzinfo is None:
+                raise ValueError("the time has no zone; end it with Z or an offset like +02:00")
+            day = at.astimezone(UTC).date()
+    except OverflowError:
+        raise ValueError("the date lies outside the years 2 to 9998") from None
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise ValueError("the date lies outside the years 2 to 9998")
+    return day if _DAY.fullmatch(text) else at.astimezone(UTC)

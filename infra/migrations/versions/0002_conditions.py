@@ -33,6 +33,7 @@ CREATE FUNCTION views.instant_of(properties jsonb, name text) RETURNS text
 # An account's users are found by their ids alone, whose partition only Python can tell.
 INDEXES = """
 CREATE INDEX contacts_of_subject ON views.contacts (subject);
+CREATE INDEX merges_of_loser ON views.merges (loser);
 """
 
 
