@@ -12,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from domain import conditions as c
+from domain.definitions import DefinitionKind
 from domain.identity import SubjectKind
 from domain.periods import moves_with_time
 
@@ -27,8 +28,8 @@ NAME_PROPERTIES = ("name", "full_name", "first_name", "firstName", "last_name", 
 
 
 class Fact(NamedTuple):
-    """Something about a user or an account. `of` tells one property, name of activity, score,
-    signal or segment from another."""
+    """Something about a user, an account or a segment. `of` tells one property, name of activity,
+    score, signal or segment from another."""
 
     kind: str
     what: str
@@ -80,7 +81,12 @@ def dependencies(condition: c.Condition, kind: SubjectKind) -> set[Dependency]:
 
 def of_list(segment: UUID, kind: SubjectKind) -> set[Dependency]:
     """What membership of a static segment rests on."""
-    return {_here(kind, EVERYTHING), _here(kind, LISTED, str(segment))}
+    return {_here(kind, EVERYTHING), Dependency(listed(segment))}
+
+
+def listed(segment: UUID) -> Fact:
+    """That a subject was put on the list of a static segment, or taken off."""
+    return Fact(DefinitionKind.SEGMENT.value, LISTED, (str(segment),))
 
 
 def of_itself(segment: UUID, kind: SubjectKind) -> Dependency:

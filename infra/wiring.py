@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from domain.errors import Refusal
 from infra import database, embedded
 from infra.api_keys import ApiKeys
 from infra.catalogue import Catalogue
+from infra.definitions import DefinitionStore
 from infra.handler import Handler
 from infra.keys import KeyEncryptionKey, KeyRing, WrongKeyEncryptionKey
 from infra.log import EventLog
@@ -26,6 +27,8 @@ from infra.recorder import Aggregates
 from infra.rows import RecordedRow
 from infra.sealing import Sealer
 from infra.settings import Settings
+from infra.transitions import Transitions
+from projections.deciding import Decider
 from projections.projector import Projector
 
 MESSAGE_MEMORY = timedelta(days=30)
@@ -37,6 +40,10 @@ CANNOT_START = (database.UnsuitableDatabase, embedded.EmbeddedError, WrongKeyEnc
 """What stops a start, each with a message for the operator."""
 
 log = structlog.get_logger()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Annals:
     api_keys: ApiKeys
     views: ConnectionPool
     queries: sa.Engine
+    definitions: DefinitionStore
 
     def projector(self) -> Projector[RecordedRow]:
         return Projector(
@@ -60,6 +68,20 @@ class Annals:
             pool=self.views,
             zone=self.settings.time_zone,
             mrr_property=self.settings.mrr_property,
+        )
+
+    def decider(self, clock: Callable[[], datetime] = _now) -> Decider:
+        return Decider(
+            log=self.log,
+            recorder=Transitions(
+                log=self.log,
+                keys=self.keys,
+                sealer=self.sealer,
+                secret=self.keys.secret("transition"),
+            ),
+            queries=self.queries,
+            zone=self.settings.time_zone,
+            clock=clock,
         )
 
 
@@ -111,6 +133,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             ApiKeys(keys_pool),
             views_pool,
             queries,
+            DefinitionStore(log, sealer, keys.secret("definitions")),
         )
     finally:
         queries.dispose()
@@ -120,14 +143,19 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
 
 @contextmanager
 def working(annals: Annals, *, project: bool) -> Iterator[None]:
-    """Runs the background work while in use: the projector, if asked for, and the upkeep."""
+    """Runs the background work while in use: the upkeep; projector and decider, if asked for."""
     stop = threading.Event()
     threads = [threading.Thread(target=_upkeep, args=(annals, stop), name="upkeep", daemon=True)]
     if project:
-        projector = annals.projector()
-        threads.append(
-            threading.Thread(target=projector.run, args=(stop,), name="projector", daemon=True)
-        )
+        decider = annals.decider()
+        threads += [
+            threading.Thread(target=work, args=(stop,), name=name, daemon=True)
+            for name, work in (
+                ("projector", annals.projector().run),
+                ("decider", decider.run),
+                ("sweeper", decider.run_sweeps),
+            )
+        ]
     for thread in threads:
         thread.start()
     try:

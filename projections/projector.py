@@ -28,8 +28,10 @@ from projections import merges
 from projections.activity_days import ActivityDays
 from projections.batch import Batch, Opened, Place
 from projections.catalogue import CatalogueModel
+from projections.changes import Changes
 from projections.contacts import Contacts
 from projections.members import Members
+from projections.segments import SegmentMembers, Segments
 
 BATCH_EVENTS = 8_000
 LEASE_SECONDS = 10
@@ -87,6 +89,8 @@ ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO 
 EMPTY_READ_MODELS = """
 TRUNCATE views.contacts, views.merges, views.memberships, views.activity_days, views.catalogue,
          views.bar_counts, views.filter_values, views.filter_ranges, views.filter_states,
+         views.segments, views.segment_lists, views.segment_members, views.segment_leavers,
+         views.segment_counts, views.segment_sweeps, views.changes_due, views.deciding,
          views.parked"""
 
 # A token more: what other workers still have in memory is not written any more.
@@ -179,6 +183,9 @@ class Projector(Generic[Row]):
             Members(),
             ActivityDays(pool),
             CatalogueModel(),
+            Segments(),
+            SegmentMembers(),
+            Changes(),
         )
         self._worker = uuid.uuid4()
         self._leases: dict[int, Lease] = {}

@@ -88,5 +88,45 @@ segment_members = sa.Table(
     sa.Column("log_partition", sa.SmallInteger, primary_key=True),
     sa.Column("segment", sa.Uuid, primary_key=True),
     sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("ordinal", sa.Integer),
     sa.Column("entered_at", _instant),
+)
+
+bar_counts = sa.Table(
+    "bar_counts",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("health", sa.Text, primary_key=True),
+    sa.Column("currency", sa.Text, primary_key=True),
+    sa.Column("count", sa.BigInteger),
+    sa.Column("with_mrr", sa.BigInteger),
+    sa.Column("mrr", sa.Numeric),
+)
+
+segment_counts = sa.Table(
+    "segment_counts",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("segment", sa.Uuid, primary_key=True),
+    sa.Column("members", sa.BigInteger),
+)
+
+segment_leavers = sa.Table(
+    "segment_leavers",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("segment", sa.Uuid, primary_key=True),
+    sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("ordinal", sa.Integer),
+    sa.Column("left_at", _instant),
+)
+
+segment_lists = sa.Table(
+    "segment_lists",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("segment", sa.Uuid, primary_key=True),
+    sa.Column("subject", sa.Uuid, primary_key=True),
 )

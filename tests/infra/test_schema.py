@@ -20,7 +20,8 @@ BIG = {
 }  # fmt: skip
 SMALL = {
     "log.catalogue", "keys.secrets", "keys.generation", "keys.api_keys", "views.workers",
-    "views.fences", "views.names", "views.catalogue", "views.filter_values", "views.filter_ranges",
+    "views.fences", "views.names", "views.catalogue", "views.segments", "views.changes_due",
+    "views.deciding", "views.segment_sweeps", "views.filter_values", "views.filter_ranges",
     "views.filter_states",
 }  # fmt: skip
 BY_PROJECTOR = {"views.checkpoints", "views.parked"}

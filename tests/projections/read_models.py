@@ -17,7 +17,10 @@ from projections.projector import Projector
 
 NOON = datetime(2024, 5, 13, 12, tzinfo=UTC)
 
-READ_MODELS = ("contacts", "merges", "memberships", "names", "activity_days", "catalogue", "bar_counts")
+READ_MODELS = (
+    "contacts", "merges", "memberships", "names", "activity_days", "catalogue", "bar_counts",
+    "segments", "segment_lists", "segment_members", "segment_leavers", "segment_counts",
+)  # fmt: skip
 
 # Numbers of names are taken in the order of sight: they are no part of what is shown.
 _DUMPS = {table: f"SELECT t::text FROM views.{table} t ORDER BY 1" for table in READ_MODELS} | {
@@ -26,6 +29,7 @@ _DUMPS = {table: f"SELECT t::text FROM views.{table} t ORDER BY 1" for table in 
 SELECT (d.log_partition, d.subject, n.kind, n.name, d.day, d.in_account, d.count, d.first_at,
         d.last_at)::text
 FROM views.activity_days d LEFT JOIN views.names n ON n.id = d.name_id ORDER BY 1""",
+    "segment_counts": "SELECT t::text FROM views.segment_counts t WHERE members <> 0 ORDER BY 1",
 }
 
 # The catalogue of names stays: processes remember it, as nothing in it ever changes.
@@ -37,7 +41,9 @@ _WRITTEN = (
     "keys.identities",
     "keys.erasures",
 )
-_PROGRESS = ("checkpoints", "workers", "parked")
+_PROGRESS = (
+    "checkpoints", "workers", "parked", "changes_due", "deciding", "segment_sweeps",
+)  # fmt: skip
 
 
 def user(name: str) -> tuple[Identity, ...]:

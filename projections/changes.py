@@ -1,0 +1,141 @@
+"""What a batch changed, kept for the decider: which facts, of which subjects, by which event.
+
+Written in the projector's own transaction, so that nothing that the read models show is left
+undecided, and read and deleted by `projections.deciding`. Names and ids only, no values.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import NewType
+
+import msgspec
+import psycopg
+
+from domain.dependencies import (
+    ACTIVITY,
+    EVERYTHING,
+    IDENTITY,
+    MEMBERSHIP,
+    PROPERTY,
+    SEGMENT,
+    Fact,
+    listed,
+)
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    Absorbed,
+    Erased,
+    Identified,
+    ListChange,
+    MembershipChanged,
+    MembershipEnded,
+    MembershipStarted,
+    MergedInto,
+    PropertiesChanged,
+    Registered,
+    SegmentTransition,
+    Tracked,
+)
+from domain.identity import SubjectId
+from projections.batch import Batch, Place
+
+ADD_DUE = "INSERT INTO views.changes_due (id, changes) VALUES (%b, %b)"
+
+Id = NewType("Id", bytes)
+"""A subject's id as its 16 bytes: there are many of them here."""
+
+Event = tuple[int, int]
+"""Partition and position of the event that did it."""
+
+Facts = dict[Fact, dict[Id, Event]]
+
+_PLACE = struct.Struct(">hq")
+_Stored = list[tuple[Fact, bytes, bytes]]
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Stored).decode
+
+
+class Changes:
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        facts = facts_of(batch)
+        if facts:
+            conn.execute(ADD_DUE, (uuid.uuid4(), packed(facts)))
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        """Said by `apply`, as erasures are."""
+
+    def erase(self, conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> None:
+        """Said by `apply`. The ids stay until they are looked at; they are random."""
+
+
+def packed(facts: Facts) -> bytes:
+    return _encode(
+        [
+            (fact, b"".join(subjects), b"".join(_PLACE.pack(*one) for one in subjects.values()))
+            for fact, subjects in facts.items()
+        ]
+    )
+
+
+def unpacked(changes: bytes) -> Iterator[tuple[Fact, dict[Id, Event]]]:
+    for fact, ids, places in _decode(changes):
+        events = _PLACE.iter_unpack(places)
+        yield (
+            fact,
+            {Id(ids[16 * n : 16 * n + 16]): (one[0], one[1]) for n, one in enumerate(events)},
+        )
+
+
+def facts_of(batch: Batch) -> Facts:
+    """What a batch says, each subject with the newest event that says so."""
+    facts: Facts = {}
+
+    def note(fact: Fact, subject: SubjectId, row: Place) -> None:
+        facts.setdefault(fact, {})[Id(subject.bytes)] = (row.log_partition, row.position)
+
+    for one in batch.opened:
+        row, payload, part = one.row, one.payload, one.account_part
+        activity = ACTIVITY_OF_TOPIC.get(row.topic)
+        if activity is None:
+            continue
+        at = (row.log_partition, row.position)
+        if isinstance(payload, Tracked):
+            fact = Fact(
+                row.topic[: row.topic.index(".")], ACTIVITY, (activity, payload.activity.name)
+            )
+            subject = batch.survivors.get(row.stream, row.stream)
+            facts.setdefault(fact, {})[Id(subject.bytes)] = at
+        if part is not None and row.account is not None:
+            fact = Fact("account", ACTIVITY, (activity, part.name))
+            subject = batch.survivors.get(row.account, row.account)
+            facts.setdefault(fact, {})[Id(subject.bytes)] = at
+    for kind, _, subject, account, one in batch.changes:
+        row = one.row
+        match one.payload:
+            case Registered() | Absorbed() | Erased():
+                note(Fact(kind.value, EVERYTHING), subject, row)
+            case MergedInto(survivor):
+                note(Fact(kind.value, EVERYTHING), survivor, row)
+            case Identified():
+                note(Fact(kind.value, IDENTITY), subject, row)
+            case PropertiesChanged(values, deleted):
+                for name in (*values, *deleted):
+                    note(Fact(kind.value, PROPERTY, (name,)), subject, row)
+            case SegmentTransition(segment):
+                note(Fact(kind.value, SEGMENT, (str(segment),)), subject, row)
+            case MembershipStarted() | MembershipChanged() | MembershipEnded():
+                note(Fact(kind.value, MEMBERSHIP), subject, row)
+            case _:
+                pass
+        if account is not None:
+            # Of an erased user's membership too: its account still knows of it.
+            note(Fact("account", MEMBERSHIP), account, row)
+    for one in batch.definitions:
+        if isinstance(one.payload, ListChange):
+            fact = listed(one.row.stream)
+            for subject in one.payload.subjects:
+                note(fact, subject, one.row)
+    return facts

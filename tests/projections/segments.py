@@ -1,0 +1,80 @@
+"""What tests do with segments: define, settle, read back."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+
+from domain.conditions import Condition
+from domain.definitions import DefinitionId, Segment
+from domain.events import SegmentEntered, SegmentTransition
+from domain.identity import SubjectId, SubjectKind
+from infra.wiring import Annals
+from projections.deciding import Decider
+from tests.projections.read_models import project
+
+EDITOR = uuid.UUID("0e000000-0000-4000-8000-000000000001")
+"""The API key that tests define segments with."""
+
+
+def define(
+    annals: Annals,
+    condition: Condition | None,
+    kind: SubjectKind = SubjectKind.USER,
+    name: str | None = None,
+) -> DefinitionId:
+    id = DefinitionId(uuid.uuid4())
+    segment = Segment(kind, name or str(id), condition)
+    annals.definitions.decide(lambda state: state.make(id, segment, EDITOR), datetime.now(UTC))
+    return id
+
+
+def settle(annals: Annals, *deciders: Decider) -> None:
+    """Projects and decides until nothing is left to do."""
+    workers = deciders or (annals.decider(),)
+    while True:
+        project(annals)
+        done = sum(one.step() + one.sweep() for one in workers)
+        with annals.views.connection() as conn:
+            [(left,)] = conn.execute(
+                "SELECT (SELECT count(*) FROM views.changes_due)"
+                " + (SELECT count(*) FROM views.segment_sweeps)"
+            ).fetchall()
+        if not done and not left and not _behind(annals):
+            return
+
+
+def _behind(annals: Annals) -> bool:
+    heads = annals.log.heads(range(256))
+    with annals.views.connection() as conn:
+        reached = dict(
+            conn.execute("SELECT log_partition, position FROM views.checkpoints").fetchall()
+        )
+    return any(reached.get(partition, 0) < head for partition, head in heads.items())
+
+
+def members(annals: Annals, segment: DefinitionId) -> set[SubjectId]:
+    with annals.views.connection() as conn:
+        rows = conn.execute(
+            "SELECT subject FROM views.segment_members WHERE segment = %s", (segment,)
+        )
+        return {SubjectId(row[0]) for row in rows}
+
+
+def transitions(annals: Annals) -> dict[tuple[SubjectId, uuid.UUID], list[SegmentTransition]]:
+    """All that the log says of entering and leaving, by subject and segment, in order."""
+    found: dict[tuple[SubjectId, uuid.UUID], list[SegmentTransition]] = {}
+    rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
+    for one in annals.sealer.open_rows(rows):
+        if isinstance(one.payload, SegmentTransition):
+            key = (one.row.stream, one.payload.segment)
+            found.setdefault(key, []).append(one.payload)
+    return found
+
+
+def assert_each_once_and_in_turn(annals: Annals) -> None:
+    for history in transitions(annals).values():
+        assert [one.ordinal for one in history] == list(range(1, len(history) + 1))
+        assert [isinstance(one, SegmentEntered) for one in history] == [
+            n % 2 == 0 for n in range(len(history))
+        ]

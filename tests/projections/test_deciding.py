@@ -1,0 +1,86 @@
+"""Segments follow what happens: who enters, who leaves, when and why."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from domain.commands import Change, Join, Leave, Track
+from domain.conditions import AnyOf, Did, InSegment, Is, OfAccounts, PropertyIs
+from domain.events import OfDefinition, OfEvent, SegmentEntered, SegmentLeft
+from domain.identity import SubjectKind
+from domain.periods import LastDays
+from infra.wiring import Annals
+from tests.projections.read_models import NOON, account, event, found, user, write
+from tests.projections.segments import (
+    assert_each_once_and_in_turn,
+    define,
+    members,
+    settle,
+    transitions,
+)
+
+USER, ACCOUNT = SubjectKind.USER, SubjectKind.ACCOUNT
+IS_PRO = PropertyIs("plan", Is("pro"))
+
+
+def test_a_user_enters_and_leaves_with_the_event_that_did_it(annals: Annals) -> None:
+    write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
+    pros = define(annals, IS_PRO)
+    settle(annals)
+    assert members(annals, pros) == set()
+    write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
+    settle(annals)
+    ada = found(annals, user("ada"))
+    assert members(annals, pros) == {ada}
+    write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
+    settle(annals)
+    assert members(annals, pros) == set()
+    [entered, left] = transitions(annals)[ada, pros]
+    assert isinstance(entered, SegmentEntered)
+    assert isinstance(entered.cause, OfEvent)
+    assert isinstance(left, SegmentLeft)
+
+
+def test_a_new_segment_takes_in_who_is_there(annals: Annals) -> None:
+    write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
+    settle(annals)
+    pros = define(annals, IS_PRO)
+    settle(annals)
+    ada = found(annals, user("ada"))
+    assert members(annals, pros) == {ada}
+    [entered] = transitions(annals)[ada, pros]
+    assert entered.cause == OfDefinition(1)
+
+
+def test_segments_inside_others_and_over_memberships_follow(annals: Annals) -> None:
+    pros = define(annals, IS_PRO, ACCOUNT)
+    of_pros = define(annals, OfAccounts(AnyOf(), InSegment(pros)))
+    both = define(annals, InSegment(of_pros))
+    settle(annals)
+    write(annals, Join(user("ada"), account("acme"), {"plan": "free"}, {}, NOON))
+    settle(annals)
+    assert members(annals, of_pros) == set()
+    write(annals, Change(ACCOUNT, account("acme"), {"plan": "pro"}, NOON))
+    settle(annals)
+    ada = found(annals, user("ada"))
+    assert members(annals, of_pros) == members(annals, both) == {ada}
+    write(annals, Leave(user("ada"), account("acme"), NOON + timedelta(1)))
+    settle(annals)
+    assert members(annals, of_pros) == members(annals, both) == set()
+    assert_each_once_and_in_turn(annals)
+
+
+def test_who_was_active_leaves_when_the_days_are_over(annals: Annals) -> None:
+    now = NOON
+    decider = annals.decider(lambda: now)
+    active = define(annals, Did("event", "login", period=LastDays(2)))
+    write(annals, Track(user("ada"), (), event("login"), NOON))
+    settle(annals, decider)
+    ada = found(annals, user("ada"))
+    assert members(annals, active) == {ada}
+    now = NOON + timedelta(1)
+    settle(annals, decider)
+    assert members(annals, active) == {ada}
+    now = NOON + timedelta(2)
+    settle(annals, decider)
+    assert members(annals, active) == set()
