@@ -278,11 +278,14 @@ class _Compiler:
                 )
             else:
                 absorbed = merges.alias()
-                streams = sa.union_all(
-                    sa.select(contact.c.subject).correlate(contact),
-                    sa.select(absorbed.c.loser).where(absorbed.c.survivor == contact.c.subject),
-                ).scalar_subquery()
-                found = found.where(m.c.account_id == sa.func.any(sa.func.array(streams)))
+                losers = (
+                    sa.select(absorbed.c.loser)
+                    .where(absorbed.c.survivor == contact.c.subject)
+                    .correlate(contact)
+                    .scalar_subquery()
+                )
+                streams = sa.func.array_append(sa.func.array(losers), contact.c.subject)
+                found = found.where(m.c.account_id == sa.func.any(streams))
         return found.correlate(contact).subquery()
 
     def _belongs(self, condition: ask.BelongsTo, kind: SubjectKind, contact: Contact) -> Predicate:

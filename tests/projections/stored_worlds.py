@@ -1,0 +1,114 @@
+"""Puts an oracle's world straight into the read models' tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from domain.conditions import Attribute
+from domain.evaluation import Facts, World
+from domain.identity import Scheme, SubjectId, SubjectKind, log_partition
+
+_SCHEMES = {
+    (SubjectKind.USER, Attribute.EXTERNAL_ID): Scheme.USER_ID,
+    (SubjectKind.USER, Attribute.EMAIL): Scheme.EMAIL,
+    (SubjectKind.ACCOUNT, Attribute.EXTERNAL_ID): Scheme.ACCOUNT_ID,
+    (SubjectKind.ACCOUNT, Attribute.DOMAIN): Scheme.DOMAIN,
+}
+_TABLES = (
+    "contacts", "memberships", "merges", "names", "activity_days", "segment_members",
+)  # fmt: skip
+
+
+def store(conn: psycopg.Connection, world: World) -> None:
+    """Replaces what the read models hold by a world."""
+    for table in _TABLES:
+        conn.execute(f"DELETE FROM views.{table}")
+    keys = sorted({(d.activity, d.name) for facts in world.subjects.values() for d in facts.deeds})
+    ids = {key: n for n, key in enumerate(keys, 1)}
+    _copy(conn, "names (kind, name, id)", [(*key, id) for key, id in ids.items()])
+    _copy(
+        conn,
+        "contacts (log_partition, subject, kind, identities, properties, registered_at,"
+        " first_seen, last_seen, stage, health)",
+        [_contact(id, facts) for id, facts in world.subjects.items()],
+    )
+    _copy(
+        conn,
+        "activity_days (log_partition, subject, name_id, day, in_account, count, first_at,"
+        " last_at)",
+        [
+            (
+                _partition(id),
+                id,
+                ids[d.activity, d.name],
+                d.day,
+                d.in_account,
+                d.count,
+                d.day,
+                d.day,
+            )
+            for id, facts in world.subjects.items()
+            for d in facts.deeds
+        ],
+    )
+    _copy(
+        conn,
+        "memberships (log_partition, user_id, account_id, role, joined_at, left_at)",
+        [
+            (_partition(one.user), one.user, one.account, one.role, one.joined_at, one.left_at)
+            for one in world.memberships
+        ],
+    )
+    _copy(
+        conn,
+        "merges (log_partition, loser, survivor)",
+        [(_partition(loser), loser, survivor) for loser, survivor in world.merged.items()],
+    )
+    _copy(
+        conn,
+        "segment_members (log_partition, segment, subject, ordinal, entered_at)",
+        [
+            (_partition(id), segment, id, 1, "2024-05-13")
+            for id, facts in world.subjects.items()
+            for segment in facts.segments
+        ],
+    )
+
+
+def _contact(id: UUID, facts: Facts) -> tuple[Any, ...]:
+    identities = [
+        {"scheme": scheme.value, "value": facts.attributes[attribute]}
+        for (kind, attribute), scheme in _SCHEMES.items()
+        if kind is facts.kind and attribute in facts.attributes
+    ]
+    return (
+        _partition(id),
+        id,
+        facts.kind.value,
+        _json(identities),
+        _json(facts.properties),
+        facts.attributes.get(Attribute.REGISTERED_AT),
+        facts.attributes.get(Attribute.FIRST_SEEN),
+        facts.attributes.get(Attribute.LAST_SEEN),
+        facts.stage,
+        facts.health.value,
+    )
+
+
+def _copy(conn: psycopg.Connection, target: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    with conn.cursor().copy(f"COPY views.{target} FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _partition(id: UUID) -> int:
+    return log_partition(SubjectId(id))
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
