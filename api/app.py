@@ -21,6 +21,7 @@ from litestar.types import (
 from api.compliance import ErasureController
 from api.contacts import AccountsController, MembershipController, UsersController
 from api.intake import MAX_BODY_BYTES, IntakeController
+from api.lists import AccountListsController, UserListsController
 from api.operations import HealthController, StatusController
 from api.problems import HANDLERS
 from infra.wiring import Annals
@@ -45,6 +46,8 @@ def create_app(annals: Annals) -> Litestar:
     return App(
         [
             IntakeController,
+            UserListsController,
+            AccountListsController,
             UsersController,
             AccountsController,
             MembershipController,

@@ -26,12 +26,6 @@ from domain.errors import InvalidInput, NotFound
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, identity
 from infra.wiring import Annals
 from projections import contact_view
-from projections.contact_list import (
-    SORTABLE_INSTANTS,
-    SORTABLE_TEXTS,
-    ContactItem,
-    list_contacts,
-)
 from projections.contact_view import ActivityItem, Contact, MemberItem, PropertyItem
 from projections.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from projections.timeline import TimelineItem, timeline
@@ -51,23 +45,11 @@ ContactId = Annotated[
         " cannot hold escaped"
     ),
 ]
-Search = Annotated[
-    str | None, QueryParameter(description="part of a name, e-mail, domain or external id")
-]
-Sort = Annotated[
-    str,
-    QueryParameter(
-        description="a column, with a minus before it for descending: "
-        + ", ".join((*SORTABLE_TEXTS, *SORTABLE_INSTANTS))
-    ),
-]
-
 TABS = {f"{activity}s": activity.value for activity in ActivityKind}
 """`events`, `pages`, `screens`, `channels`, `campaigns`."""
 
 Tab = Annotated[str, PathParameter(description="what was done", schema_extra={"enum": list(TABS)})]
 
-LISTING_PROBLEMS = answers(400, 401, 403, 503)
 READING_PROBLEMS = answers(400, 401, 403, 404, 503)
 
 _SCHEMES = {
@@ -136,23 +118,6 @@ class _Contacts(Controller):
 
     guards = (opens(*READERS),)
     kind: SubjectKind
-
-    @get(sync_to_thread=True, summary="List, search and sort", responses=LISTING_PROBLEMS)
-    def list(
-        self,
-        state: State,
-        search: Search = None,
-        sort: Sort = "-last_seen",
-        cursor: Cursor = None,
-        limit: Limit = DEFAULT_LIMIT,
-        waiting: WaitFor = None,
-    ) -> Page[ContactItem]:
-        annals: Annals = state.annals
-        wait_for(annals, waiting)
-        with annals.queries.connect() as conn:
-            return list_contacts(
-                conn, self.kind, search=search, sort=sort, cursor=cursor, limit=limit
-            )
 
     @get("/{id:str}", sync_to_thread=True, summary="The 360 view", responses=READING_PROBLEMS)
     def view(

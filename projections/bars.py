@@ -19,20 +19,10 @@ import sqlalchemy as sa
 
 from domain.conditions import Health
 from domain.identity import SubjectId, SubjectKind, log_partition
+from domain.periods import Moment
 from projections import arrays
-from projections.tables import contacts
-
-bar_counts = sa.table(
-    "bar_counts",
-    sa.column("kind", sa.Text),
-    sa.column("stage", sa.Text),
-    sa.column("health", sa.Text),
-    sa.column("currency", sa.Text),
-    sa.column("count", sa.BigInteger),
-    sa.column("with_mrr", sa.BigInteger),
-    sa.column("mrr", sa.Numeric),
-    schema="views",
-)
+from projections.selection import Selection, chosen
+from projections.tables import bar_counts, contacts
 
 SELECT_COUNTED = """
 SELECT c.subject, c.kind, c.stage, c.health, c.currency, c.mrr FROM views.contacts c
@@ -180,6 +170,17 @@ class Bars(msgspec.Struct, frozen=True):
     total: int
     stages: list[StageCount]
     health: list[HealthCount]
+
+
+def bars(conn: sa.Connection, selection: Selection, moment: Moment) -> Bars:
+    """The bars over a selection.
+
+    Raises:
+        InvalidInput: a search that cannot be.
+    """
+    if selection.is_all:
+        return bars_of_all(conn, selection.kind)
+    return bars_of(conn, chosen(conn, selection, moment))
 
 
 def bars_of_all(conn: sa.Connection, kind: SubjectKind) -> Bars:

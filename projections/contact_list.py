@@ -1,8 +1,10 @@
-"""Query: the list of users or accounts, searched, sorted and paged."""
+"""Query: the list of users or accounts: a selection, sorted by any column, page by page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -10,104 +12,247 @@ import msgspec
 import sqlalchemy as sa
 
 from domain.errors import InvalidInput
-from domain.identity import SubjectKind
+from domain.periods import Moment
+from domain.properties import PropertyType
 from projections.paging import Page, decoded, encoded
-from projections.tables import contacts
+from projections.selection import Selection, chosen
+from projections.tables import bar_counts, contacts
+from projections.vocabulary import KnownNames
 
-SORTABLE_TEXTS = ("name", "email", "domain", "external_id")
+SORTABLE_TEXTS = ("name", "email", "domain", "external_id", "stage", "health", "currency")
 SORTABLE_INSTANTS = ("last_seen", "first_seen", "registered_at")
-MAX_SEARCH_CHARS = 200
+SORTABLE = (*SORTABLE_TEXTS, *SORTABLE_INSTANTS, "mrr")
+PROPERTY = "property:"
+MAX_COLUMNS = 100
+
+_LEAST_INSTANT: sa.ColumnElement[datetime] = sa.literal_column("'-infinity'::timestamptz")
+_LEAST_NUMBER: sa.ColumnElement[Decimal] = sa.literal_column("'-infinity'::numeric")
+_LEAST_TEXT = sa.literal_column("''", sa.Text)
 
 
 class ContactItem(msgspec.Struct, frozen=True):
-    """A line of the list. `email` is a user's, `domain` an account's."""
+    """A line of the list. `email` is a user's, `domain` an account's; `mrr` an exact decimal."""
 
     id: UUID
     external_id: str | None
     name: str | None
     email: str | None
     domain: str | None
+    stage: str | None
+    health: str
+    mrr: Decimal | None
+    currency: str | None
     registered_at: datetime | None
     first_seen: datetime | None
     last_seen: datetime | None
     properties: dict[str, Any]
 
 
+class Order(msgspec.Struct, frozen=True):
+    """What a list is sorted by.
+
+    Attributes:
+        value: what is compared; null is taken for `least`.
+        type: of a value, in a cursor.
+    """
+
+    name: str
+    descending: bool
+    value: sa.ColumnElement[Any]
+    least: sa.ColumnElement[Any]
+    type: Any
+
+    @property
+    def key(self) -> sa.ColumnElement[Any]:
+        return sa.func.coalesce(self.value, self.least)
+
+    def by(self) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+        direction = sa.desc if self.descending else sa.asc
+        return direction(self.key), direction(contacts.c.subject)
+
+    def after(self, value: Any, subject: UUID) -> sa.ColumnElement[bool]:
+        bound = self.least if value is None else sa.literal(value)
+        last = sa.tuple_(bound, sa.literal(subject))
+        here = sa.tuple_(self.key, contacts.c.subject)
+        return here < last if self.descending else here > last
+
+
+Types = Mapping[str, PropertyType]
+"""The properties that a kind has, each with its type."""
+
+
+def order(sort: str, types: Types) -> Order:
+    """What `sort` means: a column or `property:<name>`, with a minus before it for descending.
+
+    Raises:
+        InvalidInput: there is no such column or property.
+    """
+    name, descending = sort.removeprefix("-"), sort.startswith("-")
+    c = contacts.c
+    if name in SORTABLE_INSTANTS:
+        return Order(name, descending, c[name], _LEAST_INSTANT, datetime)
+    if name in SORTABLE_TEXTS:
+        return Order(name, descending, c[name], _LEAST_TEXT, str)
+    if name == "mrr":
+        return Order(name, descending, c.mrr, _LEAST_NUMBER, Decimal)
+    of = name.removeprefix(PROPERTY)
+    if not name.startswith(PROPERTY) or of not in types:
+        known = ", ".join((*SORTABLE, f"{PROPERTY}<name of a property>"))
+        raise InvalidInput(f"cannot sort by {name[:128]!r}; the columns are {known}", place="/sort")
+    value: sa.ColumnElement[Any]
+    match types[of]:
+        case PropertyType.NUMBER:
+            value = sa.func.views.number_of(c.properties, of)
+            return Order(name, descending, value, _LEAST_NUMBER, Decimal)
+        case PropertyType.DATE:
+            value = sa.func.views.instant_of(c.properties, of)
+        case PropertyType.STRING:
+            value = sa.func.views.text_of(c.properties, of)
+        case PropertyType.BOOLEAN | PropertyType.LIST:
+            value = c.properties[of].astext
+    least = sa.collate(_LEAST_TEXT, "C")
+    return Order(name, descending, sa.collate(value, "C"), least, str)
+
+
+def checked_columns(columns: Sequence[str] | None, types: Types) -> list[str] | None:
+    """The properties to return; None: all.
+
+    Raises:
+        InvalidInput: one that there is not, or too many.
+    """
+    if columns is None:
+        return None
+    if len(columns) > MAX_COLUMNS:
+        raise InvalidInput(f"at most {MAX_COLUMNS} columns", place="/columns")
+    for n, name in enumerate(columns):
+        if name not in types:
+            raise InvalidInput(f"there is no property {name[:128]!r}", place=f"/columns/{n}")
+    return list(dict.fromkeys(columns))
+
+
+class Lists:
+    """The list of one kind as it is asked for: its pages, its total, all its rows.
+
+    Raises:
+        InvalidInput: no such column or property.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        moment: Moment,
+        types: Types,
+        *,
+        sort: str,
+        columns: Sequence[str] | None = None,
+    ) -> None:
+        self.types = types
+        self.order = order(sort, types)
+        self.columns = checked_columns(columns, types)
+        self._selection = selection
+        self._moment = moment
+        self._list_name = f"{selection.kind}:{sort}"
+
+    def check(self, conn: sa.Connection) -> None:
+        """Raises: InvalidInput: a search that cannot be."""
+        chosen(conn, self._selection, self._moment)
+
+    def total(self, conn: sa.Connection) -> int:
+        """How many there are in all: kept where there is neither filter nor search."""
+        selection = self._selection
+        kept: sa.Select[Any]
+        if selection.is_all:
+            kept = sa.select(sa.func.sum(bar_counts.c["count"])).where(
+                bar_counts.c.kind == selection.kind.value
+            )
+        else:
+            kept = (
+                sa.select(sa.func.count())
+                .select_from(contacts)
+                .where(*chosen(conn, selection, self._moment))
+            )
+        return int(conn.scalar(kept) or 0)
+
+    def page(
+        self, conn: sa.Connection, *, cursor: str | None, limit: int
+    ) -> tuple[list[ContactItem], str | None]:
+        """The rows after a cursor, and the cursor of those after them.
+
+        Raises:
+            InvalidInput: an unknown cursor.
+        """
+        place: list[sa.ColumnElement[bool]] = []
+        if cursor is not None:
+            value, subject = decoded(self._list_name, cursor, self.order.type | None, UUID)
+            place.append(self.order.after(value, subject))
+        rows = conn.execute(self._rows(conn).where(*place).limit(limit + 1)).all()
+        items = [self._item(row) for row in rows[:limit]]
+        following = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            following = encoded(self._list_name, last.sort_key, last.subject)
+        return items, following
+
+    def all_rows(self, conn: sa.Connection, *, at_a_time: int) -> Iterator[Sequence[ContactItem]]:
+        """Every row in order, by a cursor of the server's, as of one instant."""
+        streamed = conn.execution_options(stream_results=True, max_row_buffer=at_a_time)
+        with streamed.execute(self._rows(conn)) as rows:
+            for some in rows.partitions(at_a_time):
+                yield [self._item(row) for row in some]
+
+    def _rows(self, conn: sa.Connection) -> sa.Select[Any]:
+        c = contacts.c
+        return (
+            sa.select(
+                c.subject,
+                c.external_id,
+                c.name,
+                c.email,
+                c.domain,
+                c.stage,
+                c.health,
+                c.mrr,
+                c.currency,
+                c.registered_at,
+                c.first_seen,
+                c.last_seen,
+                c.properties,
+                self.order.value.label("sort_key"),
+            )
+            .where(*chosen(conn, self._selection, self._moment))
+            .order_by(*self.order.by())
+        )
+
+    def _item(self, row: sa.Row[Any]) -> ContactItem:
+        *fields, properties, _ = iter(row)
+        if self.columns is not None:
+            properties = {name: properties[name] for name in self.columns if name in properties}
+        fields.append(properties)
+        return ContactItem(*fields)
+
+
 def list_contacts(
     conn: sa.Connection,
-    kind: SubjectKind,
+    selection: Selection,
+    moment: Moment,
     *,
-    search: str | None,
     sort: str,
+    columns: Sequence[str] | None = None,
     cursor: str | None,
     limit: int,
+    with_total: bool = True,
 ) -> Page[ContactItem]:
     """A page of users or accounts.
 
     Args:
-        search: part of a name, e-mail, domain or external id, in any case.
-        sort: a column, with a minus before it for descending. What has no value counts as least.
+        sort: a column or `property:<name>`, with a minus before it for descending. What has no
+            value counts as least.
+        columns: the properties to return; None: all.
 
     Raises:
         InvalidInput: no such column, an unknown cursor, or a search that cannot be.
     """
-    name = sort.removeprefix("-")
-    descending = sort.startswith("-")
-    least: sa.ColumnElement[Any]
-    key_type: type
-    if name in SORTABLE_INSTANTS:
-        least, key_type = sa.literal_column("'-infinity'::timestamptz"), datetime
-    elif name in SORTABLE_TEXTS:
-        least, key_type = sa.literal_column("''"), str
-    else:
-        known = ", ".join((*SORTABLE_TEXTS, *SORTABLE_INSTANTS))
-        raise InvalidInput(f"cannot sort by {name!r}; the columns are {known}", place="/sort")
-    c = contacts.c
-    key = sa.func.coalesce(c[name], least)
-    chosen = [c.kind == kind.value]
-    if search:
-        chosen.append(_matches(search))
-    total = conn.scalar(sa.select(sa.func.count()).select_from(contacts).where(*chosen)) or 0
-    place: list[sa.ColumnElement[bool]] = []
-    order = f"{kind}:{sort}"
-    if cursor is not None:
-        value, subject = decoded(order, cursor, key_type | None, UUID)
-        last = sa.tuple_(least if value is None else sa.literal(value), sa.literal(subject))
-        here = sa.tuple_(key, c.subject)
-        place.append(here < last if descending else here > last)
-    direction = sa.desc if descending else sa.asc
-    rows = conn.execute(
-        sa.select(
-            c.subject,
-            c.external_id,
-            c.name,
-            c.email,
-            c.domain,
-            c.registered_at,
-            c.first_seen,
-            c.last_seen,
-            c.properties,
-            c[name].label("sort_key"),
-        )
-        .where(*chosen, *place)
-        .order_by(direction(key), direction(c.subject))
-        .limit(limit + 1)
-    ).all()
-    items = [ContactItem(*row[:-1]) for row in rows[:limit]]
-    more = len(rows) > limit
-    following = encoded(order, rows[limit - 1].sort_key, rows[limit - 1].subject) if more else None
-    return Page(items, following, total)
-
-
-def _matches(search: str) -> sa.ColumnElement[bool]:
-    if len(search) > MAX_SEARCH_CHARS or not search.isprintable():
-        raise InvalidInput(
-            f"a search is at most {MAX_SEARCH_CHARS} printable characters", place="/search"
-        )
-    text = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    haystack = sa.literal_column(
-        "(coalesce(name, '') || ' ' || coalesce(email, '') || ' ' || coalesce(domain, '')"
-        " || ' ' || coalesce(external_id, ''))",
-        sa.Text,
-    )
-    return haystack.ilike(f"%{text}%")
+    types = KnownNames(conn).properties(selection.kind)
+    found = Lists(selection, moment, types, sort=sort, columns=columns)
+    items, following = found.page(conn, cursor=cursor, limit=limit)
+    return Page(items, following, found.total(conn) if with_total else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -22,12 +23,12 @@ class Page(msgspec.Struct, Generic[Item], frozen=True):
 
     Attributes:
         next: cursor of the page after this one; null on the last.
-        total: how many there are in all.
+        total: how many there are in all; null where that was not asked for.
     """
 
     items: list[Item]
     next: str | None
-    total: int
+    total: int | None
 
 
 def encoded(list_name: str, *keys: Any) -> str:
@@ -63,6 +64,8 @@ def _is_key(value: object) -> bool:
             return "\0" not in value
         case datetime():
             return value.tzinfo is not None
+        case Decimal():
+            return value.is_finite() and abs(value.adjusted()) < 16_000
         case int():
             return -(2**63) <= value < 2**63
         case _:

@@ -12,6 +12,7 @@ from tests.serving import Clients, account, user
 READING = {"400", "401", "403", "404", "503"}
 LISTING = {"400", "401", "403", "503"}
 PAGED = {"cursor", "limit", "wait_for"}
+SELECTING = {"segment", "filter", "search", "wait_for"}
 BELOW = {"timeline": PAGED, "properties": {"wait_for"}, "{tab}": PAGED}
 ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/health/live"): (set(), set()),
@@ -26,8 +27,17 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
         for path in ("/v1/batch", "/backend/v1/batch", "/v1/import")
     },
     **{
-        ("get", f"/api/{kind}"): ({"search", "sort"} | PAGED, LISTING)
+        (method, f"/api/{kind}{path}"): (
+            names if method == "post" else names | query,
+            LISTING if method == "get" else LISTING | {"413"},
+        )
         for kind in ("users", "accounts")
+        for path, names, query in (
+            ("", set(), SELECTING | {"sort", "columns", "cursor", "limit", "total"}),
+            ("/bars", set(), SELECTING),
+            ("/export", {"format"}, SELECTING | {"sort", "columns"}),
+        )
+        for method in ("get", "post")
     },
     **{
         ("get", f"/api/{kind}/{{id}}"): ({"id", "wait_for"}, READING)

@@ -272,7 +272,7 @@ class TestBelow:
         for path in (user("ada", "/nonsense"), user("ada", "/users"), "/api/nonsense", "/", "/v1"):
             problem(client.get(path), 404, "not-found")
         for method, path in (
-            ("POST", "/api/users"),
+            ("PUT", "/api/users"),
             ("DELETE", user("ada")),
             ("GET", "/v1/batch"),
             ("PUT", "/api/erasures"),

@@ -17,8 +17,9 @@ from domain.activity import Activity, ActivityKind
 from domain.commands import Alias, Change, Join, Leave, Track
 from domain.errors import InvalidInput, NotFound
 from domain.identity import SubjectId, SubjectKind
+from domain.periods import Moment
 from infra.wiring import Annals
-from projections.contact_list import SORTABLE_INSTANTS, SORTABLE_TEXTS, ContactItem, list_contacts
+from projections.contact_list import SORTABLE, ContactItem, list_contacts
 from projections.contact_view import (
     list_activity,
     list_members,
@@ -28,6 +29,7 @@ from projections.contact_view import (
     view,
 )
 from projections.paging import Page, decoded, encoded
+from projections.selection import Selection
 from projections.timeline import TimelineItem, timeline
 from tests.projections.read_models import (
     NOON,
@@ -40,14 +42,16 @@ from tests.projections.read_models import (
     write,
 )
 
-SORTS = [sign + name for name in SORTABLE_TEXTS + SORTABLE_INSTANTS for sign in ("", "-")]
+SORTS = [sign + name for name in SORTABLE for sign in ("", "-")]
 PEOPLE = 13
+NOW = Moment(NOON, UTC)
 
 
 def page(annals: Annals, sort: str, cursor: str | None, **asked: Any) -> Page[ContactItem]:
-    options = {"search": None, "limit": 3} | asked
+    options = {"limit": 3} | asked
+    selection = Selection(SubjectKind.USER, search=options.pop("search", None))
     with annals.queries.connect() as conn:
-        return list_contacts(conn, SubjectKind.USER, sort=sort, cursor=cursor, **options)
+        return list_contacts(conn, selection, NOW, sort=sort, cursor=cursor, **options)
 
 
 def pages(annals: Annals, sort: str, **asked: Any) -> list[ContactItem]:

@@ -1,0 +1,266 @@
+"""Lists, bars and exports: by query or by body, what is asked is one question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+from litestar import Controller, get, post
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.params import JSONBody, QueryParameter
+from litestar.response import Stream
+
+from api.auth import READERS, opens
+from api.contacts import Cursor, Limit, WaitFor
+from api.positions import wait_for
+from api.problems import answers
+from domain import checking
+from domain.errors import InvalidInput
+from domain.identity import SubjectKind
+from domain.periods import Moment
+from infra.wiring import Annals
+from projections import bars, export
+from projections.bars import Bars
+from projections.contact_list import SORTABLE, ContactItem, Lists, list_contacts
+from projections.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from projections.selection import Selection
+from projections.vocabulary import KnownNames
+
+DEFAULT_SORT = "-last_seen"
+
+Segment = Annotated[UUID | None, QueryParameter(description="only the members of this segment")]
+Filter = Annotated[
+    str | None, QueryParameter(description="only those of whom this condition holds, as JSON")
+]
+Search = Annotated[
+    str | None,
+    QueryParameter(
+        description="part of a name, e-mail, domain or external id; of five characters and more"
+        " also misspelt"
+    ),
+]
+Sort = Annotated[
+    str,
+    QueryParameter(
+        description="a column, with a minus before it for descending: "
+        + ", ".join((*SORTABLE, "property:<name>"))
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    QueryParameter(description="properties to return, each in a parameter of its own; default all"),
+]
+WithTotal = Annotated[
+    bool, QueryParameter(description="whether to count them all, which takes longer than a page")
+]
+Format = Annotated[
+    Literal["csv", "ndjson"], QueryParameter(description="comma-separated or a JSON object a line")
+]
+
+LISTING_PROBLEMS = answers(400, 401, 403, 503)
+ASKING_PROBLEMS = answers(400, 401, 403, 413, 503)
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which users or accounts are meant.
+
+    Attributes:
+        filter: a condition.
+    """
+
+    segment: UUID | None = None
+    filter: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    search: str | None = None
+    wait_for: str | None = None
+
+
+class RowsQuestion(Question, frozen=True, kw_only=True):
+    """
+    Attributes:
+        columns: properties to return; null: all.
+    """
+
+    sort: str = DEFAULT_SORT
+    columns: list[str] | None = None
+
+
+class ListQuestion(RowsQuestion, frozen=True, kw_only=True):
+    """
+    Attributes:
+        total: whether to count them all.
+    """
+
+    cursor: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    total: bool = True
+
+
+def _by_query(
+    segment: Segment = None, filter: Filter = None, search: Search = None, waiting: WaitFor = None
+) -> Question:
+    raw = msgspec.UNSET if filter is None else msgspec.Raw(filter.encode(errors="replace"))
+    return Question(segment=segment, filter=raw, search=search, wait_for=waiting)
+
+
+def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Selection:
+    """What a question means, after its checks.
+
+    Raises:
+        InvalidInput: no such segment, or a filter that cannot be asked; says where.
+    """
+    known, condition = KnownNames(conn), None
+    if question.segment is not None and known.segments().get(question.segment) != kind:
+        raise InvalidInput(f"there is no such segment of {kind}s", place="/segment")
+    if question.filter is not msgspec.UNSET and bytes(question.filter).strip() != b"null":
+        condition = checking.decoded(bytes(question.filter), "/filter")
+        checking.check(condition, kind, known, "/filter")
+    return Selection(kind, question.segment, condition, question.search)
+
+
+def _moment(annals: Annals) -> Moment:
+    return Moment(datetime.now(UTC), annals.settings.time_zone)
+
+
+def _list(state: State, kind: SubjectKind, question: ListQuestion) -> Page[ContactItem]:
+    annals: Annals = state.annals
+    wait_for(annals, question.wait_for)
+    with annals.queries.connect() as conn:
+        return list_contacts(
+            conn,
+            selection(conn, kind, question),
+            _moment(annals),
+            sort=question.sort,
+            columns=question.columns,
+            cursor=question.cursor,
+            limit=question.limit,
+            with_total=question.total,
+        )
+
+
+def _bars(state: State, kind: SubjectKind, question: Question) -> Bars:
+    annals: Annals = state.annals
+    wait_for(annals, question.wait_for)
+    with annals.queries.connect() as conn:
+        return bars.bars(conn, selection(conn, kind, question), _moment(annals))
+
+
+def _export(state: State, kind: SubjectKind, question: RowsQuestion, format: str) -> Stream:
+    annals: Annals = state.annals
+    wait_for(annals, question.wait_for)
+    with annals.queries.connect() as conn:
+        lists = Lists(
+            selection(conn, kind, question),
+            _moment(annals),
+            KnownNames(conn).properties(kind),
+            sort=question.sort,
+            columns=question.columns,
+        )
+        lists.check(conn)
+
+    def lines() -> Iterator[bytes]:
+        with annals.queries.connect() as conn:
+            yield from export.lines(conn, lists, format)
+
+    return Stream(
+        lines(),
+        media_type=export.MEDIA_TYPES[format],
+        headers={"Content-Disposition": f'attachment; filename="{kind}s.{format}"'},
+    )
+
+
+class _Lists(Controller):
+    """What the lists of users and of accounts have in common."""
+
+    guards = (opens(*READERS),)
+    dependencies = {"question": Provide(_by_query, sync_to_thread=False)}  # noqa: RUF012
+    kind: SubjectKind
+
+    @get(sync_to_thread=True, summary="List, search and sort", responses=LISTING_PROBLEMS)
+    def list(
+        self,
+        state: State,
+        question: NamedDependency[Question],
+        sort: Sort = DEFAULT_SORT,
+        columns: Columns = None,
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+        total: WithTotal = True,
+    ) -> Page[ContactItem]:
+        asked = ListQuestion(
+            **msgspec.structs.asdict(question),
+            sort=sort,
+            columns=columns,
+            cursor=cursor,
+            limit=limit,
+            total=total,
+        )
+        return _list(state, self.kind, asked)
+
+    @post(
+        status_code=200,
+        sync_to_thread=True,
+        summary="List, search and sort; for long conditions",
+        responses=ASKING_PROBLEMS,
+    )
+    def list_by_body(self, state: State, data: JSONBody[ListQuestion]) -> Page[ContactItem]:
+        return _list(state, self.kind, data)
+
+    @get("/bars", sync_to_thread=True, summary="Stages and healths", responses=LISTING_PROBLEMS)
+    def bars(self, state: State, question: NamedDependency[Question]) -> Bars:
+        return _bars(state, self.kind, question)
+
+    @post(
+        "/bars",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Stages and healths; for long conditions",
+        responses=ASKING_PROBLEMS,
+    )
+    def bars_by_body(self, state: State, data: JSONBody[Question]) -> Bars:
+        return _bars(state, self.kind, data)
+
+    @get(
+        "/export",
+        sync_to_thread=True,
+        summary="All rows of a list, as a file",
+        responses=LISTING_PROBLEMS,
+    )
+    def export(
+        self,
+        state: State,
+        question: NamedDependency[Question],
+        format: Format = "csv",
+        sort: Sort = DEFAULT_SORT,
+        columns: Columns = None,
+    ) -> Stream:
+        asked = RowsQuestion(**msgspec.structs.asdict(question), sort=sort, columns=columns)
+        return _export(state, self.kind, asked, format)
+
+    @post(
+        "/export",
+        status_code=200,
+        sync_to_thread=True,
+        summary="All rows of a list, as a file; for long conditions",
+        responses=ASKING_PROBLEMS,
+    )
+    def export_by_body(
+        self, state: State, data: JSONBody[RowsQuestion], format: Format = "csv"
+    ) -> Stream:
+        return _export(state, self.kind, data, format)
+
+
+class UserListsController(_Lists):
+    path = "/api/users"
+    tags = ("users",)
+    kind = SubjectKind.USER
+
+
+class AccountListsController(_Lists):
+    path = "/api/accounts"
+    tags = ("accounts",)
+    kind = SubjectKind.ACCOUNT

@@ -1,0 +1,61 @@
+"""All rows of a list as CSV or as a JSON object a line, a few at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from projections.contact_list import PROPERTY, ContactItem, Lists
+
+MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
+ROWS_AT_A_TIME = 500
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""With which a text makes spreadsheets compute (OWASP, CSV Injection)."""
+
+_encode = msgspec.json.Encoder().encode
+_FIELDS = tuple(name for name in ContactItem.__struct_fields__ if name != "properties")
+
+
+def lines(conn: sa.Connection, lists: Lists, format: str) -> Iterator[bytes]:
+    """The file in pieces, as of one instant."""
+    names = list(lists.types) if lists.columns is None else lists.columns
+    if format == "csv":
+        yield _csv([[*_FIELDS, *(f"{PROPERTY}{name}" for name in names)]])
+    for some in lists.all_rows(conn, at_a_time=ROWS_AT_A_TIME):
+        if format == "csv":
+            yield _csv([_cells(one, names) for one in some])
+        else:
+            yield b"".join(_encode(one) + b"\n" for one in some)
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _cells(item: ContactItem, names: Sequence[str]) -> list[str]:
+    values = [getattr(item, name) for name in _FIELDS]
+    return [cell(value) for value in (*values, *(item.properties.get(name) for name in names))]
+
+
+def cell(value: Any) -> str:
+    """A value as a spreadsheet should show it, and never compute it."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case bool() | int() | float() | list() | dict():
+            return _encode(value).decode()
+        case _:
+            return str(value)
