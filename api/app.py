@@ -24,6 +24,7 @@ from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
 from api.operations import HealthController, StatusController
 from api.problems import HANDLERS
+from api.segments import SegmentsController
 from infra.wiring import Annals
 
 
@@ -51,6 +52,7 @@ def create_app(annals: Annals) -> Litestar:
             UsersController,
             AccountsController,
             MembershipController,
+            SegmentsController,
             ErasureController,
             StatusController,
             HealthController,

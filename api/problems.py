@@ -135,6 +135,10 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem
     return response
 
 
+def on_too_deep(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
+    return problem(400, "invalid-input", "the body is nested too deeply to be read")
+
+
 def on_database_away(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     log.warning("request.database_unreachable", error=type(error).__name__)
     return problem(503, "unavailable", "the database cannot be reached; try again", Retry_After="1")
@@ -152,6 +156,7 @@ HANDLERS: dict[Any, Any] = {
     Refusal: on_refusal,
     ProblemException: on_problem,
     HTTPException: on_http,
+    RecursionError: on_too_deep,
     OperationalError: on_database_away,
     QueryError: on_database_away,
     TimeoutError: on_database_away,

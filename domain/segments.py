@@ -97,20 +97,18 @@ class Definitions(msgspec.Struct, frozen=True):
             )
         return [DefinitionDeleted(gone.id, by)]
 
-    def list_members(
-        self, id: UUID, subjects: list[SubjectId], by: UUID, *, on: bool
-    ) -> list[Payload]:
-        """Puts subjects on the list of a static segment, or takes them off.
-
-        Raises:
-            NotFound: no such segment. InvalidInput: a dynamic one, or too many subjects at once.
-        """
-        if self.segment(id).definition.condition is not None:
+    def static_segment(self, id: UUID) -> Defined:
+        """Raises: NotFound: no such segment. InvalidInput: a condition decides who is in it."""
+        found = self.segment(id)
+        if found.definition.condition is not None:
             raise InvalidInput(
                 "a condition decides who is in this segment; only a static one is kept by hand"
             )
-        if len(subjects) > MAX_LISTED:
-            raise InvalidInput(f"at most {MAX_LISTED:,} members at a time", place="/members")
+        return found
+
+    @staticmethod
+    def listing(subjects: list[SubjectId], by: UUID, *, on: bool) -> list[Payload]:
+        """Puts subjects on the list of a static segment, or takes them off."""
         if not subjects:
             return []
         return [MembersListed(subjects, by) if on else MembersUnlisted(subjects, by)]

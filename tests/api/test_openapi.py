@@ -22,6 +22,15 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/api/catalogue/events"): (set(), {"401", "403", "503"}),
     ("post", "/api/erasures"): (set(), READING | {"413"}),
     ("delete", "/api/accounts/{id}/users/{user}"): ({"id", "user"}, READING),
+    ("get", "/api/segments"): ({"kind", "wait_for"}, LISTING),
+    ("post", "/api/segments"): (set(), LISTING | {"409", "413"}),
+    ("post", "/api/segments/preview"): (set(), LISTING | {"413"}),
+    ("get", "/api/segments/{id}"): ({"id", "wait_for"}, READING),
+    ("put", "/api/segments/{id}"): ({"id"}, READING | {"409", "413"}),
+    ("delete", "/api/segments/{id}"): ({"id"}, READING | {"409", "413"}),
+    ("get", "/api/segments/{id}/members"): ({"id"} | PAGED, READING),
+    ("post", "/api/segments/{id}/members"): ({"id"}, READING | {"409", "413"}),
+    ("get", "/api/segments/{id}/history"): ({"id"}, READING),
     **{
         ("post", path): (set(), LISTING | {"413", "415"})
         for path in ("/v1/batch", "/backend/v1/batch", "/v1/import")

@@ -1,0 +1,348 @@
+"""Segments: saved conditions and hand-kept lists, who is in them, and who would be."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+from litestar import Controller, Request, delete, get, post, put
+from litestar.datastructures import State
+from litestar.params import JSONBody, PathParameter, QueryParameter
+
+from api.auth import READERS, opens
+from api.contacts import Cursor, Limit, WaitFor, named
+from api.positions import position_text, wait_for
+from api.problems import answers
+from domain import checking
+from domain.access import ApiScope
+from domain.conditions import Condition
+from domain.definitions import DefinitionId, Segment, checked_name
+from domain.errors import InvalidInput
+from domain.events import DefinitionChanged, DefinitionDeleted, DefinitionMade, Payload
+from domain.identity import Identity, SubjectId, SubjectKind
+from domain.periods import Moment
+from domain.segments import MAX_LISTED, Definitions
+from infra.wiring import Annals
+from projections import segment_list
+from projections.contact_view import streams_of
+from projections.paging import DEFAULT_LIMIT, Page
+from projections.segment_list import Preview, SegmentItem, SegmentMember
+from projections.vocabulary import KnownNames
+
+MAX_SAMPLE = 100
+READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]
+
+Kind = Annotated[
+    SubjectKind | None,
+    QueryParameter(description="segments of users or of accounts; both if left out"),
+]
+SegmentId = Annotated[UUID, PathParameter(description="of a segment")]
+
+READING_PROBLEMS = answers(400, 401, 403, 404, 503)
+CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 503)
+
+
+class SegmentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A segment: one with a condition is dynamic, one with members is static.
+
+    Attributes:
+        condition: who is in it (docs/conditions.md).
+        members: who is on the list: our ids, or `external:...`, `email:...`, `domain:...`.
+    """
+
+    kind: SubjectKind
+    name: str
+    condition: Any = None
+    members: list[str] | None = None
+
+
+class PreviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Attributes:
+        sample: how many to show, up to 100.
+    """
+
+    kind: SubjectKind
+    condition: Any
+    sample: int = 10
+
+
+class ListRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is put on the list of a static segment, and who is taken off: by our ids, or
+    `external:...`, `email:...`, `domain:...`."""
+
+    add: list[str] = msgspec.field(default_factory=list)
+    remove: list[str] = msgspec.field(default_factory=list)
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        position: where the read models have to be to show it; empty where nothing changed.
+    """
+
+    id: UUID
+    position: str
+
+
+class DefinitionStep(msgspec.Struct, frozen=True):
+    """What became of a segment once.
+
+    Attributes:
+        what: `defined`, `changed` or `deleted`.
+        by: the API key, by id.
+    """
+
+    at: datetime
+    by: UUID
+    what: str
+    name: str | None
+    condition: Condition | None
+
+
+class _Names(KnownNames):
+    """What can be asked about, with the segments as the log has them: one that was defined a
+    moment ago can be used in the next."""
+
+    def __init__(self, conn: sa.Connection, definitions: Definitions) -> None:
+        super().__init__(conn)
+        self._definitions = definitions
+
+    def segments(self) -> Mapping[UUID, SubjectKind]:
+        return {id: one.definition.kind for id, one in self._definitions.current.items()}
+
+
+class SegmentsController(Controller):
+    """Readers read and preview; a key of scope admin defines, changes and deletes."""
+
+    path = "/api/segments"
+    tags = ("segments",)
+
+    @get(
+        guards=READING,
+        sync_to_thread=True,
+        summary="All segments, with the number of their members",
+        responses=answers(400, 401, 403, 503),
+    )
+    def list(self, state: State, kind: Kind = None, waiting: WaitFor = None) -> Page[SegmentItem]:
+        annals: Annals = state.annals
+        wait_for(annals, waiting)
+        with annals.queries.connect() as conn:
+            return segment_list.list_segments(conn, [kind] if kind else list(SubjectKind))
+
+    @get(
+        "/{id:uuid}",
+        guards=READING,
+        sync_to_thread=True,
+        summary="One segment",
+        responses=READING_PROBLEMS,
+    )
+    def view(self, state: State, id: SegmentId, waiting: WaitFor = None) -> SegmentItem:
+        annals: Annals = state.annals
+        wait_for(annals, waiting)
+        with annals.queries.connect() as conn:
+            return segment_list.segment(conn, id)
+
+    @get(
+        "/{id:uuid}/members",
+        guards=READING,
+        sync_to_thread=True,
+        summary="Who is in a segment, since when",
+        responses=READING_PROBLEMS,
+    )
+    def members(
+        self,
+        state: State,
+        id: SegmentId,
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+        waiting: WaitFor = None,
+    ) -> Page[SegmentMember]:
+        annals: Annals = state.annals
+        wait_for(annals, waiting)
+        with annals.queries.connect() as conn:
+            return segment_list.list_members(conn, id, cursor=cursor, limit=limit)
+
+    @get(
+        "/{id:uuid}/history",
+        guards=READING,
+        sync_to_thread=True,
+        summary="Who defined, changed and deleted a segment, and when; newest first",
+        responses=READING_PROBLEMS,
+    )
+    def history(self, state: State, id: SegmentId) -> Page[DefinitionStep]:
+        annals: Annals = state.annals
+        steps = [
+            _step(event.occurred_at, event.payload)
+            for event in reversed(annals.definitions.history())
+            if getattr(event.payload, "id", None) == id
+        ]
+        if not steps:
+            annals.definitions.load().segment(id)
+        return Page(steps, None, len(steps))
+
+    @post(
+        "/preview",
+        status_code=200,
+        guards=READING,
+        sync_to_thread=True,
+        summary="How many a condition holds of, and some of them; nothing is saved",
+        responses=answers(400, 401, 403, 413, 503),
+    )
+    def preview(self, state: State, data: JSONBody[PreviewRequest]) -> Preview:
+        annals: Annals = state.annals
+        if not 0 <= data.sample <= MAX_SAMPLE:
+            raise InvalidInput(f"a sample has 0 to {MAX_SAMPLE}", place="/sample")
+        condition = _condition(annals, data.kind, data.condition)
+        moment = Moment(datetime.now(UTC), annals.settings.time_zone)
+        with annals.queries.connect() as conn:
+            return segment_list.preview(conn, data.kind, condition, moment, sample=data.sample)
+
+    @post(
+        status_code=200,
+        guards=EDITING,
+        sync_to_thread=True,
+        summary="Define a segment",
+        responses=answers(400, 401, 403, 409, 413, 503),
+    )
+    def define(self, request: Request[Any, Any, Any], data: JSONBody[SegmentRequest]) -> Saved:
+        annals: Annals = request.app.state.annals
+        by: UUID = request.state.key_id
+        at, id = datetime.now(UTC), DefinitionId(uuid.uuid4())
+        segment = _segment(annals, data)
+        positions = []
+        if data.members:
+            # Before anything is written, what could be refused; then the list, for a segment
+            # whose list is not there yet would let its members wait.
+            annals.definitions.load().make(id, segment, by)
+            listed = list(_resolved(annals, data.kind, data.members, "/members"))
+            changes = Definitions.listing(listed, by, on=True)
+            positions += annals.definitions.change_list(id, changes, at)
+        positions += annals.definitions.decide(lambda state: state.make(id, segment, by), at)
+        return Saved(id, position_text(positions))
+
+    @put(
+        "/{id:uuid}",
+        guards=EDITING,
+        sync_to_thread=True,
+        summary="Change a segment's name or condition",
+        responses=CHANGING_PROBLEMS,
+    )
+    def change(
+        self, request: Request[Any, Any, Any], id: SegmentId, data: JSONBody[SegmentRequest]
+    ) -> Saved:
+        annals: Annals = request.app.state.annals
+        by: UUID = request.state.key_id
+        if data.members is not None:
+            raise InvalidInput("members are changed below /members, one by one", place="/members")
+        annals.definitions.load().segment(id)
+        segment = _segment(annals, data)
+        positions = annals.definitions.decide(
+            lambda state: state.change(id, segment, by), datetime.now(UTC)
+        )
+        return Saved(id, position_text(positions))
+
+    @delete(
+        "/{id:uuid}",
+        status_code=200,
+        guards=EDITING,
+        sync_to_thread=True,
+        summary="Delete a segment; whoever is in it leaves it",
+        responses=CHANGING_PROBLEMS,
+    )
+    def delete(self, request: Request[Any, Any, Any], id: SegmentId) -> Saved:
+        annals: Annals = request.app.state.annals
+        by: UUID = request.state.key_id
+        positions = annals.definitions.decide(lambda state: state.delete(id, by), datetime.now(UTC))
+        return Saved(id, position_text(positions))
+
+    @post(
+        "/{id:uuid}/members",
+        status_code=200,
+        guards=EDITING,
+        sync_to_thread=True,
+        summary="Put users or accounts on the list of a static segment, or take them off",
+        responses=CHANGING_PROBLEMS,
+    )
+    def change_list(
+        self, request: Request[Any, Any, Any], id: SegmentId, data: JSONBody[ListRequest]
+    ) -> Saved:
+        annals: Annals = request.app.state.annals
+        by: UUID = request.state.key_id
+        segment = annals.definitions.load().static_segment(id)
+        kind = segment.definition.kind
+        gone = _resolved(annals, kind, data.remove, "/remove")
+        new = _resolved(annals, kind, data.add, "/add")
+        changes: list[Payload] = []
+        if gone:
+            with annals.queries.connect() as conn:
+                known_as = [stream for one in gone for stream in streams_of(conn, one)]
+            changes += Definitions.listing(known_as, by, on=False)
+        if new:
+            changes += Definitions.listing(list(new), by, on=True)
+        positions = annals.definitions.change_list(id, changes, datetime.now(UTC))
+        return Saved(id, position_text(positions))
+
+
+def _segment(annals: Annals, data: SegmentRequest) -> Segment:
+    name = checked_name(data.name)
+    if data.condition is None:
+        return Segment(data.kind, name)
+    if data.members is not None:
+        raise InvalidInput(
+            "a segment has a condition or members, not both: leave one out", place="/members"
+        )
+    return Segment(data.kind, name, _condition(annals, data.kind, data.condition))
+
+
+def _condition(annals: Annals, kind: SubjectKind, sent: object) -> Condition:
+    condition = checking.decoded(msgspec.json.encode(sent), "/condition")
+    with annals.queries.connect() as conn:
+        names = _Names(conn, annals.definitions.load())
+        checking.check(condition, kind, names, "/condition")
+    return condition
+
+
+def _resolved(
+    annals: Annals, kind: SubjectKind, texts: Sequence[str], place: str
+) -> Collection[SubjectId]:
+    """The subjects that some ids mean, each once.
+
+    Raises:
+        InvalidInput: too many, or one that is no id, or nobody's; says which.
+    """
+    if len(texts) > MAX_LISTED:
+        raise InvalidInput(f"at most {MAX_LISTED:,} members at a time", place=place)
+    ids: list[SubjectId] = []
+    for n, text in enumerate(texts):
+        try:
+            name = named(kind, text)
+        except InvalidInput as error:
+            raise InvalidInput(error.detail, place=f"{place}/{n}") from None
+        found = annals.handler.find(name) if isinstance(name, Identity) else name
+        if found is None:
+            raise InvalidInput(f"there is no such {kind}", place=f"{place}/{n}")
+        ids.append(found)
+    with annals.queries.connect() as conn:
+        there = segment_list.known(conn, kind, ids)
+    for n, (id, text) in enumerate(zip(ids, texts, strict=True)):
+        if id not in there and ":" not in text:
+            raise InvalidInput(f"there is no such {kind}", place=f"{place}/{n}")
+    return dict.fromkeys(there.get(id, id) for id in ids)
+
+
+def _step(at: datetime, payload: Payload) -> DefinitionStep:
+    match payload:
+        case DefinitionMade(_, definition, by):
+            return DefinitionStep(at, by, "defined", definition.name, definition.condition)
+        case DefinitionChanged(_, definition, by):
+            return DefinitionStep(at, by, "changed", definition.name, definition.condition)
+        case DefinitionDeleted(_, by):
+            return DefinitionStep(at, by, "deleted", None, None)
+        case _:
+            raise TypeError("the history of definitions holds nothing else")
