@@ -56,6 +56,10 @@ class DuplicateMessage(Refusal):
     code = "duplicate-message"
 
 
+class UnreadableEvent(Exception):
+    """A recorded event does not open, though its subject's key is there."""
+
+
 class Unavailable(Refusal):
     """Annals cannot answer now; the same request may succeed later."""
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 from cryptography.exceptions import InvalidTag
 
+from domain.errors import UnreadableEvent
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     PAYLOAD_OF_TOPIC,
@@ -39,7 +40,7 @@ _decoders = {topic: msgspec.msgpack.Decoder(payload) for topic, payload in PAYLO
 _account_decoder = msgspec.msgpack.Decoder(AccountPart)
 
 
-class Tampered(Exception):
+class Tampered(UnreadableEvent):
     """A stored part does not belong where it stands, or was altered. Names the place only."""
 
 

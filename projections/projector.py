@@ -12,9 +12,9 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import tzinfo
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
 import psycopg
 import structlog
@@ -22,6 +22,7 @@ from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
+from domain.errors import UnreadableEvent
 from domain.events import Erased, MergedInto
 from domain.identity import LOG_PARTITIONS, SubjectId
 from projections import merges
@@ -31,11 +32,15 @@ from projections.catalogue import CatalogueModel
 from projections.changes import Changes
 from projections.contacts import Contacts
 from projections.members import Members
+from projections.reading import Log, Opener, Read, Reader, Row
 from projections.segments import SegmentMembers, Segments
 
 BATCH_EVENTS = 8_000
 LEASE_SECONDS = 10
 POLL_SECONDS = 0.05
+MAX_PARKED_IN_A_ROW = 10
+"""Of readable events. Where none can be applied, it is not the events that are wrong: the worker
+says so and tries again, and does not park the whole log."""
 NAME = "main"
 
 ENSURE_CHECKPOINTS = """
@@ -112,28 +117,6 @@ WHERE c.projector = %b"""
 log = structlog.get_logger()
 
 
-Row = TypeVar("Row", bound=Place)
-Row_co = TypeVar("Row_co", bound=Place, covariant=True)
-Row_contra = TypeVar("Row_contra", bound=Place, contravariant=True)
-
-
-class Log(Protocol[Row_co]):
-    """What a projector asks of the log."""
-
-    @property
-    def appended(self) -> threading.Event: ...
-    def heads(self, partitions: Sequence[int]) -> dict[int, int]: ...
-    def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[Row_co]: ...
-
-
-class Opener(Protocol[Row_contra]):
-    """What a projector asks of the keys."""
-
-    def refresh(self) -> int: ...
-    def generation(self) -> int: ...
-    def open_rows(self, rows: Sequence[Row_contra]) -> Sequence[Opened]: ...
-
-
 class ReadModel(Protocol):
     """A read model: brought up to date by batches, told of merges and erasures."""
 
@@ -188,8 +171,10 @@ class Projector(Generic[Row]):
             Changes(),
         )
         self._worker = uuid.uuid4()
+        self._reader = Reader(log, opener, batch_events)
         self._leases: dict[int, Lease] = {}
         self._renewed_at = -math.inf
+        self._parked_in_a_row = 0
 
     def run(self, stop: threading.Event) -> None:
         """Works until told to stop, then hands its partitions back."""
@@ -213,24 +198,16 @@ class Projector(Generic[Row]):
         self._lease()
         if not self._leases:
             return 0
-        heads = self._log.heads(list(self._leases))
-        behind = {
-            partition: lease.position
-            for partition, lease in self._leases.items()
-            if heads[partition] > lease.position
-        }
-        if not behind:
+        places = {partition: lease.position for partition, lease in self._leases.items()}
+        read = self._reader.next(places)
+        if not read.rows:
             return 0
-        limit = math.ceil(self._batch_events / len(behind))
-        rows = sorted(
-            self._log.read_after(behind, limit), key=lambda row: (row.log_partition, row.position)
-        )
         try:
-            self._project(rows)
+            self._project(read.rows, read)
         except _LeaseLost:
             self._leases.clear()
             self._renewed_at = -math.inf
-        return len(rows)
+        return len(read.rows)
 
     def start_over(self) -> None:
         """Empties the read models and goes back to the beginning of the log, whose steps then
@@ -243,18 +220,23 @@ class Projector(Generic[Row]):
         self._leases.clear()
         self._renewed_at = -math.inf
 
-    def _project(self, rows: Sequence[Row]) -> None:
-        """Applies rows, in their order; parks the one that cannot be."""
+    def _project(self, rows: Sequence[Row], read: Read[Row] | None = None) -> None:
+        """Applies rows, in their order; parks the one that cannot be. `read` has them opened."""
         while True:
             try:
-                self._apply(rows)
+                self._apply(rows, read)
+                self._parked_in_a_row = 0
                 return
             except (_KeysChanged, pg.DeadlockDetected, pg.SerializationFailure):
-                continue
+                read = None
             except (_LeaseLost, psycopg.OperationalError):
                 raise
             except Exception as error:
                 if len(rows) == 1:
+                    if not isinstance(error, UnreadableEvent):
+                        self._parked_in_a_row += 1
+                        if self._parked_in_a_row > MAX_PARKED_IN_A_ROW:
+                            raise
                     self._park(rows[0], error)
                     return
                 middle = len(rows) // 2
@@ -262,9 +244,11 @@ class Projector(Generic[Row]):
                 self._project(rows[middle:])
                 return
 
-    def _apply(self, rows: Sequence[Row]) -> None:
-        generation = self._opener.refresh()
-        opened = self._opener.open_rows(rows)
+    def _apply(self, rows: Sequence[Row], read: Read[Row] | None) -> None:
+        if read is not None and read.opened is not None:
+            generation, opened = read.generation, read.opened
+        else:
+            generation, opened = self._opener.refresh(), self._opener.open_rows(rows)
         settles = any(isinstance(one.payload, MergedInto | Erased) for one in opened)
         with self._pool.connection() as conn, conn.transaction():
             conn.execute(CLOSE_FENCE if settles else SHARE_FENCE, (NAME,))
@@ -379,6 +363,7 @@ class Projector(Generic[Row]):
             log.warning("projector.leases_left_to_expire")
         self._leases.clear()
         self._renewed_at = -math.inf
+        self._reader.close()
 
 
 def _subjects(opened: Sequence[Opened]) -> set[SubjectId]:

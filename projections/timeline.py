@@ -19,7 +19,7 @@ from domain.identity import SubjectId
 from projections.batch import Opened, Place
 from projections.contact_view import names_of
 from projections.paging import Page, decoded, encoded
-from projections.projector import Opener, Row
+from projections.reading import Opener, Row
 
 _NEWEST = (datetime(9999, 12, 31, tzinfo=UTC), Position(256, 0))
 

@@ -1,0 +1,85 @@
+"""Reading ahead changes nothing but the speed; and a fault of ours does not park the log."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+import projections.projector as projector_module
+from domain.commands import Request, Track
+from domain.identity import SubjectKind
+from infra.rows import RecordedRow
+from infra.wiring import Annals
+from projections.activity_days import ActivityDays
+from projections.projector import Projector
+from tests.projections.read_models import NOON, drain, dump, event, owner, user
+
+PEOPLE = 12
+
+
+def small_batches(annals: Annals) -> Projector[RecordedRow]:
+    """Several events a batch, many batches: each but the last is read ahead."""
+    return Projector(
+        log=annals.log,
+        opener=annals.sealer,
+        pool=annals.views,
+        zone=annals.settings.time_zone,
+        batch_events=8,
+    )
+
+
+def some_logins(annals: Annals) -> None:
+    tracked = Track(user("u0"), (), event("login"), NOON)
+    annals.handler.handle(
+        [
+            Request(Track(user(f"u{n % PEOPLE}"), (), tracked.activities, NOON))
+            for n in range(5 * PEOPLE)
+        ]
+    )
+
+
+def test_an_erasure_reaches_what_was_read_ahead(annals: Annals, database_url: str) -> None:
+    some_logins(annals)
+    projector = small_batches(annals)
+    projector.step()
+    for n in range(PEOPLE):
+        subject = annals.handler.find(user(f"u{n}")[0])
+        assert subject is not None
+        annals.handler.erase(SubjectKind.USER, subject, at=NOON, requested_by="me", reason="test")
+    drain(projector)
+    projector.release()
+    with owner(database_url) as conn:
+        assert conn.execute("SELECT count(*) FROM views.contacts").fetchone() == (0,)
+        assert conn.execute("SELECT count(*) FROM views.activity_days").fetchone() == (0,)
+
+
+def test_starting_over_does_not_use_what_was_read_ahead(annals: Annals, database_url: str) -> None:
+    some_logins(annals)
+    projector = small_batches(annals)
+    drain(projector)
+    live = dump(database_url)
+    projector.start_over()
+    projector.step()
+    projector.start_over()
+    drain(projector)
+    projector.release()
+    assert dump(database_url) == live
+
+
+def test_a_read_model_that_takes_nothing_stops_its_worker_before_the_log_is_parked(
+    annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*_: object) -> None:
+        raise AttributeError("a fault of ours")
+
+    some_logins(annals)
+    monkeypatch.setattr(ActivityDays, "apply", faulty)
+    projector = small_batches(annals)
+    with pytest.raises(AttributeError):
+        drain(projector)
+    with pytest.raises(AttributeError):
+        projector.step()
+    projector.release()
+    with psycopg.connect(database_url) as conn:
+        parked = conn.execute("SELECT count(*) FROM views.parked").fetchone()
+    assert parked == (projector_module.MAX_PARKED_IN_A_ROW,)
