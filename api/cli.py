@@ -112,6 +112,7 @@ def _annals() -> Iterator[Annals]:
             wiring.database_url(settings) as url,
             wiring.opened(settings, url) as annals,
         ):
+            wiring.collect_garbage_seldom()
             yield annals
     except wiring.CANNOT_START as error:
         raise click.ClickException(str(error)) from None

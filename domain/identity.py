@@ -103,7 +103,7 @@ def log_partition(subject: uuid.UUID) -> int:
 
     CRC-32 of the id's 16 bytes, lowest byte: 0 to 255.
     """
-    return zlib.crc32(subject.bytes) & (LOG_PARTITIONS - 1)
+    return zlib.crc32(subject.int.to_bytes(16)) & (LOG_PARTITIONS - 1)
 
 
 class Merge(msgspec.Struct, frozen=True):

@@ -76,10 +76,10 @@ def envelope(
 ) -> bytes:
     """The stored bytes from `stream` to `occurred_at`. What is sealed is bound to them."""
     if version is None:
-        start = _UNVERSIONED.pack(16, stream.bytes, -1, 16, event_id)
+        start = _UNVERSIONED.pack(16, stream.int.to_bytes(16), -1, 16, event_id)
     else:
-        start = _VERSIONED.pack(16, stream.bytes, 8, version, 16, event_id)
-    middle = _NULL if account is None else _ID + account.bytes
+        start = _VERSIONED.pack(16, stream.int.to_bytes(16), 8, version, 16, event_id)
+    middle = _NULL if account is None else _ID + account.int.to_bytes(16)
     end = _MICROSECONDS.pack((occurred_at - _EPOCH) // _MICROSECOND)
     return start + middle + _topic_and_schema(topic, schema_version) + end
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -28,6 +30,7 @@ from infra.rows import RecordedRow
 from infra.sealing import Sealer
 from infra.settings import Settings
 from infra.transitions import Transitions
+from projections import filters
 from projections.deciding import Decider
 from projections.projector import Projector
 
@@ -85,6 +88,14 @@ class Annals:
         )
 
 
+def collect_garbage_seldom() -> None:
+    """For a process that serves. A batch makes tens of thousands of values that are gone a moment
+    later, none of them in cycles: to look for cycles after every few hundred is time lost."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
     """The database that settings name: an outside one, or the embedded server while in use."""
@@ -106,7 +117,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     database.migrate(url)
     log_pool = database.pool(url, "annals_log", size=connections)
     keys_pool = database.pool(url, "annals_keys", size=connections)
-    views_pool = database.pool(url, "annals_views", size=4)
+    views_pool = database.pool(url, "annals_views", size=6)
     queries = database.engine(url, "annals_views", size=connections)
     try:
         keys = KeyRing(keys_pool, _key_encryption_key(settings.data, keys_pool))
@@ -154,6 +165,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
                 ("projector", annals.projector().run),
                 ("decider", decider.run),
                 ("sweeper", decider.run_sweeps),
+                ("filters", partial(filters.run, annals.views)),
             )
         ]
     for thread in threads:

@@ -61,6 +61,7 @@ def _annals(folder: Path) -> Iterator[tuple[Annals, str]]:
     with embedded.running(folder) as server:
         url = database.create_database(server, "bench")
         with wiring.opened(Settings(data=folder), url) as annals:
+            wiring.collect_garbage_seldom()
             yield annals, url
 
 
