@@ -27,6 +27,7 @@ from infra.wiring import Annals
 from projections import bars, export
 from projections.bars import Bars
 from projections.contact_list import SORTABLE, ContactItem, Lists, list_contacts
+from projections.filters import Filters, filters
 from projections.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from projections.selection import Selection
 from projections.vocabulary import KnownNames
@@ -223,6 +224,17 @@ class _Lists(Controller):
     )
     def bars_by_body(self, state: State, data: JSONBody[Question]) -> Bars:
         return _bars(state, self.kind, data)
+
+    @get(
+        "/filters",
+        sync_to_thread=True,
+        summary="What there is to filter by: values, ranges, stages, healths, segments",
+        responses=answers(401, 403, 503),
+    )
+    def filters(self, state: State) -> Filters:
+        annals: Annals = state.annals
+        with annals.queries.connect() as conn:
+            return filters(conn, self.kind)
 
     @get(
         "/export",

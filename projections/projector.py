@@ -31,6 +31,7 @@ from projections.batch import Batch, Opened, Place
 from projections.catalogue import CatalogueModel
 from projections.changes import Changes
 from projections.contacts import Contacts
+from projections.filters import FilterModel
 from projections.members import Members
 from projections.reading import Log, Opener, Read, Reader, Row
 from projections.segments import SegmentMembers, Segments
@@ -162,6 +163,7 @@ class Projector(Generic[Row]):
         self._zone = zone
         self._batch_events = batch_events
         self._models: tuple[ReadModel, ...] = (
+            FilterModel(),
             Contacts(mrr_property),
             Members(),
             ActivityDays(pool),

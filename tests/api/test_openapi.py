@@ -36,6 +36,10 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
         for path in ("/v1/batch", "/backend/v1/batch", "/v1/import")
     },
     **{
+        ("get", f"/api/{kind}/filters"): (set(), {"401", "403", "503"})
+        for kind in ("users", "accounts")
+    },
+    **{
         (method, f"/api/{kind}{path}"): (
             names if method == "post" else names | query,
             LISTING if method == "get" else LISTING | {"413"},
