@@ -33,7 +33,8 @@ DAYS = (
 
 HOSTILE = (
     "'", "' OR true --", "\\", "%", "_", "%(p)s", ":name", "$1", '"', "\"}'::jsonb", "null",
-    "; DROP TABLE views.contacts; --", "{}", "a\nb", "\u202e", "?", "$.a ? (@ == 1)", "::uuid",
+    "; DROP TABLE views.contacts; --", "{}", "{c}", "{texts}", "{list 0}", "%s",
+    "a\nb", "\u202e", "?", "$.a ? (@ == 1)", "::uuid",
 )  # fmt: skip
 TEXTS = ("", "pro", "Pro", "pro plan", "free", "é", "é", "😀", "ß", "0", "5", "true", " ", *HOSTILE)
 NUMBERS = (
