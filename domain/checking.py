@@ -123,10 +123,10 @@ def decoded(raw: bytes, place: str = "") -> Condition:
     _refuse_deep_json(raw, place)
     try:
         condition = _decoder.decode(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except msgspec.ValidationError as error:
         raise _refusal(str(error), place) from None
-    except UnicodeDecodeError:
-        raise InvalidInput("the condition is not UTF-8", place=place) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the condition is no JSON: {error}", place=place) from None
     _refuse_large(condition, place)
     return condition
 
