@@ -169,12 +169,15 @@ class Decider:
             if not notes:
                 return 0
             rules = self._look_up(conn)
+            due = _due(conn, rules, [changes for _, changes in notes])
+            found = rules.differing(
+                conn,
+                moment,
+                [(rules.by_id[id], [UUID(bytes=one) for one in due[id]]) for id in due],
+            )
             self._record(
-                (rule, subject, ordinal, OfEvent(*subjects[Id(subject.bytes)]))
-                for rule, subjects in _due(conn, rules, [changes for _, changes in notes])
-                for subject, ordinal in rules.differing(
-                    conn, rule, moment, [UUID(bytes=one) for one in subjects]
-                )
+                (rule, subject, ordinal, OfEvent(*due[rule.id][Id(subject.bytes)]))
+                for rule, subject, ordinal in found
             )
             conn.execute(DELETE_NOTES, {"ids": [id for id, _ in notes]})
         return len(notes)
@@ -197,8 +200,7 @@ class Decider:
             if rule is not None:
                 some = range(row.next_partition, following)
                 self._record(
-                    (rule, subject, ordinal, cause)
-                    for subject, ordinal in rules.differing_in(conn, rule, moment, some)
+                    (*found, cause) for found in rules.differing_in(conn, rule, moment, some)
                 )
             is_last = following >= LOG_PARTITIONS
             conn.execute(
@@ -293,7 +295,7 @@ def _reached(conn: sa.Connection, positions: Sequence[int]) -> bool:
 
 def _due(
     conn: sa.Connection, rules: Rules, notes: Iterable[bytes]
-) -> list[tuple[Rule, dict[Id, Event]]]:
+) -> dict[DefinitionId, dict[Id, Event]]:
     """The segments to look at, each with the subjects, and the events that are the reason."""
     changed: Facts = {}
     for note in notes:
@@ -319,4 +321,4 @@ def _due(
                     there |= dict.fromkeys(
                         (Id(target.bytes) for target in reached[way][UUID(bytes=one)]), event
                     )
-    return [(rules.by_id[id], subjects) for id, subjects in due.items() if subjects]
+    return {id: subjects for id, subjects in due.items() if subjects}

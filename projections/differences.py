@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -23,6 +24,7 @@ from domain.dependencies import (
 )
 from domain.identity import SubjectKind, log_partition
 from domain.periods import Moment
+from projections import arrays
 from projections.compiler import Scope, predicate
 from projections.tables import (
     contacts,
@@ -38,6 +40,11 @@ SELECT count(*), count(deleted_at), coalesce(sum(version), 0) FROM views.segment
 SEGMENTS = sa.text("""
 SELECT segment, kind, CAST(condition AS text), version, deleted_at IS NOT NULL
 FROM views.segments""")
+
+PLAN_ONCE = sa.text("SET LOCAL plan_cache_mode = force_generic_plan")
+
+PREPARED = 500
+"""Statements that a connection keeps prepared."""
 
 _decoded = msgspec.json.Decoder(Condition).decode
 
@@ -105,7 +112,7 @@ class Rules:
         for rule in rules:
             for fact, way in rule.rests_on:
                 self._resting_on.setdefault(fact, []).append((rule, way))
-        self._statements: dict[tuple[UUID, Scope, date], sa.Select[UUID, int]] = {}
+        self._statements: dict[tuple[UUID, date], tuple[str, dict[str, object]]] = {}
 
     def resting_on(self, fact: Fact) -> list[tuple[Rule, tuple[str, ...]]]:
         """The segments to look at when a fact changes, each with the way to whom."""
@@ -116,30 +123,49 @@ class Rules:
         return [rule.id for rule in self.by_id.values() if rule.asks_the_calendar]
 
     def differing(
-        self, conn: sa.Connection, rule: Rule, moment: Moment, subjects: Sequence[UUID]
-    ) -> list[tuple[UUID, int]]:
-        """Those of the subjects that are members and should not be, or the other way round, each
-        with the ordinal of its last transition: odd for a member."""
-        statement = self._statement(rule, moment, Scope.FEW)
-        asked = {
-            "partitions": [log_partition(one) for one in subjects],
-            "subjects": list(subjects),
-        }
-        return [(subject, ordinal) for subject, ordinal in conn.execute(statement, asked)]
+        self, conn: sa.Connection, moment: Moment, due: Sequence[tuple[Rule, Sequence[UUID]]]
+    ) -> list[tuple[Rule, UUID, int]]:
+        """Of each segment those of some subjects that are members and should not be, or the other
+        way round, with the ordinal of the last transition: odd for a member.
+
+        All are asked at once, by statements that stay prepared: they are many and small."""
+        conn.execute(PLAN_ONCE)
+        driver = conn.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        driver.prepared_max = PREPARED
+        asked: list[tuple[Rule, psycopg.Cursor]] = []
+        with driver.pipeline():
+            for rule, subjects in due:
+                text, values = self._statement(rule, moment, Scope.FEW, conn.dialect)
+                cursor = driver.cursor(binary=True)
+                cursor.execute(
+                    text.encode(),
+                    {
+                        **values,
+                        "partitions": arrays.smallints([log_partition(one) for one in subjects]),
+                        "subjects": arrays.uuids(subjects),
+                    },
+                    prepare=True,
+                )
+                asked.append((rule, cursor))
+        return [(rule, subject, ordinal) for rule, cursor in asked for subject, ordinal in cursor]
 
     def differing_in(
         self, conn: sa.Connection, rule: Rule, moment: Moment, partitions: Sequence[int]
-    ) -> list[tuple[UUID, int]]:
+    ) -> list[tuple[Rule, UUID, int]]:
         """The same for all subjects of some partitions."""
-        statement = self._statement(rule, moment, Scope.ALL)
+        statement = _differing(rule, moment, Scope.ALL)
         rows = conn.execute(statement, {"partitions": list(partitions)})
-        return [(subject, ordinal) for subject, ordinal in rows]
+        return [(rule, subject, ordinal) for subject, ordinal in rows]
 
-    def _statement(self, rule: Rule, moment: Moment, scope: Scope) -> sa.Select[UUID, int]:
+    def _statement(
+        self, rule: Rule, moment: Moment, scope: Scope, dialect: sa.Dialect
+    ) -> tuple[str, dict[str, object]]:
         # What a condition means moves with the day, not with the hour.
-        key = (rule.id, scope, moment.today)
+        key = (rule.id, moment.today)
         if key not in self._statements:
-            self._statements[key] = _differing(rule, moment, scope)
+            compiled = _differing(rule, moment, scope).compile(dialect=dialect)
+            self._statements[key] = (str(compiled), dict(compiled.params))
         return self._statements[key]
 
 
