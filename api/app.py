@@ -24,6 +24,7 @@ from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
 from api.operations import HealthController, StatusController
 from api.problems import HANDLERS
+from api.saved_views import SavedViewController
 from api.segments import SegmentsController
 from infra.wiring import Annals
 
@@ -47,6 +48,7 @@ def create_app(annals: Annals) -> Litestar:
     return App(
         [
             IntakeController,
+            SavedViewController,
             UserListsController,
             AccountListsController,
             UsersController,

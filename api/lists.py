@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -75,7 +75,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     segment: UUID | None = None
-    filter: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    filter: Any = None
     search: str | None = None
     wait_for: str | None = None
 
@@ -104,7 +104,7 @@ class ListQuestion(RowsQuestion, frozen=True, kw_only=True):
 def _by_query(
     segment: Segment = None, filter: Filter = None, search: Search = None, waiting: WaitFor = None
 ) -> Question:
-    raw = msgspec.UNSET if filter is None else msgspec.Raw(filter.encode(errors="replace"))
+    raw = None if filter is None else msgspec.Raw(filter.encode(errors="replace"))
     return Question(segment=segment, filter=raw, search=search, wait_for=waiting)
 
 
@@ -117,8 +117,10 @@ def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Sel
     known, condition = KnownNames(conn), None
     if question.segment is not None and known.segments().get(question.segment) != kind:
         raise InvalidInput(f"there is no such segment of {kind}s", place="/segment")
-    if question.filter is not msgspec.UNSET and bytes(question.filter).strip() != b"null":
-        condition = checking.decoded(bytes(question.filter), "/filter")
+    sent = question.filter
+    raw = bytes(sent) if isinstance(sent, msgspec.Raw) else msgspec.json.encode(sent)
+    if raw.strip() != b"null":
+        condition = checking.decoded(raw, "/filter")
         checking.check(condition, kind, known, "/filter")
     return Selection(kind, question.segment, condition, question.search)
 

@@ -27,6 +27,7 @@ from infra.log import EventLog
 from infra.lookup import Lookup
 from infra.recorder import Aggregates
 from infra.rows import RecordedRow
+from infra.saved_views import SavedViews
 from infra.sealing import Sealer
 from infra.settings import Settings
 from infra.transitions import Transitions
@@ -63,6 +64,7 @@ class Annals:
     views: ConnectionPool
     queries: sa.Engine
     definitions: DefinitionStore
+    saved_views: SavedViews
 
     def projector(self) -> Projector[RecordedRow]:
         return Projector(
@@ -145,6 +147,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             views_pool,
             queries,
             DefinitionStore(log, sealer, keys.secret("definitions")),
+            SavedViews(log_pool, keys.secret("saved views")),
         )
     finally:
         queries.dispose()

@@ -35,6 +35,11 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
         ("post", path): (set(), LISTING | {"413", "415"})
         for path in ("/v1/batch", "/backend/v1/batch", "/v1/import")
     },
+    ("get", "/api/saved-views"): ({"kind"}, LISTING),
+    ("get", "/api/saved-views/{id}"): ({"id"}, READING),
+    ("post", "/api/saved-views"): (set(), LISTING | {"409", "413"}),
+    ("put", "/api/saved-views/{id}"): ({"id"}, READING | {"409", "413"}),
+    ("delete", "/api/saved-views/{id}"): ({"id"}, READING),
     **{
         ("get", f"/api/{kind}/filters"): (set(), {"401", "403", "503"})
         for kind in ("users", "accounts")

@@ -19,7 +19,8 @@ BIG = {
     "views.bar_counts",
 }  # fmt: skip
 SMALL = {
-    "log.catalogue", "keys.secrets", "keys.generation", "keys.api_keys", "views.workers",
+    "log.catalogue", "log.saved_views", "keys.secrets", "keys.generation", "keys.api_keys",
+    "views.workers",
     "views.fences", "views.names", "views.catalogue", "views.segments", "views.changes_due",
     "views.deciding", "views.segment_sweeps", "views.filter_values", "views.filter_ranges",
     "views.filter_states",

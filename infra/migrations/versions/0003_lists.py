@@ -67,6 +67,14 @@ CREATE TABLE views.filter_states (
 );
 """
 
+SAVED_VIEWS = """
+CREATE TABLE log.saved_views (
+    id uuid PRIMARY KEY,
+    sealed bytea NOT NULL
+);
+GRANT SELECT, INSERT, UPDATE, DELETE ON log.saved_views TO annals_log;
+"""
+
 GRANTS = """
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE
     ON views.bar_counts, views.filter_values, views.filter_ranges, views.filter_states
@@ -84,5 +92,5 @@ END $$
 
 
 def upgrade() -> None:
-    for statements in (CONTACTS, BARS, FILTERS, GRANTS, DISTRIBUTE):
+    for statements in (CONTACTS, BARS, FILTERS, SAVED_VIEWS, GRANTS, DISTRIBUTE):
         op.execute(statements)
