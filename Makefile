@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench demo-reset lock clean
+.PHONY: help install run test check format bench bench-lists demo-reset lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ format: install ## Put the code into its format
 
 bench: install ## Measure; figures go to .data/bench.jsonl too
 	@$(BIN)/python -m tests.bench
+
+bench-lists: install ## Measure lists, bars, previews and segments at a million users
+	@$(BIN)/python -m tests.bench lists segments
 
 demo-reset: install ## Delete the data folder: database, keys and all
 	@$(BIN)/annals demo-reset

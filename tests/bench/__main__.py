@@ -14,15 +14,24 @@ from pathlib import Path
 from infra import database, embedded, wiring
 from infra.settings import Settings
 from infra.wiring import Annals
-from tests.bench import append, intake, projecting
+from tests.bench import append, conditions, intake, lists, projecting, segments
 from tests.bench.figures import Report
+from tests.bench.population import Size, populate
+
+USUAL = ("append", "intake", "projecting")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("benches", nargs="*", metavar="BENCH", help="append, intake, projecting")
+    parser.add_argument(
+        "benches",
+        nargs="*",
+        metavar="BENCH",
+        help=", ".join(USUAL) + ", lists, segments (default: the first three)",
+    )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
+    parser.add_argument("--users", type=int, default=1_000_000, help="in lists (1000000)")
     options = parser.parse_args()
     settings = Settings.from_environment()
     report = Report(settings.data / "bench.jsonl")
@@ -39,15 +48,29 @@ def main() -> None:
     def run_intake() -> None:
         intake.run(folder, report, messages=options.events, rounds=options.rounds)
 
+    def run_lists() -> None:
+        size = Size(options.users, options.users // 20, options.users * 4)
+        with _annals(folder) as (annals, url):
+            populate(url, size)
+            lists.run(annals, report, rounds=options.rounds)
+            conditions.run(annals, url, report, rounds=options.rounds)
+
+    def run_segments() -> None:
+        with _annals(folder) as (annals, url):
+            subjects = min(100_000, options.users)
+            segments.run(annals, url, report, subjects=subjects, seconds=60)
+
     benches: dict[str, Callable[[], None]] = {
         "append": run_append,
         "intake": run_intake,
         "projecting": run_projecting,
+        "lists": run_lists,
+        "segments": run_segments,
     }
     unknown = set(options.benches) - benches.keys()
     if unknown:
         parser.error(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(benches)}")
-    for name in options.benches or benches:
+    for name in options.benches or USUAL:
         report.note(name)
         try:
             benches[name]()
