@@ -24,7 +24,7 @@ from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.periods import Moment
 from infra.wiring import Annals
-from projections import bars, export
+from projections import bars, counters, export
 from projections.bars import Bars
 from projections.contact_list import SORTABLE, ContactItem, Lists, list_contacts
 from projections.filters import Filters, filters
@@ -122,6 +122,7 @@ def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Sel
     if raw.strip() != b"null":
         condition = checking.decoded(raw, "/filter")
         checking.check(condition, kind, known, "/filter")
+        counters.require(conn.engine, condition)
     return Selection(kind, question.segment, condition, question.search)
 
 

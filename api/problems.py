@@ -19,6 +19,7 @@ from domain.errors import (
     Conflict,
     InvalidInput,
     NotFound,
+    NotReady,
     Refusal,
     SubjectErased,
     Unavailable,
@@ -34,6 +35,7 @@ STATUS: dict[type[Refusal], int] = {
     Conflict: 409,
     VersionConflict: 409,
     Unavailable: 503,
+    NotReady: 503,
 }
 TITLES = {
     400: "The request cannot be taken as it is",

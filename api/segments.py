@@ -28,7 +28,7 @@ from domain.identity import Identity, SubjectId, SubjectKind
 from domain.periods import Moment
 from domain.segments import MAX_LISTED, Definitions
 from infra.wiring import Annals
-from projections import segment_list
+from projections import counters, segment_list
 from projections.contact_view import streams_of
 from projections.paging import DEFAULT_LIMIT, Page
 from projections.segment_list import Preview, SegmentItem, SegmentMember
@@ -305,6 +305,7 @@ def _condition(annals: Annals, kind: SubjectKind, sent: object) -> Condition:
     with annals.queries.connect() as conn:
         names = _Names(conn, annals.definitions.load())
         checking.check(condition, kind, names, "/condition")
+    counters.require(annals.queries, condition)
     return condition
 
 

@@ -64,3 +64,9 @@ class Unavailable(Refusal):
     """Annals cannot answer now; the same request may succeed later."""
 
     code = "unavailable"
+
+
+class NotReady(Refusal):
+    """What was asked for is still being counted; the message says how far it is."""
+
+    code = "not-ready"

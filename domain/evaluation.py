@@ -17,6 +17,7 @@ import msgspec
 from domain import conditions as ask
 from domain.identity import SubjectKind
 from domain.periods import Moment, Period, boundary, bounds, end_of, start_of
+from domain.properties import parse_instant
 
 _STORED_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]{6})?Z")
 
@@ -149,6 +150,16 @@ def passes(test: ask.Test, value: object, moment: Moment) -> bool:
             return at is not None and _date_passes(test, at, moment)
 
 
+def metadata_passes(test: ask.Test, value: object, moment: Moment) -> bool:
+    """Whether a metadata value passes a test. Its dates are texts as they were sent."""
+    if isinstance(test, ask.Before | ask.After) and isinstance(value, str):
+        try:
+            return _date_passes(test, parse_instant(value), moment)
+        except ValueError:
+            return False
+    return passes(test, value, moment)
+
+
 def _equal(value: object, wanted: object) -> bool:
     if isinstance(value, bool) or isinstance(wanted, bool):
         return value is wanted
@@ -214,7 +225,10 @@ def _did(condition: ask.Did, subject: UUID, world: World, moment: Moment) -> boo
         for deed in _deeds(condition.activity, subject, world)
         if deed.name == condition.name
         and _within(condition.period, deed.day, moment)
-        and all(passes(one.test, deed.metadata.get(one.name), moment) for one in condition.where)
+        and all(
+            metadata_passes(one.test, deed.metadata.get(one.name), moment)
+            for one in condition.where
+        )
     )
     match condition.count:
         case ask.Occurred():

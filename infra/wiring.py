@@ -32,7 +32,9 @@ from infra.sealing import Sealer
 from infra.settings import Settings
 from infra.transitions import Transitions
 from projections import filters
+from projections.counters import Filler
 from projections.deciding import Decider
+from projections.projector import NAME as PROJECTOR
 from projections.projector import Projector
 
 MESSAGE_MEMORY = timedelta(days=30)
@@ -73,6 +75,15 @@ class Annals:
             pool=self.views,
             zone=self.settings.time_zone,
             mrr_property=self.settings.mrr_property,
+        )
+
+    def filler(self) -> Filler[RecordedRow]:
+        return Filler(
+            log=self.log,
+            opener=self.sealer,
+            pool=self.views,
+            zone=self.settings.time_zone,
+            projector=PROJECTOR,
         )
 
     def decider(self, clock: Callable[[], datetime] = _now) -> Decider:
@@ -168,6 +179,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
                 ("projector", annals.projector().run),
                 ("decider", decider.run),
                 ("sweeper", decider.run_sweeps),
+                ("filler", annals.filler().run),
                 ("filters", partial(filters.run, annals.views)),
             )
         ]

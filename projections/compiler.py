@@ -23,6 +23,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from domain import conditions as ask
+from domain.counters import counter_of
 from domain.identity import SubjectKind
 from domain.periods import Moment, boundary, bounds, end_of, start_of
 from projections.tables import contacts
@@ -57,12 +58,12 @@ _SHOWN = Sql("""
 # An account's pages, screens, channels and campaigns are also those of its present members that
 # name no account.
 _SHARED_DAYS = Sql("""
-    (SELECT did.subject, did.count FROM views.activity_days did WHERE {own}
+    (SELECT did.subject, did.count FROM views.{table} did WHERE {own}
      UNION ALL
      SELECT present.account, did.count
      FROM (SELECT DISTINCT held.log_partition, held.user_id, held.account FROM ({records}) held
            WHERE held.left_at IS NULL) present
-     JOIN views.activity_days did
+     JOIN views.{table} did
        ON did.log_partition = present.log_partition AND did.subject = present.user_id
      WHERE NOT did.in_account AND {theirs}) did""")
 
@@ -89,7 +90,8 @@ def predicate(
     """What holds of a row of `contact`, whose kind is `kind`, if the condition does.
 
     Args:
-        condition: one that `domain.checking.check` let pass.
+        condition: one that `domain.checking.check` let pass, and whose metadata is counted
+            (`projections.counters.require`).
     """
     asked = _Asked()
     text = _Compiler(moment, scope, asked).condition(condition, kind, Sql("{c}"))
@@ -315,18 +317,21 @@ class _Compiler:
     def _counted(self, condition: ask.Did, kind: SubjectKind, c: Sql, times: str = "") -> Sql:
         """Whether somebody did something as many times; without `times`, at all."""
         asked = self._asked
-        activity, name = asked.text(condition.activity), asked.text(condition.name)
-        that = (
-            f"did.name_id = (SELECT id FROM views.names WHERE kind = {activity} AND name = {name})"
-        )
+        if condition.where:
+            table, that = "counter_days", f"did.counter = {asked.id(counter_of(condition).id)}"
+        else:
+            activity, name = asked.text(condition.activity), asked.text(condition.name)
+            id = f"(SELECT id FROM views.names WHERE kind = {activity} AND name = {name})"
+            table, that = "activity_days", f"did.name_id = {id}"
         if condition.period is not None:
             first, last = bounds(condition.period, self._moment.today)
             that += f" AND did.day BETWEEN {asked.day(first)} AND {asked.day(last)}"
         own = that + self._own(c)
         if kind is SubjectKind.ACCOUNT and condition.activity != "event":
-            source = _SHARED_DAYS.format(own=own, theirs=that, records=self._records(kind, c))
+            records = self._records(kind, c)
+            source = _SHARED_DAYS.format(table=table, own=own, theirs=that, records=records)
         else:
-            source = f"views.activity_days did WHERE {own}"
+            source = f"views.{table} did WHERE {own}"
         if times:
             source += f" GROUP BY did.subject HAVING sum(did.count) {times}"
         return self._among(c, _SUBJECT, Sql(source))

@@ -31,6 +31,7 @@ from projections.batch import Batch, Opened, Place
 from projections.catalogue import CatalogueModel
 from projections.changes import Changes
 from projections.contacts import Contacts
+from projections.counters import CounterDays
 from projections.filters import FilterModel
 from projections.members import Members
 from projections.reading import Log, Opener, Read, Reader, Row
@@ -97,7 +98,7 @@ TRUNCATE views.contacts, views.merges, views.memberships, views.activity_days, v
          views.bar_counts, views.filter_values, views.filter_ranges, views.filter_states,
          views.segments, views.segment_lists, views.segment_members, views.segment_leavers,
          views.segment_counts, views.segment_sweeps, views.changes_due, views.deciding,
-         views.parked"""
+         views.counter_days, views.counter_fills, views.parked"""
 
 # A token more: what other workers still have in memory is not written any more.
 RESET_CHECKPOINTS = """
@@ -167,6 +168,7 @@ class Projector(Generic[Row]):
             Contacts(mrr_property),
             Members(),
             ActivityDays(pool),
+            CounterDays(zone),
             CatalogueModel(),
             Segments(),
             SegmentMembers(),

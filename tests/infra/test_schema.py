@@ -23,7 +23,7 @@ SMALL = {
     "views.workers",
     "views.fences", "views.names", "views.catalogue", "views.segments", "views.changes_due",
     "views.deciding", "views.segment_sweeps", "views.filter_values", "views.filter_ranges",
-    "views.filter_states",
+    "views.filter_states", "views.counters",
 }  # fmt: skip
 BY_PROJECTOR = {"views.checkpoints", "views.parked"}
 ROLES = {"annals_log": "log", "annals_keys": "keys", "annals_views": "views"}

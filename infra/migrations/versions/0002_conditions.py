@@ -43,7 +43,53 @@ CREATE INDEX contacts_of_subject ON views.contacts (subject);
 CREATE INDEX merges_of_loser ON views.merges (loser);
 """
 
+# What an account counts is told apart by the user who did it, for it goes with the user's key.
+COUNTERS = """
+CREATE TABLE views.counters (
+    id uuid PRIMARY KEY,
+    activity text NOT NULL,
+    name text NOT NULL,
+    tests text NOT NULL,
+    state text NOT NULL DEFAULT 'building' CHECK (state IN ('building', 'ready'))
+);
+COMMENT ON TABLE views.counters IS
+    'what conditions on metadata asked for: not from the log, so kept when read models are remade';
+
+CREATE TABLE views.counter_fills (
+    log_partition smallint NOT NULL,
+    counter uuid NOT NULL,
+    position bigint NOT NULL,
+    PRIMARY KEY (log_partition, counter)
+) WITH (fillfactor = 50);
+
+CREATE TABLE views.counter_days (
+    log_partition smallint NOT NULL,
+    subject uuid NOT NULL,
+    counter uuid NOT NULL,
+    day date NOT NULL,
+    in_account boolean NOT NULL,
+    by_subject uuid NOT NULL,
+    count bigint NOT NULL,
+    PRIMARY KEY (log_partition, subject, counter, day, in_account, by_subject)
+) WITH (fillfactor = 70);
+CREATE INDEX counter_days_of_counter ON views.counter_days (counter, day, subject) INCLUDE (count);
+CREATE INDEX counter_days_by_subject ON views.counter_days (by_subject);
+
+GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE
+    ON views.counters, views.counter_fills, views.counter_days TO annals_views;
+"""
+
+DISTRIBUTE = """
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
+        PERFORM create_distributed_table(name, 'log_partition') FROM unnest(ARRAY[
+            'views.counter_fills', 'views.counter_days']) AS name;
+    END IF;
+END $$
+"""
+
 
 def upgrade() -> None:
-    for statements in (VALUES, INDEXES, INDEXES_BY_ID):
+    for statements in (VALUES, INDEXES, INDEXES_BY_ID, COUNTERS, DISTRIBUTE):
         op.execute(statements)

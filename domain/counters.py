@@ -1,0 +1,58 @@
+"""Counters: what a condition on metadata needs kept, for metadata stays sealed in the log.
+
+A counter is an activity, a name and tests of metadata. Its id is made of these, so that whoever
+asks the same thing means the same counter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from uuid import UUID
+
+import msgspec
+
+from domain.checking import parts
+from domain.conditions import Condition, Did, MetadataIs
+from domain.evaluation import metadata_passes
+from domain.periods import Moment
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(tuple[MetadataIs, ...]).decode
+
+
+class Counter(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        tests: of metadata, all of which have to hold, as canonical JSON.
+    """
+
+    activity: str
+    name: str
+    tests: str
+
+    @property
+    def id(self) -> UUID:
+        text = _encode([self.activity, self.name, self.tests])
+        return UUID(bytes=hashlib.blake2b(text, digest_size=16).digest(), version=4)
+
+    @property
+    def where(self) -> tuple[MetadataIs, ...]:
+        return _decode(self.tests)
+
+    def counts(self, metadata: Mapping[str, object], moment: Moment) -> bool:
+        """Whether an event with this metadata counts. Of the moment only its zone matters."""
+        return all(metadata_passes(one.test, metadata.get(one.name), moment) for one in self.where)
+
+
+def counter_of(condition: Did) -> Counter:
+    """The counter that answers a condition with tests of metadata, whatever their order."""
+    tests = sorted({_encode(one) for one in condition.where})
+    return Counter(condition.activity, condition.name, f"[{b','.join(tests).decode()}]")
+
+
+def counters_of(condition: Condition) -> set[Counter]:
+    """All counters that a condition needs."""
+    if isinstance(condition, Did):
+        return {counter_of(condition)} if condition.where else set()
+    return {one for part, _ in parts(condition) for one in counters_of(part)}
