@@ -131,7 +131,6 @@ class _Contacts(Controller):
                 conn,
                 self.kind,
                 subject,
-                mrr_property=annals.settings.mrr_property,
                 renewal_property=annals.settings.renewal_property,
             )
 

@@ -17,7 +17,7 @@ from projections.paging import Page, decoded, encoded
 
 CONTACT = sa.text("""
 SELECT subject, kind, external_id, name, email, domain, identities, properties, changed_at,
-       registered_at, first_seen, last_seen
+       registered_at, first_seen, last_seen, mrr, currency, stage, health
 FROM views.contacts WHERE log_partition = :partition AND subject = :subject AND kind = :kind""")
 
 SURVIVOR = sa.text("""
@@ -159,6 +159,8 @@ class Contact(msgspec.Struct, frozen=True):
     registered_at: datetime | None
     first_seen: datetime | None
     last_seen: datetime | None
+    stage: str | None
+    health: str
     mrr: Money | None
     renewal_date: str | None
     counts: ActivityCounts
@@ -197,7 +199,6 @@ def view(
     kind: SubjectKind,
     subject: SubjectId,
     *,
-    mrr_property: str,
     renewal_property: str,
 ) -> Contact:
     """The 360 view of a user or an account.
@@ -224,18 +225,14 @@ def view(
         registered_at=row.registered_at,
         first_seen=row.first_seen,
         last_seen=row.last_seen,
-        mrr=_money(properties.get(mrr_property), properties.get("currency")),
+        stage=row.stage,
+        health=row.health,
+        mrr=None if row.mrr is None else Money(row.mrr, row.currency),
         renewal_date=_text(properties.get(renewal_property)),
         counts=ActivityCounts(**{f"{activity}s": count for activity, count in counts}),
         members=current,
         memberships=members.items,
     )
-
-
-def _money(amount: object, currency: object) -> Money | None:
-    if isinstance(amount, bool) or not isinstance(amount, int | float):
-        return None
-    return Money(Decimal(repr(amount)), _text(currency))
 
 
 def _text(value: object) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,10 +16,14 @@ from hypothesis import strategies as st
 
 from domain.commands import Alias, Change, Command, Join, Track
 from domain.identity import SubjectId, SubjectKind
+from domain.periods import Moment
 from infra.settings import Settings
 from infra.wiring import Annals
 from projections.bars import Bars, amount, bars_of, bars_of_all, currency, shown
+from projections.contact_list import list_contacts
+from projections.contact_view import view
 from projections.contacts import _made
+from projections.selection import Selection
 from projections.tables import contacts
 from tests.projections.read_models import (
     NOON,
@@ -169,3 +174,24 @@ def test_what_is_no_plain_number_is_no_amount(value: object) -> None:
 def test_a_currency_is_three_letters(value: str, code: str | None) -> None:
     assert currency(value) == code
     assert currency(math.pi) is None
+
+
+@pytest.mark.parametrize("sent", [12.5, "12.50", 0, "abc", None])
+def test_the_360_view_the_list_and_the_bars_show_the_same_mrr(annals: Annals, sent: object) -> None:
+    values = {"mrr": sent, "currency": "eur"}
+    write(annals, Change(SubjectKind.ACCOUNT, account("a"), values, NOON))
+    project(annals)
+    kind, subject = SubjectKind.ACCOUNT, found(annals, account("a"))
+    with annals.queries.connect() as conn:
+        whole = view(conn, kind, subject, renewal_property="renewal")
+        page = list_contacts(
+            conn, Selection(kind), Moment(NOON, UTC), sort="mrr", cursor=None, limit=1
+        )
+    [normal] = [one.mrr for one in kept(annals, kind).health if one.health == "normal"]
+    amounts = [Decimal(one.amount) for one in normal]
+    exact = amount(sent)
+    assert amounts == ([] if exact is None else [exact])
+    assert page.items[0].mrr == exact
+    assert (None if whole.mrr is None else (whole.mrr.amount, whole.mrr.currency)) == (
+        None if exact is None else (exact, "EUR")
+    )

@@ -114,7 +114,6 @@ def test_late_and_future_events_move_first_and_last_seen_to_when_they_occurred(
             conn,
             SubjectKind.USER,
             found(annals, user("u")),
-            mrr_property="mrr",
             renewal_property="renewal_date",
         )
     assert (contact.first_seen, contact.last_seen, contact.counts.events) == (late, future, 4)

@@ -35,7 +35,6 @@ def contact(annals: Annals, kind: SubjectKind, identities: tuple[Identity, ...])
             conn,
             kind,
             found(annals, identities),
-            mrr_property="mrr",
             renewal_property="renewal_date",
         )
 

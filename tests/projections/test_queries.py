@@ -266,9 +266,7 @@ def test_an_account_shows_the_pages_of_its_members_that_name_no_account(annals: 
     with annals.queries.connect() as conn:
         seen = list_activity(conn, SubjectKind.ACCOUNT, acme, "page", cursor=None, limit=9)
         did = list_activity(conn, SubjectKind.ACCOUNT, acme, "event", cursor=None, limit=9)
-        whole = view(
-            conn, SubjectKind.ACCOUNT, acme, mrr_property="mrr", renewal_property="renewal"
-        )
+        whole = view(conn, SubjectKind.ACCOUNT, acme, renewal_property="renewal")
     assert [(one.name, one.count) for one in seen.items] == [("home", 2), ("cart", 1), ("own", 1)]
     assert seen.items[0].last_at == NOON + timedelta(days=1)
     assert {one.name for one in did.items} == {"saw cart", "saw own"}
@@ -290,9 +288,7 @@ def test_a_member_of_two_accounts_that_became_one_is_counted_once(annals: Annals
         [company] = list_members(
             conn, SubjectKind.USER, found(annals, user("jo")), cursor=None, limit=9
         ).items
-        whole = view(
-            conn, SubjectKind.ACCOUNT, acme, mrr_property="mrr", renewal_property="renewal"
-        )
+        whole = view(conn, SubjectKind.ACCOUNT, acme, renewal_property="renewal")
     assert (member.role, member.joined_at, member.left_at) == ("owner", NOON, None)
     assert (company.id, company.role, company.joined_at) == (acme, "owner", NOON)
     assert (whole.members, whole.counts.pages) == (1, 1)
@@ -364,7 +360,7 @@ def test_a_subject_that_is_not_there_is_not_found(annals: Annals) -> None:
             (found(annals, user("u")), SubjectKind.ACCOUNT),
         ):
             with pytest.raises(NotFound):
-                view(conn, kind, subject, mrr_property="mrr", renewal_property="renewal")
+                view(conn, kind, subject, renewal_property="renewal")
             with pytest.raises(NotFound):
                 list_properties(conn, kind, subject)
 
@@ -378,7 +374,6 @@ def test_numbers_show_as_they_were_sent(annals: Annals) -> None:
             conn,
             SubjectKind.ACCOUNT,
             found(annals, account("a")),
-            mrr_property="mrr",
             renewal_property="renewal",
         )
     assert whole.properties == sent
