@@ -17,8 +17,10 @@ import click
 import httpx
 import structlog
 import uvicorn
+from rich.console import Console
 
 from api.app import create_app
+from api.demo.progress import shown
 from infra import embedded, wiring
 from infra.settings import InvalidSetting, Settings
 from infra.wiring import Annals
@@ -79,6 +81,33 @@ def work() -> None:
     ):
         click.echo("Projecting; Ctrl-C to stop.")
         interrupted.wait()
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rebuild(yes: bool) -> None:
+    """Empty the read models and make them again from the whole log.
+
+    The log and the keys are not touched. Servers and workers may go on; until it is done, lists
+    and views show only what is there already.
+    """
+    if not yes:
+        click.confirm("Empty the read models and make them again?", abort=True)
+    with _annals() as annals, _interruptible() as interrupted:
+        projector = annals.projector()
+        projector.start_over()
+        total = annals.status().recorded
+        with shown("Rebuilding", total, Console(stderr=True)) as advance:
+            while not interrupted.is_set():
+                done = projector.step()
+                advance(done)
+                if not done and annals.status().behind == 0:
+                    break
+        projector.release()
+        status = annals.status()
+        click.echo(f"{status.recorded - status.behind:,} of {status.recorded:,} events are shown")
+        if interrupted.is_set():
+            raise click.ClickException("interrupted; a server or worker goes on from here")
 
 
 @main.command("demo-reset")

@@ -10,7 +10,6 @@ from api.problems import answers
 from infra.wiring import Annals
 from projections import status
 from projections.paging import Page
-from projections.projector import NAME
 from projections.status import NameItem, ProjectionStatus
 
 STATUS_PROBLEMS = answers(401, 403, 503)
@@ -50,9 +49,7 @@ class StatusController(Controller):
     )
     def status(self, state: State) -> ProjectionStatus:
         annals: Annals = state.annals
-        heads = annals.log.heads(list(range(256)))
-        with annals.queries.connect() as conn:
-            return status.status(conn, NAME, heads)
+        return annals.status()
 
     @get(
         "/catalogue/properties",

@@ -17,6 +17,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.errors import Refusal
+from domain.identity import LOG_PARTITIONS
 from infra import database, embedded
 from infra.api_keys import ApiKeys
 from infra.catalogue import Catalogue
@@ -34,8 +35,9 @@ from infra.transitions import Transitions
 from projections import filters
 from projections.counters import Filler
 from projections.deciding import Decider
+from projections.projector import NAME, Projector
 from projections.projector import NAME as PROJECTOR
-from projections.projector import Projector
+from projections.status import ProjectionStatus, status
 
 MESSAGE_MEMORY = timedelta(days=30)
 UPKEEP_SECONDS = 600.0
@@ -67,6 +69,12 @@ class Annals:
     queries: sa.Engine
     definitions: DefinitionStore
     saved_views: SavedViews
+
+    def status(self) -> ProjectionStatus:
+        """How far the read models are behind the log."""
+        heads = self.log.heads(range(LOG_PARTITIONS))
+        with self.queries.connect() as conn:
+            return status(conn, NAME, heads)
 
     def projector(self) -> Projector[RecordedRow]:
         return Projector(
