@@ -42,6 +42,7 @@ NUMBERS = (
 )  # fmt: skip
 PROPERTIES = ("plan", "seats", "vip", "renewal_date", "tags", "mixed", *HOSTILE[:6])
 ACTIVITIES = ("event", "page", "screen", "channel", "campaign")
+METADATA = ("sum", "via", HOSTILE[0])
 NAMES = ("opened", "Opened", "paid", HOSTILE[1], "never")
 ROLES = ("admin", "Admin", "", HOSTILE[0])
 STAGES = ("trial", "paying", HOSTILE[1])
@@ -174,6 +175,7 @@ def simple_conditions(
             st.sampled_from(NAMES) | _names,
             counts(),
             st.none() | all_periods(),
+            st.just([]) | st.lists(tests_of_metadata(), max_size=2),
         ),
         st.builds(ask.StageIs, st.lists(st.none() | st.sampled_from(STAGES), min_size=1)),
         st.builds(ask.HealthIs, st.lists(st.sampled_from(ask.Health), min_size=1, max_size=3)),
@@ -185,6 +187,19 @@ def simple_conditions(
             st.booleans(),
         ),
     )
+
+
+def tests_of_metadata() -> st.SearchStrategy[ask.MetadataIs]:
+    tests = st.one_of(
+        st.builds(ask.Is, scalars),
+        st.builds(ask.IsNot, scalars),
+        st.just(ask.IsSet()),
+        tests_of_texts(),
+        tests_of_numbers(),
+        st.builds(ask.Before, _instants),
+        st.builds(ask.After, _instants),
+    )
+    return st.builds(ask.MetadataIs, st.sampled_from(METADATA), tests)
 
 
 def quantifiers() -> st.SearchStrategy[Any]:
@@ -301,7 +316,14 @@ class WorldMaker:
             for _ in range(chance.randrange(8))
         }
         return [
-            Deed(activity, name, day, in_account, chance.choice((1, 1, 1, 2, 5, 2**40)))
+            Deed(
+                activity,
+                name,
+                day,
+                in_account,
+                chance.choice((1, 1, 1, 2, 5, 2**40)),
+                {key: self._value() for key in METADATA if chance.random() < 0.6},
+            )
             for activity, name, day, in_account in sorted(keys)
         ]
 

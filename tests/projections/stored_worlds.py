@@ -9,9 +9,11 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from domain.conditions import Attribute
+from domain.conditions import Attribute, Condition
+from domain.counters import counters_of
 from domain.evaluation import Facts, World
 from domain.identity import Scheme, SubjectId, SubjectKind, log_partition
+from domain.periods import Moment
 
 _SCHEMES = {
     (SubjectKind.USER, Attribute.EXTERNAL_ID): Scheme.USER_ID,
@@ -76,6 +78,26 @@ def store(conn: psycopg.Connection, world: World) -> None:
             (_partition(id), segment, id, 1, "2024-05-13")
             for id, facts in world.subjects.items()
             for segment in facts.segments
+        ],
+    )
+
+
+def store_counters(
+    conn: psycopg.Connection, world: World, condition: Condition, moment: Moment
+) -> None:
+    """What the counters of a condition would hold. They are only read here: that they hold this
+    is for `test_counters.py` to say."""
+    conn.execute("DELETE FROM views.counter_days")
+    _copy(
+        conn,
+        "counter_days (log_partition, subject, counter, day, in_account, by_subject, count)",
+        [
+            (_partition(id), id, counter.id, d.day, d.in_account, id, d.count)
+            for counter in counters_of(condition)
+            for id, facts in world.subjects.items()
+            for d in facts.deeds
+            if (d.activity, d.name) == (counter.activity, counter.name)
+            and counter.counts(d.metadata, moment)
         ],
     )
 

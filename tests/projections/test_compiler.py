@@ -26,7 +26,7 @@ from projections.compiler import Scope, predicate
 from projections.tables import contacts
 from tests.projections.read_models import NOON, account, event, project, user, write
 from tests.projections.read_models import found as subject_of
-from tests.projections.stored_worlds import store
+from tests.projections.stored_worlds import store, store_counters
 from tests.questions import HOSTILE, WorldMaker, conditions, moments
 
 MAY_13 = Moment(datetime(2024, 5, 13, 12, tzinfo=UTC), ZoneInfo("UTC"))
@@ -41,10 +41,14 @@ def conn(database_url: str) -> Iterator[sa.Connection]:
     engine.dispose()
 
 
-def keep(conn: sa.Connection, world: World) -> None:
+def driver_of(conn: sa.Connection) -> psycopg.Connection:
     driver = conn.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-    store(driver, world)
+    return driver
+
+
+def keep(conn: sa.Connection, world: World) -> None:
+    store(driver_of(conn), world)
 
 
 def found(
@@ -83,6 +87,7 @@ def test_the_predicate_and_the_evaluator_agree(conn: sa.Connection, data: st.Dat
         kind = data.draw(st.sampled_from(SubjectKind))
         others, own = (accounts, users) if kind is SubjectKind.USER else (users, accounts)
         condition = data.draw(conditions(kind, others, own))
+        store_counters(driver_of(conn), world, condition, moment)
         expected = oracle(condition, kind, world, moment)
         for scope in Scope:
             assert found(conn, condition, kind, moment, scope) == expected, scope
