@@ -42,6 +42,8 @@ from domain.events import (
 from domain.identity import SubjectId
 from projections.batch import Batch, Place
 
+ANY_SEGMENT = "SELECT EXISTS (SELECT FROM views.segments)"
+
 ADD_DUE = "INSERT INTO views.changes_due (id, changes) VALUES (%b, %b)"
 
 Id = NewType("Id", bytes)
@@ -60,6 +62,9 @@ _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 class Changes:
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        # A segment's first sweep looks at all that was there before it was defined.
+        if conn.execute(ANY_SEGMENT).fetchone() == (False,):
+            return
         facts = facts_of(batch)
         if facts:
             conn.execute(ADD_DUE, (uuid.uuid4(), packed(facts)))

@@ -23,7 +23,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.errors import UnreadableEvent
-from domain.events import Erased, MergedInto
+from domain.events import DefinitionMade, Erased, MergedInto
 from domain.identity import LOG_PARTITIONS, SubjectId
 from projections import merges
 from projections.activity_days import ActivityDays
@@ -85,8 +85,8 @@ FROM unnest(%b::smallint[], %b::bigint[], %b::bigint[]) AS v(log_partition, toke
 WHERE c.projector = %b AND c.log_partition = v.log_partition AND c.log_partition = ANY(%b)
   AND c.worker = %b AND c.fencing_token = v.token"""
 
-# A batch that merges or erases waits until no other is under way, which may have been opened
-# before and would write for a subject that is gone.
+# A batch that merges, erases or defines waits until no other is under way, which may have been
+# opened before and would write for a subject that is gone, or know nothing of the definition.
 SHARE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR SHARE"
 
 CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
@@ -117,6 +117,7 @@ JOIN unnest(%b::smallint[], %b::bigint[]) AS v(p, position)
 WHERE c.projector = %b"""
 
 log = structlog.get_logger()
+_SETTLING = MergedInto | Erased | DefinitionMade
 
 
 class ReadModel(Protocol):
@@ -253,7 +254,7 @@ class Projector(Generic[Row]):
             generation, opened = read.generation, read.opened
         else:
             generation, opened = self._opener.refresh(), self._opener.open_rows(rows)
-        settles = any(isinstance(one.payload, MergedInto | Erased) for one in opened)
+        settles = any(isinstance(one.payload, _SETTLING) for one in opened)
         with self._pool.connection() as conn, conn.transaction():
             conn.execute(CLOSE_FENCE if settles else SHARE_FENCE, (NAME,))
             if self._opener.generation() != generation:
