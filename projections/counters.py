@@ -21,12 +21,14 @@ from psycopg_pool import ConnectionPool
 
 from domain.conditions import Condition
 from domain.counters import Counter, counters_of
+from domain.dependencies import ACTIVITY, Fact
 from domain.errors import NotReady
-from domain.events import ACTIVITY_OF_TOPIC, Tracked
-from domain.identity import SubjectId, log_partition
+from domain.events import ACTIVITY_OF_TOPIC, Erased, Tracked
+from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.periods import Moment
 from projections import arrays, merges
 from projections.batch import Batch, Opened, Place
+from projections.changes import ADD_DUE, Facts, Id, packed
 
 CHUNK_EVENTS = 20_000
 LAST_EVENTS = 2_000
@@ -67,6 +69,11 @@ ERASE = """
 DELETE FROM views.counter_days
 WHERE log_partition = ANY(%s)
   AND (log_partition = ANY(%s) AND subject = ANY(%s) OR by_subject = ANY(%s))"""
+
+SELECT_SHARES = """
+SELECT DISTINCT d.by_subject, d.subject, c.activity, c.name
+FROM views.counter_days d JOIN views.counters c ON c.id = d.counter
+WHERE d.by_subject = ANY(%s) AND d.subject <> d.by_subject"""
 
 REGISTER = sa.text("""
 INSERT INTO views.counters (id, activity, name, tests) VALUES (:id, :activity, :name, :tests)
@@ -135,6 +142,18 @@ class CounterDays:
         ready = [Counter(*row) for row in conn.execute(SELECT_READY)]
         if ready:
             _add(conn, _tallied(batch.opened, batch.survivors, ready, self._zone))
+        gone = {one.row.stream: one.row for *_, one in batch.changes if _is_erasure(one)}
+        if gone:
+            self._note_shares(conn, gone)
+
+    def _note_shares(self, conn: psycopg.Connection, gone: Mapping[SubjectId, Place]) -> None:
+        """Has the decider look at the accounts that count less from here on."""
+        facts: Facts = {}
+        for by, account, activity, name in conn.execute(SELECT_SHARES, (list(gone),)):
+            fact, row = Fact(SubjectKind.ACCOUNT.value, ACTIVITY, (activity, name)), gone[by]
+            facts.setdefault(fact, {})[Id(account.bytes)] = (row.log_partition, row.position)
+        if facts:
+            conn.execute(ADD_DUE, (uuid.uuid4(), packed(facts)))
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         conn.execute(
@@ -152,6 +171,10 @@ class CounterDays:
         gone = list(subjects)
         partitions = [log_partition(one) for one in subjects]
         conn.execute(ERASE, (merges.ALL_PARTITIONS, partitions, gone, gone))
+
+
+def _is_erasure(event: Opened) -> bool:
+    return isinstance(event.payload, Erased)
 
 
 def _tallied(

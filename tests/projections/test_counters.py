@@ -38,6 +38,7 @@ from tests.projections.read_models import (
     write,
 )
 from tests.projections.read_models import found as subject_of
+from tests.projections.segments import define, members, settle
 
 MOMENT = Moment(NOON, ZoneInfo("UTC"))
 USERS, ACCOUNTS = ("ann", "bob", "cleo", "dan"), ("acme", "globex")
@@ -108,6 +109,22 @@ def test_what_an_account_counts_of_a_user_goes_with_the_user(annals: Annals) -> 
     annals.handler.erase(SubjectKind.USER, ann, at=NOON, requested_by="test", reason="asked")
     project(annals)
     assert counted(annals, question, SubjectKind.ACCOUNT) == {acme}
+
+
+def test_an_account_leaves_a_segment_with_the_user_whose_deeds_it_counted(annals: Annals) -> None:
+    write(annals, bought("ann", "acme", sum=50), bought("bob", "globex", sum=50))
+    project(annals)
+    question = ask.Did("event", "paid", ask.Occurred(), None, [MUCH])
+    asked_for(annals, question)
+    ready(annals)
+    buyers = define(annals, question, SubjectKind.ACCOUNT)
+    settle(annals)
+    acme, globex = (subject_of(annals, account(name)) for name in ACCOUNTS)
+    assert members(annals, buyers) == {acme, globex}
+    ann = subject_of(annals, user("ann"))
+    annals.handler.erase(SubjectKind.USER, ann, at=NOON, requested_by="test", reason="asked")
+    settle(annals)
+    assert members(annals, buyers) == {globex}
 
 
 @dataclass
