@@ -1,5 +1,6 @@
-"""From subjects to those of the other kind, over present memberships, as `projections.compiler`
-and the 360 view see them: an account that was merged is the one it lives on in."""
+"""From subjects to those of the other kind, over memberships, as `projections.compiler` and the 360
+view see them: an account that was merged is the one it lives on in. Memberships that ended count
+too: what can be asked about them changes when accounts are merged or erased."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from domain.identity import log_partition
 ACCOUNTS_OF = sa.text("""
 SELECT w.s AS source, coalesce(g.survivor, m.account_id) AS target
 FROM unnest(CAST(:partitions AS smallint[]), CAST(:subjects AS uuid[])) AS w(p, s)
-JOIN views.memberships m ON m.log_partition = w.p AND m.user_id = w.s AND m.left_at IS NULL
+JOIN views.memberships m ON m.log_partition = w.p AND m.user_id = w.s
 LEFT JOIN views.merges g ON g.loser = m.account_id""")
 
 USERS_OF = sa.text("""
@@ -22,7 +23,7 @@ WITH streams AS (
     UNION ALL
     SELECT survivor, loser FROM views.merges WHERE survivor = ANY(:subjects))
 SELECT streams.source, m.user_id AS target
-FROM streams JOIN views.memberships m ON m.account_id = streams.stream AND m.left_at IS NULL""")
+FROM streams JOIN views.memberships m ON m.account_id = streams.stream""")
 
 SURVIVORS = sa.text("""
 SELECT loser, survivor FROM views.merges WHERE log_partition = ANY(:partitions)

@@ -11,7 +11,7 @@ from domain.events import SegmentEntered, SegmentTransition
 from domain.identity import SubjectId, SubjectKind
 from infra.wiring import Annals
 from projections.deciding import Decider
-from tests.projections.read_models import project
+from tests.projections.read_models import let_leases_expire, project
 
 EDITOR = uuid.UUID("0e000000-0000-4000-8000-000000000001")
 """The API key that tests define segments with."""
@@ -29,10 +29,13 @@ def define(
     return id
 
 
-def settle(annals: Annals, *deciders: Decider) -> None:
-    """Projects and decides until nothing is left to do."""
+def settle(annals: Annals, *deciders: Decider, url: str | None = None) -> None:
+    """Projects and decides until nothing is left to do; with a `url`, whoever held the partitions
+    has died."""
     workers = deciders or (annals.decider(),)
     while True:
+        if url is not None:
+            let_leases_expire(url)
         project(annals)
         done = sum(one.step() + one.sweep() for one in workers)
         with annals.views.connection() as conn:
