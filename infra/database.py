@@ -16,6 +16,8 @@ from psycopg_pool import ConnectionPool
 
 MIN_SERVER_VERSION = 150_000
 _MADE_BY_ANOTHER = {"42P06", "42P07", "42710", "23505"}
+# What is queried lies in memory or on solid state: a page anywhere costs little more than the next.
+_PAGES_AT_HAND = "-c random_page_cost=1.1"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -56,8 +58,9 @@ def _check(connection: psycopg.Connection) -> None:
 
 
 def engine(conninfo: str, role: str, *, size: int) -> sa.Engine:
-    """A SQLAlchemy engine in a role, over psycopg."""
-    target = as_role(conninfo, role)
+    """A SQLAlchemy engine for queries in a role, over psycopg."""
+    options = conninfo_to_dict(conninfo).get("options") or ""
+    target = as_role(make_conninfo(conninfo, options=f"{_PAGES_AT_HAND} {options}"), role)
     return sa.create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(target),

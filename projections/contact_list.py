@@ -219,7 +219,7 @@ class Lists:
                 c.properties,
                 self.order.value.label("sort_key"),
             )
-            .where(*chosen(conn, self._selection, self._moment))
+            .where(*chosen(conn, self._selection, self._moment, in_order=True))
             .order_by(*self.order.by())
         )
 

@@ -8,17 +8,20 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
-from domain.conditions import Condition
+from domain.conditions import Condition, InSegment
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.periods import Moment
 from projections.compiler import Predicate, predicate
-from projections.tables import contacts, segment_members
+from projections.tables import bar_counts, contacts, segment_counts, segment_members
 
 MAX_SEARCH_CHARS = 200
 
 TYPO_CHARS = 5
 """A shorter search is taken to the letter: too little of it is left if one is wrong."""
+
+FEW = 4
+"""A segment of less than a fourth of all is small."""
 
 LIKENESS = sa.text("SET LOCAL pg_trgm.word_similarity_threshold = 0.5")
 """How much of a search must be found again for it to be a misspelling: half of its trigrams."""
@@ -49,9 +52,14 @@ class Selection(msgspec.Struct, frozen=True):
         return self.segment is None and self.filter is None and not self.search
 
 
-def chosen(conn: sa.Connection, selection: Selection, moment: Moment) -> list[Predicate]:
+def chosen(
+    conn: sa.Connection, selection: Selection, moment: Moment, *, in_order: bool = False
+) -> list[Predicate]:
     """What holds of a row of `views.contacts` that is meant. For use in this transaction alone,
     whose settings it may change.
+
+    Args:
+        in_order: the first of them are wanted in some order, and not something about all.
 
     Raises:
         InvalidInput: a search that cannot be.
@@ -59,17 +67,34 @@ def chosen(conn: sa.Connection, selection: Selection, moment: Moment) -> list[Pr
     kind = selection.kind
     found: list[Predicate] = [contacts.c.kind == kind.value]
     if selection.segment is not None:
-        # By subject alone: the planner takes a partition that agrees too for a coincidence of 1 in
-        # 256, thinks that next to nobody is left, and walks the members in place of the order.
-        members = sa.select(segment_members.c.subject).where(
-            segment_members.c.segment == selection.segment
-        )
-        found.append(contacts.c.subject.in_(members))
+        found.append(_member(conn, selection.segment, kind, moment, in_order=in_order))
     if selection.filter is not None:
         found.append(predicate(selection.filter, kind, moment))
     if selection.search:
         found.append(_matches(conn, selection.search))
     return found
+
+
+def _member(
+    conn: sa.Connection, segment: UUID, kind: SubjectKind, moment: Moment, *, in_order: bool
+) -> Predicate:
+    """The planner takes it that the partition agrees only for one in 256 of those whose subject
+    does, so thinks a segment next to empty if asked by both, and goes from member to contact. That
+    is the way for all of few members; else it is asked by subject alone, and goes through contacts.
+    """
+    if not in_order:
+        members = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
+            segment_counts.c.segment == segment
+        )
+        everybody = sa.select(sa.func.coalesce(sa.func.sum(bar_counts.c["count"]), 0)).where(
+            bar_counts.c.kind == kind.value
+        )
+        few = members.scalar_subquery() * FEW < everybody.scalar_subquery()
+        if conn.scalar(sa.select(few)):
+            return predicate(InSegment(segment), kind, moment)
+    return contacts.c.subject.in_(
+        sa.select(segment_members.c.subject).where(segment_members.c.segment == segment)
+    )
 
 
 def _matches(conn: sa.Connection, search: str) -> Predicate:

@@ -17,6 +17,7 @@ from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.periods import Moment
 from infra.wiring import Annals
+from projections import selection as selection_module
 from projections.bars import bars
 from projections.contact_list import ContactItem, list_contacts
 from projections.paging import encoded
@@ -111,9 +112,17 @@ def member(database_url: str, *external_ids: str) -> None:
             " WHERE external_id = ANY(%s)",
             (SEGMENT, list(external_ids)),
         )
+        conn.execute(
+            "INSERT INTO views.segment_counts (log_partition, segment, members)"
+            " SELECT log_partition, segment, count(*) FROM views.segment_members GROUP BY 1, 2"
+        )
 
 
-def test_segment_filter_and_search_all_have_to_hold(annals: Annals, database_url: str) -> None:
+@pytest.mark.parametrize("few", [0, 1_000_000])
+def test_segment_filter_and_search_all_have_to_hold(
+    annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(selection_module, "FEW", few)
     people(
         annals,
         *({"plan": ("pro", "free")[n % 2], "name": ("Ada", "Grace")[n // 2 % 2]} for n in range(8)),
@@ -227,7 +236,8 @@ def test_the_planner_knows_about_how_many_are_in_a_segment(
         ).rowcount
         conn.execute("ANALYZE views.contacts, views.segment_members")
     with annals.queries.connect() as conn:
-        query = sa.select(contacts.c.subject).where(*chosen(conn, Selection(USER, SEGMENT), NOW))
+        meant = chosen(conn, Selection(USER, SEGMENT), NOW, in_order=True)
+        query = sa.select(contacts.c.subject).where(*meant)
         found = query.compile(conn.engine, compile_kwargs={"literal_binds": True})
         plan = conn.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {found}").scalar_one()
     assert members / 4 < plan[0]["Plan"]["Plan Rows"] < members * 4
