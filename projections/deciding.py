@@ -272,6 +272,15 @@ class Decider:
             self._recorder.record(transitions, self._clock())
 
 
+def _add(there: dict[Id, Event], more: dict[Id, Event]) -> None:
+    """Keeps the newest event of each subject; of two partitions, whose order nobody knows, the
+    one that was looked at last."""
+    for subject, event in more.items():
+        before = there.get(subject)
+        if before is None or before[0] != event[0] or before[1] < event[1]:
+            there[subject] = event
+
+
 def _facts(fact: Fact) -> tuple[Fact, ...]:
     """A fact, and what else it says: whoever did something was seen."""
     return (fact, Fact(fact.kind, SEEN)) if fact.what == ACTIVITY else (fact,)
@@ -285,7 +294,7 @@ def _move_to_survivors(conn: sa.Connection, changed: Facts) -> None:
         for subjects in changed.values():
             event = subjects.pop(Id(loser.bytes), None)
             if event is not None:
-                subjects.setdefault(Id(survivor.bytes), event)
+                _add(subjects, {Id(survivor.bytes): event})
 
 
 def _reached(conn: sa.Connection, positions: Sequence[int]) -> bool:
@@ -302,7 +311,7 @@ def _due(
         for fact, subjects in unpacked(note):
             for said in _facts(fact):
                 if rules.resting_on(said):
-                    changed.setdefault(said, {}).update(subjects)
+                    _add(changed.setdefault(said, {}), subjects)
     _move_to_survivors(conn, changed)
     due: dict[DefinitionId, dict[Id, Event]] = {}
     over: dict[tuple[str, ...], set[UUID]] = {}
@@ -311,14 +320,13 @@ def _due(
             if way:
                 over.setdefault(way, set()).update(UUID(bytes=one) for one in subjects)
             else:
-                due.setdefault(rule.id, {}).update(subjects)
+                _add(due.setdefault(rule.id, {}), subjects)
     reached = {way: ways.reached_by(conn, way, subjects) for way, subjects in over.items()}
     for fact, subjects in changed.items():
         for rule, way in rules.resting_on(fact):
             if way:
                 there = due.setdefault(rule.id, {})
                 for one, event in subjects.items():
-                    there |= dict.fromkeys(
-                        (Id(target.bytes) for target in reached[way][UUID(bytes=one)]), event
-                    )
+                    there_too = reached[way][UUID(bytes=one)]
+                    _add(there, {Id(target.bytes): event for target in there_too})
     return {id: subjects for id, subjects in due.items() if subjects}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.serving import Clients, problem, user
+from tests.test_docs import blocks
 
 PRO = {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}
 
@@ -257,6 +259,18 @@ def test_a_segment_of_accounts_can_be_used_in_one_of_users(client: Clients) -> N
     wrong = {"kind": "user", "name": "Wrong", "condition": inside(pros)}
     refused = problem(client("admin").post("/api/segments", json=wrong), 400)
     assert refused["place"] == "/condition/segment"
+
+
+def test_the_segments_of_the_page_can_be_defined(client: Clients) -> None:
+    client.send(
+        identify("ada", plan="trial", email="bob@acme.example"),
+        {"type": "track", "userId": "ada", "event": "login"},
+    )
+    client.send(identify("bob", email="other@acme.example"))
+    client.see("/api/users")
+    for block in blocks("docs/segments.md", "json"):
+        answer = client.taken(client("admin").post("/api/segments", json=json.loads(block)))
+        assert client.see(f"/api/segments/{answer['id']}")["name"] == json.loads(block)["name"]
 
 
 def test_when_something_was_defined_stands_on_record(client: Clients) -> None:

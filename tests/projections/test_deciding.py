@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 
 from domain.commands import Change, Join, Leave, Track
-from domain.conditions import AnyOf, Did, InSegment, Is, OfAccounts, PropertyIs
+from domain.conditions import AnyOf, Did, InSegment, Is, Not, OfAccounts, PropertyIs
 from domain.events import OfDefinition, OfEvent, SegmentEntered, SegmentLeft
 from domain.identity import SubjectKind
 from domain.periods import LastDays
+from infra import wiring
 from infra.wiring import Annals
-from tests.projections.read_models import NOON, account, event, found, user, write
+from projections.projector import Projector
+from tests.projections.read_models import NOON, account, event, found, project, user, write
 from tests.projections.segments import (
     assert_each_once_and_in_turn,
     define,
@@ -84,3 +89,60 @@ def test_who_was_active_leaves_when_the_days_are_over(annals: Annals) -> None:
     now = NOON + timedelta(2)
     settle(annals, decider)
     assert members(annals, active) == set()
+
+
+def test_what_several_processes_decide_at_once_is_recorded_once(
+    open_annals: Callable[[], Annals],
+) -> None:
+    annals, other = open_annals(), open_annals()
+    pros = define(annals, IS_PRO)
+    others = define(annals, Not(InSegment(pros)))
+    names = [f"u{n}" for n in range(30)]
+    with ExitStack() as stack:
+        for process in (annals, other):
+            stack.enter_context(wiring.working(process, project=True))
+        for plan in ("pro", "free", "pro", "free", "pro"):
+            write(annals, *(Change(USER, user(name), {"plan": plan}, NOON) for name in names))
+            time.sleep(0.1)  # so that some of it is seen; whether it is does not matter
+    settle(annals)
+    everyone = {found(annals, user(name)) for name in names}
+    assert members(annals, pros) == everyone
+    assert members(annals, others) == set()
+    assert_each_once_and_in_turn(annals)
+
+
+def test_what_became_of_an_erased_user_is_not_decided_any_more(annals: Annals) -> None:
+    pros = define(annals, IS_PRO)
+    write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
+    project(annals)
+    ada = found(annals, user("ada"))
+    annals.handler.erase(USER, ada, at=NOON, requested_by="a test", reason="to see it gone")
+    assert annals.decider().sweep() >= 0  # the read models show her still; her key is gone
+    settle(annals)
+    assert members(annals, pros) == set()
+    assert transitions(annals) == {}
+
+
+def test_read_models_that_are_made_anew_make_no_history_up(annals: Annals) -> None:
+    pros = define(annals, IS_PRO)
+    settle(annals)
+    for plan in ("pro", "free", "pro", "free", "pro"):
+        write(annals, Change(USER, user("ada"), {"plan": plan}, NOON))
+    settle(annals)
+    before = transitions(annals)
+    projector, decider = annals.projector(), annals.decider()
+    projector.start_over()
+    small = Projector(
+        log=annals.log,
+        opener=annals.sealer,
+        pool=annals.views,
+        zone=annals.settings.time_zone,
+        batch_events=1,
+    )
+    while small.step():
+        decider.step()
+        decider.sweep()
+    small.release()
+    settle(annals, decider)
+    assert members(annals, pros) == {found(annals, user("ada"))}
+    assert transitions(annals) == before
