@@ -122,7 +122,7 @@ def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Sel
     if raw.strip() != b"null":
         condition = checking.decoded(raw, "/filter")
         checking.check(condition, kind, known, "/filter")
-        counters.require(conn.engine, condition)
+        counters.require(conn, condition)
     return Selection(kind, question.segment, condition, question.search)
 
 

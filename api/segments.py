@@ -305,7 +305,7 @@ def _condition(annals: Annals, kind: SubjectKind, sent: object) -> Condition:
     with annals.queries.connect() as conn:
         names = _Names(conn, annals.definitions.load())
         checking.check(condition, kind, names, "/condition")
-    counters.require(annals.queries, condition)
+        counters.require(conn, condition)
     return condition
 
 

@@ -75,6 +75,8 @@ SELECT DISTINCT d.by_subject, d.subject, c.activity, c.name
 FROM views.counter_days d JOIN views.counters c ON c.id = d.counter
 WHERE d.by_subject = ANY(%s) AND d.subject <> d.by_subject"""
 
+SELECT_KNOWN = sa.text("SELECT id FROM views.counters WHERE id = ANY(:ids)")
+
 REGISTER = sa.text("""
 INSERT INTO views.counters (id, activity, name, tests) VALUES (:id, :activity, :name, :tests)
 ON CONFLICT DO NOTHING""")
@@ -224,9 +226,12 @@ def _add(conn: psycopg.Connection, counts: Tally[_Key]) -> None:
     )
 
 
-def require(queries: sa.Engine, condition: Condition) -> None:
+def require(conn: sa.Connection, condition: Condition) -> None:
     """Sees to it that what a condition asks of metadata is counted. To be called before a
     condition is compiled: what is not counted yet would have occurred to nobody.
+
+    Args:
+        conn: one that only reads otherwise: what is new is registered, and committed, here.
 
     Raises:
         NotReady: it is being counted from now on, or still; says how far that is.
@@ -234,15 +239,16 @@ def require(queries: sa.Engine, condition: Condition) -> None:
     wanted = {counter.id: counter for counter in counters_of(condition)}
     if not wanted:
         return
-    with queries.begin() as conn:
-        conn.execute(
-            REGISTER,
-            [
-                {"id": id, "activity": one.activity, "name": one.name, "tests": one.tests}
-                for id, one in sorted(wanted.items())
-            ],
-        )
-        unready = conn.execute(UNREADY, {"ids": list(wanted)}).first()
+    known = set(conn.scalars(SELECT_KNOWN, {"ids": list(wanted)}))
+    new = [
+        {"id": id, "activity": one.activity, "name": one.name, "tests": one.tests}
+        for id, one in sorted(wanted.items())
+        if id not in known
+    ]
+    if new:
+        conn.execute(REGISTER, new)
+        conn.commit()
+    unready = conn.execute(UNREADY, {"ids": list(wanted)}).first()
     if unready is not None:
         share = int(100 * unready.filled / unready.whole) if unready.whole else 0
         raise NotReady(

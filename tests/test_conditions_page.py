@@ -74,8 +74,8 @@ def test_the_questions_have_the_answers_of_the_page(company: Annals) -> None:
     questions = QUESTION.findall(PAGE)
     assert len(questions) == 11
     for _, condition, _ in questions:
-        with suppress(NotReady):
-            require(company.queries, decoded(condition.encode()))
+        with suppress(NotReady), company.queries.connect() as conn:
+            require(conn, decoded(condition.encode()))
     filler = company.filler()
     while filler.step():
         pass
@@ -84,7 +84,7 @@ def test_the_questions_have_the_answers_of_the_page(company: Annals) -> None:
             kind = SubjectKind(plural.removesuffix("s"))
             asked = decoded(condition.encode())
             check(asked, kind, KnownNames(conn))
-            require(company.queries, asked)
+            require(conn, asked)
             for scope in Scope:
                 test = predicate(asked, kind, TODAY, scope=scope)
                 found = sa.select(contacts.c.external_id).where(contacts.c.kind == kind, test)

@@ -62,16 +62,16 @@ def ready(annals: Annals) -> None:
 def counted(
     annals: Annals, condition: ask.Condition, kind: SubjectKind, scope: Scope = Scope.ALL
 ) -> set[SubjectId]:
-    require(annals.queries, condition)
     with annals.queries.connect() as conn:
+        require(conn, condition)
         test = predicate(condition, kind, MOMENT, scope=scope)
         return set(conn.scalars(sa.select(contacts.c.subject).where(contacts.c.kind == kind, test)))
 
 
 def asked_for(annals: Annals, *conditions: ask.Condition) -> None:
     for one in conditions:
-        with pytest.raises(NotReady):
-            require(annals.queries, one)
+        with pytest.raises(NotReady), annals.queries.connect() as conn:
+            require(conn, one)
 
 
 def bought(name: str, account_name: str | None = None, **metadata: object) -> Track:
@@ -83,8 +83,9 @@ def test_what_is_not_counted_yet_is_said_with_how_far_it_is(annals: Annals) -> N
     write(annals, bought("ann", sum=50), bought("bob", sum=5))
     project(annals)
     [question] = QUESTIONS[:1]
-    with pytest.raises(NotReady, match="metadata of event 'paid' is being counted: 0 % of the log"):
-        require(annals.queries, ask.Not(ask.AllOf([question])))
+    says = "metadata of event 'paid' is being counted: 0 % of the log"
+    with pytest.raises(NotReady, match=says), annals.queries.connect() as conn:
+        require(conn, ask.Not(ask.AllOf([question])))
     ready(annals)
     assert counted(annals, question, SubjectKind.USER) == {subject_of(annals, user("ann"))}
 
