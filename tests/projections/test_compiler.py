@@ -19,7 +19,7 @@ from domain.commands import Alias, Change, Join, Leave, Track
 from domain.conditions import Condition
 from domain.evaluation import World, holds
 from domain.identity import SubjectKind
-from domain.periods import LastDays, Moment, Yesterday
+from domain.periods import LastDays, Moment, Yesterday, start_of
 from infra import database
 from infra.wiring import Annals
 from projections.compiler import Scope, predicate
@@ -27,7 +27,7 @@ from projections.tables import contacts
 from tests.projections.read_models import NOON, account, event, project, user, write
 from tests.projections.read_models import found as subject_of
 from tests.projections.stored_worlds import store, store_counters
-from tests.questions import HOSTILE, ROLES, WorldMaker, conditions, moments
+from tests.questions import DAYS, HOSTILE, ROLES, WorldMaker, conditions, moments
 
 MAY_13 = Moment(datetime(2024, 5, 13, 12, tzinfo=UTC), ZoneInfo("UTC"))
 IS_SET = ask.IsSet()
@@ -127,16 +127,40 @@ def of_memberships(kind: SubjectKind, others: list[UUID]) -> list[Condition]:
     ]
 
 
+def of_dates() -> list[Condition]:
+    edges = [start_of(day, MAY_13.zone) for day in (*DAYS[:3], MAY_13.today)]
+    limits = [
+        *(str(edge.date()) for edge in edges),
+        *(edge.isoformat() for edge in edges),
+        "0002-01-01",
+        "9998-12-31",
+    ]
+    tests: list[ask.Test] = [
+        *(ask.Before(limit) for limit in limits),
+        *(ask.After(limit) for limit in limits),
+        *(ask.InPeriod(LastDays(days)) for days in (1, 30, 400)),
+        *(ask.InNextDays(days) for days in (1, 400)),
+        *(ask.MoreThanDaysAgo(days) for days in (1, 30)),
+    ]
+    return [
+        asked
+        for test in tests
+        for asked in (
+            ask.PropertyIs("renewal_date", test),
+            ask.PropertyIs("mixed", test),
+            ask.AttributeIs(ask.Attribute.LAST_SEEN, test),
+        )
+    ]
+
+
 @pytest.mark.parametrize("kind", SubjectKind)
-def test_each_question_of_activity_and_membership_is_answered_as_it_means(
-    conn: sa.Connection, kind: SubjectKind
-) -> None:
+def test_each_question_is_answered_as_it_means(conn: sa.Connection, kind: SubjectKind) -> None:
     world = WorldMaker(1, MAY_13).world(users=250, accounts=30)
     keep(conn, world)
     others = [id for id, one in world.subjects.items() if one.kind is not kind][:3]
     others += [*world.merged][:2] if kind is SubjectKind.USER else []
     differing = 0
-    for condition in [*of_activity(), *of_memberships(kind, others)]:
+    for condition in [*of_activity(), *of_memberships(kind, others), *of_dates()]:
         store_counters(driver_of(conn), world, condition, MAY_13)
         expected = oracle(condition, kind, world, MAY_13)
         differing += bool(expected)
