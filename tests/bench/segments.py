@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,9 @@ from tests.bench.figures import Figure, Report
 SEGMENTS = 100
 EVENTS_A_SECOND = 5_000
 BATCH = 250
+CHANGES = 0.02
+"""Of the events those that change a user's plan, which moves it in some five segments each."""
+
 USERS_AN_ACCOUNT = 50
 PLANS = ("free", "trial", "pro", "enterprise")
 EVENTS = tuple(f"did thing {n}" for n in range(40))
@@ -134,7 +137,7 @@ def _lags(
             commands: list[Command] = []
             for _ in range(BATCH):
                 user = chance.randrange(subjects)
-                if chance.random() < 0.1:
+                if chance.random() < CHANGES:
                     properties = {"plan": chance.choice(PLANS), "seats": chance.randrange(100)}
                     commands.append(Change(SubjectKind.USER, _user(user), properties, now))
                 else:
@@ -184,8 +187,7 @@ def _settled(annals: Annals) -> bool:
     return row is not None and row[0] == 0
 
 
-def _wait(done: object) -> None:
-    assert callable(done)
+def _wait(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 600
     while not done():
         assert time.monotonic() < deadline, "the worker does not get there"

@@ -396,8 +396,11 @@ def _fits(condition: ask.Condition, kind: SubjectKind) -> bool:
 def test_membership_is_what_the_evaluator_says_whatever_happens(
     annals: Annals, database_url: str
 ) -> None:
-    # Shrinking takes these histories minutes: one that fails is read as it is.
-    @settings(phases=(Phase.explicit, Phase.reuse, Phase.generate))
+    # Histories are long, and shrinking one takes minutes: one that fails is read as it is.
+    @settings(
+        max_examples=max(settings().max_examples // 3, 1),
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    )
     @given(histories)
     def whatever_happens(history: list[Any]) -> None:
         segments = Segments(annals, database_url)
