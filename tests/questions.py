@@ -250,7 +250,7 @@ class WorldMaker:
         self._moment = moment
         self._near = [
             moment.today + timedelta(shift)
-            for shift in (-400, -366, -92, -31, -30, -29, -8, -7, -6, -1, 0, 0, 1, 30, 400)
+            for shift in (-400, -366, -92, -31, -30, -29, -8, -7, -6, -1, 0, 0, 0, 0, 0, 1, 30, 400)
         ]
 
     def world(self, users: int, accounts: int) -> World:
@@ -364,5 +364,5 @@ class WorldMaker:
         day = chance.choice((*DAYS, *self._near))
         zone: tzinfo = chance.choice((UTC, self._moment.zone))
         edge = chance.choice((start_of, end_of))(day, zone)
-        shift = chance.choice((-1, 0, 1, 500_000, chance.randrange(86_400_000_000)))
+        shift = chance.choice((-1, 0, 0, 0, 1, 500_000, chance.randrange(86_400_000_000)))
         return (edge + timedelta(microseconds=shift)).astimezone(UTC)
