@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
-from litestar import Controller, get, post
+from litestar import Controller, Request, get, post
+from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody, QueryParameter
@@ -31,6 +33,8 @@ from projections.filters import Filters, filters
 from projections.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from projections.selection import Selection
 from projections.vocabulary import KnownNames
+
+HttpRequest = Request[Any, Any, Any]
 
 DEFAULT_SORT = "-last_seen"
 
@@ -153,8 +157,33 @@ def _bars(state: State, kind: SubjectKind, question: Question) -> Bars:
         return bars.bars(conn, selection(conn, kind, question), _moment(annals))
 
 
-def _export(state: State, kind: SubjectKind, question: RowsQuestion, format: str) -> Stream:
-    annals: Annals = state.annals
+class _Lines:
+    """The lines of an export. They hold a connection, which a reader who leaves must not keep."""
+
+    def __init__(self, lines: Generator[bytes, None, None]) -> None:
+        self._lines = lines
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with self._lock:
+            return next(self._lines)
+
+    def close(self) -> None:
+        with self._lock:
+            self._lines.close()
+
+
+async def _close_export(request: HttpRequest) -> None:
+    lines: _Lines | None = request.state.get("lines")
+    if lines is not None:
+        await sync_to_thread(lines.close)
+
+
+def _export(request: HttpRequest, kind: SubjectKind, question: RowsQuestion, format: str) -> Stream:
+    annals: Annals = request.app.state.annals
     wait_for(annals, question.wait_for)
     with annals.queries.connect() as conn:
         lists = Lists(
@@ -166,12 +195,13 @@ def _export(state: State, kind: SubjectKind, question: RowsQuestion, format: str
         )
         lists.check(conn)
 
-    def lines() -> Iterator[bytes]:
+    def lines() -> Generator[bytes, None, None]:
         with annals.queries.connect() as conn:
             yield from export.lines(conn, lists, format)
 
+    request.state.lines = _Lines(lines())
     return Stream(
-        lines(),
+        request.state.lines,
         media_type=export.MEDIA_TYPES[format],
         headers={"Content-Disposition": f'attachment; filename="{kind}s.{format}"'},
     )
@@ -242,31 +272,33 @@ class _Lists(Controller):
     @get(
         "/export",
         sync_to_thread=True,
+        after_response=_close_export,
         summary="All rows of a list, as a file",
         responses=LISTING_PROBLEMS,
     )
     def export(
         self,
-        state: State,
+        request: HttpRequest,
         question: NamedDependency[Question],
         format: Format = "csv",
         sort: Sort = DEFAULT_SORT,
         columns: Columns = None,
     ) -> Stream:
         asked = RowsQuestion(**msgspec.structs.asdict(question), sort=sort, columns=columns)
-        return _export(state, self.kind, asked, format)
+        return _export(request, self.kind, asked, format)
 
     @post(
         "/export",
         status_code=200,
         sync_to_thread=True,
+        after_response=_close_export,
         summary="All rows of a list, as a file; for long conditions",
         responses=ASKING_PROBLEMS,
     )
     def export_by_body(
-        self, state: State, data: JSONBody[RowsQuestion], format: Format = "csv"
+        self, request: HttpRequest, data: JSONBody[RowsQuestion], format: Format = "csv"
     ) -> Stream:
-        return _export(state, self.kind, data, format)
+        return _export(request, self.kind, data, format)
 
 
 class UserListsController(_Lists):
