@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from typing import Any
 
 from domain.commands import Change, Join, Leave, Track
-from domain.conditions import AnyOf, Did, InSegment, Is, Not, OfAccounts, PropertyIs
+from domain.conditions import AnyOf, Did, InSegment, Is, Not, OfAccounts, OfUsers, PropertyIs
 from domain.events import OfDefinition, OfEvent, SegmentEntered, SegmentLeft
 from domain.identity import SubjectKind
 from domain.periods import LastDays
 from infra import wiring
+from infra.rows import RecordedRow
 from infra.wiring import Annals
 from projections.projector import Projector
 from tests.projections.read_models import NOON, account, event, found, project, user, write
@@ -75,6 +77,29 @@ def test_segments_inside_others_and_over_memberships_follow(annals: Annals) -> N
     assert_each_once_and_in_turn(annals)
 
 
+def test_an_account_follows_its_users_and_takes_them_along_when_it_is_merged(
+    annals: Annals,
+) -> None:
+    with_pros = define(annals, OfUsers(AnyOf(), IS_PRO), ACCOUNT)
+    of_big = define(annals, OfAccounts(AnyOf(), PropertyIs("seats", Is(9))))
+    write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
+    write(annals, Change(ACCOUNT, account("big"), {"seats": 9}, NOON))
+    write(annals, Change(ACCOUNT, account("acme"), {"seats": 1}, NOON))
+    settle(annals)
+    assert members(annals, with_pros) == set()
+    write(annals, Join(user("ada"), account("acme"), {}, {}, NOON))
+    settle(annals)
+    assert members(annals, with_pros) == {found(annals, account("acme"))}
+    assert members(annals, of_big) == set()
+    write(annals, Change(ACCOUNT, account("big") + account("acme"), {}, NOON))
+    settle(annals)
+    assert members(annals, with_pros) == {found(annals, account("big"))}
+    assert members(annals, of_big) == {found(annals, user("ada"))}
+    write(annals, Leave(user("ada"), account("acme"), NOON + timedelta(1)))
+    settle(annals)
+    assert members(annals, with_pros) == members(annals, of_big) == set()
+
+
 def test_who_was_active_leaves_when_the_days_are_over(annals: Annals) -> None:
     now = NOON
     decider = annals.decider(lambda: now)
@@ -89,6 +114,45 @@ def test_who_was_active_leaves_when_the_days_are_over(annals: Annals) -> None:
     now = NOON + timedelta(2)
     settle(annals, decider)
     assert members(annals, active) == set()
+
+
+def one_by_one(annals: Annals) -> Projector[RecordedRow]:
+    return Projector(
+        log=annals.log,
+        opener=annals.sealer,
+        pool=annals.views,
+        zone=annals.settings.time_zone,
+        batch_events=1,
+    )
+
+
+def test_what_was_decided_too_late_is_put_right(annals: Annals) -> None:
+    class Late:
+        """Something happens between looking and recording."""
+
+        def record(self, *arguments: Any) -> None:
+            write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
+            recorder.record(*arguments)
+
+    pros = define(annals, IS_PRO)
+    write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
+    settle(annals)
+    write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
+    project(annals)
+    decider = annals.decider()
+    recorder, decider._recorder = decider._recorder, Late()
+    assert decider.step()
+    decider._recorder = recorder
+    projector = one_by_one(annals)
+    while projector.step():
+        decider.step()
+    projector.release()
+    settle(annals, decider)
+    assert members(annals, pros) == set()
+    assert [type(one) for one in transitions(annals)[found(annals, user("ada")), pros]] == [
+        SegmentEntered,
+        SegmentLeft,
+    ]
 
 
 def test_what_several_processes_decide_at_once_is_recorded_once(
@@ -133,13 +197,7 @@ def test_read_models_that_are_made_anew_make_no_history_up(annals: Annals) -> No
     before = transitions(annals)
     projector, decider = annals.projector(), annals.decider()
     projector.start_over()
-    small = Projector(
-        log=annals.log,
-        opener=annals.sealer,
-        pool=annals.views,
-        zone=annals.settings.time_zone,
-        batch_events=1,
-    )
+    small = one_by_one(annals)
     while small.step():
         decider.step()
         decider.sweep()
