@@ -24,13 +24,12 @@ from psycopg_pool import ConnectionPool
 from domain.commands import Position
 from domain.errors import DuplicateMessage, VersionConflict
 from domain.identity import SubjectId, log_partition
+from infra.copying import PieceByPiece
 from infra.rows import RecordedRow, Row, envelope_of, instant, stored
 from projections import arrays
 
 MESSAGE_KEY_BYTES = 16
-_COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-_COPY_TRAILER = b"\xff\xff"
-_ROWS_A_WRITE = 200
+_ROWS_A_PIECE = 200
 _FIELD_COUNT = struct.pack(">h", 13)
 _HASH_LENGTH = struct.pack(">i", 32)
 
@@ -256,8 +255,8 @@ class EventLog:
     ) -> list[list[Position]]:
         """Writes the rows, each chained to the one before it, and moves `heads` on with them."""
         written: list[list[Position]] = []
-        buffer = [_COPY_HEADER]
-        with conn.cursor() as cursor, cursor.copy(COPY_EVENTS) as copy:
+        buffer: list[bytes] = []
+        with conn.cursor() as cursor, PieceByPiece(cursor, COPY_EVENTS) as copy:
             for one in group:
                 positions: list[Position] = []
                 for partition, (envelope, state, kept) in zip(
@@ -270,12 +269,12 @@ class EventLog:
                     heads[partition] = (position, link)
                     buffer += (_FIELD_COUNT, row, _HASH_LENGTH, link)
                     positions.append(Position(partition, position))
-                    if len(buffer) >= 4 * _ROWS_A_WRITE:  # the server works while we chain
+                    if len(buffer) >= 4 * _ROWS_A_PIECE:
                         copy.write(b"".join(buffer))
-                        buffer = []
+                        buffer.clear()
                 written.append(positions)
-            buffer.append(_COPY_TRAILER)
-            copy.write(b"".join(buffer))
+            if buffer:
+                copy.write(b"".join(buffer))
         return written
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from domain.commands import Position
 from domain.errors import DuplicateMessage, VersionConflict
 from domain.identity import SubjectId, log_partition
-from infra.log import EventLog
+from infra.log import _ROWS_A_PIECE, EventLog
 from infra.rows import Row
 from infra.wiring import Annals
 from tests.infra import chain
@@ -281,3 +282,27 @@ def test_an_empty_append_is_no_event_and_still_remembers_its_message(annals: Ann
     with pytest.raises(DuplicateMessage):
         annals.log.append([row()], [message])
     assert everything(annals.log) == {}
+
+
+def test_rows_that_are_refused_in_an_early_piece_leave_nothing_of_the_append(
+    annals: Annals,
+) -> None:
+    stream = SubjectId(uuid.uuid4())
+    annals.log.append([row(stream, 1)])
+    before = everything(annals.log)
+    many = [row(stream, 1), *(row() for _ in range(3 * _ROWS_A_PIECE))]
+    with pytest.raises(VersionConflict):
+        annals.log.append(many)
+    assert everything(annals.log) == before
+    assert len(annals.log.append(many[1:])) == 3 * _ROWS_A_PIECE
+
+
+def test_a_row_that_cannot_be_made_in_a_late_piece_leaves_nothing_of_the_append(
+    annals: Annals,
+) -> None:
+    before = everything(annals.log)
+    many = [row() for _ in range(3 * _ROWS_A_PIECE)]
+    with pytest.raises(struct.error):
+        annals.log.append([*many, row(version=2**70)])
+    assert everything(annals.log) == before
+    assert len(annals.log.append(many)) == 3 * _ROWS_A_PIECE

@@ -1,0 +1,77 @@
+"""COPY in pieces: the server writes one while the next is made."""
+
+from __future__ import annotations
+
+import select
+from contextlib import suppress
+
+import psycopg
+from psycopg.copy import LibpqWriter
+from psycopg.pq import ExecStatus
+
+
+class _EndingEarly(LibpqWriter):
+    """Ends a COPY without waiting for what comes of it: `settle` does, later."""
+
+    def finish(self, exc: BaseException | None = None) -> None:
+        if exc is not None:
+            super().finish(exc)
+            return
+        link = self.connection.pgconn
+        while link.put_copy_end() == 0:
+            select.select([], [link.socket], [])
+        while link.flush():
+            select.select([], [link.socket], [])
+
+    def settle(self) -> None:
+        """Raises: psycopg.Error: the rows were refused."""
+        link = self.connection.pgconn
+        result = link.get_result()
+        while link.get_result() is not None:
+            pass
+        if result is None:
+            raise psycopg.OperationalError("the connection was lost during a COPY")
+        if result.status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
+
+
+class PieceByPiece:
+    """One COPY after the other, each with whole rows in binary form.
+
+    `with` waits for the last piece. Whatever goes wrong, the connection is fit for a rollback then.
+    """
+
+    _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+    _TRAILER = b"\xff\xff"
+
+    def __init__(self, cursor: psycopg.Cursor, statement: str) -> None:
+        self._cursor = cursor
+        self._statement = statement.encode()
+        self._under_way: _EndingEarly | None = None
+
+    def write(self, rows: bytes) -> None:
+        """Hands rows over to the server, once it is done with those before.
+
+        Raises:
+            psycopg.Error: the rows before were refused.
+        """
+        self._settle()
+        writer = _EndingEarly(self._cursor)
+        with self._cursor.copy(self._statement, writer=writer) as copy:
+            copy.write(self._HEADER + rows + self._TRAILER)
+        self._under_way = writer
+
+    def __enter__(self) -> PieceByPiece:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._settle()
+        else:
+            with suppress(psycopg.Error):
+                self._settle()
+
+    def _settle(self) -> None:
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.settle()
