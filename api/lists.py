@@ -211,7 +211,7 @@ class _Lists(Controller):
     """What the lists of users and of accounts have in common."""
 
     guards = (opens(*READERS),)
-    dependencies = {"question": Provide(_by_query, sync_to_thread=False)}  # noqa: RUF012
+    dependencies = {"question": Provide(_by_query, sync_to_thread=False)}
     kind: SubjectKind
 
     @get(sync_to_thread=True, summary="List, search and sort", responses=LISTING_PROBLEMS)

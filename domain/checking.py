@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
-from typing import Protocol, get_args
+from typing import Any, Protocol, cast, get_args
 from uuid import UUID
 
 import msgspec
@@ -351,7 +351,7 @@ def _fits(test: Test, type: PropertyType, what: str, place: str) -> None:
 
 
 def _wrong_operator(test: Test, what: str, allowed: tuple[type, ...], place: str) -> InvalidInput:
-    names = ", ".join(str(one.__struct_config__.tag) for one in allowed)  # type: ignore[attr-defined]
+    names = ", ".join(str(cast(Any, one).__struct_config__.tag) for one in allowed)
     return InvalidInput(
         f"{test.__struct_config__.tag} does not fit {what}; what fits is {names}", place=place
     )

@@ -197,9 +197,9 @@ class Handler:
         old = {id: kind for id, kind in wanted.items() if id not in decision.states}
         decision.states |= self._aggregates.load(old)
         stale = [
-            Merge(id, decision.states[id].merged_into)  # type: ignore[arg-type]
+            Merge(id, survivor)
             for id in old
-            if decision.states[id].merged_into is not None
+            if (survivor := decision.states[id].merged_into) is not None
         ]
         if stale:  # a writer died between a merge and the look-ups' repointing
             self._lookup.repoint(stale)
