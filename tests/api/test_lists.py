@@ -24,6 +24,7 @@ def people(client: Clients) -> None:
 
 def segment(client: Clients, condition: Any) -> str:
     """A segment whose members are all there."""
+    client.see("/api/users")
     sent = {"kind": "user", "name": "A segment", "condition": condition}
     made = client("admin").post("/api/segments", json=sent)
     assert made.status_code == 200, made.text

@@ -23,6 +23,7 @@ def identify(id: str, **traits: Any) -> dict[str, Any]:
 def define(client: Clients, name: str, kind: str = "user", **how: Any) -> str:
     """Defines a segment; returns its path."""
     body = {"kind": kind, "name": name, **how}
+    client.see("/api/users", limit=1)  # what was sent is known by name then
     answer = client.taken(client("admin").post("/api/segments", json=body))
     return f"/api/segments/{answer['id']}"
 
@@ -64,6 +65,7 @@ def test_entering_and_leaving_stand_in_the_timeline_with_time_and_cause(client: 
     client.send(identify("ada", plan="free"))
     client.see("/api/users")
     path = define(client, "Pros", condition=PRO)
+    eventually(lambda: client.see(path)["state"], "ready")
     client.send(identify("ada", plan="pro"))
     eventually(lambda: names(client, path), ["ada"])
     client.send(identify("ada", plan="free"))
