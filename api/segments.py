@@ -319,13 +319,16 @@ def _resolved(
     """
     if len(texts) > MAX_LISTED:
         raise InvalidInput(f"at most {MAX_LISTED:,} members at a time", place=place)
-    ids: list[SubjectId] = []
+    names: list[SubjectId | Identity] = []
     for n, text in enumerate(texts):
         try:
-            name = named(kind, text)
+            names.append(named(kind, text))
         except InvalidInput as error:
             raise InvalidInput(error.detail, place=f"{place}/{n}") from None
-        found = annals.handler.find(name) if isinstance(name, Identity) else name
+    by_identity = annals.handler.find_all(one for one in names if isinstance(one, Identity))
+    ids: list[SubjectId] = []
+    for n, name in enumerate(names):
+        found = by_identity.get(name) if isinstance(name, Identity) else name
         if found is None:
             raise InvalidInput(f"there is no such {kind}", place=f"{place}/{n}")
         ids.append(found)

@@ -222,7 +222,14 @@ class Handler:
 
     def find(self, identity: Identity) -> SubjectId | None:
         """The subject that an identity names, if there is one."""
-        return self._lookup.find([identity]).get((identity.scheme, identity.matching))
+        return self.find_all([identity]).get(identity)
+
+    def find_all(self, identities: Iterable[Identity]) -> dict[Identity, SubjectId]:
+        """The subjects of those identities that are known, in one query."""
+        asked = list(identities)
+        known = self._lookup.find(asked)
+        keys = ((one, (one.scheme, one.matching)) for one in asked)
+        return {one: known[key] for one, key in keys if key in known}
 
     def erase(
         self, kind: SubjectKind, id: SubjectId, *, at: datetime, requested_by: str, reason: str
