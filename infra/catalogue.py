@@ -11,11 +11,8 @@ from collections.abc import Mapping
 
 from psycopg_pool import ConnectionPool
 
+from domain.decision import Scope
 from domain.properties import PropertyType
-
-Scope = str
-"""What a name names: `user.property`, `account.property`, `membership.property`, `event` or
-`screen`."""
 
 NAMES_PER_SCOPE = 2_000
 
