@@ -199,7 +199,8 @@ class TestKeys:
     def test_the_write_key_opens_every_intake_path_in_every_way(
         self, client: Clients, path: str, way: str
     ) -> None:
-        key, body = client.keys["write"], {"batch": [track()]}
+        key = client.keys["write"]
+        body: dict[str, Any] = {"batch": [track()]}
         headers = {}
         match way:
             case "bearer":
@@ -207,7 +208,7 @@ class TestKeys:
             case "basic":
                 headers = basic(key)
             case _:
-                body["writeKey"] = key  # type: ignore[assignment]
+                body["writeKey"] = key
         client.taken(client(None).post(path, json=body, headers=headers))
         assert counts(client, user("ada", "/events")) == {"report opened": 1}
 

@@ -20,6 +20,7 @@ from tests.bench.peers import BareCopy, LibraryRecorder, stored_events
 BATCH = 1_000
 BATCHES_A_ROUND = 20
 SUBJECTS = 20_000
+"""Drawn evenly: nearly every event of a batch has a subject, and so a key, of its own."""
 CALLERS = 32
 SINGLES = 100
 STATE_BYTES = 118
@@ -43,7 +44,7 @@ def _batches(
 
     def drawn(make: Callable[[SubjectId], object]) -> Callable[[], list[list[object]]]:
         return lambda: [
-            [make(_drawn(subjects, random)) for _ in range(BATCH)] for _ in range(BATCHES_A_ROUND)
+            [make(random.choice(subjects)) for _ in range(BATCH)] for _ in range(BATCHES_A_ROUND)
         ]
 
     def all_of(append: Callable[[list[object]], Sequence[object] | int]) -> Callable[..., int]:
@@ -99,7 +100,7 @@ def _singles(
     log, sealer = annals.log, annals.sealer
     jobs = {
         "annals": Job(
-            prepared(lambda: _event(_drawn(subjects, random))),
+            prepared(lambda: _event(random.choice(subjects))),
             from_all_callers(lambda event: log.append(sealer.sealing([event]))),
         ),
         "eventsourcing": Job(
@@ -108,11 +109,6 @@ def _singles(
     }
     report.rates("append.single.32", in_turns(rounds, jobs))
     library.close()
-
-
-def _drawn(subjects: list[SubjectId], random: Random) -> SubjectId:
-    """Some are much more active than others, as in life."""
-    return subjects[int(random.paretovariate(1.1)) * 7919 % len(subjects)]
 
 
 def _event(subject: SubjectId) -> Event:

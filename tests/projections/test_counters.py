@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -74,8 +75,8 @@ def asked_for(annals: Annals, *conditions: ask.Condition) -> None:
             require(conn, one)
 
 
-def bought(name: str, account_name: str | None = None, **metadata: object) -> Track:
-    did = (Activity(ActivityKind.EVENT, "paid", metadata),)  # type: ignore[arg-type]
+def bought(name: str, account_name: str | None = None, **metadata: Any) -> Track:
+    did = (Activity(ActivityKind.EVENT, "paid", metadata),)
     return Track(user(name), account(account_name) if account_name else (), did, NOON)
 
 
