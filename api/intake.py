@@ -103,7 +103,7 @@ class IntakeController(Controller):
     async def batch(self, request: HttpRequest[Any, Any, Any]) -> BatchResult:
         body = await request.body()
         return await run_sync(
-            _take,
+            take,
             request.app.state.annals,
             body,
             request.headers.get("content-encoding", ""),
@@ -111,7 +111,13 @@ class IntakeController(Controller):
         )
 
 
-def _take(annals: Annals, body: bytes, encoding: str, key: str | None) -> BatchResult:
+def take(annals: Annals, body: bytes, encoding: str, key: str | None) -> BatchResult:
+    """What comes of a batch: its body, as sent, and the key presented with it.
+
+    Raises:
+        InvalidInput: nothing of the body can be read.
+        ProblemException: a key that may not send; a body too large or in an unknown encoding.
+    """
     received_at = datetime.now(UTC)
     if key is not None:
         authorised(annals, key, ApiScope.WRITE)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import psycopg
@@ -102,13 +103,17 @@ SELECT (SELECT count(*) FROM log.events e
      + (SELECT count(*) FROM log.events e WHERE e.account = ANY(%b))"""
 
 
+Encoded = tuple[bytes, bytes, bytes | None]
+"""The envelope and the two sealed parts of a row, as they are stored."""
+
+
 class RowSource(Protocol):
     """Rows that are sealed while they are written, so that this overlaps the server's work."""
 
     @property
     def streams(self) -> Sequence[SubjectId]: ...
-    def encoded(self) -> Iterator[tuple[bytes, bytes, bytes | None]]:
-        """The envelope and the two sealed parts of each, as they are stored."""
+    def encoded(self, order: Sequence[int]) -> Iterator[Encoded]:
+        """Those with these indexes, in this order, each sealed when it is asked for."""
 
 
 class _Append:
@@ -117,6 +122,9 @@ class _Append:
     def __init__(self, rows: Sequence[Row] | RowSource, message_keys: Sequence[bytes]) -> None:
         streams = [row.stream for row in rows] if isinstance(rows, Sequence) else rows.streams
         self.partitions = [log_partition(stream) for stream in streams]
+        self.order = sorted(range(len(streams)), key=self.partitions.__getitem__)
+        """In which the rows are written: neighbours in the indexes follow one another, and those
+        of a stream stay in their order."""
         self.message_keys = message_keys
         self._rows = rows
         self.positions: list[Position] | None = None
@@ -126,11 +134,16 @@ class _Append:
         """Held until the rows are written, or it is their caller's turn to write."""
         self.turn.acquire()
 
-    def encoded(self) -> Iterator[tuple[bytes, bytes, bytes | None]]:
-        rows = self._rows
-        if isinstance(rows, Sequence):
-            return ((envelope_of(row), row.state, row.account_state) for row in rows)
-        return rows.encoded()
+    def encoded(self) -> Iterator[Encoded]:
+        source = self._rows
+        if not isinstance(source, Sequence):
+            return source.encoded(self.order)
+        rows = map(source.__getitem__, self.order)
+        return ((envelope_of(row), row.state, row.account_state) for row in rows)
+
+
+Heads = dict[int, tuple[int, bytes]]
+"""Position and hash of the newest row, by partition."""
 
 
 class EventLog:
@@ -207,11 +220,15 @@ class EventLog:
 
     def _write(self, group: list[_Append]) -> None:
         recorded_at = datetime.now(UTC)
+        rows = chain.from_iterable(one.encoded() for one in group)
         with self._pool.connection() as conn:
             try:
-                heads = self._begin(conn, group, recorded_at)
-                written = self._copy(conn, group, heads, instant(recorded_at))
-                self._commit(conn, heads)
+                heads, first = self._begin(conn, group, recorded_at, rows)
+                rows = chain(first, rows)
+                written, moves = self._copy(conn, group, rows, heads, instant(recorded_at))
+                with conn.pipeline():
+                    conn.execute(MOVE_HEADS, moves)
+                    conn.execute("COMMIT")
             except pg.UniqueViolation:
                 conn.rollback()
                 raise VersionConflict("another writer appended to the stream first") from None
@@ -222,18 +239,23 @@ class EventLog:
             one.positions = positions
         self.appended.set()
 
+    @staticmethod
     def _begin(
-        self, conn: psycopg.Connection, group: list[_Append], recorded_at: datetime
-    ) -> dict[int, tuple[int, bytes]]:
-        """Begins a transaction, remembers the message ids and locks the heads, in one round trip.
+        conn: psycopg.Connection,
+        group: list[_Append],
+        recorded_at: datetime,
+        rows: Iterator[Encoded],
+    ) -> tuple[Heads, list[Encoded]]:
+        """Begins a transaction, remembers the message ids and locks the heads of the partitions
+        that are touched, in one round trip; meanwhile takes the first of the rows.
 
-        Returns:
-            Position and hash of the head of each partition that is touched.
+        Raises:
+            DuplicateMessage: one of the message ids is already remembered.
         """
         touched = sorted({partition for one in group for partition in one.partitions})
         # Sorted, so that two writers that meet the same ids wait for one another in one order.
         keys = sorted(key for one in group for key in one.message_keys)
-        with conn.pipeline():
+        with conn.pipeline() as pipeline:
             conn.execute("BEGIN")
             if keys:
                 remembered = conn.execute(
@@ -241,27 +263,34 @@ class EventLog:
                     (recorded_at, arrays.smallints([key[0] for key in keys]), arrays.byteas(keys)),
                 )
             locked = conn.execute(LOCK_HEADS, (arrays.smallints(touched),), binary=True)
+            pipeline.sync()
+            first = list(islice(rows, _ROWS_A_PIECE))
             heads = {partition: (head, link) for partition, head, link in locked}
         if keys and remembered.rowcount != len(keys):
             raise DuplicateMessage("a message id of the batch is already stored")
-        return heads
+        return heads, first
 
     @staticmethod
     def _copy(
         conn: psycopg.Connection,
         group: list[_Append],
-        heads: dict[int, tuple[int, bytes]],
+        rows: Iterator[Encoded],
+        heads: Heads,
         recorded: bytes,
-    ) -> list[list[Position]]:
-        """Writes the rows, each chained to the one before it, and moves `heads` on with them."""
+    ) -> tuple[list[list[Position]], tuple[arrays.Column, ...]]:
+        """Writes the rows of all, each chained to the one before it.
+
+        Returns:
+            The positions of each one's rows, and what moves the heads on to them.
+        """
         written: list[list[Position]] = []
         buffer: list[bytes] = []
         with conn.cursor() as cursor, PieceByPiece(cursor, COPY_EVENTS) as copy:
             for one in group:
                 positions: list[Position] = []
-                for partition, (envelope, state, kept) in zip(
-                    one.partitions, one.encoded(), strict=True
-                ):
+                for n in one.order:
+                    envelope, state, kept = next(rows)
+                    partition = one.partitions[n]
                     head, link = heads[partition]
                     position = head + 1
                     row = stored(partition, position, envelope, recorded, state, kept)
@@ -272,19 +301,14 @@ class EventLog:
                     if len(buffer) >= 4 * _ROWS_A_PIECE:
                         copy.write(b"".join(buffer))
                         buffer.clear()
-                written.append(positions)
+                written.append(_in_order_given(positions, one.order))
             if buffer:
                 copy.write(b"".join(buffer))
-        return written
-
-    @staticmethod
-    def _commit(conn: psycopg.Connection, heads: dict[int, tuple[int, bytes]]) -> None:
-        partitions = arrays.smallints(list(heads))
-        positions = arrays.bigints([position for position, _ in heads.values()])
-        links = arrays.byteas([link for _, link in heads.values()])
-        with conn.pipeline():
-            conn.execute(MOVE_HEADS, (partitions, positions, links, partitions))
-            conn.execute("COMMIT")
+            # Made while the server writes the last piece.
+            partitions = arrays.smallints(list(heads))
+            places = arrays.bigints([position for position, _ in heads.values()])
+            links = arrays.byteas([link for _, link in heads.values()])
+        return written, (partitions, places, links, partitions)
 
     def known_messages(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of the message keys that are remembered."""
@@ -368,6 +392,14 @@ class EventLog:
             conn.cursor(row_factory=_recorded_row, binary=True) as cursor,
         ):
             return cursor.execute(query, arguments).fetchall()
+
+
+def _in_order_given(positions: Sequence[Position], order: Sequence[int]) -> list[Position]:
+    """Undoes an order."""
+    given = list(positions)
+    for n, position in zip(order, positions, strict=True):
+        given[n] = position
+    return given
 
 
 def _recorded_row(_: psycopg.Cursor[RecordedRow]) -> Callable[[Sequence[Any]], RecordedRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -66,7 +67,7 @@ def microseconds(at: datetime) -> int:
 
 
 def envelope(
-    stream: SubjectId,
+    stream: int,
     version: int | None,
     event_id: bytes,
     account: SubjectId | None,
@@ -75,13 +76,16 @@ def envelope(
     occurred_at: datetime,
 ) -> bytes:
     """The stored bytes from `stream` to `occurred_at`. What is sealed is bound to them."""
+    at = (occurred_at - _EPOCH) // _MICROSECOND
+    if version is None and account is None:
+        pack, middle = _tracked(topic, schema_version)
+        return pack(16, stream.to_bytes(16), -1, 16, event_id, middle, at)
     if version is None:
-        start = _UNVERSIONED.pack(16, stream.int.to_bytes(16), -1, 16, event_id)
+        start = _UNVERSIONED.pack(16, stream.to_bytes(16), -1, 16, event_id)
     else:
-        start = _VERSIONED.pack(16, stream.int.to_bytes(16), 8, version, 16, event_id)
+        start = _VERSIONED.pack(16, stream.to_bytes(16), 8, version, 16, event_id)
     middle = _NULL if account is None else _ID + account.int.to_bytes(16)
-    end = _MICROSECONDS.pack((occurred_at - _EPOCH) // _MICROSECOND)
-    return start + middle + _topic_and_schema(topic, schema_version) + end
+    return start + middle + _topic_and_schema(topic, schema_version) + _MICROSECONDS.pack(at)
 
 
 @lru_cache(maxsize=1_024)
@@ -91,11 +95,18 @@ def _topic_and_schema(topic: str, schema_version: int) -> bytes:
     return _LENGTH.pack(len(text)) + text + _SCHEMA.pack(2, schema_version, 8)
 
 
+@lru_cache(maxsize=1_024)
+def _tracked(topic: str, schema_version: int) -> tuple[Callable[..., bytes], bytes]:
+    """How most envelopes, without version and account, are packed in one go."""
+    middle = _NULL + _topic_and_schema(topic, schema_version)
+    return struct.Struct(f"{_UNVERSIONED.format}{len(middle)}sq").pack, middle
+
+
 def envelope_of(row: Row) -> bytes:
     return envelope(
-        row.stream,
+        row.stream.int,
         row.version,
-        row.event_id.bytes,
+        row.event_id.int.to_bytes(16),
         row.account,
         row.topic,
         row.schema_version,

@@ -88,7 +88,7 @@ def unseal(key: SubjectKey, sealed: bytes, bound: bytes) -> bytes:
 class Sealing:
     """Events with the keys at hand; each pass over it seals them anew."""
 
-    def __init__(self, events: Sequence[Event], keys: Mapping[SubjectId, SubjectKey]) -> None:
+    def __init__(self, events: Sequence[Event], keys: Mapping[int, SubjectKey]) -> None:
         self._events = events
         self._keys = keys
 
@@ -99,9 +99,10 @@ class Sealing:
     def streams(self) -> list[SubjectId]:
         return [event.stream for event in self._events]
 
-    def encoded(self) -> Iterator[tuple[bytes, bytes, bytes | None]]:
-        """The envelope and the two sealed parts of each event, as they are stored."""
-        return self._encoded(_random_ids(len(self._events)))
+    def encoded(self, order: Sequence[int]) -> Iterator[tuple[bytes, bytes, bytes | None]]:
+        """The envelope and the two sealed parts of the events with these indexes, in this order,
+        each sealed when it is asked for."""
+        return _sealed([self._events[n] for n in order], self._keys, _random_ids(len(order)))
 
     def rows(self) -> list[Row]:
         ids = _random_ids(len(self._events))
@@ -118,26 +119,33 @@ class Sealing:
                 kept,
             )
             for event, event_id, (_, state, kept) in zip(
-                self._events, ids, self._encoded(ids), strict=True
+                self._events, ids, _sealed(self._events, self._keys, ids), strict=True
             )
         ]
 
-    def _encoded(self, ids: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes | None]]:
-        keys, encode = self._keys, _encoder.encode
-        for event, id, nonce, account_nonce in zip(
-            self._events, ids, _nonces(len(ids)), _nonces(len(ids)), strict=True
-        ):
-            stream, payload, account = event.stream, event.payload, event.account
-            topic, at = event.topic, event.occurred_at
-            bound = envelope(stream, event.version, id, account, topic, SCHEMA_VERSION, at)
-            if type(payload) is Erased:
-                yield bound, b"", None
-                continue
-            state = keys[stream].seal(encode(payload), _SUBJECT_PART + bound, nonce)
-            kept, part = None, event.account_part
-            if part is not None and account is not None:
-                kept = keys[account].seal(encode(part), _ACCOUNT_PART + bound, account_nonce)
-            yield bound, state, kept
+
+def _sealed(
+    events: Sequence[Event], keys: Mapping[int, SubjectKey], ids: Sequence[bytes]
+) -> Iterator[tuple[bytes, bytes, bytes | None]]:
+    encode = _encoder.encode
+    for event, id, nonce in zip(events, ids, _nonces(len(ids)), strict=True):
+        stream, payload, account = event.stream.int, event.payload, event.account
+        bound = envelope(
+            stream, event.version, id, account, event.topic, SCHEMA_VERSION, event.occurred_at
+        )
+        if type(payload) is Erased:
+            yield bound, b"", None
+            continue
+        state = keys[stream].seal(encode(payload), _SUBJECT_PART + bound, nonce)
+        if account is None:
+            yield bound, state, None
+            continue
+        part = event.account_part
+        if part is None:
+            yield bound, state, None
+        else:
+            other = os.urandom(NONCE_BYTES)
+            yield bound, state, keys[account.int].seal(encode(part), _ACCOUNT_PART + bound, other)
 
 
 class Sealer:
@@ -161,9 +169,11 @@ class Sealer:
         Raises:
             SubjectErased: a subject's key was destroyed.
         """
-        subjects = {event.stream for event in events if not isinstance(event.payload, Erased)}
+        subjects = {event.stream.int for event in events if type(event.payload) is not Erased}
         subjects.update(
-            event.account for event in events if event.account is not None and event.needs_account
+            event.account.int
+            for event in events
+            if event.account is not None and event.needs_account
         )
         return Sealing(events, self._keys.fetch_or_make(subjects))
 
@@ -177,9 +187,9 @@ class Sealer:
         Raises:
             Tampered: a part was altered or moved; names partition and position.
         """
-        subjects = {row.stream for row in rows}
+        subjects = {row.stream.int for row in rows}
         subjects.update(
-            row.account for row in rows if row.account_state is not None and row.account
+            row.account.int for row in rows if row.account_state is not None and row.account
         )
         keys = self._keys.fetch(subjects)
         return [_opened(row, keys) for row in rows]
@@ -209,9 +219,9 @@ class Sealer:
         Raises:
             SubjectErased: a subject's key was destroyed.
         """
-        keys = self._keys.fetch_or_make(one.id for one in states)
+        keys = self._keys.fetch_or_make({one.id.int for one in states})
         return [
-            keys[one.id].seal(_encoder.encode(one), _snapshot_bound(one.id, one.version), nonce)
+            keys[one.id.int].seal(_encoder.encode(one), _snapshot_bound(one.id, one.version), nonce)
             for one, nonce in zip(states, _nonces(len(states)), strict=True)
         ]
 
@@ -220,14 +230,15 @@ class Sealer:
     ) -> dict[SubjectId, User | Account]:
         """Opens snapshots; those of erased subjects are absent."""
         snapshots = list(snapshots)
-        keys = self._keys.fetch(subject for subject, _, _ in snapshots)
+        keys = self._keys.fetch(subject.int for subject, _, _ in snapshots)
         state_type: type[User] | type[Account] = User if kind is SubjectKind.USER else Account
         return {
             subject: msgspec.msgpack.decode(
-                unseal(keys[subject], sealed, _snapshot_bound(subject, version)), type=state_type
+                unseal(keys[subject.int], sealed, _snapshot_bound(subject, version)),
+                type=state_type,
             )
             for subject, version, sealed in snapshots
-            if subject in keys
+            if subject.int in keys
         }
 
 
@@ -235,21 +246,21 @@ def _snapshot_bound(subject: SubjectId, version: int) -> bytes:
     return _SNAPSHOT + subject.bytes + struct.pack(">qH", version, SCHEMA_VERSION)
 
 
-def _opened(row: RecordedRow, keys: Mapping[SubjectId, SubjectKey]) -> OpenedEvent:
+def _opened(row: RecordedRow, keys: Mapping[int, SubjectKey]) -> OpenedEvent:
     if not row.state and PAYLOAD_OF_TOPIC.get(row.topic) is Erased:
         return OpenedEvent(row, Erased(), None)
     bound = envelope_of(row)
     payload: Payload | None = None
     part: AccountPart | None = None
     try:
-        key = keys.get(row.stream)
+        key = keys.get(row.stream.int)
         if key is not None:
             payload = _decoders[row.topic].decode(unseal(key, row.state, _SUBJECT_PART + bound))
         is_owed = row.account is not None and row.topic in ACTIVITY_OF_TOPIC
         if not row.state or is_owed != (row.account_state is not None):
             raise Tampered("a part is missing, or is one too many")
         if row.account_state is not None and row.account is not None:
-            key = keys.get(row.account)
+            key = keys.get(row.account.int)
             if key is not None:
                 part = _account_decoder.decode(
                     unseal(key, row.account_state, _ACCOUNT_PART + bound)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import cycle, islice
+from pathlib import Path
 from random import Random
 
+from api.demo import WIKIPEDIA_FILE, wikipedia
 from domain.activity import Activity, ActivityKind
 from domain.events import Event, Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
@@ -20,7 +23,6 @@ from tests.bench.peers import BareCopy, LibraryRecorder, stored_events
 BATCH = 1_000
 BATCHES_A_ROUND = 20
 SUBJECTS = 20_000
-"""Drawn evenly: nearly every event of a batch has a subject, and so a key, of its own."""
 CALLERS = 32
 SINGLES = 100
 STATE_BYTES = 118
@@ -31,7 +33,7 @@ def run(annals: Annals, conninfo: str, report: Report, *, rounds: int) -> None:
     subjects = [SubjectId(uuid.uuid4()) for _ in range(SUBJECTS)]
     annals.keys.refresh()
     for start in range(0, SUBJECTS, 5_000):
-        annals.keys.fetch_or_make(subjects[start : start + 5_000])
+        annals.keys.fetch_or_make({one.int for one in subjects[start : start + 5_000]})
     _batches(annals, conninfo, report, subjects, rounds)
     _singles(annals, conninfo, report, subjects, rounds)
 
@@ -39,12 +41,14 @@ def run(annals: Annals, conninfo: str, report: Report, *, rounds: int) -> None:
 def _batches(
     annals: Annals, conninfo: str, report: Report, subjects: list[SubjectId], rounds: int
 ) -> None:
-    random = Random(1)
     bare, library = BareCopy(conninfo), LibraryRecorder(conninfo)
+    real, evenly = _as_in_the_sample(subjects, annals.settings.demo_data), _evenly(subjects)
 
-    def drawn(make: Callable[[SubjectId], object]) -> Callable[[], list[list[object]]]:
+    def drawn(
+        draw: Iterator[SubjectId], make: Callable[[SubjectId], object]
+    ) -> Callable[[], list[list[object]]]:
         return lambda: [
-            [make(random.choice(subjects)) for _ in range(BATCH)] for _ in range(BATCHES_A_ROUND)
+            [make(subject) for subject in islice(draw, BATCH)] for _ in range(BATCHES_A_ROUND)
         ]
 
     def all_of(append: Callable[[list[object]], Sequence[object] | int]) -> Callable[..., int]:
@@ -56,17 +60,22 @@ def _batches(
         return do
 
     log, sealer = annals.log, annals.sealer
+
+    def append_sealed(batch: list[Event]) -> Sequence[object]:
+        return log.append(sealer.sealing(batch))
+
     jobs = {
-        "sealed": Job(drawn(_event), all_of(lambda batch: log.append(sealer.sealing(batch)))),
-        "unsealed": Job(drawn(_row), all_of(log.append)),
-        "copy": Job(drawn(_recorded_row), all_of(bare.append)),
+        "sealed": Job(drawn(real, _event), all_of(append_sealed)),
+        "sealed.even": Job(drawn(evenly, _event), all_of(append_sealed)),
+        "unsealed": Job(drawn(real, _row), all_of(log.append)),
+        "copy": Job(drawn(real, _recorded_row), all_of(bare.append)),
         "eventsourcing": Job(
             lambda: [stored_events(BATCH, STATE_BYTES) for _ in range(BATCHES_A_ROUND)],
             all_of(library.append),
         ),
     }
     rates = in_turns(rounds, jobs)
-    for bench in ("sealed", "unsealed"):
+    for bench in ("sealed", "sealed.even", "unsealed"):
         peers = {name: rates[name] for name in (bench, "copy", "eventsourcing")}
         report.rates(f"append.batch.{bench}", peers)
     bare.close()
@@ -109,6 +118,25 @@ def _singles(
     }
     report.rates("append.single.32", in_turns(rounds, jobs))
     library.close()
+
+
+def _as_in_the_sample(subjects: list[SubjectId], folder: Path) -> Iterator[SubjectId]:
+    """In the order in which people edit Wikipedia, in the sample of a day: of a thousand edits that
+    follow one another, half are by somebody else each. Over and over."""
+    path = folder / WIKIPEDIA_FILE
+    if not path.exists():
+        raise SystemExit(f"there is no {path}: name its folder by ANNALS_DEMO_DATA")
+    edits = (one for one in wikipedia.messages(path) if one["type"] == "track")
+    numbers: dict[object, int] = {}
+    order = [numbers.setdefault(one["userId"], len(numbers)) for one in edits]
+    return cycle([subjects[n] for n in order])
+
+
+def _evenly(subjects: list[SubjectId]) -> Iterator[SubjectId]:
+    """The hardest draw: nearly every event of a batch has a subject, and so a key, of its own."""
+    random = Random(1)
+    while True:
+        yield random.choice(subjects)
 
 
 def _event(subject: SubjectId) -> Event:

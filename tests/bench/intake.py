@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +15,10 @@ from pathlib import Path
 import msgspec
 
 from api.demo import company
-from tests.bench.figures import Report
+from api.intake import take
+from infra import wiring
+from infra.settings import Settings
+from tests.bench.figures import Job, Report, in_turns
 
 BATCH = 100
 CONNECTIONS = 4
@@ -25,29 +27,41 @@ COMPANY = {"users": 5_000, "accounts": 300, "until": datetime(2026, 5, 13, tzinf
 
 def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
     """The server projects nothing meanwhile: what is measured is the way into the log. The client
-    is this process."""
-    bodies = _bodies(messages)
-    share = len(bodies) // (rounds + 1)
-    rates = []
-    with _serving(folder) as (port, key):
-        for n in range(rounds + 1):
-            mine = bodies[n * share : (n + 1) * share]
-            started = time.perf_counter()
-            _send(mine, port, key)
-            if n:
-                rates.append(len(mine) * BATCH / (time.perf_counter() - started))
-    report.rates("intake.http.100", {"annals": rates})
+    is this process. Its peer takes what another company sends without HTTP: the ratio is what HTTP
+    costs."""
+    settings = Settings(data=folder)
+    theirs, others = (_shares(messages, rounds + 1, seed) for seed in (1, 2))
+
+    with (
+        _serving(folder) as (port, key),
+        wiring.database_url(settings) as url,
+        wiring.opened(settings, url) as annals,
+    ):
+
+        def take_all(mine: list[bytes]) -> int:
+            for body in mine:
+                take(annals, body, "", key)
+            return len(mine) * BATCH
+
+        jobs = {
+            "annals": Job(lambda: next(theirs), lambda mine: _send(mine, port, key)),
+            "no http": Job(lambda: next(others), take_all),
+        }
+        report.rates("intake.http.100", in_turns(rounds, jobs))
 
 
-def _bodies(messages: int) -> list[bytes]:
-    told = list(company.messages(events=messages, **COMPANY))
-    return [
+def _shares(messages: int, count: int, seed: int) -> Iterator[list[bytes]]:
+    """What a company tells, in as many shares of as many batches, in order."""
+    told = list(company.messages(events=messages, seed=seed, **COMPANY))
+    bodies = [
         msgspec.json.encode({"batch": told[n : n + BATCH], "sentAt": datetime.now(UTC)})
         for n in range(0, len(told) - BATCH, BATCH)
     ]
+    share = len(bodies) // count
+    return iter([bodies[n * share : (n + 1) * share] for n in range(count)])
 
 
-def _send(bodies: list[bytes], port: int, key: str) -> None:
+def _send(bodies: list[bytes], port: int, key: str) -> int:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     refused: list[bytes] = []
 
@@ -70,6 +84,7 @@ def _send(bodies: list[bytes], port: int, key: str) -> None:
         thread.join()
     if refused:
         raise RuntimeError(f"{len(refused)} batches were not stored whole: {refused[0][:300]!r}")
+    return len(bodies) * BATCH
 
 
 @contextmanager

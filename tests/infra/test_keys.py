@@ -38,6 +38,11 @@ def same_key(one: SubjectKey, other: SubjectKey) -> bool:
     return one.seal(b"x", b"", nonce) == other.seal(b"x", b"", nonce)
 
 
+def numbers(*subjects: SubjectId) -> set[int]:
+    """As key rings know subjects."""
+    return {subject.int for subject in subjects}
+
+
 def state_of(database_url: str, subject: SubjectId) -> list[tuple[str, bytes | None, bool]]:
     with psycopg.connect(database_url) as conn:
         return conn.execute(
@@ -48,9 +53,9 @@ def state_of(database_url: str, subject: SubjectId) -> list[tuple[str, bytes | N
 
 def test_a_key_is_in_one_of_three_states(annals: Annals, database_url: str) -> None:
     ring, [never, active, destroyed] = annals.keys, new(3)
-    ring.fetch_or_make([active, destroyed])
+    ring.fetch_or_make(numbers(active, destroyed))
     destroy(ring, destroyed)
-    assert set(ring.fetch([never, active, destroyed])) == {active}
+    assert set(ring.fetch(numbers(never, active, destroyed))) == numbers(active)
     assert state_of(database_url, never) == []
     [(state, wrapped, _)] = state_of(database_url, active)
     assert (state, wrapped is None) == ("active", False)
@@ -59,27 +64,27 @@ def test_a_key_is_in_one_of_three_states(annals: Annals, database_url: str) -> N
 
 def test_a_destroyed_key_is_neither_revived_nor_replaced(annals: Annals, database_url: str) -> None:
     ring, [subject, other] = annals.keys, new(2)
-    ring.fetch_or_make([subject])
+    ring.fetch_or_make(numbers(subject))
     destroy(ring, subject)
     for _ in range(2):
         with pytest.raises(SubjectErased):
-            ring.fetch_or_make([other, subject])
+            ring.fetch_or_make(numbers(other, subject))
         destroy(ring, subject)
     assert state_of(database_url, subject) == [("destroyed", None, False)]
-    assert ring.fetch([other])
+    assert ring.fetch(numbers(other))
 
 
 def test_a_subject_without_a_key_is_buried_too(annals: Annals, database_url: str) -> None:
     [subject] = new()
     destroy(annals.keys, subject)
     with pytest.raises(SubjectErased):
-        annals.keys.fetch_or_make([subject])
+        annals.keys.fetch_or_make(numbers(subject))
     assert state_of(database_url, subject) == [("destroyed", None, True)]
 
 
 def test_every_version_of_a_key_is_destroyed(annals: Annals, database_url: str) -> None:
     [subject] = new()
-    annals.keys.fetch_or_make([subject])
+    annals.keys.fetch_or_make(numbers(subject))
     with psycopg.connect(database_url) as conn:
         conn.execute(
             "INSERT INTO keys.subject_keys SELECT log_partition, subject, 2, state,"
@@ -116,21 +121,21 @@ def test_a_destruction_is_noticed_by_another_process_on_its_next_piece_of_work(
     annals: Annals, open_annals: Callable[[], Annals]
 ) -> None:
     other, [subject, bystander] = open_annals(), new(2)
-    annals.keys.fetch_or_make([subject, bystander])
+    annals.keys.fetch_or_make(numbers(subject, bystander))
     other.keys.refresh()
-    assert set(other.keys.fetch([subject, bystander])) == {subject, bystander}
+    assert set(other.keys.fetch(numbers(subject, bystander))) == numbers(subject, bystander)
     destroy(annals.keys, subject)
     other.keys.refresh()
-    assert set(other.keys.fetch([subject, bystander])) == {bystander}
+    assert set(other.keys.fetch(numbers(subject, bystander))) == numbers(bystander)
     with pytest.raises(SubjectErased):
-        other.keys.fetch_or_make([subject])
+        other.keys.fetch_or_make(numbers(subject))
 
 
 def test_in_the_process_that_destroys_it_a_key_is_gone_at_once(annals: Annals) -> None:
     [subject] = new()
-    annals.keys.fetch_or_make([subject])
+    annals.keys.fetch_or_make(numbers(subject))
     destroy(annals.keys, subject)
-    assert annals.keys.fetch([subject]) == {}
+    assert annals.keys.fetch(numbers(subject)) == {}
 
 
 def test_writers_that_make_the_same_keys_at_once_end_with_one_key_each(
@@ -139,15 +144,15 @@ def test_writers_that_make_the_same_keys_at_once_end_with_one_key_each(
     rings, subjects = [annals.keys, open_annals().keys, open_annals().keys], new(50)
     start = threading.Barrier(len(rings))
 
-    def make(n: int) -> dict[SubjectId, SubjectKey]:
+    def make(n: int) -> dict[int, SubjectKey]:
         mine = subjects[n:] + subjects[:n]
         start.wait()
-        return rings[n].fetch_or_make(mine)
+        return rings[n].fetch_or_make(numbers(*mine))
 
     with ThreadPoolExecutor() as threads:
         first, *others = threads.map(make, range(len(rings)))
     for made in others:
-        assert all(same_key(first[subject], made[subject]) for subject in subjects)
+        assert all(same_key(first[subject], made[subject]) for subject in numbers(*subjects))
 
 
 def test_the_cache_is_bounded_in_number_and_in_time(
@@ -156,21 +161,21 @@ def test_the_cache_is_bounded_in_number_and_in_time(
     monkeypatch.setattr(keys_module, "CACHE_SIZE", 10)
     ring, subjects = annals.keys, new(25)
     ring.refresh()
-    assert set(ring.fetch_or_make(subjects)) == set(subjects)
+    assert set(ring.fetch_or_make(numbers(*subjects))) == numbers(*subjects)
     assert len(ring._cache) == 10
     with psycopg.connect(database_url) as conn:
         conn.execute("DELETE FROM keys.subject_keys")
-    assert len(ring.fetch(subjects)) == 10
+    assert len(ring.fetch(numbers(*subjects))) == 10
     later = keys_module.time.monotonic() + keys_module.CACHE_SECONDS
     monkeypatch.setattr(keys_module.time, "monotonic", lambda: later + 1)
-    assert ring.fetch(subjects) == {}
+    assert ring.fetch(numbers(*subjects)) == {}
 
 
 def test_keys_show_nothing_of_themselves(annals: Annals) -> None:
     material = os.urandom(KEY_BYTES)
     kek, key = KeyEncryptionKey(material), SubjectKey(1, material)
     [subject] = new()
-    annals.keys.fetch_or_make([subject])
+    annals.keys.fetch_or_make(numbers(subject))
     shown = f"{kek!r} {kek} {key!r} {key} {annals.keys!r} {annals!r} {annals.handler!r}"
     for form in (material.hex(), repr(material), base64.b64encode(material).decode()):
         assert form not in shown

@@ -76,8 +76,8 @@ def test_the_example_is_chained_as_the_page_says() -> None:
 
 def test_the_example_opens_under_its_keys() -> None:
     keys = {
-        example().stream: SubjectKey(1, USER_KEY),
-        example().account: SubjectKey(1, ACCOUNT_KEY),
+        example().stream.int: SubjectKey(1, USER_KEY),
+        example().account.int: SubjectKey(1, ACCOUNT_KEY),
     }
     fields = {name: getattr(example(), name) for name in Row.__struct_fields__}
     row = RecordedRow(

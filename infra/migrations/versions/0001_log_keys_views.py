@@ -60,7 +60,7 @@ COMMENT ON COLUMN log.events.version IS
     'place in the aggregate''s history; null for tracked activity, which no aggregate loads';
 CREATE UNIQUE INDEX events_version ON log.events (log_partition, stream, version)
     WHERE version IS NOT NULL;
-CREATE INDEX events_of_stream ON log.events (log_partition, stream, occurred_at, position);
+CREATE INDEX events_of_stream ON log.events (stream, occurred_at);
 CREATE INDEX events_of_account ON log.events (account, occurred_at, log_partition, position)
     WHERE account IS NOT NULL;
 
