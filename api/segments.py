@@ -114,7 +114,7 @@ class _Names(KnownNames):
         self._definitions = definitions
 
     def segments(self) -> Mapping[UUID, SubjectKind]:
-        return {id: one.definition.kind for id, one in self._definitions.current.items()}
+        return {id: one.definition.kind for id, one in self._definitions.segments.items()}
 
 
 class SegmentsController(Controller):
@@ -342,9 +342,9 @@ def _resolved(
 
 def _step(at: datetime, payload: Payload) -> DefinitionStep:
     match payload:
-        case DefinitionMade(_, definition, by):
+        case DefinitionMade(_, Segment() as definition, by):
             return DefinitionStep(at, by, "defined", definition.name, definition.condition)
-        case DefinitionChanged(_, definition, by):
+        case DefinitionChanged(_, Segment() as definition, by):
             return DefinitionStep(at, by, "changed", definition.name, definition.condition)
         case DefinitionDeleted(_, by):
             return DefinitionStep(at, by, "deleted", None, None)

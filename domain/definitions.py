@@ -1,4 +1,4 @@
-"""Definitions: what people save of the workspace itself. Segments today.
+"""Definitions: what people save of the workspace itself: segments, stages, health, scores, signals.
 
 Definitions refer to one another (a segment in a segment), and what must hold of all of them
 together, such as that none refers back to itself, is one decision. So they are one aggregate with
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import NewType
+from typing import Generic, NewType, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -28,6 +28,19 @@ class DefinitionKind(enum.StrEnum):
     """The families of definitions; each has topics of its own in the log."""
 
     SEGMENT = "segment"
+    STAGES = "stages"
+    HEALTH = "health_profile"
+    SCORE = "score"
+    SIGNAL = "signal"
+    SETTINGS = "settings"
+
+
+class Status(enum.StrEnum):
+    """Only what is active decides. A draft can be back-tested; what is archived stays on record."""
+
+    DRAFT = "draft"
+    ACTIVE = "active"
+    ARCHIVED = "archived"
 
 
 class Segment(msgspec.Struct, frozen=True, tag="segment", omit_defaults=True):
@@ -42,21 +55,126 @@ class Segment(msgspec.Struct, frozen=True, tag="segment", omit_defaults=True):
     condition: Condition | None = None
 
 
-Definition = Segment
-"""Any definition: a union, as soon as there are others."""
+class StageType(enum.StrEnum):
+    FREE = "free"
+    TRIAL = "trial"
+    PAYING = "paying"
+    CHURNED = "churned"
+    OTHER = "other"
 
 
-class Defined(msgspec.Struct, frozen=True):
+class Stage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where users or accounts are in their life. Its name is what it is known by."""
+
+    name: str
+    type: StageType
+    condition: Condition
+
+
+class Stages(msgspec.Struct, frozen=True, tag="stages", omit_defaults=True):
+    """The stages of users or of accounts, in order: the first whose condition holds wins. Of each
+    kind at most one list is active."""
+
+    kind: SubjectKind
+    name: str
+    stages: list[Stage]
+
+
+class HealthProfile(msgspec.Struct, frozen=True, tag="health_profile", omit_defaults=True):
+    """When users or accounts in some stages are well: good is tested first, then bad, else normal.
+
+    Attributes:
+        stages: by name, that it is for; null among them: no stage. A stage has one at most, and one
+            without is normal.
+    """
+
+    kind: SubjectKind
+    name: str
+    stages: list[str | None]
+    good: Condition | None = None
+    bad: Condition | None = None
+
+
+class ScoreRule(msgspec.Struct, frozen=True):
+    """A part of a score. `weight` may be negative, but not nothing."""
+
+    name: str
+    weight: int
+    condition: Condition
+
+
+class Score(msgspec.Struct, frozen=True, tag="score", omit_defaults=True):
+    """0 to 100 %: the weight of the rules that hold by the weight of all, clamped."""
+
+    kind: SubjectKind
+    name: str
+    rules: list[ScoreRule]
+
+
+class Signal(msgspec.Struct, frozen=True, tag="signal", omit_defaults=True):
+    """A signal playbook: on while its condition holds; turning on, it triggers.
+
+    Attributes:
+        reentry_hours: since it last triggered, before it may trigger again; at least 1. None: it
+            triggers once for each subject.
+        goal: what is hoped for, once triggered.
+        goal_hours: in which the goal has to be reached, else it is missed; with `goal` only.
+    """
+
+    kind: SubjectKind
+    name: str
+    condition: Condition
+    reentry_hours: int | None = None
+    goal: Condition | None = None
+    goal_hours: int | None = None
+
+
+class Preferred(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the Overview of a user or an account shows first, by name, in order."""
+
+    properties: list[str] = msgspec.field(default_factory=list)
+    events: list[str] = msgspec.field(default_factory=list)
+
+
+class Settings(msgspec.Struct, frozen=True, tag="settings", omit_defaults=True):
+    """What the workspace chooses. There is one of it, always active.
+
+    Attributes:
+        mrr_property, renewal_property: that supply MRR and renewal date.
+        currency: ISO 4217, of an MRR that comes without one of its own.
+        time_zone: in which calendar days are counted; None: as the server is set.
+        backdated_stages: whether a fact that is told late moves the stage timeline to when it
+            occurred. Recorded history stays as it is either way.
+    """
+
+    mrr_property: str | None = None
+    currency: str | None = None
+    renewal_property: str | None = None
+    time_zone: str | None = None
+    users: Preferred = Preferred()
+    accounts: Preferred = Preferred()
+    backdated_stages: bool = False
+
+
+Definition = Segment | Stages | HealthProfile | Score | Signal | Settings
+"""Any definition."""
+
+
+D_co = TypeVar("D_co", bound=Definition, covariant=True)
+
+
+class Defined(msgspec.Struct, Generic[D_co], frozen=True):
     """A definition as it stands.
 
     Attributes:
-        version: of this one, from 1.
+        version: of this one, from 1: each change of its content or status is a new one.
         by, created_by: the API key that changed it last, that made it.
     """
 
     id: DefinitionId
     version: int
-    definition: Definition
+    definition: D_co
+    status: Status
     created_at: datetime
     created_by: UUID
     changed_at: datetime

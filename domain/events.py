@@ -9,11 +9,13 @@ too, with keys of their own.
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from domain.activity import Activity
+from domain.conditions import Health
 from domain.definitions import Definition, DefinitionId, DefinitionKind
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.properties import Values
@@ -117,22 +119,36 @@ class OfRebuild(msgspec.Struct, frozen=True, tag="rebuild", gc=False):
     """All was looked at again, once read models had been made anew."""
 
 
-Cause = OfEvent | OfDay | OfDefinition | OfRebuild
-"""Why a subject entered or left a segment."""
+class OfTime(msgspec.Struct, frozen=True, tag="time", gc=False):
+    """The clock reached an instant that was waited for."""
+
+    at: datetime
 
 
-class SegmentTransition(Payload, frozen=True):
-    """The subject entered or left a segment.
+Cause = OfEvent | OfDay | OfDefinition | OfRebuild | OfTime
+"""Why something was decided of a subject."""
+
+
+class Decision(Payload, frozen=True):
+    """What a definition decided of the subject in whose stream this stands.
 
     Attributes:
-        ordinal: 1 for the first entry, 2 for leaving again, and so on: odd ones enter.
-        version: of the segment's definition.
+        definition: what decided it; for a stage set by hand the list of stages that would have.
+        ordinal: 1, 2, 3 and so on, of this subject and what `domain.decisions.series` names: each
+            is recorded once.
+        version: of the definition.
+        saw: what its conditions saw, by JSON pointer into the definition.
     """
 
-    segment: DefinitionId
+    definition: DefinitionId
     ordinal: int
     version: int
     cause: Cause
+    saw: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class SegmentTransition(Decision, frozen=True):
+    """The subject entered or left a segment; odd ordinals enter."""
 
 
 class SegmentEntered(SegmentTransition, frozen=True):
@@ -141,6 +157,75 @@ class SegmentEntered(SegmentTransition, frozen=True):
 
 class SegmentLeft(SegmentTransition, frozen=True):
     """The subject is no member of a segment any more."""
+
+
+class StageTransition(Decision, frozen=True, kw_only=True):
+    """The subject entered or left a stage; odd ordinals enter. From one stage to the next are two,
+    recorded together."""
+
+    stage: str
+
+
+class StageEntered(StageTransition, frozen=True):
+    """The subject came into a stage. `by_hand`: somebody put it there."""
+
+    by_hand: bool = False
+
+
+class StageLeft(StageTransition, frozen=True):
+    """The subject went out of a stage."""
+
+
+class HealthChanged(Decision, frozen=True, kw_only=True):
+    """The subject became good, normal or bad. `definition` is the profile that was asked,
+    or the list of stages where the stage that it is in has none."""
+
+    before: Health
+    after: Health
+
+
+class ScoreChanged(Decision, frozen=True, kw_only=True):
+    """A score, or which of its rules hold, became another.
+
+    Attributes:
+        before, after: 0 to 100, two decimals; None: there is no such score (yet, any more).
+        held: the rules that hold now, by name.
+    """
+
+    before: float | None
+    after: float | None
+    held: list[str] = msgspec.field(default_factory=list)
+
+
+class SignalTriggered(Decision, frozen=True):
+    """A signal turned on."""
+
+
+class SignalEnded(Decision, frozen=True):
+    """A signal turned off."""
+
+
+class GoalReached(Decision, frozen=True):
+    """What a signal's playbook hoped for came true in time."""
+
+
+class GoalMissed(Decision, frozen=True):
+    """What a signal's playbook hoped for did not come true in time."""
+
+
+class StageSet(Payload, frozen=True):
+    """Somebody put the subject into a stage (None: into none); no rule moves it until released.
+    `by` is the API key."""
+
+    stage: str | None
+    reason: str
+    by: UUID
+
+
+class StageReleased(Payload, frozen=True):
+    """The rules decide its stage again."""
+
+    by: UUID
 
 
 class DefinitionMade(Payload, frozen=True):
@@ -156,6 +241,20 @@ class DefinitionChanged(Payload, frozen=True):
 
     id: DefinitionId
     definition: Definition
+    by: UUID
+
+
+class DefinitionActivated(Payload, frozen=True):
+    """A draft decides from now on."""
+
+    id: DefinitionId
+    by: UUID
+
+
+class DefinitionArchived(Payload, frozen=True):
+    """A definition decides no more; it stays on record."""
+
+    id: DefinitionId
     by: UUID
 
 
@@ -190,15 +289,27 @@ _AGGREGATE_PAYLOADS: dict[str, type[Payload]] = {
     "membership_ended": MembershipEnded,
     "absorbed": Absorbed,
     "merged_into": MergedInto,
+    "stage_set": StageSet,
+    "stage_released": StageReleased,
     "erased": Erased,
 }
 _DECISION_PAYLOADS: dict[str, type[Payload]] = {
     "segment_entered": SegmentEntered,
     "segment_left": SegmentLeft,
+    "stage_entered": StageEntered,
+    "stage_left": StageLeft,
+    "health_changed": HealthChanged,
+    "score_changed": ScoreChanged,
+    "signal_triggered": SignalTriggered,
+    "signal_ended": SignalEnded,
+    "goal_reached": GoalReached,
+    "goal_missed": GoalMissed,
 }
 _DEFINITION_PAYLOADS: dict[str, type[Payload]] = {
     "defined": DefinitionMade,
     "changed": DefinitionChanged,
+    "activated": DefinitionActivated,
+    "archived": DefinitionArchived,
     "deleted": DefinitionDeleted,
 }
 _LIST_PAYLOADS: dict[str, type[Payload]] = {

@@ -8,12 +8,20 @@ from what never was.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 from uuid import UUID
 
 import msgspec
 
 from domain.conditions import AllOf, Condition, InSegment, Not, OfAccounts, OfUsers, OneOf
-from domain.definitions import Defined, DefinitionId, Segment, checked_name
+from domain.definitions import (
+    Defined,
+    Definition,
+    DefinitionId,
+    Segment,
+    Status,
+    checked_name,
+)
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.events import (
     DefinitionChanged,
@@ -40,12 +48,21 @@ class Definitions(msgspec.Struct, frozen=True):
     """
 
     version: int = 0
-    current: dict[DefinitionId, Defined] = msgspec.field(default_factory=dict)
-    deleted: dict[DefinitionId, Defined] = msgspec.field(default_factory=dict)
+    current: dict[DefinitionId, Defined[Definition]] = msgspec.field(default_factory=dict)
+    deleted: dict[DefinitionId, Defined[Definition]] = msgspec.field(default_factory=dict)
 
-    def segment(self, id: UUID) -> Defined:
+    @property
+    def segments(self) -> dict[DefinitionId, Defined[Segment]]:
+        """The definitions of this family."""
+        return {
+            id: cast(Defined[Segment], one)
+            for id, one in self.current.items()
+            if isinstance(one.definition, Segment)
+        }
+
+    def segment(self, id: UUID) -> Defined[Segment]:
         """Raises: NotFound: there is none, or none any more."""
-        found = self.current.get(DefinitionId(id))
+        found = self.segments.get(DefinitionId(id))
         if found is None:
             raise NotFound("there is no such segment")
         return found
@@ -57,7 +74,7 @@ class Definitions(msgspec.Struct, frozen=True):
             InvalidInput: a name that is taken, or a condition that leads back to itself.
             Conflict: there are too many.
         """
-        if len(self.current) >= MAX_SEGMENTS:
+        if len(self.segments) >= MAX_SEGMENTS:
             raise Conflict(f"there are {MAX_SEGMENTS} segments already; delete one first")
         self._check(id, segment)
         return [DefinitionMade(id, segment, by)]
@@ -89,7 +106,7 @@ class Definitions(msgspec.Struct, frozen=True):
     def delete(self, id: UUID, by: UUID) -> list[Payload]:
         """Raises: NotFound: no such segment. Conflict: it is used inside others, which it names."""
         gone = self.segment(id)
-        users = [one.definition.name for one in self.current.values() if _uses(one, gone.id)]
+        users = [one.definition.name for one in self.segments.values() if _uses(one, gone.id)]
         if users:
             names = ", ".join(f"“{name}”" for name in sorted(users))
             raise Conflict(
@@ -97,7 +114,7 @@ class Definitions(msgspec.Struct, frozen=True):
             )
         return [DefinitionDeleted(gone.id, by)]
 
-    def static_segment(self, id: UUID) -> Defined:
+    def static_segment(self, id: UUID) -> Defined[Segment]:
         """Raises: NotFound: no such segment. InvalidInput: a condition decides who is in it."""
         found = self.segment(id)
         if found.definition.condition is not None:
@@ -115,7 +132,7 @@ class Definitions(msgspec.Struct, frozen=True):
 
     def _check(self, id: DefinitionId, segment: Segment) -> None:
         checked_name(segment.name)
-        for other in self.current.values():
+        for other in self.segments.values():
             same = (other.definition.kind, other.definition.name) == (segment.kind, segment.name)
             if other.id != id and same:
                 raise InvalidInput(
@@ -135,7 +152,7 @@ class Definitions(msgspec.Struct, frozen=True):
         """The names on the way from a segment to one that it is made of; empty: they are one."""
         if start == goal:
             return ()
-        here = self.current.get(DefinitionId(start))
+        here = self.segments.get(DefinitionId(start))
         if here is None or here.definition.condition is None or start in seen:
             return None
         seen.add(start)
@@ -150,7 +167,7 @@ class Definitions(msgspec.Struct, frozen=True):
         payload, at, version = event.payload, event.occurred_at, event.version or self.version
         match payload:
             case DefinitionMade(id, definition, by):
-                made = Defined(id, 1, definition, at, by, at, by)
+                made = Defined(id, 1, definition, Status.ACTIVE, at, by, at, by)
                 return Definitions(version, self.current | {id: made}, self.deleted)
             case DefinitionChanged(id, definition, by):
                 changed = msgspec.structs.replace(
@@ -168,7 +185,7 @@ class Definitions(msgspec.Struct, frozen=True):
                 return msgspec.structs.replace(self, version=version)
 
 
-def _uses(one: Defined, id: DefinitionId) -> bool:
+def _uses(one: Defined[Segment], id: DefinitionId) -> bool:
     condition = one.definition.condition
     return condition is not None and any(used == id for used, _ in references(condition))
 

@@ -41,8 +41,8 @@ class Transitions:
         todo = {self._message_key(one): one for one in transitions}
         for _ in range(ATTEMPTS):
             self._keys.refresh()
-            alive = self._keys.fetch(subject for _, subject, _ in todo.values())
-            todo = {key: one for key, one in todo.items() if one[1] in alive}
+            alive = self._keys.fetch(subject.int for _, subject, _ in todo.values())
+            todo = {key: one for key, one in todo.items() if one[1].int in alive}
             events = [Event(kind, subject, None, at, one) for kind, subject, one in todo.values()]
             if not events:
                 return
@@ -58,5 +58,5 @@ class Transitions:
 
     def _message_key(self, found: Found) -> bytes:
         _, subject, transition = found
-        text = f"{transition.segment}\0{subject}\0{transition.ordinal}"
+        text = f"{transition.definition}\0{subject}\0{transition.ordinal}"
         return keyed_digest(self._secret, text)[:MESSAGE_KEY_BYTES]

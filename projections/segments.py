@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from domain.definitions import Definition
+from domain.definitions import Segment
 from domain.events import (
     Cause,
     DefinitionChanged,
@@ -98,7 +98,7 @@ _encode = msgspec.json.Encoder().encode
 _encode_cause = msgspec.msgpack.Encoder().encode
 
 
-def condition_json(definition: Definition) -> str | None:
+def condition_json(definition: Segment) -> str | None:
     return None if definition.condition is None else _encode(definition.condition).decode()
 
 
@@ -117,12 +117,12 @@ class Segments:
     def _apply(self, conn: psycopg.Connection, one: Opened) -> None:
         at = one.row.occurred_at
         match one.payload:
-            case DefinitionMade(id, definition, by):
+            case DefinitionMade(id, Segment() as definition, by):
                 conn.execute(
                     ADD_SEGMENT, {"kind": definition.kind.value} | _columns(id, definition, by, at)
                 )
                 sweep(conn, id, OfDefinition(1))
-            case DefinitionChanged(id, definition, by):
+            case DefinitionChanged(id, Segment() as definition, by):
                 row = conn.execute(CHANGE_SEGMENT, _columns(id, definition, by, at)).fetchone()
                 if row is not None and not row[1]:
                     sweep(conn, id, OfDefinition(row[0]))
@@ -146,7 +146,7 @@ class Segments:
         """A list goes on holding a random id that stands for nobody any more, as the log does."""
 
 
-def _columns(id: UUID, definition: Definition, by: UUID, at: datetime) -> dict[str, object]:
+def _columns(id: UUID, definition: Segment, by: UUID, at: datetime) -> dict[str, object]:
     return {
         "id": id,
         "name": definition.name,
@@ -164,7 +164,7 @@ class SegmentMembers:
         for _, _, _, _, one in batch.changes:
             payload, stream = one.payload, one.row.stream
             if isinstance(payload, SegmentTransition) and stream not in batch.survivors:
-                last[log_partition(stream), stream.bytes, payload.segment.bytes] = one, payload
+                last[log_partition(stream), stream.bytes, payload.definition.bytes] = one, payload
         if not last:
             return
         rows = [last[key] for key in sorted(last)]
@@ -172,7 +172,7 @@ class SegmentMembers:
         keys = (
             arrays.smallints(partitions),
             arrays.uuids([one.row.stream for one, _ in rows]),
-            arrays.uuids([payload.segment for _, payload in rows]),
+            arrays.uuids([payload.definition for _, payload in rows]),
             sorted(set(partitions)),
         )
         counts: Counter[tuple[int, UUID]] = Counter()
@@ -195,12 +195,12 @@ class SegmentMembers:
                     (
                         arrays.smallints([partition for partition, _, _ in some]),
                         arrays.uuids([one.row.stream for _, one, _ in some]),
-                        arrays.uuids([payload.segment for _, _, payload in some]),
+                        arrays.uuids([payload.definition for _, _, payload in some]),
                         arrays.integers([payload.ordinal for _, _, payload in some]),
                         arrays.instants([one.row.occurred_at for _, one, _ in some]),
                     ),
                 )
-        counts.update((partition, payload.segment) for partition, _, payload in entered)
+        counts.update((partition, payload.definition) for partition, _, payload in entered)
         _count(conn, counts)
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:

@@ -70,7 +70,7 @@ def transitions(annals: Annals) -> dict[tuple[SubjectId, uuid.UUID], list[Segmen
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
     for one in annals.sealer.open_rows(rows):
         if isinstance(one.payload, SegmentTransition):
-            key = (one.row.stream, one.payload.segment)
+            key = (one.row.stream, one.payload.definition)
             found.setdefault(key, []).append(one.payload)
     return found
 
