@@ -4,7 +4,7 @@ What a condition means is said in `domain.evaluation`; the two are tested agains
 predicate is about a row of `views.contacts`, and is never null.
 
 It is put together from the SQL below, whose `Sql` type keeps it apart from what came with the
-condition: that goes into `_Asked`, which hands out places in a parameter in exchange. SQLAlchemy's
+condition: that goes into `Asked`, which hands out places in a parameter in exchange. SQLAlchemy's
 own expressions took ten times as long to build and to print.
 """
 
@@ -68,6 +68,9 @@ _SHARED_DAYS = Sql("""
      WHERE NOT did.in_account AND {theirs}) did""")
 
 
+_BOOLEAN = sa.Boolean()
+
+
 class Scope(enum.Enum):
     """How many subjects a predicate will be asked about: what it costs depends on it.
 
@@ -93,12 +96,12 @@ def predicate(
         condition: one that `domain.checking.check` let pass, and whose metadata is counted
             (`projections.counters.require`).
     """
-    asked = _Asked()
-    text = _Compiler(moment, scope, asked).condition(condition, kind, Sql("{c}"))
-    return _Compiled(text, contact, asked)
+    asked = Asked()
+    text = Compiler(moment, scope, asked).condition(condition, kind, Sql("{c}"))
+    return Compiled(text, contact, asked)
 
 
-class _Asked:
+class Asked:
     """The values of a condition: texts in one array, and lists of texts in one each."""
 
     def __init__(self) -> None:
@@ -132,14 +135,20 @@ class _Asked:
         return Sql(f"{self.text(str(value))}::uuid")
 
 
-class _Compiled(sa.ColumnElement[bool]):
-    """The SQL of a predicate, as an element of SQLAlchemy's statements."""
+class Compiled(sa.ColumnElement[Any]):
+    """SQL about a row of `contact`, as an element of SQLAlchemy's statements."""
 
     inherit_cache = False
-    type = sa.Boolean()
 
-    def __init__(self, text: Sql, contact: Contact, asked: _Asked) -> None:
+    def __init__(
+        self,
+        text: Sql,
+        contact: Contact,
+        asked: Asked,
+        type_: sa.types.TypeEngine[Any] = _BOOLEAN,
+    ) -> None:
         self.text = text
+        self.type = type_
         self.contact = contact
         self.texts = sa.bindparam(None, asked.texts, ARRAY(sa.Text), unique=True)
         self.lists = [sa.bindparam(None, one, ARRAY(sa.Text), unique=True) for one in asked.lists]
@@ -149,8 +158,8 @@ class _Compiled(sa.ColumnElement[bool]):
         return [self.contact]
 
 
-@compiles(_Compiled)
-def _printed(element: _Compiled, compiler: SQLCompiler, **_: Any) -> str:
+@compiles(Compiled)
+def _printed(element: Compiled, compiler: SQLCompiler, **_: Any) -> str:
     subject = compiler.process(element.contact.c.subject)
     text = element.text.replace("{c}", subject.removesuffix(".subject"))
     text = text.replace("{texts}", compiler.process(element.texts))
@@ -159,13 +168,13 @@ def _printed(element: _Compiled, compiler: SQLCompiler, **_: Any) -> str:
     return text
 
 
-class _Compiler:
+class Compiler:
     """Each method gives SQL that can stand in a NOT, an AND or an OR as it is.
 
     Where it is about `c`, that is the contact in question: `{c}` for the predicate's own.
     """
 
-    def __init__(self, moment: Moment, scope: Scope, asked: _Asked) -> None:
+    def __init__(self, moment: Moment, scope: Scope, asked: Asked) -> None:
         self._moment = moment
         self._scope = scope
         self._asked = asked
@@ -316,6 +325,13 @@ class _Compiler:
 
     def _counted(self, condition: ask.Did, kind: SubjectKind, c: Sql, times: str = "") -> Sql:
         """Whether somebody did something as many times; without `times`, at all."""
+        source = self.deeds(condition, kind, c)
+        if times:
+            source = Sql(f"{source} GROUP BY did.subject HAVING sum(did.count) {times}")
+        return self._among(c, _SUBJECT, source)
+
+    def deeds(self, condition: ask.Did, kind: SubjectKind, c: Sql) -> Sql:
+        """What to read, as `did`, for how often something was done: a subject and a count a row."""
         asked = self._asked
         if condition.where:
             table, that = "counter_days", f"did.counter = {asked.id(counter_of(condition).id)}"
@@ -329,12 +345,8 @@ class _Compiler:
         own = that + self._own(c)
         if kind is SubjectKind.ACCOUNT and condition.activity != "event":
             records = self._records(kind, c)
-            source = _SHARED_DAYS.format(table=table, own=own, theirs=that, records=records)
-        else:
-            source = f"views.{table} did WHERE {own}"
-        if times:
-            source += f" GROUP BY did.subject HAVING sum(did.count) {times}"
-        return self._among(c, _SUBJECT, Sql(source))
+            return Sql(_SHARED_DAYS.format(table=table, own=own, theirs=that, records=records))
+        return Sql(f"views.{table} did WHERE {own}")
 
     def _own(self, c: Sql) -> str:
         """Narrows a source to the contact in question, unless it is read once for all."""
@@ -372,15 +384,9 @@ class _Compiler:
     def _of_others(
         self, quantifier: ask.Quantifier, where: ask.Condition, kind: SubjectKind, c: Sql
     ) -> Sql:
-        self._others += 1
-        o = Sql(f"other{self._others}")
         mine, theirs = _SIDES[kind]
-        their_kind = SubjectKind.ACCOUNT if kind is SubjectKind.USER else SubjectKind.USER
-        source = (
-            f"({self._records(kind, c)}) held JOIN views.contacts {o} ON {o}.subject = {theirs}"
-            f" WHERE held.left_at IS NULL AND {o}.kind = '{their_kind.value}'"
-        )
-        holds = self.condition(where, their_kind, o)
+        others, holds = self.others(where, kind, c)
+        source = str(others)
         match quantifier:
             case ask.AnyOf():
                 source += f" AND {holds}"
@@ -390,6 +396,18 @@ class _Compiler:
                 least = self._asked.times(count)
                 source += f" AND {holds} GROUP BY {mine} HAVING count(DISTINCT {theirs}) >= {least}"
         return self._among(c, mine, Sql(source))
+
+    def others(self, where: ask.Condition, kind: SubjectKind, c: Sql) -> tuple[Sql, Sql]:
+        """What to read, as `held`, of the other kind; and whether `where` holds of one of them."""
+        self._others += 1
+        o = Sql(f"other{self._others}")
+        _, theirs = _SIDES[kind]
+        their_kind = SubjectKind.ACCOUNT if kind is SubjectKind.USER else SubjectKind.USER
+        source = Sql(
+            f"({self._records(kind, c)}) held JOIN views.contacts {o} ON {o}.subject = {theirs}"
+            f" WHERE held.left_at IS NULL AND {o}.kind = '{their_kind.value}'"
+        )
+        return source, self.condition(where, their_kind, o)
 
 
 _SUBJECT = Sql("did.subject")
