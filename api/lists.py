@@ -61,7 +61,11 @@ Columns = Annotated[
     QueryParameter(description="properties to return, each in a parameter of its own; default all"),
 ]
 WithTotal = Annotated[
-    bool, QueryParameter(description="whether to count them all, which takes longer than a page")
+    bool | None,
+    QueryParameter(
+        description="`true` counts them all, which takes longer than a page; left out, `total` is"
+        " null where it would have to be counted"
+    ),
 ]
 Format = Annotated[
     Literal["csv", "ndjson"], QueryParameter(description="comma-separated or a JSON object a line")
@@ -97,12 +101,12 @@ class RowsQuestion(Question, frozen=True, kw_only=True):
 class ListQuestion(RowsQuestion, frozen=True, kw_only=True):
     """
     Attributes:
-        total: whether to count them all.
+        total: true counts them all; null: the total is left out where it has to be counted.
     """
 
     cursor: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
-    total: bool = True
+    total: bool | None = None
 
 
 def _by_query(
@@ -223,7 +227,7 @@ class _Lists(Controller):
         columns: Columns = None,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
-        total: WithTotal = True,
+        total: WithTotal = None,
     ) -> Page[ContactItem]:
         asked = ListQuestion(
             **msgspec.structs.asdict(question),

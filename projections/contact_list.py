@@ -16,7 +16,7 @@ from domain.periods import Moment
 from domain.properties import PropertyType
 from projections.paging import Page, decoded, encoded
 from projections.selection import Selection, chosen
-from projections.tables import bar_counts, contacts
+from projections.tables import bar_counts, contacts, segment_counts
 from projections.vocabulary import KnownNames
 
 SORTABLE_TEXTS = ("name", "email", "domain", "external_id", "stage", "health", "currency")
@@ -157,21 +157,33 @@ class Lists:
         """Raises: InvalidInput: a search that cannot be."""
         chosen(conn, self._selection, self._moment)
 
-    def total(self, conn: sa.Connection) -> int:
-        """How many there are in all: kept where there is neither filter nor search."""
+    def kept_total(self, conn: sa.Connection) -> int | None:
+        """How many there are in all, where that is kept: of everybody, or in a segment. None where
+        it has to be counted."""
         selection = self._selection
-        kept: sa.Select[Any]
         if selection.is_all:
-            kept = sa.select(sa.func.sum(bar_counts.c["count"])).where(
+            kept = sa.select(sa.func.coalesce(sa.func.sum(bar_counts.c["count"]), 0)).where(
                 bar_counts.c.kind == selection.kind.value
             )
-        else:
-            kept = (
-                sa.select(sa.func.count())
-                .select_from(contacts)
-                .where(*chosen(conn, selection, self._moment))
+        elif selection.filter is None and not selection.search:
+            kept = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
+                segment_counts.c.segment == selection.segment
             )
+        else:
+            return None
         return int(conn.scalar(kept) or 0)
+
+    def total(self, conn: sa.Connection) -> int:
+        """How many there are in all."""
+        kept = self.kept_total(conn)
+        if kept is not None:
+            return kept
+        counted = (
+            sa.select(sa.func.count())
+            .select_from(contacts)
+            .where(*chosen(conn, self._selection, self._moment))
+        )
+        return int(conn.scalar(counted) or 0)
 
     def page(
         self, conn: sa.Connection, *, cursor: str | None, limit: int
@@ -240,7 +252,7 @@ def list_contacts(
     columns: Sequence[str] | None = None,
     cursor: str | None,
     limit: int,
-    with_total: bool = True,
+    with_total: bool | None = True,
 ) -> Page[ContactItem]:
     """A page of users or accounts.
 
@@ -248,6 +260,7 @@ def list_contacts(
         sort: a column or `property:<name>`, with a minus before it for descending. What has no
             value counts as least.
         columns: the properties to return; None: all.
+        with_total: None: only where nothing has to be counted for it.
 
     Raises:
         InvalidInput: no such column, an unknown cursor, or a search that cannot be.
@@ -255,4 +268,8 @@ def list_contacts(
     types = KnownNames(conn).properties(selection.kind)
     found = Lists(selection, moment, types, sort=sort, columns=columns)
     items, following = found.page(conn, cursor=cursor, limit=limit)
+    if with_total is None and cursor is None and following is None:
+        return Page(items, None, len(items))
+    if with_total is None:
+        return Page(items, following, found.kept_total(conn))
     return Page(items, following, found.total(conn) if with_total else None)

@@ -36,7 +36,7 @@ _HAYSTACK = sa.literal_column(
 class Selection(msgspec.Struct, frozen=True):
     """
     Attributes:
-        segment: only its members.
+        segment: only its members; of the same kind.
         filter: only those of whom this holds.
         search: only those whose name, e-mail, domain or external id holds this text in any case,
             or, of a longer text, something that is spelt much like it.

@@ -41,7 +41,13 @@ def names(page: Any) -> list[str]:
 
 def test_a_list_by_body_is_the_list_by_query(client: Clients) -> None:
     people(client)
-    asked = {"sort": "-property:size", "search": "u", "columns": ["size"], "limit": 2}
+    asked = {
+        "sort": "-property:size",
+        "search": "u",
+        "columns": ["size"],
+        "limit": 2,
+        "total": True,
+    }
     by_query = client.see("/api/users", filter=json.dumps(PRO), **asked)
     by_body = client("read").post("/api/users", json=asked | {"filter": PRO}).json()
     assert by_query == by_body

@@ -75,7 +75,7 @@ def test_entering_and_leaving_stand_in_the_timeline_with_time_and_cause(client: 
     assert [one["type"] for one in moves] == ["segment_left", "segment_entered"]
     for one, ordinal in zip(moves, (2, 1), strict=True):
         details = one["details"]
-        assert (details["segment"], details["ordinal"]) == (path.rpartition("/")[2], ordinal)
+        assert (details["definition"], details["ordinal"]) == (path.rpartition("/")[2], ordinal)
         cause = f"{details['cause']['partition']}:{details['cause']['position']}"
         [event] = [one for one in timeline if one["position"] == cause]
         assert event["type"] == "properties_changed"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.commands import Change
-from domain.conditions import AtLeast, Is, Not, OneOf, PropertyIs
+from domain.conditions import AtLeast, Is, IsSet, Not, OneOf, PropertyIs
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.periods import Moment
@@ -24,10 +24,12 @@ from projections.paging import encoded
 from projections.selection import Selection, chosen
 from projections.tables import contacts
 from tests.projections.read_models import NOON, empty, owner, project, user, write
+from tests.projections.segments import define, settle
 
 USER = SubjectKind.USER
 NOW = Moment(NOON, UTC)
 SEGMENT = UUID(int=7)
+SIZED = PropertyIs("size", IsSet())
 
 
 def listed(annals: Annals, selection: Selection, sort: str, limit: int = 3) -> list[ContactItem]:
@@ -136,7 +138,6 @@ def test_segment_filter_and_search_all_have_to_hold(
         (Selection(USER, SEGMENT, Not(pro), "grace"), ["u3"]),
         (Selection(USER, UUID(int=8)), []),
         (Selection(USER, SEGMENT, OneOf([])), []),
-        (Selection(SubjectKind.ACCOUNT, SEGMENT), []),
     ):
         found = listed(annals, selection, "external_id")
         assert [one.external_id for one in found] == expected
@@ -218,6 +219,22 @@ def test_a_total_that_was_not_asked_for_is_null(annals: Annals) -> None:
             conn, Selection(USER), NOW, sort="name", cursor=None, limit=2, with_total=False
         )
     assert (len(page.items), page.total) == (1, None)
+
+
+def test_a_total_is_given_unasked_where_nothing_has_to_be_counted(annals: Annals) -> None:
+    people(annals, *({"size": n} for n in range(3)))
+    segment = define(annals, SIZED)
+    settle(annals)
+    some = Selection(USER, filter=SIZED)
+
+    def total(selection: Selection, limit: int) -> int | None:
+        with annals.queries.connect() as conn:
+            return list_contacts(
+                conn, selection, NOW, sort="name", cursor=None, limit=limit, with_total=None
+            ).total
+
+    assert total(Selection(USER), 1) == total(Selection(USER, segment), 1) == 3
+    assert (total(some, 2), total(some, 3)) == (None, 3)
 
 
 def test_the_planner_knows_about_how_many_are_in_a_segment(
