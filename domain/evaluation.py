@@ -74,7 +74,6 @@ class World(msgspec.Struct, frozen=True):
 
 def holds(condition: ask.Condition, subject: UUID, world: World, moment: Moment) -> bool:
     """Whether a condition holds of a subject that is there."""
-    facts = world.subjects[subject]
     match condition:
         case ask.AllOf(of):
             return all(holds(one, subject, world, moment) for one in of)
@@ -82,20 +81,50 @@ def holds(condition: ask.Condition, subject: UUID, world: World, moment: Moment)
             return any(holds(one, subject, world, moment) for one in of)
         case ask.Not(of):
             return not holds(of, subject, world, moment)
-        case ask.PropertyIs(name, test):
-            return passes(test, facts.properties.get(name), moment)
-        case ask.AttributeIs(name, test):
-            return passes(test, facts.attributes.get(name), moment)
+        case ask.OfAccounts(quantifier, where) | ask.OfUsers(quantifier, where):
+            found = others_so(where, subject, world, moment)
+            match quantifier:
+                case ask.AnyOf():
+                    return any(found)
+                case ask.EveryOf():
+                    return bool(found) and all(found)
+                case ask.AtLeastOf(count):
+                    return sum(found) >= count
+    value = value_of(condition, subject, world, moment)
+    match condition:
+        case ask.PropertyIs(_, test) | ask.AttributeIs(_, test) | ask.ScoreIs(_, test):
+            return passes(test, value, moment)
         case ask.Did():
-            return _did(condition, subject, world, moment)
+            return isinstance(value, int) and _often_enough(condition.count, value)
         case ask.StageIs(stages):
-            return facts.stage in stages
+            return value in stages
         case ask.HealthIs(health):
-            return facts.health in health
-        case ask.ScoreIs(score, test):
-            return passes(test, facts.scores.get(score), moment)
-        case ask.SignalIs(signal, on):
-            return (signal in facts.signals) is on
+            return value in health
+        case ask.SignalIs(_, on):
+            return value is on
+        case ask.InSegment() | ask.BelongsTo():
+            return value is True
+
+
+def value_of(condition: ask.Condition, subject: UUID, world: World, moment: Moment) -> object:
+    """What a test sees of a subject: a value (None: there is none), how often something was done,
+    or whether something is so."""
+    facts = world.subjects[subject]
+    match condition:
+        case ask.PropertyIs(name):
+            return facts.properties.get(name)
+        case ask.AttributeIs(attribute):
+            return facts.attributes.get(attribute)
+        case ask.Did():
+            return _times(condition, subject, world, moment)
+        case ask.StageIs():
+            return facts.stage
+        case ask.HealthIs():
+            return facts.health
+        case ask.ScoreIs(score):
+            return facts.scores.get(score)
+        case ask.SignalIs(signal):
+            return signal in facts.signals
         case ask.InSegment(segment):
             return segment in facts.segments
         case ask.BelongsTo(other, role, ended):
@@ -107,19 +136,18 @@ def holds(condition: ask.Condition, subject: UUID, world: World, moment: Moment)
                 and (role is None or record.role == role)
                 for id, record in _others(subject, world).items()
             )
-        case ask.OfAccounts(quantifier, where) | ask.OfUsers(quantifier, where):
-            found = [
-                holds(where, id, world, moment)
-                for id, record in _others(subject, world).items()
-                if record.left_at is None and id in world.subjects
-            ]
-            match quantifier:
-                case ask.AnyOf():
-                    return any(found)
-                case ask.EveryOf():
-                    return bool(found) and all(found)
-                case ask.AtLeastOf(count):
-                    return sum(found) >= count
+        case _:
+            raise TypeError(f"{type(condition).__name__} is no single test")
+
+
+def others_so(where: ask.Condition, subject: UUID, world: World, moment: Moment) -> list[bool]:
+    """Of each of the other kind that a subject belongs to, or that belong to it, whether a
+    condition holds."""
+    return [
+        holds(where, id, world, moment)
+        for id, record in _others(subject, world).items()
+        if record.left_at is None and id in world.subjects
+    ]
 
 
 def passes(test: ask.Test, value: object, moment: Moment) -> bool:
@@ -219,8 +247,8 @@ def _date_passes(test: ask.Test, at: datetime, moment: Moment) -> bool:
             raise TypeError(f"{test} is no test of a date")
 
 
-def _did(condition: ask.Did, subject: UUID, world: World, moment: Moment) -> bool:
-    times = sum(
+def _times(condition: ask.Did, subject: UUID, world: World, moment: Moment) -> int:
+    return sum(
         deed.count
         for deed in _deeds(condition.activity, subject, world)
         if deed.name == condition.name
@@ -230,7 +258,10 @@ def _did(condition: ask.Did, subject: UUID, world: World, moment: Moment) -> boo
             for one in condition.where
         )
     )
-    match condition.count:
+
+
+def _often_enough(count: ask.Count, times: int) -> bool:
+    match count:
         case ask.Occurred():
             return times > 0
         case ask.DidNotOccur():

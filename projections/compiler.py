@@ -367,7 +367,7 @@ class Compiler:
         return Sql(f"{_RECORDS} {own.format(c=c)}")
 
     def _belongs(self, condition: ask.BelongsTo, kind: SubjectKind, c: Sql) -> Sql:
-        mine, other = _SIDES[kind]
+        mine, other = SIDES[kind]
         records = self._records(kind, c)
         if condition.ended or condition.role is not None:
             records = Sql(_SHOWN.format(records=records))
@@ -384,7 +384,7 @@ class Compiler:
     def _of_others(
         self, quantifier: ask.Quantifier, where: ask.Condition, kind: SubjectKind, c: Sql
     ) -> Sql:
-        mine, theirs = _SIDES[kind]
+        mine, theirs = SIDES[kind]
         others, holds = self.others(where, kind, c)
         source = str(others)
         match quantifier:
@@ -401,7 +401,7 @@ class Compiler:
         """What to read, as `held`, of the other kind; and whether `where` holds of one of them."""
         self._others += 1
         o = Sql(f"other{self._others}")
-        _, theirs = _SIDES[kind]
+        _, theirs = SIDES[kind]
         their_kind = SubjectKind.ACCOUNT if kind is SubjectKind.USER else SubjectKind.USER
         source = Sql(
             f"({self._records(kind, c)}) held JOIN views.contacts {o} ON {o}.subject = {theirs}"
@@ -412,7 +412,7 @@ class Compiler:
 
 _SUBJECT = Sql("did.subject")
 # Of memberships, the column of the kind that is asked about and that of the other kind.
-_SIDES = {
+SIDES = {
     SubjectKind.USER: (Sql("held.user_id"), Sql("held.account")),
     SubjectKind.ACCOUNT: (Sql("held.account"), Sql("held.user_id")),
 }
