@@ -16,6 +16,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
 from api.contacts import Cursor, Limit, WaitFor, named
+from api.described import SentCondition
 from api.positions import position_text, wait_for
 from api.problems import answers
 from domain import checking
@@ -26,7 +27,7 @@ from domain.errors import InvalidInput
 from domain.events import DefinitionChanged, DefinitionDeleted, DefinitionMade, Payload
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.periods import Moment
-from domain.segments import MAX_LISTED, Definitions
+from domain.workspace import MAX_LISTED, Definitions
 from infra.wiring import Annals
 from projections import counters, segment_list
 from projections.contact_view import streams_of
@@ -57,7 +58,7 @@ class SegmentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: SubjectKind
     name: str
-    condition: Any = None
+    condition: SentCondition = None
     members: list[str] | None = None
 
 
@@ -68,7 +69,7 @@ class PreviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: SubjectKind
-    condition: Any
+    condition: SentCondition
     sample: int = 10
 
 

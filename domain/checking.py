@@ -204,7 +204,7 @@ def _refusal(message: str, place: str) -> InvalidInput:
     if tag is not None and steps:
         known = _known_tags(steps)
         if known:
-            return InvalidInput(_unknown(f"{steps[-1]}", tag.group(1), known), place=place)
+            return InvalidInput(unknown(f"{steps[-1]}", tag.group(1), known), place=place)
     return InvalidInput(f"{detail[:1].lower()}{detail[1:]}", place=place)
 
 
@@ -237,7 +237,7 @@ def _escaped(step: str) -> str:
     return step.replace("~", "~0").replace("/", "~1")
 
 
-def _unknown(what: str, name: str, known: Collection[str]) -> str:
+def unknown(what: str, name: str, known: Collection[str]) -> str:
     """That a name is unknown, and which known ones are near; all, where there are few."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     shown = near or (sorted(known) if len(known) <= 20 else [])
@@ -325,7 +325,7 @@ class _Check:
 
 
 def _none(what: str, name: str, known: Collection[str], place: str) -> InvalidInput:
-    return InvalidInput(_unknown(what, name, known), place=place)
+    return InvalidInput(unknown(what, name, known), place=place)
 
 
 def _wrong_kind(asked: str, of: str, here: str, place: str) -> InvalidInput:

@@ -2,7 +2,7 @@
 
 Definitions refer to one another (a segment in a segment), and what must hold of all of them
 together, such as that none refers back to itself, is one decision. So they are one aggregate with
-one history, `domain.segments.Definitions`; each has an id of its own and counts its own versions.
+one history, `domain.workspace.Definitions`; each has an id of its own and counts its own versions.
 """
 
 from __future__ import annotations
@@ -158,6 +158,10 @@ class Settings(msgspec.Struct, frozen=True, tag="settings", omit_defaults=True):
 
 Definition = Segment | Stages | HealthProfile | Score | Signal | Settings
 """Any definition."""
+
+
+def family_of(definition: Definition) -> DefinitionKind:
+    return DefinitionKind(str(definition.__struct_config__.tag))
 
 
 D_co = TypeVar("D_co", bound=Definition, covariant=True)

@@ -1,6 +1,6 @@
 """The workspace's definitions in the log: read back, decided on, appended to.
 
-One stream holds the history of all of them (`domain.segments.Definitions`); the list of a static
+One stream holds the history of all of them (`domain.workspace.Definitions`); the list of a static
 segment is a stream of its own, under the segment's id.
 """
 
@@ -14,9 +14,9 @@ from datetime import datetime
 from domain.commands import Position
 from domain.definitions import DefinitionKind
 from domain.errors import Unavailable, VersionConflict
-from domain.events import Event, Payload
+from domain.events import Event, Payload, stream_kind
 from domain.identity import SubjectId
-from domain.segments import Definitions
+from domain.workspace import Definitions
 from infra.log import EventLog
 from infra.sealing import Sealer
 
@@ -58,7 +58,7 @@ class DefinitionStore:
             state = self.load()
             payloads = decision(state)
             events = [
-                Event(DefinitionKind.SEGMENT, self.stream, state.version + n, at, payload)
+                Event(state.family_of(payload), self.stream, state.version + n, at, payload)
                 for n, payload in enumerate(payloads, 1)
             ]
             try:
@@ -79,7 +79,7 @@ class DefinitionStore:
         rows = self._log.read_streams({self.stream: version})[self.stream]
         return [
             Event(
-                DefinitionKind.SEGMENT,
+                stream_kind(one.row.topic),
                 one.row.stream,
                 one.row.version,
                 one.row.occurred_at,

@@ -42,7 +42,7 @@ from domain.events import (
 from domain.identity import SubjectId
 from projections.batch import Batch, Place
 
-ANY_SEGMENT = "SELECT EXISTS (SELECT FROM views.segments)"
+ANY_SEGMENT = "SELECT EXISTS (SELECT FROM views.definitions WHERE family <> 'settings')"
 
 ADD_DUE = "INSERT INTO views.changes_due (id, changes) VALUES (%b, %b)"
 

@@ -23,7 +23,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.errors import UnreadableEvent
-from domain.events import DefinitionMade, Erased, MergedInto
+from domain.events import DefinitionActivated, DefinitionChanged, DefinitionMade, Erased, MergedInto
 from domain.identity import LOG_PARTITIONS, SubjectId
 from projections import merges
 from projections.activity_days import ActivityDays
@@ -32,6 +32,7 @@ from projections.catalogue import CatalogueModel
 from projections.changes import Changes
 from projections.contacts import Contacts
 from projections.counters import CounterDays
+from projections.definitions import DefinitionsModel
 from projections.filters import FilterModel
 from projections.members import Members
 from projections.reading import Log, Opener, Read, Reader, Row
@@ -96,6 +97,7 @@ ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO 
 EMPTY_READ_MODELS = """
 TRUNCATE views.contacts, views.merges, views.memberships, views.activity_days, views.catalogue,
          views.bar_counts, views.filter_values, views.filter_ranges, views.filter_states,
+         views.definitions, views.definition_versions,
          views.segments, views.segment_lists, views.segment_members, views.segment_leavers,
          views.segment_counts, views.segment_sweeps, views.changes_due, views.deciding,
          views.counter_days, views.counter_fills, views.parked"""
@@ -117,7 +119,7 @@ JOIN unnest(%b::smallint[], %b::bigint[]) AS v(p, position)
 WHERE c.projector = %b"""
 
 log = structlog.get_logger()
-_SETTLING = MergedInto | Erased | DefinitionMade
+_SETTLING = MergedInto | Erased | DefinitionMade | DefinitionChanged | DefinitionActivated
 
 
 class ReadModel(Protocol):
@@ -171,6 +173,7 @@ class Projector(Generic[Row]):
             ActivityDays(pool),
             CounterDays(zone),
             CatalogueModel(),
+            DefinitionsModel(),
             Segments(),
             SegmentMembers(),
             Changes(),

@@ -107,7 +107,7 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 def list_segments(conn: sa.Connection, kinds: Sequence[SubjectKind]) -> Page[SegmentItem]:
-    """All segments of some kinds, by kind and name. There are few: `domain.segments`."""
+    """All segments of some kinds, by kind and name. There are few: `domain.workspace`."""
     rows = conn.execute(ALL_SEGMENTS, {"decider": NAME, "kinds": [kind.value for kind in kinds]})
     items = [_item(row) for row in rows]
     return Page(items, None, len(items))

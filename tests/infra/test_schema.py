@@ -22,6 +22,7 @@ SMALL = {
     "log.catalogue", "log.saved_views", "keys.secrets", "keys.generation", "keys.api_keys",
     "views.workers",
     "views.fences", "views.names", "views.catalogue", "views.segments", "views.changes_due",
+    "views.definitions", "views.definition_versions",
     "views.deciding", "views.segment_sweeps", "views.filter_values", "views.filter_ranges",
     "views.filter_states", "views.counters",
 }  # fmt: skip

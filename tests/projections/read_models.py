@@ -19,7 +19,7 @@ NOON = datetime(2024, 5, 13, 12, tzinfo=UTC)
 
 READ_MODELS = (
     "contacts", "merges", "memberships", "names", "activity_days", "catalogue", "bar_counts",
-    "segments", "segment_lists", "segment_members", "segment_leavers", "segment_counts",
+    "definitions", "definition_versions", "segments", "segment_lists", "segment_members", "segment_leavers", "segment_counts",
     "counter_days",
 )  # fmt: skip
 

@@ -22,7 +22,7 @@ from domain.evaluation import Deed, Facts, Membership, holds
 from domain.evaluation import World as Known
 from domain.identity import Scheme, SubjectId, SubjectKind
 from domain.periods import Moment
-from domain.segments import references
+from domain.references import references
 from infra.definitions import DefinitionStore
 from infra.wiring import Annals
 from projections.deciding import Decider
@@ -317,7 +317,8 @@ class Segments:
         while waiting:
             for id, segment in list(waiting.items()):
                 assert segment.condition is not None
-                if any(used in waiting for used, _ in references(segment.condition)):
+                asked = {one.to.name for one in references(segment.condition, segment.kind)}
+                if any(str(used) in asked for used in waiting):
                     continue
                 known = self._known(belonging)
                 belonging[id] = {

@@ -1,0 +1,159 @@
+"""Whether a definition agrees with itself, whatever else is defined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from domain.currencies import CURRENCIES
+from domain.definitions import (
+    Definition,
+    HealthProfile,
+    Preferred,
+    Score,
+    Segment,
+    Settings,
+    Signal,
+    Stages,
+    checked_name,
+)
+from domain.errors import InvalidInput
+
+MAX_STAGES = 50
+MAX_RULES = 50
+MAX_WEIGHT = 1_000_000
+MAX_HOURS = 24 * 366 * 5
+"""Of a re-entry or a goal: five years."""
+
+MAX_PREFERRED = 20
+
+
+def check(definition: Definition) -> None:
+    """Raises: InvalidInput: it does not; says where and what would do."""
+    match definition:
+        case Segment():
+            checked_name(definition.name)
+        case Stages():
+            _stages(definition)
+        case HealthProfile():
+            _health(definition)
+        case Score():
+            _score(definition)
+        case Signal():
+            _signal(definition)
+        case Settings():
+            _settings(definition)
+
+
+def _stages(definition: Stages) -> None:
+    checked_name(definition.name)
+    _few(definition.stages, MAX_STAGES, "stages", "/stages")
+    if not definition.stages:
+        raise InvalidInput("there is no stage; a list has at least one", place="/stages")
+    names = [stage.name for stage in definition.stages]
+    for n, name in enumerate(names):
+        checked_name(name, place=f"/stages/{n}/name")
+    _once(names, "stage", "/stages", "/name")
+
+
+def _health(definition: HealthProfile) -> None:
+    checked_name(definition.name)
+    _few(definition.stages, MAX_STAGES + 1, "stages", "/stages")
+    if not definition.stages:
+        raise InvalidInput(
+            "the profile is for no stage; name some, or null for no stage", place="/stages"
+        )
+    _once(definition.stages, "stage", "/stages")
+    if definition.good is None and definition.bad is None:
+        raise InvalidInput(
+            "the profile has neither a good nor a bad condition; without one all are normal, and"
+            " no profile is needed",
+            place="/good",
+        )
+
+
+def _score(definition: Score) -> None:
+    checked_name(definition.name)
+    _few(definition.rules, MAX_RULES, "rules", "/rules")
+    if not definition.rules:
+        raise InvalidInput("there is no rule; a score has at least one", place="/rules")
+    for n, rule in enumerate(definition.rules):
+        checked_name(rule.name, place=f"/rules/{n}/name")
+        if rule.weight == 0:
+            raise InvalidInput(
+                "a weight of 0 counts for nothing; leave the rule out", place=f"/rules/{n}/weight"
+            )
+        if abs(rule.weight) > MAX_WEIGHT:
+            raise InvalidInput(
+                f"a weight is from -{MAX_WEIGHT:,} to {MAX_WEIGHT:,}", place=f"/rules/{n}/weight"
+            )
+    _once([rule.name for rule in definition.rules], "rule", "/rules", "/name")
+    total = sum(rule.weight for rule in definition.rules)
+    if total <= 0:
+        raise InvalidInput(
+            f"the weights sum to nothing: {total}. The score is the weight of the rules that hold"
+            " by the weight of all, which has to be more than 0",
+            place="/rules",
+        )
+
+
+def _signal(definition: Signal) -> None:
+    checked_name(definition.name)
+    _hours(definition.reentry_hours, "re-entry", "/reentry_hours")
+    _hours(definition.goal_hours, "a goal", "/goal_hours")
+    if definition.goal is not None and definition.goal_hours is None:
+        raise InvalidInput("say in how many hours the goal has to be reached", place="/goal_hours")
+    if definition.goal is None and definition.goal_hours is not None:
+        raise InvalidInput("there is no goal to be reached in that time", place="/goal")
+
+
+def _hours(hours: int | None, what: str, place: str) -> None:
+    if hours is not None and not 1 <= hours <= MAX_HOURS:
+        raise InvalidInput(f"{what} is after 1 to {MAX_HOURS:,} hours", place=place)
+
+
+def _settings(definition: Settings) -> None:
+    code = definition.currency
+    if code is not None and code not in CURRENCIES:
+        raise InvalidInput(
+            f"{code[:16]!r} is no currency of ISO 4217; a code is three capitals, like EUR",
+            place="/currency",
+        )
+    if definition.time_zone is not None:
+        zone(definition.time_zone, "/time_zone")
+    _preferred(definition.users, "/users")
+    _preferred(definition.accounts, "/accounts")
+
+
+def zone(name: str, place: str = "") -> ZoneInfo:
+    """Raises: InvalidInput: no time zone of the IANA database."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidInput(
+            f"{name[:64]!r} is no time zone; a name is like Europe/Brussels", place=place
+        ) from None
+
+
+def _preferred(preferred: Preferred, place: str) -> None:
+    for what, names in (("properties", preferred.properties), ("events", preferred.events)):
+        _few(names, MAX_PREFERRED, f"preferred {what}", f"{place}/{what}")
+        _once(names, what, f"{place}/{what}")
+
+
+def _few(
+    some: list[object] | list[str] | Iterable[object], most: int, what: str, place: str
+) -> None:
+    if len(list(some)) > most:
+        raise InvalidInput(f"at most {most} {what}", place=place)
+
+
+def _once(names: Iterable[str | None], what: str, place: str, within: str = "") -> None:
+    seen: set[str | None] = set()
+    for n, name in enumerate(names):
+        if name in seen:
+            shown = "no stage" if name is None else f"{name[:128]!r}"
+            raise InvalidInput(
+                f"{shown} is there twice; name each {what} once", place=f"{place}/{n}{within}"
+            )
+        seen.add(name)
