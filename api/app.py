@@ -20,6 +20,7 @@ from litestar.types import (
 
 from api.compliance import ErasureController
 from api.contacts import AccountsController, MembershipController, UsersController
+from api.described import DescribedFields
 from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
 from api.operations import HealthController, StatusController
@@ -61,6 +62,7 @@ def create_app(annals: Annals) -> Litestar:
         ],
         state=State({"annals": annals}),
         exception_handlers=HANDLERS,
+        plugins=[DescribedFields()],
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         openapi_config=OpenAPIConfig(

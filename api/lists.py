@@ -19,6 +19,7 @@ from litestar.response import Stream
 
 from api.auth import READERS, opens
 from api.contacts import Cursor, Limit, WaitFor
+from api.described import SentCondition
 from api.positions import wait_for
 from api.problems import answers
 from domain import checking
@@ -83,7 +84,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     segment: UUID | None = None
-    filter: Any = None
+    filter: SentCondition = None
     search: str | None = None
     wait_for: str | None = None
 

@@ -14,6 +14,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
 from api.lists import DEFAULT_SORT, Question, selection
+from api.described import SentCondition
 from api.problems import answers
 from domain.access import ApiScope
 from domain.definitions import checked_name
@@ -44,7 +45,7 @@ class SavedViewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sort: str = DEFAULT_SORT
     columns: list[str] | None = None
     segment: UUID | None = None
-    filter: Any = None
+    filter: SentCondition = None
 
 
 class SavedViewController(Controller):

@@ -102,6 +102,19 @@ def test_every_route_is_named_with_its_parameters_and_problems(document: Any) ->
     assert found == ROUTES
 
 
+def test_a_condition_is_described_where_it_is_sent(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    for body, field in (
+        ("ListQuestion", "filter"),
+        ("Question", "filter"),
+        ("SavedViewRequest", "filter"),
+        ("SegmentRequest", "condition"),
+        ("PreviewRequest", "condition"),
+    ):
+        described = {one.get("$ref") for one in schemas[body]["properties"][field]["oneOf"]}
+        assert {f"#/components/schemas/{one}" for one in ("AllOf", "Did", "InSegment")} < described
+
+
 def test_a_batch_and_the_ways_to_send_a_key_are_described(document: Any) -> None:
     operation = document["paths"]["/v1/batch"]["post"]
     batch = operation["requestBody"]["content"]["application/json"]["schema"]
