@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of a field that is decoded apart, for errors that name the place."""
+"""What OpenAPI says of a field that is decoded apart, for errors that name the place."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
-from api.lists import DEFAULT_SORT, Question, selection
 from api.described import SentCondition
+from api.lists import DEFAULT_SORT, Question, selection
 from api.problems import answers
 from domain.access import ApiScope
 from domain.definitions import checked_name
