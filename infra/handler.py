@@ -11,7 +11,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from domain.commands import (
     Command,
@@ -163,8 +163,25 @@ class Handler:
                 outcomes[n] = outcomes[original]
         if decision.merges:
             self._lookup.repoint(decision.merges)
+            self._follow_erasures(decision)
         self._remember_begun(event.stream for event in events)
         return outcomes
+
+    def _follow_erasures(self, decision: Decision) -> None:
+        """Erases whom the batch has merged with somebody that was erased meanwhile: by the merge
+        they are one, and neither is to live on under the key of the other."""
+        self._keys.refresh()
+        sides = [id for one in decision.merges for id in (one.survivor, one.loser)]
+        alive = self._keys.fetch(id.int for id in sides)
+        for merge in decision.merges:
+            if merge.survivor.int in alive and merge.loser.int in alive:
+                continue
+            survivor = decision.states[merge.survivor]
+            everything = (survivor.id, *survivor.absorbed)
+            self._keys.destroy(
+                everything, kind=survivor.kind, requested_by="annals", reason="merged-with-erased"
+            )
+            self._finish_erasure(survivor.kind, everything, datetime.now(UTC))
 
     def _load(
         self,
@@ -232,6 +249,7 @@ class Handler:
             NotFound: there is no such subject, or it is erased already.
         """
         self._keys.refresh()
+        keys = self._keys.fetch([id.int])  # opens, after the destruction, what came before it
         state = self._aggregates.load({id: kind})[id]
         if state.merged_into is not None:
             return self.erase(
@@ -241,7 +259,16 @@ class Handler:
             raise NotFound(f"there is no such {kind}")
         everything = (id, *state.absorbed)
         self._keys.destroy(everything, kind=kind, requested_by=requested_by, reason=reason)
-        return self._finish_erasure(kind, everything, at)
+        newest = self._aggregates.caught_up(state, keys)
+        if len(newest.absorbed) > len(state.absorbed):  # merges landed between look and destruction
+            everything = (id, *newest.absorbed)
+            self._keys.destroy(everything, kind=kind, requested_by=requested_by, reason=reason)
+        positions = self._finish_erasure(kind, everything, at)
+        if newest.merged_into is not None:
+            positions += self.erase(
+                kind, newest.merged_into, at=at, requested_by=requested_by, reason=reason
+            )
+        return positions
 
     def finish_erasures(self, at: datetime) -> int:
         """Goes on with erasures that a crash cut short; says how many subjects they were."""

@@ -25,6 +25,7 @@ from domain.errors import VersionConflict
 from domain.events import Event
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects import SNAPSHOT_EVERY, Account, User, replay, subject
+from infra.keys import SubjectKey
 from infra.log import EventLog
 from infra.rows import RecordedRow, Row
 from infra.sealing import SCHEMA_VERSION, Sealer
@@ -134,6 +135,11 @@ class Aggregates(Repository[UUID]):
             states[id] = replay(states[id], history)
         self._save([states[id] for id, past in grouped.items() if len(past) >= SNAPSHOT_EVERY])
         return states
+
+    def caught_up(self, state: User | Account, keys: Mapping[int, SubjectKey]) -> User | Account:
+        """A state after what was appended since it was loaded, opened with keys at hand."""
+        rows = self._log.read_streams({state.id: state.version})[state.id]
+        return replay(state, self._sealer.open_events(rows, keys))
 
     def at_version(self, id: SubjectId, kind: SubjectKind, version: int) -> User | Account:
         """A subject as it was at a version, by the library's own replay.

@@ -181,21 +181,27 @@ class Sealer:
         """The rows of events. Raises: SubjectErased: as `sealing`."""
         return self.sealing(events).rows()
 
-    def open_rows(self, rows: Sequence[RecordedRow]) -> list[OpenedEvent]:
-        """Opens rows; parts whose key is destroyed come back as None.
+    def open_rows(
+        self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None = None
+    ) -> list[OpenedEvent]:
+        """Opens rows; parts whose key is destroyed, or not among `keys` if given, come back as
+        None.
 
         Raises:
             Tampered: a part was altered or moved; names partition and position.
         """
-        subjects = {row.stream.int for row in rows}
-        subjects.update(
-            row.account.int for row in rows if row.account_state is not None and row.account
-        )
-        keys = self._keys.fetch(subjects)
+        if keys is None:
+            subjects = {row.stream.int for row in rows}
+            subjects.update(
+                row.account.int for row in rows if row.account_state is not None and row.account
+            )
+            keys = self._keys.fetch(subjects)
         return [_opened(row, keys) for row in rows]
 
-    def open_events(self, rows: Sequence[RecordedRow]) -> list[Event]:
-        """The domain events of rows whose subjects are not erased.
+    def open_events(
+        self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None = None
+    ) -> list[Event]:
+        """The domain events of rows whose subjects are not erased; `keys` as in `open_rows`.
 
         Raises:
             Tampered: as `open_rows`.
@@ -209,7 +215,7 @@ class Sealer:
                 one.payload,
                 one.row.account,
             )
-            for one in self.open_rows(rows)
+            for one in self.open_rows(rows, keys)
             if one.payload is not None
         ]
 

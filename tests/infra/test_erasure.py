@@ -6,11 +6,12 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 
-from domain.commands import Outcome, Position, Request, Stored
+from domain.commands import Command, Outcome, Position, Request, Stored
 from domain.errors import NotFound, Unavailable
 from domain.events import Tracked
 from domain.identity import SubjectId, SubjectKind
@@ -98,6 +99,49 @@ def test_an_erasure_reaches_all_that_was_merged_into_the_subject(annals: Annals)
     assert {one.topic for one in events_of(annals, *ids[:3])} == {"user.erased"}
     assert [subject_of(annals, f"u{n}") for n in range(4)] == [None, None, None, ids[3]]
     assert user_of(annals, "u3").properties == {"name": "n3"}
+
+
+@pytest.mark.parametrize("merge", [alias("u1", "u2"), alias("u2", "u1"), identify("u1 u2")])
+@pytest.mark.parametrize("lands", ["before the destruction", "after it"])
+def test_whoever_is_merged_with_a_subject_while_it_is_erased_is_erased_too(
+    annals: Annals,
+    open_annals: Callable[[], Annals],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    merge: Command,
+    lands: str,
+) -> None:
+    other = open_annals()
+    stored(annals, identify("u2", name="Countess"), identify("u3"), alias("u3", "u2"))
+    stored(annals, identify("u1", name="Ada"), identify("u4", name="Bob"))
+    erased, merged = subject_of(annals, "u1"), user_of(annals, "u2")
+    everything = {erased, merged.id, *merged.absorbed}
+    destroy, append = annals.keys.destroy, other.log.append
+
+    def destroy_late(*subjects: Any, **why: Any) -> None:
+        monkeypatch.undo()
+        stored(other, merge)
+        destroy(*subjects, **why)
+
+    def append_late(*rows: Any) -> list[Position]:
+        monkeypatch.undo()
+        erase(annals, erased)
+        return append(*rows)
+
+    if lands == "before the destruction":
+        monkeypatch.setattr(annals.keys, "destroy", destroy_late)
+        erase(annals, erased)
+    else:
+        monkeypatch.setattr(other.log, "append", append_late)
+        stored(other, merge)
+    for process in (annals, other):
+        seen = events_of(process, *everything)
+        assert {one.stream for one in seen} == everything
+        assert {one.topic for one in seen} == {"user.erased"}
+        assert [subject_of(process, f"u{n}") for n in (1, 2, 3)] == [None] * 3
+        assert user_of(process, "u4").properties == {"name": "Bob"}
+    assert unfinished(database_url) == []
+    assert chain.problems(database_url) == []
 
 
 def test_an_erased_account_leaves_its_users(annals: Annals) -> None:
