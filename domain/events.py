@@ -38,10 +38,12 @@ class Identified(Payload, frozen=True):
 
 
 class PropertiesChanged(Payload, frozen=True):
-    """Properties were set or deleted; only what really changed is recorded."""
+    """Properties were set or deleted; only what really changed is recorded. `before` has the values
+    that these properties had, where they had one."""
 
     values: Values = msgspec.field(default_factory=dict)
     deleted: list[str] = msgspec.field(default_factory=list)
+    before: Values = msgspec.field(default_factory=dict)
 
 
 class MembershipStarted(Payload, frozen=True):
@@ -53,10 +55,12 @@ class MembershipStarted(Payload, frozen=True):
 
 
 class MembershipChanged(Payload, frozen=True):
-    """The properties of a membership (its role among them) changed."""
+    """The properties of a membership (its role among them) changed. `before`: as of
+    `PropertiesChanged`."""
 
     values: Values = msgspec.field(default_factory=dict)
     deleted: list[str] = msgspec.field(default_factory=list)
+    before: Values = msgspec.field(default_factory=dict)
 
 
 class MembershipEnded(Payload, frozen=True):

@@ -214,14 +214,16 @@ def is_acceptable(value: object) -> bool:
 
 def merged(
     current: Mapping[str, Value], write: PropertyWrite
-) -> tuple[dict[str, Value], list[str]]:
-    """What a write changes: values that differ from `current`, and keys there are to delete."""
+) -> tuple[dict[str, Value], list[str], dict[str, Value]]:
+    """What a write changes: values that differ from `current`, keys there are to delete, and the
+    values that `current` has of all these."""
     changed = {
         name: value
         for name, value in write.values.items()
         if name not in current or not _same(current[name], value)
     }
-    return changed, [name for name in write.deleted if name in current]
+    deleted = [name for name in write.deleted if name in current]
+    return changed, deleted, {k: current[k] for k in (*changed, *deleted) if k in current}
 
 
 def _same(one: Value, other: Value) -> bool:

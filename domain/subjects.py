@@ -59,11 +59,12 @@ class Subject(msgspec.Struct, frozen=True):
 
     def change_properties(self, write: PropertyWrite) -> list[Payload]:
         """Merges a checked write; nothing comes of one that changes nothing."""
-        values, deleted = merged(self.properties, write)
-        return [PropertiesChanged(values, deleted)] if values or deleted else []
+        values, deleted, before = merged(self.properties, write)
+        return [PropertiesChanged(values, deleted, before)] if values or deleted else []
 
     def absorb(self, other: Subject) -> list[Payload]:
-        """Takes over what `other` knew and this one did not. What both know stays this one's."""
+        """Takes over what `other` knew and this one did not. What both know stays this one's: no
+        value gives way to another, and so none is kept as the one before."""
         return [
             Absorbed(
                 (other.id, *other.absorbed),
@@ -123,8 +124,8 @@ class User(Subject, frozen=True):
         current = self.memberships.get(account)
         if current is None or current.ended_at is not None:
             return [MembershipStarted(write.values)]
-        values, deleted = merged(current.properties, write)
-        return [MembershipChanged(values, deleted)] if values or deleted else []
+        values, deleted, before = merged(current.properties, write)
+        return [MembershipChanged(values, deleted, before)] if values or deleted else []
 
     def leave(self, account: SubjectId) -> list[Payload]:
         """Ends a membership; nothing comes of ending what is not there or ended before."""

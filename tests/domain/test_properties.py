@@ -49,7 +49,7 @@ writes = st.builds(
 
 
 def after(state: dict[str, object], write: PropertyWrite) -> dict[str, object]:
-    changed, deleted = merged(state, write)
+    changed, deleted, _ = merged(state, write)
     return {name: value for name, value in state.items() if name not in deleted} | changed
 
 
@@ -198,18 +198,30 @@ def test_a_write_sets_what_it_names_deletes_nulls_and_leaves_the_rest(
 def test_a_write_that_arrives_again_changes_nothing(
     state: dict[str, object], write: PropertyWrite
 ) -> None:
-    assert merged(after(state, write), write) == ({}, [])
+    assert merged(after(state, write), write) == ({}, [], {})
 
 
 @given(states, writes)
 def test_only_what_really_changed_is_recorded(
     state: dict[str, object], write: PropertyWrite
 ) -> None:
-    changed, deleted = merged(state, write)
+    changed, deleted, _ = merged(state, write)
     for name, value in changed.items():
         assert name not in state or (type(state[name]), state[name]) != (type(value), value)
     assert set(deleted) <= state.keys()
 
 
+@given(states, writes)
+def test_the_values_before_a_write_turn_what_comes_of_it_back(
+    state: dict[str, object], write: PropertyWrite
+) -> None:
+    changed, deleted, before = merged(state, write)
+    assert before.keys() <= changed.keys() | set(deleted)
+    untouched = {name: value for name, value in after(state, write).items() if name not in changed}
+    assert untouched | before == state
+
+
 def test_true_and_one_are_two_values() -> None:
-    assert merged({"active": True}, PropertyWrite({"active": 1}, (), ())) == ({"active": 1}, [])
+    changed, _, before = merged({"active": True}, PropertyWrite({"active": 1}, (), ()))
+    assert (changed, before) == ({"active": 1}, {"active": True})
+    assert before["active"] is True

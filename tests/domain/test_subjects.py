@@ -74,8 +74,9 @@ def test_a_further_identity_is_added_and_a_known_one_is_not() -> None:
 def test_a_write_records_what_it_changes_and_nothing_else() -> None:
     jo = user(REGISTERED, PropertiesChanged({"plan": "pro", "seats": 3}))
     assert jo.change_properties(writes("seats", "city", plan="free")) == [
-        PropertiesChanged({"plan": "free"}, ["seats"])
+        PropertiesChanged({"plan": "free"}, ["seats"], {"plan": "pro", "seats": 3})
     ]
+    assert jo.change_properties(writes(city="Ghent")) == [PropertiesChanged({"city": "Ghent"})]
     assert jo.change_properties(writes("city", plan="pro")) == []
 
 
@@ -98,8 +99,10 @@ def test_who_joins_becomes_a_member_with_a_role() -> None:
 
 def test_who_joins_again_changes_the_membership() -> None:
     jo = user(REGISTERED, JOINED)
-    assert jo.join(ACME, writes(role="guest")) == [MembershipChanged({"role": "guest"})]
-    assert jo.join(ACME, writes("role")) == [MembershipChanged({}, ["role"])]
+    assert jo.join(ACME, writes(role="guest")) == [
+        MembershipChanged({"role": "guest"}, before={"role": "owner"})
+    ]
+    assert jo.join(ACME, writes("role")) == [MembershipChanged({}, ["role"], {"role": "owner"})]
     assert jo.join(ACME, writes(role="owner")) == []
     changed = user(REGISTERED, JOINED, (TUESDAY, ACME, MembershipChanged({"role": "guest"})))
     assert changed.memberships == {ACME: MembershipRecord(MONDAY, None, {"role": "guest"})}
