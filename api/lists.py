@@ -136,7 +136,7 @@ def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Sel
 
 
 def _moment(annals: Annals) -> Moment:
-    return Moment(datetime.now(UTC), annals.settings.time_zone)
+    return Moment(datetime.now(UTC), annals.workspace().zone)
 
 
 def _list(state: State, kind: SubjectKind, question: ListQuestion) -> Page[ContactItem]:

@@ -200,7 +200,7 @@ class SegmentsController(Controller):
         if not 0 <= data.sample <= MAX_SAMPLE:
             raise InvalidInput(f"a sample has 0 to {MAX_SAMPLE}", place="/sample")
         condition = _condition(annals, data.kind, data.condition)
-        moment = Moment(datetime.now(UTC), annals.settings.time_zone)
+        moment = Moment(datetime.now(UTC), annals.workspace().zone)
         with annals.queries.connect() as conn:
             return segment_list.preview(conn, data.kind, condition, moment, sample=data.sample)
 

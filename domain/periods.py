@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Annotated
 
@@ -109,6 +110,28 @@ class Moment(msgspec.Struct, frozen=True):
     @property
     def today(self) -> date:
         return day_of(self.now, self.zone)
+
+
+class Zones(msgspec.Struct, frozen=True):
+    """The workspace's time zone, and those that it had. What was recorded while a zone held counts
+    on that zone's day, whenever it is counted.
+
+    Attributes:
+        first: as long as none was chosen.
+        chosen: since when which one holds, in order.
+    """
+
+    first: tzinfo = UTC
+    chosen: tuple[tuple[datetime, tzinfo], ...] = ()
+
+    @property
+    def now(self) -> tzinfo:
+        return self.chosen[-1][1] if self.chosen else self.first
+
+    def at(self, recorded_at: datetime) -> tzinfo:
+        """The zone that held at an instant."""
+        found = bisect_right(self.chosen, recorded_at, key=lambda one: one[0])
+        return self.chosen[found - 1][1] if found else self.first
 
 
 def bounds(period: Period, today: date) -> tuple[date, date]:

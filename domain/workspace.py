@@ -11,8 +11,10 @@ nothing that is not, and what others name can neither go nor change its name.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from datetime import datetime, tzinfo
 from typing import TypeVar, cast
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -24,6 +26,7 @@ from domain.definitions import (
     DefinitionId,
     DefinitionKind,
     HealthProfile,
+    Preferred,
     Segment,
     Settings,
     Stages,
@@ -43,6 +46,7 @@ from domain.events import (
     Payload,
 )
 from domain.identity import SubjectId, SubjectKind
+from domain.periods import Zones
 from domain.references import Named, path_back, provides, references_of, who_asks
 
 MAX_DEFINITIONS = 1_000
@@ -64,17 +68,42 @@ NAMES = {
 D = TypeVar("D", bound=Definition)
 
 
+class Workspace(msgspec.Struct, frozen=True):
+    """What holds in the workspace: as it was chosen, else as the server is set.
+
+    Attributes:
+        mrr_property, renewal_property: that supply MRR and renewal date.
+        currency: ISO 4217, of an MRR that comes without one of its own; None: it is not known.
+        users, accounts: what the Overview shows first.
+    """
+
+    zones: Zones = Zones()
+    mrr_property: str = "mrr"
+    renewal_property: str = "renewal_date"
+    currency: str | None = None
+    users: Preferred = Preferred()
+    accounts: Preferred = Preferred()
+    backdated_stages: bool = False
+
+    @property
+    def zone(self) -> tzinfo:
+        """In which calendar days are counted now."""
+        return self.zones.now
+
+
 class Definitions(msgspec.Struct, frozen=True):
     """
     Attributes:
         version: number of events so far.
         current: what there is, by id; what is archived included.
         deleted: what there was once, as it stood then.
+        zones: since when which time zone holds, by name, in order; None: as the server is set.
     """
 
     version: int = 0
     current: dict[DefinitionId, Defined[Definition]] = msgspec.field(default_factory=dict)
     deleted: dict[DefinitionId, Defined[Definition]] = msgspec.field(default_factory=dict)
+    zones: tuple[tuple[datetime, str | None], ...] = ()
 
     def of(self, family: type[D]) -> dict[DefinitionId, Defined[D]]:
         """The definitions of a family."""
@@ -99,6 +128,30 @@ class Definitions(msgspec.Struct, frozen=True):
     def settings(self) -> Defined[Settings] | None:
         """What was chosen for the workspace; None: nothing yet."""
         return next(iter(self.of(Settings).values()), None)
+
+    def workspace(self, defaults: Workspace) -> Workspace:
+        """What holds.
+
+        Args:
+            defaults: for what was not chosen.
+        """
+        if self.settings is None:
+            return defaults
+        chosen, first = self.settings.definition, defaults.zones.first
+        return Workspace(
+            zones=Zones(
+                first,
+                tuple(
+                    (since, first if name is None else ZoneInfo(name)) for since, name in self.zones
+                ),
+            ),
+            mrr_property=chosen.mrr_property or defaults.mrr_property,
+            renewal_property=chosen.renewal_property or defaults.renewal_property,
+            currency=chosen.currency or defaults.currency,
+            users=chosen.users,
+            accounts=chosen.accounts,
+            backdated_stages=chosen.backdated_stages,
+        )
 
     def find(self, id: UUID) -> Defined[Definition]:
         """Raises: NotFound: there is no such definition, or none any more."""
@@ -327,10 +380,16 @@ class Definitions(msgspec.Struct, frozen=True):
             case DefinitionMade(id, definition, by):
                 status = _status_at_first(definition)
                 made = Defined(id, 1, definition, status, at, by, at, by)
-                return Definitions(version, self.current | {id: made}, self.deleted)
+                return msgspec.structs.replace(
+                    self,
+                    version=version,
+                    current=self.current | {id: made},
+                    zones=self._zones(definition, at),
+                )
             case DefinitionChanged(id, definition, by):
                 changed = msgspec.structs.replace(self.current[id], definition=definition)
-                return self._stepped(changed, event, by)
+                stepped = self._stepped(changed, event, by)
+                return msgspec.structs.replace(stepped, zones=self._zones(definition, at))
             case DefinitionActivated(id, by):
                 active = msgspec.structs.replace(self.current[id], status=Status.ACTIVE)
                 return self._stepped(active, event, by)
@@ -339,7 +398,12 @@ class Definitions(msgspec.Struct, frozen=True):
                 return self._stepped(archived, event, by)
             case DefinitionDeleted(id):
                 left = {key: one for key, one in self.current.items() if key != id}
-                return Definitions(version, left, self.deleted | {id: self.current[id]})
+                return msgspec.structs.replace(
+                    self,
+                    version=version,
+                    current=left,
+                    deleted=self.deleted | {id: self.current[id]},
+                )
             case _:
                 return msgspec.structs.replace(self, version=version)
 
@@ -347,9 +411,22 @@ class Definitions(msgspec.Struct, frozen=True):
         following = msgspec.structs.replace(
             one, version=one.version + 1, changed_at=event.occurred_at, by=by
         )
-        return Definitions(
-            event.version or self.version, self.current | {one.id: following}, self.deleted
+        return msgspec.structs.replace(
+            self,
+            version=event.version or self.version,
+            current=self.current | {one.id: following},
         )
+
+    def _zones(
+        self, definition: Definition, at: datetime
+    ) -> tuple[tuple[datetime, str | None], ...]:
+        """With the time zone that settings choose, where it is another one."""
+        if not isinstance(definition, Settings):
+            return self.zones
+        since, before = self.zones[-1] if self.zones else (at, None)
+        if definition.time_zone == before:
+            return self.zones
+        return (*self.zones, (max(since, at), definition.time_zone))
 
 
 def _status_at_first(definition: Definition) -> Status:

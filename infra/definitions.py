@@ -6,7 +6,9 @@ segment is a stream of its own, under the segment's id.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -21,6 +23,7 @@ from infra.log import EventLog
 from infra.sealing import Sealer
 
 ATTEMPTS = 20
+RECENT_SECONDS = 1.0
 
 
 class DefinitionStore:
@@ -33,13 +36,22 @@ class DefinitionStore:
         self.stream = SubjectId(uuid.UUID(bytes=secret[:16], version=4))
         self._lock = threading.Lock()
         self._known = Definitions()
+        self._loaded_at = -math.inf
 
     def load(self) -> Definitions:
         """What holds now, straight from the log."""
         with self._lock:
             for event in self._events_after(self._known.version):
                 self._known = self._known.evolve(event)
+            self._loaded_at = time.monotonic()
             return self._known
+
+    def recent(self) -> Definitions:
+        """What holds now, or held less than a second ago in another process."""
+        with self._lock:
+            if time.monotonic() - self._loaded_at < RECENT_SECONDS:
+                return self._known
+        return self.load()
 
     def history(self) -> list[Event]:
         """All that was ever defined, changed and deleted, oldest first."""
@@ -62,7 +74,9 @@ class DefinitionStore:
                 for n, payload in enumerate(payloads, 1)
             ]
             try:
-                return self._log.append(self._sealer.sealing(events))
+                positions = self._log.append(self._sealer.sealing(events))
+                self._loaded_at = -math.inf
+                return positions
             except VersionConflict:
                 continue
         raise Unavailable("definitions are being changed by others; send the request again")

@@ -18,6 +18,8 @@ from psycopg_pool import ConnectionPool
 
 from domain.errors import Refusal
 from domain.identity import LOG_PARTITIONS
+from domain.periods import Zones
+from domain.workspace import Workspace
 from infra import database, embedded
 from infra.api_keys import ApiKeys
 from infra.catalogue import Catalogue
@@ -76,13 +78,29 @@ class Annals:
         with self.queries.connect() as conn:
             return status(conn, NAME, heads)
 
+    def workspace(self) -> Workspace:
+        """What holds in the workspace, or held less than a second ago."""
+        return self.definitions.recent().workspace(self._defaults)
+
+    def workspace_now(self) -> Workspace:
+        """What holds in the workspace, straight from the log."""
+        return self.definitions.load().workspace(self._defaults)
+
+    @property
+    def _defaults(self) -> Workspace:
+        settings = self.settings
+        return Workspace(
+            zones=Zones(settings.time_zone),
+            mrr_property=settings.mrr_property,
+            renewal_property=settings.renewal_property,
+        )
+
     def projector(self) -> Projector[RecordedRow]:
         return Projector(
             log=self.log,
             opener=self.sealer,
             pool=self.views,
-            zone=self.settings.time_zone,
-            mrr_property=self.settings.mrr_property,
+            workspace=self.workspace_now,
         )
 
     def filler(self) -> Filler[RecordedRow]:
@@ -90,7 +108,7 @@ class Annals:
             log=self.log,
             opener=self.sealer,
             pool=self.views,
-            zone=self.settings.time_zone,
+            workspace=self.workspace_now,
             projector=PROJECTOR,
         )
 
@@ -104,7 +122,7 @@ class Annals:
                 secret=self.keys.secret("transition"),
             ),
             queries=self.queries,
-            zone=self.settings.time_zone,
+            zone=lambda: self.workspace_now().zone,
             clock=clock,
         )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from domain.definitions import DefinitionKind
 from domain.events import ACTIVITY_OF_TOPIC, AccountPart, Payload, Tracked, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
+from domain.workspace import Workspace
 
 
 class Place(Protocol):
@@ -95,6 +96,7 @@ class Batch:
     """What a batch says, with merged subjects replaced by those they live on in.
 
     Attributes:
+        workspace: what holds there, as of now.
         changes: events of the aggregates, in order within each partition, as
             (kind, verb, subject, account, event).
         definitions: events about what people saved, in order within each partition.
@@ -103,10 +105,15 @@ class Batch:
     """
 
     def __init__(
-        self, opened: Sequence[Opened], survivors: Mapping[SubjectId, SubjectId], zone: tzinfo
+        self,
+        opened: Sequence[Opened],
+        survivors: Mapping[SubjectId, SubjectId],
+        workspace: Workspace,
     ) -> None:
         self.opened = opened
         self.survivors = survivors
+        self.workspace = workspace
+        zones, zone = workspace.zones, workspace.zone
         self.definitions: list[Opened] = []
         self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, Opened]] = []
         self.uses: dict[tuple[str, str], DayCount] = {}
@@ -133,6 +140,8 @@ class Batch:
                 name = part.name
             else:
                 continue
+            if zones.chosen:
+                zone = zones.at(row.recorded_at)
             day = at.astimezone(zone).date()
             if payload is not None:
                 kind = row.topic[: row.topic.index(".")]

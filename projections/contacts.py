@@ -115,31 +115,26 @@ class _Change:
 
 
 class Contacts:
-    """
-    Args:
-        mrr_property: the property that supplies MRR.
-    """
-
-    def __init__(self, mrr_property: str) -> None:
-        self._mrr_property = mrr_property
-
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes = _changes(batch)
         kinds = {id: change.kind for id, change in changes.items()}
         kinds |= {tally.subject: tally.kind for _, tally in batch.tallies}
         if not kinds:
             return
+        mrr_property = batch.workspace.mrr_property
         before = bars.counted(conn, kinds)
         made = _made(conn, {id: kind for id, kind in kinds.items() if id not in before})
-        self._change(conn, changes)
+        self._change(conn, changes, mrr_property)
         self._touch(conn, batch)
         after = {id: Counted(kind) for id, kind in kinds.items() if id in made}
         for id, change in changes.items():
             was = before.setdefault(id, Counted(change.kind)) if id not in made else after[id]
-            after[id] = change.counts_as(was, self._mrr_property)
+            after[id] = change.counts_as(was, mrr_property)
         bars.move(conn, {id: one for id, one in before.items() if id in after}, after)
 
-    def _change(self, conn: psycopg.Connection, changes: dict[SubjectId, _Change]) -> None:
+    def _change(
+        self, conn: psycopg.Connection, changes: dict[SubjectId, _Change], mrr_property: str
+    ) -> None:
         if not changes:
             return
         rows = sorted(
@@ -147,7 +142,7 @@ class Contacts:
             key=lambda row: row[:2],
         )
         values = [row[3].values for row in rows]
-        amounts = [bars.amount(one.get(self._mrr_property)) for one in values]
+        amounts = [bars.amount(one.get(mrr_property)) for one in values]
         conn.execute(
             CHANGE_CONTACTS,
             {
@@ -162,7 +157,7 @@ class Contacts:
                 "currencies": arrays.texts(
                     [bars.currency(one.get(CURRENCY_PROPERTY)) for one in values]
                 ),
-                "mrr_property": self._mrr_property,
+                "mrr_property": mrr_property,
             },
         )
         less = [row for row in rows if row[3].deleted]
@@ -173,7 +168,7 @@ class Contacts:
                     "partitions": [row[0] for row in less],
                     "subjects": [row[2] for row in less],
                     "names": ["\x01".join(sorted(row[3].deleted)) for row in less],
-                    "mrr_property": self._mrr_property,
+                    "mrr_property": mrr_property,
                 },
             )
 

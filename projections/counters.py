@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, tzinfo
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import psycopg
@@ -25,7 +25,8 @@ from domain.dependencies import ACTIVITY, Fact
 from domain.errors import NotReady
 from domain.events import ACTIVITY_OF_TOPIC, Erased, Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.periods import Moment
+from domain.periods import Moment, Zones
+from domain.workspace import Workspace
 from projections import arrays, merges
 from projections.batch import Batch, Opened, Place
 from projections.changes import ADD_DUE, Facts, Id, packed
@@ -137,13 +138,11 @@ class _Key(NamedTuple):
 class CounterDays:
     """Keeps the counters that are ready up to date."""
 
-    def __init__(self, zone: tzinfo) -> None:
-        self._zone = zone
-
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         ready = [Counter(*row) for row in conn.execute(SELECT_READY)]
         if ready:
-            _add(conn, _tallied(batch.opened, batch.survivors, ready, self._zone))
+            zones = batch.workspace.zones
+            _add(conn, _tallied(batch.opened, batch.survivors, ready, zones))
         gone = {one.row.stream: one.row for *_, one in batch.changes if _is_erasure(one)}
         if gone:
             self._note_shares(conn, gone)
@@ -183,19 +182,24 @@ def _tallied(
     opened: Iterable[Opened],
     survivors: Mapping[SubjectId, SubjectId],
     counters: Iterable[Counter],
-    zone: tzinfo,
+    zones: Zones,
 ) -> Tally[_Key]:
     wanted: dict[tuple[str, str], list[tuple[uuid.UUID, Counter]]] = {}
     for counter in counters:
         wanted.setdefault((counter.activity, counter.name), []).append((counter.id, counter))
-    moment = Moment(datetime.now(UTC), zone)
+    now = datetime.now(UTC)
     counts: Tally[_Key] = Tally()
     for one in opened:
         payload, row = one.payload, one.row
         if not isinstance(payload, Tracked):
             continue
         did = payload.activity
-        for id, counter in wanted.get((did.kind.value, did.name), ()):
+        asked = wanted.get((did.kind.value, did.name))
+        if asked is None:
+            continue
+        zone = zones.at(row.recorded_at)
+        moment = Moment(now, zone)
+        for id, counter in asked:
             if not counter.counts(did.metadata, moment):
                 continue
             by = survivors.get(row.stream, row.stream)
@@ -280,14 +284,14 @@ class Filler(Generic[Row]):
         log: Log[Row],
         opener: Opener[Row],
         pool: ConnectionPool,
-        zone: tzinfo,
+        workspace: Callable[[], Workspace],
         projector: str,
         chunk_events: int = CHUNK_EVENTS,
     ) -> None:
         self._log = log
         self._opener = opener
         self._pool = pool
-        self._zone = zone
+        self._workspace = workspace
         self._projector = projector
         self._chunk_events = chunk_events
 
@@ -364,7 +368,8 @@ class Filler(Generic[Row]):
         subjects = {row.stream for row in wanted} | {
             row.account for row in wanted if row.account is not None
         }
-        _add(conn, _tallied(opened, merges.survivors(conn, subjects), [counter], self._zone))
+        survivors, zones = merges.survivors(conn, subjects), self._workspace().zones
+        _add(conn, _tallied(opened, survivors, [counter], zones))
         reached: dict[int, int] = {}
         for row in rows:
             reached[row.log_partition] = max(reached.get(row.log_partition, 0), row.position)

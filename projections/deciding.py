@@ -126,7 +126,7 @@ class Decider:
         log: Heads,
         recorder: Recorder,
         queries: sa.Engine,
-        zone: tzinfo,
+        zone: Callable[[], tzinfo],
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self._log = log
@@ -220,7 +220,7 @@ class Decider:
                 conn.execute(END_SWEEP, {"segment": segment})
 
     def _moment(self) -> Moment:
-        return Moment(self._clock(), self._zone)
+        return Moment(self._clock(), self._zone())
 
     def _heads(self) -> list[int]:
         heads = self._log.heads(range(LOG_PARTITIONS))

@@ -30,6 +30,8 @@ from domain.events import (
     OfDefinition,
 )
 from domain.identity import SubjectId
+from domain.periods import FIRST_DAY
+from projections import mrr
 from projections.batch import Batch, Opened
 from projections.segments import sweep
 
@@ -60,6 +62,12 @@ INSERT INTO views.definition_versions (id, version, definition, status, at, by)
 SELECT id, version, definition, status, changed_at, changed_by
 FROM views.definitions WHERE id = %(id)s"""
 
+SELECT_SETTINGS = "SELECT definition::text FROM views.definitions WHERE family = 'settings' LIMIT 1"
+
+# The decider sweeps what asks the calendar whenever its day is not today's.
+FORGET_SWEPT_DAY = "UPDATE views.deciding SET swept_day = %s"
+
+_settings: msgspec.json.Decoder[Settings] = msgspec.json.Decoder(Settings)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,8 +75,33 @@ class DefinitionsModel:
     """What people define, and its history."""
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        before = self._settings(conn, batch)
         for one in batch.definitions:
             self._apply(conn, one)
+        if before is not None:
+            self._settle(conn, batch, before)
+
+    def _settings(self, conn: psycopg.Connection, batch: Batch) -> Settings | None:
+        """As they are before a batch that changes them; None: it does not."""
+        payloads = (one.payload for one in batch.definitions)
+        if not any(
+            isinstance(one, DefinitionMade | DefinitionChanged)
+            and isinstance(one.definition, Settings)
+            for one in payloads
+        ):
+            return None
+        row = conn.execute(SELECT_SETTINGS).fetchone()
+        return Settings() if row is None else _settings.decode(row[0])
+
+    def _settle(self, conn: psycopg.Connection, batch: Batch, before: Settings) -> None:
+        """Brings what rests on settings in line with what holds now, which may be newer than what
+        the batch says of it."""
+        row = conn.execute(SELECT_SETTINGS).fetchone()
+        after = before if row is None else _settings.decode(row[0])
+        if after.mrr_property != before.mrr_property:
+            mrr.recount(conn, batch.workspace.mrr_property)
+        if after.time_zone != before.time_zone:
+            conn.execute(FORGET_SWEPT_DAY, (FIRST_DAY,))
 
     def _apply(self, conn: psycopg.Connection, one: Opened) -> None:
         at = one.row.occurred_at

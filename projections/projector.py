@@ -12,8 +12,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from datetime import tzinfo
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol
 
 import psycopg
@@ -25,6 +24,7 @@ from domain.commands import Position
 from domain.errors import UnreadableEvent
 from domain.events import DefinitionActivated, DefinitionChanged, DefinitionMade, Erased, MergedInto
 from domain.identity import LOG_PARTITIONS, SubjectId
+from domain.workspace import Workspace
 from projections import merges
 from projections.activity_days import ActivityDays
 from projections.batch import Batch, Opened, Place
@@ -149,7 +149,11 @@ class Lease:
 
 
 class Projector(Generic[Row]):
-    """One worker. Run it in a thread or in a process of its own, as many as there is work for."""
+    """One worker. Run it in a thread or in a process of its own, as many as there is work for.
+
+    Args:
+        workspace: tells what holds now; asked once a batch, inside the fence.
+    """
 
     def __init__(
         self,
@@ -157,21 +161,20 @@ class Projector(Generic[Row]):
         log: Log[Row],
         opener: Opener[Row],
         pool: ConnectionPool,
-        zone: tzinfo,
-        mrr_property: str = "mrr",
+        workspace: Callable[[], Workspace],
         batch_events: int = BATCH_EVENTS,
     ) -> None:
         self._log = log
         self._opener = opener
         self._pool = pool
-        self._zone = zone
+        self._workspace = workspace
         self._batch_events = batch_events
         self._models: tuple[ReadModel, ...] = (
             FilterModel(),
-            Contacts(mrr_property),
+            Contacts(),
             Members(),
             ActivityDays(pool),
-            CounterDays(zone),
+            CounterDays(),
             CatalogueModel(),
             DefinitionsModel(),
             Segments(),
@@ -262,7 +265,7 @@ class Projector(Generic[Row]):
             conn.execute(CLOSE_FENCE if settles else SHARE_FENCE, (NAME,))
             if self._opener.generation() != generation:
                 raise _KeysChanged
-            batch = Batch(opened, merges.survivors(conn, _subjects(opened)), self._zone)
+            batch = Batch(opened, merges.survivors(conn, _subjects(opened)), self._workspace())
             for model in self._models:
                 model.apply(conn, batch)
             if settles:

@@ -19,8 +19,8 @@ NOON = datetime(2024, 5, 13, 12, tzinfo=UTC)
 
 READ_MODELS = (
     "contacts", "merges", "memberships", "names", "activity_days", "catalogue", "bar_counts",
-    "definitions", "definition_versions", "segments", "segment_lists", "segment_members", "segment_leavers", "segment_counts",
-    "counter_days",
+    "definitions", "definition_versions", "segments", "segment_lists", "segment_members",
+    "segment_leavers", "segment_counts", "counter_days",
 )  # fmt: skip
 
 # Numbers of names are taken in the order of sight: they are no part of what is shown.

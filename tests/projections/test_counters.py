@@ -21,7 +21,8 @@ from domain.counters import counter_of, counters_of
 from domain.errors import NotReady
 from domain.evaluation import metadata_passes
 from domain.identity import SubjectId, SubjectKind
-from domain.periods import LastDays, Moment
+from domain.periods import LastDays, Moment, Zones
+from domain.workspace import Workspace
 from infra.wiring import Annals
 from projections.compiler import Scope, predicate
 from projections.counters import Filler, require
@@ -186,7 +187,7 @@ def test_counters_equal_what_was_done_live_and_rebuilt(
         log=annals.log,
         opener=annals.sealer,
         pool=annals.views,
-        zone=MOMENT.zone,
+        workspace=lambda: Workspace(Zones(MOMENT.zone)),
         projector="main",
         chunk_events=chance.choice((1, 3, 1_000)),
     )

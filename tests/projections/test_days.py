@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from domain.commands import Track
 from domain.identity import SubjectKind
+from domain.periods import Zones
+from domain.workspace import Workspace
 from infra.wiring import Annals
 from projections.contact_view import view
 from projections.projector import Projector
@@ -30,7 +32,12 @@ BRUSSELS, SAO_PAULO = ZoneInfo("Europe/Brussels"), ZoneInfo("America/Sao_Paulo")
 
 
 def project_in(annals: Annals, zone: ZoneInfo) -> None:
-    projector = Projector(log=annals.log, opener=annals.sealer, pool=annals.views, zone=zone)
+    projector = Projector(
+        log=annals.log,
+        opener=annals.sealer,
+        pool=annals.views,
+        workspace=lambda: Workspace(Zones(zone)),
+    )
     drain(projector)
     projector.release()
 

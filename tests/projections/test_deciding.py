@@ -124,7 +124,7 @@ def one_by_one(annals: Annals) -> Projector[RecordedRow]:
         log=annals.log,
         opener=annals.sealer,
         pool=annals.views,
-        zone=annals.settings.time_zone,
+        workspace=annals.workspace_now,
         batch_events=1,
     )
 

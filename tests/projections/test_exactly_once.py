@@ -237,7 +237,7 @@ def test_the_size_of_the_batches_makes_no_difference(
         log=annals.log,
         opener=annals.sealer,
         pool=annals.views,
-        zone=annals.settings.time_zone,
+        workspace=annals.workspace_now,
         batch_events=batch_events,
     )
     drain(projector)

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from domain.activity import Activity, ActivityKind
 from domain.commands import Alias, Change, Command, Join, Leave, Request, Stored, Track
 from domain.identity import Identity, SubjectKind
+from domain.periods import Zones
+from domain.workspace import Workspace
 from infra.rows import RecordedRow
 from infra.wiring import Annals
 from projections import projector as projector_module
@@ -174,7 +176,7 @@ class World:
             log=annals.log,
             opener=annals.sealer,
             pool=annals.views,
-            zone=ZONE,
+            workspace=lambda: Workspace(Zones(ZONE)),
             batch_events=batch_events,
         )
 

@@ -23,7 +23,7 @@ def small_batches(annals: Annals) -> Projector[RecordedRow]:
         log=annals.log,
         opener=annals.sealer,
         pool=annals.views,
-        zone=annals.settings.time_zone,
+        workspace=annals.workspace_now,
         batch_events=8,
     )
 
