@@ -103,7 +103,7 @@ def migrate(conninfo: str) -> None:
         try:
             with owner.begin() as connection:
                 config.attributes["connection"] = connection
-                alembic.command.upgrade(config, "head")
+                alembic.command.upgrade(config, "heads")
             return
         except (sa.exc.ProgrammingError, sa.exc.IntegrityError) as error:
             state = getattr(error.orig, "sqlstate", None)

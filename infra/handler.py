@@ -50,6 +50,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.2
 """Seconds, at most, before a decision is taken again; doubled each time."""
 
 BEGUN_CACHE = 500_000
+ERASED_AT_A_TIME = 1_000
 _chance = secrets.SystemRandom()
 
 
@@ -82,6 +83,8 @@ class Handler:
         self._aggregates = aggregates
         self._sealer = sealer
         self._message_secret = message_secret
+        # Of its own: no sender's message id can come out the same.
+        self._erasure_secret = keyed_digest(message_secret, "erasures")
         self._begun: set[SubjectId] = set()
 
     def handle(self, requests: Sequence[Request]) -> list[Outcome]:
@@ -181,7 +184,7 @@ class Handler:
             self._keys.destroy(
                 everything, kind=survivor.kind, requested_by="annals", reason="merged-with-erased"
             )
-            self._finish_erasure(survivor.kind, everything, datetime.now(UTC))
+            self.finish_erasure(survivor.kind, everything, datetime.now(UTC))
 
     def _load(
         self,
@@ -263,7 +266,7 @@ class Handler:
         if len(newest.absorbed) > len(state.absorbed):  # merges landed between look and destruction
             everything = (id, *newest.absorbed)
             self._keys.destroy(everything, kind=kind, requested_by=requested_by, reason=reason)
-        positions = self._finish_erasure(kind, everything, at)
+        positions = self.finish_erasure(kind, everything, at)
         if newest.merged_into is not None:
             positions += self.erase(
                 kind, newest.merged_into, at=at, requested_by=requested_by, reason=reason
@@ -275,16 +278,34 @@ class Handler:
         unfinished = self._keys.unfinished_erasures()
         for kind in SubjectKind:
             subjects = [id for id, of_kind in unfinished if of_kind == kind]
-            if subjects:
-                self._finish_erasure(kind, subjects, at)
+            for start in range(0, len(subjects), ERASED_AT_A_TIME):
+                self.finish_erasure(kind, subjects[start : start + ERASED_AT_A_TIME], at)
         return len(unfinished)
 
-    def _finish_erasure(
+    def finish_erasure(
         self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime
     ) -> tuple[Position, ...]:
+        """What is left to do once keys are destroyed: snapshots go, and the log says so, once for
+        each subject, however often and by however many this is done. Returns where it says so."""
         self._aggregates.forget(subjects)
         self._begun.difference_update(subjects)
-        erased = [Event(kind, id, None, at, Erased()) for id in subjects]
-        positions = self._log.append(self._sealer.sealing(erased))
-        self._keys.complete_erasures(subjects)
-        return tuple(positions)
+        keys = {one: self._erasure_key(one) for one in subjects}
+        said: dict[SubjectId, Position] = {}
+        for _ in range(ATTEMPTS):
+            known = self._log.known_messages(list(keys.values()))
+            todo = [one for one in subjects if one not in said and keys[one] not in known]
+            before = [one for one in subjects if one not in said and keys[one] in known]
+            said |= self._log.said(before, Event(kind, subjects[0], None, at, Erased()).topic)
+            erased = [Event(kind, id, None, at, Erased()) for id in todo]
+            try:
+                places = self._log.append(self._sealer.sealing(erased), [keys[one] for one in todo])
+            except DuplicateMessage:
+                continue
+            said |= dict(zip(todo, places, strict=True))
+            self._keys.complete_erasures({id: one.position for id, one in said.items()})
+            return tuple(said[one] for one in subjects)
+        raise Unavailable("others finish the same erasure; it goes on by itself")
+
+    def _erasure_key(self, subject: SubjectId) -> bytes:
+        """Under which the log remembers that it has said that a subject is erased."""
+        return keyed_digest(self._erasure_secret, str(subject))[:MESSAGE_KEY_BYTES]

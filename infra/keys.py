@@ -21,11 +21,12 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Self
 
+import psycopg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import (
@@ -41,6 +42,7 @@ from domain.identity import SubjectId, log_partition
 KEY_BYTES = 32
 CACHE_SIZE = 200_000
 CACHE_SECONDS = 300.0
+ALL_PARTITIONS = list(range(256))
 
 SELECT_KEYS = """
 SELECT k.subject, k.version, k.wrapped FROM keys.subject_keys k
@@ -77,13 +79,31 @@ UNFINISHED_ERASURES = """
 SELECT subject, kind FROM keys.erasures WHERE completed_at IS NULL ORDER BY requested_at"""
 
 RECORD_ERASURES = """
-INSERT INTO keys.erasures (log_partition, subject, kind, requested_by, reason)
-SELECT p, s, %b, %b, %b FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s)
+INSERT INTO keys.erasures (log_partition, subject, kind, requested_by, reason, request)
+SELECT p, s, %b, %b, %b, %b FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s)
 ON CONFLICT DO NOTHING"""
 
 COMPLETE_ERASURES = """
-UPDATE keys.erasures SET completed_at = now()
-WHERE log_partition = ANY(%b) AND subject = ANY(%b) AND completed_at IS NULL"""
+UPDATE keys.erasures e SET completed_at = now(), position = w.position
+FROM unnest(%b::smallint[], %b::uuid[], %b::bigint[]) AS w(p, s, position)
+WHERE e.log_partition = w.p AND e.subject = w.s AND e.log_partition = ANY(%b)
+  AND e.completed_at IS NULL"""
+
+# Before the look-ups go: whoever has them may not come back.
+SUPPRESS = """
+INSERT INTO keys.suppressed AS s (log_partition, lookup, request)
+SELECT log_partition, lookup, %b FROM keys.identities
+WHERE log_partition = ANY(%b) AND subject = ANY(%b)
+ORDER BY log_partition, lookup
+ON CONFLICT (log_partition, lookup) DO UPDATE
+SET request = excluded.request, suppressed_at = now(), lifted_at = NULL, lifted_by = NULL"""
+
+# Whoever destroys keys or forbids it takes their rows first: one of the two comes after the other.
+LOCK_KEYS = """
+SELECT FROM keys.subject_keys k
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON k.log_partition = w.p AND k.subject = w.s
+WHERE k.log_partition = ANY(%b)
+ORDER BY k.log_partition, k.subject, k.version FOR UPDATE OF k"""
 
 
 class WrongKeyEncryptionKey(Exception):
@@ -313,16 +333,38 @@ class KeyRing:
         self, subjects: Sequence[SubjectId], *, kind: str, requested_by: str, reason: str
     ) -> None:
         """Destroys the keys and look-ups of subjects, in one transaction, and says so to all."""
-        partitions = [log_partition(subject) for subject in subjects]
-        asked = (partitions, list(subjects))
         with self._pool.connection() as conn, conn.transaction():
-            conn.execute(RECORD_ERASURES, (kind, requested_by, reason, *asked))
-            # In this order: burying waits for a key that is just being made.
-            conn.execute(BURY_KEYS, (self._kek.id, *asked))
-            conn.execute(DESTROY_KEYS, asked)
-            conn.execute(DELETE_LOOKUPS, (list(range(256)), list(subjects)))
-            conn.execute("UPDATE keys.generation SET value = value + 1")
+            self.destroy_within(conn, subjects, kind=kind, requested_by=requested_by, reason=reason)
         self.refresh()
+
+    def destroy_within(
+        self,
+        conn: psycopg.Connection,
+        subjects: Sequence[SubjectId],
+        *,
+        kind: str,
+        requested_by: str,
+        reason: str,
+        request: uuid.UUID | None = None,
+        suppress: bool = False,
+    ) -> None:
+        """Destroys the keys and look-ups of subjects in the caller's transaction, after whose end
+        `refresh` drops what this process has cached.
+
+        Args:
+            request: the erasure request that wants it.
+            suppress: whether the identities are refused from now on; needs a request.
+        """
+        placed = sorted((log_partition(one), one.bytes, one) for one in set(subjects))
+        asked = ([one[0] for one in placed], [one[2] for one in placed])
+        conn.execute(RECORD_ERASURES, (kind, requested_by, reason, request, *asked))
+        # In this order: burying waits for a key that is just being made.
+        conn.execute(BURY_KEYS, (self._kek.id, *asked))
+        conn.execute(DESTROY_KEYS, asked)
+        if suppress:
+            conn.execute(SUPPRESS, (request, ALL_PARTITIONS, asked[1]))
+        conn.execute(DELETE_LOOKUPS, (ALL_PARTITIONS, asked[1]))
+        conn.execute("UPDATE keys.generation SET value = value + 1")
 
     def free_identities(self, subjects: Iterable[SubjectId]) -> None:
         """Deletes the look-ups of those of the subjects whose key is destroyed."""
@@ -332,19 +374,27 @@ class KeyRing:
                 DESTROYED, ([log_partition(subject) for subject in asked], asked), binary=True
             ).fetchall()
             if found:
-                conn.execute(DELETE_LOOKUPS, (list(range(256)), [row[0] for row in found]))
+                conn.execute(DELETE_LOOKUPS, (ALL_PARTITIONS, [row[0] for row in found]))
 
     def unfinished_erasures(self) -> list[tuple[SubjectId, str]]:
         """Subjects whose key is destroyed while the log does not say so yet."""
         with self._pool.connection() as conn:
             return list(conn.execute(UNFINISHED_ERASURES).fetchall())
 
-    def complete_erasures(self, subjects: Sequence[SubjectId]) -> None:
+    def complete_erasures(self, places: Mapping[SubjectId, int]) -> None:
+        """Notes that the log says so, and at which position of each subject's partition."""
+        partitions = [log_partition(subject) for subject in places]
         with self._pool.connection() as conn:
             conn.execute(
-                COMPLETE_ERASURES,
-                ([log_partition(subject) for subject in subjects], list(subjects)),
+                COMPLETE_ERASURES, (partitions, list(places), list(places.values()), partitions)
             )
+
+
+def lock_keys(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+    """Keeps the keys of subjects from being destroyed, and holds from being placed on them, until
+    the caller's transaction ends."""
+    partitions = [log_partition(one) for one in subjects]
+    conn.execute(LOCK_KEYS, (partitions, list(subjects), partitions))
 
 
 def _placed(subjects: Sequence[int]) -> tuple[list[int], list[uuid.UUID]]:

@@ -75,6 +75,11 @@ SELECT stream FROM log.events e
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
   ON e.log_partition = w.p AND e.stream = w.s AND e.version = 1"""
 
+SAID = """
+SELECT DISTINCT ON (e.stream) e.stream, e.log_partition, e.position FROM log.events e
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON e.log_partition = w.p AND e.stream = w.s
+WHERE e.topic = %b ORDER BY e.stream, e.position"""
+
 READ_AFTER = f"""
 SELECT {_COLUMNS} FROM unnest(%b::smallint[], %b::bigint[]) AS w(p, after)
 CROSS JOIN LATERAL (
@@ -347,6 +352,15 @@ class EventLog:
                 BEGUN_STREAMS, ([log_partition(one) for one in asked], asked), binary=True
             )
             return {SubjectId(row[0]) for row in rows}
+
+    def said(self, streams: Sequence[SubjectId], topic: str) -> dict[SubjectId, Position]:
+        """Where streams first hold an event with a topic. Reads all of the streams."""
+        if not streams:
+            return {}
+        with self._pool.connection() as conn:
+            placed = ([log_partition(one) for one in streams], list(streams), topic)
+            rows = conn.execute(SAID, placed, binary=True)
+            return {SubjectId(stream): Position(part, at) for stream, part, at in rows}
 
     def heads(self, partitions: Sequence[int]) -> dict[int, int]:
         """The newest position of each partition."""

@@ -14,12 +14,14 @@ from infra import database
 
 BIG = {
     "log.events", "log.heads", "log.message_ids", "log.snapshots",
-    "keys.subject_keys", "keys.identities", "keys.erasures",
+    "keys.subject_keys", "keys.identities", "keys.erasures", "keys.erasure_targets",
+    "keys.suppressed", "keys.holds",
     "views.contacts", "views.memberships", "views.activity_days", "views.merges",
     "views.bar_counts",
 }  # fmt: skip
 SMALL = {
-    "log.catalogue", "log.saved_views", "keys.secrets", "keys.generation", "keys.api_keys",
+    "log.catalogue", "log.saved_views", "keys.secrets", "keys.generation", "keys.api_keys", "keys.erasure_requests",
+    "keys.erasure_tokens",
     "views.workers",
     "views.fences", "views.names", "views.catalogue", "views.segments", "views.changes_due",
     "views.definitions", "views.definition_versions",
