@@ -19,6 +19,8 @@ from litestar.types import (
 )
 
 from api.compliance import ErasureController
+from api.console.routes import console, root
+from api.console.sessions import sessions_of
 from api.contacts import AccountsController, MembershipController, UsersController
 from api.described import DescribedFields
 from api.intake import MAX_BODY_BYTES, IntakeController
@@ -59,8 +61,10 @@ def create_app(annals: Annals) -> Litestar:
             ErasureController,
             StatusController,
             HealthController,
+            root,
+            console(),
         ],
-        state=State({"annals": annals}),
+        state=State({"annals": annals, "sessions": sessions_of(annals)}),
         exception_handlers=HANDLERS,
         plugins=[DescribedFields()],
         request_max_body_size=MAX_BODY_BYTES,

@@ -1,0 +1,377 @@
+"""What stands in the address bar of a list: all that it shows, so that it can be shared.
+
+| parameter | means |
+|---|---|
+| `segment`, `search`, `sort`, `filter` | as in the API |
+| `stage`, `health` | quick filters; an empty stage is no stage |
+| `is.<property>`, `min.<property>`, `max.<property>` | quick filters on properties |
+| `column` | a column, once for each, in order |
+| `cursor` | of this page and of those before it; `page` is its number |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from domain.identity import SubjectKind
+from domain.periods import FIRST_DAY, LAST_DAY
+
+Json = Any
+
+DEFAULT_SORT = "-last_seen"
+PROPERTY = "property:"
+IS, MIN, MAX = "is.", "min.", "max."
+MAX_CURSORS = 20
+"""Pages that can be gone back by the link; the browser's own button goes back further."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        key: as it stands in the address.
+        sort: what the list is sorted by to sort by this.
+        type: `text`, `number`, `money`, `date`, `stage`, `health`, `boolean` or `list`.
+    """
+
+    key: str
+    title: str
+    sort: str
+    type: str
+
+    @property
+    def is_number(self) -> bool:
+        return self.type in ("number", "money")
+
+    @property
+    def property(self) -> str | None:
+        return self.key.removeprefix(PROPERTY) if self.key.startswith(PROPERTY) else None
+
+
+_COMMON = (
+    Column("stage", "Stage", "stage", "stage"),
+    Column("health", "Health", "health", "health"),
+    Column("mrr", "MRR", "mrr", "money"),
+    Column("last_seen", "Last seen", "last_seen", "date"),
+    Column("first_seen", "First seen", "first_seen", "date"),
+    Column("registered_at", "On record since", "registered_at", "date"),
+    Column("external_id", "External ID", "external_id", "text"),
+)
+BUILT_IN = {
+    SubjectKind.USER: (Column("email", "E-mail", "email", "text"), *_COMMON),
+    SubjectKind.ACCOUNT: (Column("domain", "Domain", "domain", "text"), *_COMMON),
+}
+DEFAULT_COLUMNS = {
+    SubjectKind.USER: ("email", "stage", "health", "mrr", "last_seen"),
+    SubjectKind.ACCOUNT: ("domain", "stage", "health", "mrr", "last_seen"),
+}
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """A list as it is asked for.
+
+    Attributes:
+        picked: values that a property may have.
+        least, most: bounds of a number or a date.
+        cursors: of the pages from the second to this one.
+    """
+
+    kind: SubjectKind
+    segment: str | None = None
+    search: str = ""
+    sort: str = DEFAULT_SORT
+    filter: str | None = None
+    stages: tuple[str, ...] = ()
+    health: tuple[str, ...] = ()
+    picked: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    least: dict[str, str] = msgspec.field(default_factory=dict)
+    most: dict[str, str] = msgspec.field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    cursors: tuple[str, ...] = ()
+    page: int = 1
+
+    @classmethod
+    def parsed(cls, kind: SubjectKind, pairs: Sequence[tuple[str, str]]) -> Address:
+        """From the parameters of an address, or of a form. What is unknown means nothing."""
+        many: dict[str, list[str]] = {}
+        for name, value in pairs:
+            many.setdefault(name, []).append(value)
+
+        def one(name: str) -> str:
+            return many.get(name, [""])[-1]
+
+        def bounds(prefix: str) -> dict[str, str]:
+            return {
+                name.removeprefix(prefix): values[-1]
+                for name, values in many.items()
+                if name.startswith(prefix) and values[-1]
+            }
+
+        page = one("page")
+        cursors = tuple(value for value in many.get("cursor", ()) if value)[-MAX_CURSORS:]
+        return cls(
+            kind=kind,
+            segment=one("segment") or None,
+            search=one("search"),
+            sort=one("sort") or DEFAULT_SORT,
+            filter=one("filter") or None,
+            stages=tuple(dict.fromkeys(many.get("stage", ()))),
+            health=tuple(dict.fromkeys(many.get("health", ()))),
+            picked={
+                name.removeprefix(IS): tuple(dict.fromkeys(values))
+                for name, values in many.items()
+                if name.startswith(IS)
+            },
+            least=bounds(MIN),
+            most=bounds(MAX),
+            columns=tuple(dict.fromkeys(value for value in many.get("column", ()) if value)),
+            cursors=cursors,
+            page=max(int(page), 2) if cursors and page.isdecimal() and len(page) < 10 else 1,
+        )
+
+    def pairs(self, *, columns: bool = True, place: bool = True) -> list[tuple[str, str]]:
+        """The parameters; the same list is always written the same way.
+
+        Args:
+            place: with the page.
+        """
+        found: list[tuple[str, str]] = []
+        for name, value in (
+            ("segment", self.segment),
+            ("search", self.search),
+            ("sort", self.sort if self.sort != DEFAULT_SORT else ""),
+        ):
+            if value:
+                found.append((name, value))
+        found += [("stage", one) for one in self.stages]
+        found += [("health", one) for one in self.health]
+        found += [(IS + name, one) for name, values in self.picked.items() for one in values]
+        found += [(MIN + name, value) for name, value in self.least.items()]
+        found += [(MAX + name, value) for name, value in self.most.items()]
+        if self.filter:
+            found.append(("filter", self.filter))
+        if columns:
+            found += [("column", one) for one in self.columns]
+        if place and self.cursors:
+            found += [("cursor", one) for one in self.cursors]
+            found.append(("page", str(self.page)))
+        return found
+
+    def url(self, base: str | None = None) -> str:
+        query = urlencode(self.pairs())
+        path = f"/console/{self.kind}s" if base is None else base
+        return f"{path}?{query}" if query else path
+
+    def but(self, **changes: Any) -> Address:
+        """The same list but for something; it begins at its first page."""
+        return msgspec.structs.replace(self, **{"cursors": (), "page": 1, **changes})
+
+    def picks(self) -> list[tuple[str, str]]:
+        """The quick filters, as parameters."""
+        return [
+            (name, value)
+            for name, value in self.pairs(columns=False, place=False)
+            if name in ("stage", "health") or name.startswith((IS, MIN, MAX))
+        ]
+
+    def kept(self) -> list[tuple[str, str]]:
+        """What a form keeps that changes neither search nor quick filters."""
+        kept = ("segment", "sort", "filter", "column")
+        return [(name, value) for name, value in self.pairs(place=False) if name in kept]
+
+    def chips(self) -> list[tuple[str, Address]]:
+        """Each quick filter and the search in words, with the list without it."""
+        found: list[tuple[str, Address]] = []
+        if self.search:
+            found.append((f"“{self.search}”", self.but(search="")))
+        if self.stages:
+            names = " or ".join(one or "no stage" for one in self.stages)
+            found.append((f"stage {names}", self.but(stages=())))
+        if self.health:
+            found.append((f"health {' or '.join(self.health)}", self.but(health=())))
+        for name, values in self.picked.items():
+            picked = {other: of for other, of in self.picked.items() if other != name}
+            found.append((f"{name} {' or '.join(values)}", self.but(picked=picked)))
+        for name in dict.fromkeys((*self.least, *self.most)):
+            low, high = self.least.get(name), self.most.get(name)
+            text = f"{name} {low} to {high}" if low and high else f"{name} from {low}"
+            least = {other: of for other, of in self.least.items() if other != name}
+            most = {other: of for other, of in self.most.items() if other != name}
+            text = text if low else f"{name} to {high}"
+            found.append((text, self.but(least=least, most=most)))
+        return found
+
+    def cleared(self) -> Address:
+        return Address(kind=self.kind, segment=self.segment, sort=self.sort, columns=self.columns)
+
+    def with_stage(self, stage: str) -> Address:
+        """The list with a stage among its filters, or without it where it is one."""
+        return self.but(stages=_toggled(self.stages, stage))
+
+    def with_health(self, health: str) -> Address:
+        return self.but(health=_toggled(self.health, health))
+
+    def sorted_by_name(self) -> Address:
+        return self.but(sort="-name" if self.sort == "name" else "name")
+
+    def query_for_builder(self, types: Mapping[str, str]) -> str:
+        """The parameters of the page on which the same condition is made a segment."""
+        condition = self.condition(types)
+        if self.segment:
+            inside = {"type": "segment", "segment": self.segment}
+            condition = inside if condition is None else {"type": "all", "of": [inside, condition]}
+        pairs = [("kind", str(self.kind))]
+        if condition is not None:
+            pairs.append(("condition", msgspec.json.encode(condition).decode()))
+        return urlencode(pairs)
+
+    def sorted_by(self, column: Column) -> Address:
+        """By a column: numbers and times from the greatest first, and at a second time turned
+        round."""
+        first = column.sort if column.type not in ("number", "money", "date") else f"-{column.sort}"
+        turned = column.sort if first.startswith("-") else f"-{column.sort}"
+        return self.but(sort=turned if self.sort == first else first)
+
+    def following(self, cursor: str) -> Address:
+        kept = (*self.cursors, cursor)[-MAX_CURSORS:]
+        return msgspec.structs.replace(self, cursors=kept, page=self.page + 1)
+
+    def previous(self) -> Address | None:
+        if len(self.cursors) < 2:
+            return self.but() if self.page == 2 else None
+        return msgspec.structs.replace(self, cursors=self.cursors[:-1], page=self.page - 1)
+
+    @property
+    def filters(self) -> int:
+        """How many filters are set."""
+        return sum(
+            (
+                bool(self.stages),
+                bool(self.health),
+                len(self.picked),
+                len(self.least.keys() | self.most.keys()),
+                self.filter is not None,
+            )
+        )
+
+    def condition(self, types: Mapping[str, str]) -> Json:
+        """Quick filters and filter as one condition; None: everybody.
+
+        Args:
+            types: of properties.
+        """
+        parts: list[Json] = []
+        if self.stages:
+            parts.append({"type": "stage", "stages": [one or None for one in self.stages]})
+        if self.health:
+            parts.append({"type": "health", "health": list(self.health)})
+        for name, values in self.picked.items():
+            parts.append(_one_of(name, types.get(name), values))
+        for name in dict.fromkeys((*self.least, *self.most)):
+            bounds = self.least.get(name), self.most.get(name)
+            parts += _between(name, types.get(name), *bounds)
+        if self.filter:
+            parts.append(_decoded(self.filter))
+        if not parts:
+            return None
+        return parts[0] if len(parts) == 1 else {"type": "all", "of": parts}
+
+    def question(self, types: Mapping[str, str]) -> dict[str, Json]:
+        """The body of the API's question for the whole list."""
+        asked: dict[str, Json] = {}
+        if self.segment:
+            asked["segment"] = self.segment
+        if self.search:
+            asked["search"] = self.search
+        condition = self.condition(types)
+        if condition is not None:
+            asked["filter"] = condition
+        return asked
+
+    def properties(self) -> list[str]:
+        """Those that are shown as columns."""
+        return [key.removeprefix(PROPERTY) for key in self.columns if key.startswith(PROPERTY)]
+
+
+def _toggled(values: tuple[str, ...], value: str) -> tuple[str, ...]:
+    left = tuple(one for one in values if one != value)
+    return left if len(left) < len(values) else (*values, value)
+
+
+def _decoded(text: str) -> Json:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text  # the API says what is wrong with it
+
+
+def _one_of(name: str, type: str | None, values: Sequence[str]) -> Json:
+    def test(test: Json) -> Json:
+        return {"type": "property", "name": name, "test": test}
+
+    if type == "list":
+        held = [test({"op": "contains", "value": value}) for value in values]
+        return held[0] if len(held) == 1 else {"type": "any", "of": held}
+    found: list[Json] = [value == "true" for value in values] if type == "boolean" else [*values]
+    if len(found) == 1:
+        return test({"op": "is", "value": found[0]})
+    return test({"op": "in", "values": found})
+
+
+def _between(name: str, type: str | None, low: str | None, high: str | None) -> list[Json]:
+    def test(test: Json) -> Json:
+        return {"type": "property", "name": name, "test": test}
+
+    if type == "date":
+        if low and high:
+            return [test({"op": "in_period", "period": _days(low, high)})]
+        if low:
+            return [test({"op": "after", "at": _day_before(low)})]
+        return [test({"op": "before", "at": _day_after(high or "")})]
+    found = []
+    if low:
+        found.append(test({"op": "at_least", "value": _number(low)}))
+    if high:
+        found.append(test({"op": "at_most", "value": _number(high)}))
+    return found
+
+
+def _days(first: str, last: str) -> Json:
+    return {"type": "between", "first": first, "last": last}
+
+
+def _day_before(day: str) -> str:
+    return _moved(day, -1)
+
+
+def _day_after(day: str) -> str:
+    return _moved(day, 1)
+
+
+def _moved(day: str, days: int) -> str:
+    try:
+        found = date.fromisoformat(day)
+    except ValueError:
+        return day
+    return (found + timedelta(days)).isoformat() if FIRST_DAY < found < LAST_DAY else day
+
+
+def _number(text: str) -> Json:
+    try:
+        number = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return number if isinstance(number, int | float) else text
+
+
+def columns_of(kind: SubjectKind, types: Mapping[str, str]) -> dict[str, Column]:
+    """All columns that there are, by key."""
+    found = {one.key: one for one in BUILT_IN[kind]}
+    for name, type in types.items():
+        of = "text" if type == "string" else type
+        found[PROPERTY + name] = Column(PROPERTY + name, name, PROPERTY + name, of)
+    return found

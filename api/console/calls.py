@@ -1,0 +1,128 @@
+"""The public HTTP API as the console asks it: in this process, with the key of who is signed in.
+
+Each call goes through the API's own routes, guards and refusals. So the console can do what its
+reader's key can do over HTTP, and nothing besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+from urllib.parse import quote
+
+import httpx
+import msgspec
+from litestar import Litestar
+from litestar.types import Receive, Scope, Send
+
+Json = Any
+SECONDS = 60.0
+
+
+class Refused(Exception):
+    """What the API refused, with its problem details.
+
+    Attributes:
+        place: JSON pointer into what was sent, where there is one.
+    """
+
+    def __init__(self, status: int, code: str, detail: str, place: str | None) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.place = place
+
+
+class Calls:
+    """Calls of one reader."""
+
+    def __init__(self, app: Litestar, key: str) -> None:
+        transport = httpx.ASGITransport(cast(Any, app), raise_app_exceptions=False)
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            base_url="http://annals",
+            timeout=SECONDS,
+            headers={"Authorization": f"Bearer {key}"},
+        )
+
+    async def get(self, path: str, **query: object) -> Json:
+        """Raises: Refused."""
+        known = {name: value for name, value in query.items() if value is not None}
+        return self._body(await self._client.get(path, params=_texts(known)))
+
+    async def post(self, path: str, body: object) -> Json:
+        """Raises: Refused."""
+        return await self._send("POST", path, body)
+
+    async def put(self, path: str, body: object) -> Json:
+        """Raises: Refused."""
+        return await self._send("PUT", path, body)
+
+    async def delete(self, path: str) -> Json:
+        """Raises: Refused."""
+        return self._body(await self._client.delete(path))
+
+    async def _send(self, method: str, path: str, body: object) -> Json:
+        return self._body(
+            await self._client.request(
+                method,
+                path,
+                content=msgspec.json.encode(body),
+                headers={"Content-Type": "application/json"},
+            )
+        )
+
+    @staticmethod
+    def _body(answer: httpx.Response) -> Json:
+        if answer.is_success:
+            return msgspec.json.decode(answer.content)
+        try:
+            said = answer.json()
+        except ValueError:
+            said = {}
+        raise Refused(
+            answer.status_code,
+            said.get("code", "failed"),
+            said.get("detail", "Annals failed at this"),
+            said.get("place"),
+        )
+
+
+def _texts(query: Mapping[str, object]) -> dict[str, Any]:
+    return {name: value if isinstance(value, list) else str(value) for name, value in query.items()}
+
+
+def segment_of_path(text: str) -> str:
+    """A text as one segment of a path."""
+    return quote(text, safe="")
+
+
+async def forward(
+    app: Litestar,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    path: str,
+    *,
+    query: bytes,
+    key: str,
+) -> None:
+    """Hands a whole request on to a route of the API: an answer of any length streams through."""
+    kept = [(name, value) for name, value in scope["headers"] if name in (b"accept", b"host")]
+    inner: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": scope.get("scheme", "http"),
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query,
+        "headers": [*kept, (b"authorization", f"Bearer {key}".encode())],
+        "client": scope.get("client"),
+        "server": scope.get("server"),
+        "state": {},
+    }
+    await app(cast(Any, inner), receive, send)

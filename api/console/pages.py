@@ -1,0 +1,225 @@
+"""How values are written for people, and how a page is made of them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from litestar import MediaType, Response
+from markupsafe import Markup, escape
+
+from api.console.sessions import AnyRequest, Session
+
+FOLDER = Path(__file__).parent
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+        " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+PRIVATE = {"Cache-Control": "no-store"}
+SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
+_STEPS = (
+    (60, 1, "just now"),
+    (3_600, 60, "min"),
+    (86_400, 3_600, "h"),
+    (86_400 * 60, 86_400, "days"),
+)
+HEALTH_SHAPES = {"good": "●", "normal": "◐", "bad": "○"}
+MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+class Asset(msgspec.Struct, frozen=True):
+    """A file for browsers; its address changes with its content, so it may be kept for ever."""
+
+    plain: bytes
+    packed: bytes
+    type: str
+    digest: str
+
+
+def _assets() -> dict[str, Asset]:
+    found = {}
+    for path in sorted((FOLDER / "static").iterdir()):
+        if path.suffix in MEDIA_TYPES:
+            plain = path.read_bytes()
+            found[path.name] = Asset(
+                plain,
+                gzip.compress(plain, 9, mtime=0),
+                MEDIA_TYPES[path.suffix],
+                hashlib.sha256(plain).hexdigest()[:16],
+            )
+    return found
+
+
+ASSETS = _assets()
+
+
+def asset(name: str) -> str:
+    """The address of an asset."""
+    return f"/console/static/{ASSETS[name].digest}/{name}"
+
+
+def number(value: float | Decimal | str | None) -> str:
+    """With thousands parted: 1,204."""
+    if value is None:
+        return "–"
+    try:
+        exact = Decimal(str(value))
+    except InvalidOperation:
+        return str(value)
+    if not exact.is_finite() or abs(exact.adjusted()) > 20:
+        return str(value)
+    return f"{exact:,f}"
+
+
+def money(amount: str | float | None, currency: str | None) -> str:
+    """€1,200.50; whole amounts without cents."""
+    if amount is None:
+        return "–"
+    exact = Decimal(str(amount))
+    text = f"{exact:,.0f}" if exact == exact.to_integral_value() else f"{exact:,.2f}"
+    if currency is None:
+        return text
+    symbol = SYMBOLS.get(currency)
+    return f"{symbol}{text}" if symbol else f"{text} {currency}"
+
+
+def instant(value: str | datetime) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    found = datetime.fromisoformat(value)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def ago(value: str | datetime | None, now: datetime | None = None) -> Markup:
+    """A time as people say it, exact in its title (the browser turns that to its own zone)."""
+    if value is None:
+        return Markup('<span class="none">–</span>')
+    at, now = instant(value), now or datetime.now(UTC)
+    seconds = (now - at).total_seconds()
+    text = f"{at:%-d %b %Y}"
+    if seconds > -60:
+        for below, unit, word in _STEPS:
+            if seconds < below:
+                count = int(seconds // unit)
+                text = word if unit == 1 else f"{count} {_unit(word, count)} ago"
+                break
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        at.astimezone(UTC).isoformat(), f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", text
+    )
+
+
+def _unit(word: str, count: int) -> str:
+    return word.removesuffix("s") if count == 1 else word
+
+
+def day(value: str | datetime | date | None) -> Markup:
+    """A calendar day: 12 Jan 2027."""
+    if value is None:
+        return Markup('<span class="none">–</span>')
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return Markup('<time datetime="{}">{}</time>').format(value, f"{value:%-d %b %Y}")
+    try:
+        at = instant(value)
+    except ValueError:
+        return escape(str(value))
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        at.isoformat(), f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", f"{at:%-d %b %Y}"
+    )
+
+
+def value(found: Any, type: str | None = None) -> Markup:
+    """A property value of any type."""
+    if found is None:
+        return Markup('<span class="none">–</span>')
+    if isinstance(found, bool):
+        return Markup("yes") if found else Markup("no")
+    if type == "date" and isinstance(found, str):
+        return day(found)
+    if isinstance(found, int | float):
+        return escape(number(found))
+    if isinstance(found, list):
+        items = [Markup('<span class="item">{}</span>').format(one) for one in found]
+        return Markup(" ").join(items)
+    if isinstance(found, dict):
+        return escape(msgspec.json.encode(found).decode())
+    if found == "":
+        return Markup('<span class="none">empty</span>')
+    return escape(str(found))
+
+
+def written(found: Any) -> str:
+    """A value of a quick filter as it stands in an address."""
+    return found if isinstance(found, str) else msgspec.json.encode(found).decode()
+
+
+def health(word: str) -> Markup:
+    """Shape, colour and word: meaning is never colour alone."""
+    return Markup('<span class="health {0}"><i aria-hidden="true">{1}</i> {0}</span>').format(
+        word, HEALTH_SHAPES.get(word, "◐")
+    )
+
+
+def title_of(contact: Any) -> str:
+    """What a user or an account is called where it has no name."""
+    for name in ("name", "email", "domain", "external_id"):
+        if contact.get(name):
+            return str(contact[name])
+    return str(contact["id"])[:8]
+
+
+def words(text: str) -> str:
+    """A word of the wire for people: `segment_entered` is `segment entered`."""
+    return text.replace("_", " ")
+
+
+def plural(count: int | None, one: str, many: str | None = None) -> str:
+    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+
+
+def _environment() -> Environment:
+    env = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {
+        "number": number,
+        "ago": ago,
+        "day": day,
+        "value": value,
+        "health": health,
+        "title_of": title_of,
+        "words": words,
+        "plural": plural,
+        "written": written,
+        "json": lambda found: msgspec.json.encode(found).decode(),
+    }
+    env.globals |= {"asset": asset, "money": money, "shapes": HEALTH_SHAPES}
+    return env
+
+
+ENVIRONMENT = _environment()
+
+
+def page(request: AnyRequest, template: str, *, status: int = 200, **values: Any) -> Response[str]:
+    """A page, or a part of one."""
+    session: Session | None = request.state.get("session")
+    text = ENVIRONMENT.get_template(template).render(session=session, **values)
+    return Response(
+        text, status_code=status, media_type=MediaType.HTML, headers=SECURITY_HEADERS | PRIVATE
+    )

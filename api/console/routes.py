@@ -1,0 +1,168 @@
+"""The console's routes, put together: who may enter, what comes with every answer, its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import structlog
+from litestar import Response, Router, get, post
+from litestar.exceptions import HTTPException
+from litestar.response import Redirect
+
+from api.console import contacts, sessions
+from api.console.calls import Refused
+from api.console.pages import ASSETS, PRIVATE, SECURITY_HEADERS, page
+from api.console.sessions import AnyRequest, Forged, NotSignedIn, signed_in
+from infra.wiring import Annals
+
+log = structlog.get_logger()
+
+HOME = "/console/users"
+FOR_EVER = "public, max-age=31536000, immutable"
+TITLES = {
+    400: "This cannot be shown as it is",
+    403: "Your key does not open this",
+    404: "There is no such thing",
+    409: "What is there stands in the way",
+    503: "Annals cannot answer now",
+}
+
+
+@get("/", include_in_schema=False)
+async def root() -> Redirect:
+    return Redirect("/console/users")
+
+
+@get("/")
+async def home() -> Redirect:
+    return Redirect(HOME)
+
+
+@get("/static/{digest:str}/{name:str}", sync_to_thread=False)
+def static(request: AnyRequest, digest: str, name: str) -> Response[bytes]:
+    found = ASSETS.get(name)
+    if found is None:
+        raise Refused(404, "not-found", "there is no such file", None)
+    headers = {
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": FOR_EVER if digest == found.digest else "no-cache",
+        "Vary": "Accept-Encoding",
+    }
+    content = found.plain
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        content, headers["Content-Encoding"] = found.packed, "gzip"
+    return Response(content, media_type=f"{found.type}; charset=utf-8", headers=headers)
+
+
+def _wanted(text: str | None) -> str:
+    """Where to go after signing in: a page of the console, or home."""
+    inside = (text or "").startswith("/console/") and "\\" not in (text or "")
+    return text if text and inside and text.isprintable() else HOME
+
+
+@get("/sign-in", sync_to_thread=False)
+def sign_in_page(request: AnyRequest) -> Response[str]:
+    return page(
+        request, "sign_in.html", wanted=_wanted(request.query_params.get("next")), refused=None
+    )
+
+
+@post("/sign-in", status_code=200)
+async def sign_in(request: AnyRequest) -> Response[Any]:
+    annals: Annals = request.app.state.annals
+    form = await request.form()
+    key, wanted = str(form.get("key", "")).strip(), _wanted(str(form.get("next", "")))
+    if sessions.scope_of(annals, key) is None:
+        refused = "This key is unknown, was revoked, or may not read."
+        return page(request, "sign_in.html", status=401, wanted=wanted, refused=refused)
+    answer = Redirect(wanted, status_code=303, headers=SECURITY_HEADERS | PRIVATE)
+    answer.cookies.append(sessions.cookie(request, request.app.state.sessions.begin(key)))
+    return answer
+
+
+@post("/sign-out", guards=[signed_in])
+async def sign_out(request: AnyRequest) -> Redirect:
+    answer = Redirect("/console/sign-in", status_code=303, headers=SECURITY_HEADERS | PRIVATE)
+    answer.cookies.append(sessions.cookie(request, "", seconds=0))
+    return answer
+
+
+@get("/{rest:path}")
+async def nothing() -> Response[str]:
+    raise Refused(404, "not-found", "There is no such page.", None)
+
+
+def _on_not_signed_in(request: AnyRequest, _: NotSignedIn) -> Response[Any]:
+    if contacts.is_part(request):
+        place = request.headers.get("hx-current-url", "")
+        wanted = place[place.find("/console/") :] if "/console/" in place else HOME
+        target = "/console/sign-in?" + urlencode({"next": wanted})
+        return Response("", status_code=401, headers=PRIVATE | {"HX-Redirect": target})
+    query = request.scope["query_string"].decode("ascii", "replace")
+    wanted = request.scope["path"] + (f"?{query}" if query else "")
+    target = "/console/sign-in" + ("" if wanted == HOME else "?" + urlencode({"next": wanted}))
+    return Redirect(target, status_code=303, headers=SECURITY_HEADERS | PRIVATE)
+
+
+def _on_forged(request: AnyRequest, _: Forged) -> Response[str]:
+    return _problem(
+        request, 403, "This did not come from a page of the console. Load the page again."
+    )
+
+
+def _on_refused(request: AnyRequest, refused: Refused) -> Response[str]:
+    if refused.status == 401:
+        return _on_not_signed_in(request, NotSignedIn())
+    return _problem(request, refused.status, refused.detail, code=refused.code)
+
+
+def _on_http(request: AnyRequest, error: HTTPException) -> Response[str]:
+    return _problem(request, error.status_code, error.detail)
+
+
+def _on_failure(request: AnyRequest, error: Exception) -> Response[str]:
+    log.error(
+        "console.failed", error=type(error).__name__, path=request.scope.get("path_template", "")
+    )
+    return _problem(request, 500, "Annals failed at this; the operator's log says where.")
+
+
+def _problem(request: AnyRequest, status: int, detail: str, *, code: str = "") -> Response[str]:
+    return page(
+        request,
+        "problem_part.html" if contacts.is_part(request) else "problem.html",
+        status=status,
+        title=TITLES.get(status, "Annals failed"),
+        detail=detail,
+        code=code,
+    )
+
+
+def console() -> Router:
+    """All routes below `/console`."""
+    inside = Router(
+        "/",
+        route_handlers=[
+            home,
+            contacts.UserLists,
+            contacts.AccountLists,
+            contacts.export_users,
+            contacts.export_accounts,
+            nothing,
+        ],
+        guards=[signed_in],
+    )
+    return Router(
+        "/console",
+        route_handlers=[static, sign_in_page, sign_in, sign_out, inside],
+        before_request=sessions.came_from_a_page,
+        exception_handlers={
+            NotSignedIn: _on_not_signed_in,
+            Forged: _on_forged,
+            Refused: _on_refused,
+            HTTPException: _on_http,
+            Exception: _on_failure,
+        },
+        include_in_schema=False,
+    )
