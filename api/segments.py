@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-import sqlalchemy as sa
 from litestar import Controller, Request, delete, get, post, put
 from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
@@ -33,7 +32,7 @@ from projections import counters, segment_list
 from projections.contact_view import streams_of
 from projections.paging import DEFAULT_LIMIT, Page
 from projections.segment_list import Preview, SegmentItem, SegmentMember
-from projections.vocabulary import KnownNames
+from projections.vocabulary import NamesNow
 
 MAX_SAMPLE = 100
 READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]
@@ -104,18 +103,6 @@ class DefinitionStep(msgspec.Struct, frozen=True):
     what: str
     name: str | None
     condition: Condition | None
-
-
-class _Names(KnownNames):
-    """What can be asked about, with the segments as the log has them: one that was defined a
-    moment ago can be used in the next."""
-
-    def __init__(self, conn: sa.Connection, definitions: Definitions) -> None:
-        super().__init__(conn)
-        self._definitions = definitions
-
-    def segments(self) -> Mapping[UUID, SubjectKind]:
-        return {id: one.definition.kind for id, one in self._definitions.segments.items()}
 
 
 class SegmentsController(Controller):
@@ -304,7 +291,7 @@ def _segment(annals: Annals, data: SegmentRequest) -> Segment:
 def _condition(annals: Annals, kind: SubjectKind, sent: object) -> Condition:
     condition = checking.decoded(msgspec.json.encode(sent), "/condition")
     with annals.queries.connect() as conn:
-        names = _Names(conn, annals.definitions.load())
+        names = NamesNow(conn, annals.definitions.load())
         checking.check(condition, kind, names, "/condition")
         counters.require(conn, condition)
     return condition

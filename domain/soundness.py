@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from domain import checking
+from domain.checking import Vocabulary
 from domain.currencies import CURRENCIES
 from domain.definitions import (
     Definition,
@@ -18,6 +20,9 @@ from domain.definitions import (
     checked_name,
 )
 from domain.errors import InvalidInput
+from domain.identity import SubjectKind
+from domain.properties import PropertyType
+from domain.references import parts
 
 MAX_STAGES = 50
 MAX_RULES = 50
@@ -43,6 +48,65 @@ def check(definition: Definition) -> None:
             _signal(definition)
         case Settings():
             _settings(definition)
+
+
+def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
+    """Raises: InvalidInput: a condition that cannot be asked, or settings that name what there is
+    not; says where."""
+    if isinstance(definition, Settings):
+        _supplies(
+            definition.mrr_property, _AMOUNTS, "an MRR is a number", vocabulary, "/mrr_property"
+        )
+        _supplies(
+            definition.renewal_property,
+            _DATES,
+            "a renewal is a date",
+            vocabulary,
+            "/renewal_property",
+        )
+        for kind, preferred, place in (
+            (SubjectKind.USER, definition.users, "/users"),
+            (SubjectKind.ACCOUNT, definition.accounts, "/accounts"),
+        ):
+            properties = vocabulary.properties(kind)
+            _known(preferred.properties, properties, f"property of {kind}s", f"{place}/properties")
+            events = vocabulary.activities("event")
+            _known(preferred.events, events, "event", f"{place}/events")
+        return
+    for part in parts(definition):
+        checking.check(part.condition, definition.kind, vocabulary, part.place)
+
+
+_AMOUNTS = (PropertyType.NUMBER, PropertyType.STRING)
+_DATES = (PropertyType.DATE, PropertyType.STRING)
+
+
+def _supplies(
+    name: str | None,
+    types: tuple[PropertyType, ...],
+    what: str,
+    vocabulary: Vocabulary,
+    place: str,
+) -> None:
+    """A property of users, of accounts or of both, of which one at least is of such a type."""
+    if name is None:
+        return
+    known = {kind: vocabulary.properties(kind) for kind in SubjectKind}
+    found = [there[name] for there in known.values() if name in there]
+    if not found:
+        names = {one for there in known.values() for one in there}
+        raise InvalidInput(checking.unknown("property", name, names), place=place)
+    if not any(one in types for one in found):
+        raise InvalidInput(
+            f"{what}, or a text that holds one; this property is {found[0].with_article}",
+            place=place,
+        )
+
+
+def _known(names: list[str], known: Collection[str], what: str, place: str) -> None:
+    for n, name in enumerate(names):
+        if name not in known:
+            raise InvalidInput(checking.unknown(what, name, known), place=f"{place}/{n}")
 
 
 def _stages(definition: Stages) -> None:

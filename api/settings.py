@@ -1,0 +1,125 @@
+"""Settings: what the workspace chooses, over what the server is set to."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, get, put
+from litestar.datastructures import State
+from litestar.params import JSONBody
+
+from api.auth import READERS, opens
+from api.positions import position_text
+from api.problems import answers
+from api.segments import Saved
+from domain import soundness
+from domain.access import ApiScope
+from domain.definitions import DefinitionId, Settings
+from infra.wiring import Annals
+from projections.vocabulary import NamesNow
+
+HttpRequest = Request[Any, Any, Any]
+
+
+class PreferredNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the Overview of a user or an account shows first, by name, in order."""
+
+    properties: list[str] = msgspec.field(default_factory=list)
+    events: list[str] = msgspec.field(default_factory=list)
+
+
+class SettingsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings; what is null or left out is as the server is set.
+
+    Attributes:
+        mrr_property, renewal_property: the properties that supply MRR and renewal date.
+        currency: ISO 4217, of an MRR that comes without one of its own.
+        time_zone: in which calendar days are counted, by its name in the IANA database.
+        backdated_stages: whether a fact that is told late moves the stage timeline to when it
+            occurred.
+    """
+
+    mrr_property: str | None = None
+    currency: str | None = None
+    renewal_property: str | None = None
+    time_zone: str | None = None
+    users: PreferredNames = PreferredNames()
+    accounts: PreferredNames = PreferredNames()
+    backdated_stages: bool = False
+
+
+class SettingsItem(msgspec.Struct, frozen=True):
+    """What holds, as it was chosen or else as the server is set.
+
+    Attributes:
+        chosen: what was chosen; null where nothing is.
+        version: of the choice: 0 before the first.
+        changed_by: the API key, by id.
+    """
+
+    mrr_property: str
+    currency: str | None
+    renewal_property: str
+    time_zone: str
+    users: PreferredNames
+    accounts: PreferredNames
+    backdated_stages: bool
+    chosen: Settings
+    version: int
+    changed_at: datetime | None
+    changed_by: UUID | None
+
+
+class SettingsController(Controller):
+    """Readers read; a key of scope admin chooses."""
+
+    path = "/api/settings"
+    tags = ("settings",)
+
+    @get(
+        guards=[opens(*READERS)],
+        sync_to_thread=True,
+        summary="What holds in the workspace",
+        responses=answers(401, 403, 503),
+    )
+    def view(self, state: State) -> SettingsItem:
+        annals: Annals = state.annals
+        holds, chosen = annals.workspace_now(), annals.definitions.load().settings
+        return SettingsItem(
+            mrr_property=holds.mrr_property,
+            currency=holds.currency,
+            renewal_property=holds.renewal_property,
+            time_zone=str(holds.zone),
+            users=PreferredNames(holds.users.properties, holds.users.events),
+            accounts=PreferredNames(holds.accounts.properties, holds.accounts.events),
+            backdated_stages=holds.backdated_stages,
+            chosen=Settings() if chosen is None else chosen.definition,
+            version=0 if chosen is None else chosen.version,
+            changed_at=None if chosen is None else chosen.changed_at,
+            changed_by=None if chosen is None else chosen.by,
+        )
+
+    @put(
+        guards=[opens(ApiScope.ADMIN)],
+        sync_to_thread=True,
+        summary="Choose what holds in the workspace",
+        responses=answers(400, 401, 403, 409, 413, 503),
+    )
+    def choose(self, request: HttpRequest, data: JSONBody[SettingsRequest]) -> Saved:
+        annals: Annals = request.app.state.annals
+        by: UUID = request.state.key_id
+        settings = msgspec.convert(data, Settings, from_attributes=True)
+        soundness.check(settings)
+        before = annals.definitions.load()
+        with annals.queries.connect() as conn:
+            soundness.check_names(settings, NamesNow(conn, before))
+        id = DefinitionId(uuid.uuid4())
+        positions = annals.definitions.decide(
+            lambda state: state.choose(id, settings, by), datetime.now(UTC)
+        )
+        kept = annals.definitions.load().settings
+        return Saved(id if kept is None else kept.id, position_text(positions))
