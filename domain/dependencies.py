@@ -21,6 +21,9 @@ EVERYTHING = "everything"
 
 IDENTITY, MEMBERSHIP, SEEN = "identity", "membership", "seen"
 STAGE, HEALTH, SCORE, SIGNAL = "stage", "health", "score", "signal"
+BY_HAND = "by_hand"
+"""Somebody put a subject into a stage, or released it."""
+
 PROPERTY, ACTIVITY, SEGMENT, LISTED = "property", "activity", "segment", "listed"
 
 NAME_PROPERTIES = ("name", "full_name", "first_name", "firstName", "last_name", "lastName")
@@ -29,7 +32,8 @@ NAME_PROPERTIES = ("name", "full_name", "first_name", "firstName", "last_name", 
 
 class Fact(NamedTuple):
     """Something about a user, an account or a segment. `of` tells one property, name of activity,
-    score, signal or segment from another."""
+    score, signal or segment from another: scores and signals by name in what conditions rest on,
+    by id in what was decided."""
 
     kind: str
     what: str
@@ -87,12 +91,6 @@ def of_list(segment: UUID, kind: SubjectKind) -> set[Dependency]:
 def listed(segment: UUID) -> Fact:
     """That a subject was put on the list of a static segment, or taken off."""
     return Fact(DefinitionKind.SEGMENT.value, LISTED, (str(segment),))
-
-
-def of_itself(segment: UUID, kind: SubjectKind) -> Dependency:
-    """Whoever entered or left is looked at again: it may have been decided from what had changed
-    meanwhile."""
-    return _here(kind, SEGMENT, str(segment))
 
 
 def asks_the_calendar(condition: c.Condition) -> bool:

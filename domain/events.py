@@ -193,16 +193,19 @@ class ScoreChanged(Decision, frozen=True, kw_only=True):
 
     Attributes:
         before, after: 0 to 100, two decimals; None: there is no such score (yet, any more).
-        held: the rules that hold now, by name.
+        held, missed: the rules that hold now and those that do not, by name.
     """
 
     before: float | None
     after: float | None
     held: list[str] = msgspec.field(default_factory=list)
+    missed: list[str] = msgspec.field(default_factory=list)
 
 
-class SignalTriggered(Decision, frozen=True):
-    """A signal turned on."""
+class SignalTriggered(Decision, frozen=True, kw_only=True):
+    """A signal turned on. `goal_due_at`: until when it is watched for its goal, if it has one."""
+
+    goal_due_at: datetime | None = None
 
 
 class SignalEnded(Decision, frozen=True):

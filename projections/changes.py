@@ -16,18 +16,25 @@ import psycopg
 
 from domain.dependencies import (
     ACTIVITY,
+    BY_HAND,
     EVERYTHING,
+    HEALTH,
     IDENTITY,
     MEMBERSHIP,
     PROPERTY,
+    SCORE,
     SEGMENT,
+    SIGNAL,
+    STAGE,
     Fact,
     listed,
 )
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     Absorbed,
+    Decision,
     Erased,
+    HealthChanged,
     Identified,
     ListChange,
     MembershipChanged,
@@ -36,10 +43,14 @@ from domain.events import (
     MergedInto,
     PropertiesChanged,
     Registered,
+    ScoreChanged,
     SegmentTransition,
+    StageReleased,
+    StageSet,
+    StageTransition,
     Tracked,
 )
-from domain.identity import SubjectId
+from domain.identity import SubjectId, SubjectKind
 from projections.batch import Batch, Place
 
 ANY_SEGMENT = "SELECT EXISTS (SELECT FROM views.definitions WHERE family <> 'settings')"
@@ -94,6 +105,21 @@ def unpacked(changes: bytes) -> Iterator[tuple[Fact, dict[Id, Event]]]:
         )
 
 
+def decided(kind: SubjectKind, decision: Decision) -> Fact:
+    """What changes with a decision; scores, signals and segments are told apart by id."""
+    match decision:
+        case StageTransition():
+            return Fact(kind.value, STAGE)
+        case HealthChanged():
+            return Fact(kind.value, HEALTH)
+        case ScoreChanged(definition):
+            return Fact(kind.value, SCORE, (str(definition),))
+        case SegmentTransition(definition):
+            return Fact(kind.value, SEGMENT, (str(definition),))
+        case _:
+            return Fact(kind.value, SIGNAL, (str(decision.definition),))
+
+
 def facts_of(batch: Batch) -> Facts:
     """What a batch says, each subject with the newest event that says so."""
     facts: Facts = {}
@@ -129,8 +155,10 @@ def facts_of(batch: Batch) -> Facts:
             case PropertiesChanged(values, deleted):
                 for name in (*values, *deleted):
                     note(Fact(kind.value, PROPERTY, (name,)), subject, row)
-            case SegmentTransition(segment):
-                note(Fact(kind.value, SEGMENT, (str(segment),)), subject, row)
+            case Decision():
+                note(decided(kind, one.payload), subject, row)
+            case StageSet() | StageReleased():
+                note(Fact(kind.value, BY_HAND), subject, row)
             case MembershipStarted() | MembershipChanged() | MembershipEnded():
                 note(Fact(kind.value, MEMBERSHIP), subject, row)
             case _:

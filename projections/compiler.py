@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NewType
+from typing import Any, NewType, TypeGuard
 from uuid import UUID
 
 import msgspec
@@ -202,12 +202,13 @@ class Compiler:
                 return Sql(f"({found} OR {c}.stage IS NULL)" if None in stages else f"({found})")
             case ask.HealthIs(health):
                 return Sql(f"({c}.health = ANY ({self._asked.list([*health])}))")
-            case ask.ScoreIs(_, test):
-                # No score is kept yet, so none has a value.
-                return Sql(str(isinstance(test, ask.IsNot | ask.NotIn | ask.IsNotSet)).lower())
-            case ask.SignalIs(_, on):
-                # No signal is kept yet, so none is on.
-                return Sql(str(not on).lower())
+            case ask.ScoreIs(score, test):
+                return self._score(score, test, kind, c)
+            case ask.SignalIs(signal, on):
+                id = self.definition("signal", signal, kind)
+                source = f"views.signals did WHERE did.signal = {id} AND did.is_on" + self._own(c)
+                is_on = self._among(c, _SUBJECT, Sql(source))
+                return is_on if on else _not(is_on)
             case ask.InSegment(segment):
                 source = f"views.segment_members did WHERE did.segment = {self._asked.id(segment)}"
                 return self._among(c, _SUBJECT, Sql(source + self._own(c)))
@@ -305,6 +306,38 @@ class Compiler:
                 limits = zip((">=", "<"), window(test, self._moment), strict=True)
                 tests = [f"{column} {op} {asked.instant(at)}" for op, at in limits if at]
                 return Sql(f"({' AND '.join([there, *tests])})")
+
+    def _score(self, score: str, test: ask.Test, kind: SubjectKind, c: Sql) -> Sql:
+        id, asked = self.definition("score", score, kind), self._asked
+        value, there = Sql("did.value"), "did.value IS NOT NULL"
+        match test:
+            case ask.IsNot(wanted):
+                return _not(self._score(score, ask.Is(wanted), kind, c))
+            case ask.NotIn(wanted):
+                return _not(self._score(score, ask.In(wanted), kind, c))
+            case ask.IsNotSet():
+                return _not(self._score(score, ask.IsSet(), kind, c))
+            case ask.IsSet():
+                passes = there
+            case ask.Is(wanted):
+                passes = f"{value} = {asked.number(wanted)}" if _is_number(wanted) else "false"
+            case ask.In(wanted):
+                numbers = [asked.number(one) for one in wanted if _is_number(one)]
+                passes = f"{value} IN ({', '.join(numbers)})" if numbers else "false"
+            case ask.Greater() | ask.AtLeast() | ask.Less() | ask.AtMost() | ask.Between():
+                passes = self._number(value, test)
+            case _:
+                passes = "false"
+        source = f"views.scores did WHERE did.score = {id} AND {passes}" + self._own(c)
+        return self._among(c, _SUBJECT, Sql(source))
+
+    def definition(self, family: str, name: str, kind: SubjectKind) -> Sql:
+        """The id of the score or signal that is active under a name."""
+        return Sql(
+            f"(SELECT named.id FROM views.definitions named WHERE named.family = '{family}'"
+            f" AND named.kind = '{kind.value}' AND named.name = {self._asked.text(name)}"
+            " AND named.status = 'active')"
+        )
 
     def _did(self, condition: ask.Did, kind: SubjectKind, c: Sql) -> Sql:
         match condition.count:
@@ -416,6 +449,10 @@ SIDES = {
     SubjectKind.USER: (Sql("held.user_id"), Sql("held.account")),
     SubjectKind.ACCOUNT: (Sql("held.account"), Sql("held.user_id")),
 }
+
+
+def _is_number(value: ask.Scalar) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _not(text: Sql) -> Sql:

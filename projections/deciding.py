@@ -1,22 +1,23 @@
-"""The process manager: decides who enters and leaves segments, and has it recorded.
+"""The process manager: has what follows from conditions decided, and recorded.
 
 Each batch of the projector leaves a note of what it changed (`projections.changes`). A decider
-takes notes, finds the segments that rest on any of it, evaluates those for the subjects concerned,
-compares with who is a member, and has the differences appended to the subjects' streams. From there
-the projector brings them into the read model, which is a change that is looked at again: so what
-was decided from an older state is put right, and what rests on the segment follows.
+takes notes, finds the rules (`projections.rules`) that rest on any of it, asks those about the
+subjects concerned, and has what they decide appended to the subjects' streams. From there the
+projector brings it into the read models, which is a change that is looked at again: so what was
+decided from an older state is put right, and what rests on a decision follows.
 
-Nothing is recorded twice, whoever decides it and how often: each transition of a subject in a
-segment has an ordinal, and each ordinal is stored once. Where a definition is new, the calendar
-moves on, or read models were made anew, whole segments are swept, some partitions at a time.
+Nothing is recorded twice, whoever decides it and how often: each decision of a subject has an
+ordinal in its series (`domain.decisions.series`), and each ordinal is stored once. Where a
+definition is new, the calendar moves on, or read models were made anew, rules sweep over all
+subjects, some partitions at a time. Where only the clock is waited for, a timer says when.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -25,27 +26,22 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from domain.definitions import DefinitionId
 from domain.dependencies import ACTIVITY, SEEN, Fact
 from domain.errors import Refusal
-from domain.events import (
-    Cause,
-    OfDay,
-    OfEvent,
-    OfRebuild,
-    SegmentEntered,
-    SegmentLeft,
-    SegmentTransition,
-)
-from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
+from domain.events import Cause, Decision, OfDay, OfEvent, OfRebuild, OfTime
+from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.periods import Moment
 from projections import projector, ways
 from projections.changes import Event, Facts, Id, unpacked
-from projections.differences import Rule, Rules, read_rules, signature
+from projections.differences import Rules
+from projections.rules.reading import read_rules, signature
+from projections.rules.rule import Rule, Verdict
+from projections.sweeps import sweep_all
 
 NAME = "main"
 POLL_SECONDS = 0.05
 NOTES_A_STEP = 32
+TIMERS_A_TICK = 2_000
 SWEPT_PARTITIONS = 32
 """That a sweep takes at a time."""
 
@@ -75,28 +71,39 @@ SELECT id, changes FROM views.changes_due LIMIT :limit FOR UPDATE SKIP LOCKED"""
 
 DELETE_NOTES = sa.text("DELETE FROM views.changes_due WHERE id = ANY(:ids)")
 
-SWEEP = sa.text("""
-INSERT INTO views.segment_sweeps (segment, cause, next_partition)
-SELECT segment, :cause, 0 FROM unnest(CAST(:segments AS uuid[])) AS w(segment)
-ON CONFLICT (segment) DO UPDATE SET next_partition = 0, waits_for = NULL""")
-
 TAKE_SWEEP = sa.text("""
-SELECT segment, cause, next_partition FROM views.segment_sweeps
-WHERE waits_for IS NULL LIMIT 1 FOR UPDATE SKIP LOCKED""")
+SELECT rule, cause, next_partition FROM views.sweeps
+WHERE waits_for IS NULL AND rank = (SELECT min(rank) FROM views.sweeps)
+LIMIT 1 FOR UPDATE SKIP LOCKED""")
 
 TAKE_SWEPT = sa.text("""
-SELECT segment, waits_for FROM views.segment_sweeps
+SELECT rule, waits_for FROM views.sweeps
 WHERE waits_for IS NOT NULL FOR UPDATE SKIP LOCKED""")
 
 MOVE_SWEEP = sa.text("""
-UPDATE views.segment_sweeps SET next_partition = :next, waits_for = :heads
-WHERE segment = :segment""")
+UPDATE views.sweeps SET next_partition = :next, waits_for = :heads WHERE rule = :rule""")
 
-END_SWEEP = sa.text("DELETE FROM views.segment_sweeps WHERE segment = :segment")
+END_SWEEP = sa.text("DELETE FROM views.sweeps WHERE rule = :rule")
+
+TAKE_TIMERS = sa.text("""
+SELECT log_partition, subject, rule, due_at FROM views.timers WHERE due_at <= :now
+ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED""")
+
+SET_TIMERS = sa.text("""
+INSERT INTO views.timers (log_partition, subject, rule, due_at)
+SELECT * FROM unnest(CAST(:partitions AS smallint[]), CAST(:subjects AS uuid[]),
+                     CAST(:rules AS text[]), CAST(:due AS timestamptz[]))
+ON CONFLICT (log_partition, subject, rule) DO UPDATE SET due_at = excluded.due_at""")
+
+STOP_TIMERS = sa.text("""
+DELETE FROM views.timers t
+USING unnest(CAST(:partitions AS smallint[]), CAST(:subjects AS uuid[]), CAST(:rules AS text[]))
+      AS w(p, s, rule)
+WHERE t.log_partition = w.p AND t.subject = w.s AND t.rule = w.rule
+  AND t.log_partition = ANY(:partitions)""")
 
 log = structlog.get_logger()
 _cause: msgspec.msgpack.Decoder[Cause] = msgspec.msgpack.Decoder(Cause)
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Heads(Protocol):
@@ -106,11 +113,19 @@ class Heads(Protocol):
 
 
 class Recorder(Protocol):
-    """Appends transitions to their subjects' streams, each once; what is erased is left out."""
+    """Appends decisions to their subjects' streams, each once; what is erased is left out."""
 
     def record(
-        self, transitions: Sequence[tuple[SubjectKind, SubjectId, SegmentTransition]], at: datetime
+        self, decisions: Sequence[tuple[SubjectKind, SubjectId, Decision]], at: datetime
     ) -> None: ...
+
+
+class Found(NamedTuple):
+    """What a rule says of a subject."""
+
+    rule: Rule
+    subject: UUID
+    verdict: Verdict
 
 
 def _now() -> datetime:
@@ -137,8 +152,8 @@ class Decider:
         self._rules: tuple[tuple[int, ...], Rules] = ((), Rules([]))
 
     def run(self, stop: threading.Event) -> None:
-        """Looks at what changes until told to stop."""
-        self._repeat(self.step, stop)
+        """Looks at what changes and at what is due until told to stop."""
+        self._repeat(lambda: self.step() + self.tick(), stop)
 
     def run_sweeps(self, stop: threading.Event) -> None:
         """Decides whole segments anew where that is due, until told to stop. Apart from `run`, so
@@ -170,17 +185,44 @@ class Decider:
                 return 0
             rules = self._look_up(conn)
             due = _due(conn, rules, [changes for _, changes in notes])
-            found = rules.differing(
+            self._decide(
                 conn,
+                rules,
                 moment,
-                [(rules.by_id[id], [UUID(bytes=one) for one in due[id]]) for id in due],
-            )
-            self._record(
-                (rule, subject, ordinal, OfEvent(*due[rule.id][Id(subject.bytes)]))
-                for rule, subject, ordinal in found
+                {
+                    key: {UUID(bytes=one): OfEvent(*event) for one, event in subjects.items()}
+                    for key, subjects in due.items()
+                },
             )
             conn.execute(DELETE_NOTES, {"ids": [id for id, _ in notes]})
         return len(notes)
+
+    def tick(self) -> int:
+        """Looks at some of those whose time has come; returns how many they were."""
+        moment = self._moment()
+        if not self._is_settled(moment):
+            return 0
+        with self._queries.begin() as conn:
+            if not self._may_decide(conn):
+                return 0
+            timers = conn.execute(TAKE_TIMERS, {"now": moment.now, "limit": TIMERS_A_TICK}).all()
+            if not timers:
+                return 0
+            rules = self._look_up(conn)
+            due: dict[str, dict[UUID, Cause]] = {}
+            for one in timers:
+                if one.rule in rules.by_key:
+                    due.setdefault(one.rule, {})[one.subject] = OfTime(one.due_at)
+            conn.execute(
+                STOP_TIMERS,
+                {
+                    "partitions": [one.log_partition for one in timers],
+                    "subjects": [one.subject for one in timers],
+                    "rules": [one.rule for one in timers],
+                },
+            )
+            self._decide(conn, rules, moment, due)
+        return len(timers)
 
     def sweep(self) -> int:
         """Brings one sweep on; returns 0 where none is due."""
@@ -195,18 +237,20 @@ class Decider:
             if row is None:
                 return 0
             rules = self._look_up(conn)
-            rule, cause = rules.by_id.get(row.segment), _cause.decode(row.cause)
+            rule, cause = rules.by_key.get(row.rule), _cause.decode(row.cause)
             following = row.next_partition + SWEPT_PARTITIONS
             if rule is not None:
                 some = range(row.next_partition, following)
-                self._record(
-                    (*found, cause) for found in rules.differing_in(conn, rule, moment, some)
-                )
+                found = [
+                    Found(rule, one[0], rule.verdict(one, cause, moment.now))
+                    for one in rules.differing_in(conn, rule, moment, some)
+                ]
+                self._record(conn, found, moment)
             is_last = following >= LOG_PARTITIONS
             conn.execute(
                 MOVE_SWEEP,
                 {
-                    "segment": row.segment,
+                    "rule": row.rule,
                     "next": min(following, LOG_PARTITIONS),
                     "heads": self._heads() if is_last else None,
                 },
@@ -215,9 +259,9 @@ class Decider:
 
     def _end_sweeps(self, conn: sa.Connection) -> None:
         """A sweep is over when the read models show what it had recorded."""
-        for segment, positions in conn.execute(TAKE_SWEPT).all():
+        for rule, positions in conn.execute(TAKE_SWEPT).all():
             if _reached(conn, positions):
-                conn.execute(END_SWEEP, {"segment": segment})
+                conn.execute(END_SWEEP, {"rule": rule})
 
     def _moment(self) -> Moment:
         return Moment(self._clock(), self._zone())
@@ -247,12 +291,10 @@ class Decider:
                 if not _reached(conn, row.waits_for):
                     return False
                 conn.execute(FORGET_NOTES)
-                conn.execute(SWEEP, {"segments": list(rules.by_id), "cause": _encode(OfRebuild())})
+                sweep_all(conn, list(rules.by_key.values()), OfRebuild())
                 conn.execute(SETTLE, {"name": NAME})
             if row.swept_day < today:
-                conn.execute(
-                    SWEEP, {"segments": rules.asking_the_calendar, "cause": _encode(OfDay(today))}
-                )
+                sweep_all(conn, rules.asking_the_calendar, OfDay(today))
                 conn.execute(MOVE_DAY, {"name": NAME, "today": today})
         return True
 
@@ -262,14 +304,52 @@ class Decider:
             self._rules = (now, read_rules(conn))
         return self._rules[1]
 
-    def _record(self, found: Iterable[tuple[Rule, UUID, int, Cause]]) -> None:
-        transitions: list[tuple[SubjectKind, SubjectId, SegmentTransition]] = []
-        for rule, subject, last, cause in found:
-            kind = SegmentLeft if last % 2 else SegmentEntered
-            transition = kind(rule.id, last + 1, rule.version, cause)
-            transitions.append((rule.kind, SubjectId(subject), transition))
-        if transitions:
-            self._recorder.record(transitions, self._clock())
+    def _decide(
+        self,
+        conn: sa.Connection,
+        rules: Rules,
+        moment: Moment,
+        due: Mapping[str, Mapping[UUID, Cause]],
+    ) -> None:
+        """Asks rules about subjects, each for a reason, and has recorded what they decide."""
+        rows = rules.differing(conn, moment, [(rules.by_key[key], list(due[key])) for key in due])
+        found: list[Found] = []
+        decided: set[tuple[Fact, UUID]] = set()
+        # What rests on something that has just been decided of the same subject waits for that to
+        # be seen, and is then looked at anew: else its history would have a turn that nobody took.
+        for rule, row in sorted(rows, key=lambda one: rules.depth[one[0].key]):
+            subject: UUID = row[0]
+            if any((fact, subject) in decided for fact, way in rule.rests_on if not way):
+                continue
+            one = Found(rule, subject, rule.verdict(row, due[rule.key][subject], moment.now))
+            found.append(one)
+            if one.verdict.decisions:
+                decided.add((rule.decides, subject))
+        self._record(conn, found, moment)
+
+    def _record(self, conn: sa.Connection, found: Sequence[Found], moment: Moment) -> None:
+        decisions = [
+            (one.rule.kind, SubjectId(one.subject), decision)
+            for one in found
+            for decision in one.verdict.decisions
+        ]
+        if decisions:
+            self._recorder.record(decisions, moment.now)
+        timers = sorted(
+            (log_partition(one.subject), one.subject.bytes, one.rule.key, one.subject, at)
+            for one in found
+            if (at := one.verdict.look_again_at) is not None
+        )
+        if timers:
+            conn.execute(
+                SET_TIMERS,
+                {
+                    "partitions": [one[0] for one in timers],
+                    "subjects": [one[3] for one in timers],
+                    "rules": [one[2] for one in timers],
+                    "due": [one[4] for one in timers],
+                },
+            )
 
 
 def _add(there: dict[Id, Event], more: dict[Id, Event]) -> None:
@@ -302,10 +382,9 @@ def _reached(conn: sa.Connection, positions: Sequence[int]) -> bool:
     return bool(conn.scalar(REACHED, asked))
 
 
-def _due(
-    conn: sa.Connection, rules: Rules, notes: Iterable[bytes]
-) -> dict[DefinitionId, dict[Id, Event]]:
-    """The segments to look at, each with the subjects, and the events that are the reason."""
+def _due(conn: sa.Connection, rules: Rules, notes: Iterable[bytes]) -> dict[str, dict[Id, Event]]:
+    """The rules that have to look, by key, each with the subjects, and the events that are the
+    reason."""
     changed: Facts = {}
     for note in notes:
         for fact, subjects in unpacked(note):
@@ -313,20 +392,20 @@ def _due(
                 if rules.resting_on(said):
                     _add(changed.setdefault(said, {}), subjects)
     _move_to_survivors(conn, changed)
-    due: dict[DefinitionId, dict[Id, Event]] = {}
+    due: dict[str, dict[Id, Event]] = {}
     over: dict[tuple[str, ...], set[UUID]] = {}
     for fact, subjects in changed.items():
         for rule, way in rules.resting_on(fact):
             if way:
                 over.setdefault(way, set()).update(UUID(bytes=one) for one in subjects)
             else:
-                _add(due.setdefault(rule.id, {}), subjects)
+                _add(due.setdefault(rule.key, {}), subjects)
     reached = {way: ways.reached_by(conn, way, subjects) for way, subjects in over.items()}
     for fact, subjects in changed.items():
         for rule, way in rules.resting_on(fact):
             if way:
-                there = due.setdefault(rule.id, {})
+                there = due.setdefault(rule.key, {})
                 for one, event in subjects.items():
                     there_too = reached[way][UUID(bytes=one)]
                     _add(there, {Id(target.bytes): event for target in there_too})
-    return {id: subjects for id, subjects in due.items() if subjects}
+    return {key: subjects for key, subjects in due.items() if subjects}

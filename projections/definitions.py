@@ -33,7 +33,7 @@ from domain.identity import SubjectId
 from domain.periods import FIRST_DAY
 from projections import mrr
 from projections.batch import Batch, Opened
-from projections.segments import sweep
+from projections.sweeps import sweep
 
 DELETED = "deleted"
 """The status, in the read model, of what is no more."""

@@ -36,7 +36,10 @@ from projections.definitions import DefinitionsModel
 from projections.filters import FilterModel
 from projections.members import Members
 from projections.reading import Log, Opener, Read, Reader, Row
+from projections.scores import Scores
 from projections.segments import SegmentMembers, Segments
+from projections.signals import Signals
+from projections.standings import Standings
 
 BATCH_EVENTS = 8_000
 LEASE_SECONDS = 10
@@ -99,7 +102,8 @@ TRUNCATE views.contacts, views.merges, views.memberships, views.activity_days, v
          views.bar_counts, views.filter_values, views.filter_ranges, views.filter_states,
          views.definitions, views.definition_versions,
          views.segments, views.segment_lists, views.segment_members, views.segment_leavers,
-         views.segment_counts, views.segment_sweeps, views.changes_due, views.deciding,
+         views.segment_counts, views.standings, views.stage_spells, views.scores, views.signals,
+         views.timers, views.sweeps, views.changes_due, views.deciding,
          views.counter_days, views.counter_fills, views.parked"""
 
 # A token more: what other workers still have in memory is not written any more.
@@ -179,6 +183,9 @@ class Projector(Generic[Row]):
             DefinitionsModel(),
             Segments(),
             SegmentMembers(),
+            Standings(),
+            Scores(),
+            Signals(),
             Changes(),
         )
         self._worker = uuid.uuid4()

@@ -28,7 +28,7 @@ SELECT s.segment, s.kind, s.name, CAST(s.condition AS text) AS condition, s.vers
        w.cause, w.next_partition,
        NOT EXISTS (SELECT FROM views.deciding WHERE decider = :decider AND waits_for IS NULL)
            AS waits
-FROM views.segments s LEFT JOIN views.segment_sweeps w USING (segment)
+FROM views.segments s LEFT JOIN views.sweeps w ON w.rule = CAST(s.segment AS text)
 WHERE s.deleted_at IS NULL AND {which}
 ORDER BY s.kind, s.name"""
 

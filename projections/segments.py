@@ -17,7 +17,6 @@ import psycopg
 
 from domain.definitions import Segment
 from domain.events import (
-    Cause,
     DefinitionChanged,
     DefinitionDeleted,
     DefinitionMade,
@@ -30,6 +29,7 @@ from domain.events import (
 from domain.identity import SubjectId, log_partition
 from projections import arrays
 from projections.batch import Batch, Opened
+from projections.sweeps import sweep
 
 ADD_SEGMENT = """
 INSERT INTO views.segments (segment, kind, name, condition, version, created_at, created_by,
@@ -49,11 +49,6 @@ DELETE_SEGMENT = """
 UPDATE views.segments SET version = version + 1, deleted_at = %(at)s, changed_at = %(at)s,
     changed_by = %(by)s
 WHERE segment = %(id)s RETURNING version"""
-
-ADD_SWEEP = """
-INSERT INTO views.segment_sweeps (segment, cause, next_partition) VALUES (%b, %b, 0)
-ON CONFLICT (segment) DO UPDATE
-SET cause = excluded.cause, next_partition = 0, waits_for = NULL"""
 
 LIST = """
 INSERT INTO views.segment_lists (log_partition, segment, subject)
@@ -95,16 +90,10 @@ FORGET_WHO_LEFT = """
 DELETE FROM views.segment_leavers WHERE log_partition = ANY(%b) AND subject = ANY(%b)"""
 
 _encode = msgspec.json.Encoder().encode
-_encode_cause = msgspec.msgpack.Encoder().encode
 
 
 def condition_json(definition: Segment) -> str | None:
     return None if definition.condition is None else _encode(definition.condition).decode()
-
-
-def sweep(conn: psycopg.Connection, segment: UUID, cause: Cause) -> None:
-    """Has a segment decided anew for all subjects."""
-    conn.execute(ADD_SWEEP, (segment, _encode_cause(cause)))
 
 
 class Segments:

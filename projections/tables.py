@@ -130,3 +130,70 @@ segment_lists = sa.Table(
     sa.Column("segment", sa.Uuid, primary_key=True),
     sa.Column("subject", sa.Uuid, primary_key=True),
 )
+
+standings = sa.Table(
+    "standings",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("stage_ordinal", sa.Integer),
+    sa.Column("stage_since", _instant),
+    sa.Column("health_ordinal", sa.Integer),
+    sa.Column("health_since", _instant),
+    sa.Column("is_by_hand", sa.Boolean),
+    sa.Column("hand_stage", sa.Text),
+    sa.Column("hand_reason", sa.Text),
+    sa.Column("hand_by", sa.Uuid),
+    sa.Column("hand_at", _instant),
+)
+
+stage_spells = sa.Table(
+    "stage_spells",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True),
+    sa.Column("stage", sa.Text),
+    sa.Column("definition", sa.Uuid),
+    sa.Column("version", sa.Integer),
+    sa.Column("by_hand", sa.Boolean),
+    sa.Column("entered_at", _instant),
+    sa.Column("left_at", _instant),
+)
+
+scores = sa.Table(
+    "scores",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("score", sa.Uuid, primary_key=True),
+    sa.Column("ordinal", sa.Integer),
+    sa.Column("value", sa.Numeric(5, 2)),
+    sa.Column("held", postgresql.ARRAY(sa.Text)),
+    sa.Column("since", postgresql.JSONB),
+    sa.Column("changed_at", _instant),
+)
+
+signals = sa.Table(
+    "signals",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("signal", sa.Uuid, primary_key=True),
+    sa.Column("ordinal", sa.Integer),
+    sa.Column("is_on", sa.Boolean),
+    sa.Column("triggered_at", _instant),
+    sa.Column("ended_at", _instant),
+    sa.Column("triggers", sa.Integer),
+    sa.Column("goal", sa.Text),
+    sa.Column("goal_due_at", _instant),
+)
+
+timers = sa.Table(
+    "timers",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("rule", sa.Text, primary_key=True),
+    sa.Column("due_at", _instant),
+)

@@ -181,7 +181,7 @@ def _settled(annals: Annals) -> bool:
     with annals.views.connection() as conn:
         row = conn.execute(
             "SELECT (SELECT count(*) FROM views.changes_due)"
-            " + (SELECT count(*) FROM views.segment_sweeps)"
+            " + (SELECT count(*) FROM views.sweeps)"
             " + (SELECT 100 - count(*) FROM views.segments)"
         ).fetchone()
     return row is not None and row[0] == 0

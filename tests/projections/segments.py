@@ -41,7 +41,7 @@ def settle(annals: Annals, *deciders: Decider, url: str | None = None) -> None:
         with annals.views.connection() as conn:
             [(left,)] = conn.execute(
                 "SELECT (SELECT count(*) FROM views.changes_due)"
-                " + (SELECT count(*) FROM views.segment_sweeps)"
+                " + (SELECT count(*) FROM views.sweeps)"
             ).fetchall()
         if not done and not left and not _behind(annals):
             return

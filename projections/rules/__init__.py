@@ -1,0 +1,1 @@
+"""What decides: segments, stages, health, scores, signals."""
