@@ -22,6 +22,7 @@ from api.compliance import ErasureController
 from api.console.routes import console, root
 from api.console.sessions import sessions_of
 from api.contacts import AccountsController, MembershipController, UsersController
+from api.definitions import DefinitionsController
 from api.described import DescribedFields
 from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
@@ -29,6 +30,7 @@ from api.operations import HealthController, StatusController
 from api.problems import HANDLERS
 from api.saved_views import SavedViewController
 from api.segments import SegmentsController
+from api.settings import SettingsController
 from infra.wiring import Annals
 
 
@@ -58,6 +60,8 @@ def create_app(annals: Annals) -> Litestar:
             AccountsController,
             MembershipController,
             SegmentsController,
+            DefinitionsController,
+            SettingsController,
             ErasureController,
             StatusController,
             HealthController,
