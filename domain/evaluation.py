@@ -6,7 +6,7 @@ It looks at one subject of a small world at a time, and does everything the long
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -27,6 +27,7 @@ class Deed(msgspec.Struct, frozen=True):
 
     Attributes:
         in_account: whether it named an account; then it is the account's deed too, in its own list.
+        metadata: None: it went with the key of an erased user, and answers no question.
     """
 
     activity: str
@@ -34,11 +35,12 @@ class Deed(msgspec.Struct, frozen=True):
     day: date
     in_account: bool = False
     count: int = 1
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] | None = {}
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """All that is known of a subject. Properties and metadata are as they stand in JSON."""
+class Facts(msgspec.Struct):
+    """All that is known of a subject. Properties and metadata are as they stand in JSON. A replay
+    changes it as time goes on."""
 
     kind: SubjectKind
     properties: dict[str, Any] = {}
@@ -65,11 +67,17 @@ class World(msgspec.Struct, frozen=True):
     """
     Attributes:
         merged: accounts that were merged, each with the one it lives on in.
+        records: the memberships by user and by account, for who asks often.
     """
 
     subjects: Mapping[UUID, Facts]
     memberships: Sequence[Membership] = ()
     merged: Mapping[UUID, UUID] = {}
+    records: Mapping[UUID, Mapping[Any, Membership]] | None = None
+
+    def about(self, subject: UUID) -> Iterable[Membership]:
+        """Those of the memberships that a user or an account has part in, as `records` say."""
+        return (self.records or {}).get(subject, {}).values()
 
 
 def holds(condition: ask.Condition, subject: UUID, world: World, moment: Moment) -> bool:
@@ -253,10 +261,15 @@ def _times(condition: ask.Did, subject: UUID, world: World, moment: Moment) -> i
         for deed in _deeds(condition.activity, subject, world)
         if deed.name == condition.name
         and _within(condition.period, deed.day, moment)
-        and all(
-            metadata_passes(one.test, deed.metadata.get(one.name), moment)
-            for one in condition.where
-        )
+        and _where(condition, deed, moment)
+    )
+
+
+def _where(condition: ask.Did, deed: Deed, moment: Moment) -> bool:
+    if deed.metadata is None:
+        return not condition.where
+    return all(
+        metadata_passes(one.test, deed.metadata.get(one.name), moment) for one in condition.where
     )
 
 
@@ -301,7 +314,8 @@ def _others(subject: UUID, world: World) -> dict[UUID, Membership]:
     """The accounts of a user or the users of an account, each with the one record that counts: the
     one that holds and began first, or else the one that ended last."""
     found: dict[UUID, Membership] = {}
-    for record in sorted(world.memberships, key=_precedence):
+    records = world.memberships if world.records is None else world.about(subject)
+    for record in sorted(records, key=_precedence):
         account = world.merged.get(record.account, record.account)
         if record.user == subject:
             found.setdefault(account, record)

@@ -97,6 +97,7 @@ def store_counters(
             for id, facts in world.subjects.items()
             for d in facts.deeds
             if (d.activity, d.name) == (counter.activity, counter.name)
+            and d.metadata is not None
             and counter.counts(d.metadata, moment)
         ],
     )

@@ -1,0 +1,467 @@
+"""The past again: what was known of users and accounts at the end of each calendar day.
+
+Events count from the day on which they occurred, however late they were told. Of what happened to
+a subject up to a day, what was recorded last holds: so on the last day all is as it stands now.
+Two subjects that turned out to be one are two until the day on which they did.
+
+It keeps only what is asked for, by day, so that a long past of many subjects fits in memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, tzinfo
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from domain.conditions import Attribute
+from domain.dependencies import NAME_PROPERTIES
+from domain.evaluation import Deed, Facts, Membership, World
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    Absorbed,
+    Identified,
+    ListChange,
+    MembershipChanged,
+    MembershipStarted,
+    MembersListed,
+    MergedInto,
+    Payload,
+    PropertiesChanged,
+    Registered,
+    StageReleased,
+    StageSet,
+    Tracked,
+)
+from domain.identity import Identity, Scheme, SubjectId, SubjectKind
+from domain.periods import day_of
+
+_TRACKED = {topic.partition(".")[2]: activity for topic, activity in ACTIVITY_OF_TOPIC.items()}
+_MEMBERSHIP_VERBS = ("membership_started", "membership_changed", "membership_ended")
+
+
+class Asked(msgspec.Struct):
+    """What a replay has to know.
+
+    Attributes:
+        properties: names, of users and of accounts.
+        activities: (activity, name), each with the names of the metadata that is asked for.
+    """
+
+    properties: dict[SubjectKind, set[str]] = msgspec.field(
+        default_factory=lambda: {kind: set(NAME_PROPERTIES) for kind in SubjectKind}
+    )
+    activities: dict[tuple[str, str], set[str]] = msgspec.field(default_factory=dict)
+
+    @property
+    def topics(self) -> set[str]:
+        """Of tracked activity, those whose events have to be opened: of others only the time is
+        asked for."""
+        kinds = {activity for activity, _ in self.activities}
+        return {topic for topic, activity in ACTIVITY_OF_TOPIC.items() if activity in kinds}
+
+
+class Told(NamedTuple):
+    """An event of the log, opened as far as keys still allow.
+
+    Attributes:
+        position: in its partition; within a stream it ascends.
+        verb: what its topic says that happened.
+        payload: None: its subject is erased.
+        account_name: of the activity, as the account keeps it.
+        is_opened: where not, only its envelope is known.
+    """
+
+    kind: SubjectKind
+    stream: SubjectId
+    position: int
+    verb: str
+    at: datetime
+    payload: Payload | None
+    account: SubjectId | None = None
+    account_name: str | None = None
+    is_opened: bool = True
+
+
+class _MembershipEvent(NamedTuple):
+    """Something that happened to the record of a user in an account."""
+
+    position: int
+    verb: str
+    at: datetime
+    payload: Payload | None
+
+
+class _Deed(NamedTuple):
+    """What is counted as one. `metadata`: what is asked for of it, as JSON; None: nobody knows."""
+
+    activity: str
+    name: str
+    day: date
+    in_account: bool
+    metadata: bytes | None
+
+
+class _Seen(NamedTuple):
+    first: datetime
+    last: datetime
+
+    def and_(self, other: _Seen) -> _Seen:
+        return _Seen(min(self.first, other.first), max(self.last, other.last))
+
+
+class _Day:
+    """What occurred on a day, in no order: each thing tells which of two holds."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+        self.deeds: dict[tuple[SubjectKind, SubjectId], Counter[_Deed]] = {}
+        self.seen: dict[tuple[SubjectKind, SubjectId], _Seen] = {}
+        self.listed: list[tuple[UUID, int, ListChange]] = []
+
+
+class _Past:
+    """A subject, as far as it has been replayed. Of each thing the position is kept that said it
+    last."""
+
+    def __init__(self, kind: SubjectKind) -> None:
+        self.facts = Facts(kind)
+        self.written: dict[str, tuple[int, Any]] = {}
+        self.identities: list[tuple[int, int, bool, Identity]] = []
+        self.registered: int | None = None
+        self.hand: tuple[int, StageSet | None] = (0, None)
+        self.memberships: dict[SubjectId, list[_MembershipEvent]] = {}
+        self.deeds: Counter[_Deed] = Counter()
+        self.seen: _Seen | None = None
+
+
+class Replay:
+    """
+    Attributes:
+        world: as of the day that was reached.
+        hand: of those subjects whose stage is set by hand, the stage.
+    """
+
+    def __init__(self, asked: Asked, chosen: Iterable[SubjectId] | None, zone: tzinfo) -> None:
+        """`chosen`: the subjects to replay; None: all."""
+        self._asked = asked
+        self._chosen = None if chosen is None else frozenset(chosen)
+        self._zone = zone
+        self._days: defaultdict[date, _Day] = defaultdict(_Day)
+        self._due: list[date] = []
+        self._absorbed_at: dict[SubjectId, datetime] = {}
+        self._begun: dict[tuple[SubjectId, SubjectId], datetime | None] = {}
+        self._pasts: dict[SubjectId, _Past] = {}
+        self._gone: set[SubjectId] = set()
+        self._losers: dict[UUID, set[SubjectId]] = {}
+        self._lists: dict[UUID, dict[SubjectId, tuple[int, bool]]] = {}
+        self._subjects: dict[UUID, Facts] = {}
+        self._merged: dict[UUID, UUID] = {}
+        self._records: dict[UUID, dict[tuple[SubjectId, SubjectId], Membership]] = {}
+        self.world = World(self._subjects, (), self._merged, self._records)
+        self.hand: dict[UUID, str | None] = {}
+
+    # -- what is told
+
+    def tell(self, events: Iterable[Told]) -> None:
+        """Takes events in, those of each stream in their order, before the first day is reached."""
+        for one in events:
+            if one.verb in _TRACKED:
+                self._tell_deed(one)
+            elif one.account is not None and one.verb in _MEMBERSHIP_VERBS:
+                if self._is_chosen(one.stream) or self._is_chosen(one.account):
+                    self._day(self._effective(one, one.account)).told.append(one)
+            elif self._is_chosen(one.stream):
+                if isinstance(one.payload, Absorbed):
+                    self._absorbed_at[one.stream] = one.at
+                if one.payload is not None or one.verb == "merged_into":
+                    self._day(one.at).told.append(one)
+
+    def tell_list(self, segment: UUID, position: int, at: datetime, change: ListChange) -> None:
+        """Takes in a change of the list of a static segment."""
+        self._day(at).listed.append((segment, position, change))
+
+    def _is_chosen(self, subject: SubjectId) -> bool:
+        return self._chosen is None or subject in self._chosen
+
+    def _day(self, at: datetime) -> _Day:
+        return self._days[day_of(at, self._zone)]
+
+    def _effective(self, one: Told, account: SubjectId) -> datetime:
+        """What was taken over from a merged user has dates of its own, but was the survivor's
+        only from the merge on."""
+        key = (one.stream, account)
+        if one.verb == "membership_started":
+            taken = isinstance(one.payload, MembershipStarted) and one.payload.taken_from
+            self._begun[key] = self._absorbed_at.get(one.stream) if taken else None
+        since = self._begun.get(key)
+        return one.at if since is None else max(one.at, since)
+
+    def _tell_deed(self, one: Told) -> None:
+        day = day_of(one.at, self._zone)
+        parties = []
+        if one.payload is not None or not one.is_opened:
+            parties.append((one.kind, one.stream))
+        if one.account is not None and (one.account_name is not None or not one.is_opened):
+            parties.append((SubjectKind.ACCOUNT, one.account))
+        parties = [party for party in parties if self._is_chosen(party[1])]
+        if not parties:
+            return
+        deed = self._deed(one, day)
+        here, seen = self._days[day], _Seen(one.at, one.at)
+        for party in parties:
+            if deed is not None:
+                here.deeds.setdefault(party, Counter())[deed] += 1
+            before = here.seen.get(party)
+            here.seen[party] = seen if before is None else before.and_(seen)
+
+    def _deed(self, one: Told, day: date) -> _Deed | None:
+        """What it counts as, if somebody asks for it."""
+        activity = _TRACKED[one.verb]
+        known = one.payload.activity if isinstance(one.payload, Tracked) else None
+        name = known.name if known is not None else one.account_name
+        asked = None if name is None else self._asked.activities.get((activity, name))
+        if name is None or asked is None:
+            return None
+        metadata: bytes | None = None
+        if known is not None:
+            kept = {key: known.metadata[key] for key in sorted(asked) if key in known.metadata}
+            metadata = msgspec.json.encode(kept)
+        return _Deed(activity, name, day, one.account is not None, metadata)
+
+    # -- as time goes on
+
+    def advance(self, day: date | None) -> set[SubjectId]:
+        """Goes on to the end of a day; None: to the end of all that was told. Returns the
+        subjects about whom there is something new, those that turned out to be another one
+        included."""
+        if not self._due:
+            self._due = sorted(self._days, reverse=True)
+        changed: set[SubjectId] = set()
+        while self._due and (day is None or self._due[-1] <= day):
+            changed |= self._apply(self._days.pop(self._due.pop()))
+        return changed
+
+    def _apply(self, day: _Day) -> set[SubjectId]:
+        changed: set[SubjectId] = set()
+        for told in day.told:
+            changed |= self._apply_told(told)
+        for (kind, id), deeds in day.deeds.items():
+            self._past(kind, id).deeds.update(deeds)
+            changed.add(id)
+        for (kind, id), seen in day.seen.items():
+            past = self._past(kind, id)
+            past.seen = seen if past.seen is None else past.seen.and_(seen)
+            changed.add(id)
+        for segment, position, change in day.listed:
+            on = isinstance(change, MembersListed)
+            there = self._lists.setdefault(segment, {})
+            for subject in change.subjects:
+                if there.get(subject, (0, on))[0] <= position:
+                    there[subject] = (position, on)
+                changed.add(subject)
+        found = {SubjectId(self._merged.get(id, id)) for id in changed} | changed
+        for id in found:
+            self._show(id)
+        return found
+
+    def _past(self, kind: SubjectKind, id: SubjectId) -> _Past:
+        past = self._pasts.get(id)
+        if past is None:
+            past = self._pasts[id] = _Past(kind)
+        return past
+
+    def _apply_told(self, one: Told) -> set[SubjectId]:
+        payload, id, position = one.payload, one.stream, one.position
+        if one.account is not None and one.verb in _MEMBERSHIP_VERBS:
+            return self._apply_membership(one, one.account)
+        if one.verb == "merged_into":
+            self._gone.add(id)
+            survivor = payload.survivor if isinstance(payload, MergedInto) else None
+            return self._merge(id, survivor)
+        past = self._past(one.kind, id)
+        match payload:
+            case Registered(identities):
+                past.identities += [(position, n, False, x) for n, x in enumerate(identities)]
+                if past.registered is None or position < past.registered:
+                    past.registered = position
+                    past.facts.attributes[Attribute.REGISTERED_AT] = one.at
+            case Identified(identities):
+                past.identities += [(position, n, False, x) for n, x in enumerate(identities)]
+            case PropertiesChanged(values, deleted):
+                self._write(past, position, dict.fromkeys(deleted) | dict(values))
+            case Absorbed():
+                past.identities += [
+                    (position, n, True, x) for n, x in enumerate(payload.identities)
+                ]
+                self._write(past, position, payload.properties)
+            case StageSet() | StageReleased():
+                if position > past.hand[0]:
+                    past.hand = (position, payload if isinstance(payload, StageSet) else None)
+            case _:
+                return set()
+        return {id}
+
+    def _write(self, past: _Past, position: int, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if name in self._asked.properties[past.facts.kind]:
+                before = past.written.get(name)
+                if before is None or before[0] < position:
+                    past.written[name] = (position, value)
+
+    def _apply_membership(self, one: Told, account: SubjectId) -> set[SubjectId]:
+        user = one.stream
+        history = self._past(SubjectKind.USER, user).memberships.setdefault(account, [])
+        history.append(_MembershipEvent(one.position, one.verb, one.at, one.payload))
+        if user not in self._gone:
+            self._keep(user, account, _record(user, account, history))
+        return {user, SubjectId(self._merged.get(account, account))}
+
+    def _keep(self, user: SubjectId, account: SubjectId, record: Membership | None) -> None:
+        for one in (user, self._merged.get(account, account)):
+            there = self._records.setdefault(one, {})
+            if record is None:
+                there.pop((user, account), None)
+            else:
+                there[user, account] = record
+
+    def _merge(self, loser: SubjectId, survivor: SubjectId | None) -> set[SubjectId]:
+        changed = {loser}
+        for user, account in list(self._records.get(loser, {})):
+            if user == loser:
+                self._keep(user, account, None)
+                changed.add(SubjectId(self._merged.get(account, account)))
+        if survivor is None:
+            return changed
+        today = self._merged.get(survivor, survivor)
+        self._merged[loser] = today
+        losers = self._losers.setdefault(today, set())
+        losers |= {loser} | self._losers.pop(loser, set())
+        for one in losers:
+            self._merged[one] = today
+        moved = self._records.pop(loser, {})
+        if moved:
+            self._records.setdefault(today, {}).update(moved)
+            changed |= {user for user, _ in moved}
+        return changed | {SubjectId(today)}
+
+    def _show(self, id: SubjectId) -> None:
+        """Brings what the world says of a subject up to date."""
+        if id in self._gone:
+            self._subjects.pop(id, None)
+            self.hand.pop(id, None)
+            return
+        past = self._pasts.get(id)
+        parts = [self._pasts[one] for one in self._losers.get(id, ()) if one in self._pasts]
+        if not parts and (past is None or _is_empty(past)):
+            return
+        if past is None:
+            past = self._past(parts[0].facts.kind, id)
+        facts = past.facts
+        facts.properties = {
+            name: value for name, (_, value) in past.written.items() if value is not None
+        }
+        deeds = sum((one.deeds for one in parts), past.deeds.copy())
+        facts.deeds = [_deed(one, count) for one, count in deeds.items()]
+        facts.attributes = _attributes(past, [one.seen for one in (past, *parts) if one.seen])
+        _, hand = past.hand
+        if hand is None:
+            self.hand.pop(id, None)
+        else:
+            self.hand[id] = hand.stage
+        self._subjects[id] = facts
+
+    def is_listed(self, segment: UUID, subject: UUID) -> bool:
+        """Whether a subject is on the list of a static segment, itself or as one merged into it."""
+        there = self._lists.get(segment, {})
+        names = (SubjectId(subject), *self._losers.get(subject, ()))
+        return any(there.get(one, (0, False))[1] for one in names)
+
+    def neighbours(self, subjects: Iterable[UUID]) -> Iterator[UUID]:
+        """Those of the other kind that subjects have, or had, to do with."""
+        for subject in subjects:
+            for user, account in self._records.get(subject, {}):
+                yield user if user != subject else self._merged.get(account, account)
+
+
+def _is_empty(past: _Past) -> bool:
+    """Whether there is no more than the membership of an erased user."""
+    return not (past.identities or past.written or past.seen or past.registered or past.deeds)
+
+
+def _record(
+    user: SubjectId, account: SubjectId, history: list[_MembershipEvent]
+) -> Membership | None:
+    record: Membership | None = None
+    for one in sorted(history):
+        match one.verb, one.payload:
+            case "membership_started", payload:
+                properties = payload.properties if isinstance(payload, MembershipStarted) else {}
+                record = Membership(user, account, one.at, None, _role(properties.get("role")))
+            case "membership_ended", _:
+                if record is not None:
+                    record = msgspec.structs.replace(record, left_at=one.at)
+            case _, MembershipChanged(values, deleted):
+                if record is not None and "role" in deleted:
+                    record = msgspec.structs.replace(record, role=None)
+                elif record is not None and "role" in values:
+                    record = msgspec.structs.replace(record, role=_role(values["role"]))
+            case _:
+                pass
+    return record
+
+
+def _role(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _deed(one: _Deed, count: int) -> Deed:
+    metadata = None if one.metadata is None else msgspec.json.decode(one.metadata)
+    return Deed(one.activity, one.name, one.day, one.in_account, count, metadata)
+
+
+def _attributes(past: _Past, seen: list[_Seen]) -> dict[Attribute, str | datetime]:
+    found: dict[Attribute, str | datetime] = {}
+    if Attribute.REGISTERED_AT in past.facts.attributes:
+        found[Attribute.REGISTERED_AT] = past.facts.attributes[Attribute.REGISTERED_AT]
+    if seen:
+        found[Attribute.FIRST_SEEN] = min(one.first for one in seen)
+        found[Attribute.LAST_SEEN] = max(one.last for one in seen)
+    name = name_of(past.facts.properties)
+    if name is not None:
+        found[Attribute.NAME] = name
+    known = [(absorbed, one) for _, _, absorbed, one in sorted(past.identities)]
+    external = [one.value for _, one in known if one.scheme.is_external_id]
+    if external:
+        found[Attribute.EXTERNAL_ID] = external[0]
+    for scheme, attribute in ((Scheme.EMAIL, Attribute.EMAIL), (Scheme.DOMAIN, Attribute.DOMAIN)):
+        values = [(absorbed, one.value) for absorbed, one in known if one.scheme is scheme]
+        own = [value for absorbed, value in values if not absorbed]
+        if values:
+            found[attribute] = own[-1] if own else values[-1][1]
+    return found
+
+
+def name_of(properties: Mapping[str, Any]) -> str | None:
+    """The name of a subject, as lists show it: `name`, else `full_name`, else first and last."""
+
+    def text(name: str) -> str | None:
+        value = properties.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        return msgspec.json.encode(value).decode()
+
+    for whole in ("name", "full_name"):
+        found = text(whole)
+        if found is not None:
+            return found
+    parts = [
+        next((value for one in names if (value := text(one)) is not None), "")
+        for names in (("first_name", "firstName"), ("last_name", "lastName"))
+    ]
+    return " ".join(parts).strip(" ") or None
