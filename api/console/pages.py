@@ -165,6 +165,12 @@ def written(found: Any) -> str:
     return found if isinstance(found, str) else msgspec.json.encode(found).decode()
 
 
+def script_json(found: Any) -> Markup:
+    """JSON inside a script element, from which no text can break out."""
+    text = msgspec.json.encode(found).decode()
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
+
+
 def health(word: str) -> Markup:
     """Shape, colour and word: meaning is never colour alone."""
     return Markup('<span class="health {0}"><i aria-hidden="true">{1}</i> {0}</span>').format(
@@ -207,6 +213,7 @@ def _environment() -> Environment:
         "words": words,
         "plural": plural,
         "written": written,
+        "script_json": script_json,
         "json": lambda found: msgspec.json.encode(found).decode(),
     }
     env.globals |= {"asset": asset, "money": money, "shapes": HEALTH_SHAPES}

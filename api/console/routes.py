@@ -10,7 +10,7 @@ from litestar import Response, Router, get, post
 from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
-from api.console import contacts, sessions
+from api.console import contact, contacts, segments, sessions
 from api.console.calls import Refused
 from api.console.pages import ASSETS, PRIVATE, SECURITY_HEADERS, page
 from api.console.sessions import AnyRequest, Forged, NotSignedIn, signed_in
@@ -149,6 +149,11 @@ def console() -> Router:
             contacts.AccountLists,
             contacts.export_users,
             contacts.export_accounts,
+            segments.Segments,
+            contact.user_as_json,
+            contact.account_as_json,
+            contact.UserPages,
+            contact.AccountPages,
             nothing,
         ],
         guards=[signed_in],

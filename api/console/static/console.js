@@ -18,6 +18,25 @@
     }
   };
 
+  // A timeline is parted by the days of the reader's zone.
+  const days = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+  const partByDay = () => {
+    let last = null;
+    for (const item of all("#happened > li")) {
+      if (item.className === "day") { last = item.textContent; continue; }
+      const time = one("time", item);
+      if (!time) continue;
+      const day = days.format(new Date(time.dateTime));
+      if (day !== last) {
+        const heading = document.createElement("li");
+        heading.className = "day";
+        heading.textContent = day;
+        item.before(heading);
+      }
+      last = day;
+    }
+  };
+
   const grow = (root) => {
     for (const part of all("[data-grow]", root)) part.style.flexGrow = Math.max(+part.dataset.grow, 0.001);
   };
@@ -142,7 +161,7 @@
   document.addEventListener("drop", (event) => { if (dragged) event.preventDefault(); });
   document.addEventListener("dragend", () => { dragged = null; });
 
-  const dress = (root) => { localize(root); grow(root); };
+  const dress = (root) => { localize(root); grow(root); partByDay(); };
   addEventListener("DOMContentLoaded", () => { fold(); dress(document); chosen(); });
   document.addEventListener("htmx:afterSwap", (event) => {
     dress(event.detail.target.isConnected ? event.detail.target : document);

@@ -1,0 +1,159 @@
+"""One user or account: what it is, and what happened to it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from litestar import Controller, Response, asgi, get
+from litestar.types import Receive, Scope, Send
+
+from api.console.calls import Calls, Refused, forward
+from api.console.contacts import calls_of, is_part
+from api.console.pages import page
+from api.console.sessions import AnyRequest, Session
+from domain.identity import SubjectKind
+
+Json = Any
+
+ROWS = 50
+
+
+class Tab(NamedTuple):
+    key: str
+    title: str
+
+
+_ACTIVITIES = (
+    Tab("events", "Events"),
+    Tab("screens", "Screens"),
+    Tab("channels", "Channels"),
+    Tab("campaigns", "Campaigns"),
+    Tab("pages", "Pages"),
+)
+_FIRST = (Tab("overview", "Overview"), Tab("timeline", "Timeline"), Tab("properties", "Properties"))
+TABS = {
+    SubjectKind.USER: (*_FIRST, Tab("accounts", "Companies"), *_ACTIVITIES),
+    SubjectKind.ACCOUNT: (*_FIRST, Tab("users", "Users"), *_ACTIVITIES),
+}
+TIMELINE_GROUPS = {
+    "": "Everything",
+    "event": "Events",
+    "page": "Pages",
+    "screen": "Screens",
+    "channel": "Channels",
+    "campaign": "Campaigns",
+    "property": "Property changes",
+    "membership": "Memberships",
+    "stage": "Stage",
+    "health": "Health",
+    "score": "Scores",
+    "signal": "Signals",
+    "goal": "Goals",
+    "segment": "Segments",
+    "identity": "Identity",
+}
+
+
+class _Contacts(Controller):
+    """What users and accounts have in common."""
+
+    kind: SubjectKind
+
+    @get("/{id:str}")
+    async def overview(self, request: AnyRequest, id: str) -> Response[Any]:
+        return await self._shown(request, id, "overview")
+
+    @get("/{id:str}/{tab:str}")
+    async def tab(self, request: AnyRequest, id: str, tab: str) -> Response[Any]:
+        return await self._shown(request, id, tab)
+
+    async def _shown(self, request: AnyRequest, id: str, tab: str) -> Response[Any]:
+        tabs = TABS[self.kind]
+        if tab not in [one.key for one in tabs]:
+            raise Refused(404, "not-found", "There is no such page.", None)
+        calls, path = calls_of(request), f"/api/{self.kind}s/{id}"
+        query = {name: value for name, value in request.query_params.items() if value}
+        if is_part(request) and "whole" not in query:
+            shown = await self._pane(calls, path, tab, query)
+            return page(
+                request,
+                f"contact/{tab}.html",
+                kind=self.kind,
+                id=id,
+                query=query,
+                groups=TIMELINE_GROUPS,
+                **shown,
+            )
+        contact, shown = await asyncio.gather(calls.get(path), self._pane(calls, path, tab, query))
+        return page(
+            request,
+            "contact/page.html",
+            kind=self.kind,
+            id=id,
+            contact=contact,
+            tabs=tabs,
+            tab=tab,
+            query=query,
+            groups=TIMELINE_GROUPS,
+            **shown,
+        )
+
+    async def _pane(
+        self, calls: Calls, path: str, tab: str, query: dict[str, str]
+    ) -> dict[str, Json]:
+        """What a tab shows; why it cannot, where what it asks for is refused."""
+        try:
+            return {"found": await self._found(calls, path, tab, query), "refused": None}
+        except Refused as refused:
+            if refused.status != 400 or refused.place == "/id":
+                raise
+            return {"found": {"items": [], "next": None, "total": 0}, "refused": refused}
+
+    async def _found(self, calls: Calls, path: str, tab: str, query: dict[str, str]) -> Json:
+        match tab:
+            case "overview":
+                properties, events = await asyncio.gather(
+                    calls.get(f"{path}/properties"), calls.get(f"{path}/events", limit=8)
+                )
+                return {"properties": properties["items"], "events": events["items"]}
+            case "properties":
+                return await calls.get(f"{path}/properties")
+            case "timeline":
+                wanted = {name: query.get(name) for name in ("type", "name", "from", "until")}
+                return await calls.get(
+                    f"{path}/timeline", limit=ROWS, cursor=query.get("cursor"), **wanted
+                )
+            case _:
+                return await calls.get(f"{path}/{tab}", limit=ROWS, cursor=query.get("cursor"))
+
+
+async def _as_json(kind: SubjectKind, scope: Scope, receive: Receive, send: Send) -> None:
+    request: AnyRequest = AnyRequest(scope, receive, send)
+    session: Session = request.state.session
+    id = scope["path"].split("/")[-2]
+    await forward(
+        request.app, scope, receive, send, f"/api/{kind}s/{id}", query=b"", key=session.key
+    )
+
+
+@asgi("/users/{id:str}/json", copy_scope=True)
+async def user_as_json(scope: Scope, receive: Receive, send: Send) -> None:
+    """What the API answers for this page."""
+    await _as_json(SubjectKind.USER, scope, receive, send)
+
+
+@asgi("/accounts/{id:str}/json", copy_scope=True)
+async def account_as_json(scope: Scope, receive: Receive, send: Send) -> None:
+    """What the API answers for this page."""
+    await _as_json(SubjectKind.ACCOUNT, scope, receive, send)
+
+
+class UserPages(_Contacts):
+    path = "/users"
+    kind = SubjectKind.USER
+
+
+class AccountPages(_Contacts):
+    path = "/accounts"
+    kind = SubjectKind.ACCOUNT

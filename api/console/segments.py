@@ -1,0 +1,237 @@
+"""Segments: who is in each, and the builder of conditions."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Response, get, post
+from litestar.response import Redirect
+
+from api.console.address import Address
+from api.console.calls import Calls, Refused
+from api.console.contacts import calls_of
+from api.console.pages import page
+from api.console.sessions import AnyRequest
+from domain.identity import SubjectKind
+
+Json = Any
+
+EVERYBODY = '{"type": "all", "of": []}'
+MEMBERS_SHOWN = 50
+
+
+async def vocabulary(calls: Calls) -> dict[str, Json]:
+    """What a condition can ask about, for the builder."""
+    properties, events, segments, users, accounts = await asyncio.gather(
+        calls.get("/api/catalogue/properties"),
+        calls.get("/api/catalogue/events"),
+        calls.get("/api/segments"),
+        calls.get("/api/users/filters"),
+        calls.get("/api/accounts/filters"),
+    )
+    filters = {SubjectKind.USER: users, SubjectKind.ACCOUNT: accounts}
+    activities: dict[str, list[str]] = {"event": [], "screen": [], "channel": []}
+    for one in events["items"]:
+        activities[one["scope"]].append(one["name"])
+    return {
+        "properties": {
+            kind: {
+                one["name"]: one["type"]
+                for one in properties["items"]
+                if one["scope"] == f"{kind}.property"
+            }
+            for kind in SubjectKind
+        },
+        "activities": activities,
+        "segments": {
+            kind: [[one["id"], one["name"]] for one in segments["items"] if one["kind"] == kind]
+            for kind in SubjectKind
+        },
+        "stages": {
+            kind: [one["stage"] for one in filters[kind]["stages"] if one["stage"] is not None]
+            for kind in SubjectKind
+        },
+        "scores": {kind: [] for kind in SubjectKind},
+        "signals": {kind: [] for kind in SubjectKind},
+        "values": {
+            kind: {
+                one["name"]: [item["value"] for item in one["values"]]
+                for one in filters[kind]["properties"]
+                if one["type"] in ("string", "list")
+            }
+            for kind in SubjectKind
+        },
+    }
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """What is in the form.
+
+    Attributes:
+        id: of the segment that is changed; None: a new one.
+        members: of a new static segment, an id a line; None: it has a condition.
+    """
+
+    kind: SubjectKind
+    name: str
+    condition: str
+    id: str | None = None
+    members: str | None = None
+
+
+class Segments(Controller):
+    path = "/segments"
+
+    @get()
+    async def list(self, request: AnyRequest) -> Response[str]:
+        found = await calls_of(request).get("/api/segments")
+        return page(request, "segments/list.html", segments=found["items"])
+
+    @get("/new")
+    async def new(self, request: AnyRequest) -> Response[str]:
+        query = request.query_params
+        kind = SubjectKind.ACCOUNT if query.get("kind") == "account" else SubjectKind.USER
+        members = "" if query.get("static") else None
+        draft = Draft(kind, "", query.get("condition") or EVERYBODY, members=members)
+        return await self._form(request, draft, None)
+
+    @post("/list")
+    async def show(self, request: AnyRequest) -> Redirect:
+        """The list that the condition of the form is the filter of."""
+        draft = await _sent(request, None)
+        address = Address(kind=draft.kind, filter=_compact(draft.condition))
+        return Redirect(address.url(), status_code=303)
+
+    @get("/{id:uuid}")
+    async def view(self, request: AnyRequest, id: UUID) -> Response[str]:
+        calls = calls_of(request)
+        found, history = await asyncio.gather(
+            calls.get(f"/api/segments/{id}"), calls.get(f"/api/segments/{id}/history")
+        )
+        members = None
+        if found["condition"] is None:
+            members = await calls.get(f"/api/segments/{id}/members", limit=MEMBERS_SHOWN)
+        draft = Draft(
+            SubjectKind(found["kind"]), found["name"], _text(found["condition"]), found["id"]
+        )
+        return await self._form(
+            request, draft, None, segment=found, history=history["items"], listed=members
+        )
+
+    @post("/preview", status_code=200)
+    async def preview(self, request: AnyRequest) -> Response[Json]:
+        """How many, as JSON for the builder; what cannot be asked, with its place."""
+        try:
+            sent = msgspec.json.decode(await request.body())
+            return Response(await calls_of(request).post("/api/segments/preview", sent))
+        except msgspec.DecodeError:
+            return Response({"detail": "this is no JSON", "place": "", "code": "invalid-input"})
+        except Refused as refused:
+            if refused.status not in (400, 503):
+                raise
+            return Response(
+                {"detail": refused.detail, "place": refused.place, "code": refused.code}
+            )
+
+    @post()
+    async def define(self, request: AnyRequest) -> Response[Any]:
+        draft = await _sent(request, None)
+        return await self._saved(request, draft)
+
+    @post("/{id:uuid}")
+    async def change(self, request: AnyRequest, id: UUID) -> Response[Any]:
+        draft = await _sent(request, str(id))
+        return await self._saved(request, draft)
+
+    @post("/{id:uuid}/members")
+    async def change_list(self, request: AnyRequest, id: UUID) -> Response[Any]:
+        """Puts on the list of a static segment, or takes off it."""
+        form, calls = await request.form(), calls_of(request)
+        change = {name: _lines(str(form.get(name, ""))) for name in ("add", "remove")}
+        saved = await calls.post(f"/api/segments/{id}/members", change)
+        await calls.get(f"/api/segments/{id}", wait_for=saved["position"] or None)
+        return Redirect(f"/console/segments/{id}", status_code=303)
+
+    @post("/{id:uuid}/delete")
+    async def delete(self, request: AnyRequest, id: UUID) -> Response[Any]:
+        calls = calls_of(request)
+        found = await calls.get(f"/api/segments/{id}")
+        gone = await calls.delete(f"/api/segments/{id}")
+        await calls.get("/api/segments", wait_for=gone["position"] or None)
+        return Redirect(f"/console/{found['kind']}s", status_code=303)
+
+    async def _saved(self, request: AnyRequest, draft: Draft) -> Response[Any]:
+        calls = calls_of(request)
+        body: dict[str, Json] = {"kind": draft.kind, "name": draft.name}
+        if draft.members is not None:
+            body["members"] = _lines(draft.members)
+        else:
+            try:
+                body["condition"] = msgspec.json.decode(draft.condition)
+            except msgspec.DecodeError:
+                body["condition"] = draft.condition
+        try:
+            if draft.id is None:
+                saved = await calls.post("/api/segments", body)
+            else:
+                saved = await calls.put(f"/api/segments/{draft.id}", body)
+        except Refused as refused:
+            if refused.status not in (400, 409, 503):
+                raise
+            return await self._form(request, draft, refused)
+        await calls.get(f"/api/segments/{saved['id']}", wait_for=saved["position"] or None)
+        return Redirect(f"/console/{draft.kind}s?segment={saved['id']}", status_code=303)
+
+    async def _form(
+        self,
+        request: AnyRequest,
+        draft: Draft,
+        refused: Refused | None,
+        *,
+        segment: Json = None,
+        history: Json = None,
+        listed: Json = None,
+    ) -> Response[str]:
+        return page(
+            request,
+            "segments/form.html",
+            status=refused.status if refused else 200,
+            draft=draft,
+            refused=refused,
+            vocabulary=await vocabulary(calls_of(request)),
+            segment=segment,
+            history=history or [],
+            listed=listed,
+        )
+
+
+async def _sent(request: AnyRequest, id: str | None) -> Draft:
+    form = await request.form()
+    kind = SubjectKind.ACCOUNT if form.get("kind") == "account" else SubjectKind.USER
+    members = form.get("members")
+    return Draft(
+        kind=kind,
+        name=str(form.get("name", "")).strip(),
+        condition=str(form.get("condition", EVERYBODY)),
+        id=id,
+        members=None if members is None else str(members),
+    )
+
+
+def _text(condition: Json) -> str:
+    return EVERYBODY if condition is None else msgspec.json.encode(condition).decode()
+
+
+def _compact(text: str) -> str | None:
+    try:
+        found = msgspec.json.encode(msgspec.json.decode(text)).decode()
+    except msgspec.DecodeError:
+        return text or None
+    return None if found == msgspec.json.encode(msgspec.json.decode(EVERYBODY)).decode() else found
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
