@@ -127,5 +127,4 @@ class HealthRule(Rule):
 
 def _is_for(profile: HealthProfile) -> sa.ColumnElement[bool]:
     stage = contacts.c.stage
-    named = stage.in_([one for one in profile.stages if one is not None])
-    return sa.or_(stage.is_(None), named) if None in profile.stages else named
+    return sa.or_(*(stage.is_(None) if one is None else stage == one for one in profile.stages))

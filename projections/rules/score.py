@@ -106,7 +106,7 @@ class ScoringRule(Rule):
             for so, one in zip(held, self._rules, strict=True)
         ]
         all_names: sa.ColumnElement[Any] = postgresql.array(names, type_=sa.Text())
-        return sa.func.array_remove(all_names, sa.null())
+        return sa.func.array_remove(sa.cast(all_names, postgresql.ARRAY(sa.Text)), sa.null())
 
     def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
         _, last, before, so, seen = row
