@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
-from litestar import Controller, Response, asgi, get
-from litestar.types import Receive, Scope, Send
+from litestar import Controller, Response, get
+from litestar.params import FromPath
 
-from api.console.calls import Calls, Refused, forward
+from api.console.calls import Calls, Refused
 from api.console.contacts import calls_of, is_part
-from api.console.pages import page
-from api.console.sessions import AnyRequest, Session
+from api.console.pages import PRIVATE, SECURITY_HEADERS, page
+from api.console.sessions import AnyRequest
 from domain.identity import SubjectKind
 
 Json = Any
@@ -61,11 +61,19 @@ class _Contacts(Controller):
     kind: SubjectKind
 
     @get("/{id:str}")
-    async def overview(self, request: AnyRequest, id: str) -> Response[Any]:
+    async def overview(self, request: AnyRequest, id: FromPath[str]) -> Response[Any]:
         return await self._shown(request, id, "overview")
 
+    @get("/{id:str}/json")
+    async def as_json(self, request: AnyRequest, id: FromPath[str]) -> Response[Json]:
+        """What the API answers for this page."""
+        found = await calls_of(request).get(f"/api/{self.kind}s/{id}")
+        return Response(found, headers=SECURITY_HEADERS | PRIVATE)
+
     @get("/{id:str}/{tab:str}")
-    async def tab(self, request: AnyRequest, id: str, tab: str) -> Response[Any]:
+    async def tab(
+        self, request: AnyRequest, id: FromPath[str], tab: FromPath[str]
+    ) -> Response[Any]:
         return await self._shown(request, id, tab)
 
     async def _shown(self, request: AnyRequest, id: str, tab: str) -> Response[Any]:
@@ -126,27 +134,6 @@ class _Contacts(Controller):
                 )
             case _:
                 return await calls.get(f"{path}/{tab}", limit=ROWS, cursor=query.get("cursor"))
-
-
-async def _as_json(kind: SubjectKind, scope: Scope, receive: Receive, send: Send) -> None:
-    request: AnyRequest = AnyRequest(scope, receive, send)
-    session: Session = request.state.session
-    id = scope["path"].split("/")[-2]
-    await forward(
-        request.app, scope, receive, send, f"/api/{kind}s/{id}", query=b"", key=session.key
-    )
-
-
-@asgi("/users/{id:str}/json", copy_scope=True)
-async def user_as_json(scope: Scope, receive: Receive, send: Send) -> None:
-    """What the API answers for this page."""
-    await _as_json(SubjectKind.USER, scope, receive, send)
-
-
-@asgi("/accounts/{id:str}/json", copy_scope=True)
-async def account_as_json(scope: Scope, receive: Receive, send: Send) -> None:
-    """What the API answers for this page."""
-    await _as_json(SubjectKind.ACCOUNT, scope, receive, send)
 
 
 class UserPages(_Contacts):

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 from litestar import Controller, Response, asgi, get, post
+from litestar.params import FromPath
 from litestar.response import Redirect
 from litestar.types import Receive, Scope, Send
 
@@ -160,7 +161,7 @@ class _Lists(Controller):
         )
 
     @get("/filters/{name:str}")
-    async def one_filter(self, request: AnyRequest, name: str) -> Response[str]:
+    async def one_filter(self, request: AnyRequest, name: FromPath[str]) -> Response[str]:
         calls, address = calls_of(request), asked(request, self.kind)
         found = await calls.get(f"/api/{self.kind}s/filters")
         one = next((one for one in found["properties"] if one["name"] == unquote(name)), None)

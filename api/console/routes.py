@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import structlog
 from litestar import Response, Router, get, post
 from litestar.exceptions import HTTPException
+from litestar.params import FromPath
 from litestar.response import Redirect
 
 from api.console import contact, contacts, segments, sessions
@@ -40,7 +41,7 @@ async def home() -> Redirect:
 
 
 @get("/static/{digest:str}/{name:str}", sync_to_thread=False)
-def static(request: AnyRequest, digest: str, name: str) -> Response[bytes]:
+def static(request: AnyRequest, digest: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     found = ASSETS.get(name)
     if found is None:
         raise Refused(404, "not-found", "there is no such file", None)
@@ -150,8 +151,6 @@ def console() -> Router:
             contacts.export_users,
             contacts.export_accounts,
             segments.Segments,
-            contact.user_as_json,
-            contact.account_as_json,
             contact.UserPages,
             contact.AccountPages,
             nothing,

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Controller, Response, get, post
+from litestar.params import FromPath
 from litestar.response import Redirect
 
 from api.console.address import Address
@@ -106,7 +107,7 @@ class Segments(Controller):
         return Redirect(address.url(), status_code=303)
 
     @get("/{id:uuid}")
-    async def view(self, request: AnyRequest, id: UUID) -> Response[str]:
+    async def view(self, request: AnyRequest, id: FromPath[UUID]) -> Response[str]:
         calls = calls_of(request)
         found, history = await asyncio.gather(
             calls.get(f"/api/segments/{id}"), calls.get(f"/api/segments/{id}/history")
@@ -142,12 +143,12 @@ class Segments(Controller):
         return await self._saved(request, draft)
 
     @post("/{id:uuid}")
-    async def change(self, request: AnyRequest, id: UUID) -> Response[Any]:
+    async def change(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
         draft = await _sent(request, str(id))
         return await self._saved(request, draft)
 
     @post("/{id:uuid}/members")
-    async def change_list(self, request: AnyRequest, id: UUID) -> Response[Any]:
+    async def change_list(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
         """Puts on the list of a static segment, or takes off it."""
         form, calls = await request.form(), calls_of(request)
         change = {name: _lines(str(form.get(name, ""))) for name in ("add", "remove")}
@@ -156,7 +157,7 @@ class Segments(Controller):
         return Redirect(f"/console/segments/{id}", status_code=303)
 
     @post("/{id:uuid}/delete")
-    async def delete(self, request: AnyRequest, id: UUID) -> Response[Any]:
+    async def delete(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
         calls = calls_of(request)
         found = await calls.get(f"/api/segments/{id}")
         gone = await calls.delete(f"/api/segments/{id}")
