@@ -24,6 +24,7 @@ from api.console.sessions import sessions_of
 from api.contacts import AccountsController, MembershipController, UsersController
 from api.definitions import DefinitionsController
 from api.described import DescribedFields
+from api.history import AccountHistoriesController, UserHistoriesController
 from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
 from api.operations import HealthController, StatusController
@@ -58,6 +59,8 @@ def create_app(annals: Annals) -> Litestar:
             AccountListsController,
             UsersController,
             AccountsController,
+            UserHistoriesController,
+            AccountHistoriesController,
             MembershipController,
             SegmentsController,
             DefinitionsController,

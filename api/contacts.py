@@ -28,7 +28,6 @@ from infra.wiring import Annals
 from projections import contact_view
 from projections.contact_view import ActivityItem, Contact, MemberItem, PropertyItem
 from projections.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
-from projections.timeline import TimelineItem, timeline
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="rows a page")]
 Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before")]
@@ -103,9 +102,15 @@ def subject_of(annals: Annals, kind: SubjectKind, text: str) -> SubjectId:
 
 
 @contextmanager
-def _asked(
+def asked(
     state: State, kind: SubjectKind, id: str, waiting: str | None
 ) -> Iterator[tuple[Annals, sa.Connection, SubjectId]]:
+    """Waits for what is to be seen, and finds the subject that an id in a path stands for today.
+
+    Raises:
+        InvalidInput: not an id, or not a position. NotFound: nobody has this outside name.
+        Unavailable: it is not to be seen yet.
+    """
     annals: Annals = state.annals
     wait_for(annals, waiting)
     subject = subject_of(annals, kind, unescaped(id))
@@ -126,32 +131,13 @@ class _Contacts(Controller):
         id: ContactId,
         waiting: WaitFor = None,
     ) -> Contact:
-        with _asked(state, self.kind, id, waiting) as (annals, conn, subject):
+        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
             return contact_view.view(
                 conn,
                 self.kind,
                 subject,
                 renewal_property=annals.settings.renewal_property,
             )
-
-    @get(
-        "/{id:str}/timeline",
-        sync_to_thread=True,
-        summary="All that happened, newest first",
-        responses=READING_PROBLEMS,
-    )
-    def timeline(
-        self,
-        state: State,
-        id: ContactId,
-        cursor: Cursor = None,
-        limit: Limit = DEFAULT_LIMIT,
-        waiting: WaitFor = None,
-    ) -> Page[TimelineItem]:
-        with _asked(state, self.kind, id, waiting) as (annals, conn, subject):
-            contact_view.require(conn, self.kind, subject)
-            streams = contact_view.streams_of(conn, subject)
-            return timeline(conn, annals.log, annals.sealer, streams, cursor=cursor, limit=limit)
 
     @get(
         "/{id:str}/properties",
@@ -165,7 +151,7 @@ class _Contacts(Controller):
         id: ContactId,
         waiting: WaitFor = None,
     ) -> Page[PropertyItem]:
-        with _asked(state, self.kind, id, waiting) as (_, conn, subject):
+        with asked(state, self.kind, id, waiting) as (_, conn, subject):
             return contact_view.list_properties(conn, self.kind, subject)
 
     @get(
@@ -185,7 +171,7 @@ class _Contacts(Controller):
     ) -> Page[ActivityItem]:
         if tab not in TABS:
             raise NotFound(f"there is no {tab} of a {self.kind}; there are {', '.join(TABS)}")
-        with _asked(state, self.kind, id, waiting) as (_, conn, subject):
+        with asked(state, self.kind, id, waiting) as (_, conn, subject):
             return contact_view.list_activity(
                 conn, self.kind, subject, TABS[tab], cursor=cursor, limit=limit
             )
@@ -193,7 +179,7 @@ class _Contacts(Controller):
     def _members(
         self, state: State, id: str, cursor: str | None, limit: int, waiting: str | None
     ) -> Page[MemberItem]:
-        with _asked(state, self.kind, id, waiting) as (_, conn, subject):
+        with asked(state, self.kind, id, waiting) as (_, conn, subject):
             return contact_view.list_members(conn, self.kind, subject, cursor=cursor, limit=limit)
 
 

@@ -33,6 +33,7 @@ from infra.rows import RecordedRow
 from infra.saved_views import SavedViews
 from infra.sealing import Sealer
 from infra.settings import Settings
+from infra.timelines import Timelines
 from infra.transitions import Transitions
 from projections import filters
 from projections.counters import Filler
@@ -62,6 +63,7 @@ class Annals:
 
     settings: Settings
     log: EventLog
+    timelines: Timelines
     keys: KeyRing
     sealer: Sealer
     aggregates: Aggregates
@@ -176,6 +178,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         yield Annals(
             settings,
             log,
+            Timelines(log_pool),
             keys,
             sealer,
             aggregates,

@@ -1,77 +1,117 @@
-"""Query: all that happened to a subject, newest occurrence first, straight from the log.
+"""Query: all that happened to a subject, in order of occurrence, straight from the log.
 
-No plaintext copy is kept: a page of rows is read by subject and opened on the way out.
+No plaintext copy is kept: rows are read by subject and opened on the way out. Types are told by
+topics, which are in clear. Names are not: which days somebody did something of a name on is counted
+(`projections.activity_days`), and of the log only those days are read and opened.
+
+An account's timeline has what is about it, what its users did in it (their events that name it),
+and their memberships of it. What they did elsewhere, or under no account, is in their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Generic, Protocol
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 
-from domain.commands import Position
-from domain.events import ACTIVITY_OF_TOPIC, Tracked
-from domain.identity import SubjectId
-from projections.batch import Opened, Place
+from domain.events import ACTIVITY_OF_TOPIC
+from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
+from projections.batch import Opened
 from projections.contact_view import names_of
 from projections.paging import Page, decoded, encoded
 from projections.reading import Opener, Row
+from projections.stretches import BEGINNING, END, Spot, Stretch, Windows, spot_of
+from projections.timeline_items import (
+    DEFINITIONS_NAMED,
+    TRACKED_EVENTS,
+    TYPES,
+    TimelineItem,
+    has_name,
+    is_named,
+    items,
+    topics_of,
+)
 
-_NEWEST = (datetime(9999, 12, 31, tzinfo=UTC), Position(256, 0))
+MAX_READ = 2_000
+"""Rows of one stream that a page reads at most in search of what a filter asks for. Then it ends,
+however little it found, and the next goes on from there."""
+
+_DAY = timedelta(1)
+
+# A day of an activity lies within a day of where the calendar of any time zone has it.
+WINDOWS = """
+SELECT n.id, d.first_at, d.last_at, d.count
+FROM views.names n CROSS JOIN LATERAL (
+    SELECT min(d.first_at) AS first_at, max(d.last_at) AS last_at, sum(d.count)::int AS count
+    FROM views.activity_days d
+    WHERE d.log_partition = :partition AND d.subject = :subject AND d.name_id = n.id
+      AND d.day BETWEEN :first_day AND :last_day AND d.first_at <= :high AND d.last_at >= :low
+    GROUP BY d.day ORDER BY d.day {order} LIMIT :limit) d
+WHERE n.kind = ANY(:kinds) AND n.name = ANY(:names)"""
+
+_WINDOWS = {
+    newest: sa.text(WINDOWS.format(order=order)) for newest, order in ((True, "DESC"), (False, ""))
+}
 
 
 class TimelineLog(Protocol[Row]):
     """What a timeline asks of the log."""
 
-    def timeline(
-        self, streams: Sequence[SubjectId], before: tuple[datetime, Position], limit: int
+    def read(self, stretch: Stretch, limit: int) -> list[Row]: ...
+    def read_topics(self, stretch: Stretch, topics: Sequence[str], limit: int) -> list[Row]: ...
+    def read_windows(
+        self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int
     ) -> list[Row]: ...
-    def timeline_length(self, streams: Sequence[SubjectId]) -> int: ...
+    def length(
+        self,
+        streams: Sequence[SubjectId],
+        topics: Sequence[str] | None,
+        since: datetime,
+        until: datetime,
+    ) -> int: ...
 
 
-class Party(msgspec.Struct, frozen=True):
-    """The user or the account of an event; without a name once erased."""
-
-    id: UUID
-    external_id: str | None
-    name: str | None
-    erased: bool
-
-
-class TimelineItem(msgspec.Struct, frozen=True):
-    """One thing that happened.
+class Wanted(msgspec.Struct, frozen=True):
+    """What of a timeline is asked for.
 
     Attributes:
-        type: event, page, screen, channel, campaign, or what changed (`properties_changed`, ...).
-        name: of the activity; null for changes.
-        details: metadata of the activity, or what the change says; null where it is erased.
-        position: partition and position in the log.
+        types: of `TYPES`; none: all.
+        names: of activity, stages, health, scores, signals, segments, or properties that changed;
+            none: whatever it is called.
+        since: from this instant on. until: before this one.
+        total: whether to count them all, which takes time in proportion. Not done by name.
     """
 
-    at: datetime
-    recorded_at: datetime
-    type: str
-    name: str | None
-    user: Party | None
-    account: Party | None
-    details: dict[str, Any] | None
-    position: str
+    types: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    since: datetime = BEGINNING
+    until: datetime = END
+    newest_first: bool = True
+    total: bool = False
+
+
+ALL = Wanted()
 
 
 def timeline(
     conn: sa.Connection,
     log: TimelineLog[Row],
     opener: Opener[Row],
+    kind: SubjectKind,
     streams: Sequence[SubjectId],
+    wanted: Wanted = ALL,
     *,
     cursor: str | None,
     limit: int,
 ) -> Page[TimelineItem]:
-    """A page of a timeline.
+    """A page of a timeline. With a filter it may hold less than `limit`, and even nothing, though
+    there is a next one: `MAX_READ` says when.
 
     Args:
         streams: the subject and those that were merged into it.
@@ -79,58 +119,155 @@ def timeline(
     Raises:
         InvalidInput: an unknown cursor.
     """
-    before, total = _NEWEST, None
+    name = f"timeline:{'newest' if wanted.newest_first else 'oldest'}"
+    stretch = Stretch(streams, Spot(wanted.since), Spot(wanted.until), wanted.newest_first)
     if cursor is not None:
-        at, partition, position, total = decoded("timeline", cursor, datetime, int, int, int)
-        before = (at, Position(partition, position))
-    if total is None:
-        total = log.timeline_length(streams)
-    rows = log.timeline(streams, before, limit + 1)
-    following = None
-    if len(rows) > limit:
-        rows = rows[:limit]
-        last = rows[-1]
-        following = encoded("timeline", last.occurred_at, last.log_partition, last.position, total)
+        stretch = stretch.after(Spot(*decoded(name, cursor, datetime, int, int)))
+    search = _Search(conn, log, opener, kind, wanted)
     opener.refresh()
-    opened = opener.open_rows(rows)
-    parties = {row.stream for row in rows} | {row.account for row in rows if row.account}
-    names = names_of(conn, list(parties))
-    return Page([_item(one, names) for one in opened], following, total)
-
-
-def _item(one: Opened, names: dict[SubjectId, tuple[str | None, str | None]]) -> TimelineItem:
-    row: Place = one.row
-    kind, _, verb = row.topic.partition(".")
-    activity = ACTIVITY_OF_TOPIC.get(row.topic)
-    name: str | None = None
-    details: dict[str, Any] | None = None
-    if isinstance(one.payload, Tracked):
-        name, details = one.payload.activity.name, dict(one.payload.activity.metadata)
-    elif one.payload is not None:
-        details = msgspec.to_builtins(one.payload, str_keys=True)
-    elif one.account_part is not None:
-        name = one.account_part.name
-    stream = _party(row.stream, names, erased=one.payload is None)
-    account = None
-    if row.account is not None:
-        gone = row.account not in names
-        if activity is not None:
-            gone = one.account_part is None
-        account = _party(row.account, names, erased=gone)
-    return TimelineItem(
-        at=row.occurred_at,
-        recorded_at=row.recorded_at,
-        type=activity or verb,
-        name=name,
-        user=stream if kind == "user" else None,
-        account=account if kind == "user" else stream,
-        details=details,
-        position=f"{row.log_partition}:{row.position}",
+    found, following = search.page(stretch, limit)
+    parties = {row.stream for row in (one.row for one in found)}
+    parties.update(one.row.account for one in found if one.row.account is not None)
+    total = None
+    if wanted.total and not wanted.names:
+        total = log.length(streams, search.topics, wanted.since, wanted.until)
+    return Page(
+        items(conn, found, names_of(conn, list(parties)) if parties else {}),
+        None if following is None else encoded(name, *following),
+        total,
     )
 
 
-def _party(
-    id: SubjectId, names: dict[SubjectId, tuple[str | None, str | None]], *, erased: bool
-) -> Party:
-    external_id, name = names.get(id, (None, None))
-    return Party(id, external_id, name, erased)
+class _Search(Generic[Row]):
+    """Reads on until a page is full, the timeline is over, or enough was read."""
+
+    def __init__(
+        self,
+        conn: sa.Connection,
+        log: TimelineLog[Row],
+        opener: Opener[Row],
+        kind: SubjectKind,
+        wanted: Wanted,
+    ) -> None:
+        self._conn = conn
+        self._log = log
+        self._opener = opener
+        self._names = frozenset(wanted.names)
+        self._definitions: Collection[UUID] = ()
+        if wanted.names:
+            named = conn.scalars(DEFINITIONS_NAMED, {"names": list(wanted.names)})
+            self._definitions = frozenset(named)
+        self.topics: list[str] | None = None
+        if wanted.types or wanted.names:
+            self.topics = topics_of(kind, wanted.types or TYPES)
+        self._is_sifted = bool(wanted.names) or not TRACKED_EVENTS.isdisjoint(self.topics or ())
+
+    def page(self, stretch: Stretch, limit: int) -> tuple[list[Opened], Spot | None]:
+        """What was found, and after which place to go on; None: that was all."""
+        found: list[Opened] = []
+        read, many = 0, limit + 1
+        if self._is_sifted:
+            many = max(many, min(4 * many, MAX_READ))
+        while True:
+            rows, horizon = self._read(stretch, many, limit)
+            found += self._sifted(rows)
+            if len(found) > limit:
+                return found[:limit], spot_of(found[limit - 1].row)
+            read += len(rows)
+            if horizon is None or read >= MAX_READ:
+                return found, horizon
+            stretch = stretch.after(horizon)
+            many = min(4 * many, MAX_READ)
+
+    def _sifted(self, rows: Sequence[Row]) -> list[Opened]:
+        topics = self.topics
+        if topics is not None:
+            rows = [row for row in rows if row.topic in topics]
+        opened = list(self._opener.open_rows(rows))
+        if not self._names:
+            return opened
+        return [one for one in opened if has_name(one, self._names, self._definitions)]
+
+    def _read(self, stretch: Stretch, many: int, limit: int) -> tuple[list[Row], Spot | None]:
+        """Rows in order, with none left out before the horizon; None: there are no more."""
+        topics, cuts = self.topics, list[Spot]()
+        if self._names:
+            assert topics is not None
+            named = [topic for topic in topics if is_named(topic)]
+            rows = self._log.read_topics(stretch, named, many) if named else []
+            cuts += _cuts(stretch, rows, many, by_topic=True)
+            activities = [topic for topic in topics if topic in ACTIVITY_OF_TOPIC]
+            windows, cut = self._windows(stretch, activities, limit + 2)
+            done = self._log.read_windows(stretch, windows, activities, many) if windows else []
+            cuts += _cuts(stretch, done, many, by_topic=False)
+            cuts += [] if cut is None else [cut]
+            rows = [*rows, *done]
+        elif topics is not None and TRACKED_EVENTS.isdisjoint(topics):
+            rows = self._log.read_topics(stretch, topics, many) if topics else []
+            cuts += _cuts(stretch, rows, many, by_topic=True)
+        else:
+            rows = self._log.read(stretch, many)
+            cuts += _cuts(stretch, rows, many, by_topic=False)
+        horizon = stretch.nearer(cuts)
+        if horizon is not None:
+            rows = [row for row in rows if stretch.reaches(spot_of(row), horizon)]
+        return sorted(rows, key=spot_of, reverse=stretch.newest_first), horizon
+
+    def _windows(
+        self, stretch: Stretch, activities: Sequence[str], limit: int
+    ) -> tuple[Windows, Spot | None]:
+        """Between which instants something of these names was done, in order and apart, and how
+        far these windows go; None: there are no more."""
+        low, high, newest = stretch.low.at, stretch.high.at, stretch.newest_first
+        subject = stretch.streams[0]
+        days: dict[int, list[tuple[datetime, datetime, int]]] = defaultdict(list)
+        for id, first, last, count in self._conn.execute(
+            _WINDOWS[newest],
+            {
+                "partition": log_partition(subject),
+                "subject": subject,
+                "kinds": sorted({ACTIVITY_OF_TOPIC[topic] for topic in activities}),
+                "names": list(self._names),
+                "first_day": low.date() - _DAY if low > BEGINNING else low.date(),
+                "last_day": high.date() + _DAY if high < END else high.date(),
+                "low": low,
+                "high": high,
+                "limit": limit,
+            },
+        ):
+            days[id].append((first, last, count))
+        cuts = [
+            Spot(min(first for first, _, _ in some))
+            if newest
+            else Spot(max(last for _, last, _ in some), LOG_PARTITIONS)
+            for some in days.values()
+            if len(some) == limit
+        ]
+        windows: list[tuple[datetime, datetime]] = []
+        for first, last, count in chain.from_iterable(days.values()):
+            # Of two that are counted the first and the last are known to be all.
+            windows += [(first, first), (last, last)] if count <= 2 else [(first, last)]
+        return _apart(windows, newest_first=newest), stretch.nearer(cuts)
+
+
+def _cuts(stretch: Stretch, rows: Sequence[Row], many: int, *, by_topic: bool) -> Iterator[Spot]:
+    """How far each of those streams (and topics) was read that may go on."""
+    read: dict[tuple[SubjectId | None, bool, str], list[Spot]] = defaultdict(list)
+    for row in rows:
+        is_own = row.stream in stretch.streams
+        stream = row.stream if is_own else row.account
+        read[stream, is_own, row.topic if by_topic else ""].append(spot_of(row))
+    return (stretch.farther(some) for some in read.values() if len(some) >= many)
+
+
+def _apart(
+    windows: Sequence[tuple[datetime, datetime]], *, newest_first: bool
+) -> list[tuple[datetime, datetime]]:
+    """The same instants in windows that do not overlap, in order."""
+    merged: list[tuple[datetime, datetime]] = []
+    for first, last in sorted(windows):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged[::-1] if newest_first else merged

@@ -7,19 +7,17 @@ import gzip
 import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from domain.access import ApiScope
-from domain.commands import Position
 from domain.events import Tracked
 from domain.identity import SubjectId
+from projections.stretches import Stretch
 from tests.serving import Clients, account, user
 
 AT = "2026-03-04T05:06:07Z"
-_AFTER_ALL = (datetime(9999, 12, 31, tzinfo=UTC), Position(256, 0))
 
 
 def identify(id: str = "ada", **traits: Any) -> dict[str, Any]:
@@ -295,7 +293,7 @@ class TestTimes:
 
 def recorded_skew(client: Clients) -> float | None:
     subject = SubjectId(uuid.UUID(client.see(user("ada"))["id"]))
-    rows = client.annals.log.timeline([subject], _AFTER_ALL, 10)
+    rows = client.annals.timelines.read(Stretch([subject]), 10)
     [payload] = [
         one.payload
         for one in client.annals.sealer.open_rows(rows)

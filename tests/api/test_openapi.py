@@ -13,7 +13,11 @@ READING = {"400", "401", "403", "404", "503"}
 LISTING = {"400", "401", "403", "503"}
 PAGED = {"cursor", "limit", "wait_for"}
 SELECTING = {"segment", "filter", "search", "wait_for"}
-BELOW = {"timeline": PAGED, "properties": {"wait_for"}, "{tab}": PAGED}
+BELOW = {
+    "timeline": PAGED | {"type", "name", "from", "until", "order", "total"},
+    "properties": {"wait_for"},
+    "{tab}": PAGED,
+}
 ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/health/live"): (set(), set()),
     ("get", "/health/ready"): (set(), {"503"}),

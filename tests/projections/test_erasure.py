@@ -151,7 +151,15 @@ def test_the_timeline_of_the_account_keeps_the_name_of_what_an_erased_user_did(
     project(annals)
     with annals.queries.connect() as conn:
         streams = streams_of(conn, found(annals, account("acme")))
-        page = timeline(conn, annals.log, annals.sealer, streams, cursor=None, limit=50)
+        page = timeline(
+            conn,
+            annals.timelines,
+            annals.sealer,
+            SubjectKind.ACCOUNT,
+            streams,
+            cursor=None,
+            limit=50,
+        )
     gone = [one for one in page.items if one.user is not None and one.user.erased]
     assert {(one.type, one.name, one.details) for one in gone if one.type == "event"} == {
         ("event", "login", None)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.activity import Activity, ActivityKind
-from domain.commands import Alias, Change, Join, Leave, Track
+from domain.commands import Change, Join, Leave, Track
 from domain.errors import InvalidInput, NotFound
 from domain.identity import SubjectId, SubjectKind
 from domain.periods import Moment
@@ -24,13 +24,10 @@ from projections.contact_view import (
     list_activity,
     list_members,
     list_properties,
-    streams_of,
-    survivor_of,
     view,
 )
 from projections.paging import Page, decoded, encoded
 from projections.selection import Selection
-from projections.timeline import TimelineItem, timeline
 from tests.projections.read_models import (
     NOON,
     account,
@@ -76,26 +73,6 @@ def some_people(annals: Annals) -> None:
             at = NOON + timedelta(hours=n % 4)
             write(annals, Track(user(f"u{n}"), (), event("login"), at))
     project(annals)
-
-
-def timeline_of(annals: Annals, subject: SubjectId, limit: int = 2) -> list[TimelineItem]:
-    items: list[TimelineItem] = []
-    cursor: str | None = None
-    with annals.queries.connect() as conn:
-        while True:
-            one = timeline(
-                conn,
-                annals.log,
-                annals.sealer,
-                streams_of(conn, subject),
-                cursor=cursor,
-                limit=limit,
-            )
-            items += one.items
-            cursor = one.next
-            if cursor is None:
-                assert len(items) == one.total
-                return items
 
 
 def test_every_order_shows_everyone_once_whatever_the_length_of_a_page(annals: Annals) -> None:
@@ -182,8 +159,6 @@ def test_a_cursor_of_another_list_or_order_is_refused(annals: Annals) -> None:
             list_members(conn, SubjectKind.USER, subject, cursor=cursors["name"], limit=2)
         with pytest.raises(InvalidInput):
             list_activity(conn, SubjectKind.USER, subject, "event", cursor=cursors["name"], limit=2)
-        with pytest.raises(InvalidInput):
-            timeline(conn, annals.log, annals.sealer, [subject], cursor=cursors["name"], limit=2)
 
 
 keys = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.uuids()
@@ -307,47 +282,6 @@ def test_who_leaves_an_account_leaves_those_that_were_merged_into_it(annals: Ann
         acme = found(annals, account("acme"))
         [member] = list_members(conn, SubjectKind.ACCOUNT, acme, cursor=None, limit=9).items
     assert (member.joined_at, member.left_at) == (NOON, NOON + timedelta(days=2))
-
-
-def test_the_timeline_of_a_merged_user_has_what_both_did_newest_first(annals: Annals) -> None:
-    write(
-        annals,
-        Track(user("jo"), (), event("first"), NOON),
-        Track(user("old"), account("acme"), event("second"), NOON + timedelta(hours=1)),
-        Track(user("jo"), (), event("third"), NOON + timedelta(hours=2)),
-        Alias(user("jo"), user("old"), NOON + timedelta(hours=3)),
-        Track(user("old"), (), event("fourth"), NOON + timedelta(hours=4)),
-    )
-    old = found(annals, user("old"))
-    project(annals)
-    with annals.queries.connect() as conn:
-        assert survivor_of(conn, old) == found(annals, user("jo"))
-    items = timeline_of(annals, found(annals, user("jo")))
-    assert [one.name for one in items if one.type == "event"] == [
-        "fourth",
-        "third",
-        "second",
-        "first",
-    ]
-    assert [one.at for one in items] == sorted((one.at for one in items), reverse=True)
-    assert len({one.position for one in items}) == len(items)
-
-
-def test_a_timeline_goes_on_where_it_was_whatever_is_written_meanwhile(annals: Annals) -> None:
-    write(annals, *(Track(user("u"), account("a"), event(f"e{n}"), NOON) for n in range(7)))
-    project(annals)
-    subject = found(annals, account("a"))
-    shown: list[str | None] = []
-    cursor: str | None = None
-    with annals.queries.connect() as conn:
-        while True:
-            one = timeline(conn, annals.log, annals.sealer, [subject], cursor=cursor, limit=2)
-            shown += [item.name for item in one.items if item.type == "event"]
-            cursor = one.next
-            if cursor is None:
-                break
-            write(annals, Track(user("u"), account("a"), event("new"), NOON + timedelta(days=1)))
-    assert shown == [f"e{n}" for n in reversed(range(7))]
 
 
 def test_a_subject_that_is_not_there_is_not_found(annals: Annals) -> None:

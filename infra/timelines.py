@@ -1,0 +1,186 @@
+"""Reading the log by subject, in order of occurrence: what timelines are made of.
+
+Each statement reads a bounded number of rows of each stream by an index that has them in order,
+whatever the length of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from psycopg_pool import ConnectionPool
+
+from domain.commands import Position
+from domain.identity import SubjectId, log_partition
+from infra.log import COLUMNS, recorded_row
+from infra.rows import RecordedRow
+from projections.stretches import Stretch, Windows
+
+# What is sorted is read in order from an index, a page at a time. With statistics of other streams
+# in mind the server would at times rather read a stream of a million events whole, and sort it.
+BY_INDEX = "SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true)"
+
+_WITHIN = """
+          AND e.occurred_at BETWEEN %(low_at)b AND %(high_at)b
+          AND (e.occurred_at, e.log_partition, e.position)
+              > (%(low_at)b, %(low_partition)b, %(low_position)b)
+          AND (e.occurred_at, e.log_partition, e.position)
+              < (%(high_at)b, %(high_partition)b, %(high_position)b)
+        ORDER BY e.occurred_at {order}, e.log_partition {order}, e.position {order}
+        LIMIT %(limit)b"""
+
+OF_ALL_TOPICS = """
+SELECT {columns} FROM unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
+CROSS JOIN LATERAL (
+    SELECT * FROM log.events e WHERE e.log_partition = w.p AND e.stream = w.s {within}) e
+UNION ALL
+SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
+CROSS JOIN LATERAL (SELECT * FROM log.events e WHERE e.account = w.s {within}) e"""
+
+# But for tracked events, which are most of a log, all is indexed by topic too.
+OF_TOPICS = """
+SELECT {columns} FROM unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
+CROSS JOIN unnest(%(topics)b::text[]) AS t(wanted)
+CROSS JOIN LATERAL (
+    SELECT * FROM log.events e
+    WHERE e.log_partition = w.p AND e.stream = w.s AND e.topic = t.wanted
+      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked') {within}) e
+UNION ALL
+SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
+CROSS JOIN unnest(%(topics)b::text[]) AS t(wanted)
+CROSS JOIN LATERAL (
+    SELECT * FROM log.events e
+    WHERE e.account = w.s AND e.topic = t.wanted
+      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked') {within}) e"""
+
+# The windows come in order and do not overlap: one after another is read until there is enough.
+IN_WINDOWS = """
+SELECT {columns} FROM unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
+CROSS JOIN LATERAL (
+    SELECT e.* FROM unnest(%(firsts)b::timestamptz[], %(lasts)b::timestamptz[]) AS v(first, last)
+    CROSS JOIN LATERAL (
+        SELECT * FROM log.events e
+        WHERE e.log_partition = w.p AND e.stream = w.s AND e.topic = ANY(%(topics)b)
+          AND e.occurred_at BETWEEN v.first AND v.last {within}) e
+    LIMIT %(limit)b) e
+UNION ALL
+SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
+CROSS JOIN LATERAL (
+    SELECT e.* FROM unnest(%(firsts)b::timestamptz[], %(lasts)b::timestamptz[]) AS v(first, last)
+    CROSS JOIN LATERAL (
+        SELECT * FROM log.events e
+        WHERE e.account = w.s AND e.topic = ANY(%(topics)b)
+          AND e.occurred_at BETWEEN v.first AND v.last {within}) e
+    LIMIT %(limit)b) e"""
+
+LENGTH = """
+SELECT (SELECT count(*) FROM log.events e
+        WHERE e.log_partition = ANY(%(partitions)b) AND e.stream = ANY(%(streams)b)
+          AND (%(topics)b::text[] IS NULL OR e.topic = ANY(%(topics)b))
+          AND e.occurred_at >= %(since)b AND e.occurred_at < %(until)b)
+     + (SELECT count(*) FROM log.events e
+        WHERE e.account = ANY(%(streams)b)
+          AND (%(topics)b::text[] IS NULL OR e.topic = ANY(%(topics)b))
+          AND e.occurred_at >= %(since)b AND e.occurred_at < %(until)b)"""
+
+OCCURRED_AT = """
+SELECT e.log_partition, e.position, e.occurred_at
+FROM unnest(%b::smallint[], %b::bigint[]) AS w(p, at)
+JOIN log.events e ON e.log_partition = w.p AND e.position = w.at"""
+
+
+def _both_ways(statement: str) -> dict[bool, str]:
+    """A statement that reads newest first, and one that reads oldest first."""
+    return {
+        newest_first: statement.format(columns=COLUMNS, within=_WITHIN.format(order=order))
+        for newest_first, order in ((True, "DESC"), (False, "ASC"))
+    }
+
+
+_ALL, _TOPICS, _WINDOWS = map(_both_ways, (OF_ALL_TOPICS, OF_TOPICS, IN_WINDOWS))
+
+
+class Timelines:
+    """Safe for use from many threads."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def read(self, stretch: Stretch, limit: int) -> list[RecordedRow]:
+        """The first rows of a stretch, at most `limit` of each stream, and in no order."""
+        return self._rows(_ALL[stretch.newest_first], stretch, limit)
+
+    def read_topics(self, stretch: Stretch, topics: Sequence[str], limit: int) -> list[RecordedRow]:
+        """The same of some topics, at most `limit` of each topic of each stream. Tracked events
+        are none of them."""
+        asked = {"topics": list(topics)}
+        return self._rows(_TOPICS[stretch.newest_first], stretch, limit, asked)
+
+    def read_windows(
+        self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int
+    ) -> list[RecordedRow]:
+        """The same of some topics inside of windows, which must be in the stretch's order and not
+        overlap."""
+        asked = {
+            "topics": list(topics),
+            "firsts": [first for first, _ in windows],
+            "lasts": [last for _, last in windows],
+        }
+        return self._rows(_WINDOWS[stretch.newest_first], stretch, limit, asked)
+
+    def length(
+        self,
+        streams: Sequence[SubjectId],
+        topics: Sequence[str] | None,
+        since: datetime,
+        until: datetime,
+    ) -> int:
+        """How many events concern some subjects, from an instant and before another. Takes time
+        in proportion."""
+        asked = {
+            "partitions": sorted({log_partition(one) for one in streams}),
+            "streams": list(streams),
+            "topics": None if topics is None else list(topics),
+            "since": since,
+            "until": until,
+        }
+        with self._pool.connection() as conn:
+            row = conn.execute(LENGTH, asked).fetchone()
+        return int(row[0]) if row else 0
+
+    def occurred_at(self, places: Sequence[Position]) -> dict[Position, datetime]:
+        """When the events at some places occurred."""
+        if not places:
+            return {}
+        asked = (
+            [place.log_partition for place in places],
+            [place.position for place in places],
+        )
+        with self._pool.connection() as conn:
+            rows = conn.execute(OCCURRED_AT, asked, binary=True).fetchall()
+        return {Position(partition, position): at for partition, position, at in rows}
+
+    def _rows(
+        self, query: str, stretch: Stretch, limit: int, more: Mapping[str, object] | None = None
+    ) -> list[RecordedRow]:
+        low, high = stretch.low, stretch.high
+        asked: dict[str, object] = {
+            "partitions": [log_partition(one) for one in stretch.streams],
+            "streams": list(stretch.streams),
+            "low_at": low.at,
+            "low_partition": low.log_partition,
+            "low_position": low.position,
+            "high_at": high.at,
+            "high_partition": high.log_partition,
+            "high_position": high.position,
+            "limit": limit,
+        }
+        with (
+            self._pool.connection() as conn,
+            conn.pipeline(),
+            conn.transaction(),
+            conn.cursor(row_factory=recorded_row, binary=True) as cursor,
+        ):
+            conn.execute(BY_INDEX)
+            return cursor.execute(query, asked | dict(more or {})).fetchall()

@@ -1,0 +1,237 @@
+"""What a timeline shows of one event: what it is, what it is called, what it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from domain.activity import ActivityKind
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    PAYLOAD_OF_TOPIC,
+    Absorbed,
+    Decision,
+    HealthChanged,
+    MembershipChanged,
+    Payload,
+    PropertiesChanged,
+    StageSet,
+    StageTransition,
+    Tracked,
+)
+from domain.identity import SubjectId, SubjectKind
+from domain.properties import Values
+from projections.batch import Opened, Place
+
+DEFINITION_NAMES = sa.text("SELECT id, name FROM views.definitions WHERE id = ANY(:ids)")
+
+DEFINITIONS_NAMED = sa.text("SELECT id FROM views.definitions WHERE name = ANY(:names)")
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "property": ("properties_changed",),
+    "membership": ("membership_started", "membership_changed", "membership_ended"),
+    "stage": ("stage_entered", "stage_left"),
+    "by_hand": ("stage_set", "stage_released"),
+    "health": ("health_changed",),
+    "score": ("score_changed",),
+    "signal": ("signal_triggered", "signal_ended"),
+    "goal": ("goal_reached", "goal_missed"),
+    "segment": ("segment_entered", "segment_left"),
+    "identity": ("registered", "identified", "absorbed", "merged_into", "erased"),
+}
+"""Types of changes under one word each."""
+
+_NAMED = {
+    f"{kind}.{verb}"
+    for kind in SubjectKind
+    for group in ("property", "stage", "health", "score", "signal", "goal", "segment")
+    for verb in (*GROUPS[group], "membership_changed", "absorbed", "stage_set")
+}
+_TOPICS_OF_TYPE: dict[str, list[str]] = {}
+for _topic in PAYLOAD_OF_TOPIC:
+    if _topic.partition(".")[0] in tuple(SubjectKind):
+        _type = ACTIVITY_OF_TOPIC.get(_topic) or _topic.partition(".")[2]
+        _TOPICS_OF_TYPE.setdefault(_type, []).append(_topic)
+
+ITEM_TYPES = tuple(_TOPICS_OF_TYPE)
+"""Every `type` that an item can have."""
+
+TYPES = tuple(dict.fromkeys((*ActivityKind, *GROUPS, *ITEM_TYPES)))
+"""What a timeline can be filtered by."""
+
+TRACKED_EVENTS = frozenset(_TOPICS_OF_TYPE["event"])
+
+
+class Party(msgspec.Struct, frozen=True):
+    """The user or the account of an event; without a name once erased."""
+
+    id: UUID
+    external_id: str | None
+    name: str | None
+    erased: bool
+
+
+class ValueChange(msgspec.Struct, frozen=True):
+    """A property that got another value; null: it had none, has none any more."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+class TimelineItem(msgspec.Struct, frozen=True):
+    """One thing that happened.
+
+    Attributes:
+        type: event, page, screen, channel, campaign, or what changed (`properties_changed`, ...).
+        name: of the activity, the stage, the health, the score, the signal or the segment; null
+            for other changes.
+        changes: of properties, of the subject or of its membership, by name; null for what changes
+            none.
+        details: metadata of the activity, or what else there is to say; null where it is erased.
+        position: partition and position in the log.
+    """
+
+    at: datetime
+    recorded_at: datetime
+    type: str
+    name: str | None
+    user: Party | None
+    account: Party | None
+    changes: list[ValueChange] | None
+    details: dict[str, Any] | None
+    position: str
+
+
+def topics_of(kind: SubjectKind, types: Iterable[str]) -> list[str]:
+    """The topics of types and of groups of them, as far as they concern a user or an account."""
+    wanted = [one for type in types for one in GROUPS.get(type, (type,))]
+    found = dict.fromkeys(topic for one in wanted for topic in _TOPICS_OF_TYPE[one])
+    of_users = f"{SubjectKind.USER}."
+    return [one for one in found if kind is SubjectKind.ACCOUNT or one.startswith(of_users)]
+
+
+def is_named(topic: str) -> bool:
+    """Whether changes of this topic have a name to be found by."""
+    return topic in _NAMED
+
+
+def name_of(one: Opened) -> str | None:
+    """Of the activity, the stage or the health; what was defined has its name elsewhere."""
+    match one.payload:
+        case Tracked(activity):
+            return activity.name
+        case StageTransition(stage=stage) | StageSet(stage=stage):
+            return stage
+        case HealthChanged(after=after):
+            return after.value
+        case None if one.account_part is not None:
+            return one.account_part.name
+        case _:
+            return None
+
+
+def has_name(one: Opened, names: Collection[str], definitions: Collection[UUID]) -> bool:
+    """Whether an event is found by some names, which some definitions have too."""
+    name = name_of(one)
+    if name is not None:
+        return name in names
+    match one.payload:
+        case Decision(definition=definition):
+            return definition in definitions
+        case payload:
+            return any(change.name in names for change in changes_of(payload) or ())
+
+
+def changes_of(payload: Payload | None) -> list[ValueChange] | None:
+    match payload:
+        case PropertiesChanged(values, deleted, before) | MembershipChanged(
+            values, deleted, before
+        ):
+            return _changes(before, values, deleted)
+        case Absorbed(properties=properties):
+            return _changes({}, properties, ())
+        case _:
+            return None
+
+
+def _changes(before: Values, values: Values, deleted: Iterable[str]) -> list[ValueChange]:
+    return [
+        ValueChange(name, before.get(name), values.get(name))
+        for name in sorted({*values, *deleted})
+    ]
+
+
+def items(
+    conn: sa.Connection,
+    opened: Sequence[Opened],
+    parties: Mapping[SubjectId, tuple[str | None, str | None]],
+) -> list[TimelineItem]:
+    """
+    Args:
+        parties: external id and name of those users and accounts that are there.
+    """
+    ids = {one.payload.definition for one in opened if isinstance(one.payload, Decision)}
+    names: dict[UUID, str] = {}
+    if ids:
+        names = {row.id: row.name for row in conn.execute(DEFINITION_NAMES, {"ids": list(ids)})}
+    return [_item(one, parties, names) for one in opened]
+
+
+def _item(
+    one: Opened,
+    parties: Mapping[SubjectId, tuple[str | None, str | None]],
+    definitions: Mapping[UUID, str],
+) -> TimelineItem:
+    row, payload = one.row, one.payload
+    kind, _, verb = row.topic.partition(".")
+    name = name_of(one)
+    if name is None and isinstance(payload, Decision):
+        name = definitions.get(payload.definition)
+    stream = _party(row.stream, parties, erased=payload is None)
+    account = None
+    if row.account is not None:
+        gone = row.account not in parties
+        if row.topic in ACTIVITY_OF_TOPIC:
+            gone = one.account_part is None
+        account = _party(row.account, parties, erased=gone)
+    return TimelineItem(
+        at=row.occurred_at,
+        recorded_at=row.recorded_at,
+        type=ACTIVITY_OF_TOPIC.get(row.topic, verb),
+        name=name,
+        user=stream if kind == "user" else None,
+        account=account if kind == "user" else stream,
+        changes=changes_of(payload),
+        details=_details(payload),
+        position=_position(row),
+    )
+
+
+def _details(payload: Payload | None) -> dict[str, Any] | None:
+    match payload:
+        case None | PropertiesChanged() | MembershipChanged():
+            return None
+        case Tracked(activity):
+            return dict(activity.metadata)
+        case _:
+            told: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
+            if isinstance(payload, Absorbed):
+                told.pop("properties", None)
+            return told
+
+
+def _position(row: Place) -> str:
+    return f"{row.log_partition}:{row.position}"
+
+
+def _party(
+    id: SubjectId, names: Mapping[SubjectId, tuple[str | None, str | None]], *, erased: bool
+) -> Party:
+    external_id, name = names.get(id, (None, None))
+    return Party(id, external_id, name, erased)
