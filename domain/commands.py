@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 import msgspec
 
 from domain.activity import Activity
-from domain.identity import Identity, SubjectKind
+from domain.identity import Identity, SubjectId, SubjectKind
 from domain.properties import RefusedValue
 
 
@@ -56,6 +57,27 @@ class Alias(msgspec.Struct, frozen=True, tag=True):
 
 
 Command = Change | Join | Leave | Track | Alias
+
+
+class SetStage(msgspec.Struct, frozen=True, tag=True):
+    """Puts a subject into a stage (None: into none), where it stays whatever rules say. `by` is the
+    API key."""
+
+    kind: SubjectKind
+    subject: SubjectId
+    stage: str | None
+    reason: str
+    by: UUID
+    at: datetime
+
+
+class ReleaseStage(msgspec.Struct, frozen=True, tag=True):
+    """Lets rules decide a subject's stage again."""
+
+    kind: SubjectKind
+    subject: SubjectId
+    by: UUID
+    at: datetime
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from typing import ClassVar, Self
+from uuid import UUID
 
 import msgspec
 
@@ -23,12 +24,21 @@ from domain.events import (
     Payload,
     PropertiesChanged,
     Registered,
+    StageReleased,
+    StageSet,
 )
 from domain.identity import Identity, SubjectId, SubjectKind, unmatched
 from domain.properties import PropertyWrite, Values, merged
 
 SNAPSHOT_EVERY = 50
 """Versions of an aggregate between two snapshots of it."""
+
+
+class ByHand(msgspec.Struct, frozen=True):
+    """The stage that somebody put a subject into, and why; None: into none."""
+
+    stage: str | None
+    reason: str
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -39,6 +49,7 @@ class Subject(msgspec.Struct, frozen=True):
         identities: every outside name, in the order of their coming to be known.
         merged_into: the subject in which this one lives on, once merged.
         absorbed: every subject that was merged into this one, directly or by way of another.
+        by_hand: the stage that it is in whatever rules say, until it is released.
     """
 
     id: SubjectId
@@ -47,6 +58,7 @@ class Subject(msgspec.Struct, frozen=True):
     properties: Values = msgspec.field(default_factory=dict)
     merged_into: SubjectId | None = None
     absorbed: tuple[SubjectId, ...] = ()
+    by_hand: ByHand | None = None
 
     kind: ClassVar[SubjectKind] = SubjectKind.USER
 
@@ -79,6 +91,16 @@ class Subject(msgspec.Struct, frozen=True):
     def merge_into(self, survivor: SubjectId) -> list[Payload]:
         return [] if self.merged_into == survivor else [MergedInto(survivor)]
 
+    def set_stage(self, stage: str | None, reason: str, by: UUID) -> list[Payload]:
+        """Puts the subject into a stage; nothing comes of doing so again for the same reason."""
+        if self.by_hand == ByHand(stage, reason):
+            return []
+        return [StageSet(stage, reason, by)]
+
+    def release_stage(self, by: UUID) -> list[Payload]:
+        """Lets rules decide the stage again; nothing comes of it where they do."""
+        return [] if self.by_hand is None else [StageReleased(by)]
+
     def evolve(self, event: Event) -> Self:
         """The state after `event`, which must be the next one."""
         payload, version = event.payload, event.version
@@ -102,6 +124,11 @@ class Subject(msgspec.Struct, frozen=True):
                 )
             case MergedInto(survivor):
                 return msgspec.structs.replace(self, version=version, merged_into=survivor)
+            case StageSet(stage, reason):
+                by_hand = ByHand(stage, reason)
+                return msgspec.structs.replace(self, version=version, by_hand=by_hand)
+            case StageReleased():
+                return msgspec.structs.replace(self, version=version, by_hand=None)
             case _:
                 return msgspec.structs.replace(self, version=version)
 

@@ -19,7 +19,9 @@ from domain.commands import (
     Outcome,
     Position,
     Refused,
+    ReleaseStage,
     Request,
+    SetStage,
     Stored,
     Track,
 )
@@ -37,7 +39,7 @@ from domain.identity import Identity, Merge, SubjectId, SubjectKind
 from domain.properties import (
     RefusedValue,
 )
-from domain.subjects import subject
+from domain.subjects import numbered, subject
 from infra.catalogue import Catalogue
 from infra.keys import KeyRing, keyed_digest
 from infra.log import MESSAGE_KEY_BYTES, EventLog
@@ -241,6 +243,36 @@ class Handler:
         known = self._lookup.find(asked)
         keys = ((one, (one.scheme, one.matching)) for one in asked)
         return {one: known[key] for one, key in keys if key in known}
+
+    def by_hand(self, command: SetStage | ReleaseStage) -> tuple[Position, ...]:
+        """Sets a stage by hand or releases it; nothing is stored where nothing changes.
+
+        Raises:
+            NotFound: there is no such subject (any more).
+            Unavailable: others changed it at the same time, time and again.
+        """
+        kind, id = command.kind, command.subject
+        for _ in range(ATTEMPTS):
+            self._keys.refresh()
+            if self._aggregates.kinds([id]).get(id) is not kind:
+                raise NotFound(f"there is no such {kind}")
+            state = self._aggregates.load({id: kind})[id]
+            if state.merged_into is not None:
+                id = state.merged_into
+                continue
+            if not state.version:  # it is erased
+                raise NotFound(f"there is no such {kind}")
+            match command:
+                case SetStage():
+                    payloads = state.set_stage(command.stage, command.reason, command.by)
+                case ReleaseStage():
+                    payloads = state.release_stage(command.by)
+            try:
+                events = numbered(state, payloads, command.at)
+                return tuple(self._log.append(self._sealer.sealing(events)))
+            except (VersionConflict, SubjectErased):
+                continue
+        raise Unavailable(f"others change the same {kind} all the time; send the request again")
 
     def erase(
         self, kind: SubjectKind, id: SubjectId, *, at: datetime, requested_by: str, reason: str

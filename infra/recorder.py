@@ -22,7 +22,7 @@ from eventsourcing.persistence import (
 from psycopg_pool import ConnectionPool
 
 from domain.errors import VersionConflict
-from domain.events import Event
+from domain.events import Event, StreamKind, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects import SNAPSHOT_EVERY, Account, User, replay, subject
 from infra.keys import SubjectKey
@@ -41,6 +41,11 @@ VALUES (%b, %b, %b, %b, %b)
 ON CONFLICT (log_partition, stream) DO UPDATE
 SET version = excluded.version, schema_version = excluded.schema_version, state = excluded.state
 WHERE log.snapshots.version < excluded.version"""
+
+FIRST_TOPICS = """
+SELECT e.stream, e.topic FROM log.events e
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
+  ON e.log_partition = w.p AND e.stream = w.s AND e.version = 1"""
 
 DELETE_SNAPSHOTS = "DELETE FROM log.snapshots WHERE log_partition = ANY(%b) AND stream = ANY(%b)"
 
@@ -160,6 +165,13 @@ class Aggregates(Repository[UUID]):
             conn.execute(
                 DELETE_SNAPSHOTS, ([log_partition(one) for one in subjects], list(subjects))
             )
+
+    def kinds(self, subjects: Sequence[SubjectId]) -> dict[SubjectId, StreamKind]:
+        """What each of those that have begun is."""
+        with self._pool.connection() as conn:
+            asked = ([log_partition(one) for one in subjects], list(subjects))
+            rows = conn.execute(FIRST_TOPICS, asked, binary=True).fetchall()
+        return {SubjectId(stream): stream_kind(topic) for stream, topic in rows}
 
     def _snapshots(self, subjects: Sequence[SubjectId]) -> list[tuple[SubjectId, int, bytes]]:
         if not subjects:
