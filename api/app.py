@@ -32,6 +32,7 @@ from api.problems import HANDLERS
 from api.saved_views import SavedViewController
 from api.segments import SegmentsController
 from api.settings import SettingsController
+from api.stages import AccountStagesController, UserStagesController
 from infra.wiring import Annals
 
 
@@ -61,6 +62,8 @@ def create_app(annals: Annals) -> Litestar:
             AccountsController,
             UserHistoriesController,
             AccountHistoriesController,
+            UserStagesController,
+            AccountStagesController,
             MembershipController,
             SegmentsController,
             DefinitionsController,
