@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -27,6 +28,11 @@ from domain.errors import (
 )
 
 log = structlog.get_logger()
+
+BODY = "data"
+"""What the framework calls the body as a whole."""
+
+_STEPS = re.compile(r"[^.\[\]]+")
 
 STATUS: dict[type[Refusal], int] = {
     InvalidInput: 400,
@@ -128,8 +134,12 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem
     place, detail = None, error.detail
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
-        place = f"/{first.get('key', '')}"
-        detail = f"{first.get('key', 'a parameter')}: {first.get('message', 'is not valid')}"
+        key, reason = first.get("key", "a parameter"), first.get("message", "is not valid")
+        if key == BODY:
+            detail = f"the body: {reason}"
+        else:
+            place = "".join(f"/{step}" for step in _STEPS.findall(key))
+            detail = f"{key}: {reason}"
     codes = {400: "invalid-input", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
     response = problem(error.status_code, codes.get(error.status_code, "refused"), detail, place)
     if error.status_code == 405 and error.headers:
