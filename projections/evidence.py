@@ -44,6 +44,11 @@ _PROPERTY = Sql("""
 
 _INSTANT = Sql("""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""")
 
+_SCORE = Sql("""
+    (SELECT kept.value FROM views.scores kept
+     WHERE kept.score = {id} AND kept.log_partition = {c}.log_partition
+       AND kept.subject = {c}.subject)""")
+
 _SO = Sql("(SELECT jsonb_build_object('value', it.so, 'held', it.so) FROM (SELECT {so} AS so) it)")
 
 _TIMES = Sql("""
@@ -151,8 +156,11 @@ class _Looking:
                 return f"{c}.health"
             case ask.SignalIs(signal):
                 return self._compiler.condition(ask.SignalIs(signal, True), kind, c)
+            case ask.ScoreIs(score):
+                id = self._compiler.definition("score", score, kind)
+                return _SCORE.format(c=c, id=id)
             case _:
-                return "NULL::text"
+                raise TypeError(f"{type(leaf).__name__} is looked at elsewhere")
 
     def _often_enough(self, count: ask.Count) -> str:
         match count:
