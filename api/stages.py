@@ -19,6 +19,7 @@ from domain.commands import ReleaseStage, SetStage
 from domain.definitions import DefinitionKind
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
+from domain.properties import checked_text
 from infra.wiring import Annals
 
 MAX_REASON_CHARS = 500
@@ -43,6 +44,16 @@ class StageMoved(msgspec.Struct, frozen=True):
     position: str
 
 
+def _checked_reason(sent: str) -> str:
+    reason = sent.strip()
+    if not 0 < len(reason) <= MAX_REASON_CHARS:
+        raise InvalidInput(f"say why, in 1 to {MAX_REASON_CHARS} characters", place="/reason")
+    try:
+        return checked_text(reason)
+    except ValueError as error:
+        raise InvalidInput(str(error), place="/reason") from None
+
+
 class _Stages(Controller):
     """What users and accounts have in common."""
 
@@ -58,9 +69,7 @@ class _Stages(Controller):
     )
     def set(self, request: HttpRequest, id: ContactId, data: JSONBody[StageByHand]) -> StageMoved:
         annals: Annals = request.app.state.annals
-        reason = data.reason.strip()
-        if not 0 < len(reason) <= MAX_REASON_CHARS:
-            raise InvalidInput(f"say why, in 1 to {MAX_REASON_CHARS} characters", place="/reason")
+        reason = _checked_reason(data.reason)
         stages = annals.definitions.load().known(DefinitionKind.STAGES, self.kind)
         if not stages:
             raise InvalidInput(
