@@ -1,4 +1,4 @@
-"""The command line: `annals run`, `serve`, `work`, `demo-reset`."""
+"""The command line: `annals run`, `serve`, `work`, and what operators do now and then."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from rich.console import Console
 
 from api.app import create_app
 from api.demo.progress import shown
+from domain.access import ApiScope
 from infra import embedded, wiring
 from infra.settings import InvalidSetting, Settings
 from infra.wiring import Annals
@@ -33,7 +35,8 @@ def main() -> None:
     """Annals keeps users and accounts as an append-only record and shows each of them whole.
 
     Settings are environment variables: ANNALS_DATA (.data), ANNALS_PORT (8000), ANNALS_HOST,
-    ANNALS_DATABASE_URL (embedded PostgreSQL if unset), ANNALS_WORKER (thread or none),
+    ANNALS_DATABASE_URL (embedded PostgreSQL if unset), ANNALS_KEK (file),
+    ANNALS_VAULT_TOKEN_FILE, ANNALS_VAULT_CERTIFICATES, ANNALS_WORKER (thread or none),
     ANNALS_TIME_ZONE (UTC), ANNALS_MRR_PROPERTY (mrr), ANNALS_RENEWAL_PROPERTY (renewal_date),
     ANNALS_DEMO_DATA; docs/operating.md explains them. Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
@@ -108,6 +111,67 @@ def rebuild(yes: bool) -> None:
         click.echo(f"{status.recorded - status.behind:,} of {status.recorded:,} events are shown")
         if interrupted.is_set():
             raise click.ClickException("interrupted; a server or worker goes on from here")
+
+
+@main.command("rotate-kek")
+@click.option("--prepare", is_flag=True, help="Only have the new key ready, to be handed round.")
+def rotate_kek(prepare: bool) -> None:
+    """Move all keys under a new key-encryption key, while servers and workers go on.
+
+    Killed or interrupted, it is gone on with by the next call; two at once share the work. The old
+    key-encryption key opens until all is done, and nothing in this database from then on.
+    """
+    with _annals() as annals, _interruptible() as interrupted:
+        wrapping = annals.wrapping
+        if prepare:
+            click.echo(f"Key-encryption key {wrapping.prepare()} is ready for a rotation.")
+            return
+        before = set(wrapping.in_use())
+        id = wrapping.begin_rotation()
+        with shown("Wrapping keys", wrapping.outstanding(), Console(stderr=True)) as advance:
+            while not wrapping.end_rotation():
+                for done in wrapping.rewrap():
+                    advance(done)
+                    if interrupted.is_set():
+                        raise click.ClickException("interrupted; call it again to go on")
+        click.echo(f"All keys are under key-encryption key {id}.")
+        for old in sorted(before - {id}):
+            click.echo(
+                f"Key-encryption key {old} has retired: destroy it once no backup of the keys from"
+                " before now is kept."
+            )
+
+
+@main.group("api-keys")
+def api_keys() -> None:
+    """List, make and revoke API keys."""
+
+
+@api_keys.command("list")
+def list_api_keys() -> None:
+    """List the API keys: id, scope, since when, until when. The keys themselves are not kept."""
+    with _annals() as annals:
+        for key in annals.api_keys.list():
+            until = "" if key.revoked_at is None else f"  revoked {key.revoked_at:%Y-%m-%d %H:%M}Z"
+            click.echo(f"{key.id}  {key.scope:<7}  since {key.created_at:%Y-%m-%d %H:%M}Z{until}")
+
+
+@api_keys.command("make")
+@click.argument("scope", type=click.Choice([scope.value for scope in ApiScope]))
+def make_api_key(scope: str) -> None:
+    """Make an API key for a scope and show it, this once."""
+    with _annals() as annals:
+        click.echo(annals.api_keys.make(ApiScope(scope)))
+
+
+@api_keys.command("revoke")
+@click.argument("id", type=click.UUID)
+def revoke_api_key(id: uuid.UUID) -> None:
+    """Revoke the API key with this id: within a second it opens nothing, in any process."""
+    with _annals() as annals:
+        if not annals.api_keys.revoke(id):
+            raise click.ClickException("there is no such API key, or it is revoked already")
+        click.echo(f"API key {id} is revoked.")
 
 
 @main.command("demo-reset")

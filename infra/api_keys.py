@@ -8,18 +8,38 @@ import os
 import secrets
 import time
 import uuid
+from datetime import datetime
 from pathlib import Path
 
+import msgspec
 from psycopg_pool import ConnectionPool
 
 from domain.access import ApiScope
 
-CACHE_SECONDS = 2.0
+CACHE_SECONDS = 0.5
 CACHE_SIZE = 10_000
 
 
+LIST = "SELECT id, scope, created_at, revoked_at FROM keys.api_keys ORDER BY created_at, id"
+
+REVOKE = "UPDATE keys.api_keys SET revoked_at = now() WHERE id = %s AND revoked_at IS NULL"
+
+
+class ApiKeyItem(msgspec.Struct, frozen=True):
+    """What is known of an API key: all but the key.
+
+    Attributes:
+        revoked_at: None while it opens its scope.
+    """
+
+    id: uuid.UUID
+    scope: ApiScope
+    created_at: datetime
+    revoked_at: datetime | None
+
+
 class ApiKeys:
-    """The keys of one deployment. A revoked key stops working everywhere within two seconds."""
+    """The keys of one deployment. A revoked key stops working everywhere within a second."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -33,6 +53,28 @@ class ApiKeys:
                 " ON CONFLICT DO NOTHING",
                 (_digest(key), uuid.uuid4(), scope.value),
             )
+
+    def make(self, scope: ApiScope) -> str:
+        """A new key for a scope; it is not kept anywhere."""
+        key = _new_key(scope)
+        self.add(key, scope)
+        return key
+
+    def list(self) -> list[ApiKeyItem]:
+        """All keys that there ever were, oldest first."""
+        with self._pool.connection() as conn:
+            rows = conn.execute(LIST).fetchall()
+        return [
+            ApiKeyItem(id, ApiScope(scope), created, revoked)
+            for id, scope, created, revoked in rows
+        ]
+
+    def revoke(self, id: uuid.UUID) -> bool:
+        """Lets a key open nothing any more; False where there is none that does."""
+        with self._pool.connection() as conn:
+            is_revoked = conn.execute(REVOKE, (id,)).rowcount == 1
+        self._cache.clear()
+        return is_revoked
 
     def find(self, key: str) -> tuple[uuid.UUID, ApiScope] | None:
         """The id and the scope of a key; None where it is unknown or revoked."""
@@ -57,7 +99,7 @@ class ApiKeys:
         if path.exists():
             keys = json.loads(path.read_text())
         for scope in ApiScope:
-            keys.setdefault(scope.value, f"annals_{scope.value}_{secrets.token_urlsafe(32)}")
+            keys.setdefault(scope.value, _new_key(scope))
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w") as file:
@@ -67,6 +109,10 @@ class ApiKeys:
         for scope in ApiScope:
             self.add(keys[scope.value], scope)
         return keys
+
+
+def _new_key(scope: ApiScope) -> str:
+    return f"annals_{scope.value}_{secrets.token_urlsafe(32)}"
 
 
 def _digest(key: str) -> bytes:

@@ -5,56 +5,81 @@ making a key on demand can neither revive nor replace it. Keys are cached for a 
 generation number, moved by every destruction and read at the start of each piece of work, drops
 the cache of every process.
 
+A key may seal 2^32 messages (AES-GCM, random nonces). Long before, the subject goes on with a new
+version; all versions open, and all are destroyed together. Which seals are counted is left to
+chance, one in `SEALS_A_COUNT`, each for that many: so there is nothing to count for an event, to
+lose in a crash, or to write for a batch, and the count is true to within a hundredth of the limit.
+
 Here a subject goes by its number, `SubjectId.int`, wherever many are looked up: Python hashes and
 compares a UUID in Python, and that took half the time of finding a thousand keys.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
+import math
 import os
-import stat
-import tempfile
+import secrets
 import threading
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from pathlib import Path
-from typing import Self
+from typing import Any
 
 import psycopg
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.keywrap import (
-    InvalidUnwrap,
-    aes_key_unwrap,
-    aes_key_wrap,
-)
 from psycopg_pool import ConnectionPool
 
-from domain.errors import SubjectErased
+from domain.errors import SubjectErased, Unavailable
 from domain.identity import SubjectId, log_partition
+from infra.key_encryption import KEY_BYTES, WrongKeyEncryptionKey
+from infra.wrapping import MOVE_GENERATION, Wrapping
 
-KEY_BYTES = 32
 CACHE_SIZE = 200_000
 CACHE_SECONDS = 300.0
 ALL_PARTITIONS = list(range(256))
+SEALS_A_COUNT = 1 << 16
+SEALS_A_VERSION = 1 << 30
+"""After which a subject's key gets a new version: a quarter of what it may seal. The rest is for
+messages that are sealed twice, when an append is tried again, and for keys in caches."""
 
 SELECT_KEYS = """
-SELECT k.subject, k.version, k.wrapped FROM keys.subject_keys k
+SELECT k.subject, k.version, k.key_encryption_key, k.wrapped FROM keys.subject_keys k
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON k.log_partition = w.p AND k.subject = w.s
 ORDER BY k.subject, k.version"""
 
+# A key-encryption key cannot retire while keys are made under it, nor have any after that.
 INSERT_KEYS = """
+WITH under AS MATERIALIZED (
+    SELECT id FROM keys.key_encryption_keys WHERE id = %b AND state <> 'retired' FOR SHARE)
 INSERT INTO keys.subject_keys
        (log_partition, subject, version, state, key_encryption_key, wrapped, fingerprint)
-SELECT p, s, 1, 'active', %b, w, f
-FROM unnest(%b::smallint[], %b::uuid[], %b::bytea[], %b::bytea[]) AS v(p, s, w, f)
+SELECT p, s, %b, 'active', under.id, w, f
+FROM under, unnest(%b::smallint[], %b::uuid[], %b::bytea[], %b::bytea[]) AS v(p, s, w, f)
 ON CONFLICT DO NOTHING"""
+
+INSERT_DEPLOYMENT_KEY = """
+WITH under AS MATERIALIZED (
+    SELECT id FROM keys.key_encryption_keys WHERE id = %s AND state <> 'retired' FOR SHARE)
+INSERT INTO keys.secrets (name, key_encryption_key, wrapped)
+SELECT %s, under.id, %s FROM under ON CONFLICT DO NOTHING"""
+
+SELECT_DEPLOYMENT_KEY = "SELECT key_encryption_key, wrapped FROM keys.secrets WHERE name = %s"
+
+COUNT_SEALS = """
+UPDATE keys.subject_keys SET seals = seals + %b
+WHERE log_partition = %b AND subject = %b AND version = %b AND state = 'active'
+RETURNING seals"""
+
+# The first version stands for all: a destruction waits for it, or is waited for.
+HOLD_KEY = """
+SELECT FROM keys.subject_keys
+WHERE log_partition = %b AND subject = %b AND version = 1 AND state = 'active' FOR UPDATE"""
 
 DESTROY_KEYS = """
 UPDATE keys.subject_keys
@@ -72,6 +97,18 @@ DESTROYED = """
 SELECT DISTINCT k.subject FROM keys.subject_keys k
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON k.log_partition = w.p AND k.subject = w.s
 WHERE k.state = 'destroyed'"""
+
+HAS_VERSION = """
+SELECT FROM keys.subject_keys WHERE log_partition = %b AND subject = %b AND version = %b"""
+
+# Of subjects that have a tombstone, or an erasure on record, and yet a key that is active: what a
+# backup of the keys brings back that was merged into newer ones.
+REVIVED = """
+SELECT DISTINCT a.log_partition, a.subject FROM keys.subject_keys a
+JOIN (SELECT log_partition, subject FROM keys.subject_keys WHERE state = 'destroyed'
+      UNION SELECT log_partition, subject FROM keys.erasures) d
+  ON d.log_partition = a.log_partition AND d.subject = a.subject
+WHERE a.state = 'active' ORDER BY 1, 2"""
 
 DELETE_LOOKUPS = "DELETE FROM keys.identities WHERE log_partition = ANY(%b) AND subject = ANY(%b)"
 
@@ -106,96 +143,58 @@ WHERE k.log_partition = ANY(%b)
 ORDER BY k.log_partition, k.subject, k.version FOR UPDATE OF k"""
 
 
-class WrongKeyEncryptionKey(Exception):
-    """The key-encryption key at hand is missing, unsafe, or not the one the keys are under."""
+log = structlog.get_logger()
+_chance = secrets.SystemRandom()
 
 
-class KeyEncryptionKey:
-    """The key that wraps every other (AES key wrap, RFC 3394). It never enters the database."""
+class Sampler:
+    """Draws each of many by the same small chance, at no cost for those that are not drawn. It
+    has no memory: one that begins anew draws as often as one that went on."""
 
-    def __init__(self, material: bytes) -> None:
-        if len(material) != KEY_BYTES:
-            raise WrongKeyEncryptionKey(f"a key-encryption key has {KEY_BYTES} bytes")
-        self._material = material
-        self.id = hashlib.sha256(b"annals key-encryption key\0" + material).hexdigest()[:16]
+    def __init__(self, one_in: int) -> None:
+        self._scale = math.log1p(-1 / one_in)
+        self._lock = threading.Lock()
+        self._left = self._gap()
 
-    def __repr__(self) -> str:
-        return f"KeyEncryptionKey(id={self.id})"
+    def _gap(self) -> int:
+        """How many are passed over before the next one that is drawn."""
+        return int(math.log(1.0 - _chance.random()) / self._scale)
 
-    @classmethod
-    def from_file(cls, path: Path) -> Self:
-        """Reads a key-encryption key: 32 bytes in base64, in a file that only its owner may read.
-
-        Raises:
-            WrongKeyEncryptionKey: no such file, permissions looser than 0600, or no such content.
-        """
-        try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise WrongKeyEncryptionKey(f"there is no key-encryption key at {path}") from None
-        if mode & 0o077:
-            raise WrongKeyEncryptionKey(
-                f"{path} can be read by others (mode {mode:04o}); run: chmod 600 {path}"
-            )
-        try:
-            return cls(base64.b64decode(content.strip(), validate=True))
-        except ValueError:
-            raise WrongKeyEncryptionKey(f"{path} does not hold a key in base64") from None
-
-    @classmethod
-    def generate_file(cls, path: Path) -> Self:
-        """Makes a key-encryption key and keeps it in a new file, mode 0600, durably.
-
-        Raises:
-            FileExistsError: there is one already; it stays.
-        """
-        material = os.urandom(KEY_BYTES)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(base64.b64encode(material) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)  # whole or not at all, and never over another
-        finally:
-            Path(temporary).unlink()
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return cls(material)
-
-    def wrap(self, material: bytes) -> bytes:
-        return aes_key_wrap(self._material, material)
-
-    def unwrap(self, wrapped: bytes) -> bytes:
-        """Raises: WrongKeyEncryptionKey: `wrapped` is not from this key."""
-        try:
-            return aes_key_unwrap(self._material, wrapped)
-        except InvalidUnwrap:
-            raise WrongKeyEncryptionKey(
-                f"the key-encryption key {self.id} does not open what the database holds"
-            ) from None
+    def draw(self, count: int) -> list[int]:
+        """The indexes of those that are drawn among the next `count`."""
+        drawn: list[int] = []
+        with self._lock:
+            while self._left < count:
+                drawn.append(self._left)
+                self._left += 1 + self._gap()
+            self._left -= count
+        return drawn
 
 
 class SubjectKey:
-    """The active key of a subject, ready for use. Shows nothing of its material.
+    """The active key of a subject, ready for use: seals with its newest version, opens with the
+    one that sealed. Shows nothing of its material.
 
     Attributes:
         kept_until: when a cache has to look again whether the key is still there.
     """
 
-    __slots__ = ("_decrypt", "_encrypt", "_prefix", "kept_until", "version")
+    __slots__ = ("_decrypt", "_encrypt", "_older", "_prefix", "kept_until", "version")
 
-    def __init__(self, version: int, material: bytes, kept_until: float = 0.0) -> None:
+    def __init__(
+        self,
+        version: int,
+        material: bytes,
+        kept_until: float = 0.0,
+        older: SubjectKey | None = None,
+    ) -> None:
         cipher = AESGCM(material)
         self.version = version
         self.kept_until = kept_until
         self._prefix = version.to_bytes(2)
         self._encrypt = cipher.encrypt
         self._decrypt = cipher.decrypt
+        self._older = older
 
     def seal(self, plain: bytes, bound: bytes, nonce: bytes) -> bytes:
         """The version of the key, the nonce, ciphertext and tag. `nonce` must be random and used
@@ -204,9 +203,15 @@ class SubjectKey:
 
     def unseal(self, sealed: bytes, bound: bytes) -> bytes:
         """Raises: InvalidTag, ValueError: another key, other associated data, altered bytes."""
-        if not sealed.startswith(self._prefix):
+        if sealed.startswith(self._prefix):
+            return self._decrypt(sealed[2:14], sealed[14:], bound)
+        if self._older is None:
             raise InvalidTag
-        return self._decrypt(sealed[2:14], sealed[14:], bound)
+        return self._older.unseal(sealed, bound)
+
+    def is_behind(self, sealed: bytes) -> bool:
+        """Whether a later version than this holds has sealed something, as it says of itself."""
+        return sealed[:2] > self._prefix
 
     def __repr__(self) -> str:
         return f"SubjectKey(version={self.version})"
@@ -215,35 +220,31 @@ class SubjectKey:
 class KeyRing:
     """The keys of all subjects: made, fetched in bulk, cached for a while, destroyed."""
 
-    def __init__(self, pool: ConnectionPool, key_encryption_key: KeyEncryptionKey) -> None:
+    def __init__(self, pool: ConnectionPool, wrapping: Wrapping) -> None:
         self._pool = pool
-        self._kek = key_encryption_key
+        self._wrapping = wrapping
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, SubjectKey] = OrderedDict()
         self._generation = -1
+        self._sampler = Sampler(SEALS_A_COUNT)
 
     def secret(self, name: str) -> bytes:
         """A secret of the deployment (such as the look-up key), made on first use.
 
         Raises:
-            WrongKeyEncryptionKey: it is wrapped under another key-encryption key.
+            WrongKeyEncryptionKey: it is wrapped under a key-encryption key that is not at hand.
         """
-        with self._pool.connection() as conn:
-            conn.execute(
-                "INSERT INTO keys.secrets (name, key_encryption_key, wrapped)"
-                " VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                (name, self._kek.id, self._kek.wrap(os.urandom(KEY_BYTES))),
-            )
-            row = conn.execute(
-                "SELECT key_encryption_key, wrapped FROM keys.secrets WHERE name = %s", (name,)
-            ).fetchone()
-        assert row is not None
-        if row[0] != self._kek.id:
-            raise WrongKeyEncryptionKey(
-                f"the database's keys are under key-encryption key {row[0]},"
-                f" this one is {self._kek.id}; start with the right one"
-            )
-        return self._kek.unwrap(row[1])
+        while True:
+            with self._pool.connection() as conn:
+                row = conn.execute(SELECT_DEPLOYMENT_KEY, (name,)).fetchone()
+                if row is None:
+                    key = self._wrapping.current
+                    [wrapped] = key.wrap([os.urandom(KEY_BYTES)])
+                    conn.execute(INSERT_DEPLOYMENT_KEY, (key.id, name, wrapped))
+                    row = conn.execute(SELECT_DEPLOYMENT_KEY, (name,)).fetchone()
+            if row is not None:
+                return self._wrapping.unwrap([row])[0]
+            self._wrapping.reload()  # the key-encryption key has retired
 
     def generation(self) -> int:
         """The number of destructions so far, from the database."""
@@ -258,13 +259,23 @@ class KeyRing:
         To be called at the start of each piece of work that uses keys."""
         generation = self.generation()
         with self._lock:
-            if generation != self._generation:
+            has_moved = generation != self._generation
+            if has_moved:
                 self._cache.clear()
                 self._generation = generation
+        if has_moved:
+            try:
+                self._wrapping.reload()
+            except WrongKeyEncryptionKey as error:
+                raise _out_of_reach(error) from None
         return generation
 
     def fetch(self, subjects: Iterable[int]) -> dict[int, SubjectKey]:
-        """The active keys of `subjects`; those without one, or with a destroyed one, are absent."""
+        """The active keys of `subjects`; those without one, or with a destroyed one, are absent.
+
+        Raises:
+            Unavailable: the key-encryption key is out of reach.
+        """
         now = time.monotonic()
         found: dict[int, SubjectKey] = {}
         missing: dict[int, None] = {}
@@ -282,42 +293,94 @@ class KeyRing:
             self._keep(loaded, generation)
         return found
 
+    def fetch_anew(self, subjects: AbstractSet[int]) -> dict[int, SubjectKey]:
+        """As `fetch`, with all versions that there are now, whatever is cached."""
+        with self._lock:
+            for subject in subjects:
+                self._cache.pop(subject, None)
+        return self.fetch(subjects)
+
     def fetch_or_make(self, subjects: AbstractSet[int]) -> dict[int, SubjectKey]:
         """The active keys of all `subjects`, made where there was none.
 
         Raises:
             SubjectErased: one of the keys was destroyed.
+            Unavailable: the key-encryption key is out of reach.
         """
         found = self.fetch(subjects)
-        if len(found) < len(subjects):
-            self._make([subject for subject in subjects if subject not in found])
+        while len(found) < len(subjects):
+            under = self._make([subject for subject in subjects if subject not in found])
             found |= self.fetch([subject for subject in subjects if subject not in found])
-            if len(found) < len(subjects):
+            if len(found) < len(subjects) and under == self._wrapping_now():
                 raise SubjectErased("the subject has been erased")
         return found
 
     def _load(self, subjects: Sequence[int]) -> dict[int, SubjectKey]:
-        keys: dict[int, SubjectKey] = {}
         with self._pool.connection() as conn:
             rows = conn.execute(SELECT_KEYS, _placed(subjects), binary=True).fetchall()
+        destroyed = {subject for subject, _, _, wrapped in rows if wrapped is None}
+        active = [row for row in rows if row[0] not in destroyed] if destroyed else rows
+        try:
+            materials = self._wrapping.unwrap([(under, wrapped) for _, _, under, wrapped in active])
+        except WrongKeyEncryptionKey as error:
+            raise _out_of_reach(error) from None
+        keys: dict[int, SubjectKey] = {}
         kept_until = time.monotonic() + CACHE_SECONDS
-        for subject, version, wrapped in rows:
-            if wrapped is not None:
-                keys[subject.int] = SubjectKey(version, self._kek.unwrap(wrapped), kept_until)
+        for (subject, version, _, _), material in zip(active, materials, strict=True):
+            number = subject.int
+            keys[number] = SubjectKey(version, material, kept_until, keys.get(number))
         return keys
 
-    def _make(self, subjects: Sequence[int]) -> None:
-        materials = [os.urandom(KEY_BYTES) for _ in subjects]
+    def _make(self, subjects: Sequence[int]) -> str:
+        """Makes first versions where there are none, unless the key-encryption key has retired
+        meanwhile; returns its id."""
+        new = self._new_keys(subjects, 1)
         with self._pool.connection() as conn:
-            conn.execute(
-                INSERT_KEYS,
-                (
-                    self._kek.id,
-                    *_placed(subjects),
-                    [self._kek.wrap(material) for material in materials],
-                    [hashlib.sha256(material).digest()[:8] for material in materials],
-                ),
-            )
+            conn.execute(INSERT_KEYS, new)
+        return new[0]
+
+    def _new_keys(self, subjects: Sequence[int], version: int) -> tuple[str, int, *tuple[Any, ...]]:
+        """What `INSERT_KEYS` takes, with keys of chance."""
+        key = self._wrapping.current
+        materials = [os.urandom(KEY_BYTES) for _ in subjects]
+        try:
+            wrapped = key.wrap(materials)
+        except WrongKeyEncryptionKey as error:
+            raise _out_of_reach(error) from None
+        fingerprints = [hashlib.sha256(material).digest()[:8] for material in materials]
+        return (key.id, version, *_placed(subjects), wrapped, fingerprints)
+
+    def _wrapping_now(self) -> str:
+        """The id of the key-encryption key that is current, from the database."""
+        try:
+            self._wrapping.reload()
+        except WrongKeyEncryptionKey as error:
+            raise _out_of_reach(error) from None
+        return self._wrapping.current.id
+
+    def drawn(self, seals: int) -> list[int]:
+        """Which of the next so many seals are to be counted: see `count`."""
+        return self._sampler.draw(seals)
+
+    def count(self, subject: int, version: int) -> None:
+        """Counts `SEALS_A_COUNT` seals under a version of a key; where these were enough for it,
+        the subject gets the next version."""
+        place = (log_partition(uuid.UUID(int=subject)), uuid.UUID(int=subject))
+        with self._pool.connection() as conn:
+            row = conn.execute(COUNT_SEALS, (SEALS_A_COUNT, *place, version)).fetchone()
+        if row is None or row[0] < SEALS_A_VERSION:
+            return
+        while not self._add_version(place, version + 1):
+            self._wrapping_now()
+
+    def _add_version(self, place: tuple[int, uuid.UUID], version: int) -> bool:
+        """Whether that is settled: the subject has the version, or its key is destroyed."""
+        new = self._new_keys([place[1].int], version)
+        with self._pool.connection() as conn, conn.transaction():
+            if conn.execute(HOLD_KEY, place).fetchone() is None:
+                return True
+            conn.execute(INSERT_KEYS, new)
+            return conn.execute(HAS_VERSION, (*place, version)).fetchone() is not None
 
     def _keep(self, keys: dict[int, SubjectKey], generation: int) -> None:
         with self._lock:
@@ -358,13 +421,35 @@ class KeyRing:
         placed = sorted((log_partition(one), one.bytes, one) for one in set(subjects))
         asked = ([one[0] for one in placed], [one[2] for one in placed])
         conn.execute(RECORD_ERASURES, (kind, requested_by, reason, request, *asked))
-        # In this order: burying waits for a key that is just being made.
-        conn.execute(BURY_KEYS, (self._kek.id, *asked))
+        self._destroy(conn, asked, suppress_for=request if suppress else None)
+
+    def destroy_again(self) -> int:
+        """Destroys the keys of subjects that are on record as erased, and yet have one: a backup
+        has brought it back. Says how many they were; to be called before anything is served."""
+        with self._pool.connection() as conn, conn.transaction():
+            revived = conn.execute(REVIVED, binary=True).fetchall()
+            if revived:
+                partitions, subjects = (list(column) for column in zip(*revived, strict=True))
+                self._destroy(conn, (partitions, subjects))
+        if revived:
+            log.warning("keys.destroyed_again", subjects=len(revived))
+        return len(revived)
+
+    def _destroy(
+        self,
+        conn: psycopg.Connection,
+        asked: tuple[list[int], list[SubjectId]],
+        suppress_for: uuid.UUID | None = None,
+    ) -> None:
+        # In this order: burying waits for a key that is just being made, and destroying for a new
+        # version of one, which only the statement after it sees.
+        conn.execute(BURY_KEYS, (self._wrapping.current.id, *asked))
         conn.execute(DESTROY_KEYS, asked)
-        if suppress:
-            conn.execute(SUPPRESS, (request, ALL_PARTITIONS, asked[1]))
+        conn.execute(DESTROY_KEYS, asked)
+        if suppress_for is not None:
+            conn.execute(SUPPRESS, (suppress_for, ALL_PARTITIONS, asked[1]))
         conn.execute(DELETE_LOOKUPS, (ALL_PARTITIONS, asked[1]))
-        conn.execute("UPDATE keys.generation SET value = value + 1")
+        conn.execute(MOVE_GENERATION)
 
     def free_identities(self, subjects: Iterable[SubjectId]) -> None:
         """Deletes the look-ups of those of the subjects whose key is destroyed."""
@@ -395,6 +480,11 @@ def lock_keys(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
     the caller's transaction ends."""
     partitions = [log_partition(one) for one in subjects]
     conn.execute(LOCK_KEYS, (partitions, list(subjects), partitions))
+
+
+def _out_of_reach(error: WrongKeyEncryptionKey) -> Unavailable:
+    log.error("keys.out_of_reach", reason=str(error))
+    return Unavailable("the keys are out of reach; the operator's log says why")
 
 
 def _placed(subjects: Sequence[int]) -> tuple[list[int], list[uuid.UUID]]:

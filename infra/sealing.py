@@ -175,7 +175,15 @@ class Sealer:
             for event in events
             if event.account is not None and event.needs_account
         )
-        return Sealing(events, self._keys.fetch_or_make(subjects))
+        keys = self._keys.fetch_or_make(subjects)
+        for n in self._keys.drawn(
+            2 * len(events)
+        ):  # a seal for the subject, and one for the account
+            event = events[n // 2]
+            sealed_for = event.account if n % 2 else event.stream
+            if sealed_for is not None and sealed_for.int in keys:
+                self._keys.count(sealed_for.int, keys[sealed_for.int].version)
+        return Sealing(events, keys)
 
     def seal_events(self, events: Sequence[Event]) -> list[Row]:
         """The rows of events. Raises: SubjectErased: as `sealing`."""
@@ -196,6 +204,13 @@ class Sealer:
                 row.account.int for row in rows if row.account_state is not None and row.account
             )
             keys = self._keys.fetch(subjects)
+        try:
+            return [_opened(row, keys) for row in rows]
+        except Tampered:
+            behind = _behind(rows, keys)
+            if not behind:
+                raise
+        keys = {**keys, **self._keys.fetch_anew(behind)}
         return [_opened(row, keys) for row in rows]
 
     def open_events(
@@ -226,6 +241,8 @@ class Sealer:
             SubjectErased: a subject's key was destroyed.
         """
         keys = self._keys.fetch_or_make({one.id.int for one in states})
+        for n in self._keys.drawn(len(states)):
+            self._keys.count(states[n].id.int, keys[states[n].id.int].version)
         return [
             keys[one.id.int].seal(_encoder.encode(one), _snapshot_bound(one.id, one.version), nonce)
             for one, nonce in zip(states, _nonces(len(states)), strict=True)
@@ -237,6 +254,13 @@ class Sealer:
         """Opens snapshots; those of erased subjects are absent."""
         snapshots = list(snapshots)
         keys = self._keys.fetch(subject.int for subject, _, _ in snapshots)
+        behind = {
+            subject.int
+            for subject, _, sealed in snapshots
+            if subject.int in keys and keys[subject.int].is_behind(sealed)
+        }
+        if behind:
+            keys |= self._keys.fetch_anew(behind)
         state_type: type[User] | type[Account] = User if kind is SubjectKind.USER else Account
         return {
             subject: msgspec.msgpack.decode(
@@ -246,6 +270,18 @@ class Sealer:
             for subject, version, sealed in snapshots
             if subject.int in keys
         }
+
+
+def _behind(rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey]) -> set[int]:
+    """Those whose keys lack the version that a row was sealed with: another process made it."""
+    parts = [(row.stream.int, row.state) for row in rows] + [
+        (row.account.int, row.account_state)
+        for row in rows
+        if row.account is not None and row.account_state is not None
+    ]
+    return {
+        subject for subject, sealed in parts if subject in keys and keys[subject].is_behind(sealed)
+    }
 
 
 def _snapshot_bound(subject: SubjectId, version: int) -> bytes:

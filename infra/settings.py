@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+
+KEY_SOURCE = re.compile(r"file|file:.+|env:\w+|vault:https?://.+")
 
 
 class InvalidSetting(Exception):
@@ -19,6 +22,10 @@ class Settings(msgspec.Struct, frozen=True):
     Attributes:
         data: folder of the embedded database, the key-encryption key and the API keys.
         database_url: an outside server, PostgreSQL 15 or later; None: the embedded one.
+        kek: where key-encryption keys are kept: `file`, `file:PATH`, `env:NAME` or
+            `vault:URL`; several, parted by spaces, while keys move to the first.
+        vault_token_file: holds the token for Vault, mode 0600.
+        vault_certificates: file with those that vouch for Vault, or `system`: the machine's.
         host, port: where HTTP is served; port 0 takes a free one.
         worker: `thread` projects in the serving process, `none` leaves it to `annals work`.
         time_zone: the workspace's; calendar days are counted in it.
@@ -28,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True):
 
     data: Path = Path(".data")
     database_url: str | None = None
+    kek: str = "file"
+    vault_token_file: Path = Path(".data/vault-token")
+    vault_certificates: str = "system"
     host: str = "127.0.0.1"
     port: int = 8000
     worker: str = "thread"
@@ -56,9 +66,19 @@ class Settings(msgspec.Struct, frozen=True):
             raise InvalidSetting(
                 f"ANNALS_TIME_ZONE must be a name like Europe/Brussels, not {zone!r}"
             ) from None
+        kek = text("KEK", "file")
+        if not kek.split() or not all(map(KEY_SOURCE.fullmatch, kek.split())):
+            raise InvalidSetting(
+                "ANNALS_KEK names where key-encryption keys are kept: file, file:PATH, env:NAME or"
+                f" vault:https://HOST:PORT/MOUNT/KEY, parted by spaces; not {kek!r}"
+            )
+        data = Path(text("DATA", ".data")).absolute()
         return cls(
-            data=Path(text("DATA", ".data")).absolute(),
+            data=data,
             database_url=environment.get("ANNALS_DATABASE_URL") or None,
+            kek=kek,
+            vault_token_file=Path(text("VAULT_TOKEN_FILE", str(data / "vault-token"))).absolute(),
+            vault_certificates=text("VAULT_CERTIFICATES", "system"),
             host=text("HOST", "127.0.0.1"),
             port=int(port),
             worker=worker,

@@ -25,7 +25,8 @@ from infra.api_keys import ApiKeys
 from infra.catalogue import Catalogue
 from infra.definitions import DefinitionStore
 from infra.handler import Handler
-from infra.keys import KeyEncryptionKey, KeyRing, WrongKeyEncryptionKey
+from infra.key_encryption import KeyFile, KeySource, KeyVariable, WrongKeyEncryptionKey
+from infra.keys import KeyRing
 from infra.log import EventLog
 from infra.lookup import Lookup
 from infra.recorder import Aggregates
@@ -35,6 +36,8 @@ from infra.sealing import Sealer
 from infra.settings import Settings
 from infra.timelines import Timelines
 from infra.transitions import Transitions
+from infra.vault import Vault
+from infra.wrapping import Wrapping
 from projections import filters
 from projections.counters import Filler
 from projections.deciding import Decider
@@ -69,6 +72,7 @@ class Annals:
     aggregates: Aggregates
     handler: Handler
     api_keys: ApiKeys
+    wrapping: Wrapping
     views: ConnectionPool
     queries: sa.Engine
     definitions: DefinitionStore
@@ -161,9 +165,14 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     views_pool = database.pool(url, "annals_views", size=6)
     queries = database.engine(url, "annals_views", size=connections)
     try:
-        keys = KeyRing(keys_pool, _key_encryption_key(settings.data, keys_pool))
-        lookup = Lookup(keys_pool, keys.secret("lookup"))
         log = EventLog(log_pool)
+        # In this order: who begins a database at the same time makes the secrets, then the events.
+        is_new = not any(log.heads(range(LOG_PARTITIONS)).values())
+        wrapping = Wrapping(keys_pool, _key_sources(settings))
+        wrapping.open(is_new=is_new)
+        keys = KeyRing(keys_pool, wrapping)
+        keys.destroy_again()
+        lookup = Lookup(keys_pool, keys.secret("lookup"))
         sealer = Sealer(keys)
         aggregates = Aggregates(log, sealer, log_pool)
         handler = Handler(
@@ -184,6 +193,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             aggregates,
             handler,
             ApiKeys(keys_pool),
+            wrapping,
             views_pool,
             queries,
             DefinitionStore(log, sealer, keys.secret("definitions")),
@@ -236,25 +246,17 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
         stop.wait(pause)
 
 
-def _key_encryption_key(data: Path, pool: ConnectionPool) -> KeyEncryptionKey:
-    """The key from its file; a new one only where the database holds nothing under another."""
-    path = data / KEY_FILE
-    with pool.connection() as conn:
-        row = conn.execute("SELECT key_encryption_key FROM keys.secrets LIMIT 1").fetchone()
-    if row is not None:
-        try:
-            key = KeyEncryptionKey.from_file(path)
-        except WrongKeyEncryptionKey as error:
-            raise WrongKeyEncryptionKey(
-                f"{error}; the database needs key-encryption key {row[0]}"
-            ) from None
-        if key.id != row[0]:
-            raise WrongKeyEncryptionKey(
-                f"the database needs key-encryption key {row[0]}, {path} holds {key.id}"
-            )
-        return key
-    data.mkdir(parents=True, exist_ok=True)
-    try:
-        return KeyEncryptionKey.generate_file(path)
-    except FileExistsError:
-        return KeyEncryptionKey.from_file(path)
+def _key_sources(settings: Settings) -> list[KeySource]:
+    """What `ANNALS_KEK` names, in its order."""
+    sources: list[KeySource] = []
+    for word in settings.kek.split():
+        kind, _, place = word.partition(":")
+        if kind == "vault":
+            named = settings.vault_certificates
+            certificates = None if named == "system" else Path(named)
+            sources.append(Vault(place, settings.vault_token_file, certificates))
+        elif kind == "env":
+            sources.append(KeyVariable(place))
+        else:
+            sources.append(KeyFile(Path(place) if place else settings.data / KEY_FILE))
+    return sources

@@ -21,7 +21,7 @@ from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.errors import UnreadableEvent
+from domain.errors import Unavailable, UnreadableEvent
 from domain.events import DefinitionActivated, DefinitionChanged, DefinitionMade, Erased, MergedInto
 from domain.identity import LOG_PARTITIONS, SubjectId
 from domain.workspace import Workspace
@@ -247,7 +247,7 @@ class Projector(Generic[Row]):
                 return
             except (_KeysChanged, pg.DeadlockDetected, pg.SerializationFailure):
                 read = None
-            except (_LeaseLost, psycopg.OperationalError):
+            except (_LeaseLost, psycopg.OperationalError, Unavailable):
                 raise
             except Exception as error:
                 if len(rows) == 1:

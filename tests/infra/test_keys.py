@@ -20,7 +20,8 @@ from domain.errors import SubjectErased
 from domain.identity import SubjectId, log_partition
 from infra import keys as keys_module
 from infra import wiring
-from infra.keys import KEY_BYTES, KeyEncryptionKey, KeyRing, SubjectKey, WrongKeyEncryptionKey
+from infra.key_encryption import KEY_BYTES, LocalKey, WrongKeyEncryptionKey
+from infra.keys import KeyRing, SubjectKey
 from infra.settings import Settings
 from infra.wiring import KEY_FILE, Annals
 
@@ -98,7 +99,7 @@ def test_a_key_that_is_being_made_while_it_is_destroyed_does_not_survive(
     annals: Annals, database_url: str
 ) -> None:
     [subject] = new()
-    wrapped = KeyEncryptionKey(os.urandom(KEY_BYTES)).wrap(os.urandom(KEY_BYTES))
+    wrapped = LocalKey(os.urandom(KEY_BYTES)).wrap([os.urandom(KEY_BYTES)])[0]
     with psycopg.connect(database_url) as maker, ThreadPoolExecutor() as others:
         maker.execute(
             "INSERT INTO keys.subject_keys (log_partition, subject, version, state,"
@@ -173,7 +174,7 @@ def test_the_cache_is_bounded_in_number_and_in_time(
 
 def test_keys_show_nothing_of_themselves(annals: Annals) -> None:
     material = os.urandom(KEY_BYTES)
-    kek, key = KeyEncryptionKey(material), SubjectKey(1, material)
+    kek, key = LocalKey(material), SubjectKey(1, material)
     [subject] = new()
     annals.keys.fetch_or_make(numbers(subject))
     shown = f"{kek!r} {kek} {key!r} {key} {annals.keys!r} {annals!r} {annals.handler!r}"
@@ -190,25 +191,25 @@ class TestKeyFile:
     def test_it_is_made_for_its_owner_alone(self, tmp_path: Path) -> None:
         mask = os.umask(0)
         try:
-            made = KeyEncryptionKey.generate_file(tmp_path / "k")
+            made = LocalKey.generate_file(tmp_path / "k")
         finally:
             os.umask(mask)
         assert (tmp_path / "k").stat().st_mode & 0o777 == 0o600
-        assert KeyEncryptionKey.from_file(tmp_path / "k").id == made.id
+        assert LocalKey.from_file(tmp_path / "k").id == made.id
         assert [path.name for path in tmp_path.iterdir()] == ["k"]
 
     def test_it_is_never_overwritten(self, tmp_path: Path) -> None:
-        made = KeyEncryptionKey.generate_file(tmp_path / "k")
+        made = LocalKey.generate_file(tmp_path / "k")
         with pytest.raises(FileExistsError):
-            KeyEncryptionKey.generate_file(tmp_path / "k")
-        assert KeyEncryptionKey.from_file(tmp_path / "k").id == made.id
+            LocalKey.generate_file(tmp_path / "k")
+        assert LocalKey.from_file(tmp_path / "k").id == made.id
 
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644, 0o660, 0o601, 0o777])
     def test_one_that_others_may_use_is_refused(self, tmp_path: Path, mode: int) -> None:
-        KeyEncryptionKey.generate_file(tmp_path / "k")
+        LocalKey.generate_file(tmp_path / "k")
         (tmp_path / "k").chmod(mode)
         with pytest.raises(WrongKeyEncryptionKey, match=f"{mode:04o}.*chmod 600"):
-            KeyEncryptionKey.from_file(tmp_path / "k")
+            LocalKey.from_file(tmp_path / "k")
 
     @pytest.mark.parametrize(
         "content", [b"", b"abc", b"!" * 44, base64.b64encode(b"x" * 31), b"\xff\xfe" * 20]
@@ -218,7 +219,7 @@ class TestKeyFile:
         path.write_bytes(content)
         path.chmod(0o600)
         with pytest.raises(WrongKeyEncryptionKey) as caught:
-            KeyEncryptionKey.from_file(path)
+            LocalKey.from_file(path)
         assert not content or content.decode(errors="replace") not in str(caught.value)
 
 
@@ -231,7 +232,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 with wiring.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=1) as annals:
     annals.keys.secret("lookup")
-    print(annals.keys._kek.id)
+    print(annals.wrapping.current.id)
 """
 
 
@@ -244,9 +245,9 @@ def test_the_wrong_key_encryption_key_is_refused_by_its_id(
     database_url: str, tmp_path: Path
 ) -> None:
     start(tmp_path / "right", database_url)
-    right = KeyEncryptionKey.from_file(tmp_path / "right" / KEY_FILE)
+    right = LocalKey.from_file(tmp_path / "right" / KEY_FILE)
     (tmp_path / "wrong").mkdir()
-    wrong = KeyEncryptionKey.generate_file(tmp_path / "wrong" / KEY_FILE)
+    wrong = LocalKey.generate_file(tmp_path / "wrong" / KEY_FILE)
     with pytest.raises(WrongKeyEncryptionKey) as caught:
         start(tmp_path / "wrong", database_url)
     assert right.id in str(caught.value)
@@ -257,7 +258,7 @@ def test_a_missing_key_file_is_refused_and_not_made_anew_where_the_database_need
     database_url: str, tmp_path: Path
 ) -> None:
     start(tmp_path, database_url)
-    right = KeyEncryptionKey.from_file(tmp_path / KEY_FILE)
+    right = LocalKey.from_file(tmp_path / KEY_FILE)
     (tmp_path / KEY_FILE).rename(tmp_path / "elsewhere")
     with pytest.raises(WrongKeyEncryptionKey, match=right.id):
         start(tmp_path, database_url)
@@ -294,4 +295,4 @@ def test_processes_that_start_for_the_first_time_at_once_agree_on_one_key(
         one.stdin.flush()
     said = [one.communicate()[0] for one in processes]
     assert [one.returncode for one in processes] == [0] * 4
-    assert set(said) == {KeyEncryptionKey.from_file(data / KEY_FILE).id + "\n"}
+    assert set(said) == {LocalKey.from_file(data / KEY_FILE).id + "\n"}
