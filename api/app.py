@@ -18,6 +18,7 @@ from litestar.types import (
     Send,
 )
 
+from api.backtest import BacktestController
 from api.compliance import ErasureController
 from api.console.routes import console, root
 from api.console.sessions import sessions_of
@@ -68,6 +69,7 @@ def create_app(annals: Annals) -> Litestar:
             SegmentsController,
             DefinitionsController,
             SettingsController,
+            BacktestController,
             ErasureController,
             StatusController,
             HealthController,

@@ -262,7 +262,7 @@ def sent(annals: Annals, data: DefinitionRequest) -> Definition:
         InvalidInput: it disagrees with itself, or asks what cannot be asked; says where.
         NotReady: what it asks of metadata is being counted.
     """
-    definition = _decoded(data)
+    definition = decoded(data)
     soundness.check(definition)
     with annals.queries.connect() as conn:
         names = NamesNow(conn, annals.definitions.load(), definition)
@@ -271,7 +271,8 @@ def sent(annals: Annals, data: DefinitionRequest) -> Definition:
     return definition
 
 
-def _decoded(data: DefinitionRequest) -> Definition:
+def decoded(data: DefinitionRequest) -> Definition:
+    """What a request says. Raises: InvalidInput: a condition is none; says where."""
     match data:
         case StagesRequest(kind, name, stages):
             return Stages(

@@ -22,6 +22,7 @@ from domain.periods import Zones
 from domain.workspace import Workspace
 from infra import database, embedded
 from infra.api_keys import ApiKeys
+from infra.backtests import Backtests
 from infra.catalogue import Catalogue
 from infra.definitions import DefinitionStore
 from infra.handler import Handler
@@ -29,6 +30,7 @@ from infra.key_encryption import KeyFile, KeySource, KeyVariable, WrongKeyEncryp
 from infra.keys import KeyRing
 from infra.log import EventLog
 from infra.lookup import Lookup
+from infra.pasts import Pasts
 from infra.recorder import Aggregates
 from infra.rows import RecordedRow
 from infra.saved_views import SavedViews
@@ -77,6 +79,8 @@ class Annals:
     queries: sa.Engine
     definitions: DefinitionStore
     saved_views: SavedViews
+    pasts: Pasts
+    backtests: Backtests
 
     def status(self) -> ProjectionStatus:
         """How far the read models are behind the log."""
@@ -164,6 +168,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     keys_pool = database.pool(url, "annals_keys", size=connections)
     views_pool = database.pool(url, "annals_views", size=6)
     queries = database.engine(url, "annals_views", size=connections)
+    backtests = Backtests()
     try:
         log = EventLog(log_pool)
         # In this order: who begins a database at the same time makes the secrets, then the events.
@@ -198,8 +203,11 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             queries,
             DefinitionStore(log, sealer, keys.secret("definitions")),
             SavedViews(log_pool, keys.secret("saved views")),
+            Pasts(log_pool),
+            backtests,
         )
     finally:
+        backtests.close()
         queries.dispose()
         for pool in (log_pool, keys_pool, views_pool):
             pool.close()

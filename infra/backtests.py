@@ -1,0 +1,147 @@
+"""Back-tests under way and done: each in a thread, with its progress; results stay for an hour.
+
+They live in the memory of the process that runs them: what they hold is personal, and gone with it.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from domain.errors import NotFound, Refusal, Unavailable
+from projections.backtest import Progress, Tested
+
+AT_ONCE = 2
+MAX_WAITING = 8
+MAX_KEPT = 20
+KEPT_FOR = timedelta(hours=1)
+
+log = structlog.get_logger()
+
+
+class State(enum.StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Cancelled(Exception):
+    """Somebody did not want to wait for the result any more."""
+
+
+class Job:
+    """A back-test.
+
+    Attributes:
+        phase, done, of: what it is at, how much of it is done, and of how much.
+        error: why it failed.
+    """
+
+    def __init__(self, by: UUID) -> None:
+        self.id = uuid.uuid4()
+        self.by = by
+        self.state = State.WAITING
+        self.phase, self.done, self.of = "waiting", 0, 0
+        self.error: str | None = None
+        self.tested: Tested | None = None
+        self.begun_at = datetime.now(UTC)
+        self.ended_at: datetime | None = None
+        self.stop = threading.Event()
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in (State.WAITING, State.RUNNING)
+
+    def progress(self, phase: str, done: int, of: int) -> None:
+        self.phase, self.done, self.of = phase, done, of
+        if self.stop.is_set():
+            raise Cancelled
+
+    def run(self, work: Callable[[Progress], Tested]) -> None:
+        try:
+            self.progress("waiting", 0, 0)
+            self.state = State.RUNNING
+            self.tested = work(self.progress)
+            self.state = State.DONE
+        except Cancelled:
+            self.state = State.CANCELLED
+        except Refusal as error:
+            self.error, self.state = error.detail, State.FAILED
+        except Exception as error:
+            log.error("backtest.failed", error=type(error).__name__)
+            self.error = "Annals failed at this; the operator's log says where"
+            self.state = State.FAILED
+        self.ended_at = datetime.now(UTC)
+
+
+class Backtests:
+    """One for each process; safe for use from many threads."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[UUID, Job] = {}
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="backtest")
+
+    def start(self, work: Callable[[Progress], Tested], by: UUID) -> Job:
+        """Begins a back-test, or has it wait for its turn.
+
+        Raises:
+            Unavailable: too many wait already.
+        """
+        with self._lock:
+            self._forget_old()
+            if sum(not one.is_over for one in self._jobs.values()) >= AT_ONCE + MAX_WAITING:
+                raise Unavailable("other back-tests wait for their turn; try again later")
+            job = Job(by)
+            self._jobs[job.id] = job
+        self._threads.submit(job.run, work)
+        return job
+
+    def find(self, id: UUID) -> Job:
+        """Raises: NotFound: there is none, not here, or none any more."""
+        with self._lock:
+            self._forget_old()
+            found = self._jobs.get(id)
+        if found is None:
+            raise NotFound("there is no such back-test here (any more); run it again")
+        return found
+
+    def all(self) -> list[Job]:
+        """Newest first."""
+        with self._lock:
+            self._forget_old()
+            return sorted(self._jobs.values(), key=lambda one: one.begun_at, reverse=True)
+
+    def cancel(self, id: UUID) -> None:
+        """Ends one that is under way, and forgets it. Raises: NotFound: as `find`."""
+        job = self.find(id)
+        job.stop.set()
+        with self._lock:
+            self._jobs.pop(id, None)
+
+    def close(self) -> None:
+        """Ends all."""
+        with self._lock:
+            for job in self._jobs.values():
+                job.stop.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _forget_old(self) -> None:
+        over = sorted(
+            (one for one in self._jobs.values() if one.ended_at is not None),
+            key=lambda one: one.ended_at or one.begun_at,
+            reverse=True,
+        )
+        limit = datetime.now(UTC) - KEPT_FOR
+        for n, one in enumerate(over):
+            if n >= MAX_KEPT or (one.ended_at is not None and one.ended_at < limit):
+                del self._jobs[one.id]
