@@ -15,7 +15,7 @@ subjects, some partitions at a time. Where only the clock is waited for, a timer
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -26,14 +26,14 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from domain.dependencies import ACTIVITY, SEEN, Fact
+from domain.dependencies import Fact
 from domain.errors import Refusal
 from domain.events import Cause, Decision, OfDay, OfEvent, OfRebuild, OfTime
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.periods import Moment
-from projections import projector, ways
-from projections.changes import Event, Facts, Id, unpacked
+from projections import projector
 from projections.differences import Rules
+from projections.due import looks_due
 from projections.rules.reading import read_rules, signature
 from projections.rules.rule import Rule, Verdict
 from projections.sweeps import sweep_all
@@ -184,7 +184,7 @@ class Decider:
             if not notes:
                 return 0
             rules = self._look_up(conn)
-            due = _due(conn, rules, [changes for _, changes in notes])
+            due = looks_due(conn, rules, [changes for _, changes in notes])
             self._decide(
                 conn,
                 rules,
@@ -352,60 +352,6 @@ class Decider:
             )
 
 
-def _add(there: dict[Id, Event], more: dict[Id, Event]) -> None:
-    """Keeps the newest event of each subject; of two partitions, whose order nobody knows, the
-    one that was looked at last."""
-    for subject, event in more.items():
-        before = there.get(subject)
-        if before is None or before[0] != event[0] or before[1] < event[1]:
-            there[subject] = event
-
-
-def _facts(fact: Fact) -> tuple[Fact, ...]:
-    """A fact, and what else it says: whoever did something was seen."""
-    return (fact, Fact(fact.kind, SEEN)) if fact.what == ACTIVITY else (fact,)
-
-
-def _move_to_survivors(conn: sa.Connection, changed: Facts) -> None:
-    """Has those that were merged since looked at as the subjects that they live on in."""
-    asked = {one for subjects in changed.values() for one in subjects}
-    found = ways.survivors(conn, [UUID(bytes=one) for one in asked]) if asked else {}
-    for loser, survivor in found.items():
-        for subjects in changed.values():
-            event = subjects.pop(Id(loser.bytes), None)
-            if event is not None:
-                _add(subjects, {Id(survivor.bytes): event})
-
-
 def _reached(conn: sa.Connection, positions: Sequence[int]) -> bool:
     asked = {"positions": list(positions), "projector": projector.NAME}
     return bool(conn.scalar(REACHED, asked))
-
-
-def _due(conn: sa.Connection, rules: Rules, notes: Iterable[bytes]) -> dict[str, dict[Id, Event]]:
-    """The rules that have to look, by key, each with the subjects, and the events that are the
-    reason."""
-    changed: Facts = {}
-    for note in notes:
-        for fact, subjects in unpacked(note):
-            for said in _facts(fact):
-                if rules.resting_on(said):
-                    _add(changed.setdefault(said, {}), subjects)
-    _move_to_survivors(conn, changed)
-    due: dict[str, dict[Id, Event]] = {}
-    over: dict[tuple[str, ...], set[UUID]] = {}
-    for fact, subjects in changed.items():
-        for rule, way in rules.resting_on(fact):
-            if way:
-                over.setdefault(way, set()).update(UUID(bytes=one) for one in subjects)
-            else:
-                _add(due.setdefault(rule.key, {}), subjects)
-    reached = {way: ways.reached_by(conn, way, subjects) for way, subjects in over.items()}
-    for fact, subjects in changed.items():
-        for rule, way in rules.resting_on(fact):
-            if way:
-                there = due.setdefault(rule.key, {})
-                for one, event in subjects.items():
-                    there_too = reached[way][UUID(bytes=one)]
-                    _add(there, {Id(target.bytes): event for target in there_too})
-    return {key: subjects for key, subjects in due.items() if subjects}

@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from projections.paging import Page
+from projections.sweeps import Sweep, under_way
 
 CHECKPOINTS = sa.text("SELECT log_partition, position FROM views.checkpoints WHERE projector = :p")
 PARKED = sa.text("SELECT count(*) FROM views.parked WHERE projector = :p")
@@ -26,11 +27,13 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
         recorded: events in the log.
         behind: events that the read models do not show yet.
         parked: events that could not be applied, and wait for an operator.
+        deciding: what decides anew about everybody, and how far it is.
     """
 
     recorded: int
     behind: int
     parked: int
+    deciding: list[Sweep]
 
 
 class NameItem(msgspec.Struct, frozen=True):
@@ -50,7 +53,7 @@ def status(conn: sa.Connection, projector: str, heads: Mapping[int, int]) -> Pro
     }
     behind = sum(head - reached.get(partition, 0) for partition, head in heads.items())
     parked = conn.scalar(PARKED, {"p": projector}) or 0
-    return ProjectionStatus(sum(heads.values()), max(0, behind), parked)
+    return ProjectionStatus(sum(heads.values()), max(0, behind), parked, under_way(conn))
 
 
 def list_names(conn: sa.Connection, scopes: list[str]) -> Page[NameItem]:

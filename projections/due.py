@@ -1,0 +1,69 @@
+"""Who has to be looked at, by which rules: what a decider makes of the notes that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from domain.dependencies import ACTIVITY, SEEN, Fact
+from projections import ways
+from projections.changes import Event, Facts, Id, unpacked
+from projections.differences import Rules
+
+
+def looks_due(
+    conn: sa.Connection, rules: Rules, notes: Iterable[bytes]
+) -> dict[str, dict[Id, Event]]:
+    """The rules that have to look, by key, each with the subjects, and the events that are the
+    reason."""
+    changed: Facts = {}
+    for note in notes:
+        for fact, subjects in unpacked(note):
+            for said in _facts(fact):
+                if rules.resting_on(said):
+                    _add(changed.setdefault(said, {}), subjects)
+    _move_to_survivors(conn, changed)
+    due: dict[str, dict[Id, Event]] = {}
+    over: dict[tuple[str, ...], set[UUID]] = {}
+    for fact, subjects in changed.items():
+        for rule, way in rules.resting_on(fact):
+            if way:
+                over.setdefault(way, set()).update(UUID(bytes=one) for one in subjects)
+            else:
+                _add(due.setdefault(rule.key, {}), subjects)
+    reached = {way: ways.reached_by(conn, way, subjects) for way, subjects in over.items()}
+    for fact, subjects in changed.items():
+        for rule, way in rules.resting_on(fact):
+            if way:
+                there = due.setdefault(rule.key, {})
+                for one, event in subjects.items():
+                    there_too = reached[way][UUID(bytes=one)]
+                    _add(there, {Id(target.bytes): event for target in there_too})
+    return {key: subjects for key, subjects in due.items() if subjects}
+
+
+def _add(there: dict[Id, Event], more: dict[Id, Event]) -> None:
+    """Keeps the newest event of each subject; of two partitions, whose order nobody knows, the
+    one that was looked at last."""
+    for subject, event in more.items():
+        before = there.get(subject)
+        if before is None or before[0] != event[0] or before[1] < event[1]:
+            there[subject] = event
+
+
+def _facts(fact: Fact) -> tuple[Fact, ...]:
+    """A fact, and what else it says: whoever did something was seen."""
+    return (fact, Fact(fact.kind, SEEN)) if fact.what == ACTIVITY else (fact,)
+
+
+def _move_to_survivors(conn: sa.Connection, changed: Facts) -> None:
+    """Has those that were merged since looked at as the subjects that they live on in."""
+    asked = {one for subjects in changed.values() for one in subjects}
+    found = ways.survivors(conn, [UUID(bytes=one) for one in asked]) if asked else {}
+    for loser, survivor in found.items():
+        for subjects in changed.values():
+            event = subjects.pop(Id(loser.bytes), None)
+            if event is not None:
+                _add(subjects, {Id(survivor.bytes): event})
