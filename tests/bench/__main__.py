@@ -14,7 +14,7 @@ from pathlib import Path
 from infra import database, embedded, wiring
 from infra.settings import Settings
 from infra.wiring import Annals
-from tests.bench import append, conditions, intake, lists, projecting, segments
+from tests.bench import append, conditions, deciding, intake, lists, projecting, segments
 from tests.bench.figures import Report
 from tests.bench.population import Size, populate
 
@@ -27,7 +27,7 @@ def main() -> None:
         "benches",
         nargs="*",
         metavar="BENCH",
-        help=", ".join(USUAL) + ", lists, segments (default: the first three)",
+        help=", ".join(USUAL) + ", lists, segments, deciding, full (default: the first three)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
@@ -60,12 +60,23 @@ def main() -> None:
             subjects = min(100_000, options.users)
             segments.run(annals, url, report, subjects=subjects, seconds=60)
 
+    def run_deciding() -> None:
+        with _annals(folder) as (annals, url):
+            subjects = min(100_000, options.users)
+            deciding.run(annals, url, report, subjects=subjects, seconds=60)
+
+    def run_full() -> None:
+        with _annals(folder) as (annals, url):
+            deciding.run_full(annals, url, report, subjects=options.users)
+
     benches: dict[str, Callable[[], None]] = {
         "append": run_append,
         "intake": run_intake,
         "projecting": run_projecting,
         "lists": run_lists,
         "segments": run_segments,
+        "deciding": run_deciding,
+        "full": run_full,
     }
     unknown = set(options.benches) - benches.keys()
     if unknown:

@@ -52,7 +52,7 @@ with wiring.opened(Settings(data=Path(sys.argv[1])), sys.argv[2]) as annals:
 
 def run(annals: Annals, url: str, report: Report, *, subjects: int, seconds: int) -> None:
     chance = random.Random(1)
-    with _working(annals.settings.data, url):
+    with working(annals.settings.data, url):
         report.note(f"{subjects:,} users come to be known")
         _populate(annals, subjects, chance)
         canary = _define(annals, chance)
@@ -195,7 +195,7 @@ def _wait(done: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def _working(data: Path, url: str) -> Iterator[None]:
+def working(data: Path, url: str) -> Iterator[None]:
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(data), url],
         stdin=subprocess.PIPE,
