@@ -132,11 +132,13 @@ class _Contacts(Controller):
         waiting: WaitFor = None,
     ) -> Contact:
         with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+            workspace = annals.workspace()
             return contact_view.view(
                 conn,
                 self.kind,
                 subject,
-                renewal_property=annals.settings.renewal_property,
+                renewal_property=workspace.renewal_property,
+                currency=workspace.currency,
             )
 
     @get(

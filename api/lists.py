@@ -26,6 +26,7 @@ from domain import checking
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.periods import Moment
+from domain.workspace import Workspace
 from infra.wiring import Annals
 from projections import bars, counters, export
 from projections.bars import Bars
@@ -135,31 +136,39 @@ def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Sel
     return Selection(kind, question.segment, condition, question.search)
 
 
-def _moment(annals: Annals) -> Moment:
-    return Moment(datetime.now(UTC), annals.workspace().zone)
+def _moment(workspace: Workspace) -> Moment:
+    return Moment(datetime.now(UTC), workspace.zone)
 
 
 def _list(state: State, kind: SubjectKind, question: ListQuestion) -> Page[ContactItem]:
     annals: Annals = state.annals
     wait_for(annals, question.wait_for)
+    workspace = annals.workspace()
     with annals.queries.connect() as conn:
         return list_contacts(
             conn,
             selection(conn, kind, question),
-            _moment(annals),
+            _moment(workspace),
             sort=question.sort,
             columns=question.columns,
             cursor=question.cursor,
             limit=question.limit,
             with_total=question.total,
+            currency=workspace.currency,
         )
 
 
 def _bars(state: State, kind: SubjectKind, question: Question) -> Bars:
     annals: Annals = state.annals
     wait_for(annals, question.wait_for)
+    workspace = annals.workspace()
     with annals.queries.connect() as conn:
-        return bars.bars(conn, selection(conn, kind, question), _moment(annals))
+        return bars.bars(
+            conn,
+            selection(conn, kind, question),
+            _moment(workspace),
+            currency=workspace.currency,
+        )
 
 
 class _Lines:
@@ -190,13 +199,15 @@ async def _close_export(request: HttpRequest) -> None:
 def _export(request: HttpRequest, kind: SubjectKind, question: RowsQuestion, format: str) -> Stream:
     annals: Annals = request.app.state.annals
     wait_for(annals, question.wait_for)
+    workspace = annals.workspace()
     with annals.queries.connect() as conn:
         lists = Lists(
             selection(conn, kind, question),
-            _moment(annals),
+            _moment(workspace),
             KnownNames(conn).properties(kind),
             sort=question.sort,
             columns=question.columns,
+            currency=workspace.currency,
         )
         lists.check(conn)
 

@@ -32,7 +32,7 @@ class PreferredNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: list[str] = msgspec.field(default_factory=list)
 
 
-class SettingsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; what is null or left out is as the server is set.
 
     Attributes:
@@ -68,7 +68,7 @@ class SettingsItem(msgspec.Struct, frozen=True):
     users: PreferredNames
     accounts: PreferredNames
     backdated_stages: bool
-    chosen: Settings
+    chosen: Choice
     version: int
     changed_at: datetime | None
     changed_by: UUID | None
@@ -97,7 +97,7 @@ class SettingsController(Controller):
             users=PreferredNames(holds.users.properties, holds.users.events),
             accounts=PreferredNames(holds.accounts.properties, holds.accounts.events),
             backdated_stages=holds.backdated_stages,
-            chosen=Settings() if chosen is None else chosen.definition,
+            chosen=Choice() if chosen is None else _choice(chosen.definition),
             version=0 if chosen is None else chosen.version,
             changed_at=None if chosen is None else chosen.changed_at,
             changed_by=None if chosen is None else chosen.by,
@@ -109,7 +109,7 @@ class SettingsController(Controller):
         summary="Choose what holds in the workspace",
         responses=answers(400, 401, 403, 409, 413, 503),
     )
-    def choose(self, request: HttpRequest, data: JSONBody[SettingsRequest]) -> Saved:
+    def choose(self, request: HttpRequest, data: JSONBody[Choice]) -> Saved:
         annals: Annals = request.app.state.annals
         by: UUID = request.state.key_id
         settings = msgspec.convert(data, Settings, from_attributes=True)
@@ -123,3 +123,7 @@ class SettingsController(Controller):
         )
         kept = annals.definitions.load().settings
         return Saved(id if kept is None else kept.id, position_text(positions))
+
+
+def _choice(settings: Settings) -> Choice:
+    return msgspec.convert(settings, Choice, from_attributes=True)

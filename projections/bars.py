@@ -172,18 +172,23 @@ class Bars(msgspec.Struct, frozen=True):
     health: list[HealthCount]
 
 
-def bars(conn: sa.Connection, selection: Selection, moment: Moment) -> Bars:
+def bars(
+    conn: sa.Connection, selection: Selection, moment: Moment, *, currency: str | None = None
+) -> Bars:
     """The bars over a selection.
+
+    Args:
+        currency: of an MRR that has none of its own.
 
     Raises:
         InvalidInput: a search that cannot be.
     """
     if selection.is_all:
-        return bars_of_all(conn, selection.kind)
-    return bars_of(conn, chosen(conn, selection, moment))
+        return bars_of_all(conn, selection.kind, currency)
+    return bars_of(conn, chosen(conn, selection, moment), currency)
 
 
-def bars_of_all(conn: sa.Connection, kind: SubjectKind) -> Bars:
+def bars_of_all(conn: sa.Connection, kind: SubjectKind, currency: str | None = None) -> Bars:
     """The bars over all users or accounts, from the kept counts."""
     b = bar_counts.c
     rows = conn.execute(
@@ -198,10 +203,12 @@ def bars_of_all(conn: sa.Connection, kind: SubjectKind) -> Bars:
         .where(b.kind == kind.value)
         .group_by(b.stage, b.health, b.currency)
     )
-    return _bars(rows.all())
+    return _bars(rows.all(), currency)
 
 
-def bars_of(conn: sa.Connection, chosen: Sequence[sa.ColumnElement[bool]]) -> Bars:
+def bars_of(
+    conn: sa.Connection, chosen: Sequence[sa.ColumnElement[bool]], currency: str | None = None
+) -> Bars:
     """The bars over those contacts of which some predicates hold."""
     c = contacts.c
     rows = conn.execute(
@@ -216,10 +223,10 @@ def bars_of(conn: sa.Connection, chosen: Sequence[sa.ColumnElement[bool]]) -> Ba
         .where(*chosen)
         .group_by(c.stage, c.health, c.currency)
     )
-    return _bars(rows.all())
+    return _bars(rows.all(), currency)
 
 
-def _bars(rows: Sequence[Any]) -> Bars:
+def _bars(rows: Sequence[Any], default: str | None) -> Bars:
     stages: dict[str | None, dict[str, int]] = {}
     counts = dict.fromkeys(Health, 0)
     sums: dict[Health, dict[str | None, Decimal]] = {one: {} for one in Health}
@@ -231,7 +238,8 @@ def _bars(rows: Sequence[Any]) -> Bars:
         counts[Health(health)] += count
         if with_mrr:
             of_health = sums[Health(health)]
-            of_health[code] = EXACT.add(of_health.get(code, Decimal(0)), mrr)
+            known = code or default
+            of_health[known] = EXACT.add(of_health.get(known, Decimal(0)), mrr)
     return Bars(
         total=sum(counts.values()),
         stages=[

@@ -81,8 +81,19 @@ Types = Mapping[str, PropertyType]
 """The properties that a kind has, each with its type."""
 
 
-def order(sort: str, types: Types) -> Order:
+def _currency(default: str | None) -> sa.ColumnElement[Any]:
+    """Of an MRR, or what a property of that name says without one."""
+    c = contacts.c
+    if default is None:
+        return c.currency
+    return sa.func.coalesce(c.currency, sa.case((c.mrr.is_not(None), default)))
+
+
+def order(sort: str, types: Types, currency: str | None = None) -> Order:
     """What `sort` means: a column or `property:<name>`, with a minus before it for descending.
+
+    Args:
+        currency: of an MRR that has none of its own.
 
     Raises:
         InvalidInput: there is no such column or property.
@@ -91,6 +102,8 @@ def order(sort: str, types: Types) -> Order:
     c = contacts.c
     if name in SORTABLE_INSTANTS:
         return Order(name, descending, c[name], _LEAST_INSTANT, datetime)
+    if name == "currency":
+        return Order(name, descending, _currency(currency), _LEAST_TEXT, str)
     if name in SORTABLE_TEXTS:
         return Order(name, descending, c[name], _LEAST_TEXT, str)
     if name == "mrr":
@@ -145,9 +158,11 @@ class Lists:
         *,
         sort: str,
         columns: Sequence[str] | None = None,
+        currency: str | None = None,
     ) -> None:
         self.types = types
-        self.order = order(sort, types)
+        self.order = order(sort, types, currency)
+        self._currency = _currency(currency).label("currency")
         self.columns = checked_columns(columns, types)
         self._selection = selection
         self._moment = moment
@@ -224,7 +239,7 @@ class Lists:
                 c.stage,
                 c.health,
                 c.mrr,
-                c.currency,
+                self._currency,
                 c.registered_at,
                 c.first_seen,
                 c.last_seen,
@@ -253,6 +268,7 @@ def list_contacts(
     cursor: str | None,
     limit: int,
     with_total: bool | None = True,
+    currency: str | None = None,
 ) -> Page[ContactItem]:
     """A page of users or accounts.
 
@@ -260,13 +276,14 @@ def list_contacts(
         sort: a column or `property:<name>`, with a minus before it for descending. What has no
             value counts as least.
         columns: the properties to return; None: all.
+        currency: of an MRR that has none of its own.
         with_total: None: only where nothing has to be counted for it.
 
     Raises:
         InvalidInput: no such column, an unknown cursor, or a search that cannot be.
     """
     types = KnownNames(conn).properties(selection.kind)
-    found = Lists(selection, moment, types, sort=sort, columns=columns)
+    found = Lists(selection, moment, types, sort=sort, columns=columns, currency=currency)
     items, following = found.page(conn, cursor=cursor, limit=limit)
     if with_total is None and cursor is None and following is None:
         return Page(items, None, len(items))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,8 @@ import sqlalchemy as sa
 
 from domain.errors import NotFound
 from domain.identity import SubjectId, SubjectKind, log_partition
+from projections import mrr
+from projections.mrr import Mrr
 from projections.paging import Page, decoded, encoded
 
 CONTACT = sa.text("""
@@ -90,13 +91,6 @@ _DAYS = {SubjectKind.USER: OWN_DAYS, SubjectKind.ACCOUNT: OWN_DAYS + MEMBERS_DAY
 _ALL_PARTITIONS = list(range(256))
 
 
-class Money(msgspec.Struct, frozen=True):
-    """An exact amount; `currency` as ISO 4217, null where it is not known."""
-
-    amount: Decimal
-    currency: str | None
-
-
 class MemberItem(msgspec.Struct, frozen=True):
     """The other side of a membership; `left_at` marks one that ended."""
 
@@ -161,7 +155,7 @@ class Contact(msgspec.Struct, frozen=True):
     last_seen: datetime | None
     stage: str | None
     health: str
-    mrr: Money | None
+    mrr: Mrr | None
     renewal_date: str | None
     counts: ActivityCounts
     members: int
@@ -200,8 +194,12 @@ def view(
     subject: SubjectId,
     *,
     renewal_property: str,
+    currency: str | None = None,
 ) -> Contact:
     """The 360 view of a user or an account.
+
+    Args:
+        currency: of an MRR that has none of its own.
 
     Raises:
         NotFound: there is none, or none yet, or none any more.
@@ -227,7 +225,7 @@ def view(
         last_seen=row.last_seen,
         stage=row.stage,
         health=row.health,
-        mrr=None if row.mrr is None else Money(row.mrr, row.currency),
+        mrr=mrr.mrr_of(conn, kind, subject, (row.mrr, row.currency), currency),
         renewal_date=_text(properties.get(renewal_property)),
         counts=ActivityCounts(**{f"{activity}s": count for activity, count in counts}),
         members=current,

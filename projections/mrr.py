@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 
-from domain.identity import SubjectId, log_partition
+from domain.identity import SubjectId, SubjectKind, log_partition
 from projections.bars import EXACT, CurrencySum, shown
 from projections.merges import ALL_PARTITIONS
 
@@ -84,13 +84,28 @@ def recount(conn: psycopg.Connection, property: str) -> None:
     conn.execute(COUNT_BARS, (ALL_PARTITIONS,))
 
 
-def own(amount: Decimal | None, currency: str | None) -> Mrr | None:
-    """A contact's own MRR."""
-    return None if amount is None else _mrr([(currency, amount)], MrrSource.OWN)
+def mrr_of(
+    conn: sa.Connection,
+    kind: SubjectKind,
+    subject: SubjectId,
+    own: tuple[Decimal | None, str | None],
+    default_currency: str | None,
+) -> Mrr | None:
+    """The MRR that is shown of a contact; None: there is none.
+
+    Args:
+        own: amount and currency that are kept with it.
+        default_currency: of an amount that has none.
+    """
+    amount, currency = own
+    if amount is not None:
+        return _mrr([(currency or default_currency, amount)], MrrSource.OWN)
+    if kind is SubjectKind.ACCOUNT:
+        return None
+    return _of_accounts(conn, subject, default_currency)
 
 
-def of_accounts(conn: sa.Connection, user: SubjectId, default_currency: str | None) -> Mrr | None:
-    """The MRR of the accounts that a user belongs to now; None: none of them has one."""
+def _of_accounts(conn: sa.Connection, user: SubjectId, default_currency: str | None) -> Mrr | None:
     asked = {"all": ALL_PARTITIONS, "partition": log_partition(user), "user": user}
     sums: dict[str | None, Decimal] = {}
     for known, amount in conn.execute(OF_ACCOUNTS, asked):
