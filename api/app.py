@@ -19,7 +19,7 @@ from litestar.types import (
 )
 
 from api.backtest import BacktestController
-from api.compliance import ErasureController
+from api.compliance import ErasureController, HoldController, SuppressionController
 from api.console.routes import console, root
 from api.console.sessions import sessions_of
 from api.contacts import AccountsController, MembershipController, UsersController
@@ -71,6 +71,8 @@ def create_app(annals: Annals) -> Litestar:
             SettingsController,
             BacktestController,
             ErasureController,
+            HoldController,
+            SuppressionController,
             StatusController,
             HealthController,
             root,

@@ -23,6 +23,7 @@ from domain.errors import (
     NotReady,
     Refusal,
     SubjectErased,
+    Suppressed,
     Unavailable,
     VersionConflict,
 )
@@ -38,6 +39,7 @@ STATUS: dict[type[Refusal], int] = {
     InvalidInput: 400,
     NotFound: 404,
     SubjectErased: 404,
+    Suppressed: 403,
     Conflict: 409,
     VersionConflict: 409,
     Unavailable: 503,

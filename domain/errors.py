@@ -44,6 +44,12 @@ class SubjectErased(Refusal):
     code = "erased"
 
 
+class Suppressed(Refusal):
+    """The identity was erased for good: on request, nothing is taken in about it any more."""
+
+    code = "suppressed"
+
+
 class VersionConflict(Refusal):
     """Another writer appended to the stream first; the decision has to be taken again."""
 

@@ -31,11 +31,12 @@ from domain.errors import (
     NotFound,
     Refusal,
     SubjectErased,
+    Suppressed,
     Unavailable,
     VersionConflict,
 )
 from domain.events import Erased, Event
-from domain.identity import Identity, Merge, SubjectId, SubjectKind
+from domain.identity import Identity, Known, Merge, SubjectId, SubjectKind
 from domain.properties import (
     RefusedValue,
 )
@@ -134,8 +135,14 @@ class Handler:
         if not todo:
             return outcomes
         commands = [requests[n].command for n in todo]
+        identities = identities_of(commands)
+        known = self._lookup.find(identities)
+        unwanted = self._suppressed(identities, known, commands)
+        for place, refusal in unwanted.items():
+            outcomes[todo[place]] = refusal
+        todo = [n for place, n in enumerate(todo) if place not in unwanted]
+        commands = [one for place, one in enumerate(commands) if place not in unwanted]
         self._catalogue.take(new_names(commands, self._catalogue.types))
-        known = self._lookup.find(identities_of(commands))
         decision = Decision(self._catalogue.types, known, _new_id)
         targets = [decision.resolve(command) for command in commands]
         if not self._lookup.claim(decision.claims):
@@ -187,6 +194,27 @@ class Handler:
                 everything, kind=survivor.kind, requested_by="annals", reason="merged-with-erased"
             )
             self.finish_erasure(survivor.kind, everything, datetime.now(UTC))
+
+    def _suppressed(
+        self, identities: Iterable[Identity], known: Known, commands: Sequence[Command]
+    ) -> dict[int, Refused]:
+        """The commands, by index, that name an identity which was erased for good. Only one that
+        leads nowhere can be: so this costs nothing but where an identity is new."""
+        gone = self._lookup.suppressed(
+            one for one in identities if (one.scheme, one.matching) not in known
+        )
+        if not gone:
+            return {}
+        refusal = Refused(
+            Suppressed.code,
+            "this identity was erased, and on request nothing is taken in about it any more:"
+            " stop sending it",
+        )
+        return {
+            n: refusal
+            for n, command in enumerate(commands)
+            if not gone.isdisjoint(identities_of([command]))
+        }
 
     def _load(
         self,

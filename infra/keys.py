@@ -420,6 +420,7 @@ class KeyRing:
         """
         placed = sorted((log_partition(one), one.bytes, one) for one in set(subjects))
         asked = ([one[0] for one in placed], [one[2] for one in placed])
+        lock_keys(conn, asked[1])
         conn.execute(RECORD_ERASURES, (kind, requested_by, reason, request, *asked))
         self._destroy(conn, asked, suppress_for=request if suppress else None)
 

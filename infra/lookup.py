@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import psycopg
 from psycopg_pool import ConnectionPool
@@ -20,6 +20,10 @@ ON CONFLICT DO NOTHING"""
 
 REPOINT = """
 UPDATE keys.identities SET subject = %b WHERE log_partition = ANY(%b) AND subject = %b"""
+
+SELECT_SUPPRESSED = """
+SELECT lookup FROM keys.suppressed
+WHERE log_partition = ANY(%b) AND lookup = ANY(%b) AND lifted_at IS NULL"""
 
 ALL_PARTITIONS = list(range(256))
 
@@ -46,6 +50,18 @@ class Lookup:
         with self._pool.connection() as conn:
             rows = conn.execute(SELECT_SUBJECTS, (partitions, list(digests)), binary=True)
             return {digests[digest]: SubjectId(subject) for digest, subject in rows}
+
+    def suppressed(self, identities: Iterable[Identity]) -> set[Identity]:
+        """Those of the identities that were erased for good: they are not to be taken in again."""
+        digests: dict[bytes, list[Identity]] = {}
+        for one in identities:
+            digests.setdefault(self.digest(one), []).append(one)
+        if not digests:
+            return set()
+        partitions = sorted({digest[0] for digest in digests})
+        with self._pool.connection() as conn:
+            rows = conn.execute(SELECT_SUPPRESSED, (partitions, list(digests)), binary=True)
+            return {one for (digest,) in rows for one in digests[digest]}
 
     def claim(self, claims: Mapping[Identity, SubjectId]) -> bool:
         """Ties identities to subjects: all of them, or none where another writer was first.

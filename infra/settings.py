@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True):
         worker: `thread` projects in the serving process, `none` leaves it to `annals work`.
         time_zone: the workspace's; calendar days are counted in it.
         mrr_property, renewal_property: the properties that supply MRR and renewal date.
+        cleanup_hour: of the day in the time zone, from which large tables that held something
+            erased may be written anew.
         demo_data: folder of the sample files, if it is there.
     """
 
@@ -44,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True):
     time_zone: ZoneInfo = ZoneInfo("UTC")
     mrr_property: str = "mrr"
     renewal_property: str = "renewal_date"
+    cleanup_hour: int = 3
     demo_data: Path = Path("../shared/data")
 
     @classmethod
@@ -59,6 +62,9 @@ class Settings(msgspec.Struct, frozen=True):
         worker = text("WORKER", "thread")
         if worker not in ("thread", "none"):
             raise InvalidSetting(f"ANNALS_WORKER must be thread or none, not {worker!r}")
+        hour = text("CLEANUP_HOUR", "3")
+        if not hour.isdecimal() or int(hour) > 23:
+            raise InvalidSetting(f"ANNALS_CLEANUP_HOUR must be a number from 0 to 23, not {hour!r}")
         zone = text("TIME_ZONE", "UTC")
         try:
             time_zone = ZoneInfo(zone)
@@ -85,5 +91,6 @@ class Settings(msgspec.Struct, frozen=True):
             time_zone=time_zone,
             mrr_property=text("MRR_PROPERTY", "mrr"),
             renewal_property=text("RENEWAL_PROPERTY", "renewal_date"),
+            cleanup_hour=int(hour),
             demo_data=Path(text("DEMO_DATA", "../shared/data")),
         )

@@ -24,8 +24,13 @@ from infra import database, embedded
 from infra.api_keys import ApiKeys
 from infra.backtests import Backtests
 from infra.catalogue import Catalogue
+from infra.certificates import Certifier
+from infra.cleaning import Cleaner
 from infra.definitions import DefinitionStore
+from infra.destruction import Destruction
+from infra.erasures import Erasures
 from infra.handler import Handler
+from infra.holds import Holds
 from infra.key_encryption import KeyFile, KeySource, KeyVariable, WrongKeyEncryptionKey
 from infra.keys import KeyRing
 from infra.log import EventLog
@@ -81,6 +86,9 @@ class Annals:
     saved_views: SavedViews
     pasts: Pasts
     backtests: Backtests
+    erasures: Erasures
+    holds: Holds
+    certifier: Certifier
 
     def status(self) -> ProjectionStatus:
         """How far the read models are behind the log."""
@@ -189,6 +197,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             sealer=sealer,
             message_secret=keys.secret("message"),
         )
+        certifier = Certifier(log_pool, keys.secret("certificates"))
         yield Annals(
             settings,
             log,
@@ -205,6 +214,26 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             SavedViews(log_pool, keys.secret("saved views")),
             Pasts(log_pool),
             backtests,
+            Erasures(
+                destruction=Destruction(
+                    handler=handler,
+                    aggregates=aggregates,
+                    log=log,
+                    sealer=sealer,
+                    keys=keys,
+                    pool=keys_pool,
+                ),
+                lookup=lookup,
+                pool=keys_pool,
+                views=views_pool,
+                secret=keys.secret("erasures"),
+                cleaner=Cleaner(
+                    url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now
+                ),
+                certifier=certifier,
+            ),
+            Holds(keys_pool, aggregates),
+            certifier,
         )
     finally:
         backtests.close()
@@ -217,7 +246,10 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
 def working(annals: Annals, *, project: bool) -> Iterator[None]:
     """Runs the background work while in use: the upkeep; projector and decider, if asked for."""
     stop = threading.Event()
-    threads = [threading.Thread(target=_upkeep, args=(annals, stop), name="upkeep", daemon=True)]
+    threads = [
+        threading.Thread(target=_upkeep, args=(annals, stop), name="upkeep", daemon=True),
+        threading.Thread(target=annals.erasures.run, args=(stop,), name="erasures", daemon=True),
+    ]
     if project:
         decider = annals.decider()
         threads += [
@@ -237,6 +269,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
     finally:
         stop.set()
         annals.log.appended.set()
+        annals.erasures.wake()
         for thread in threads:
             thread.join(timeout=15)
 
@@ -247,6 +280,7 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
         try:
             annals.handler.finish_erasures(now)
             annals.log.forget_messages(now - MESSAGE_MEMORY)
+            annals.erasures.forget_tokens(now)
             pause = UPKEEP_SECONDS
         except (psycopg.Error, Refusal) as error:
             log.warning("upkeep.failed", error=type(error).__name__)

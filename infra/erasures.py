@@ -1,0 +1,541 @@
+"""Erasure as a process: taken on, carried out step by step, resumed by whoever finds it unfinished.
+
+Each step is one look at what is left to do, safe to repeat, and moves the request on in a
+transaction that holds its row: it is carried out by one worker at a time, and one that dies lets go
+at once. Up to a thousand subjects are unreadable before the request is answered; more follow in the
+background, and what is written to one of them before its turn goes with it.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+import psycopg
+import structlog
+from psycopg import errors as pg
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from domain.commands import Position
+from domain.erasure import (
+    Erasure,
+    ErasureOrder,
+    ErasureScope,
+    ErasureStep,
+    ErasureTarget,
+    TargetOutcome,
+)
+from domain.errors import Conflict, NotFound, Refusal, Unavailable
+from domain.identity import Identity, SubjectId, SubjectKind, log_partition
+from infra.destruction import Cause, Destruction, erased_before
+from infra.keys import ALL_PARTITIONS, keyed_digest
+from infra.lookup import Lookup
+from projections.projector import reached
+
+SUBJECTS_AT_A_TIME = 1_000
+"""Of one transaction that destroys keys."""
+
+TOKEN_MEMORY = timedelta(days=30)
+"""How long idempotency keys are remembered."""
+
+POLL_SECONDS = 0.5
+ATTEMPTS = 5
+
+ADD_REQUEST = """
+INSERT INTO keys.erasure_requests
+       (id, scope, kind, segment, reason, suppress, unknown, requested_by)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
+
+ADD_TARGETS = """
+INSERT INTO keys.erasure_targets (log_partition, request, subject)
+SELECT p, %b, s FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s) ON CONFLICT DO NOTHING"""
+
+CLAIM_KEY = """
+INSERT INTO keys.erasure_tokens (token, question, request) VALUES (%b, %b, %b)
+ON CONFLICT DO NOTHING"""
+
+SELECT_CLAIM = "SELECT question, request FROM keys.erasure_tokens WHERE token = %b"
+
+FORGET_CLAIMS = "DELETE FROM keys.erasure_tokens WHERE taken_at < %s"
+
+NEXT_TARGETS = """
+SELECT subject FROM keys.erasure_targets
+WHERE log_partition = ANY(%s) AND request = %s AND outcome = 'waiting' ORDER BY subject LIMIT %s"""
+
+UNFINISHED = """
+SELECT id FROM keys.erasure_requests WHERE completed_at IS NULL ORDER BY requested_at, id"""
+
+LOCK = """
+SELECT id, kind, reason, suppress, requested_by, requested_at, unreadable_at, recorded_at,
+       forgotten_at, cleaned_at, completed_at
+FROM keys.erasure_requests WHERE id = %s AND completed_at IS NULL FOR UPDATE SKIP LOCKED"""
+
+LOCK_TO_CLEAN = """
+SELECT id, forgotten_at, rewritten FROM keys.erasure_requests
+WHERE completed_at IS NULL AND forgotten_at IS NOT NULL AND cleaned_at IS NULL
+ORDER BY requested_at, id FOR UPDATE SKIP LOCKED"""
+
+MOVE = {
+    ErasureStep.UNREADABLE: "unreadable_at",
+    ErasureStep.RECORDED: "recorded_at",
+    ErasureStep.FORGOTTEN: "forgotten_at",
+}
+
+SET_STEP = """
+UPDATE keys.erasure_requests
+SET {column} = now(), waits_for = NULL WHERE id = %s AND {column} IS NULL"""
+
+SET_WAITING = "UPDATE keys.erasure_requests SET waits_for = %s WHERE id = ANY(%s)"
+
+SET_REWRITTEN = "UPDATE keys.erasure_requests SET rewritten = %s WHERE id = ANY(%s)"
+
+SET_CLEANED = """
+UPDATE keys.erasure_requests SET cleaned_at = now(), wal = %s, waits_for = NULL
+WHERE id = ANY(%s) AND cleaned_at IS NULL"""
+
+SET_COMPLETED = """
+UPDATE keys.erasure_requests SET completed_at = now(), certificate = %s, waits_for = NULL
+WHERE id = %s AND completed_at IS NULL"""
+
+UNRECORDED = """
+SELECT subject FROM keys.erasures WHERE request = %s AND completed_at IS NULL
+ORDER BY subject LIMIT %s"""
+
+NEWEST_PLACES = """
+SELECT log_partition, max(position) FROM keys.erasures
+WHERE request = %s AND position IS NOT NULL GROUP BY 1 ORDER BY 1"""
+
+PARKED = """
+SELECT count(*) FROM views.parked v
+JOIN unnest(%b::smallint[], %b::bigint[]) AS w(p, position)
+  ON v.log_partition = w.p AND v.position = w.position"""
+
+PLACES = """
+SELECT log_partition, position FROM keys.erasures
+WHERE request = %s AND position IS NOT NULL ORDER BY log_partition, position"""
+
+SELECT_REQUEST = """
+SELECT r.*, CASE WHEN scope = 'one' THEN (
+           SELECT subject FROM keys.erasure_targets t WHERE t.request = r.id LIMIT 1) END AS subject
+FROM keys.erasure_requests r WHERE id = %s"""
+
+SELECT_REQUESTS = """
+SELECT r.*, CASE WHEN scope = 'one' THEN (
+           SELECT subject FROM keys.erasure_targets t WHERE t.request = r.id LIMIT 1) END AS subject
+FROM keys.erasure_requests r
+WHERE %(at)s::timestamptz IS NULL OR (requested_at, id) < (%(at)s, %(id)s)
+ORDER BY requested_at DESC, id DESC LIMIT %(limit)s"""
+
+COUNT_REQUESTS = "SELECT count(*) FROM keys.erasure_requests"
+
+COUNT_OUTCOMES = """
+SELECT request, outcome, count(*) FROM keys.erasure_targets
+WHERE request = ANY(%s) GROUP BY 1, 2"""
+
+SELECT_TARGETS = """
+SELECT subject, outcome, detail FROM keys.erasure_targets
+WHERE request = %(request)s AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
+  AND (%(after)s::uuid IS NULL OR subject > %(after)s)
+ORDER BY subject LIMIT %(limit)s"""
+
+LIFT = """
+UPDATE keys.suppressed SET lifted_at = now(), lifted_by = %b
+WHERE log_partition = %b AND lookup = %b AND lifted_at IS NULL"""
+
+log = structlog.get_logger()
+
+
+class Cleaner(Protocol):
+    """Makes what was deleted go from the database's files too."""
+
+    def clean(self, since: datetime, done: Sequence[str]) -> Cleaned: ...
+
+
+class Certifier(Protocol):
+    def issue(self, conn: psycopg.Connection, request: uuid.UUID) -> bytes: ...
+
+
+class Cleaned(msgspec.Struct, frozen=True):
+    """How far a cleaning got.
+
+    Attributes:
+        rewritten: the tables whose files hold nothing deleted any more.
+        waits_for: what stops it, in words; None: it is done.
+        wal: `removed`, or `left to the operator`.
+    """
+
+    rewritten: list[str]
+    waits_for: str | None
+    wal: str | None = None
+
+
+class _AlreadyAsked(Exception):
+    """Another request stands for this one."""
+
+    def __init__(self, request: uuid.UUID) -> None:
+        self.request = request
+
+
+class Erasures:
+    """One for each process; safe for use from many threads."""
+
+    def __init__(
+        self,
+        *,
+        destruction: Destruction,
+        lookup: Lookup,
+        pool: ConnectionPool,
+        views: ConnectionPool,
+        secret: bytes,
+        cleaner: Cleaner,
+        certifier: Certifier,
+    ) -> None:
+        self._destruction = destruction
+        self._lookup = lookup
+        self._pool = pool
+        self._views = views
+        self._secret = secret
+        self._cleaner = cleaner
+        self._certifier = certifier
+        self._wake = threading.Event()
+        self._stepping = threading.Lock()
+
+    def request(self, order: ErasureOrder, *, by: str) -> Erasure:
+        """Takes an erasure on, once for each idempotency key; up to a thousand subjects are
+        unreadable when it returns.
+
+        Raises:
+            Conflict: the idempotency key stands for another erasure; or a legal hold forbids the
+                erasure of one.
+            NotFound: there is no such subject.
+            Unavailable: others change the same subjects all the time.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                id = self._take_on(order, by)
+            except _AlreadyAsked as earlier:
+                id = earlier.request
+            except (pg.DeadlockDetected, pg.UniqueViolation):
+                continue
+            if len(order.subjects) <= SUBJECTS_AT_A_TIME:
+                self._advance(id, until=ErasureStep.RECORDED)
+            self._wake.set()
+            return self.get(id)
+        raise Unavailable("others change the same subjects; send the request again")
+
+    def get(self, id: uuid.UUID) -> Erasure:
+        """Raises: NotFound."""
+        with self._pool.connection() as conn:
+            rows = conn.cursor(row_factory=dict_row).execute(SELECT_REQUEST, (id,)).fetchall()
+            if not rows:
+                raise NotFound("there is no such erasure")
+            return self._shown(conn, rows)[0]
+
+    def recent(
+        self, after: tuple[datetime, uuid.UUID] | None, limit: int
+    ) -> tuple[list[Erasure], int]:
+        """Newest first, after a place, and how many there are in all."""
+        at, id = after or (None, None)
+        with self._pool.connection() as conn:
+            rows = (
+                conn.cursor(row_factory=dict_row)
+                .execute(SELECT_REQUESTS, {"at": at, "id": id, "limit": limit})
+                .fetchall()
+            )
+            total = conn.execute(COUNT_REQUESTS).fetchone()
+            return self._shown(conn, rows), total[0] if total else 0
+
+    def targets(
+        self,
+        id: uuid.UUID,
+        outcome: TargetOutcome | None,
+        after: uuid.UUID | None,
+        limit: int,
+    ) -> list[ErasureTarget]:
+        """Whom an erasure is about, by their ids, and what became of each."""
+        with self._pool.connection() as conn:
+            rows = conn.execute(
+                SELECT_TARGETS,
+                {
+                    "request": id,
+                    "outcome": None if outcome is None else outcome.value,
+                    "after": after,
+                    "limit": limit,
+                },
+            )
+            return [ErasureTarget(row[0], TargetOutcome(row[1]), row[2]) for row in rows]
+
+    def certificate(self, id: uuid.UUID) -> bytes:
+        """Raises: NotFound: no such erasure, or it is not completed."""
+        with self._pool.connection() as conn:
+            row = conn.execute(
+                "SELECT certificate FROM keys.erasure_requests WHERE id = %s", (id,)
+            ).fetchone()
+        if row is None or row[0] is None:
+            raise NotFound("there is no such erasure, or it is not completed yet")
+        return bytes(row[0])
+
+    def asked(self, question: str, key: str, *, by: str) -> Erasure | None:
+        """The erasure that an idempotency key stands for, if it does.
+
+        Raises:
+            Conflict: it stands for another one than is asked for.
+        """
+        with self._pool.connection() as conn:
+            row = conn.execute(SELECT_CLAIM, (self._token(by, key),)).fetchone()
+        return None if row is None else self.get(self._same(row, question))
+
+    def lift(self, identity: Identity, *, by: str) -> None:
+        """Lets an identity that was erased be taken in again.
+
+        Raises:
+            NotFound: it is not suppressed.
+        """
+        lookup = self._lookup.digest(identity)
+        with self._pool.connection() as conn:
+            if not conn.execute(LIFT, (by, lookup[0], lookup)).rowcount:
+                raise NotFound("this identity is not suppressed")
+
+    def run(self, stop: threading.Event) -> None:
+        """Carries on with what is unfinished, until told to stop."""
+        while not stop.is_set():
+            self._wake.clear()
+            try:
+                self.step()
+            except (psycopg.Error, Refusal, TimeoutError) as error:
+                log.warning("erasures.failed", error=type(error).__name__)
+            self._wake.wait(POLL_SECONDS)
+
+    def wake(self) -> None:
+        """Has `run` look at once."""
+        self._wake.set()
+
+    def step(self) -> None:
+        """Brings everything that is unfinished as far as it gets now."""
+        with self._pool.connection() as conn:
+            ids = [row[0] for row in conn.execute(UNFINISHED)]
+        for id in ids:
+            self._advance(id, until=ErasureStep.FORGOTTEN)
+        if ids:
+            self._clean()
+        for id in ids:
+            self._certify(id)
+
+    def forget_tokens(self, now: datetime) -> None:
+        """Forgets the idempotency keys that are old enough."""
+        with self._pool.connection() as conn:
+            conn.execute(FORGET_CLAIMS, (now - TOKEN_MEMORY,))
+
+    def _take_on(self, order: ErasureOrder, by: str) -> uuid.UUID:
+        id = uuid.uuid4()
+        subjects = list(dict.fromkeys(SubjectId(one) for one in order.subjects))
+        cause = Cause(id, order.kind, by, order.reason, order.suppress)
+        at_once = len(subjects) <= SUBJECTS_AT_A_TIME
+        aim = self._destruction.aim(order.kind, subjects) if at_once else None
+        with self._pool.connection() as conn, conn.transaction():
+            self._take_token(conn, order, by, id)
+            conn.execute(
+                ADD_REQUEST,
+                (
+                    id,
+                    order.scope.value,
+                    order.kind.value,
+                    order.segment,
+                    order.reason,
+                    order.suppress,
+                    order.unknown,
+                    by,
+                ),
+            )
+            if subjects:
+                conn.execute(ADD_TARGETS, (id, *_placed(subjects)))
+            if aim is None:
+                return id
+            outcomes = self._destruction.destroy(conn, aim, cause)
+            if order.scope is ErasureScope.ONE:
+                [(subject, (outcome, detail))] = outcomes.items()
+                _refuse(conn, order.kind, subject, outcome, detail)
+        self._destruction.catch_up(aim, outcomes, cause)
+        return id
+
+    def _take_token(
+        self, conn: psycopg.Connection, order: ErasureOrder, by: str, id: uuid.UUID
+    ) -> None:
+        if order.idempotency_key is None:
+            return
+        token = self._token(by, order.idempotency_key)
+        if conn.execute(CLAIM_KEY, (token, self._digest(order.question), id)).rowcount:
+            return
+        row = conn.execute(SELECT_CLAIM, (token,)).fetchone()
+        if row is None:
+            raise Unavailable("the idempotency key expired a moment ago: send the request again")
+        raise _AlreadyAsked(self._same(row, order.question))
+
+    def _same(self, row: Sequence[Any], question: str) -> uuid.UUID:
+        if bytes(row[0]) != self._digest(question):
+            raise Conflict(
+                "this idempotency key was used for another erasure: send a new one",
+                place="/Idempotency-Key",
+            )
+        request: uuid.UUID = row[1]
+        return request
+
+    def _token(self, by: str, key: str) -> bytes:
+        return keyed_digest(self._secret, f"token\0{by}\0{key}")
+
+    def _digest(self, question: str) -> bytes:
+        return keyed_digest(self._secret, f"question\0{question}")
+
+    def _advance(self, id: uuid.UUID, *, until: ErasureStep) -> None:
+        """Takes the steps of one request, each in a transaction of its own."""
+        going = True
+        while going:
+            # One at a time: each step holds a connection of the pool and takes others.
+            with self._stepping, self._pool.connection() as conn, conn.transaction():
+                row = conn.cursor(row_factory=dict_row).execute(LOCK, (id,)).fetchone()
+                if row is None:
+                    return
+                going = self._take_step(conn, row, until)
+
+    def _take_step(
+        self, conn: psycopg.Connection, row: Mapping[str, Any], until: ErasureStep
+    ) -> bool:
+        """Takes the next step; says whether another may follow."""
+        id, kind = row["id"], SubjectKind(row["kind"])
+        if row["unreadable_at"] is None:
+            if self._destroy_next(row):
+                return True
+            conn.execute(SET_STEP.format(column=MOVE[ErasureStep.UNREADABLE]), (id,))
+            return True
+        if row["recorded_at"] is None:
+            subjects = [
+                SubjectId(one) for (one,) in conn.execute(UNRECORDED, (id, SUBJECTS_AT_A_TIME))
+            ]
+            if subjects:
+                self._destruction.finish(kind, subjects, row["requested_at"])
+                return True
+            conn.execute(SET_STEP.format(column=MOVE[ErasureStep.RECORDED]), (id,))
+            return until is not ErasureStep.RECORDED
+        if row["forgotten_at"] is None and until is not ErasureStep.RECORDED:
+            waits_for = self._still_shown(conn, id)
+            if waits_for is None:
+                conn.execute(SET_STEP.format(column=MOVE[ErasureStep.FORGOTTEN]), (id,))
+            else:
+                conn.execute(SET_WAITING, (waits_for, [id]))
+        return False
+
+    def _still_shown(self, conn: psycopg.Connection, id: uuid.UUID) -> str | None:
+        """Why read models may still hold something, or None."""
+        newest = [Position(*one) for one in conn.execute(NEWEST_PLACES, (id,))]
+        if not newest:
+            return None
+        with self._views.connection() as views:
+            if not reached(views, newest):
+                return "the read models have not come to it yet"
+            places = conn.execute(PLACES, (id,)).fetchall()
+            asked = ([one[0] for one in places], [one[1] for one in places])
+            if views.execute(PARKED, asked).fetchone() != (0,):
+                return "an event that says so is parked: see the operator's page"
+        return None
+
+    def _destroy_next(self, row: Mapping[str, Any]) -> bool:
+        """Destroys the keys of the next subjects; says whether there were any."""
+        id, kind = row["id"], SubjectKind(row["kind"])
+        with self._pool.connection() as conn:
+            asked = (ALL_PARTITIONS, id, SUBJECTS_AT_A_TIME)
+            subjects = [SubjectId(one) for (one,) in conn.execute(NEXT_TARGETS, asked)]
+        if not subjects:
+            return False
+        cause = Cause(id, kind, row["requested_by"], row["reason"], row["suppress"])
+        aim = self._destruction.aim(kind, subjects)
+        with self._pool.connection() as conn, conn.transaction():
+            outcomes = self._destruction.destroy(conn, aim, cause)
+        self._destruction.catch_up(aim, outcomes, cause)
+        return True
+
+    def _clean(self) -> None:
+        """One cleaning for all requests that have come so far."""
+        with self._pool.connection() as conn, conn.transaction():
+            rows = conn.execute(LOCK_TO_CLEAN).fetchall()
+            if not rows:
+                return
+            ids = [row[0] for row in rows]
+            done = set(rows[0][2]).intersection(*(row[2] for row in rows))
+            cleaned = self._cleaner.clean(max(row[1] for row in rows), sorted(done))
+            if cleaned.waits_for is None:
+                conn.execute(SET_CLEANED, (cleaned.wal, ids))
+                conn.execute(SET_REWRITTEN, (cleaned.rewritten, ids))
+            else:
+                conn.execute(SET_WAITING, (cleaned.waits_for, ids))
+                conn.execute(SET_REWRITTEN, (cleaned.rewritten, ids))
+
+    def _certify(self, id: uuid.UUID) -> None:
+        with self._pool.connection() as conn, conn.transaction():
+            row = conn.cursor(row_factory=dict_row).execute(LOCK, (id,)).fetchone()
+            if row is not None and row["cleaned_at"] is not None:
+                conn.execute(SET_COMPLETED, (self._certifier.issue(conn, id), id))
+
+    def _shown(self, conn: psycopg.Connection, rows: Sequence[Mapping[str, Any]]) -> list[Erasure]:
+        outcomes: dict[uuid.UUID, dict[str, int]] = {row["id"]: {} for row in rows}
+        for request, outcome, count in conn.execute(COUNT_OUTCOMES, (list(outcomes),)):
+            outcomes[request][outcome] = count
+        shown = []
+        for row in rows:
+            position = ""
+            if row["recorded_at"] is not None:
+                places = conn.execute(NEWEST_PLACES, (row["id"],))
+                position = ",".join(f"{partition}:{at}" for partition, at in places)
+            fields = {
+                name: row[name]
+                for name in Erasure.__struct_fields__
+                if name in row and name not in ("scope", "kind")
+            }
+            shown.append(
+                Erasure(
+                    scope=ErasureScope(row["scope"]),
+                    kind=SubjectKind(row["kind"]),
+                    step=_step_of(row),
+                    outcomes=outcomes[row["id"]],
+                    position=position,
+                    **fields,
+                )
+            )
+        return shown
+
+
+def _placed(subjects: Sequence[SubjectId]) -> tuple[list[int], list[SubjectId]]:
+    return [log_partition(one) for one in subjects], list(subjects)
+
+
+def _refuse(
+    conn: psycopg.Connection,
+    kind: SubjectKind,
+    subject: SubjectId,
+    outcome: TargetOutcome,
+    detail: str | None,
+) -> None:
+    """Of a request for one subject nothing is kept that does not erase it."""
+    match outcome:
+        case TargetOutcome.HELD:
+            raise Conflict(f"a legal hold forbids it, for {detail}: release it first")
+        case TargetOutcome.ERASED_BEFORE:
+            request = erased_before(conn, [subject]).get(subject)
+            if request is not None:
+                raise _AlreadyAsked(request)
+            raise NotFound(f"there is no such {kind}")
+        case TargetOutcome.UNKNOWN:
+            raise NotFound(f"there is no such {kind}")
+        case _:
+            return
+
+
+def _step_of(row: Mapping[str, Any]) -> ErasureStep:
+    for step in reversed(ErasureStep):
+        if step is not ErasureStep.ACCEPTED and row[f"{step}_at"] is not None:
+            return step
+    return ErasureStep.ACCEPTED

@@ -1,0 +1,55 @@
+"""What tests do with erasures: ask for one, carry it through, kill it in the middle."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+
+from domain.erasure import Erasure, ErasureOrder, ErasureScope
+from domain.identity import SubjectId, SubjectKind
+from infra.wiring import Annals
+from tests.projections.read_models import project
+
+OFFICER = "00000000-0000-4000-8000-00000000000f"
+
+
+def order(
+    *subjects: SubjectId | None,
+    kind: SubjectKind = SubjectKind.USER,
+    scope: ErasureScope | None = None,
+    **rest: object,
+) -> ErasureOrder:
+    ids = [one for one in subjects if one is not None]
+    assert len(ids) == len(subjects)
+    if scope is None:
+        scope = ErasureScope.ONE if len(ids) == 1 else ErasureScope.LIST
+    fields = {"reason": "art-17", "question": str(sorted(map(str, ids))), **rest}
+    return ErasureOrder(scope=scope, kind=kind, subjects=ids, **fields)
+
+
+def ask(annals: Annals, *subjects: SubjectId | None, by: str = OFFICER, **rest: object) -> Erasure:
+    return annals.erasures.request(order(*subjects, **rest), by=by)
+
+
+def carried_through(annals: Annals, id: uuid.UUID) -> Erasure:
+    """The erasure once it is completed: read models are brought up to date, steps are taken."""
+    deadline = time.monotonic() + 120
+    while True:
+        project(annals)
+        annals.erasures.step()
+        found = annals.erasures.get(id)
+        if found.completed_at is not None:
+            return found
+        assert time.monotonic() < deadline, (found.step, found.waits_for)
+
+
+def erased(annals: Annals, *subjects: SubjectId | None, **rest: object) -> Erasure:
+    return carried_through(annals, ask(annals, *subjects, **rest).id)
+
+
+def ids_of(annals: Annals, names: Sequence[str]) -> list[SubjectId]:
+    from tests.infra.commands import named
+
+    found = annals.handler.find_all(named(name) for name in names)
+    return [found[named(name)] for name in names]
