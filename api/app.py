@@ -30,6 +30,7 @@ from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
 from api.operations import HealthController, StatusController
 from api.problems import HANDLERS
+from api.reviews import AccountReviewController, UserReviewController
 from api.saved_views import SavedViewController
 from api.segments import SegmentsController
 from api.settings import SettingsController
@@ -70,6 +71,8 @@ def create_app(annals: Annals) -> Litestar:
             DefinitionsController,
             SettingsController,
             BacktestController,
+            UserReviewController,
+            AccountReviewController,
             ErasureController,
             HoldController,
             SuppressionController,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.errors import Refusal
-from domain.identity import LOG_PARTITIONS
+from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.periods import Zones
 from domain.workspace import Workspace
 from infra import database, embedded
@@ -50,6 +50,7 @@ from projections.counters import Filler
 from projections.deciding import Decider
 from projections.projector import NAME, Projector
 from projections.projector import NAME as PROJECTOR
+from projections.review import Reviews
 from projections.status import ProjectionStatus, status
 
 MESSAGE_MEMORY = timedelta(days=30)
@@ -120,6 +121,10 @@ class Annals:
             pool=self.views,
             workspace=self.workspace_now,
         )
+
+    def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews[RecordedRow]:
+        """Of a subject, by its own id and those of the subjects merged into it."""
+        return Reviews(self.queries.connect, self.timelines, self.sealer, kind, streams)
 
     def filler(self) -> Filler[RecordedRow]:
         return Filler(

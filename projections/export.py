@@ -27,15 +27,16 @@ def lines(conn: sa.Connection, lists: Lists, format: str) -> Iterator[bytes]:
     """The file in pieces, as of one instant."""
     names = list(lists.types) if lists.columns is None else lists.columns
     if format == "csv":
-        yield _csv([[*_FIELDS, *(f"{PROPERTY}{name}" for name in names)]])
+        yield csv_lines([[*_FIELDS, *(f"{PROPERTY}{name}" for name in names)]])
     for some in lists.all_rows(conn, at_a_time=ROWS_AT_A_TIME):
         if format == "csv":
-            yield _csv([_cells(one, names) for one in some])
+            yield csv_lines([_cells(one, names) for one in some])
         else:
             yield b"".join(_encode(one) + b"\n" for one in some)
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> bytes:
+def csv_lines(rows: Sequence[Sequence[str]]) -> bytes:
+    """Rows of cells as lines of a CSV file."""
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue().encode()

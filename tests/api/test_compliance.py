@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
+import zipfile
 from typing import Any
 
 import httpx
@@ -199,3 +202,29 @@ def test_erasures_are_listed_newest_first_page_by_page(client: Clients) -> None:
     rest = client.see("/api/erasures", scope="comply", limit=2, cursor=page["next"])
     assert [one["id"] for one in page["items"] + rest["items"]] == ids[::-1]
     assert (page["total"], rest["next"]) == (3, None)
+
+
+def test_what_is_on_file_is_reviewed_page_by_page_and_as_an_archive(client: Clients) -> None:
+    client.send(
+        identify("ada", name="Ada"),
+        {"type": "group", "userId": "ada", "groupId": "acme", "traits": {"name": "Acme"}},
+        {"type": "track", "userId": "ada", "event": "login", "properties": {"via": "sso"}},
+    )
+    review = client.see(user("ada", "/review"), scope="comply", limit=2)
+    assert review["file"]["contact"]["name"] == "Ada"
+    assert [one["name"] for one in review["file"]["memberships"]] == ["Acme"]
+    history, following = review["history"]["items"], review["history"]["next"]
+    while following is not None:
+        page = client.see(user("ada", "/review"), scope="comply", limit=2, cursor=following)
+        history += page["history"]["items"]
+        following = page["history"]["next"]
+    assert len(history) == review["history"]["total"] == 4
+    archive = client.get(user("ada", "/review/archive"), scope="comply")
+    assert archive.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(archive.content)) as opened:
+        whole = json.loads(opened.read("review.json"))
+    assert whole["history"] == history
+    for path in ("/review", "/review/archive"):
+        problem(client.get(user("nobody", path), scope="comply"), 404)
+        problem(client.get(user("ada", path), scope="read"), 403)
+    assert client.get(account("acme", "/review"), scope="comply").status_code == 200

@@ -25,6 +25,11 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/api/catalogue/properties"): (set(), {"401", "403", "503"}),
     ("get", "/api/catalogue/events"): (set(), {"401", "403", "503"}),
     ("post", "/api/erasures"): ({"Idempotency-Key"}, READING | {"409", "413"}),
+    **{
+        ("get", f"/api/{kind}/{{id}}/review{path}"): ({"id", "wait_for"} | names, READING)
+        for kind in ("users", "accounts")
+        for path, names in (("", {"cursor", "limit"}), ("/archive", set()))
+    },
     ("get", "/api/erasures"): ({"cursor", "limit"}, LISTING),
     ("get", "/api/erasures/public-key"): (set(), {"401", "403", "503"}),
     ("get", "/api/erasures/{id}"): ({"id"}, READING),
