@@ -46,6 +46,9 @@ METADATA = ("sum", "via", HOSTILE[0])
 NAMES = ("opened", "Opened", "paid", HOSTILE[1], "never")
 ROLES = ("admin", "Admin", "", HOSTILE[0])
 STAGES = ("trial", "paying", HOSTILE[1])
+SCORES = ("fit", "Fit", HOSTILE[0])
+SCORED = (0, 5, 33.33, 50, 66.67, 99.99, 100)
+SIGNALS = ("alarm", HOSTILE[1])
 SEGMENTS = tuple(UUID(int=2**127 + n) for n in range(3))
 
 
@@ -124,6 +127,21 @@ def tests_of_numbers() -> st.SearchStrategy[Any]:
     )
 
 
+def tests_of_scores() -> st.SearchStrategy[Any]:
+    scored = st.sampled_from(SCORED)
+    return st.one_of(
+        st.builds(ask.Is, scored | scalars),
+        st.builds(ask.IsNot, scored | scalars),
+        st.builds(ask.In, st.lists(scored | scalars, min_size=1, max_size=5)),
+        st.builds(ask.NotIn, st.lists(scored | scalars, min_size=1, max_size=5)),
+        st.builds(lambda one, other: ask.Between(*sorted((one, other))), scored, scored),
+        st.builds(lambda test, than: test(than), st.sampled_from((ask.Greater, ask.Less)), scored),
+        st.builds(ask.AtLeast, scored),
+        st.builds(ask.AtMost, scored),
+        tests_of_values(),
+    )
+
+
 def tests_of_dates() -> st.SearchStrategy[Any]:
     return st.one_of(
         st.builds(ask.Before, _instants),
@@ -179,6 +197,8 @@ def simple_conditions(
         ),
         st.builds(ask.StageIs, st.lists(st.none() | st.sampled_from(STAGES), min_size=1)),
         st.builds(ask.HealthIs, st.lists(st.sampled_from(ask.Health), min_size=1, max_size=3)),
+        st.builds(ask.ScoreIs, st.sampled_from((*SCORES, "none")), tests_of_scores()),
+        st.builds(ask.SignalIs, st.sampled_from((*SIGNALS, "none")), st.booleans()),
         st.builds(ask.InSegment, st.sampled_from(SEGMENTS)),
         st.builds(
             ask.BelongsTo,
@@ -301,6 +321,8 @@ class WorldMaker:
             deeds=self._deeds(),
             stage=chance.choice((None, *STAGES)),
             health=chance.choice(list(ask.Health)),
+            scores={one: chance.choice(SCORED) for one in SCORES if chance.random() < 0.7},
+            signals={one for one in SIGNALS if chance.random() < 0.4},
             segments={one for one in SEGMENTS if chance.random() < 0.3},
         )
 

@@ -23,6 +23,7 @@ _SCHEMES = {
 }
 _TABLES = (
     "contacts", "memberships", "merges", "names", "activity_days", "segment_members",
+    "definitions", "scores", "signals",
 )  # fmt: skip
 
 
@@ -71,6 +72,7 @@ def store(conn: psycopg.Connection, world: World) -> None:
         "merges (log_partition, loser, survivor)",
         [(_partition(loser), loser, survivor) for loser, survivor in world.merged.items()],
     )
+    _store_decided(conn, world)
     _copy(
         conn,
         "segment_members (log_partition, segment, subject, ordinal, entered_at)",
@@ -78,6 +80,48 @@ def store(conn: psycopg.Connection, world: World) -> None:
             (_partition(id), segment, id, 1, "2024-05-13")
             for id, facts in world.subjects.items()
             for segment in facts.segments
+        ],
+    )
+
+
+def _store_decided(conn: psycopg.Connection, world: World) -> None:
+    """Scores and signals, each under its name; and one of the same name that is archived."""
+    names: set[tuple[str, str, str]] = set()
+    for facts in world.subjects.values():
+        names |= {("score", facts.kind.value, name) for name in facts.scores}
+        names |= {("signal", facts.kind.value, name) for name in facts.signals}
+    ids = {key: UUID(int=2**126 + n) for n, key in enumerate(sorted(names))}
+    old = {key: UUID(int=2**125 + n) for n, key in enumerate(sorted(names))}
+    by, at = UUID(int=1), "2024-05-13"
+    _copy(
+        conn,
+        "definitions (id, family, kind, name, definition, version, status, created_at, created_by,"
+        " changed_at, changed_by)",
+        [
+            (id, *key, "{}", 1, status, at, by, at, by)
+            for found, status in ((ids, "active"), (old, "archived"))
+            for key, id in found.items()
+        ],
+    )
+    _copy(
+        conn,
+        "scores (log_partition, subject, score, ordinal, value, held, since, changed_at)",
+        [
+            (_partition(subject), subject, id, 1, value, [], "{}", at)
+            for subject, facts in world.subjects.items()
+            for name, score in facts.scores.items()
+            for key in [("score", facts.kind.value, name)]
+            for id, value in ((ids[key], score), (old[key], None))
+        ],
+    )
+    _copy(
+        conn,
+        "signals (log_partition, subject, signal, ordinal, is_on, triggers)",
+        [
+            (_partition(subject), subject, id, 1, key[2] in facts.signals, 1)
+            for subject, facts in world.subjects.items()
+            for key, id in ids.items()
+            if key[:2] == ("signal", facts.kind.value)
         ],
     )
 
