@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench bench-lists demo-reset lock clean
+.PHONY: help install run test browser check format bench bench-lists demo-reset lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,8 +23,13 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 run: install ## Start everything with the demo data and serve on ANNALS_PORT (8000)
 	@exec $(BIN)/annals run
 
-test: install ## Run the tests, in parallel, on real PostgreSQL
+test: install browser ## Run the tests, in parallel, on real PostgreSQL and in a real browser
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+browser: ## Install Chromium for the tests of the console, where Debian's packages can be had
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
+		|| echo "No Chromium, and it cannot be installed here: the tests of the console are skipped"
 
 check: install ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .

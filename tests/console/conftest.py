@@ -1,0 +1,103 @@
+"""A real browser before a real server. Without Chromium these tests say so, and are skipped."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from api.console import sessions
+from api.demo import company
+from infra import database, wiring
+from infra.settings import Settings
+from tests.console.reader import Reader
+from tests.serving import Clients, served
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+MISSING = "no Chromium on this machine: `make browser` or your packages' `chromium` brings it"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(MISSING)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def fresh(server: str, data: Path) -> Iterator[Clients]:
+    """A server over a database of its own."""
+    name = f"console_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            url = make_conninfo(server, dbname=name)
+            database.migrate(url)
+            with (
+                wiring.opened(Settings(data=data), url, connections=4) as annals,
+                served(annals) as clients,
+            ):
+                yield clients
+        finally:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def world(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
+    """A company that nobody changes: its tests only read."""
+    with fresh(server, tmp_path_factory.mktemp("world")) as clients:
+        told = company.messages(users=130, accounts=40, events=2_500, until=datetime.now(UTC))
+        messages = list(told)
+        for start in range(0, len(messages), 500):
+            clients.send(*messages[start : start + 500])
+        clients.see("/api/users")
+        yield clients
+
+
+@pytest.fixture
+def session() -> Iterator[Callable[[Clients, str], tuple[httpx.Client, str]]]:
+    """Signs in without a browser; gives the token of its pages too."""
+    with ExitStack() as stack:
+
+        def begun(clients: Clients, scope: str) -> tuple[httpx.Client, str]:
+            client = stack.enter_context(httpx.Client(base_url=clients.url, timeout=60))
+            answer = client.post("/console/sign-in", data={"key": clients.keys[scope]})
+            assert answer.status_code == 303, answer.text
+            cookie = answer.cookies[sessions.COOKIE]
+            client.cookies.set(sessions.COOKIE, cookie, path=sessions.PATH)
+            found = re.search(r'data-token="([^"]+)"', client.get("/console/segments").text)
+            assert found
+            return client, found[1]
+
+        yield begun
+
+
+@pytest.fixture
+def reading(browser: Browser) -> Iterator[Callable[..., Reader]]:
+    """Opens the console for someone with a key of some scope."""
+    readers: list[Reader] = []
+
+    def opened(clients: Clients, scope: str | None = "read", **options: object) -> Reader:
+        readers.append(Reader(browser, clients, scope, **options))
+        return readers[-1]
+
+    yield opened
+    for one in readers:
+        one.close()
+    for one in readers:
+        one.assert_no_complaints()

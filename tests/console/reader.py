@@ -1,0 +1,128 @@
+"""Someone at a browser: signs in, looks, clicks. What the browser complains of fails the test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Response, expect
+
+from tests.serving import Clients
+
+AXE = Path(__file__).parent / "axe.min.js"
+SECONDS = 30_000
+WIDE, NARROW = 1280, 390
+
+
+class Reader:
+    """
+    Attributes:
+        refused: statuses of 400 and more that the test means to see.
+    """
+
+    def __init__(
+        self,
+        browser: Browser,
+        clients: Clients,
+        scope: str | None,
+        *,
+        width: int = WIDE,
+        scheme: str = "light",
+        path: str = "/console/users",
+        **options: Any,
+    ) -> None:
+        self.clients = clients
+        self.refused: set[int] = set()
+        self.context = browser.new_context(
+            base_url=clients.url,
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,  # type: ignore[arg-type]
+            accept_downloads=True,
+            **options,
+        )
+        self.context.set_default_timeout(SECONDS)
+        expect.set_options(timeout=SECONDS)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.answers: list[Response] = []
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("response", self._answered)
+        self.page.goto(path)
+        if scope is not None:
+            self.sign_in(clients.keys[scope])
+
+    def sign_in(self, key: str) -> None:
+        self.page.get_by_label("API key").fill(key)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_load_state("networkidle")
+
+    def go(self, path: str) -> None:
+        self.page.goto(path)
+        self.page.wait_for_load_state("networkidle")
+
+    def _answered(self, answer: Response) -> None:
+        self.answers.append(answer)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def assert_no_complaints(self) -> None:
+        """Nothing that failed, was blocked by the policy, or was refused unexpectedly."""
+        seen = {one.status for one in self.answers if one.status >= 400}
+        assert seen <= self.refused, [one.url for one in self.answers if one.status >= 400]
+        expected = ("Failed to load resource", "Response Status Error Code")
+        left = [one for one in self.complaints if not (seen and one.startswith(expected))]
+        assert left == []
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """What stands in the address bar."""
+        return parse_qs(urlsplit(self.page.url).query, keep_blank_values=True)
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.page.url).path
+
+    def names(self) -> list[str]:
+        """The first column of the list."""
+        return self.page.locator("#results tbody th").all_inner_texts()
+
+    def titles(self) -> list[str]:
+        """The columns' heads."""
+        heads = self.page.locator("#results thead th[scope=col]").all_inner_texts()
+        return [one.removesuffix("↓").removesuffix("↑").strip() for one in heads]
+
+    def cells(self, title: str) -> list[str]:
+        n = self.titles().index(title)
+        offset = self.page.locator("#results thead th.pick").count()
+        cells = self.page.locator(f"#results tbody tr > :nth-child({n + 1 + offset})")
+        return cells.all_inner_texts()
+
+    def shows(self, text: str) -> Locator:
+        found = self.page.get_by_text(text).first
+        expect(found).to_be_visible()
+        return found
+
+    def violations(self) -> list[str]:
+        """What axe-core finds that is serious or worse."""
+        self.page.evaluate(AXE.read_text())
+        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        return [
+            f"{one['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
+            for one in found["violations"]
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+
+    def overflows(self) -> bool:
+        """Whether the page is wider than the window."""
+        wide: bool = self.page.evaluate(
+            "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        )
+        return wide
+
+    def close(self) -> None:
+        self.context.close()
