@@ -31,7 +31,7 @@ JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON c.log_partition = w.p AND 
 ADD_COUNTS = """
 INSERT INTO views.bar_counts AS b
        (log_partition, kind, stage, health, currency, count, with_mrr, mrr)
-SELECT p, k, s, h, c, n, w, m::numeric
+SELECT p, k, s, h, c, n, w, trim_scale(m::numeric)
 FROM unnest(%b::smallint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[],
             %b::bigint[], %b::text[]) AS v(p, k, s, h, c, n, w, m)
 ON CONFLICT (log_partition, kind, stage, health, currency) DO UPDATE

@@ -1,0 +1,219 @@
+"""Settings in the read models: another MRR property, another time zone."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.commands import Change, Join, Leave, Track
+from domain.conditions import Attribute, AttributeIs, InPeriod
+from domain.definitions import DefinitionId, Settings
+from domain.identity import SubjectKind
+from domain.periods import Moment, Today
+from domain.properties import Value
+from infra.definitions import DefinitionStore
+from infra.wiring import Annals
+from projections import bars
+from projections.bars import CurrencySum
+from projections.contact_list import list_contacts
+from projections.contact_view import view
+from projections.mrr import Mrr, MrrSource
+from projections.selection import Selection
+from tests.projections.read_models import (
+    NOON,
+    account,
+    dump,
+    empty,
+    event,
+    forget_read_models,
+    found,
+    owner,
+    project,
+    user,
+    write,
+)
+from tests.projections.segments import EDITOR, define, members, settle
+
+USER, ACCOUNT = SubjectKind
+
+
+def choose(annals: Annals, settings: Settings) -> None:
+    id = DefinitionId(uuid.uuid4())
+    annals.definitions.decide(lambda state: state.choose(id, settings, EDITOR), datetime.now(UTC))
+
+
+amounts: st.SearchStrategy[Value] = st.one_of(
+    st.integers(-(10**15), 10**15),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.decimals(allow_nan=False, allow_infinity=False, places=2).map(str),
+    st.sampled_from(["+1.50", "-0", "1e3", " 1", "1 ", "1.", ".5", "", "1\n", "٣", "1" * 31, True]),
+    st.lists(st.text("1a"), max_size=1),
+)
+
+
+def test_another_mrr_property_gives_what_reading_the_log_again_would(
+    annals: Annals, database_url: str
+) -> None:
+    secret = annals.keys.secret("definitions")
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(SubjectKind),
+                st.dictionaries(st.sampled_from("pqr"), amounts, max_size=2),
+                st.sampled_from([None, "EUR", "usd", "euros"]),
+            ),
+            max_size=8,
+        ),
+        st.lists(st.sampled_from([None, *"pqr"]), min_size=1, max_size=3),
+        st.randoms(use_true_random=False),
+    )
+    def whatever_was_sent(
+        contacts: list[tuple[SubjectKind, dict[str, Value], str | None]],
+        properties: list[str | None],
+        chance: random.Random,
+    ) -> None:
+        empty(database_url)
+        told = replace(annals, definitions=DefinitionStore(annals.log, annals.sealer, secret))
+        # A type is fixed where it is first seen: each value has a property of its own kind.
+        for n, (kind, values, code) in enumerate(contacts):
+            typed = {f"{name} {_type(value)}": value for name, value in values.items()}
+            traits = typed if code is None else typed | {"currency": code}
+            identity = user(f"u{n}") if kind is USER else account(f"a{n}")
+            write(told, Change(kind, identity, traits, NOON))
+        project(told)
+        for name in properties:
+            chosen = name and f"{name} {chance.choice(('str', 'int', 'float'))}"
+            choose(told, Settings(mrr_property=chosen))
+            project(told)
+        live = dump(database_url)
+        for kind in SubjectKind:
+            bars_agree_with_the_list(told, kind)
+        forget_read_models(database_url)
+        project(told)
+        assert dump(database_url) == live
+
+    whatever_was_sent()
+
+
+def _type(value: Value) -> str:
+    return type(value).__name__
+
+
+def bars_agree_with_the_list(annals: Annals, kind: SubjectKind) -> None:
+    with annals.queries.connect() as conn:
+        kept = bars.bars(conn, Selection(kind), Moment(NOON, UTC), currency="JPY")
+        page = list_contacts(
+            conn,
+            Selection(kind),
+            Moment(NOON, UTC),
+            sort="mrr",
+            cursor=None,
+            limit=50,
+            currency="JPY",
+        )
+    sums: dict[str | None, Decimal] = {}
+    for one in page.items:
+        if one.mrr is not None:
+            sums[one.currency] = bars.EXACT.add(sums.get(one.currency, Decimal(0)), one.mrr)
+    assert None not in sums
+    shown = {sum.currency: Decimal(sum.amount) for one in kept.health for sum in one.mrr}
+    assert shown == sums
+    assert sum(one.count for one in kept.health) == len(page.items)
+
+
+def test_what_was_recorded_while_a_time_zone_held_counts_on_its_days(
+    annals: Annals, database_url: str
+) -> None:
+    late = datetime(2024, 5, 13, 23, 30, tzinfo=UTC)
+
+    def track() -> None:
+        write(annals, Track(user("u"), (), event("login"), late))
+
+    def days() -> dict[int, int]:
+        with owner(database_url) as conn:
+            rows = conn.execute("SELECT day, count FROM views.activity_days").fetchall()
+            return {day.day: count for day, count in rows}
+
+    track()
+    choose(annals, Settings(time_zone="Europe/Brussels"))
+    track()
+    track()
+    choose(annals, Settings(time_zone=None))
+    track()
+    project(annals)
+    assert days() == {13: 2, 14: 2}
+    live = dump(database_url)
+    forget_read_models(database_url)
+    project(annals)
+    assert dump(database_url) == live
+
+
+def test_another_time_zone_has_what_asks_the_calendar_decided_anew(annals: Annals) -> None:
+    now = datetime(2024, 5, 13, 23, 30, tzinfo=UTC)
+    decider = annals.decider(lambda: now)
+    write(annals, Track(user("u"), (), event("login"), now - timedelta(hours=2)))
+    today = define(annals, AttributeIs(Attribute.LAST_SEEN, InPeriod(Today())))
+    settle(annals, decider)
+    subject = found(annals, user("u"))
+    assert members(annals, today) == {subject}
+    choose(annals, Settings(time_zone="Europe/Brussels"))
+    settle(annals, decider)
+    assert members(annals, today) == set()
+    choose(annals, Settings(time_zone="America/Lima"))
+    settle(annals, decider)
+    assert members(annals, today) == {subject}
+
+
+def mrr(annals: Annals, name: str, currency: str | None = None) -> Mrr | None:
+    project(annals)
+    subject = found(annals, user(name))
+    with annals.queries.connect() as conn:
+        return view(conn, USER, subject, renewal_property="r", currency=currency).mrr
+
+
+def of_accounts(*sums: tuple[str | None, str]) -> Mrr:
+    shown = [CurrencySum(code, amount) for code, amount in sums]
+    if len(sums) > 1:
+        return Mrr(None, None, MrrSource.ACCOUNTS, shown)
+    return Mrr(Decimal(sums[0][1]), sums[0][0], MrrSource.ACCOUNTS, shown)
+
+
+def test_a_user_has_the_mrr_of_the_accounts_that_it_belongs_to_now(annals: Annals) -> None:
+    for name, amount, code in (("a", 10.1, "EUR"), ("b", 0.2, "EUR"), ("c", 5, "USD")):
+        write(annals, Change(ACCOUNT, account(name), {"mrr": amount, "currency": code}, NOON))
+        write(annals, Join(user("u"), account(name), {}, {}, NOON))
+    write(annals, Join(user("u"), account("without"), {}, {}, NOON))
+    assert mrr(annals, "u") == of_accounts(("EUR", "10.3"), ("USD", "5"))
+    write(annals, Leave(user("u"), account("c"), NOON))
+    assert mrr(annals, "u") == of_accounts(("EUR", "10.3"))
+    write(annals, Change(ACCOUNT, account("b"), {"currency": None}, NOON))
+    assert mrr(annals, "u") == of_accounts(("EUR", "10.1"), (None, "0.2"))
+    assert mrr(annals, "u", "EUR") == of_accounts(("EUR", "10.3"))
+    assert mrr(annals, "u", "USD") == of_accounts(("EUR", "10.1"), ("USD", "0.2"))
+    write(annals, Change(USER, user("u"), {"mrr": 0}, NOON))
+    own = Mrr(Decimal(0), None, MrrSource.OWN, [CurrencySum(None, "0")])
+    assert mrr(annals, "u") == own
+    write(annals, Change(USER, user("u"), {"mrr": None}, NOON))
+    assert mrr(annals, "u", "EUR") == of_accounts(("EUR", "10.3"))
+
+
+def test_accounts_that_turned_out_to_be_one_count_once_and_an_erased_one_not_at_all(
+    annals: Annals,
+) -> None:
+    for name in ("a", "b"):
+        write(annals, Change(ACCOUNT, account(name), {"mrr": 7}, NOON))
+        write(annals, Join(user("u"), account(name), {}, {}, NOON))
+    write(annals, Join(user("u"), account("a") + account("b.example"), {}, {}, NOON))
+    write(annals, Change(ACCOUNT, account("b") + account("b.example"), {}, NOON))
+    assert mrr(annals, "u") == of_accounts((None, "7"))
+    annals.handler.erase(
+        ACCOUNT, found(annals, account("a")), at=NOON, requested_by="a test", reason="to see it"
+    )
+    assert mrr(annals, "u") is None
