@@ -21,6 +21,7 @@ from domain.conditions import (
     PropertyIs,
     StageIs,
 )
+from domain.definitions import DefinitionId
 from domain.errors import NotFound
 from domain.events import (
     Decision,
@@ -28,6 +29,8 @@ from domain.events import (
     OfDay,
     OfDefinition,
     OfEvent,
+    ScoreChanged,
+    SignalTriggered,
     StageEntered,
     StageLeft,
     StageTransition,
@@ -59,6 +62,7 @@ from tests.projections.read_models import (
     write,
 )
 from tests.projections.segments import EDITOR, define, members, settle
+from tests.projections.test_deciding import one_by_one
 
 USER, ACCOUNT = SubjectKind.USER, SubjectKind.ACCOUNT
 IS_PRO = PropertyIs("plan", Is("pro"))
@@ -293,6 +297,27 @@ def test_whoever_was_merged_is_set_by_hand_as_who_it_lives_on_in(annals: Annals)
     assert standing(annals, ada)[0] == "trial"
 
 
+def test_what_was_decided_of_one_that_was_merged_meanwhile_leaves_nothing_behind(
+    annals: Annals, database_url: str
+) -> None:
+    set_properties(annals, "ada")
+    old = set_properties(annals, "old", plan="pro")
+    write(annals, Alias(user("ada"), user("old"), NOON))
+    settle(annals)
+    before = dump(database_url)
+    id, cause = DefinitionId(uuid.uuid4()), OfEvent(0, 1)
+    late: list[Decision] = [
+        StageEntered(id, 1, 1, cause, stage="paying"),
+        HealthChanged(id, 1, 1, cause, before=Health.NORMAL, after=Health.BAD),
+        ScoreChanged(id, 1, 1, cause, before=None, after=1.0),
+        SignalTriggered(DefinitionId(uuid.uuid4()), 1, 1, cause),
+    ]
+    annals.decider()._recorder.record([(USER, old, one) for one in late], NOON)
+    settle(annals)
+    assert len(decisions(annals, old, Decision)) == len(late)
+    assert dump(database_url) == before
+
+
 def test_spells_say_when_each_stage_was_entered_and_left(annals: Annals) -> None:
     now = NOON
     decider = annals.decider(lambda: now)
@@ -389,11 +414,10 @@ def test_an_account_that_a_decision_makes_known_first_is_counted_once(
     )
     settle(annals)
     forget_read_models(database_url)
-    projector = annals.projector()
+    projector = one_by_one(annals)
     while projector.step():
         pass
     projector.release()
-    settle(annals)
     with annals.queries.connect() as conn:
         shown = bars_of_all(conn, ACCOUNT)
     assert [(one.stage, one.count) for one in shown.stages] == [("all", 8)]
