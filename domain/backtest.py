@@ -144,7 +144,7 @@ class Plan:
             if isinstance(one, Score | Signal)
         }
         self._calendar: set[bool] = set()
-        reaches = [self._visit_definition(draft)]
+        reaches = [self._visit_definition(draft, with_goal=True)]
         if isinstance(draft, HealthProfile):
             reaches += [self._visit_definition(one) for one in self.other_profiles]
             reaches.append(self._visit(_Node(DefinitionKind.STAGES, draft.kind)))
@@ -232,21 +232,24 @@ class Plan:
             )
         self._open.add(node)
         reach = max((self._visit_definition(one) for one in self._definitions(node)), default=0)
-        if node.family is DefinitionKind.HEALTH:
+        if node.family is DefinitionKind.HEALTH and self.profiles(node.kind):
             reach = max(reach, self._visit(_Node(DefinitionKind.STAGES, node.kind)))
         self._open.remove(node)
         self._nodes[node] = reach
         return reach
 
-    def _visit_definition(self, definition: Definition) -> int:
+    def _visit_definition(self, definition: Definition, *, with_goal: bool = False) -> int:
+        """Takes in what a definition asks for. Whether a signal is on rests not on its goal."""
         if isinstance(definition, Settings):
             return 0
         if isinstance(definition, Segment) and definition.condition is None:
             self.lists += [id for id, one in self.active.items() if one is definition]
-        for reference in references_of(definition):
+        for reference in references_of(definition, deciding=not with_goal):
             self._visit(self._node(reference.to))
         reaches = [0]
         for part in parts(definition):
+            if not (part.decides or with_goal):
+                continue
             reaches.append(self._reach(part.condition, definition.kind))
             if asks_the_calendar(part.condition):
                 self._calendar |= set(_calendar(part.condition))
@@ -356,7 +359,7 @@ class Backtest:
         self._replay = replay
         self._counted = frozenset(counted)
         self._signals = {
-            node: _Signal(signal)
+            node: _Signal(msgspec.structs.replace(signal, goal=None, goal_hours=None))
             for node in plan.order
             if node.of is not None and isinstance(signal := plan.active.get(node.of), Signal)
         }

@@ -129,6 +129,8 @@ class _Past:
 
     def __init__(self, kind: SubjectKind) -> None:
         self.facts = Facts(kind)
+        self.is_there = False
+        """Not for a mere membership of somebody who was erased."""
         self.written: dict[str, tuple[int, Any]] = {}
         self.identities: list[tuple[int, int, bool, Identity]] = []
         self.registered: int | None = None
@@ -283,6 +285,7 @@ class Replay:
             survivor = payload.survivor if isinstance(payload, MergedInto) else None
             return self._merge(id, survivor)
         past = self._past(one.kind, id)
+        past.is_there = True
         match payload:
             case Registered(identities):
                 past.identities += [(position, n, False, x) for n, x in enumerate(identities)]
@@ -356,7 +359,7 @@ class Replay:
             return
         past = self._pasts.get(id)
         parts = [self._pasts[one] for one in self._losers.get(id, ()) if one in self._pasts]
-        if not parts and (past is None or _is_empty(past)):
+        if not parts and (past is None or not (past.is_there or past.seen)):
             return
         if past is None:
             past = self._past(parts[0].facts.kind, id)
@@ -385,11 +388,6 @@ class Replay:
         for subject in subjects:
             for user, account in self._records.get(subject, {}):
                 yield user if user != subject else self._merged.get(account, account)
-
-
-def _is_empty(past: _Past) -> bool:
-    """Whether there is no more than the membership of an erased user."""
-    return not (past.identities or past.written or past.seen or past.registered or past.deeds)
 
 
 def _record(

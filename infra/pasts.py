@@ -48,6 +48,7 @@ class Pasts:
         """From a cursor on the server: what it finds need not fit in memory."""
         with (
             self._pool.connection() as conn,
+            conn.transaction(),
             conn.cursor("past", row_factory=recorded_row, withhold=False) as cursor,
         ):
             cursor.execute(query.format(columns=COLUMNS), asked, binary=True)
