@@ -15,9 +15,11 @@ from api.contacts import READING_PROBLEMS, ContactId, Cursor, Limit, WaitFor, as
 from domain.activity import MAX_URL_CHARS
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
-from domain.periods import boundary, end_of, start_of
+from domain.periods import Moment, boundary, end_of, start_of
 from projections import contact_view
+from projections.overview import Overview, overview
 from projections.paging import DEFAULT_LIMIT, Page
+from projections.stage_timeline import StageTimeline, stage_timeline
 from projections.stretches import BEGINNING, END
 from projections.timeline import Wanted, timeline
 from projections.timeline_items import TYPES, TimelineItem
@@ -28,8 +30,8 @@ Types = Annotated[
     list[str] | None,
     QueryParameter(
         name="type",
-        description="only what is of this type, each in a parameter of its own",
-        schema_extra={"items": {"type": "string", "enum": list(TYPES)}},
+        description="only what is of this type, each in a parameter of its own: "
+        + ", ".join(TYPES),
     ),
 ]
 Names = Annotated[
@@ -63,7 +65,8 @@ WithTotal = Annotated[
 def _checked_types(types: Sequence[str]) -> tuple[str, ...]:
     for one in types:
         if one not in TYPES:
-            raise InvalidInput(f"there is no such type; there are {', '.join(TYPES)}", place="/type")
+            known = ", ".join(TYPES)
+            raise InvalidInput(f"there is no such type; there are {known}", place="/type")
     return tuple(types)
 
 
@@ -126,7 +129,7 @@ class _Histories(Controller):
     ) -> Page[TimelineItem]:
         with asked(state, self.kind, id, waiting) as (annals, conn, subject):
             contact_view.require(conn, self.kind, subject)
-            first, last = _span(since, until, annals.settings.time_zone)
+            first, last = _span(since, until, annals.workspace().zone)
             return timeline(
                 conn,
                 annals.timelines,
@@ -143,6 +146,44 @@ class _Histories(Controller):
                 ),
                 cursor=cursor,
                 limit=limit,
+            )
+
+    @get(
+        "/{id:str}/stages",
+        sync_to_thread=True,
+        summary="The stages it has been in, when, how often and how long",
+        responses=READING_PROBLEMS,
+    )
+    def stages(self, state: State, id: ContactId, waiting: WaitFor = None) -> StageTimeline:
+        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+            contact_view.require(conn, self.kind, subject)
+            return stage_timeline(
+                conn,
+                annals.timelines,
+                annals.sealer,
+                self.kind,
+                subject,
+                backdated=annals.workspace().backdated_stages,
+                now=datetime.now(UTC),
+            )
+
+    @get(
+        "/{id:str}/overview",
+        sync_to_thread=True,
+        summary="Preferred properties and events, over the last 30 days",
+        responses=READING_PROBLEMS,
+    )
+    def overview(self, state: State, id: ContactId, waiting: WaitFor = None) -> Overview:
+        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+            workspace = annals.workspace()
+            return overview(
+                conn,
+                annals.timelines,
+                annals.sealer,
+                self.kind,
+                subject,
+                workspace.users if self.kind is SubjectKind.USER else workspace.accounts,
+                Moment(datetime.now(UTC), workspace.zone),
             )
 
 

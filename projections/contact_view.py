@@ -15,6 +15,7 @@ from domain.identity import SubjectId, SubjectKind, log_partition
 from projections import mrr
 from projections.mrr import Mrr
 from projections.paging import Page, decoded, encoded
+from projections.standing import ByHand, InSegmentSince, ScoreItem, SignalItem, standing
 
 CONTACT = sa.text("""
 SELECT subject, kind, external_id, name, email, domain, identities, properties, changed_at,
@@ -138,6 +139,9 @@ class Contact(msgspec.Struct, frozen=True):
     """The 360 view: all that is kept about one user or account, but for its long lists.
 
     Attributes:
+        stage_since, health_since: when these were last decided to be others; null: never yet.
+        by_hand: who put it into its stage; null where the rules decide.
+        signals: those that have triggered, those that are on first.
         memberships: the first hundred, oldest first; the rest under `/users` or `/accounts`.
         members: how many there are now, without those that ended.
     """
@@ -154,12 +158,18 @@ class Contact(msgspec.Struct, frozen=True):
     first_seen: datetime | None
     last_seen: datetime | None
     stage: str | None
+    stage_since: datetime | None
+    by_hand: ByHand | None
     health: str
+    health_since: datetime | None
     mrr: Mrr | None
     renewal_date: str | None
     counts: ActivityCounts
     members: int
     memberships: list[MemberItem]
+    scores: list[ScoreItem]
+    signals: list[SignalItem]
+    segments: list[InSegmentSince]
 
 
 def survivor_of(conn: sa.Connection, subject: SubjectId) -> SubjectId:
@@ -205,11 +215,10 @@ def view(
         NotFound: there is none, or none yet, or none any more.
     """
     row = _row(conn, kind, subject)
-    members = list_members(conn, kind, subject, cursor=None, limit=100)
     asked = _asked(conn, subject)
     counts = conn.execute(sa.text(COUNTS.format(days=_DAYS[kind])), asked).all()
-    records = _RECORDS[kind]
-    current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), asked).one()[1]
+    members, _, current = _members(conn, kind, asked, (None, None), 100)
+    stands = standing(conn, kind, subject)
     properties = row.properties
     return Contact(
         id=row.subject,
@@ -224,12 +233,18 @@ def view(
         first_seen=row.first_seen,
         last_seen=row.last_seen,
         stage=row.stage,
+        stage_since=stands.stage_since,
+        by_hand=stands.by_hand,
         health=row.health,
+        health_since=stands.health_since,
         mrr=mrr.mrr_of(conn, kind, subject, (row.mrr, row.currency), currency),
         renewal_date=_text(properties.get(renewal_property)),
         counts=ActivityCounts(**{f"{activity}s": count for activity, count in counts}),
         members=current,
-        memberships=members.items,
+        memberships=members[:100],
+        scores=stands.scores,
+        signals=stands.signals,
+        segments=stands.segments,
     )
 
 
@@ -256,18 +271,29 @@ def list_members(
         InvalidInput: an unknown cursor.
     """
     _row(conn, kind, subject)
-    asked, records = _asked(conn, subject), _RECORDS[kind]
-    total = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), asked).one()[0]
     after: tuple[Any, ...] = (None, None)
     if cursor is not None:
         after = decoded(f"members:{kind}", cursor, datetime, UUID)
-    page = asked | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
-    rows = conn.execute(sa.text(MEMBERS.format(records=records)), page).all()
-    items = [MemberItem(*row) for row in rows[:limit]]
-    following = None
-    if len(rows) > limit:
+    found, total, _ = _members(conn, kind, _asked(conn, subject), after, limit)
+    items, following = found[:limit], None
+    if len(found) > limit:
         following = encoded(f"members:{kind}", items[-1].joined_at, items[-1].id)
     return Page(items, following, total)
+
+
+def _members(
+    conn: sa.Connection,
+    kind: SubjectKind,
+    asked: dict[str, object],
+    after: tuple[Any, ...],
+    limit: int,
+) -> tuple[list[MemberItem], int, int]:
+    """One more than a page, if there is one; how many there were ever, and how many there are."""
+    records = _RECORDS[kind]
+    total, current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), asked).one()
+    page = asked | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
+    rows = conn.execute(sa.text(MEMBERS.format(records=records)), page)
+    return [MemberItem(*row) for row in rows], total, current
 
 
 def list_activity(

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime, timedelta
-from itertools import chain
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Generic, Protocol
 from uuid import UUID
 
@@ -21,7 +20,7 @@ import msgspec
 import sqlalchemy as sa
 
 from domain.events import ACTIVITY_OF_TOPIC
-from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
+from domain.identity import SubjectId, SubjectKind, log_partition
 from projections.batch import Opened
 from projections.contact_view import names_of
 from projections.paging import Page, decoded, encoded
@@ -43,12 +42,16 @@ MAX_READ = 2_000
 however little it found, and the next goes on from there."""
 
 _DAY = timedelta(1)
+_DAYS_MORE = 4
+"""Than a page has items: so many can have nothing left where the page begins, or be cut off."""
+_EARLIEST, _LATEST = time(10, tzinfo=UTC), time(12, tzinfo=UTC)
+"""A day begins nowhere before the first, on the day before it; it ends nowhere after the second, on
+the day after it. Days of one subject are of several zones, where the workspace changed its own."""
 
-# A day of an activity lies within a day of where the calendar of any time zone has it.
 WINDOWS = """
-SELECT n.id, d.first_at, d.last_at, d.count
+SELECT n.id, d.day, d.first_at, d.last_at, d.count
 FROM views.names n CROSS JOIN LATERAL (
-    SELECT min(d.first_at) AS first_at, max(d.last_at) AS last_at, sum(d.count)::int AS count
+    SELECT d.day, min(d.first_at) AS first_at, max(d.last_at) AS last_at, sum(d.count)::int AS count
     FROM views.activity_days d
     WHERE d.log_partition = :partition AND d.subject = :subject AND d.name_id = n.id
       AND d.day BETWEEN :first_day AND :last_day AND d.first_at <= :high AND d.last_at >= :low
@@ -197,7 +200,7 @@ class _Search(Generic[Row]):
             rows = self._log.read_topics(stretch, named, many) if named else []
             cuts += _cuts(stretch, rows, many, by_topic=True)
             activities = [topic for topic in topics if topic in ACTIVITY_OF_TOPIC]
-            windows, cut = self._windows(stretch, activities, limit + 2)
+            windows, cut = self._windows(stretch, activities, limit + _DAYS_MORE)
             done = self._log.read_windows(stretch, windows, activities, many) if windows else []
             cuts += _cuts(stretch, done, many, by_topic=False)
             cuts += [] if cut is None else [cut]
@@ -220,8 +223,9 @@ class _Search(Generic[Row]):
         far these windows go; None: there are no more."""
         low, high, newest = stretch.low.at, stretch.high.at, stretch.newest_first
         subject = stretch.streams[0]
-        days: dict[int, list[tuple[datetime, datetime, int]]] = defaultdict(list)
-        for id, first, last, count in self._conn.execute(
+        days: dict[int, list[date]] = defaultdict(list)
+        windows: list[tuple[datetime, datetime]] = []
+        for id, day, first, last, count in self._conn.execute(
             _WINDOWS[newest],
             {
                 "partition": log_partition(subject),
@@ -235,18 +239,15 @@ class _Search(Generic[Row]):
                 "limit": limit,
             },
         ):
-            days[id].append((first, last, count))
+            days[id].append(day)
+            # Of two that are counted the first and the last are known to be all.
+            windows += [(first, first), (last, last)] if count <= 2 else [(first, last)]
+        cut = min if newest else max
         cuts = [
-            Spot(min(first for first, _, _ in some))
-            if newest
-            else Spot(max(last for _, last, _ in some), LOG_PARTITIONS)
+            Spot(datetime.combine(cut(some), _LATEST if newest else _EARLIEST))
             for some in days.values()
             if len(some) == limit
         ]
-        windows: list[tuple[datetime, datetime]] = []
-        for first, last, count in chain.from_iterable(days.values()):
-            # Of two that are counted the first and the last are known to be all.
-            windows += [(first, first), (last, last)] if count <= 2 else [(first, last)]
         return _apart(windows, newest_first=newest), stretch.nearer(cuts)
 
 

@@ -16,6 +16,8 @@ SELECTING = {"segment", "filter", "search", "wait_for"}
 BELOW = {
     "timeline": PAGED | {"type", "name", "from", "until", "order", "total"},
     "properties": {"wait_for"},
+    "stages": {"wait_for"},
+    "overview": {"wait_for"},
     "{tab}": PAGED,
 }
 ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {

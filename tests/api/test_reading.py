@@ -292,7 +292,14 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 CURSORS = ["x", "=", "\0", "é", "k2E", "a" * 9_000]
 FORGED = [
     encoded(name, *keys)
-    for name in ("timeline:newest", "event", "page", "members:user", "members:account", "user:-last_seen")
+    for name in (
+        "timeline:newest",
+        "event",
+        "page",
+        "members:user",
+        "members:account",
+        "user:-last_seen",
+    )
     for keys in (
         (MOMENT, 70_000, 1),
         (MOMENT, 1, 2**63),

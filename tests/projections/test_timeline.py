@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -35,17 +36,21 @@ from domain.events import (
     Tracked,
 )
 from domain.identity import SubjectId, SubjectKind
+from domain.periods import Zones
+from domain.workspace import Workspace
 from infra.rows import RecordedRow
 from infra.sealing import OpenedEvent
 from infra.wiring import Annals
 from projections import timeline as timeline_module
 from projections.contact_view import streams_of, survivor_of
 from projections.paging import Page, encoded
+from projections.projector import Projector
 from projections.timeline import ALL, Wanted, timeline
 from projections.timeline_items import GROUPS, TYPES, TimelineItem, ValueChange
 from tests.projections.read_models import (
     NOON,
     account,
+    drain,
     empty,
     event,
     found,
@@ -167,10 +172,27 @@ def called(one: OpenedEvent, names: dict[uuid.UUID, str]) -> list[str]:
             return []
 
 
+def project_in(annals: Annals, zones: Zones) -> None:
+    """Projects with days of these zones."""
+    projector = Projector(
+        log=annals.log,
+        opener=annals.sealer,
+        pool=annals.views,
+        workspace=lambda: Workspace(zones=zones),
+    )
+    drain(projector)
+    projector.release()
+
+
+ZONES = (ZoneInfo("Pacific/Kiritimati"), ZoneInfo("Etc/GMT+12"))
+"""The first and the last to have a day, more than a day apart."""
+
 user_names, account_names = st.sampled_from(["u0", "u1", "u2"]), st.sampled_from(["a0", "a1"])
 called_what = st.sampled_from(["one", "two", "plan", "A segment"])
-# Few instants, so that many fall together; some on another day in Brussels than in UTC.
-instants = st.integers(0, 12).map(lambda n: NOON + timedelta(hours=5 * n))
+# Few instants, so that many fall together, and some on days of their own.
+instants = st.one_of(st.integers(0, 8), st.integers(0, 80)).map(
+    lambda n: NOON + timedelta(hours=5 * n)
+)
 activities = st.lists(
     st.builds(Activity, st.sampled_from(ActivityKind), called_what), min_size=1, max_size=3
 ).map(tuple)
@@ -232,7 +254,10 @@ def test_pages_hold_what_a_reader_of_the_whole_log_would_pick_out(
             Change(USER, user("u0"), {}, NOON),
             Join(user("u0"), account("a0"), {}, {}, NOON),
         )
-        annals.handler.handle([Request(one) for one in written])
+        requests = [Request(one) for one in written]
+        annals.handler.handle(requests[::2])
+        moved_at = datetime.now(UTC)
+        annals.handler.handle(requests[1::2])
         subject, there = found(annals, user("u0")), found(annals, account("a0"))
         definition = DefinitionId(DEFINED)
         cause = OfDefinition(1)
@@ -248,7 +273,7 @@ def test_pages_hold_what_a_reader_of_the_whole_log_would_pick_out(
         decide(annals, ACCOUNT, there, NOON + 3 * SOON, SegmentEntered(definition, 1, 1, cause))
         if erased:
             annals.handler.erase(USER, subject, at=NOON, requested_by="a test", reason="to see")
-        project(annals)
+        project_in(annals, Zones(ZONES[erased], ((moved_at, ZONES[not erased]),)))
         with owner(database_url) as conn:
             conn.execute(SHOW_DEFINITION, (DEFINED, EDITOR, EDITOR))
         for kind, one_of in ((USER, subject), (ACCOUNT, there)):
@@ -263,6 +288,43 @@ def test_pages_hold_what_a_reader_of_the_whole_log_would_pick_out(
                 total = page(annals, kind, one_of, wanted).total
                 counted = wanted.total and not wanted.names
                 assert total == (len(expected) if counted else None)
+
+
+hours = st.lists(st.integers(0, 24 * 20), min_size=20, max_size=40)
+
+
+@given(hours, hours, st.booleans(), st.booleans(), st.sampled_from([1, 3, 20]))
+def test_a_name_is_found_on_every_day_of_whatever_zone(
+    annals: Annals,
+    database_url: str,
+    before: list[int],
+    after: list[int],
+    eastwards: bool,
+    newest_first: bool,
+    limit: int,
+) -> None:
+    empty(database_url)
+
+    def happened(hours: list[int]) -> None:
+        write(
+            annals,
+            *(
+                Track(user("u"), (), event(name), NOON + timedelta(hours=n))
+                for n in hours
+                for name in ("one", "two")
+            ),
+        )
+
+    happened(before)
+    moved_at = datetime.now(UTC)
+    happened(after)
+    project_in(annals, Zones(ZONES[eastwards], ((moved_at, ZONES[not eastwards]),)))
+    wanted = Wanted(types=("event",), names=("one",), newest_first=newest_first)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timeline_module, "_DAYS_MORE", 5 - limit)  # five days are read at a time
+        shown = [(one.name, one.at) for one in of(annals, "u", wanted, limit)]
+    times = sorted((NOON + timedelta(hours=n) for n in before + after), reverse=newest_first)
+    assert shown == [("one", at) for at in times]
 
 
 def test_the_timeline_of_a_merged_user_has_what_both_did_newest_first(annals: Annals) -> None:
