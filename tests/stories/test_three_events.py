@@ -3,6 +3,7 @@ looks: `login(account, user)`, `changed_last_name(-, user)`, `terminated(account
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.serving import Clients, account, user
@@ -107,3 +108,56 @@ def test_terminated_account(client: Clients) -> None:
         assert last_seen(client, user(name)) is None
     assert properties(client, user("ada"), account("acme")) == before
     assert client.see("/api/users")["total"] == 2
+
+
+LIFE = {
+    "type": "stages",
+    "kind": "account",
+    "name": "Life of an account",
+    "stages": [
+        {"name": "churned", "type": "churned",
+         "condition": {"type": "activity", "activity": "event", "name": "terminated"}},
+        {"name": "paying", "type": "paying",
+         "condition": {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}},
+    ],
+}  # fmt: skip
+
+
+def reached(client: Clients, stage: str) -> None:
+    """Waits until the decision about Acme is seen."""
+    deadline = time.monotonic() + 60
+    while client.see(account("acme"))["stage"] != stage:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_terminated_account_is_churned_and_says_why(client: Clients) -> None:
+    """`terminated(account, -)`: an account that pays is churned by it, and the stage tells by
+    which event, which rule and what the rule saw."""
+    who_there_is(client)
+    client.send(event("terminated", anonymousId="gone", context={"groupId": "gone"}))
+    client.see(account("gone"))  # names can be asked for once they are known
+    made = client.taken(client("admin").post("/api/definitions", json=LIFE))
+    client.taken(client("admin").post(f"/api/definitions/{made['id']}/activate"))
+    reached(client, "paying")
+
+    sent = client.send(event("terminated", anonymousId="acme", context={"groupId": "acme"}))
+    reached(client, "churned")
+
+    lines = client.pages(f"{account('acme')}/timeline", order="oldest")
+    [terminated] = [one for one in lines if one["name"] == "terminated"]
+    assert terminated["position"] == sent["position"]
+    [left, entered] = [one for one in lines if one["type"].startswith("stage_")][-2:]
+    assert (left["type"], left["name"]) == ("stage_left", "paying")
+    assert (entered["type"], entered["name"]) == ("stage_entered", "churned")
+    for one in (left, entered):
+        why = one["details"]
+        assert (why["definition"], why["version"]) == (made["id"], 2)
+        cause = why["cause"]
+        assert (cause["type"], f"{cause['partition']}:{cause['position']}") == (
+            "event", terminated["position"]
+        )  # fmt: skip
+        assert why["saw"]["/stages/0/condition"] == {"value": 1, "held": True}
+    assert [one["stage"] for one in client.pages("/api/accounts")] == ["churned"] * 2
+    for name in ("ada", "bob"):
+        assert client.see(user(name))["stage"] is None
