@@ -47,6 +47,9 @@ bench: install ## Measure; figures go to .data/bench.jsonl too
 bench-lists: install ## Measure lists, bars, previews and segments at a million users
 	@$(BIN)/python -m tests.bench lists segments
 
+erasure-scan: install ## Search all tables and files for values that should be gone, a line each on stdin
+	@$(BIN)/annals erasure-scan
+
 demo-reset: install ## Delete the data folder: database, keys and all
 	@$(BIN)/annals demo-reset
 

@@ -32,6 +32,7 @@ from domain.erasure import (
 )
 from domain.errors import InvalidInput, NotFound
 from domain.identity import Identity, SubjectId, SubjectKind
+from domain.scan import Scan, checked_values
 from infra.wiring import Annals
 from projections.paging import DEFAULT_LIMIT, Page, decoded, encoded
 from projections.tables import segment_members
@@ -86,6 +87,15 @@ class Accepted(Erasure, frozen=True, kw_only=True):
     """
 
     nobody: list[int]
+
+
+class ScanRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Attributes:
+        values: up to 200 that should be gone, of 6 characters at least; kept for the search only.
+    """
+
+    values: list[str]
 
 
 class HoldRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +200,17 @@ class ErasureController(Controller):
         if len(found) > limit:
             following = encoded("erasures", items[-1].requested_at, items[-1].id)
         return Page(items, following, total)
+
+    @post(
+        "/scan",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Search every table and, if the server is ours, every file for values",
+        responses=answers(400, 401, 403, 413, 503),
+    )
+    def scan(self, state: State, data: JSONBody[ScanRequest]) -> Scan:
+        annals: Annals = state.annals
+        return annals.scanner.scan(checked_values(data.values))
 
     @get(
         "/public-key",

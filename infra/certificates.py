@@ -19,7 +19,9 @@ from psycopg_pool import ConnectionPool
 
 from domain import certificate
 from domain.certificate import FORMAT, ErasedSubject, Head, NotErased, NotGenuine, Statement
+from domain.commands import Position
 from domain.identity import SubjectKind
+from infra.log import EventLog
 
 SELECT_REQUEST = "SELECT * FROM keys.erasure_requests WHERE id = %s"
 
@@ -37,11 +39,6 @@ SELECT subject, outcome, detail FROM keys.erasure_targets
 WHERE request = %s AND outcome <> 'erased' ORDER BY subject"""
 
 SELECT_HEADS = "SELECT log_partition, head, encode(hash, 'hex') FROM log.heads ORDER BY 1"
-
-HASHES_AT = """
-SELECT w.p, encode(e.hash, 'hex') FROM unnest(%b::smallint[], %b::bigint[]) AS w(p, position)
-LEFT JOIN log.events e ON e.log_partition = w.p AND e.position = w.position
-WHERE w.position > 0 ORDER BY w.p"""
 
 
 class Certifier:
@@ -128,12 +125,13 @@ def verified(file: bytes, public_key: bytes) -> Statement:
     return certificate.verified(file, raw, verify)
 
 
-def differing_partitions(log_pool: ConnectionPool, statement: Statement) -> list[int]:
+def differing_partitions(log: EventLog, statement: Statement) -> list[int]:
     """The partitions of a log in which it does not hold what it held when a certificate was
     issued. Where there are none, it is the same log, or the same with more at its end."""
-    asked = ([one.log_partition for one in statement.log_heads],)
-    positions = [one.position for one in statement.log_heads]
-    hashes = {one.log_partition: one.hash for one in statement.log_heads}
-    with log_pool.connection() as conn:
-        rows = conn.execute(HASHES_AT, (*asked, positions)).fetchall()
-    return [partition for partition, hash in rows if hash != hashes[partition]]
+    heads = [one for one in statement.log_heads if one.position]
+    hashes = log.hashes_at([Position(one.log_partition, one.position) for one in heads])
+    return [
+        one.log_partition
+        for one in heads
+        if hashes.get(Position(one.log_partition, one.position)) != bytes.fromhex(one.hash)
+    ]

@@ -39,9 +39,28 @@ ORDER BY n.nspname, c.relname"""
 STATISTICS = ("pg_catalog", "pg_statistic")
 """Last: in it are samples of the values of all others."""
 
+# Of a table that is empty now, ANALYZE would leave the samples that it took before.
+FORGET_SAMPLES = """
+DELETE FROM pg_catalog.pg_statistic WHERE starelid IN (
+    SELECT to_regclass(%(table)s)::oid UNION ALL
+    SELECT indexrelid FROM pg_index WHERE indrelid = to_regclass(%(table)s))"""
+
+SELECT_SAMPLED = """
+SELECT n.nspname, c.relname, a.attname, s.stainherit
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+CROSS JOIN (VALUES (false)) AS s(stainherit)
+WHERE c.oid = to_regclass(%(table)s)
+   OR c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = to_regclass(%(table)s)
+                AND indexprs IS NOT NULL)"""
+
+FORGET_SAMPLES_OF = "SELECT pg_clear_attribute_stats(%s, %s, %s, %s)"
+MAY_FORGET_SAMPLES = 180_000
+"""Version of PostgreSQL from which on a table's owner may; before, a superuser may."""
+
 # Whoever began before can still see what was deleted, so that it would be kept for them.
 STILL_SEEING = """
-SELECT count(*), min(xact_start) FROM pg_stat_activity
+SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < %s
   AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)"""
 
@@ -71,59 +90,100 @@ class Cleaner:
         self._hour = hour
         self._clock = clock
         self._at_once_bytes = at_once_bytes
+        self._sampled_at: datetime | None = None
 
     def clean(self, since: datetime, done: Sequence[str]) -> Cleaned:
-        """Rewrites what is left to do; safe to repeat.
+        """Takes the next step of what is left to do; safe to repeat. Tables come first. Taking
+        their statistics anew leaves samples of before behind, which go in a step of their own: it
+        has to begin when nobody sees them any more, the caller's transaction included.
 
         Args:
             since: by when everything was deleted.
             done: the tables that were rewritten since then.
         """
+        rewritten = list(done)
         with psycopg.connect(self._url, autocommit=True) as conn:
-            row = conn.execute(STILL_SEEING, (since,)).fetchone()
-            if row is not None and row[0]:
-                return Cleaned(
-                    list(done),
-                    f"{row[0]} transactions that began before {row[1]:%Y-%m-%dT%H:%M:%S%z}"
-                    " and still see what was deleted",
-                )
             conn.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-            rewritten = list(done)
-            waits_for = self._rewrite(conn, rewritten)
+            tables = [
+                (schema, table, size)
+                for schema, table, size in conn.execute(SELECT_TABLES).fetchall()
+                if f"{schema}.{table}" not in done
+            ]
+            if tables:
+                waits_for = _still_seen(conn, since) or self._rewrite(conn, tables, rewritten)
+                if waits_for is not None:
+                    return Cleaned(rewritten, waits_for)
+                self._sampled_at = _now(conn)
+                return Cleaned(rewritten, None, again=True)
+            if self._sampled_at is None:  # another process has rewritten them
+                self._sampled_at = _now(conn)
+            waits_for = _still_seen(conn, self._sampled_at)
+            if waits_for is None and not _written_anew(conn, *STATISTICS):
+                waits_for = "those who plan queries"
             if waits_for is not None:
                 return Cleaned(rewritten, waits_for)
-            return Cleaned(rewritten, None, _let_wal_go(conn))
+            self._sampled_at = None
+            return Cleaned(rewritten, None, wal=_let_wal_go(conn))
 
-    def _rewrite(self, conn: psycopg.Connection, rewritten: list[str]) -> str | None:
+    def _rewrite(
+        self,
+        conn: psycopg.Connection,
+        tables: Sequence[tuple[str, str, int]],
+        rewritten: list[str],
+    ) -> str | None:
         """Rewrites table after table; says what it waits for, if it does."""
         waits_for: str | None = None
         hour = self._clock().astimezone(self._zone).hour
         by_night = (hour - self._hour) % 24 < NIGHT_HOURS
-        for schema, table, size in conn.execute(SELECT_TABLES).fetchall():
+        for schema, table, size in tables:
             name = f"{schema}.{table}"
-            if name in rewritten:
-                continue
             if size > self._at_once_bytes and not by_night:
                 waits_for = f"{self._hour:02}:00, when {name} is written anew"
-                continue
-            if not _written_anew(conn, schema, table):
+            elif not _written_anew(conn, schema, table):
                 waits_for = f"those who read {name}"
-                continue
-            rewritten.append(name)
-        if waits_for is None and not _written_anew(conn, *STATISTICS):
-            waits_for = "those who plan queries"
+            else:
+                rewritten.append(name)
         return waits_for
+
+
+def _now(conn: psycopg.Connection) -> datetime:
+    row = conn.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    at: datetime = row[0]
+    return at
+
+
+def _still_seen(conn: psycopg.Connection, since: datetime) -> str | None:
+    """Who still sees what was deleted by an instant, in words."""
+    row = conn.execute(STILL_SEEING, (since,)).fetchone()
+    if row is None or not row[0]:
+        return None
+    return (
+        f"{row[0]} transactions that began before {since:%Y-%m-%dT%H:%M:%S%z} and still see what"
+        " was deleted"
+    )
 
 
 def _written_anew(conn: psycopg.Connection, schema: str, table: str) -> bool:
     """Writes a table and its indexes into new files, without what was deleted, and takes its
     statistics anew; False where others use it all the time."""
-    statement = sql.SQL("VACUUM (FULL, ANALYZE) {}").format(sql.Identifier(schema, table))
+    name = sql.Identifier(schema, table)
     try:
-        conn.execute(statement)
+        if (schema, table) != STATISTICS:
+            _forget_samples(conn, {"table": name.as_string(conn)})
+        conn.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(name))
     except pg.LockNotAvailable:
         return False
     return True
+
+
+def _forget_samples(conn: psycopg.Connection, of: dict[str, str]) -> None:
+    try:
+        conn.execute(FORGET_SAMPLES, of)
+    except pg.InsufficientPrivilege:
+        if conn.info.server_version >= MAY_FORGET_SAMPLES:
+            for column in conn.execute(SELECT_SAMPLED, of).fetchall():
+                conn.execute(FORGET_SAMPLES_OF, column)
 
 
 def _let_wal_go(conn: psycopg.Connection) -> str:

@@ -78,6 +78,7 @@ FROM keys.erasure_requests WHERE id = %s AND completed_at IS NULL FOR UPDATE SKI
 LOCK_TO_CLEAN = """
 SELECT id, forgotten_at, rewritten FROM keys.erasure_requests
 WHERE completed_at IS NULL AND forgotten_at IS NOT NULL AND cleaned_at IS NULL
+  AND (%s::uuid[] IS NULL OR id = ANY(%s))
 ORDER BY requested_at, id FOR UPDATE SKIP LOCKED"""
 
 MOVE = {
@@ -167,11 +168,13 @@ class Cleaned(msgspec.Struct, frozen=True):
         rewritten: the tables whose files hold nothing deleted any more.
         waits_for: what stops it, in words; None: it is done.
         wal: `removed`, or `left to the operator`.
+        again: more is to do, in a transaction that begins now.
     """
 
     rewritten: list[str]
     waits_for: str | None
     wal: str | None = None
+    again: bool = False
 
 
 class _AlreadyAsked(Exception):
@@ -460,19 +463,26 @@ class Erasures:
 
     def _clean(self) -> None:
         """One cleaning for all requests that have come so far."""
+        group = self._clean_on(None)
+        while group:
+            group = self._clean_on(group)
+
+    def _clean_on(self, group: list[uuid.UUID] | None) -> list[uuid.UUID]:
+        """Takes the cleaning a step further, of some requests or of all that there are; returns
+        those of whom another step may follow at once."""
         with self._pool.connection() as conn, conn.transaction():
-            rows = conn.execute(LOCK_TO_CLEAN).fetchall()
+            rows = conn.execute(LOCK_TO_CLEAN, (group, group)).fetchall()
             if not rows:
-                return
+                return []
             ids = [row[0] for row in rows]
             done = set(rows[0][2]).intersection(*(row[2] for row in rows))
             cleaned = self._cleaner.clean(max(row[1] for row in rows), sorted(done))
-            if cleaned.waits_for is None:
+            conn.execute(SET_REWRITTEN, (cleaned.rewritten, ids))
+            if cleaned.waits_for is None and not cleaned.again:
                 conn.execute(SET_CLEANED, (cleaned.wal, ids))
-                conn.execute(SET_REWRITTEN, (cleaned.rewritten, ids))
             else:
                 conn.execute(SET_WAITING, (cleaned.waits_for, ids))
-                conn.execute(SET_REWRITTEN, (cleaned.rewritten, ids))
+            return ids if cleaned.again else []
 
     def _certify(self, id: uuid.UUID) -> None:
         with self._pool.connection() as conn, conn.transaction():

@@ -79,6 +79,11 @@ SELECT DISTINCT ON (e.stream) e.stream, e.log_partition, e.position FROM log.eve
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON e.log_partition = w.p AND e.stream = w.s
 WHERE e.topic = %b ORDER BY e.stream, e.position"""
 
+HASHES_AT = """
+SELECT e.log_partition, e.position, e.hash FROM log.events e
+JOIN unnest(%b::smallint[], %b::bigint[]) AS w(p, position)
+  ON e.log_partition = w.p AND e.position = w.position"""
+
 READ_AFTER = f"""
 SELECT {COLUMNS} FROM unnest(%b::smallint[], %b::bigint[]) AS w(p, after)
 CROSS JOIN LATERAL (
@@ -331,6 +336,13 @@ class EventLog:
                 BEGUN_STREAMS, ([log_partition(one) for one in asked], asked), binary=True
             )
             return {SubjectId(row[0]) for row in rows}
+
+    def hashes_at(self, places: Sequence[Position]) -> dict[Position, bytes]:
+        """The hashes of the rows at some places; those that are not there are absent."""
+        asked = ([one.log_partition for one in places], [one.position for one in places])
+        with self._pool.connection() as conn:
+            rows = conn.execute(HASHES_AT, asked, binary=True)
+            return {Position(partition, at): hash for partition, at, hash in rows}
 
     def said(self, streams: Sequence[SubjectId], topic: str) -> dict[SubjectId, Position]:
         """Where streams first hold an event with a topic. Reads all of the streams."""

@@ -16,11 +16,12 @@ import sqlalchemy as sa
 import structlog
 from psycopg_pool import ConnectionPool
 
+from domain.certificate import Statement
 from domain.errors import Refusal
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.periods import Zones
 from domain.workspace import Workspace
-from infra import database, embedded
+from infra import certificates, database, embedded
 from infra.api_keys import ApiKeys
 from infra.backtests import Backtests
 from infra.catalogue import Catalogue
@@ -39,6 +40,7 @@ from infra.pasts import Pasts
 from infra.recorder import Aggregates
 from infra.rows import RecordedRow
 from infra.saved_views import SavedViews
+from infra.scanning import Scanner
 from infra.sealing import Sealer
 from infra.settings import Settings
 from infra.timelines import Timelines
@@ -90,6 +92,7 @@ class Annals:
     erasures: Erasures
     holds: Holds
     certifier: Certifier
+    scanner: Scanner
 
     def status(self) -> ProjectionStatus:
         """How far the read models are behind the log."""
@@ -125,6 +128,10 @@ class Annals:
     def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews[RecordedRow]:
         """Of a subject, by its own id and those of the subjects merged into it."""
         return Reviews(self.queries.connect, self.timelines, self.sealer, kind, streams)
+
+    def differing_partitions(self, statement: Statement) -> list[int]:
+        """See `certificates.differing_partitions`."""
+        return certificates.differing_partitions(self.log, statement)
 
     def filler(self) -> Filler[RecordedRow]:
         return Filler(
@@ -239,6 +246,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             ),
             Holds(keys_pool, aggregates),
             certifier,
+            Scanner(url, _cluster(settings)),
         )
     finally:
         backtests.close()
@@ -277,6 +285,13 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
         annals.erasures.wake()
         for thread in threads:
             thread.join(timeout=15)
+
+
+def _cluster(settings: Settings) -> Path | None:
+    """The folder of the embedded server's files, if it is the one in use."""
+    cluster = (settings.data / "postgres").resolve()
+    is_ours = settings.database_url is None and (cluster / "PG_VERSION").exists()
+    return cluster if is_ours else None
 
 
 def _upkeep(annals: Annals, stop: threading.Event) -> None:

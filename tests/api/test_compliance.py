@@ -18,6 +18,7 @@ ERASE = {"kind": "user", "id": "external:ada", "confirm": "confirm"}
 ROUTES = [
     ("POST", "/api/erasures", ERASE),
     ("GET", "/api/erasures", None),
+    ("POST", "/api/erasures/scan", {"values": ["somebody"]}),
     ("GET", "/api/erasures/public-key", None),
     ("GET", "/api/erasures/00000000-0000-4000-8000-000000000000", None),
     ("GET", "/api/erasures/00000000-0000-4000-8000-000000000000/subjects", None),
@@ -228,3 +229,16 @@ def test_what_is_on_file_is_reviewed_page_by_page_and_as_an_archive(client: Clie
         problem(client.get(user("nobody", path), scope="comply"), 404)
         problem(client.get(user("ada", path), scope="read"), 403)
     assert client.get(account("acme", "/review"), scope="comply").status_code == 200
+
+
+def test_an_officer_searches_for_values_that_should_be_gone(client: Clients) -> None:
+    client.send(identify("ada", name="Planted Ada"))
+    client.see(user("ada"))
+    ask = {"values": ["Planted Ada", "Nobody at all"]}
+    found = client("comply").post("/api/erasures/scan", json=ask).json()
+    assert {one["value"] for one in found["findings"]} == {0}
+    assert "table views.contacts" in {one["place"] for one in found["findings"]}
+    assert "Planted" not in json.dumps(found)
+    for values, place in (([], "/values"), (["short"], "/values/0"), (["x" * 3000], "/values/0")):
+        answer = client("comply").post("/api/erasures/scan", json={"values": values})
+        assert problem(answer, 400)["place"] == place

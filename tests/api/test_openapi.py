@@ -33,6 +33,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
         for path, names in (("", {"cursor", "limit"}), ("/archive", set()))
     },
     ("get", "/api/erasures"): ({"cursor", "limit"}, LISTING),
+    ("post", "/api/erasures/scan"): (set(), LISTING | {"413"}),
     ("get", "/api/erasures/public-key"): (set(), {"401", "403", "503"}),
     ("get", "/api/erasures/{id}"): ({"id"}, READING),
     ("get", "/api/erasures/{id}/subjects"): ({"id", "outcome", "cursor", "limit"}, READING),
