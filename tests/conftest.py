@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -50,6 +51,13 @@ def _run_of(session: pytest.Session) -> str:
     scheduler = session.config.pluginmanager.getplugin("dsession")
     manager = getattr(scheduler, "nodemanager", None)
     return str(manager.testrunuid)[:12] if manager is not None else "no other run"
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """A command that a test runs sets the log up for a process of its own."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
