@@ -84,8 +84,11 @@ SELECT name, count, first_at, last_at, (SELECT count(*) FROM totals) AS total FR
 WHERE CAST(:after AS text) IS NULL OR count < :count OR (count = :count AND name > :after)
 ORDER BY count DESC, name LIMIT :limit"""
 
+# Summed by name first: who has done much has done it under few names.
 COUNTS = """
-SELECT n.kind, sum(d.count)::bigint FROM ({days}) d JOIN views.names n ON n.id = d.name_id
+SELECT n.kind, sum(d.count)::bigint
+FROM (SELECT name_id, own, sum(count) AS count FROM ({days}) d GROUP BY name_id, own) d
+JOIN views.names n ON n.id = d.name_id
 WHERE d.own OR n.kind <> 'event' GROUP BY n.kind"""
 
 _DAYS = {SubjectKind.USER: OWN_DAYS, SubjectKind.ACCOUNT: OWN_DAYS + MEMBERS_DAYS}

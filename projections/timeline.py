@@ -37,7 +37,7 @@ from projections.timeline_items import (
     topics_of,
 )
 
-MAX_READ = 2_000
+MAX_READ = 500
 """Rows of one stream that a page reads at most in search of what a filter asks for. Then it ends,
 however little it found, and the next goes on from there."""
 
@@ -170,7 +170,7 @@ class _Search(Generic[Row]):
         found: list[Opened] = []
         read, many = 0, limit + 1
         if self._is_sifted:
-            many = max(many, min(4 * many, MAX_READ))
+            many = max(many, min((4 if self._names else 2) * many, MAX_READ))
         while True:
             rows, horizon = self._read(stretch, many, limit)
             found += self._sifted(rows)
@@ -180,7 +180,7 @@ class _Search(Generic[Row]):
             if horizon is None or read >= MAX_READ:
                 return found, horizon
             stretch = stretch.after(horizon)
-            many = min(4 * many, MAX_READ)
+            many = max(limit + 1, min(4 * many, MAX_READ - read))
 
     def _sifted(self, rows: Sequence[Row]) -> list[Opened]:
         topics = self.topics

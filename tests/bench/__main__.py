@@ -14,7 +14,7 @@ from pathlib import Path
 from infra import database, embedded, wiring
 from infra.settings import Settings
 from infra.wiring import Annals
-from tests.bench import append, conditions, deciding, intake, lists, projecting, segments
+from tests.bench import append, conditions, deciding, intake, lists, projecting, segments, views
 from tests.bench.figures import Report
 from tests.bench.population import Size, populate
 
@@ -27,7 +27,7 @@ def main() -> None:
         "benches",
         nargs="*",
         metavar="BENCH",
-        help=", ".join(USUAL) + ", lists, segments, deciding, full (default: the first three)",
+        help=", ".join(USUAL) + ", lists, segments, deciding, full, views (default: the first three)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
@@ -69,6 +69,10 @@ def main() -> None:
         with _annals(folder) as (annals, url):
             deciding.run_full(annals, url, report, subjects=options.users)
 
+    def run_views() -> None:
+        with _annals(folder) as (annals, url):
+            views.run(annals, url, report, events=options.users)
+
     benches: dict[str, Callable[[], None]] = {
         "append": run_append,
         "intake": run_intake,
@@ -77,6 +81,7 @@ def main() -> None:
         "segments": run_segments,
         "deciding": run_deciding,
         "full": run_full,
+        "views": run_views,
     }
     unknown = set(options.benches) - benches.keys()
     if unknown:
