@@ -51,9 +51,20 @@ class Calls:
         known = {name: value for name, value in query.items() if value is not None}
         return self._body(await self._client.get(path, params=_texts(known)))
 
-    async def post(self, path: str, body: object) -> Json:
+    async def post(self, path: str, body: object, **headers: str) -> Json:
         """Raises: Refused."""
-        return await self._send("POST", path, body)
+        return await self._send("POST", path, body, **headers)
+
+    async def file(self, path: str) -> httpx.Response:
+        """What is no JSON, or has to stay as it is to the byte.
+
+        Raises:
+            Refused.
+        """
+        answer = await self._client.get(path)
+        if not answer.is_success:
+            self._body(answer)
+        return answer
 
     async def put(self, path: str, body: object) -> Json:
         """Raises: Refused."""
@@ -63,13 +74,14 @@ class Calls:
         """Raises: Refused."""
         return self._body(await self._client.delete(path))
 
-    async def _send(self, method: str, path: str, body: object) -> Json:
+    async def _send(self, method: str, path: str, body: object, **headers: str) -> Json:
         return self._body(
             await self._client.request(
                 method,
                 path,
                 content=msgspec.json.encode(body),
-                headers={"Content-Type": "application/json"},
+                headers={"Content-Type": "application/json"}
+                | {name.replace("_", "-"): value for name, value in headers.items()},
             )
         )
 

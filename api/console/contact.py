@@ -70,6 +70,13 @@ class _Contacts(Controller):
         found = await calls_of(request).get(f"/api/{self.kind}s/{id}")
         return Response(found, headers=SECURITY_HEADERS | PRIVATE)
 
+    @get("/{id:str}/review")
+    async def review(self, request: AnyRequest, id: FromPath[str]) -> Response[str]:
+        """All that is on file, for who may delete it."""
+        cursor = request.query_params.get("cursor")
+        found = await calls_of(request).get(f"/api/{self.kind}s/{id}/review", cursor=cursor)
+        return page(request, "contact/review.html", kind=self.kind, found=found)
+
     @get("/{id:str}/{tab:str}")
     async def tab(
         self, request: AnyRequest, id: FromPath[str], tab: FromPath[str]
