@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from litestar import Controller, Response, get
@@ -10,7 +11,7 @@ from litestar.params import FromPath
 
 from api.console.calls import Calls, Refused
 from api.console.contacts import calls_of, is_part
-from api.console.pages import PRIVATE, SECURITY_HEADERS, page
+from api.console.pages import PRIVATE, SECURITY_HEADERS, instant, page
 from api.console.sessions import AnyRequest
 from domain.identity import SubjectKind
 
@@ -100,13 +101,17 @@ class _Contacts(Controller):
                 groups=TIMELINE_GROUPS,
                 **shown,
             )
-        contact, shown = await asyncio.gather(calls.get(path), self._pane(calls, path, tab, query))
+        contact, stages, shown = await asyncio.gather(
+            calls.get(path), calls.get(f"{path}/stages"), self._pane(calls, path, tab, query)
+        )
         return page(
             request,
             "contact/page.html",
             kind=self.kind,
             id=id,
             contact=contact,
+            spells=_drawn(stages["spells"]),
+            stages=stages,
             tabs=tabs,
             tab=tab,
             query=query,
@@ -128,10 +133,7 @@ class _Contacts(Controller):
     async def _found(self, calls: Calls, path: str, tab: str, query: dict[str, str]) -> Json:
         match tab:
             case "overview":
-                properties, events = await asyncio.gather(
-                    calls.get(f"{path}/properties"), calls.get(f"{path}/events", limit=8)
-                )
-                return {"properties": properties["items"], "events": events["items"]}
+                return await calls.get(f"{path}/overview")
             case "properties":
                 return await calls.get(f"{path}/properties")
             case "timeline":
@@ -141,6 +143,27 @@ class _Contacts(Controller):
                 )
             case _:
                 return await calls.get(f"{path}/{tab}", limit=ROWS, cursor=query.get("cursor"))
+
+
+def _drawn(spells: list[Json]) -> list[Json]:
+    """Times in stages, each with its place in a picture of their whole length."""
+    if not spells:
+        return []
+    now = datetime.now(UTC)
+    begins = [instant(one["entered_at"]) for one in spells]
+    ends = [instant(one["left_at"]) if one["left_at"] else now for one in spells]
+    first, whole = begins[0], max((ends[-1] - begins[0]).total_seconds(), 1.0)
+    kinds = {name: n % 4 for n, name in enumerate(dict.fromkeys(one["stage"] for one in spells))}
+    return [
+        one
+        | {
+            "x": round(100 * (begin - first).total_seconds() / whole, 3),
+            "width": round(max(100 * (end - begin).total_seconds() / whole, 0.4), 3),
+            "days": (end - begin).total_seconds() / 86_400,
+            "tone": kinds[one["stage"]],
+        }
+        for one, begin, end in zip(spells, begins, ends, strict=True)
+    ]
 
 
 class UserPages(_Contacts):

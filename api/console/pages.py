@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -36,6 +37,7 @@ _STEPS = (
     (86_400, 3_600, "h"),
     (86_400 * 60, 86_400, "days"),
 )
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 HEALTH_SHAPES = {"good": "●", "normal": "◐", "bad": "○"}
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -146,7 +148,7 @@ def value(found: Any, type: str | None = None) -> Markup:
         return Markup('<span class="none">–</span>')
     if isinstance(found, bool):
         return Markup("yes") if found else Markup("no")
-    if type == "date" and isinstance(found, str):
+    if isinstance(found, str) and (type == "date" or (type is None and _INSTANT.fullmatch(found))):
         return day(found)
     if isinstance(found, int | float):
         return escape(number(found))
@@ -169,6 +171,13 @@ def script_json(found: Any) -> Markup:
     """JSON inside a script element, from which no text can break out."""
     text = msgspec.json.encode(found).decode()
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
+
+
+def span(days: float) -> str:
+    """How long: 3 days, 5 h."""
+    if days >= 1:
+        return plural(int(days), "day")
+    return f"{days * 24:.0f} h" if days * 24 >= 1 else f"{max(days * 1_440, 1):.0f} min"
 
 
 def health(word: str) -> Markup:
@@ -210,7 +219,9 @@ def _environment() -> Environment:
         "value": value,
         "health": health,
         "title_of": title_of,
+        "plural_length": lambda found, one: plural(len(found), one),
         "words": words,
+        "span": span,
         "plural": plural,
         "written": written,
         "script_json": script_json,
