@@ -319,7 +319,7 @@ class Decider:
         # be seen, and is then looked at anew: else its history would have a turn that nobody took.
         for rule, row in sorted(rows, key=lambda one: rules.depth[one[0].key]):
             subject: UUID = row[0]
-            if any((fact, subject) in decided for fact, way in rule.rests_on if not way):
+            if any((fact, subject) in decided for fact in rules.waits_for[rule.key]):
                 continue
             one = Found(rule, subject, rule.verdict(row, due[rule.key][subject], moment.now))
             found.append(one)

@@ -23,13 +23,21 @@ PREPARED = 500
 
 
 class Rules:
-    """The rules that there are, as of one look at them."""
+    """The rules that there are, as of one look at them.
+
+    Attributes:
+        waits_for: by key, all that is decided of the same subject before a rule decides: what it
+            rests on, what that rests on, and so on.
+        depth: by key, how many others a rule rests on, one upon the other.
+    """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.by_key = {rule.key: rule for rule in rules}
         self._resting_on: dict[Fact, list[tuple[Rule, tuple[str, ...]]]] = {}
+        self.waits_for = _waits_for(rules)
         for rule in rules:
-            for fact, way in {*rule.rests_on, Dependency(rule.decides)}:
+            looks_at = {Dependency(fact) for fact in (rule.decides, *self.waits_for[rule.key])}
+            for fact, way in rule.rests_on | looks_at:
                 self._resting_on.setdefault(fact, []).append((rule, way))
         self.depth = _depths(rules)
         self._statements: dict[tuple[str, date], tuple[str, dict[str, object]]] = {}
@@ -89,8 +97,20 @@ class Rules:
         return self._statements[key]
 
 
+def _waits_for(rules: Sequence[Rule]) -> dict[str, set[Fact]]:
+    deciding = {rule.decides: rule for rule in rules}
+    found: dict[str, set[Fact]] = {}
+    for rule in rules:
+        facts = found[rule.key] = set()
+        waiting = [rule]
+        while waiting:
+            below = {fact for fact, way in waiting.pop().rests_on if not way and fact in deciding}
+            waiting += [deciding[fact] for fact in below - facts]
+            facts |= below
+    return found
+
+
 def _depths(rules: Sequence[Rule]) -> dict[str, int]:
-    """How many others each rule rests on, one upon the other."""
     deciding = {rule.decides: rule for rule in rules}
     depths: dict[str, int] = {}
 
