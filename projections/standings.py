@@ -49,12 +49,6 @@ SET stage_ordinal = greatest(s.stage_ordinal, excluded.stage_ordinal),
     hand_by = CASE WHEN excluded.hand_at IS NULL THEN s.hand_by ELSE excluded.hand_by END,
     hand_at = coalesce(excluded.hand_at, s.hand_at)"""
 
-# An account's decisions may be read before the user's event that was the first to name it.
-ADD_CONTACTS = """
-INSERT INTO views.contacts (log_partition, subject, kind)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[])
-ON CONFLICT DO NOTHING RETURNING subject"""
-
 CHANGE_CONTACTS = """
 UPDATE views.contacts c SET stage = w.stage, health = w.health
 FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::text[]) AS w(p, s, stage, health)
@@ -82,10 +76,9 @@ DELETE FROM views.stage_spells WHERE log_partition = ANY(%b) AND subject = ANY(%
 class _Change:
     """What a batch makes of where one subject stands."""
 
-    __slots__ = ("hand", "hand_at", "health", "health_at", "kind", "stage", "stage_at")
+    __slots__ = ("hand", "hand_at", "health", "health_at", "stage", "stage_at")
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self) -> None:
         self.stage: StageTransition | None = None
         self.health: HealthChanged | None = None
         self.hand: StageSet | None = None
@@ -107,14 +100,14 @@ class Standings:
         changes: dict[tuple[int, bytes], tuple[SubjectId, _Change]] = {}
         entered: list[tuple[Opened, StageEntered]] = []
         left: list[tuple[Opened, StageLeft]] = []
-        for kind, _, _, _, one in batch.changes:
+        for _, _, _, _, one in batch.changes:
             payload, stream, at = one.payload, one.row.stream, one.row.occurred_at
             if stream in batch.survivors or not isinstance(
                 payload, StageTransition | HealthChanged | StageSet | StageReleased
             ):
                 continue
             key = (log_partition(stream), stream.bytes)
-            _, change = changes.setdefault(key, (stream, _Change(kind.value)))
+            _, change = changes.setdefault(key, (stream, _Change()))
             match payload:
                 case StageTransition():
                     change.stage, change.stage_at = payload, at
@@ -165,28 +158,13 @@ def _stand(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Chang
 
 
 def _count(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Change]]) -> None:
-    """Brings contacts and bars up to date."""
+    """Brings contacts and bars up to date. A subject's stream makes its contact first."""
     moved = [row for row in rows if row[2].stage is not None or row[2].health is not None]
     if not moved:
         return
     before = bars.counted(conn, [subject for _, subject, _ in moved])
-    missing = [row for row in moved if row[1] not in before]
-    if missing:
-        added = conn.execute(
-            ADD_CONTACTS,
-            (
-                arrays.smallints([partition for partition, _, _ in missing]),
-                arrays.uuids([subject for _, subject, _ in missing]),
-                arrays.texts([one.kind for _, _, one in missing]),
-            ),
-        )
-        made = {SubjectId(row[0]) for row in added}
-        # Those that another worker has just made are counted, as what they begin as.
-        before |= {id: Counted(one.kind) for _, id, one in missing if id not in made}
-    after = {
-        subject: change.counts_as(before.get(subject, Counted(change.kind)))
-        for _, subject, change in moved
-    }
+    moved = [row for row in moved if row[1] in before]
+    after = {subject: change.counts_as(before[subject]) for _, subject, change in moved}
     partitions = [partition for partition, _, _ in moved]
     conn.execute(
         CHANGE_CONTACTS,

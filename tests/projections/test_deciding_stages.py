@@ -62,7 +62,6 @@ from tests.projections.read_models import (
     write,
 )
 from tests.projections.segments import EDITOR, define, members, settle
-from tests.projections.test_deciding import one_by_one
 
 USER, ACCOUNT = SubjectKind.USER, SubjectKind.ACCOUNT
 IS_PRO = PropertyIs("plan", Is("pro"))
@@ -396,31 +395,6 @@ def test_what_was_decided_is_the_same_when_read_models_are_made_anew(
     assert decisions(annals, ada, Decision) == said
     after = dump(database_url)
     assert after == shown
-
-
-def test_an_account_that_a_decision_makes_known_first_is_counted_once(
-    annals: Annals, database_url: str
-) -> None:
-    # When read models are made anew, its partition may be read before that of the user who was
-    # the first to name it.
-    activate(annals, stages(ACCOUNT, all=Not(IS_PRO)))
-    names = [f"acme {n}" for n in range(8)]
-    write(
-        annals,
-        *(
-            Track(user(f"ada {n}"), account(name), event("login"), NOON)
-            for n, name in enumerate(names)
-        ),
-    )
-    settle(annals)
-    forget_read_models(database_url)
-    projector = one_by_one(annals)
-    while projector.step():
-        pass
-    projector.release()
-    with annals.queries.connect() as conn:
-        shown = bars_of_all(conn, ACCOUNT)
-    assert [(one.stage, one.count) for one in shown.stages] == [("all", 8)]
 
 
 def test_two_processes_at_once_decide_each_stage_and_health_once(
