@@ -47,6 +47,12 @@ bench: install ## Measure; figures go to .data/bench.jsonl too
 bench-lists: install ## Measure lists, bars, previews and segments at a million users
 	@$(BIN)/python -m tests.bench lists segments
 
+backup: install ## Back up log and keys, apart, below TO (default: backups)
+	@$(BIN)/annals backup $(or $(TO),backups)
+
+restore: install ## Restore LOG, KEYS and the newest LEDGER into an empty database
+	@$(BIN)/annals restore --log $(LOG) --keys $(KEYS) --ledger $(LEDGER)
+
 erasure-scan: install ## Search all tables and files for values that should be gone, a line each on stdin
 	@$(BIN)/annals erasure-scan
 

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, TextIO
 
@@ -28,6 +29,9 @@ from domain.certificate import NotGenuine
 from domain.errors import InvalidInput
 from domain.scan import checked_values
 from infra import certificates, embedded, wiring
+from infra.backup import BackupFailed, back_up
+from infra.backup import restore as restored_from
+from infra.ledger import FILE as LEDGER_FILE
 from infra.settings import InvalidSetting, Settings
 from infra.wiring import Annals
 
@@ -177,6 +181,56 @@ def revoke_api_key(id: uuid.UUID) -> None:
         if not annals.api_keys.revoke(id):
             raise click.ClickException("there is no such API key, or it is revoked already")
         click.echo(f"API key {id} is revoked.")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def backup(folder: Path) -> None:
+    """Back up the log and the keys into two folders below FOLDER, for two places.
+
+    The ledger of erasures goes with both, the read models with none. The key-encryption key is in
+    neither: keep it in a third place.
+    """
+    with _annals() as annals, wiring.database_url(annals.settings) as url:
+        try:
+            log, keys = back_up(url, annals.settings.data / LEDGER_FILE, folder, datetime.now(UTC))
+        except (BackupFailed, OSError) as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(f"The log is in {log}, the keys are in {keys}: move them apart.")
+
+
+@main.command()
+@click.option("--log", type=click.Path(path_type=Path), required=True, help="log.dump")
+@click.option("--keys", type=click.Path(path_type=Path), required=True, help="keys.dump")
+@click.option(
+    "--ledger", type=click.Path(path_type=Path), required=True, help="The newest erasures.ledger."
+)
+def restore(log: Path, keys: Path, ledger: Path) -> None:
+    """Restore a backup into an empty database, and replay the ledger of erasures over it.
+
+    The ledger has to be the newest there is: that of the data folder that was lost, or that of the
+    newest backup. The key-encryption key has to be in its place already.
+    """
+    settings = _settings()
+    settings.data.mkdir(parents=True, exist_ok=True)
+    place = settings.data / LEDGER_FILE
+    if not ledger.is_file():
+        raise click.ClickException(f"there is no ledger of erasures at {ledger}")
+    if place.exists() and place.read_bytes() != ledger.read_bytes():
+        raise click.ClickException(
+            f"{place} is another ledger of erasures: name the newer of the two, and take the older"
+            " one away"
+        )
+    try:
+        with wiring.database_url(settings) as url:
+            restored_from(url, log, keys)
+            if not place.exists():
+                shutil.copyfile(ledger, place)
+            with wiring.opened(settings, url) as annals:
+                recorded = annals.status().recorded
+    except (BackupFailed, *wiring.CANNOT_START) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Restored: {recorded:,} events; the ledger of erasures was replayed. Start Annals.")
 
 
 @main.command("erasure-scan")

@@ -58,6 +58,14 @@ class Certifier:
     def sign(self, content: bytes) -> bytes:
         return self._key.sign(content)
 
+    def is_signed(self, signature: bytes, content: bytes) -> bool:
+        """Whether a signature is ours."""
+        try:
+            self._key.public_key().verify(signature, content)
+        except InvalidSignature:
+            return False
+        return True
+
     def issue(self, conn: psycopg.Connection, request: uuid.UUID) -> bytes:
         """The certificate of an erasure whose steps are all taken."""
         row: dict[str, Any] | None = (

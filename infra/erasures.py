@@ -157,6 +157,10 @@ class Cleaner(Protocol):
     def clean(self, since: datetime, done: Sequence[str]) -> Cleaned: ...
 
 
+class KeptLedger(Protocol):
+    def keep(self) -> None: ...
+
+
 class Certifier(Protocol):
     def issue(self, conn: psycopg.Connection, request: uuid.UUID) -> bytes: ...
 
@@ -197,6 +201,7 @@ class Erasures:
         secret: bytes,
         cleaner: Cleaner,
         certifier: Certifier,
+        ledger: KeptLedger,
     ) -> None:
         self._destruction = destruction
         self._lookup = lookup
@@ -205,6 +210,7 @@ class Erasures:
         self._secret = secret
         self._cleaner = cleaner
         self._certifier = certifier
+        self._ledger = ledger
         self._wake = threading.Event()
         self._stepping = threading.Lock()
 
@@ -324,6 +330,7 @@ class Erasures:
             ids = [row[0] for row in conn.execute(UNFINISHED)]
         for id in ids:
             self._advance(id, until=ErasureStep.FORGOTTEN)
+        self._ledger.keep()
         if ids:
             self._clean()
         for id in ids:

@@ -79,6 +79,9 @@ SELECT DISTINCT ON (e.stream) e.stream, e.log_partition, e.position FROM log.eve
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON e.log_partition = w.p AND e.stream = w.s
 WHERE e.topic = %b ORDER BY e.stream, e.position"""
 
+ERASED_STREAMS = """
+SELECT DISTINCT stream FROM log.events WHERE topic IN ('user.erased', 'account.erased')"""
+
 HASHES_AT = """
 SELECT e.log_partition, e.position, e.hash FROM log.events e
 JOIN unnest(%b::smallint[], %b::bigint[]) AS w(p, position)
@@ -336,6 +339,11 @@ class EventLog:
                 BEGUN_STREAMS, ([log_partition(one) for one in asked], asked), binary=True
             )
             return {SubjectId(row[0]) for row in rows}
+
+    def erased_streams(self) -> list[SubjectId]:
+        """The subjects that the log calls erased. Reads all of it."""
+        with self._pool.connection() as conn:
+            return [SubjectId(row[0]) for row in conn.execute(ERASED_STREAMS)]
 
     def hashes_at(self, places: Sequence[Position]) -> dict[Position, bytes]:
         """The hashes of the rows at some places; those that are not there are absent."""

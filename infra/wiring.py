@@ -34,6 +34,8 @@ from infra.handler import Handler
 from infra.holds import Holds
 from infra.key_encryption import KeyFile, KeySource, KeyVariable, WrongKeyEncryptionKey
 from infra.keys import KeyRing
+from infra.ledger import FILE as LEDGER_FILE
+from infra.ledger import Ledger, LedgerNeeded
 from infra.log import EventLog
 from infra.lookup import Lookup
 from infra.pasts import Pasts
@@ -60,7 +62,12 @@ UPKEEP_SECONDS = 600.0
 UPKEEP_RETRY_SECONDS = 5.0
 DATABASE = "annals"
 KEY_FILE = "key-encryption-key"
-CANNOT_START = (database.UnsuitableDatabase, embedded.EmbeddedError, WrongKeyEncryptionKey)
+CANNOT_START = (
+    database.UnsuitableDatabase,
+    embedded.EmbeddedError,
+    LedgerNeeded,
+    WrongKeyEncryptionKey,
+)
 """What stops a start, each with a message for the operator."""
 
 log = structlog.get_logger()
@@ -182,6 +189,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     Raises:
         database.UnsuitableDatabase: see there.
         WrongKeyEncryptionKey: the key-encryption key is missing, unsafe or another one.
+        LedgerNeeded: the database was restored, and its ledger is not there, or not whole.
     """
     database.migrate(url)
     log_pool = database.pool(url, "annals_log", size=connections)
@@ -210,7 +218,14 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             message_secret=keys.secret("message"),
         )
         certifier = Certifier(log_pool, keys.secret("certificates"))
-        yield Annals(
+        ledger = Ledger(
+            settings.data / LEDGER_FILE,
+            keys_pool,
+            keys,
+            sign=certifier.sign,
+            verify=certifier.is_signed,
+        )
+        annals = Annals(
             settings,
             log,
             Timelines(log_pool),
@@ -243,11 +258,14 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                     url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now
                 ),
                 certifier=certifier,
+                ledger=ledger,
             ),
             Holds(keys_pool, aggregates),
             certifier,
             Scanner(url, _cluster(settings)),
         )
+        _replay_ledger(annals, ledger)
+        yield annals
     finally:
         backtests.close()
         queries.dispose()
@@ -285,6 +303,36 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
         annals.erasures.wake()
         for thread in threads:
             thread.join(timeout=15)
+
+
+def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
+    """Erases again whom a restored database still has; see `infra.ledger`.
+
+    Raises:
+        LedgerNeeded: it was restored, and the ledger is not there, not whole, or older than it.
+    """
+    is_restored = ledger.is_elsewhere()
+    if ledger.path.exists():
+        again = ledger.replay(ledger.read(ledger.path))
+        if again:
+            log.warning("ledger.replayed", subjects=again)
+    elif is_restored:
+        raise LedgerNeeded(
+            f"this database was restored, and {ledger.path} is not there: put the newest copy of"
+            " the ledger of erasures there, which is in the data folder that was lost and in every"
+            " backup, or run annals restore"
+        )
+    if is_restored:
+        missing = ledger.missing(annals.log.erased_streams())
+        if missing:
+            raise LedgerNeeded(
+                f"{ledger.path} is older than this database: it lacks {missing} erasures that the"
+                " log tells of; put the newest copy there"
+            )
+        annals.projector().start_over()
+        annals.handler.finish_erasures(_now())
+    ledger.settle()
+    ledger.keep()
 
 
 def _cluster(settings: Settings) -> Path | None:

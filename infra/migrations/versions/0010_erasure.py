@@ -93,10 +93,21 @@ CREATE TABLE keys.holds (
 CREATE INDEX holds_by_id ON keys.holds (id);
 """
 
+PLACE = """
+CREATE TABLE keys.place (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    place text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE keys.place IS
+    'the server and the database in which this was last opened: one that differs was restored';
+"""
+
 GRANTS = """
 GRANT SELECT, INSERT, UPDATE ON keys.erasure_requests, keys.erasure_targets, keys.suppressed,
     keys.holds TO annals_keys;
 GRANT SELECT, INSERT, DELETE ON keys.erasure_tokens TO annals_keys;
+GRANT SELECT, INSERT, UPDATE ON keys.place TO annals_keys;
 """
 
 DISTRIBUTE = """
@@ -111,5 +122,5 @@ END $$
 
 
 def upgrade() -> None:
-    for statements in (LEDGER, SUPPRESSION, HOLDS, GRANTS, DISTRIBUTE):
+    for statements in (LEDGER, SUPPRESSION, HOLDS, PLACE, GRANTS, DISTRIBUTE):
         op.execute(statements)
