@@ -47,8 +47,8 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     currency: str | None = None
     renewal_property: str | None = None
     time_zone: str | None = None
-    users: PreferredNames = PreferredNames()
-    accounts: PreferredNames = PreferredNames()
+    users: PreferredNames = msgspec.field(default_factory=PreferredNames)
+    accounts: PreferredNames = msgspec.field(default_factory=PreferredNames)
     backdated_stages: bool = False
 
 

@@ -151,8 +151,8 @@ class Settings(msgspec.Struct, frozen=True, tag="settings", omit_defaults=True):
     currency: str | None = None
     renewal_property: str | None = None
     time_zone: str | None = None
-    users: Preferred = Preferred()
-    accounts: Preferred = Preferred()
+    users: Preferred = msgspec.field(default_factory=Preferred)
+    accounts: Preferred = msgspec.field(default_factory=Preferred)
     backdated_stages: bool = False
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
 import pytest
 
-from tests.serving import Clients, problem
+from tests.serving import Clients, account, problem
+from tests.test_docs import blocks
 
 PRO = {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}
 IN_TRIAL = {"type": "stage", "stages": ["trial"]}
@@ -314,3 +316,25 @@ def test_what_there_is_not_cannot_be_changed_and_what_is_over_stays_so(client: C
     refused(client, "PUT", path, SCORE | {"name": "Other"}, status=409)
     refused(client, "DELETE", path, status=409)
     assert refused(client, "PUT", path, SIGNAL)["detail"].startswith("this is a score")
+
+
+def test_the_definitions_settings_and_mrr_of_the_page_are_as_it_says(client: Clients) -> None:
+    *definitions, settings, mrr = (
+        json.loads(block) for block in blocks("docs/definitions.md", "json")
+    )
+    traits = {"mrr": 12.55, "cancelled": False, "renewal_date": "2027-01-01"}
+    client.send(
+        {"type": "group", "userId": "ada", "groupId": "acme", "traits": traits},
+        {"type": "identify", "userId": "ada", "traits": {"role": "champion"}},
+        {"type": "track", "userId": "ada", "event": "login", "context": {"groupId": "acme"}},
+    )
+    client.see(account("acme"))
+    assert [one["type"] for one in definitions] == ["stages", "health_profile", "score", "signal"]
+    for body in definitions:
+        path = define(client, body)
+        seen = client.see(path)
+        assert (seen["status"], seen["definition"]["name"]) == ("active", body["name"])
+    client.taken(client("admin").put("/api/settings", json=settings))
+    holds = client("read").get("/api/settings").json()
+    assert {name: holds[name] for name in settings} == settings
+    assert client.see("/api/users/external%3Aada")["mrr"] == mrr

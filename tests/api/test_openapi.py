@@ -52,6 +52,16 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/api/segments/{id}/members"): ({"id"} | PAGED, READING),
     ("post", "/api/segments/{id}/members"): ({"id"}, READING | {"409", "413"}),
     ("get", "/api/segments/{id}/history"): ({"id"}, READING),
+    ("get", "/api/definitions"): ({"type", "kind", "status", "wait_for"}, LISTING),
+    ("post", "/api/definitions"): (set(), LISTING | {"409", "413"}),
+    ("get", "/api/definitions/{id}"): ({"id", "wait_for"}, READING),
+    ("put", "/api/definitions/{id}"): ({"id"}, READING | {"409", "413"}),
+    ("delete", "/api/definitions/{id}"): ({"id"}, READING | {"409"}),
+    ("get", "/api/definitions/{id}/history"): ({"id", "wait_for"}, READING),
+    ("post", "/api/definitions/{id}/activate"): ({"id"}, READING | {"409"}),
+    ("post", "/api/definitions/{id}/archive"): ({"id"}, READING | {"409"}),
+    ("get", "/api/settings"): (set(), {"401", "403", "503"}),
+    ("put", "/api/settings"): (set(), LISTING | {"409", "413"}),
     **{
         ("post", path): (set(), LISTING | {"413", "415"})
         for path in ("/v1/batch", "/backend/v1/batch", "/v1/import")
@@ -131,6 +141,10 @@ def test_a_condition_is_described_where_it_is_sent(document: Any) -> None:
         ("SavedViewRequest", "filter"),
         ("SegmentRequest", "condition"),
         ("PreviewRequest", "condition"),
+        ("StageRequest", "condition"),
+        ("HealthProfileRequest", "good"),
+        ("ScoreRuleRequest", "condition"),
+        ("SignalRequest", "goal"),
     ):
         described = {one.get("$ref") for one in schemas[body]["properties"][field]["oneOf"]}
         assert {f"#/components/schemas/{one}" for one in ("AllOf", "Did", "InSegment")} < described
