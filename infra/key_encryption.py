@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.keywrap import (
 )
 
 KEY_BYTES = 32
+LOCAL_ID = re.compile("[0-9a-f]{16}")
 
 
 class WrongKeyEncryptionKey(Exception):
@@ -138,11 +140,13 @@ class KeyFile:
 
     def find(self, id: str) -> LocalKey:
         later = self._later(id)
-        if later.exists():
+        if LOCAL_ID.fullmatch(id) and later.exists():
             return LocalKey.from_file(later)
         key = LocalKey.from_file(self._path)
         if key.id != id:
-            raise WrongKeyEncryptionKey(f"{self._path} holds {key.id}, and there is no {later}")
+            raise WrongKeyEncryptionKey(
+                f"{self._path} holds {key.id}, and there is no {later.name}"
+            )
         return key
 
     def offer(self, known: AbstractSet[str]) -> LocalKey:
@@ -161,7 +165,7 @@ class KeyFile:
         return key
 
     def _later(self, id: str) -> Path:
-        return self._path.with_name(f"{self._path.name}.{id}")
+        return Path(f"{self._path}.{id}")
 
 
 class KeyVariable:

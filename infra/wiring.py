@@ -197,11 +197,13 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     views_pool = database.pool(url, "annals_views", size=6)
     queries = database.engine(url, "annals_views", size=connections)
     backtests = Backtests()
+    sources: list[KeySource] = []
     try:
         log = EventLog(log_pool)
         # In this order: who begins a database at the same time makes the secrets, then the events.
         is_new = not any(log.heads(range(LOG_PARTITIONS)).values())
-        wrapping = Wrapping(keys_pool, _key_sources(settings))
+        sources += _key_sources(settings)
+        wrapping = Wrapping(keys_pool, sources)
         wrapping.open(is_new=is_new)
         keys = KeyRing(keys_pool, wrapping)
         keys.destroy_again()
@@ -268,6 +270,9 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         yield annals
     finally:
         backtests.close()
+        for source in sources:
+            if isinstance(source, Vault):
+                source.close()
         queries.dispose()
         for pool in (log_pool, keys_pool, views_pool):
             pool.close()

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
+from click.testing import CliRunner, Result
 
+from api.cli import main
 from domain.access import ApiScope
 from infra import api_keys
 from infra.wiring import Annals
@@ -95,6 +98,64 @@ def test_a_revoked_key_opens_nothing_and_a_restart_does_not_revive_it(
     again = open_annals()
     again.api_keys.at_hand(path)
     assert again.api_keys.find(keys["write"]) is None
+
+
+def command(annals: Annals, database_url: str, *words: str) -> Result:
+    environment = {"ANNALS_DATABASE_URL": database_url, "ANNALS_DATA": str(annals.settings.data)}
+    try:
+        return CliRunner().invoke(main, ["api-keys", *words], env=environment)
+    finally:
+        structlog.reset_defaults()  # the command has its own, for a process of its own
+
+
+def test_keys_are_made_listed_and_revoked_by_command(
+    annals: Annals,
+    open_annals: Callable[[], Annals],
+    path: Path,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_hand, processes = annals.api_keys.at_hand(path), [annals, open_annals()]
+    made = command(annals, database_url, "make", "audit")
+    assert made.exit_code == 0, made.output
+    key = made.output.strip()
+    for one in processes:
+        assert one.api_keys.find(key)[1] is ApiScope.AUDIT
+    id = annals.api_keys.find(key)[0]
+    listed = command(annals, database_url, "list").output
+    assert len(listed.splitlines()) == len(ApiScope) + 1
+    [line] = [line for line in listed.splitlines() if str(id) in line]
+    assert "audit" in line
+    assert "revoked" not in listed
+    assert not any(one in listed for one in (key, *at_hand.values()))
+    assert command(annals, database_url, "revoke", str(id)).exit_code == 0
+    later = api_keys.time.monotonic() + 1
+    monkeypatch.setattr(api_keys.time, "monotonic", lambda: later)
+    for one in processes:
+        assert one.api_keys.find(key) is None
+        assert one.api_keys.find(at_hand["audit"])[1] is ApiScope.AUDIT
+    [line] = [
+        line
+        for line in command(annals, database_url, "list").output.splitlines()
+        if "revoked" in line
+    ]
+    assert str(id) in line
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["revoke", "00000000-0000-4000-8000-000000000000"], 1),
+        (["revoke", "no-id"], 2),
+        (["make", "everything"], 2),
+    ],
+)
+def test_a_command_on_keys_that_cannot_be_carried_out_says_so(
+    annals: Annals, database_url: str, words: list[str], code: int
+) -> None:
+    before = annals.api_keys.list()
+    assert command(annals, database_url, *words).exit_code == code
+    assert annals.api_keys.list() == before
 
 
 def test_the_cache_of_keys_is_bounded(annals: Annals, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,8 @@ def test_a_rotation_passes_over_a_row_that_somebody_holds_and_does_not_end_befor
     annals.wrapping.begin_rotation()
     with psycopg.connect(database_url) as holder:
         holder.execute("SELECT FROM keys.subject_keys FOR UPDATE")
-        assert sum(annals.wrapping.rewrap()) == 4  # the secrets alone
+        passed_over = annals.wrapping.outstanding()
+        assert sum(annals.wrapping.rewrap()) == passed_over - 1
         assert not annals.wrapping.end_rotation()
     assert sum(annals.wrapping.rewrap()) == 1
     assert annals.wrapping.end_rotation()
