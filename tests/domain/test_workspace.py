@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from domain import conditions as ask
 from domain.definitions import (
+    Defined,
     Definition,
     DefinitionId,
     DefinitionKind,
@@ -34,7 +35,7 @@ from domain.errors import Conflict, InvalidInput, NotFound, Refusal
 from domain.events import Event, Payload
 from domain.identity import SubjectId, SubjectKind
 from domain.periods import Zones
-from domain.workspace import Definitions, Workspace
+from domain.workspace import MAX_DEFINITIONS, Definitions, Workspace
 
 BY = uuid.UUID(int=1)
 STREAM = SubjectId(uuid.UUID(int=2))
@@ -388,3 +389,22 @@ def test_a_time_zone_holds_from_when_it_was_chosen() -> None:
     ]
     assert zones.at(NOON + timedelta(days=1)) == ZoneInfo("Europe/Brussels")
     assert zones.now == ZoneInfo("America/Lima")
+
+
+def test_of_each_family_there_is_room_for_so_many_that_are_not_archived() -> None:
+    signal, score = Signal(USER, "one", ANYBODY), Score(USER, "one", [ScoreRule("a", 1, ANYBODY)])
+    many = {
+        DefinitionId(uuid.UUID(int=n)): Defined(
+            DefinitionId(uuid.UUID(int=n)), 1, signal, Status.DRAFT, NOON, BY, NOON, BY
+        )
+        for n in range(MAX_DEFINITIONS)
+    }
+    full = Definitions(MAX_DEFINITIONS, many)
+    new = DefinitionId(uuid.UUID(int=MAX_DEFINITIONS))
+    with pytest.raises(Conflict, match="1,000"):
+        full.make(new, signal, BY)
+    assert full.make(new, score, BY)
+    first = DefinitionId(uuid.UUID(int=0))
+    room = after(full, full.activate(first, BY))
+    room = after(room, room.archive(first, BY))
+    assert room.make(new, signal, BY)
