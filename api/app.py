@@ -35,6 +35,7 @@ from api.saved_views import SavedViewController
 from api.segments import SegmentsController
 from api.settings import SettingsController
 from api.stages import AccountStagesController, UserStagesController
+from api.why import AccountWhyController, UserWhyController
 from infra.wiring import Annals
 
 
@@ -66,6 +67,8 @@ def create_app(annals: Annals) -> Litestar:
             AccountHistoriesController,
             UserStagesController,
             AccountStagesController,
+            UserWhyController,
+            AccountWhyController,
             MembershipController,
             SegmentsController,
             DefinitionsController,

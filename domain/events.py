@@ -114,9 +114,15 @@ class OfDay(msgspec.Struct, frozen=True, tag="day", gc=False):
 
 
 class OfDefinition(msgspec.Struct, frozen=True, tag="definition", gc=False):
-    """The segment was made, changed or deleted."""
+    """Something was made, changed, activated, archived or deleted.
+
+    Attributes:
+        version: that it has since.
+        definition: where it need not be the one that decides; None: it is.
+    """
 
     version: int
+    definition: DefinitionId | None = None
 
 
 class OfRebuild(msgspec.Struct, frozen=True, tag="rebuild", gc=False):

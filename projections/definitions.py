@@ -15,6 +15,7 @@ import psycopg
 
 from domain.definitions import (
     Definition,
+    DefinitionId,
     DefinitionKind,
     Segment,
     Settings,
@@ -112,7 +113,7 @@ class DefinitionsModel:
                 row = conn.execute(CHANGE, _columns(id, definition, by, at)).fetchone()
                 decides = not isinstance(definition, Segment | Settings)
                 if row is not None and decides and row[1] == Status.ACTIVE and row[2]:
-                    sweep(conn, id, OfDefinition(row[0]))
+                    sweep(conn, id, OfDefinition(row[0], id))
             case DefinitionActivated(id, by):
                 self._move(conn, id, Status.ACTIVE, by, at)
             case DefinitionArchived(id, by):
@@ -124,12 +125,12 @@ class DefinitionsModel:
         conn.execute(ADD_VERSION, {"id": id})
 
     def _move(
-        self, conn: psycopg.Connection, id: UUID, status: Status, by: UUID, at: datetime
+        self, conn: psycopg.Connection, id: DefinitionId, status: Status, by: UUID, at: datetime
     ) -> None:
         asked = {"id": id, "status": status.value, "at": at, "by": by}
         row = conn.execute(MOVE, asked).fetchone()
         if row is not None:
-            sweep(conn, id, OfDefinition(row[0]))
+            sweep(conn, id, OfDefinition(row[0], id))
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         """No definition is about one subject."""

@@ -101,7 +101,7 @@ def test_a_change_of_weights_alone_changes_the_value(annals: Annals) -> None:
     change(annals, id, score(pro=(3, IS_PRO), big=(1, IS_BIG)))
     settle(annals)
     last = decisions(annals, ada, ScoreChanged)[-1]
-    assert (last.before, last.after, last.cause) == (50.0, 75.0, OfDefinition(3))
+    assert (last.before, last.after, last.cause) == (50.0, 75.0, OfDefinition(3, id))
 
 
 def test_an_archived_score_is_nobodys(annals: Annals) -> None:

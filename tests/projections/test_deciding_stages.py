@@ -129,7 +129,7 @@ def test_a_stage_is_looked_for_only_once_its_list_is_active(annals: Annals) -> N
     settle(annals)
     assert standing(annals, ada) == ("paying", "normal")
     [entered] = decisions(annals, ada, StageEntered)
-    assert entered.cause == OfDefinition(2)
+    assert entered.cause == OfDefinition(2, DefinitionId(id))
 
 
 def test_a_change_of_the_list_decides_everybody_anew(annals: Annals) -> None:
@@ -139,7 +139,7 @@ def test_a_change_of_the_list_decides_everybody_anew(annals: Annals) -> None:
     change(annals, id, stages(trial=IS_TRIAL, paying=IS_PRO, other=Not(IS_PRO)))
     settle(annals)
     assert path(annals, ada) == ["+other", "-other", "+trial"]
-    assert decisions(annals, ada, StageEntered)[-1].cause == OfDefinition(3)
+    assert decisions(annals, ada, StageEntered)[-1].cause == OfDefinition(3, id)
     archive(annals, id)
     settle(annals)
     assert standing(annals, ada) == (None, "normal")

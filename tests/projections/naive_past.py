@@ -1,0 +1,313 @@
+"""The past the long way round: for each day everything is read again from the first event on, and
+everything is decided again, until nothing changes any more. Back-tests are held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from domain import scores
+from domain.conditions import Attribute, Health
+from domain.definitions import (
+    Definition,
+    DefinitionId,
+    HealthProfile,
+    Score,
+    Segment,
+    Signal,
+    Stages,
+)
+from domain.evaluation import Deed, Facts, Membership, World, holds
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    Absorbed,
+    Identified,
+    MembershipChanged,
+    MembershipStarted,
+    MergedInto,
+    OfDay,
+    PropertiesChanged,
+    Registered,
+    SignalTriggered,
+    StageReleased,
+    StageSet,
+    Tracked,
+)
+from domain.identity import SubjectKind
+from domain.periods import Moment
+from domain.signals import SignalState, following
+from infra.sealing import OpenedEvent
+from infra.wiring import Annals
+
+Active = Mapping[DefinitionId, Definition]
+DRAFT = DefinitionId(UUID(int=1))
+
+
+def told(annals: Annals) -> list[OpenedEvent]:
+    """The whole log, in the order of its partitions."""
+    rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
+    rows.sort(key=lambda row: (row.log_partition, row.position))
+    return [
+        one
+        for one in annals.sealer.open_rows(rows)
+        if one.row.topic.partition(".")[0] in set(SubjectKind)
+    ]
+
+
+class Past:
+    """What was known at an instant; None: all that ever was told."""
+
+    def __init__(self, log: list[OpenedEvent], until: datetime | None) -> None:
+        self.facts: dict[UUID, Facts] = {}
+        self.names: dict[UUID, list[tuple[bool, Any]]] = {}
+        self.roles: dict[tuple[UUID, UUID], Membership] = {}
+        self.merged: dict[UUID, UUID] = {}
+        self.deeds: list[tuple[UUID, SubjectKind, Deed, datetime]] = []
+        self.hands: dict[UUID, str | None] = {}
+        self.gone: set[UUID] = set()
+        taken: dict[tuple[UUID, UUID], datetime] = {}
+        absorbed: dict[UUID, datetime] = {}
+        for one in log:
+            row, payload = one.row, one.payload
+            at = row.occurred_at
+            if isinstance(payload, Absorbed):
+                absorbed[row.stream] = at
+            if row.account is not None and "membership_" in row.topic:
+                key = (row.stream, row.account)
+                if isinstance(payload, MembershipStarted) and payload.taken_from is not None:
+                    taken[key] = absorbed[row.stream]
+                elif row.topic.endswith("_started"):
+                    taken.pop(key, None)
+                at = max(at, taken.get(key, at))
+            if until is None or at <= until:
+                self._take(one)
+        self._gather()
+
+    def _take(self, one: OpenedEvent) -> None:
+        row, payload, id = one.row, one.payload, one.row.stream
+        kind = SubjectKind(row.topic.partition(".")[0])
+        if row.topic in ACTIVITY_OF_TOPIC:
+            self._take_deed(one)
+            return
+        if row.account is not None and "membership_" in row.topic:
+            self._take_membership(one, (id, row.account))
+            return
+        if row.topic.endswith("merged_into"):
+            self.gone.add(id)
+            if isinstance(payload, MergedInto):
+                self.merged[id] = payload.survivor
+        match payload:
+            case Registered(identities) | Identified(identities):
+                facts = self._facts(id, kind)
+                if isinstance(payload, Registered):
+                    facts.attributes.setdefault(Attribute.REGISTERED_AT, row.occurred_at)
+                self.names.setdefault(id, []).extend((False, name) for name in identities)
+            case Absorbed(_, identities, properties):
+                self._facts(id, kind).properties.update(properties)
+                self.names.setdefault(id, []).extend((True, name) for name in identities)
+            case PropertiesChanged(values, deleted):
+                kept = self._facts(id, kind).properties
+                for name in deleted:
+                    kept.pop(name, None)
+                kept.update(values)
+            case StageSet(stage):
+                self.hands[id] = stage
+            case StageReleased():
+                self.hands.pop(id, None)
+            case _:
+                pass
+
+    def _take_deed(self, one: OpenedEvent) -> None:
+        row, activity = one.row, ACTIVITY_OF_TOPIC[one.row.topic]
+        day = row.occurred_at.astimezone(ZONE_OF_DAYS[0]).date()
+        named = row.account is not None
+        if isinstance(one.payload, Tracked):
+            did = one.payload.activity
+            deed = Deed(activity, did.name, day, named, 1, dict(did.metadata))
+            kind = SubjectKind(row.topic.partition(".")[0])
+            self.deeds.append((row.stream, kind, deed, row.occurred_at))
+            if row.account is not None and one.account_part is not None:
+                self.deeds.append((row.account, SubjectKind.ACCOUNT, deed, row.occurred_at))
+        elif row.account is not None and one.account_part is not None:
+            deed = Deed(activity, one.account_part.name, day, True, 1, None)
+            self.deeds.append((row.account, SubjectKind.ACCOUNT, deed, row.occurred_at))
+
+    def _take_membership(self, one: OpenedEvent, key: tuple[UUID, UUID]) -> None:
+        row, payload = one.row, one.payload
+        if row.topic.endswith("_started"):
+            role = (
+                payload.properties.get("role") if isinstance(payload, MembershipStarted) else None
+            )
+            self.roles[key] = Membership(*key, row.occurred_at, None, role)
+        elif key not in self.roles:
+            return
+        elif row.topic.endswith("_ended"):
+            self.roles[key] = msgspec.structs.replace(self.roles[key], left_at=row.occurred_at)
+        elif isinstance(payload, MembershipChanged):
+            role = self.roles[key].role
+            role = None if "role" in payload.deleted else payload.values.get("role", role)
+            self.roles[key] = msgspec.structs.replace(self.roles[key], role=role)
+
+    def _facts(self, id: UUID, kind: SubjectKind) -> Facts:
+        return self.facts.setdefault(id, Facts(kind))
+
+    def _today(self, id: UUID) -> UUID:
+        while id in self.merged:
+            id = self.merged[id]
+        return id
+
+    def _gather(self) -> None:
+        seen: dict[UUID, list[datetime]] = {}
+        for id, kind, deed, at in self.deeds:
+            facts = self._facts(self._today(id), kind)
+            facts.deeds.append(deed)
+            seen.setdefault(self._today(id), []).append(at)
+        for id, facts in self.facts.items():
+            if id in seen:
+                facts.attributes[Attribute.FIRST_SEEN] = min(seen[id])
+                facts.attributes[Attribute.LAST_SEEN] = max(seen[id])
+        merged = {id: self._today(id) for id in self.merged}
+        self.world = World(
+            {id: one for id, one in self.facts.items() if id not in self.gone},
+            [one for (user, _), one in self.roles.items() if user not in self.gone],
+            merged,
+        )
+
+
+ZONE_OF_DAYS: list[Any] = []
+"""In which days are counted."""
+
+
+def decided(
+    log: list[OpenedEvent], draft: Definition, active: Active, moments: list[Moment]
+) -> list[dict[UUID, Any]]:
+    """What a draft says of each subject of its kind, by day; and of the last day what all that is
+    active says, as the facts of each."""
+    ZONE_OF_DAYS[:] = [moments[0].zone]
+    states: dict[tuple[DefinitionId, UUID], SignalState] = {}
+    days: list[dict[UUID, Any]] = []
+    everything = dict(active) | {DRAFT: draft}
+    for moment in moments:
+        past = Past(log, None if moment is moments[-1] else moment.now)
+        world = past.world
+        before: Any = None
+        while True:
+            after = {
+                (key, id): _one(key, one, id, past, world, moment, everything, draft, states)
+                for key, one in everything.items()
+                for id, facts in world.subjects.items()
+                if facts.kind is getattr(one, "kind", None)
+            }
+            _put(after, world, active)
+            if after == before:
+                break
+            before = after
+        states |= {key: one for key, one in after.items() if isinstance(one, SignalState)}
+        days.append(
+            {
+                id: answer.is_on if isinstance(answer, SignalState) else answer
+                for (key, id), answer in after.items()
+                if key == DRAFT
+            }
+        )
+        days[-1] |= {("facts", id): facts for id, facts in world.subjects.items()}  # type: ignore[misc]
+    return days
+
+
+def _put(answers: dict[tuple[DefinitionId, UUID], Any], world: World, active: Active) -> None:
+    for id, facts in world.subjects.items():
+        stages = next(
+            (
+                key
+                for key, one in active.items()
+                if isinstance(one, Stages) and one.kind is facts.kind
+            ),
+            None,
+        )
+        profiles = [
+            key
+            for key, one in active.items()
+            if isinstance(one, HealthProfile)
+            and one.kind is facts.kind
+            and facts.stage in one.stages
+        ]
+        facts.stage = None if stages is None else answers[stages, id]
+        facts.health = answers[profiles[0], id] if profiles else Health.NORMAL
+        for key, one in active.items():
+            answer = answers.get((key, id))
+            match one:
+                case Score(kind, name) if kind is facts.kind:
+                    facts.scores[name] = float(answer or 0)
+                case Signal(kind, name) if kind is facts.kind and answer is not None:
+                    (facts.signals.add if answer.is_on else facts.signals.discard)(name)
+                case Segment(kind) if kind is facts.kind:
+                    (facts.segments.add if answer else facts.segments.discard)(key)
+                case _:
+                    pass
+
+
+def _one(
+    key: DefinitionId,
+    one: Definition,
+    id: UUID,
+    past: Past,
+    world: World,
+    moment: Moment,
+    everything: Active,
+    draft: Definition,
+    states: dict[tuple[DefinitionId, UUID], SignalState],
+) -> Any:
+    match one:
+        case Stages(_, _, stages):
+            if id in past.hands:
+                return past.hands[id]
+            return next((s.name for s in stages if holds(s.condition, id, world, moment)), None)
+        case HealthProfile():
+            profile = one
+            if key == DRAFT and world.subjects[id].stage not in one.stages:
+                others = [
+                    other
+                    for k, other in everything.items()
+                    if k != DRAFT
+                    and isinstance(other, HealthProfile)
+                    and other.kind is one.kind
+                    and world.subjects[id].stage in other.stages
+                ]
+                if not others:
+                    return Health.NORMAL
+                profile = others[0]
+            if profile.good is not None and holds(profile.good, id, world, moment):
+                return Health.GOOD
+            if profile.bad is not None and holds(profile.bad, id, world, moment):
+                return Health.BAD
+            return Health.NORMAL
+        case Score(_, _, rules):
+            held = [r.name for r in rules if holds(r.condition, id, world, moment)]
+            return float(scores.value(rules, held))
+        case Segment(_, _, condition):
+            assert condition is not None
+            return holds(condition, id, world, moment)
+        case Signal():
+            state = states.get((key, id), SignalState())
+            coming = following(
+                one,
+                state,
+                holds=holds(one.condition, id, world, moment),
+                goal_holds=one.goal is not None and holds(one.goal, id, world, moment),
+                now=moment.now,
+            )
+            for n, step in enumerate(coming.steps, state.ordinal + 1):
+                place = (key, n, 0, OfDay(moment.today))
+                event = (
+                    SignalTriggered(*place, goal_due_at=coming.goal_due_at)
+                    if step.what is SignalTriggered
+                    else step.what(*place)
+                )
+                state = state.evolve(event, step.of_time or moment.now)
+            return state
+        case _:
+            return None
