@@ -18,17 +18,22 @@ from typing import BinaryIO, TextIO
 
 import click
 import httpx
+import msgspec
 import structlog
 import uvicorn
 from rich.console import Console
 
+from api import backtest_shown
 from api.app import create_app
+from api.backtest import prepared
 from api.demo.progress import shown
 from domain.access import ApiScope
+from domain.backtest import MAX_DAYS
 from domain.certificate import NotGenuine
-from domain.errors import InvalidInput
+from domain.errors import Conflict, InvalidInput
 from domain.scan import checked_values
 from infra import certificates, embedded, wiring
+from infra.backtests import Cancelled
 from infra.backup import BackupFailed, back_up
 from infra.backup import restore as restored_from
 from infra.ledger import FILE as LEDGER_FILE
@@ -288,6 +293,34 @@ def verify_certificate(certificate: BinaryIO, key: BinaryIO, with_log: bool) -> 
         if differing:
             raise click.ClickException(f"the log is another one in partitions {differing}")
         click.echo("the log holds what it held when the certificate was issued")
+
+
+@main.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=30, help="Today among them.")
+@click.option("--sample", type=click.IntRange(1), help="How many to look at; all if left out.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def backtest(file: BinaryIO, days: int, sample: int | None, as_json: bool) -> None:
+    """Test what the definition in FILE (JSON) would have decided over the past.
+
+    FILE holds what would be sent to define it: docs/backtesting.md. Nothing is recorded. Exit
+    codes: 0 done, 1 failed or interrupted, 2 the definition cannot be tested.
+    """
+    with _annals() as annals, _interruptible() as interrupted:
+        try:
+            work = prepared(annals, backtest_shown.request(file.read(), days, sample))
+            with backtest_shown.progress(interrupted, Console(stderr=True)) as progress:
+                result = work(progress).result
+        except Cancelled:
+            raise click.ClickException("interrupted; nothing was recorded") from None
+        except (InvalidInput, Conflict) as error:
+            raise click.UsageError(
+                f"{error.place.removeprefix('/definition') or '/'}: {error.detail}"
+            ) from None
+    if as_json:
+        click.echo(msgspec.json.encode(result).decode())
+    else:
+        backtest_shown.print_result(result, Console())
 
 
 @main.command("demo-reset")

@@ -1,0 +1,86 @@
+"""A back-test on a terminal: its progress, and what came of it as a table."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from api.backtest import NO_STAGE, BacktestRequest
+from api.demo.progress import Advance, shown
+from domain.errors import InvalidInput
+from infra.backtests import Cancelled
+from projections.backtest import BacktestResult, Progress
+
+MAX_MOVES = 20
+
+
+def request(text: bytes, days: int, sample: int | None) -> BacktestRequest:
+    """What a file asks for: a definition, as it would be sent to be defined.
+
+    Raises:
+        InvalidInput: it is none; says where.
+    """
+    try:
+        found = msgspec.json.decode(text)
+        sent = {"definition": found, "days": days, "sample": sample}
+        return msgspec.convert(sent, BacktestRequest)
+    except msgspec.DecodeError as error:
+        if isinstance(error, msgspec.ValidationError):
+            raise InvalidInput(str(error)) from None
+        raise InvalidInput(f"the file is no JSON: {error}") from None
+
+
+@contextmanager
+def progress(interrupted: threading.Event, console: Console) -> Iterator[Progress]:
+    """Shows what is being done; an interruption ends it with `Cancelled`."""
+    with ExitStack() as stack:
+        phase: str | None = None
+        advance: Advance | None = None
+        before = 0
+
+        def tell(now: str, done: int, of: int) -> None:
+            nonlocal phase, advance, before
+            if interrupted.is_set():
+                raise Cancelled
+            if now != phase or advance is None:
+                stack.close()
+                phase, before = now, 0
+                advance = stack.enter_context(shown(now.capitalize(), of, console))
+            if done > before:
+                advance(done - before)
+                before = done
+
+        yield tell
+
+
+def print_result(result: BacktestResult, console: Console) -> None:
+    outcomes = list(dict.fromkeys(one.outcome for day in result.days for one in day.counts))
+    signals = result.type == "signal"
+    table = Table(title=f"{result.type} {result.name!r}, {result.kind}s, {result.time_zone}")
+    table.add_column("day")
+    for outcome in outcomes:
+        table.add_column(NO_STAGE if outcome is None else outcome, justify="right")
+    happened = ("triggered", "ended", "reached", "missed") if signals else ()
+    for name in happened:
+        table.add_column(name, justify="right")
+    for day in result.days:
+        counts = {one.outcome: one.subjects for one in day.counts}
+        table.add_row(
+            day.day.isoformat(),
+            *(f"{counts.get(one, 0):,}" for one in outcomes),
+            *(f"{getattr(day, name):,}" for name in happened),
+        )
+    console.print(table)
+    console.print(f"{result.subjects:,} of {result.of:,} {result.kind}s were looked at.")
+    if result.compared_with is None:
+        console.print("Nothing is active that it could be compared with.")
+        return
+    console.print(f"{result.differing:,} would be elsewhere than they are.")
+    for move in result.moves[:MAX_MOVES]:
+        before, after = move.before or NO_STAGE, move.after or NO_STAGE
+        console.print(f"  {before} → {after}: {move.subjects:,}")
