@@ -16,6 +16,7 @@ from api.console.calls import Calls, Refused
 from api.console.contacts import calls_of
 from api.console.pages import page
 from api.console.sessions import AnyRequest
+from domain.definitions import DefinitionKind
 from domain.identity import SubjectKind
 
 Json = Any
@@ -26,12 +27,13 @@ MEMBERS_SHOWN = 50
 
 async def vocabulary(calls: Calls) -> dict[str, Json]:
     """What a condition can ask about, for the builder."""
-    properties, events, segments, users, accounts = await asyncio.gather(
+    properties, events, segments, users, accounts, defined = await asyncio.gather(
         calls.get("/api/catalogue/properties"),
         calls.get("/api/catalogue/events"),
         calls.get("/api/segments"),
         calls.get("/api/users/filters"),
         calls.get("/api/accounts/filters"),
+        calls.get("/api/definitions", status="active"),
     )
     filters = {SubjectKind.USER: users, SubjectKind.ACCOUNT: accounts}
     activities: dict[str, list[str]] = {"event": [], "screen": [], "channel": []}
@@ -55,8 +57,8 @@ async def vocabulary(calls: Calls) -> dict[str, Json]:
             kind: [one["stage"] for one in filters[kind]["stages"] if one["stage"] is not None]
             for kind in SubjectKind
         },
-        "scores": {kind: [] for kind in SubjectKind},
-        "signals": {kind: [] for kind in SubjectKind},
+        "scores": _named(defined["items"], DefinitionKind.SCORE),
+        "signals": _named(defined["items"], DefinitionKind.SIGNAL),
         "values": {
             kind: {
                 one["name"]: [item["value"] for item in one["values"]]
@@ -65,6 +67,14 @@ async def vocabulary(calls: Calls) -> dict[str, Json]:
             }
             for kind in SubjectKind
         },
+    }
+
+
+def _named(definitions: list[Json], family: DefinitionKind) -> dict[str, list[str]]:
+    found = [one["definition"] for one in definitions]
+    return {
+        kind: [one["name"] for one in found if one["type"] == family and one["kind"] == kind]
+        for kind in SubjectKind
     }
 
 

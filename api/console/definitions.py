@@ -1,0 +1,169 @@
+"""Settings: what the workspace chooses, and what is defined: stages, health, scores, signals."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Response, get, post
+from litestar.params import FromPath
+from litestar.response import Redirect
+
+from api.console.calls import Refused
+from api.console.contacts import calls_of
+from api.console.pages import page
+from api.console.sessions import AnyRequest
+from domain.definitions import DefinitionKind
+from domain.identity import SubjectKind
+
+Json = Any
+
+FAMILIES = {
+    DefinitionKind.STAGES: "Stages",
+    DefinitionKind.HEALTH: "Health profiles",
+    DefinitionKind.SCORE: "Scores",
+    DefinitionKind.SIGNAL: "Signal playbooks",
+}
+_EVERYBODY: Json = {"type": "all", "of": []}
+DRAFTS: dict[DefinitionKind, Json] = {
+    DefinitionKind.STAGES: {
+        "stages": [{"name": "Customer", "type": "paying", "condition": _EVERYBODY}]
+    },
+    DefinitionKind.HEALTH: {"stages": [None], "good": _EVERYBODY},
+    DefinitionKind.SCORE: {"rules": [{"name": "A rule", "weight": 1, "condition": _EVERYBODY}]},
+    DefinitionKind.SIGNAL: {"condition": _EVERYBODY, "reentry_hours": 24},
+}
+"""What a new one begins with."""
+
+TEXTS = ("mrr_property", "currency", "renewal_property", "time_zone")
+
+
+class Definitions(Controller):
+    path = "/settings"
+
+    @get()
+    async def list(self, request: AnyRequest) -> Response[str]:
+        return await self._list(request, None, None)
+
+    @post()
+    async def choose(self, request: AnyRequest) -> Response[Any]:
+        """Changes what the workspace chooses, and leaves what is not in the form as it is."""
+        calls = calls_of(request)
+        form = {name: str(value).strip() for name, value in (await request.form()).items()}
+        found = await calls.get("/api/settings")
+        chosen = {name: form.get(name) or None for name in TEXTS}
+        chosen |= {name: found[name] for name in ("users", "accounts", "backdated_stages")}
+        try:
+            await calls.put("/api/settings", chosen)
+        except Refused as refused:
+            if refused.status not in (400, 409):
+                raise
+            return await self._list(request, refused, chosen)
+        return Redirect("/console/settings", status_code=303)
+
+    @get("/new")
+    async def new(self, request: AnyRequest) -> Response[str]:
+        query = request.query_params
+        family = next((one for one in FAMILIES if one == query.get("type")), DefinitionKind.STAGES)
+        kind = SubjectKind.ACCOUNT if query.get("kind") == "account" else SubjectKind.USER
+        draft = {"type": family, "kind": kind, "name": ""} | DRAFTS[family]
+        return self._form(request, None, _written(draft), None)
+
+    @get("/{id:uuid}")
+    async def view(self, request: AnyRequest, id: FromPath[UUID]) -> Response[str]:
+        calls = calls_of(request)
+        found, history = await asyncio.gather(
+            calls.get(f"/api/definitions/{id}"), calls.get(f"/api/definitions/{id}/history")
+        )
+        return self._form(request, found, _written(found["definition"]), None, history["items"])
+
+    @post("/new")
+    async def define(self, request: AnyRequest) -> Response[Any]:
+        return await self._saved(request, None)
+
+    @post("/{id:uuid}")
+    async def change(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
+        return await self._saved(request, id)
+
+    @post("/{id:uuid}/{step:str}")
+    async def move(
+        self, request: AnyRequest, id: FromPath[UUID], step: FromPath[str]
+    ) -> Response[Any]:
+        """Activates, archives, or deletes a draft."""
+        calls, place = calls_of(request), f"/api/definitions/{id}"
+        try:
+            if step == "delete":
+                saved = await calls.delete(place)
+            elif step in ("activate", "archive"):
+                saved = await calls.post(f"{place}/{step}", {})
+            else:
+                raise Refused(404, "not-found", "There is no such page.", None)
+        except Refused as refused:
+            if refused.status not in (400, 409):
+                raise
+            found = await calls.get(place)
+            return self._form(request, found, _written(found["definition"]), refused)
+        await calls.get("/api/definitions", wait_for=saved["position"] or None)
+        return Redirect("/console/settings", status_code=303)
+
+    async def _saved(self, request: AnyRequest, id: UUID | None) -> Response[Any]:
+        calls = calls_of(request)
+        text = str((await request.form()).get("definition", ""))
+        found = None if id is None else await calls.get(f"/api/definitions/{id}")
+        try:
+            sent = msgspec.json.decode(text)
+            if id is None:
+                saved = await calls.post("/api/definitions", sent)
+            else:
+                saved = await calls.put(f"/api/definitions/{id}", sent)
+        except msgspec.DecodeError as error:
+            refused = Refused(400, "invalid-input", f"This is no JSON: {error}", None)
+            return self._form(request, found, text, refused)
+        except Refused as refused:
+            if refused.status not in (400, 409):
+                raise
+            return self._form(request, found, text, refused)
+        await calls.get(f"/api/definitions/{saved['id']}", wait_for=saved["position"] or None)
+        return Redirect(f"/console/settings/{saved['id']}", status_code=303)
+
+    async def _list(
+        self, request: AnyRequest, refused: Refused | None, sent: Json
+    ) -> Response[str]:
+        calls = calls_of(request)
+        settings, found = await asyncio.gather(
+            calls.get("/api/settings"), calls.get("/api/definitions")
+        )
+        return page(
+            request,
+            "settings/list.html",
+            status=refused.status if refused else 200,
+            settings=settings,
+            sent=sent or settings["chosen"],
+            refused=refused,
+            families=FAMILIES,
+            definitions=found["items"],
+        )
+
+    def _form(
+        self,
+        request: AnyRequest,
+        found: Json,
+        text: str,
+        refused: Refused | None,
+        history: Json = None,
+    ) -> Response[str]:
+        return page(
+            request,
+            "settings/form.html",
+            status=refused.status if refused else 200,
+            found=found,
+            text=text,
+            refused=refused,
+            history=history or [],
+        )
+
+
+def _written(definition: Json) -> str:
+    return msgspec.json.format(msgspec.json.encode(definition), indent=2).decode()
