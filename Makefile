@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test browser check format bench bench-lists demo-reset lock clean
+.PHONY: help install run test browser screenshots check format bench bench-lists demo-reset lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ browser: ## Install Chromium for the tests of the console, where Debian's packag
 	@command -v chromium chromium-browser google-chrome >/dev/null \
 		|| { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 		|| echo "No Chromium, and it cannot be installed here: the tests of the console are skipped"
+
+screenshots: install browser ## Take the pictures of the console in docs/ from the demo company
+	@$(BIN)/python -m tests.console.screenshots
 
 check: install ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .
