@@ -65,9 +65,9 @@ class Drafter:
 
     def profile(self, kind: SubjectKind) -> HealthProfile:
         there: list[str | None] = [None, *STAGES]
-        of = self._chance.sample(there, k=self._chance.choice((1, 2, 4)))
-        good = self._chance.choice((None, self.condition(kind)))
-        return HealthProfile(kind, "", of, good, self.condition(kind))
+        of = self._chance.sample(there, k=self._chance.choice((1, 2, 3, 4)))
+        good = self._chance.choice((None, self.condition(kind, 1)))
+        return HealthProfile(kind, "", of, good, self.condition(kind, 1))
 
     def score(self, kind: SubjectKind) -> Score:
         weights = [0]
@@ -189,8 +189,9 @@ def resolved(draft: Drafted, name: str, names: Names) -> Drafted:
                 given,
                 stages=[msgspec.structs.replace(one, condition=put(one.condition)) for one in some],
             )
-        case HealthProfile(_, _, _, good, bad):
-            return msgspec.structs.replace(given, good=put(good), bad=put(bad))
+        case HealthProfile(kind, _, of, good, bad):
+            there = [one for one in of if one is None or one in names.stages[kind]] or [None]
+            return msgspec.structs.replace(given, stages=there, good=put(good), bad=put(bad))
         case Score(_, _, rules):
             return msgspec.structs.replace(
                 given,

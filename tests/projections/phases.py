@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from domain.definitions import HealthProfile, Signal, Stages
+from domain.definitions import HealthProfile, Score, Signal, Stages
 from domain.evaluation import holds
 from domain.events import (
     Decision,
@@ -125,18 +125,54 @@ def steps(settled: Settled, key: Series, before: Record | None = None) -> list[t
     return found
 
 
-def assert_straight(before: Record, settled: Settled) -> None:
+def assert_straight(before: Record, settled: Settled, *, calm: bool) -> None:
     """From one settled state to the next everything moved once at most, by the shortest way; but
-    for what rests on other things that were decided meanwhile, which may have been looked at with
-    some of them decided and others not yet."""
+    for what rests on other things that were decided meanwhile, and may have been looked at with
+    some of them decided and others not yet.
+
+    Args:
+        calm: no sweep was due. Then a subject's own decisions wait for one another, and only those
+            of others, over memberships, may come late.
+    """
     moved = _moved(before, settled.record)
     for key in set(before.series) | set(settled.record.series) | set(signals_of(settled)):
         facts = settled.everybody.world.subjects.get(key.subject)
-        if facts is None or _rests_on(settled.active, key, facts.kind) & moved:
+        if facts is None:
+            continue
+        asked = _rests_on(settled.active, key, facts.kind)
+        if calm:
+            asked = {one for one in _all_the_way(settled.active, asked) if one.of_others}
+        if {one._replace(of_others=False) for one in asked} & moved:
             continue
         earlier, later = before.series.get(key, []), settled.record.series.get(key, [])
         found = [type(one.decision) for one in later[len(earlier) :]]
         assert found == _shortest(before, settled, key), key
+
+
+def _all_the_way(active: Active, asked: set[Input]) -> set[Input]:
+    """What is asked for, and what that rests on of the same subject, and so on."""
+    found, waiting = set(asked), [one for one in asked if not one.of_others]
+    while waiting:
+        below = _below(active, waiting.pop()) - found
+        found |= below
+        waiting += [one for one in below if not one.of_others]
+    return found
+
+
+def _below(active: Active, one: Input) -> set[Input]:
+    """What something that is asked for rests on."""
+    found = {Input("stage", one.kind)} if one.family == "health" else set[Input]()
+    for id, definition in active.items():
+        match one.family, definition:
+            case ("stage", Stages()) | ("health", HealthProfile()):
+                decides = definition.kind is one.kind
+            case ("score", Score()) | ("signal", Signal()):
+                decides = (definition.kind, definition.name) == (one.kind, one.name)
+            case _:
+                decides = str(id) == one.name
+        if decides:
+            found |= inputs(definition)
+    return found
 
 
 def _moved(before: Record, after: Record) -> set[Input]:

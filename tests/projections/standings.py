@@ -193,11 +193,17 @@ def value(score: Score, held: Iterable[str]) -> Decimal:
 
 
 class Input(NamedTuple):
-    """Something decided that a condition asks for. `name`: of a score or signal, a segment's id."""
+    """Something decided that a condition asks for.
+
+    Attributes:
+        name: of a score or signal; a segment's id.
+        of_others: it is asked of others, over memberships.
+    """
 
     family: str
     kind: SubjectKind
     name: str = ""
+    of_others: bool = False
 
 
 def inputs(definition: Definition) -> set[Input]:
@@ -226,9 +232,10 @@ def _asked(condition: ask.Condition, kind: SubjectKind) -> set[Input]:
         case ask.Not(one):
             return _asked(one, kind)
         case ask.OfAccounts(_, where):
-            return _asked(where, SubjectKind.ACCOUNT)
+            asked = _asked(where, SubjectKind.ACCOUNT)
+            return {one._replace(of_others=True) for one in asked}
         case ask.OfUsers(_, where):
-            return _asked(where, SubjectKind.USER)
+            return {one._replace(of_others=True) for one in _asked(where, SubjectKind.USER)}
         case ask.StageIs():
             return {Input("stage", kind)}
         case ask.HealthIs():
