@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from domain import conditions as ask
 from domain.evaluation import Deed, Facts, World, holds
 from domain.evidence import MAX_SEEN, MAX_SEEN_CHARS, MAX_SEEN_ITEMS, held, seen
-from domain.identity import SubjectKind
+from domain.identity import SubjectKind, log_partition
 from domain.periods import LastDays, Moment
 from infra import database
 from projections.compiler import Scope, predicate
@@ -170,3 +170,39 @@ def test_it_stands_beside_the_predicate_in_one_statement(conn: sa.Connection) ->
     assert all(row["/condition"]["held"] for row in rows)
     assert "opened" not in str(sa.select(saw).compile(conn))
     assert msgspec.json.encode(rows[0]).startswith(b'{"/condition":')
+
+
+def test_scores_and_signals_are_seen_by_their_names_today(conn: sa.Connection) -> None:
+    other = UUID(int=2**127 + 1)
+    store(driver_of(conn), World({SOMEBODY: Facts(USER), other: Facts(USER)}))
+    driver, score, signal = driver_of(conn), UUID(int=2**126), UUID(int=2**126 + 1)
+    for id, family, name in ((score, "score", "fit"), (signal, "signal", "alarm")):
+        driver.execute(
+            "INSERT INTO views.definitions (id, family, kind, name, definition, version, status,"
+            " created_at, created_by, changed_at, changed_by) VALUES (%s, %s, 'user', %s, '{}', 2,"
+            " 'active', now(), %s, now(), %s)",
+            (id, family, name, id, id),
+        )
+    partition = log_partition(SOMEBODY)
+    driver.execute(
+        "INSERT INTO views.scores (log_partition, subject, score, ordinal, value, held, since,"
+        " changed_at) VALUES (%s, %s, %s, 1, 66.67, '{}', '{}', now())",
+        (partition, SOMEBODY, score),
+    )
+    driver.execute(
+        "INSERT INTO views.signals (log_partition, subject, signal, ordinal, is_on, triggers)"
+        " VALUES (%s, %s, %s, 1, true, 1)",
+        (partition, SOMEBODY, signal),
+    )
+    asked: dict[str, ask.Condition] = {
+        "/score": ask.ScoreIs("fit", ask.AtLeast(50)),
+        "/on": ask.SignalIs("alarm", True),
+        "/off": ask.SignalIs("alarm", False),
+        "/none": ask.ScoreIs("other", ask.IsNotSet()),
+    }
+    scored = Facts(USER, scores={"fit": 66.67}, signals={"alarm"})
+    world = World({SOMEBODY: scored, other: Facts(USER)})
+    assert recorded(conn, asked, USER, NOW) == {
+        id: seen(asked, id, world, NOW) for id in world.subjects
+    }
+    assert seen(asked, SOMEBODY, world, NOW)["/off"] == {"value": True, "held": False}

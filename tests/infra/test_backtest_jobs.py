@@ -1,0 +1,106 @@
+"""Back-tests as jobs: two at a time, the others in turn; each can be cancelled and is forgotten."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from domain.errors import InvalidInput, NotFound, Unavailable
+from infra import backtests
+from infra.backtests import AT_ONCE, MAX_KEPT, MAX_WAITING, Backtests, Job, State
+from projections.backtest import Progress, Tested
+
+BY = uuid.uuid4()
+RESULT = cast(Tested, object())
+
+
+@pytest.fixture
+def jobs() -> Iterator[Backtests]:
+    found = Backtests()
+    yield found
+    found.close()
+
+
+class Work:
+    """Goes on until it is told to end, and says when it has begun."""
+
+    def __init__(self) -> None:
+        self.begun, self.end = threading.Event(), threading.Event()
+
+    def __call__(self, progress: Progress) -> Tested:
+        self.begun.set()
+        while not self.end.wait(0.005):
+            progress("reading", 1, 2)
+        return RESULT
+
+
+def over(job: Job) -> State:
+    """How it ended. Waits for that."""
+    tick = threading.Event()
+    for _ in range(6_000):
+        if job.is_over:
+            break
+        tick.wait(0.01)
+    return job.state
+
+
+def test_two_run_at_once_and_a_third_waits_for_its_turn(jobs: Backtests) -> None:
+    works = [Work() for _ in range(AT_ONCE + 1)]
+    started = [jobs.start(one, BY) for one in works]
+    for one in works[:AT_ONCE]:
+        assert one.begun.wait(60)
+    assert started[-1].state is State.WAITING
+    works[0].end.set()
+    assert works[-1].begun.wait(60)
+    for one in works:
+        one.end.set()
+    assert [over(job) for job in started] == [State.DONE] * len(works)
+    assert all(job.tested is RESULT for job in started)
+
+
+def test_one_that_runs_or_waits_ends_when_it_is_cancelled(jobs: Backtests) -> None:
+    works = [Work() for _ in range(AT_ONCE + 1)]
+    started = [jobs.start(one, BY) for one in works]
+    assert works[0].begun.wait(60)
+    for job in (started[0], started[-1]):
+        jobs.cancel(job.id)
+        with pytest.raises(NotFound):
+            jobs.find(job.id)
+    assert over(started[0]) is State.CANCELLED
+    assert over(started[-1]) is State.CANCELLED
+    assert not works[-1].begun.is_set()
+
+
+def test_so_many_may_wait_and_no_more(jobs: Backtests) -> None:
+    for _ in range(AT_ONCE + MAX_WAITING):
+        jobs.start(Work(), BY)
+    with pytest.raises(Unavailable):
+        jobs.start(Work(), BY)
+
+
+def test_what_fails_says_why_and_nothing_of_what_it_saw(jobs: Backtests) -> None:
+    def refused(_: Progress) -> Any:
+        raise InvalidInput("it would rest on itself")
+
+    def broken(_: Progress) -> Any:
+        raise RuntimeError("ada@example.com")
+
+    first, second = jobs.start(refused, BY), jobs.start(broken, BY)
+    assert (over(first), over(second)) == (State.FAILED, State.FAILED)
+    assert first.error == "it would rest on itself"
+    assert "ada" not in str(second.error)
+
+
+def test_the_newest_are_kept_for_an_hour(jobs: Backtests, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    for _ in range(MAX_KEPT + 2):
+        job = jobs.start(lambda _: RESULT, BY)
+        assert over(job) is State.DONE
+        started.append(job)
+    assert {job.id for job in jobs.all()} == {job.id for job in started[2:]}
+    monkeypatch.setattr(backtests, "KEPT_FOR", -backtests.KEPT_FOR)
+    assert jobs.all() == []
