@@ -65,12 +65,6 @@ INSERT INTO keys.erasure_requests (id, scope, kind, segment, reason, suppress, u
                                    requested_by, requested_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
 
-REOPEN_REQUESTS = """
-UPDATE keys.erasure_requests
-SET recorded_at = NULL, forgotten_at = NULL, cleaned_at = NULL, completed_at = NULL,
-    certificate = NULL, rewritten = '{}', waits_for = NULL
-WHERE id = ANY(%s)"""
-
 ADD_TARGET = """
 INSERT INTO keys.erasure_targets (log_partition, request, subject, outcome, detail)
 VALUES (%s, %s, %s, %s, %s)
@@ -139,9 +133,8 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class End(msgspec.Struct, frozen=True):
-    """The last line: number of entries, and a signature over all lines before it."""
+    """The last line: a signature over all lines before it."""
 
-    entries: int
     signature: bytes
 
 
@@ -183,7 +176,7 @@ class Ledger:
             lines = [_encode(Head(FORMAT, datetime.now(UTC)))]
             lines += [_encode(one) for one in _entries(conn)]
         content = b"".join(line + b"\n" for line in lines)
-        end = End(len(lines) - 1, self._sign(hashlib.sha256(content).digest()))
+        end = End(self._sign(hashlib.sha256(content).digest()))
         _replace(self.path, content + _encode(end) + b"\n")
         self._written = state
 
@@ -206,7 +199,7 @@ class Ledger:
             entries = [_decoder.decode(line) for line in lines]
         except (msgspec.MsgspecError, ValueError, IndexError):
             raise LedgerNeeded(f"the ledger of erasures at {path} is not whole") from None
-        if end.entries != len(entries) or not content.endswith(b"\n"):
+        if not content.endswith(b"\n"):
             raise LedgerNeeded(f"the ledger of erasures at {path} is not whole")
         if not self._verify(end.signature, hashlib.sha256(body).digest()):
             raise LedgerNeeded(
@@ -291,8 +284,6 @@ class Ledger:
                     request=request,
                     suppress=request is not None and requests[request].suppress,
                 )
-        reopened = {one.request for one in again if one.request is not None}
-        conn.execute(REOPEN_REQUESTS, (list(reopened),))
 
     def missing(self, erased: Sequence[SubjectId]) -> int:
         """How many subjects that the log calls erased have a key that is not destroyed."""

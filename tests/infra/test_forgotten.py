@@ -135,3 +135,20 @@ def test_the_destroyed_key_itself_is_in_no_file_any_more(own: tuple[Annals, str]
         path for path in cluster.rglob("*") if path.is_file() and wrapped in path.read_bytes()
     ]
     assert holding == []
+
+
+def test_of_the_last_one_of_all_no_sample_is_left_in_the_statistics(
+    own: tuple[Annals, str],
+) -> None:
+    annals, url = own
+    values = [f"Planted Ada{n}" for n in range(3)]
+    people = [Identity(Scheme.EMAIL, f"ada{n}@mail.example") for n in range(3)]
+    for one, name in zip(people, values, strict=True):
+        change = Change(SubjectKind.USER, (one,), {"name": name}, NOON)
+        annals.handler.handle([Request(change)])
+    project(annals)
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("ANALYZE")  # of a table that is empty afterwards, and sampled no more
+    assert any("pg_statistic" in one for each in places(annals, values).values() for one in each)
+    erased(annals, *(annals.handler.find(one) for one in people))
+    assert places(annals, values) == {}
