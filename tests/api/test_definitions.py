@@ -248,6 +248,8 @@ BAD: list[tuple[Any, str, str]] = [
     (within(SIGNAL, reentry_hours=0), "/reentry_hours", "1 to"),
     (within(SIGNAL, goal_hours=None), "/goal_hours", "how many hours"),
     (within(SIGNAL, goal=None), "/goal", "no goal"),
+    (within(SIGNAL, goal={"type": "al"}), "/goal/type", "all"),
+    (within(PROFILE, bad={"type": "al"}), "/bad/type", "all"),
     (
         within(SIGNAL, condition={"type": "signal", "signal": "Stuck", "on": True}),
         "/condition/signal",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,6 +25,7 @@ from projections.bars import CurrencySum
 from projections.contact_list import list_contacts
 from projections.contact_view import view
 from projections.mrr import Mrr, MrrSource
+from projections.projector import NAME, SHARE_FENCE
 from projections.selection import Selection
 from tests.projections.read_models import (
     NOON,
@@ -122,6 +125,33 @@ def bars_agree_with_the_list(annals: Annals, kind: SubjectKind) -> None:
     shown = {sum.currency: Decimal(sum.amount) for one in kept.health for sum in one.mrr}
     assert shown == sums
     assert sum(one.count for one in kept.health) == len(page.items)
+
+
+def test_what_is_chosen_holds_at_once_here_and_in_other_processes(
+    open_annals: Callable[[], Annals],
+) -> None:
+    here, there = open_annals(), open_annals()
+    assert here.workspace().currency is there.workspace_now().currency is None
+    choose(here, Settings(currency="EUR"))
+    assert here.workspace().currency == there.workspace_now().currency == "EUR"
+
+
+def test_settings_wait_for_batches_under_way_that_may_know_the_old_ones(
+    annals: Annals, database_url: str
+) -> None:
+    """Or contacts that such a batch writes would have been passed over already."""
+    choose(annals, Settings())
+    project(annals)
+    choose(annals, Settings(mrr_property="revenue"))
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND"
+    waiting += " wait_event_type = 'Lock'"
+    with owner(database_url) as conn, ThreadPoolExecutor(1) as threads:
+        with conn.transaction():
+            conn.execute(SHARE_FENCE, (NAME,))
+            projecting = threads.submit(project, annals)
+            while not conn.execute(waiting).fetchall():
+                assert not projecting.done()
+        projecting.result()
 
 
 def test_what_was_recorded_while_a_time_zone_held_counts_on_its_days(
