@@ -12,10 +12,11 @@ import pytest
 from domain.errors import InvalidInput, NotFound, Unavailable
 from infra import backtests
 from infra.backtests import AT_ONCE, MAX_KEPT, MAX_WAITING, Backtests, Job, State
-from projections.backtest import Progress, Tested
+from projections import backtest
+from projections.backtest import Progress
 
 BY = uuid.uuid4()
-RESULT = cast(Tested, object())
+RESULT = cast(backtest.Tested, object())
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ class Work:
     def __init__(self) -> None:
         self.begun, self.end = threading.Event(), threading.Event()
 
-    def __call__(self, progress: Progress) -> Tested:
+    def __call__(self, progress: Progress) -> backtest.Tested:
         self.begun.set()
         while not self.end.wait(0.005):
             progress("reading", 1, 2)
