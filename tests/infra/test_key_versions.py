@@ -181,19 +181,26 @@ def test_an_erasure_destroys_all_versions_and_no_new_one_begins_after_it(
             process.keys.fetch_or_make({subject.int})
 
 
+@pytest.mark.parametrize("takes_the_rows_first", [True, False])
 def test_a_version_that_begins_while_the_subject_is_erased_is_destroyed_with_it(
-    annals: Annals, database_url: str
+    annals: Annals, database_url: str, takes_the_rows_first: bool
 ) -> None:
     subject = new()
     annals.keys.fetch_or_make({subject.int})
     second = annals.keys._new_keys([subject.int], 2)
     place = (log_partition(subject), subject)
+
+    def destroy() -> None:
+        if takes_the_rows_first:
+            annals.keys.destroy([subject], kind="user", requested_by="t", reason="t")
+            return
+        with annals.keys._pool.connection() as conn, conn.transaction():
+            annals.keys._destroy(conn, ([place[0]], [subject]))
+
     with psycopg.connect(database_url) as roller, ThreadPoolExecutor() as threads:
         roller.execute(HOLD_KEY, place)
         roller.execute(keys_module.INSERT_KEYS, second)
-        destruction = threads.submit(
-            annals.keys.destroy, [subject], kind="user", requested_by="t", reason="t"
-        )
+        destruction = threads.submit(destroy)
         with psycopg.connect(database_url, autocommit=True) as watcher:
             while not watcher.execute(
                 "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
