@@ -19,8 +19,12 @@ from click.testing import CliRunner
 
 from api import problems
 from api.app import create_app
+from api.backtest import DEFAULT_SAMPLE
 from api.cli import main
 from domain import errors
+from domain.backtest import MAX_DAYS
+from domain.evidence import MAX_SEEN, MAX_SEEN_CHARS, MAX_SEEN_ITEMS
+from infra import backtests
 from infra.settings import Settings
 from infra.wiring import Annals
 from projections.projector import EMPTY_READ_MODELS
@@ -281,3 +285,21 @@ def test_all_that_is_made_from_the_log_is_made_again(annals: Annals, database_ur
         tables = {table for (table,) in rows}
     emptied = set(re.findall(r"views\.(\w+)", EMPTY_READ_MODELS))
     assert emptied == tables - kept
+
+
+def test_the_back_test_of_its_page_runs_as_it_says(client: Clients) -> None:
+    [request] = map(json.loads, blocks("docs/backtesting.md", "json"))
+    client.send({"type": "track", "userId": "ada", "event": "login"})
+    client.see("/api/users")
+    answer = client("read").post("/api/backtest", json=request)
+    assert answer.status_code == 202, answer.text
+    text = text_of("docs/backtesting.md")
+    for number in (MAX_DAYS, backtests.MAX_KEPT):
+        assert f" {number}" in text
+    assert f"{DEFAULT_SAMPLE:,}" in text
+
+
+def test_what_evidence_keeps_is_what_the_page_on_deciding_says() -> None:
+    text = " ".join(text_of("docs/deciding.md").split())
+    assert f"Texts are cut at {MAX_SEEN_CHARS} characters, lists at {MAX_SEEN_ITEMS} items" in text
+    assert f"the first {MAX_SEEN} are kept" in text
