@@ -25,7 +25,7 @@ from api.definitions import (
 from api.described import SentCondition
 from api.problems import answers
 from domain import checking, soundness
-from domain.backtest import MAX_DAYS, Verdict
+from domain.backtest.outcomes import MAX_DAYS, Verdict
 from domain.definitions import (
     Definition,
     DefinitionId,

@@ -28,7 +28,7 @@ from api.app import create_app
 from api.backtest import prepared
 from api.demo.progress import shown
 from domain.access import ApiScope
-from domain.backtest import MAX_DAYS
+from domain.backtest.outcomes import MAX_DAYS
 from domain.certificate import NotGenuine
 from domain.errors import Conflict, InvalidInput
 from domain.scan import checked_values

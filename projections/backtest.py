@@ -15,18 +15,9 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
-from domain.backtest import (
-    Active,
-    Backtest,
-    BacktestDay,
-    DayCount,
-    Move,
-    Outcome,
-    Plan,
-    Verdict,
-    moments,
-    moves,
-)
+from domain.backtest.backtest import Backtest, moments
+from domain.backtest.outcomes import BacktestDay, DayCount, Move, Outcome, Verdict, moves
+from domain.backtest.plan import Active, Plan
 from domain.definitions import Definition, DefinitionId, Settings, family_of
 from domain.events import (
     ACTIVITY_OF_TOPIC,
@@ -37,7 +28,8 @@ from domain.events import (
     stream_kind,
 )
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
-from domain.replay import Replay, Told
+from domain.replay.asked import Told
+from domain.replay.replay import Replay
 from projections import ways
 from projections.batch import Opened, Place
 from projections.paging import Page, decoded, encoded

@@ -22,7 +22,7 @@ from api.app import create_app
 from api.backtest import DEFAULT_SAMPLE
 from api.cli import main
 from domain import errors
-from domain.backtest import MAX_DAYS
+from domain.backtest.outcomes import MAX_DAYS
 from domain.evidence import MAX_SEEN, MAX_SEEN_CHARS, MAX_SEEN_ITEMS
 from infra import backtests
 from infra.settings import Settings

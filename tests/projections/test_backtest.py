@@ -14,7 +14,8 @@ import msgspec
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from domain.backtest import band, moments
+from domain.backtest.backtest import moments
+from domain.backtest.outcomes import band
 from domain.commands import Change, Command, Join, ReleaseStage, SetStage, Track
 from domain.definitions import (
     Definition,

@@ -12,132 +12,43 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, tzinfo
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from domain.conditions import Attribute
-from domain.dependencies import NAME_PROPERTIES
-from domain.evaluation import Deed, Facts, Membership, World
+from domain.evaluation import Facts, Membership, World
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     Absorbed,
     Identified,
     ListChange,
-    MembershipChanged,
     MembershipStarted,
     MembersListed,
     MergedInto,
-    Payload,
     PropertiesChanged,
     Registered,
     StageReleased,
     StageSet,
     Tracked,
 )
-from domain.identity import Identity, Scheme, SubjectId, SubjectKind
+from domain.identity import SubjectId, SubjectKind
 from domain.periods import day_of
+from domain.replay.asked import Asked, Told
+from domain.replay.past import (
+    Day,
+    DeedKey,
+    MembershipEvent,
+    Past,
+    Seen,
+    attributes_of,
+    deed_of,
+    record_of,
+)
 
 _TRACKED = {topic.partition(".")[2]: activity for topic, activity in ACTIVITY_OF_TOPIC.items()}
 _MEMBERSHIP_VERBS = ("membership_started", "membership_changed", "membership_ended")
-
-
-class Asked(msgspec.Struct):
-    """What a replay has to know.
-
-    Attributes:
-        properties: names, of users and of accounts.
-        activities: (activity, name), each with the names of the metadata that is asked for.
-    """
-
-    properties: dict[SubjectKind, set[str]] = msgspec.field(
-        default_factory=lambda: {kind: set(NAME_PROPERTIES) for kind in SubjectKind}
-    )
-    activities: dict[tuple[str, str], set[str]] = msgspec.field(default_factory=dict)
-
-    @property
-    def topics(self) -> set[str]:
-        """Of tracked activity, those whose events have to be opened: of others only the time is
-        asked for."""
-        kinds = {activity for activity, _ in self.activities}
-        return {topic for topic, activity in ACTIVITY_OF_TOPIC.items() if activity in kinds}
-
-
-class Told(NamedTuple):
-    """An event of the log, opened as far as keys still allow.
-
-    Attributes:
-        position: in its partition; within a stream it ascends.
-        verb: what its topic says that happened.
-        payload: None: its subject is erased.
-        account_name: of the activity, as the account keeps it.
-        is_opened: where not, only its envelope is known.
-    """
-
-    kind: SubjectKind
-    stream: SubjectId
-    position: int
-    verb: str
-    at: datetime
-    payload: Payload | None
-    account: SubjectId | None = None
-    account_name: str | None = None
-    is_opened: bool = True
-
-
-class _MembershipEvent(NamedTuple):
-    """Something that happened to the record of a user in an account."""
-
-    position: int
-    verb: str
-    at: datetime
-    payload: Payload | None
-
-
-class _Deed(NamedTuple):
-    """What is counted as one. `metadata`: what is asked for of it, as JSON; None: nobody knows."""
-
-    activity: str
-    name: str
-    day: date
-    in_account: bool
-    metadata: bytes | None
-
-
-class _Seen(NamedTuple):
-    first: datetime
-    last: datetime
-
-    def and_(self, other: _Seen) -> _Seen:
-        return _Seen(min(self.first, other.first), max(self.last, other.last))
-
-
-class _Day:
-    """What occurred on a day, in no order: each thing tells which of two holds."""
-
-    def __init__(self) -> None:
-        self.told: list[Told] = []
-        self.deeds: dict[tuple[SubjectKind, SubjectId], Counter[_Deed]] = {}
-        self.seen: dict[tuple[SubjectKind, SubjectId], _Seen] = {}
-        self.listed: list[tuple[UUID, int, ListChange]] = []
-
-
-class _Past:
-    """A subject, as far as it has been replayed. Of each thing the position is kept that said it
-    last."""
-
-    def __init__(self, kind: SubjectKind) -> None:
-        self.facts = Facts(kind)
-        self.is_there = False
-        """Not for a mere membership of somebody who was erased."""
-        self.written: dict[str, tuple[int, Any]] = {}
-        self.identities: list[tuple[int, int, bool, Identity]] = []
-        self.registered: int | None = None
-        self.hand: tuple[int, StageSet | None] = (0, None)
-        self.memberships: dict[SubjectId, list[_MembershipEvent]] = {}
-        self.deeds: Counter[_Deed] = Counter()
-        self.seen: _Seen | None = None
 
 
 class Replay:
@@ -152,11 +63,11 @@ class Replay:
         self._asked = asked
         self._chosen = None if chosen is None else frozenset(chosen)
         self._zone = zone
-        self._days: defaultdict[date, _Day] = defaultdict(_Day)
+        self._days: defaultdict[date, Day] = defaultdict(Day)
         self._due: list[date] = []
         self._absorbed_at: dict[SubjectId, datetime] = {}
         self._begun: dict[tuple[SubjectId, SubjectId], datetime | None] = {}
-        self._pasts: dict[SubjectId, _Past] = {}
+        self._pasts: dict[SubjectId, Past] = {}
         self._gone: set[SubjectId] = set()
         self._losers: dict[UUID, set[SubjectId]] = {}
         self._lists: dict[UUID, dict[SubjectId, tuple[int, bool]]] = {}
@@ -189,7 +100,7 @@ class Replay:
     def _is_chosen(self, subject: SubjectId) -> bool:
         return self._chosen is None or subject in self._chosen
 
-    def _day(self, at: datetime) -> _Day:
+    def _day(self, at: datetime) -> Day:
         return self._days[day_of(at, self._zone)]
 
     def _effective(self, one: Told, account: SubjectId) -> datetime:
@@ -213,14 +124,14 @@ class Replay:
         if not parties:
             return
         deed = self._deed(one, day)
-        here, seen = self._days[day], _Seen(one.at, one.at)
+        here, seen = self._days[day], Seen(one.at, one.at)
         for party in parties:
             if deed is not None:
                 here.deeds.setdefault(party, Counter())[deed] += 1
             before = here.seen.get(party)
             here.seen[party] = seen if before is None else before.and_(seen)
 
-    def _deed(self, one: Told, day: date) -> _Deed | None:
+    def _deed(self, one: Told, day: date) -> DeedKey | None:
         """What it counts as, if somebody asks for it."""
         activity = _TRACKED[one.verb]
         known = one.payload.activity if isinstance(one.payload, Tracked) else None
@@ -232,7 +143,7 @@ class Replay:
         if known is not None:
             kept = {key: known.metadata[key] for key in sorted(asked) if key in known.metadata}
             metadata = msgspec.json.encode(kept)
-        return _Deed(activity, name, day, one.account is not None, metadata)
+        return DeedKey(activity, name, day, one.account is not None, metadata)
 
     # -- as time goes on
 
@@ -247,7 +158,7 @@ class Replay:
             changed |= self._apply(self._days.pop(self._due.pop()))
         return changed
 
-    def _apply(self, day: _Day) -> set[SubjectId]:
+    def _apply(self, day: Day) -> set[SubjectId]:
         changed: set[SubjectId] = set()
         for told in day.told:
             changed |= self._apply_told(told)
@@ -270,10 +181,10 @@ class Replay:
             self._show(id)
         return found
 
-    def _past(self, kind: SubjectKind, id: SubjectId) -> _Past:
+    def _past(self, kind: SubjectKind, id: SubjectId) -> Past:
         past = self._pasts.get(id)
         if past is None:
-            past = self._pasts[id] = _Past(kind)
+            past = self._pasts[id] = Past(kind)
         return past
 
     def _apply_told(self, one: Told) -> set[SubjectId]:
@@ -308,7 +219,7 @@ class Replay:
                 return set()
         return {id}
 
-    def _write(self, past: _Past, position: int, values: Mapping[str, Any]) -> None:
+    def _write(self, past: Past, position: int, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
             if name in self._asked.properties[past.facts.kind]:
                 before = past.written.get(name)
@@ -318,9 +229,9 @@ class Replay:
     def _apply_membership(self, one: Told, account: SubjectId) -> set[SubjectId]:
         user = one.stream
         history = self._past(SubjectKind.USER, user).memberships.setdefault(account, [])
-        history.append(_MembershipEvent(one.position, one.verb, one.at, one.payload))
+        history.append(MembershipEvent(one.position, one.verb, one.at, one.payload))
         if user not in self._gone:
-            self._keep(user, account, _record(user, account, history))
+            self._keep(user, account, record_of(user, account, history))
         return {user, SubjectId(self._merged.get(account, account))}
 
     def _keep(self, user: SubjectId, account: SubjectId, record: Membership | None) -> None:
@@ -368,8 +279,8 @@ class Replay:
             name: value for name, (_, value) in past.written.items() if value is not None
         }
         deeds = sum((one.deeds for one in parts), past.deeds.copy())
-        facts.deeds = [_deed(one, count) for one, count in deeds.items()]
-        facts.attributes = _attributes(past, [one.seen for one in (past, *parts) if one.seen])
+        facts.deeds = [deed_of(one, count) for one, count in deeds.items()]
+        facts.attributes = attributes_of(past, [one.seen for one in (past, *parts) if one.seen])
         _, hand = past.hand
         if hand is None:
             self.hand.pop(id, None)
@@ -388,78 +299,3 @@ class Replay:
         for subject in subjects:
             for user, account in self._records.get(subject, {}):
                 yield user if user != subject else self._merged.get(account, account)
-
-
-def _record(
-    user: SubjectId, account: SubjectId, history: list[_MembershipEvent]
-) -> Membership | None:
-    record: Membership | None = None
-    for one in sorted(history):
-        match one.verb, one.payload:
-            case "membership_started", payload:
-                properties = payload.properties if isinstance(payload, MembershipStarted) else {}
-                record = Membership(user, account, one.at, None, _role(properties.get("role")))
-            case "membership_ended", _:
-                if record is not None:
-                    record = msgspec.structs.replace(record, left_at=one.at)
-            case _, MembershipChanged(values, deleted):
-                if record is not None and "role" in deleted:
-                    record = msgspec.structs.replace(record, role=None)
-                elif record is not None and "role" in values:
-                    record = msgspec.structs.replace(record, role=_role(values["role"]))
-            case _:
-                pass
-    return record
-
-
-def _role(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return msgspec.json.encode(value).decode()
-
-
-def _deed(one: _Deed, count: int) -> Deed:
-    metadata = None if one.metadata is None else msgspec.json.decode(one.metadata)
-    return Deed(one.activity, one.name, one.day, one.in_account, count, metadata)
-
-
-def _attributes(past: _Past, seen: list[_Seen]) -> dict[Attribute, str | datetime]:
-    found: dict[Attribute, str | datetime] = {}
-    if Attribute.REGISTERED_AT in past.facts.attributes:
-        found[Attribute.REGISTERED_AT] = past.facts.attributes[Attribute.REGISTERED_AT]
-    if seen:
-        found[Attribute.FIRST_SEEN] = min(one.first for one in seen)
-        found[Attribute.LAST_SEEN] = max(one.last for one in seen)
-    name = name_of(past.facts.properties)
-    if name is not None:
-        found[Attribute.NAME] = name
-    known = [(absorbed, one) for _, _, absorbed, one in sorted(past.identities)]
-    external = [one.value for _, one in known if one.scheme.is_external_id]
-    if external:
-        found[Attribute.EXTERNAL_ID] = external[0]
-    for scheme, attribute in ((Scheme.EMAIL, Attribute.EMAIL), (Scheme.DOMAIN, Attribute.DOMAIN)):
-        values = [(absorbed, one.value) for absorbed, one in known if one.scheme is scheme]
-        own = [value for absorbed, value in values if not absorbed]
-        if values:
-            found[attribute] = own[-1] if own else values[-1][1]
-    return found
-
-
-def name_of(properties: Mapping[str, Any]) -> str | None:
-    """The name of a subject, as lists show it: `name`, else `full_name`, else first and last."""
-
-    def text(name: str) -> str | None:
-        value = properties.get(name)
-        if value is None or isinstance(value, str):
-            return value
-        return msgspec.json.encode(value).decode()
-
-    for whole in ("name", "full_name"):
-        found = text(whole)
-        if found is not None:
-            return found
-    parts = [
-        next((value for one in names if (value := text(one)) is not None), "")
-        for names in (("first_name", "firstName"), ("last_name", "lastName"))
-    ]
-    return " ".join(parts).strip(" ") or None

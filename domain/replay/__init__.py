@@ -1,0 +1,1 @@
+"""The past again, as it was known by when it occurred."""

@@ -1,0 +1,58 @@
+"""What a replay has to know, and what it is told."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from domain.dependencies import NAME_PROPERTIES
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    Payload,
+)
+from domain.identity import SubjectId, SubjectKind
+
+
+class Asked(msgspec.Struct):
+    """What a replay has to know.
+
+    Attributes:
+        properties: names, of users and of accounts.
+        activities: (activity, name), each with the names of the metadata that is asked for.
+    """
+
+    properties: dict[SubjectKind, set[str]] = msgspec.field(
+        default_factory=lambda: {kind: set(NAME_PROPERTIES) for kind in SubjectKind}
+    )
+    activities: dict[tuple[str, str], set[str]] = msgspec.field(default_factory=dict)
+
+    @property
+    def topics(self) -> set[str]:
+        """Of tracked activity, those whose events have to be opened: of others only the time is
+        asked for."""
+        kinds = {activity for activity, _ in self.activities}
+        return {topic for topic, activity in ACTIVITY_OF_TOPIC.items() if activity in kinds}
+
+
+class Told(NamedTuple):
+    """An event of the log, opened as far as keys still allow.
+
+    Attributes:
+        position: in its partition; within a stream it ascends.
+        verb: what its topic says that happened.
+        payload: None: its subject is erased.
+        account_name: of the activity, as the account keeps it.
+        is_opened: where not, only its envelope is known.
+    """
+
+    kind: SubjectKind
+    stream: SubjectId
+    position: int
+    verb: str
+    at: datetime
+    payload: Payload | None
+    account: SubjectId | None = None
+    account_name: str | None = None
+    is_opened: bool = True
