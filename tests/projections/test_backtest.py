@@ -14,9 +14,11 @@ import msgspec
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from domain import conditions as ask
+from domain.activity import Activity, ActivityKind
 from domain.backtest.backtest import moments
 from domain.backtest.outcomes import band
-from domain.commands import Change, Command, Join, ReleaseStage, SetStage, Track
+from domain.commands import Alias, Change, Command, Join, ReleaseStage, SetStage, Track
 from domain.definitions import (
     Definition,
     DefinitionId,
@@ -24,10 +26,13 @@ from domain.definitions import (
     Score,
     Segment,
     Signal,
+    Stage,
     Stages,
+    StageType,
 )
 from domain.errors import Refusal
 from domain.identity import SubjectKind
+from domain.workspace import Definitions
 from infra.definitions import DefinitionStore
 from infra.wiring import Annals
 from projections import backtest
@@ -186,8 +191,8 @@ def test_it_says_what_reading_all_again_for_each_day_says(
             labels = [
                 label(draft, answer) for id, answer in answers.items() if isinstance(id, uuid.UUID)
             ]
-            counts = {one.outcome: one.subjects for one in day.counts}
-            assert counts == {one: labels.count(one) for one in labels}, (sample, day)
+            shown = {one.outcome: one.subjects for one in day.counts}
+            assert shown == {one: labels.count(one) for one in labels}, (sample, day)
         today = {id: a for id, a in expected[-1].items() if isinstance(id, uuid.UUID)}
         assert {id: one.after for id, one in tested.verdicts.items()} == {
             id: label(draft, answer) for id, answer in today.items()
@@ -238,3 +243,156 @@ def test_of_today_it_says_what_has_been_decided(
                         assert (one.after == "in") is ((id, subject) in inside), definition
                 assert one.after == one.before
             assert tested.result.differing == 0
+
+
+def counts(tested: backtest.Tested) -> list[dict[str | None, int]]:
+    return [{one.outcome: one.subjects for one in day.counts} for day in tested.result.days]
+
+
+def test_two_users_are_two_until_the_day_on_which_they_turn_out_to_be_one(
+    annals: Annals, database_url: str
+) -> None:
+    scene = Scene(annals, database_url)
+    login = (Activity(ActivityKind.EVENT, "login"),)
+    later = BEGINNING + timedelta(days=2)
+    scene.world.take(
+        Write(
+            [
+                Join(user("u0"), account("a0"), {}, {}, BEGINNING),
+                Track(user("u0"), (), login, BEGINNING),
+                Change(SubjectKind.USER, user("u1"), {}, BEGINNING),
+                Alias(user("u1"), user("u0"), later),
+            ]
+        )
+    )
+    scene.world.catch_up()
+    nobody: dict[str | None, int] = {}
+    two, one = {"in": 1, "out": 1}, {"in": 1}
+    for condition in (ask.BelongsTo(), ask.Did("event", "login")):
+        for sample in (None, 10):
+            tested = scene.test(Segment(SubjectKind.USER, "in", condition), sample=sample)
+            assert counts(tested) == [nobody, two, two, one, one, one]
+    with_one = ask.OfUsers(ask.AtLeastOf(1), ask.Did("event", "login"))
+    tested = scene.test(Segment(SubjectKind.ACCOUNT, "with one", with_one))
+    assert counts(tested) == [nobody, one, one, one, one, one]
+
+
+def test_a_fact_that_is_told_late_counts_on_its_day_and_the_last_word_holds(
+    annals: Annals, database_url: str
+) -> None:
+    scene = Scene(annals, database_url)
+    kind, day = SubjectKind.USER, timedelta(days=1)
+    scene.world.take(
+        Write(
+            [
+                Change(kind, user("u0"), {"plan": "free"}, BEGINNING),
+                Change(kind, user("u0"), {"plan": "pro"}, BEGINNING + 3 * day),
+                Change(kind, user("u0"), {"plan": "old"}, BEGINNING + day),
+            ]
+        )
+    )
+    scene.world.catch_up()
+    plans = [
+        counts(scene.test(Segment(kind, "s", ask.PropertyIs("plan", ask.Is(plan)))))
+        for plan in ("free", "old", "pro")
+    ]
+    one, none, nobody = {"in": 1}, {"out": 1}, {}
+    assert plans == [
+        [nobody, one, none, none, none, none],
+        [nobody, none, one, one, one, one],
+        [nobody, none, none, none, none, none],
+    ]
+
+
+def test_who_is_on_a_list_counts_from_the_day_of_the_change(
+    annals: Annals, database_url: str
+) -> None:
+    scene = Scene(annals, database_url)
+    scene.world.take(Write([Change(SubjectKind.USER, user("u0"), {}, BEGINNING)]))
+    scene.world.catch_up()
+    id, day = DefinitionId(uuid.uuid4()), timedelta(days=1)
+    ada = found(scene.annals, user("u0"))
+    static = Segment(SubjectKind.USER, "list")
+    scene.annals.definitions.decide(lambda one: one.make(id, static, EDITOR), BEGINNING)
+    for shift, on in ((1, True), (3, False)):
+        changes = Definitions.listing([ada], EDITOR, on=on)
+        scene.annals.definitions.change_list(id, changes, BEGINNING + shift * day)
+    tested = scene.test(Segment(SubjectKind.USER, "inside", ask.InSegment(id)))
+    assert counts(tested) == [{}, {"out": 1}, {"in": 1}, {"in": 1}, {"out": 1}, {"out": 1}]
+
+
+def test_what_somebody_set_by_hand_counts_as_set_until_it_was_released(
+    annals: Annals, database_url: str
+) -> None:
+    scene = Scene(annals, database_url)
+    scene.world.take(Write([Change(SubjectKind.USER, user("u0"), {}, BEGINNING)]))
+    ada, day, kind = found(scene.annals, user("u0")), timedelta(days=1), SubjectKind.USER
+    handler = scene.annals.handler
+    handler.by_hand(SetStage(kind, ada, "trial", "a talk", EDITOR, BEGINNING + day))
+    handler.by_hand(ReleaseStage(kind, ada, EDITOR, BEGINNING + 3 * day))
+    scene.world.catch_up()
+    tested = scene.test(Stages(kind, "life", [Stage("all", StageType.OTHER, ask.AllOf([]))]))
+    all_, trial = {"all": 1}, {"trial": 1}
+    assert counts(tested) == [{}, all_, trial, trial, all_, all_]
+
+
+def test_an_account_is_looked_at_again_when_its_users_change_and_they_when_it_does(
+    annals: Annals, database_url: str
+) -> None:
+    scene = Scene(annals, database_url)
+    day, pro = timedelta(days=1), {"plan": "pro"}
+    scene.world.take(
+        Write(
+            [
+                Join(user("u0"), account("a0"), {}, {}, BEGINNING),
+                Change(SubjectKind.USER, user("u0"), pro, BEGINNING + day),
+                Change(SubjectKind.ACCOUNT, account("a0"), pro, BEGINNING + 2 * day),
+            ]
+        )
+    )
+    scene.world.catch_up()
+    is_pro = ask.PropertyIs("plan", ask.Is("pro"))
+    of_users = Segment(SubjectKind.ACCOUNT, "s", ask.OfUsers(ask.AnyOf(), is_pro))
+    of_accounts = Segment(SubjectKind.USER, "s", ask.OfAccounts(ask.EveryOf(), is_pro))
+    one, none = {"in": 1}, {"out": 1}
+    for sample in (None, 5):
+        tested = scene.test(of_users, sample=sample)
+        assert counts(tested) == [{}, none, one, one, one, one]
+        tested = scene.test(of_accounts, sample=sample)
+        assert counts(tested) == [{}, none, none, one, one, one]
+
+
+def test_days_and_hours_alone_bring_it_on(annals: Annals, database_url: str) -> None:
+    scene = Scene(annals, database_url)
+    tomorrow = (BEGINNING + timedelta(days=2)).isoformat()
+    sent = {"plan": "pro", "renewal": tomorrow}
+    scene.world.take(Write([Change(SubjectKind.USER, user("u0"), sent, BEGINNING)]))
+    scene.world.catch_up()
+    kind = SubjectKind.USER
+    soon = ask.PropertyIs("renewal", ask.InNextDays(1))
+    tested = scene.test(Segment(kind, "s", soon))
+    one, none = {"in": 1}, {"out": 1}
+    assert counts(tested) == [{}, none, one, one, none, none]
+    anybody, nobody = ask.AllOf([]), ask.OneOf([])
+    tested = scene.test(Signal(kind, "s", anybody, goal=nobody, goal_hours=48))
+    days = tested.result.days
+    assert [one.triggered for one in days] == [0, 1, 0, 0, 0, 0]
+    assert [one.missed for one in days] == [0, 0, 0, 1, 0, 0]
+
+
+def test_what_an_account_s_erased_user_did_counts_but_not_its_metadata(
+    annals: Annals, database_url: str
+) -> None:
+    scene = Scene(annals, database_url)
+    paid = (Activity(ActivityKind.EVENT, "paid", {"sum": 5}),)
+    scene.world.take(Write([Track(user("u0"), account("a0"), paid, BEGINNING)]))
+    scene.world.take(Erase(SubjectKind.USER, "u0"))
+    scene.world.catch_up()
+    plain = ask.Did("event", "paid")
+    detailed = ask.Did("event", "paid", where=[ask.MetadataIs("sum", ask.IsNot(9))])
+    for sample in (None, 5):
+        tested = scene.test(Segment(SubjectKind.ACCOUNT, "s", plain), sample=sample)
+        assert counts(tested)[-1] == {"in": 1}
+        tested = scene.test(Segment(SubjectKind.ACCOUNT, "s", detailed), sample=sample)
+        assert counts(tested)[-1] == {"out": 1}
+        assert scene.test(Segment(SubjectKind.USER, "s", plain), sample=sample).verdicts == {}
