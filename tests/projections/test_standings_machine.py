@@ -214,11 +214,7 @@ class Machine(RuleBasedStateMachine):
     def archive(self, which: int) -> None:
         there = [one for one in self.defined() if one.status is Status.ACTIVE]
         if there:
-            one = there[which % len(there)]
-            if isinstance(one.definition, Segment):
-                self._decide(lambda state: state.delete(one.id, EDITOR))
-            else:
-                self._decide(lambda state: state.archive(one.id, EDITOR))
+            self._archive(there[which % len(there)])
             self.after()
 
     @rule(hours=st.sampled_from([1, 1, 23, 24, 30, 80]))
@@ -275,6 +271,11 @@ class Machine(RuleBasedStateMachine):
         subject = found(self.annals, one.identities)
         put = SetStage(one.kind, subject, stage, "a test", EDITOR, self.now)
         self.annals.handler.by_hand(put)
+
+    def _archive(self, one: Defined[Any]) -> bool:
+        if isinstance(one.definition, Segment):
+            return self._decide(lambda state: state.delete(one.id, EDITOR))
+        return self._decide(lambda state: state.archive(one.id, EDITOR))
 
     def _decide(self, decision: Callable[[Definitions], list[Payload]]) -> bool:
         try:
@@ -336,7 +337,8 @@ class Machine(RuleBasedStateMachine):
         return settled
 
     def teardown(self) -> None:
-        """Read models that are made anew show the same, and nothing more is decided."""
+        """Read models that are made anew show the same, and nothing more is decided. What is
+        archived in the end is taken back."""
         if self.broken:
             return
         self.settle()
@@ -344,6 +346,10 @@ class Machine(RuleBasedStateMachine):
         forget_read_models(self.url)
         self.settle()
         assert self.compare().record.series == before.record.series
+        while any(self._archive(one) for one in self.defined() if one.status is Status.ACTIVE):
+            pass
+        self.settle()
+        self.compare()
 
 
 def _swept(decider: Decider) -> int:
