@@ -123,7 +123,7 @@ def test_every_route_is_named_with_its_parameters_and_problems(document: Any) ->
             names = {one["name"] for one in operation.get("parameters", [])}
             found[method, path] = (names, set(problems))
             assert operation["summary"]
-            assert "200" in operation["responses"]
+            assert any(status.startswith("2") for status in operation["responses"])
             for answer in problems.values():
                 [(media, content)] = answer["content"].items()
                 assert media == "application/problem+json"

@@ -270,7 +270,7 @@ class TestBelow:
         self, client: Clients
     ) -> None:
         client.send(identify("ada"))
-        for path in (user("ada", "/nonsense"), user("ada", "/users"), "/api/nonsense", "/", "/v1"):
+        for path in (user("ada", "/nonsense"), user("ada", "/users"), "/api/nonsense", "/v1"):
             problem(client.get(path), 404, "not-found")
         for method, path in (
             ("PUT", "/api/users"),
