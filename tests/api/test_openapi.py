@@ -43,6 +43,26 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("post", "/api/holds/{id}/release"): ({"id"}, READING | {"413"}),
     ("post", "/api/suppressions/lift"): (set(), READING | {"413"}),
     ("delete", "/api/accounts/{id}/users/{user}"): ({"id", "user"}, READING),
+    **{
+        (method, f"/api/{kind}/{{id}}/stage"): ({"id"}, READING | refused)
+        for kind in ("users", "accounts")
+        for method, refused in (("post", {"413"}), ("delete", set()))
+    },
+    **{
+        ("get", f"/api/{kind}/{{id}}/why"): (
+            {"id", "of", "definition", "position", "wait_for"},
+            READING,
+        )
+        for kind in ("users", "accounts")
+    },
+    ("get", "/api/backtest"): (set(), {"401", "403", "503"}),
+    ("post", "/api/backtest"): (set(), READING | {"409", "413"}),
+    ("get", "/api/backtest/{id}"): ({"id"}, READING),
+    ("delete", "/api/backtest/{id}"): ({"id"}, READING),
+    ("get", "/api/backtest/{id}/subjects"): (
+        {"id", "outcome", "before", "differing", "cursor", "limit"},
+        READING,
+    ),
     ("get", "/api/segments"): ({"kind", "wait_for"}, LISTING),
     ("post", "/api/segments"): (set(), LISTING | {"409", "413"}),
     ("post", "/api/segments/preview"): (set(), LISTING | {"413"}),
