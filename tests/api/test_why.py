@@ -165,6 +165,22 @@ def test_scores_signals_health_and_segments_say_why_too(client: Clients) -> None
     assert "pro" not in str([test["value"] for test in why["rules"][0]["tests"]])
 
 
+def test_of_two_segments_each_has_its_own_reason(client: Clients) -> None:
+    client.send(identify("ada", plan="pro", city="Ghent"))
+    client.see(user("ada"))
+    ids: list[str] = []
+    in_ghent = {"type": "property", "name": "city", "test": {"op": "is", "value": "Ghent"}}
+    for name, condition, value in (("Pros", IS_PRO, "pro"), ("Ghent", in_ghent, "Ghent")):
+        id = define(
+            client, {"type": "segment", "kind": "user", "name": name, "condition": condition}
+        )
+        why = decided(client, user("ada", "/why"), of="segment", definition=id)
+        assert (why["definition"]["id"], seen(why)) == (id, {"/condition": (value, True)})
+        ids.append(id)
+    why = decided(client, user("ada", "/why"), of="segment", definition=ids[0])
+    assert why["definition"]["name"] == "Pros"
+
+
 def test_the_definition_that_changed_is_named_with_who_changed_it(client: Clients) -> None:
     client.send(track("zoe", "login"), identify("ada", plan="pro"))
     client.see(user("ada"))
