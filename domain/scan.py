@@ -97,11 +97,11 @@ def forms(value: str) -> dict[bytes, str]:
 
 
 def _within_base64(plain: bytes) -> Iterator[bytes]:
-    """The characters that base64 has of some bytes, wherever in a longer text these begin."""
+    """The characters that base64 makes of some bytes and of nothing else, wherever in a longer text
+    these begin: each holds 6 bits, and those at the ends may hold bits of what stands around."""
     for offset in range(3):
-        padded = bytes(offset) + plain
-        whole = len(padded) // 3 * 3
-        coded = base64.b64encode(padded[:whole])[-(-offset * 8 // 6) :]
+        first, end = -(-offset * 8 // 6), (offset + len(plain)) * 8 // 6
+        coded = base64.b64encode(bytes(offset) + plain)[first:end]
         yield coded
         yield coded.translate(bytes.maketrans(b"+/", b"-_"))
 

@@ -7,7 +7,7 @@ import json
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.errors import InvalidInput
@@ -23,6 +23,7 @@ def found(value: str, content: bytes, size: int = 1 << 20) -> bool:
     return bool(Searcher([value, "never there"]).search(pieces)[0])
 
 
+@example("000000", b"\x00\x01", b"", 1)
 @given(VALUES, st.binary(max_size=9), st.binary(max_size=5), st.integers(1, 64))
 def test_a_value_is_found_in_every_form_whatever_stands_around_it(
     value: str, before: bytes, after: bytes, size: int
