@@ -194,7 +194,9 @@ class ErasureController(Controller):
     ) -> Page[Erasure]:
         annals: Annals = state.annals
         after = None if cursor is None else decoded("erasures", cursor, datetime, UUID)
-        found, total = annals.erasures.recent((after[0], after[1]) if after else None, limit + 1)
+        found, total = annals.erasures.record.recent(
+            (after[0], after[1]) if after else None, limit + 1
+        )
         items = found[:limit]
         following = None
         if len(found) > limit:
@@ -231,7 +233,7 @@ class ErasureController(Controller):
     )
     def view(self, state: State, id: ErasureId) -> Erasure:
         annals: Annals = state.annals
-        return annals.erasures.get(id)
+        return annals.erasures.record.get(id)
 
     @get(
         "/{id:uuid}/subjects",
@@ -248,9 +250,9 @@ class ErasureController(Controller):
         limit: Limit = DEFAULT_LIMIT,
     ) -> Page[ErasureTarget]:
         annals: Annals = state.annals
-        annals.erasures.get(id)
+        annals.erasures.record.get(id)
         after = None if cursor is None else decoded("erased", cursor, UUID)[0]
-        found = annals.erasures.targets(id, outcome, after, limit + 1)
+        found = annals.erasures.record.targets(id, outcome, after, limit + 1)
         items = found[:limit]
         following = encoded("erased", items[-1].subject) if len(found) > limit else None
         return Page(items, following, None)
@@ -265,7 +267,7 @@ class ErasureController(Controller):
     def certificate(self, state: State, id: ErasureId) -> Response[bytes]:
         annals: Annals = state.annals
         return Response(
-            annals.erasures.certificate(id),
+            annals.erasures.record.certificate(id),
             media_type="application/json",
             headers={"Content-Disposition": f'attachment; filename="erasure-{id}.json"'},
         )

@@ -27,12 +27,12 @@ from domain.erasure import (
     ErasureOrder,
     ErasureScope,
     ErasureStep,
-    ErasureTarget,
     TargetOutcome,
 )
 from domain.errors import Conflict, NotFound, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
 from infra.destruction import Cause, Destruction, erased_before
+from infra.erasure_record import NEWEST_PLACES, ErasureRecord
 from infra.keys import ALL_PARTITIONS, keyed_digest
 from infra.lookup import Lookup
 from projections.projector import reached
@@ -107,10 +107,6 @@ UNRECORDED = """
 SELECT subject FROM keys.erasures WHERE request = %s AND completed_at IS NULL
 ORDER BY subject LIMIT %s"""
 
-NEWEST_PLACES = """
-SELECT log_partition, max(position) FROM keys.erasures
-WHERE request = %s AND position IS NOT NULL GROUP BY 1 ORDER BY 1"""
-
 PARKED = """
 SELECT count(*) FROM views.parked v
 JOIN unnest(%b::smallint[], %b::bigint[]) AS w(p, position)
@@ -119,30 +115,6 @@ JOIN unnest(%b::smallint[], %b::bigint[]) AS w(p, position)
 PLACES = """
 SELECT log_partition, position FROM keys.erasures
 WHERE request = %s AND position IS NOT NULL ORDER BY log_partition, position"""
-
-SELECT_REQUEST = """
-SELECT r.*, CASE WHEN scope = 'one' THEN (
-           SELECT subject FROM keys.erasure_targets t WHERE t.request = r.id LIMIT 1) END AS subject
-FROM keys.erasure_requests r WHERE id = %s"""
-
-SELECT_REQUESTS = """
-SELECT r.*, CASE WHEN scope = 'one' THEN (
-           SELECT subject FROM keys.erasure_targets t WHERE t.request = r.id LIMIT 1) END AS subject
-FROM keys.erasure_requests r
-WHERE %(at)s::timestamptz IS NULL OR (requested_at, id) < (%(at)s, %(id)s)
-ORDER BY requested_at DESC, id DESC LIMIT %(limit)s"""
-
-COUNT_REQUESTS = "SELECT count(*) FROM keys.erasure_requests"
-
-COUNT_OUTCOMES = """
-SELECT request, outcome, count(*) FROM keys.erasure_targets
-WHERE request = ANY(%s) GROUP BY 1, 2"""
-
-SELECT_TARGETS = """
-SELECT subject, outcome, detail FROM keys.erasure_targets
-WHERE request = %(request)s AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
-  AND (%(after)s::uuid IS NULL OR subject > %(after)s)
-ORDER BY subject LIMIT %(limit)s"""
 
 LIFT = """
 UPDATE keys.suppressed SET lifted_at = now(), lifted_by = %b
@@ -211,6 +183,7 @@ class Erasures:
         self._cleaner = cleaner
         self._certifier = certifier
         self._ledger = ledger
+        self.record = ErasureRecord(pool)
         self._wake = threading.Event()
         self._stepping = threading.Lock()
 
@@ -234,60 +207,8 @@ class Erasures:
             if len(order.subjects) <= SUBJECTS_AT_A_TIME:
                 self._advance(id, until=ErasureStep.RECORDED)
             self._wake.set()
-            return self.get(id)
+            return self.record.get(id)
         raise Unavailable("others change the same subjects; send the request again")
-
-    def get(self, id: uuid.UUID) -> Erasure:
-        """Raises: NotFound."""
-        with self._pool.connection() as conn:
-            rows = conn.cursor(row_factory=dict_row).execute(SELECT_REQUEST, (id,)).fetchall()
-            if not rows:
-                raise NotFound("there is no such erasure")
-            return self._shown(conn, rows)[0]
-
-    def recent(
-        self, after: tuple[datetime, uuid.UUID] | None, limit: int
-    ) -> tuple[list[Erasure], int]:
-        """Newest first, after a place, and how many there are in all."""
-        at, id = after or (None, None)
-        with self._pool.connection() as conn:
-            rows = (
-                conn.cursor(row_factory=dict_row)
-                .execute(SELECT_REQUESTS, {"at": at, "id": id, "limit": limit})
-                .fetchall()
-            )
-            total = conn.execute(COUNT_REQUESTS).fetchone()
-            return self._shown(conn, rows), total[0] if total else 0
-
-    def targets(
-        self,
-        id: uuid.UUID,
-        outcome: TargetOutcome | None,
-        after: uuid.UUID | None,
-        limit: int,
-    ) -> list[ErasureTarget]:
-        """Whom an erasure is about, by their ids, and what became of each."""
-        with self._pool.connection() as conn:
-            rows = conn.execute(
-                SELECT_TARGETS,
-                {
-                    "request": id,
-                    "outcome": None if outcome is None else outcome.value,
-                    "after": after,
-                    "limit": limit,
-                },
-            )
-            return [ErasureTarget(row[0], TargetOutcome(row[1]), row[2]) for row in rows]
-
-    def certificate(self, id: uuid.UUID) -> bytes:
-        """Raises: NotFound: no such erasure, or it is not completed."""
-        with self._pool.connection() as conn:
-            row = conn.execute(
-                "SELECT certificate FROM keys.erasure_requests WHERE id = %s", (id,)
-            ).fetchone()
-        if row is None or row[0] is None:
-            raise NotFound("there is no such erasure, or it is not completed yet")
-        return bytes(row[0])
 
     def asked(self, question: str, key: str, *, by: str) -> Erasure | None:
         """The erasure that an idempotency key stands for, if it does.
@@ -297,7 +218,7 @@ class Erasures:
         """
         with self._pool.connection() as conn:
             row = conn.execute(SELECT_CLAIM, (self._token(by, key),)).fetchone()
-        return None if row is None else self.get(self._same(row, question))
+        return None if row is None else self.record.get(self._same(row, question))
 
     def lift(self, identity: Identity, *, by: str) -> None:
         """Lets an identity that was erased be taken in again.
@@ -441,7 +362,7 @@ class Erasures:
 
     def _still_shown(self, conn: psycopg.Connection, id: uuid.UUID) -> str | None:
         """Why read models may still hold something, or None."""
-        newest = [Position(*one) for one in conn.execute(NEWEST_PLACES, (id,))]
+        newest = [Position(*one) for _, *one in conn.execute(NEWEST_PLACES, ([id],))]
         if not newest:
             return None
         with self._views.connection() as views:
@@ -497,33 +418,6 @@ class Erasures:
             if row is not None and row["cleaned_at"] is not None:
                 conn.execute(SET_COMPLETED, (self._certifier.issue(conn, id), id))
 
-    def _shown(self, conn: psycopg.Connection, rows: Sequence[Mapping[str, Any]]) -> list[Erasure]:
-        outcomes: dict[uuid.UUID, dict[str, int]] = {row["id"]: {} for row in rows}
-        for request, outcome, count in conn.execute(COUNT_OUTCOMES, (list(outcomes),)):
-            outcomes[request][outcome] = count
-        shown = []
-        for row in rows:
-            position = ""
-            if row["recorded_at"] is not None:
-                places = conn.execute(NEWEST_PLACES, (row["id"],))
-                position = ",".join(f"{partition}:{at}" for partition, at in places)
-            fields = {
-                name: row[name]
-                for name in Erasure.__struct_fields__
-                if name in row and name not in ("scope", "kind")
-            }
-            shown.append(
-                Erasure(
-                    scope=ErasureScope(row["scope"]),
-                    kind=SubjectKind(row["kind"]),
-                    step=_step_of(row),
-                    outcomes=outcomes[row["id"]],
-                    position=position,
-                    **fields,
-                )
-            )
-        return shown
-
 
 def _placed(subjects: Sequence[SubjectId]) -> tuple[list[int], list[SubjectId]]:
     return [log_partition(one) for one in subjects], list(subjects)
@@ -549,10 +443,3 @@ def _refuse(
             raise NotFound(f"there is no such {kind}")
         case _:
             return
-
-
-def _step_of(row: Mapping[str, Any]) -> ErasureStep:
-    for step in reversed(ErasureStep):
-        if step is not ErasureStep.ACCEPTED and row[f"{step}_at"] is not None:
-            return step
-    return ErasureStep.ACCEPTED

@@ -38,7 +38,7 @@ def carried_through(annals: Annals, id: uuid.UUID) -> Erasure:
     while True:
         project(annals)
         annals.erasures.step()
-        found = annals.erasures.get(id)
+        found = annals.erasures.record.get(id)
         if found.completed_at is not None:
             return found
         assert time.monotonic() < deadline, (found.step, found.waits_for)

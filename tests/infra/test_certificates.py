@@ -24,7 +24,7 @@ def certified(annals: Annals) -> tuple[bytes, bytes]:
     """A certificate and the public key."""
     stored(annals, identify("u1 ada@example.com", name="Ada"), identify("u2"))
     done = erased(annals, subject_of(annals, "u1"))
-    return annals.erasures.certificate(done.id), annals.certifier.public_key()
+    return annals.erasures.record.certificate(done.id), annals.certifier.public_key()
 
 
 def test_case_28_any_changed_byte_of_a_certificate_fails(

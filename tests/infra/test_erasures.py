@@ -43,7 +43,7 @@ from tests.projections.read_models import dump, forget_read_models, owner, proje
 def outcomes(annals: Annals, id: uuid.UUID) -> dict[SubjectId, tuple[TargetOutcome, str | None]]:
     return {
         SubjectId(one.subject): (one.outcome, one.detail)
-        for one in annals.erasures.targets(id, None, None, 100_000)
+        for one in annals.erasures.record.targets(id, None, None, 100_000)
     }
 
 
@@ -63,7 +63,7 @@ def test_an_erasure_is_accepted_made_unreadable_recorded_forgotten_cleaned_and_c
     assert asked.outcomes == {"erased": 1}
     assert events_of(annals, id)[0].topic == "user.erased"
     annals.erasures.step()
-    waiting = annals.erasures.get(asked.id)
+    waiting = annals.erasures.record.get(asked.id)
     assert (waiting.step, waiting.waits_for) == (
         ErasureStep.RECORDED,
         "the read models have not come to it yet",
@@ -183,16 +183,18 @@ def test_case_14_an_erasure_that_is_killed_at_any_step_is_resumed_and_certified_
         check=False,
     )
     assert killed.returncode == -9, killed.stderr
-    [found], _ = annals.erasures.recent(None, 10)
+    [found], _ = annals.erasures.record.recent(None, 10)
     done = carried_through(annals, found.id)
     assert done.outcomes == {"erased": 2}
     assert said_erased(annals) == {ids[0]: 1, ids[1]: 1, merged: 1}
-    statement = verified(annals.erasures.certificate(found.id), annals.certifier.public_key())
+    statement = verified(
+        annals.erasures.record.certificate(found.id), annals.certifier.public_key()
+    )
     assert {one.subject for one in statement.subjects} == {*ids, merged}
     assert subject_of(annals, "u1") is subject_of(annals, "u3") is None
-    certificate = annals.erasures.certificate(found.id)
+    certificate = annals.erasures.record.certificate(found.id)
     annals.erasures.step()
-    assert annals.erasures.certificate(found.id) == certificate
+    assert annals.erasures.record.certificate(found.id) == certificate
     assert chain.problems(database_url) == []
 
 
@@ -220,7 +222,7 @@ def test_case_15_two_officers_who_erase_the_same_one_at_once_get_the_id_of_one_e
             ]
             first, second = (one.result() for one in both)
         assert first == second
-        assert annals.erasures.recent(None, 1)[1] == n + 1
+        assert annals.erasures.record.recent(None, 1)[1] == n + 1
     assert set(said_erased(annals).values()) == {1}
 
 
@@ -287,7 +289,9 @@ def test_case_18_of_many_each_is_erased_but_those_that_may_not_or_are_already(
     assert user_of(annals, "u7").properties == {"n": 1}
     assert user_of(annals, "u99").version == 1
     assert {one for one in names if subject_of(annals, one) is not None} == {"u7"}
-    statement = verified(annals.erasures.certificate(request.id), annals.certifier.public_key())
+    statement = verified(
+        annals.erasures.record.certificate(request.id), annals.certifier.public_key()
+    )
     assert len(statement.subjects) == 58  # with the one that was merged
     assert {one.outcome for one in statement.not_erased} == {"held", "erased_before", "unknown"}
 
@@ -376,7 +380,9 @@ def test_case_22_erasing_one_of_two_that_were_merged_erases_both_identities(
         request = ask(annals, loser if asked_by == "loser" else survivor)
         assert subject_of(annals, a) is subject_of(annals, b) is None
         done = carried_through(annals, request.id)
-        statement = verified(annals.erasures.certificate(done.id), annals.certifier.public_key())
+        statement = verified(
+            annals.erasures.record.certificate(done.id), annals.certifier.public_key()
+        )
         assert {one.subject for one in statement.subjects} == {loser, survivor}
 
 
@@ -400,17 +406,17 @@ def test_case_34_a_long_reader_has_the_cleaning_wait_and_say_so_and_then_it_fini
         request = ask(annals, subject_of(annals, "u1"))
         project(annals)
         annals.erasures.step()
-        waiting = annals.erasures.get(request.id)
+        waiting = annals.erasures.record.get(request.id)
         assert waiting.step is ErasureStep.FORGOTTEN
         assert "still see what was deleted" in (waiting.waits_for or "")
         early.rollback()
         late.execute("SELECT count(*) FROM views.contacts")
         annals.erasures.step()
-        waiting = annals.erasures.get(request.id)
+        waiting = annals.erasures.record.get(request.id)
         assert waiting.waits_for == "those who read views.contacts"
         late.rollback()
     annals.erasures.step()
-    done = annals.erasures.get(request.id)
+    done = annals.erasures.record.get(request.id)
     assert (done.step, done.waits_for) == (ErasureStep.COMPLETED, None)
 
 
@@ -443,7 +449,7 @@ def test_an_erasure_is_not_called_forgotten_while_its_event_is_parked(
             "INSERT INTO views.parked VALUES ('main', %s, %s, 'KeyError')", (partition, position)
         )
         annals.erasures.step()
-        found = annals.erasures.get(request.id)
+        found = annals.erasures.record.get(request.id)
         assert found.step is ErasureStep.RECORDED
         assert "parked" in (found.waits_for or "")
         conn.execute("DELETE FROM views.parked")
@@ -468,5 +474,5 @@ def test_whoever_is_merged_with_a_target_while_it_is_erased_goes_with_it(
     assert subject_of(annals, "u1") is subject_of(annals, "u2") is None
     assert {one.topic for one in events_of(annals, target, other)} == {"user.erased"}
     done = carried_through(annals, request.id)
-    statement = verified(annals.erasures.certificate(done.id), annals.certifier.public_key())
+    statement = verified(annals.erasures.record.certificate(done.id), annals.certifier.public_key())
     assert {one.subject for one in statement.subjects} == {target, other}

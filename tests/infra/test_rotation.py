@@ -186,12 +186,12 @@ def test_a_key_that_is_erased_between_reading_and_rewrapping_stays_destroyed(
     passes = annals.wrapping.unwrap
 
     def erase_late(wrapped: Any) -> list[bytes]:
-        annals.wrapping.unwrap = passes  # type: ignore[method-assign]
+        annals.wrapping.unwrap = passes
         opened = passes(wrapped)
         annals.keys.destroy([subject], kind="user", requested_by="t", reason="t")
         return opened
 
-    annals.wrapping.unwrap = erase_late  # type: ignore[method-assign]
+    annals.wrapping.unwrap = erase_late
     rotate(annals)
     with psycopg.connect(database_url) as conn:
         [row] = conn.execute("SELECT state, wrapped FROM keys.subject_keys").fetchall()

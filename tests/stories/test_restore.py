@@ -235,7 +235,7 @@ def test_the_ledger_is_kept_beside_the_database_before_an_erasure_is_completed(
     id = subject_of(annals, "u1")
     request = ask(annals, id)
     annals.erasures.step()
-    assert annals.erasures.get(request.id).completed_at is None
+    assert annals.erasures.record.get(request.id).completed_at is None
     path = annals.settings.data / FILE
     assert str(id) in path.read_text()
     assert path.stat().st_mode & 0o077 == 0
