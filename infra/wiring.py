@@ -27,6 +27,7 @@ from infra.backtests import Backtests
 from infra.catalogue import Catalogue
 from infra.certificates import Certifier
 from infra.cleaning import Cleaner
+from infra.decision_recorder import DecisionRecorder
 from infra.definitions import DefinitionStore
 from infra.destruction import Destruction
 from infra.erasures import Erasures
@@ -46,7 +47,6 @@ from infra.scanning import Scanner
 from infra.sealing import Sealer
 from infra.settings import Settings
 from infra.timelines import Timelines
-from infra.transitions import Transitions
 from infra.vault import Vault
 from infra.wrapping import Wrapping
 from projections import filters
@@ -152,7 +152,7 @@ class Annals:
     def decider(self, clock: Callable[[], datetime] = _now) -> Decider:
         return Decider(
             log=self.log,
-            recorder=Transitions(
+            recorder=DecisionRecorder(
                 log=self.log,
                 keys=self.keys,
                 sealer=self.sealer,

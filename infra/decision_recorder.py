@@ -21,7 +21,7 @@ ROWS_AN_APPEND = 4_000
 Found = tuple[SubjectKind, SubjectId, Decision]
 
 
-class Transitions:
+class DecisionRecorder:
     """One for each process; safe for use from many threads."""
 
     def __init__(self, *, log: EventLog, keys: KeyRing, sealer: Sealer, secret: bytes) -> None:
