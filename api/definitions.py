@@ -6,7 +6,6 @@ Segments are listed here too, and defined at `api.segments`; settings are at `ap
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,10 +16,10 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
 from api.contacts import WaitFor
+from api.defining import Saved, saved
 from api.described import SentCondition
-from api.positions import position_text, wait_for
+from api.positions import wait_for
 from api.problems import answers
-from api.segments import Saved
 from domain import checking, soundness
 from domain.access import ApiScope
 from domain.conditions import AllOf, Condition
@@ -184,12 +183,8 @@ class DefinitionsController(Controller):
     )
     def define(self, request: HttpRequest, data: JSONBody[DefinitionRequest]) -> Saved:
         annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
         definition, id = sent(annals, data), DefinitionId(uuid.uuid4())
-        positions = annals.definitions.decide(
-            lambda state: state.make(id, definition, by), datetime.now(UTC)
-        )
-        return Saved(id, position_text(positions))
+        return saved(request, id, lambda state, by: state.make(id, definition, by))
 
     @put(
         "/{id:uuid}",
@@ -200,13 +195,9 @@ class DefinitionsController(Controller):
     )
     def change(self, request: HttpRequest, id: Id, data: JSONBody[DefinitionRequest]) -> Saved:
         annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
         annals.definitions.load().find(id)
         definition = sent(annals, data)
-        positions = annals.definitions.decide(
-            lambda state: state.change(id, definition, by), datetime.now(UTC)
-        )
-        return Saved(id, position_text(positions))
+        return saved(request, id, lambda state, by: state.change(id, definition, by))
 
     @post(
         "/{id:uuid}/activate",
@@ -217,12 +208,7 @@ class DefinitionsController(Controller):
         responses=MOVING_PROBLEMS,
     )
     def activate(self, request: HttpRequest, id: Id) -> Saved:
-        annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
-        positions = annals.definitions.decide(
-            lambda state: state.activate(id, by), datetime.now(UTC)
-        )
-        return Saved(id, position_text(positions))
+        return saved(request, id, lambda state, by: state.activate(id, by))
 
     @post(
         "/{id:uuid}/archive",
@@ -233,12 +219,7 @@ class DefinitionsController(Controller):
         responses=MOVING_PROBLEMS,
     )
     def archive(self, request: HttpRequest, id: Id) -> Saved:
-        annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
-        positions = annals.definitions.decide(
-            lambda state: state.archive(id, by), datetime.now(UTC)
-        )
-        return Saved(id, position_text(positions))
+        return saved(request, id, lambda state, by: state.archive(id, by))
 
     @delete(
         "/{id:uuid}",
@@ -249,10 +230,7 @@ class DefinitionsController(Controller):
         responses=MOVING_PROBLEMS,
     )
     def delete(self, request: HttpRequest, id: Id) -> Saved:
-        annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
-        positions = annals.definitions.decide(lambda state: state.delete(id, by), datetime.now(UTC))
-        return Saved(id, position_text(positions))
+        return saved(request, id, lambda state, by: state.delete(id, by))
 
 
 def sent(annals: Annals, data: DefinitionRequest) -> Definition:

@@ -15,6 +15,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
 from api.contacts import Cursor, Limit, WaitFor, named
+from api.defining import Saved, saved
 from api.described import SentCondition
 from api.positions import position_text, wait_for
 from api.problems import answers
@@ -78,16 +79,6 @@ class ListRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     add: list[str] = msgspec.field(default_factory=list)
     remove: list[str] = msgspec.field(default_factory=list)
-
-
-class Saved(msgspec.Struct, frozen=True):
-    """
-    Attributes:
-        position: where the read models have to be to show it; empty where nothing changed.
-    """
-
-    id: UUID
-    position: str
 
 
 class DefinitionStep(msgspec.Struct, frozen=True):
@@ -225,15 +216,11 @@ class SegmentsController(Controller):
         self, request: Request[Any, Any, Any], id: SegmentId, data: JSONBody[SegmentRequest]
     ) -> Saved:
         annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
         if data.members is not None:
             raise InvalidInput("members are changed below /members, one by one", place="/members")
         annals.definitions.load().segment(id)
         segment = _segment(annals, data)
-        positions = annals.definitions.decide(
-            lambda state: state.change(id, segment, by), datetime.now(UTC)
-        )
-        return Saved(id, position_text(positions))
+        return saved(request, id, lambda state, by: state.change(id, segment, by))
 
     @delete(
         "/{id:uuid}",
@@ -244,10 +231,7 @@ class SegmentsController(Controller):
         responses=CHANGING_PROBLEMS,
     )
     def delete(self, request: Request[Any, Any, Any], id: SegmentId) -> Saved:
-        annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
-        positions = annals.definitions.decide(lambda state: state.delete(id, by), datetime.now(UTC))
-        return Saved(id, position_text(positions))
+        return saved(request, id, lambda state, by: state.delete(id, by))
 
     @post(
         "/{id:uuid}/members",

@@ -13,9 +13,9 @@ from litestar.datastructures import State
 from litestar.params import JSONBody
 
 from api.auth import READERS, opens
+from api.defining import Saved
 from api.positions import position_text
 from api.problems import answers
-from api.segments import Saved
 from domain import soundness
 from domain.access import ApiScope
 from domain.definitions import DefinitionId, Settings

@@ -15,7 +15,8 @@ subjects, some partitions at a time. Where only the clock is waited for, a timer
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -172,14 +173,22 @@ class Decider:
                 log.error("decider.failed", error=type(error).__name__)
                 stop.wait(1.0)
 
-    def step(self) -> int:
-        """Looks at some of what changed; returns how many batches of the projector it was."""
+    @contextmanager
+    def _turn(self) -> Iterator[tuple[sa.Connection, Moment] | None]:
+        """A transaction in which it may decide, and the moment that it decides for; or None."""
         moment = self._moment()
         if not self._is_settled(moment):
-            return 0
+            yield None
+            return
         with self._queries.begin() as conn:
-            if not self._may_decide(conn):
+            yield (conn, moment) if self._may_decide(conn) else None
+
+    def step(self) -> int:
+        """Looks at some of what changed; returns how many batches of the projector it was."""
+        with self._turn() as turn:
+            if turn is None:
                 return 0
+            conn, moment = turn
             notes = conn.execute(TAKE_NOTES, {"limit": NOTES_A_STEP}).all()
             if not notes:
                 return 0
@@ -199,12 +208,10 @@ class Decider:
 
     def tick(self) -> int:
         """Looks at some of those whose time has come; returns how many they were."""
-        moment = self._moment()
-        if not self._is_settled(moment):
-            return 0
-        with self._queries.begin() as conn:
-            if not self._may_decide(conn):
+        with self._turn() as turn:
+            if turn is None:
                 return 0
+            conn, moment = turn
             timers = conn.execute(TAKE_TIMERS, {"now": moment.now, "limit": TIMERS_A_TICK}).all()
             if not timers:
                 return 0
@@ -226,12 +233,10 @@ class Decider:
 
     def sweep(self) -> int:
         """Brings one sweep on; returns 0 where none is due."""
-        moment = self._moment()
-        if not self._is_settled(moment):
-            return 0
-        with self._queries.begin() as conn:
-            if not self._may_decide(conn):
+        with self._turn() as turn:
+            if turn is None:
                 return 0
+            conn, moment = turn
             self._end_sweeps(conn)
             row = conn.execute(TAKE_SWEEP).one_or_none()
             if row is None:

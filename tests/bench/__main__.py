@@ -33,6 +33,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
     parser.add_argument("--users", type=int, default=1_000_000, help="in lists (1000000)")
+    parser.add_argument(
+        "--changes",
+        type=float,
+        default=0.02,
+        help="share of the streaming events that change properties (0.02)",
+    )
     options = parser.parse_args()
     settings = Settings.from_environment()
     report = Report(settings.data / "bench.jsonl")
@@ -59,12 +65,16 @@ def main() -> None:
     def run_segments() -> None:
         with _annals(folder) as (annals, url):
             subjects = min(100_000, options.users)
-            segments.run(annals, url, report, subjects=subjects, seconds=60)
+            segments.run(
+                annals, url, report, subjects=subjects, seconds=60, changes=options.changes
+            )
 
     def run_deciding() -> None:
         with _annals(folder) as (annals, url):
             subjects = min(100_000, options.users)
-            deciding.run(annals, url, report, subjects=subjects, seconds=60)
+            deciding.run(
+                annals, url, report, subjects=subjects, seconds=60, changes=options.changes
+            )
 
     def run_full() -> None:
         with _annals(folder) as (annals, url):
