@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
@@ -89,6 +90,6 @@ class Signals:
         conn.execute(FORGET_TIMERS, asked)
 
 
-def _state(row: Sequence[object]) -> SignalState:
-    state = SignalState(*row)  # type: ignore[arg-type]
+def _state(row: Sequence[Any]) -> SignalState:
+    state = SignalState(*row)
     return state if state.goal is None else state._replace(goal=Goal(state.goal))

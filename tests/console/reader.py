@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Response, expect
@@ -13,6 +13,9 @@ from tests.serving import Clients
 AXE = Path(__file__).parent / "axe.min.js"
 SECONDS = 30_000
 WIDE, NARROW = 1280, 390
+
+
+Scheme = Literal["light", "dark"]
 
 
 class Reader:
@@ -28,7 +31,7 @@ class Reader:
         scope: str | None,
         *,
         width: int = WIDE,
-        scheme: str = "light",
+        scheme: Scheme = "light",
         path: str = "/console/users",
         **options: Any,
     ) -> None:
@@ -37,7 +40,7 @@ class Reader:
         self.context = browser.new_context(
             base_url=clients.url,
             viewport={"width": width, "height": 800},
-            color_scheme=scheme,  # type: ignore[arg-type]
+            color_scheme=scheme,
             accept_downloads=True,
             **options,
         )

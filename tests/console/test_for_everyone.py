@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.console.reader import NARROW, WIDE, Reader
+from tests.console.reader import NARROW, WIDE, Reader, Scheme
 from tests.serving import Clients
 
 Reading = Callable[..., Reader]
@@ -35,7 +35,7 @@ def paths(world: Clients) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_axe_finds_no_serious_violation_and_no_page_is_wider_than_its_window(
-    world: Clients, reading: Reading, width: int, scheme: str
+    world: Clients, reading: Reading, width: int, scheme: Scheme
 ) -> None:
     signing_in = reading(world, None, width=width, scheme=scheme)
     assert signing_in.violations() == []
@@ -139,7 +139,7 @@ def test_what_is_slow_shows_where_it_will_stand_and_what_cannot_be_reached_is_sa
     reader = reading(world)
     page = reader.page
     held: list[Route] = []
-    page.route("**/bars*", lambda route: held.append(route))  # noqa: PLW0108
+    page.route("**/bars*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright counts its parameters
     page.goto("/console/users")
     expect(page.locator("#bars .skeleton").first).to_be_visible()
     assert len(reader.names()) == 50

@@ -44,7 +44,9 @@ def test_a_score_is_exact_to_two_decimals(rules: list[ScoreRule], holding: set[i
         sum(one.weight for one in rules),
     )
     shown = value(rules, held)
-    assert shown.as_tuple().exponent >= -2  # type: ignore[operator]
+    exponent = shown.as_tuple().exponent
+    assert isinstance(exponent, int)
+    assert exponent >= -2
     if 0 < share < 100:
         assert abs(Fraction(shown) - share) <= Fraction(1, 200)
         doubled = Decimal(share.numerator) / Decimal(share.denominator)

@@ -106,8 +106,9 @@ def deciding(definition: Definition) -> list[ask.Condition]:
 
 
 def goals(definition: Definition) -> list[ask.Condition]:
-    is_watched = isinstance(definition, Signal) and definition.goal is not None
-    return [definition.goal] if is_watched else []  # type: ignore[union-attr,list-item]
+    if isinstance(definition, Signal) and definition.goal is not None:
+        return [definition.goal]
+    return []
 
 
 Node = tuple[str, SubjectKind, str]

@@ -4,7 +4,7 @@ everything is decided again, until nothing changes any more. Back-tests are held
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -59,9 +59,10 @@ def told(annals: Annals) -> list[OpenedEvent]:
 
 
 class Past:
-    """What was known at an instant; None: all that ever was told."""
+    """What was known at an instant; None: all that ever was told. Days are those of `zone`."""
 
-    def __init__(self, log: list[OpenedEvent], until: datetime | None) -> None:
+    def __init__(self, log: list[OpenedEvent], until: datetime | None, zone: tzinfo) -> None:
+        self.zone = zone
         self.facts: dict[UUID, Facts] = {}
         self.names: dict[UUID, list[tuple[bool, Any]]] = {}
         self.roles: dict[tuple[UUID, UUID], Membership] = {}
@@ -123,7 +124,7 @@ class Past:
 
     def _take_deed(self, one: OpenedEvent) -> None:
         row, activity = one.row, ACTIVITY_OF_TOPIC[one.row.topic]
-        day = row.occurred_at.astimezone(ZONE_OF_DAYS[0]).date()
+        day = row.occurred_at.astimezone(self.zone).date()
         named = row.account is not None
         if isinstance(one.payload, Tracked):
             did = one.payload.activity
@@ -178,21 +179,17 @@ class Past:
         )
 
 
-ZONE_OF_DAYS: list[Any] = []
-"""In which days are counted."""
-
-
 def decided(
     log: list[OpenedEvent], draft: Definition, active: Active, moments: list[Moment]
-) -> list[dict[UUID, Any]]:
+) -> tuple[list[dict[UUID, Any]], dict[UUID, Facts]]:
     """What a draft says of each subject of its kind, by day; and of the last day what all that is
     active says, as the facts of each."""
-    ZONE_OF_DAYS[:] = [moments[0].zone]
+    last: dict[UUID, Facts] = {}
     states: dict[tuple[DefinitionId, UUID], SignalState] = {}
     days: list[dict[UUID, Any]] = []
     everything = dict(active) | {DRAFT: draft}
     for moment in moments:
-        past = Past(log, None if moment is moments[-1] else moment.now)
+        past = Past(log, None if moment is moments[-1] else moment.now, moment.zone)
         world = past.world
         before: Any = None
         while True:
@@ -214,8 +211,8 @@ def decided(
                 if key == DRAFT
             }
         )
-        days[-1] |= {("facts", id): facts for id, facts in world.subjects.items()}  # type: ignore[misc]
-    return days
+        last = dict(world.subjects)
+    return days, last
 
 
 def _put(answers: dict[tuple[DefinitionId, UUID], Any], world: World, active: Active) -> None:

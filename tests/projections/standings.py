@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -77,7 +77,7 @@ def known(annals: Annals, model: Model, moment: Moment) -> Everybody:
     memberships = [
         Membership(
             id_of(person), id_of(account), one.joined_at, one.left_at,
-            one.properties.get("role"),  # type: ignore[arg-type]
+            cast("str | None", one.properties.get("role")),
         )
         for person in model.subjects + model.erased
         if person.kind is SubjectKind.USER

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import uuid
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,16 +18,15 @@ from domain import conditions as ask
 from domain import periods
 from domain.definitions import DefinitionId, Segment
 from domain.errors import Refusal
-from domain.evaluation import Deed, Facts, Membership, holds
 from domain.evaluation import World as Known
-from domain.identity import Scheme, SubjectId, SubjectKind
+from domain.evaluation import holds
+from domain.identity import SubjectId, SubjectKind
 from domain.periods import Moment
 from domain.references import references
 from infra.definitions import DefinitionStore
 from infra.wiring import Annals
 from projections.deciding import Decider
-from tests.projections.model import Subject
-from tests.projections.read_models import forget_read_models, found, parked
+from tests.projections.read_models import forget_read_models, parked
 from tests.projections.segments import (
     EDITOR,
     assert_each_once_and_in_turn,
@@ -35,6 +34,7 @@ from tests.projections.segments import (
     settle,
     transitions,
 )
+from tests.projections.standings import known
 from tests.projections.test_live_equals_model import (
     BEGINNING,
     ZONE,
@@ -320,64 +320,21 @@ class Segments:
                 asked = {one.to.name for one in references(segment.condition, segment.kind)}
                 if any(str(used) in asked for used in waiting):
                     continue
-                known = self._known(belonging)
+                world = self._known(belonging, moment)
                 belonging[id] = {
                     SubjectId(subject)
-                    for subject, facts in known.subjects.items()
+                    for subject, facts in world.subjects.items()
                     if facts.kind is segment.kind
-                    and holds(segment.condition, subject, known, moment)
+                    and holds(segment.condition, subject, world, moment)
                 }
                 del waiting[id]
         return belonging
 
-    def _known(self, belonging: dict[uuid.UUID, set[SubjectId]]) -> Known:
-        model = self.world.model
-        ids: dict[Subject, uuid.UUID] = {
-            one: found(self.annals, one.identities) for one in model.subjects
-        }
-        merged: dict[uuid.UUID, uuid.UUID] = {}
-
-        def id_of(one: Subject) -> uuid.UUID:
-            if one not in ids:
-                ids[one] = uuid.uuid4()
-                if one.merged_into is not None and one.today not in model.erased:
-                    merged[ids[one]] = id_of(one.today)
-            return ids[one]
-
-        memberships = [
-            Membership(
-                id_of(person), id_of(account), one.joined_at, one.left_at,
-                one.properties.get("role"),  # type: ignore[arg-type]
-            )
-            for person in model.subjects + model.erased
-            if person.kind is SubjectKind.USER
-            for account, one in person.memberships.items()
-        ]  # fmt: skip
-        return Known(
-            {
-                found(self.annals, one.identities): self._facts(one, belonging)
-                for one in model.subjects
-            },
-            memberships,
-            merged,
-        )
-
-    def _facts(self, one: Subject, belonging: dict[uuid.UUID, set[SubjectId]]) -> Facts:
-        id = found(self.annals, one.identities)
-        attributes: dict[ask.Attribute, str | datetime] = {}
-        if one.seen:
-            attributes[ask.Attribute.FIRST_SEEN] = min(one.seen)
-            attributes[ask.Attribute.LAST_SEEN] = max(one.seen)
-        for name in one.identities:
-            if name.scheme in (Scheme.USER_ID, Scheme.ACCOUNT_ID):
-                attributes.setdefault(ask.Attribute.EXTERNAL_ID, name.value)
-        return Facts(
-            kind=one.kind,
-            properties=one.properties,
-            attributes=attributes,
-            deeds=[Deed(*key, count) for key, count in one.days.items()],
-            segments={segment for segment, who in belonging.items() if id in who},
-        )
+    def _known(self, belonging: dict[uuid.UUID, set[SubjectId]], moment: Moment) -> Known:
+        world = known(self.annals, self.world.model, moment).world
+        for id, facts in world.subjects.items():
+            facts.segments = {segment for segment, who in belonging.items() if id in who}
+        return world
 
 
 def _fits(condition: ask.Condition, kind: SubjectKind) -> bool:

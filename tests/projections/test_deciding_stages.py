@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -118,11 +119,8 @@ def test_a_stage_is_entered_with_its_cause_and_what_was_seen(annals: Annals) -> 
 
 def test_a_stage_is_looked_for_only_once_its_list_is_active(annals: Annals) -> None:
     ada = set_properties(annals, "ada", plan="pro")
-    id = uuid.uuid4()
-    annals.definitions.decide(
-        lambda state: state.make(id, stages(paying=IS_PRO), EDITOR),  # type: ignore[arg-type]
-        NOON,
-    )
+    id = DefinitionId(uuid.uuid4())
+    annals.definitions.decide(lambda state: state.make(id, stages(paying=IS_PRO), EDITOR), NOON)
     settle(annals)
     assert standing(annals, ada) == (None, "normal")
     annals.definitions.decide(lambda state: state.activate(id, EDITOR), NOON)
@@ -426,8 +424,8 @@ def test_two_processes_at_once_decide_each_stage_and_health_once(
 
 def test_what_was_recorded_before_a_crash_is_not_recorded_again(annals: Annals) -> None:
     class Dying:
-        def record(self, *arguments: object) -> None:
-            recorder.record(*arguments)  # type: ignore[arg-type]
+        def record(self, *arguments: Any) -> None:
+            recorder.record(*arguments)
             raise RuntimeError("killed")
 
     activate(annals, stages(paying=IS_PRO, trial=IS_TRIAL))

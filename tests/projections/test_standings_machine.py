@@ -289,7 +289,8 @@ class Machine(RuleBasedStateMachine):
 
     def _decider(self) -> tuple[Decider, _MortalRecorder]:
         decider = self.annals.decider(lambda: self.now)
-        mortal = decider._recorder = _MortalRecorder(decider._recorder)  # type: ignore[assignment]
+        mortal = _MortalRecorder(decider._recorder)
+        decider._recorder = mortal
         return decider, mortal
 
     def moment(self) -> Moment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -446,7 +447,7 @@ def test_a_page_by_name_opens_no_more_than_the_days_on_which_it_was_done(annals:
         found_ones = timeline(
             conn,
             annals.timelines,
-            Opener(),  # type: ignore[arg-type]
+            cast(Any, Opener()),
             USER,
             [subject],
             Wanted(names=("seldom",)),
