@@ -9,6 +9,7 @@ import random
 import string
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import cache
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -180,10 +181,13 @@ def counts() -> st.SearchStrategy[Any]:
     )
 
 
-def simple_conditions(
-    kind: SubjectKind, others: Sequence[UUID] = ()
-) -> st.SearchStrategy[ask.Condition]:
-    """Conditions without other conditions inside. `others` are subjects of the other kind."""
+_ANY = [UUID(int=2**126 + n) for n in range(500)]
+"""Each stands for one of the subjects that there are."""
+
+
+@cache
+def _simple_conditions(kind: SubjectKind) -> st.SearchStrategy[ask.Condition]:
+    """Conditions without other conditions inside."""
     return st.one_of(
         st.builds(ask.PropertyIs, st.sampled_from(PROPERTIES) | _names, tests_of_values()),
         _attributes(kind),
@@ -202,7 +206,7 @@ def simple_conditions(
         st.builds(ask.InSegment, st.sampled_from(SEGMENTS)),
         st.builds(
             ask.BelongsTo,
-            st.none() | st.sampled_from(others or SEGMENTS) | st.uuids(),
+            st.none() | st.sampled_from(_ANY) | st.uuids(),
             st.none() | st.sampled_from(ROLES) | texts,
             st.booleans(),
         ),
@@ -234,20 +238,46 @@ def conditions(
     own: Sequence[UUID] = (),
     levels: int = 3,
 ) -> st.SearchStrategy[ask.Condition]:
-    """Any condition about a kind, nested a few levels, to the other kind and back."""
-    simple = simple_conditions(kind, others)
+    """Any condition about a kind, nested a few levels, to the other kind and back.
+
+    Args:
+        others, own: subjects of the other kind and of this one, to ask for memberships of.
+    """
+    return _conditions(kind, levels).map(
+        lambda condition: _with_subjects(condition, others or SEGMENTS, own or SEGMENTS)
+    )
+
+
+def _with_subjects(
+    condition: ask.Condition, others: Sequence[UUID], own: Sequence[UUID]
+) -> ask.Condition:
+    """With subjects in the places of those that stand for any."""
+    match condition:
+        case ask.AllOf(of) | ask.OneOf(of):
+            return type(condition)([_with_subjects(one, others, own) for one in of])
+        case ask.Not(of):
+            return ask.Not(_with_subjects(of, others, own))
+        case ask.OfAccounts(quantifier, where) | ask.OfUsers(quantifier, where):
+            return type(condition)(quantifier, _with_subjects(where, own, others))
+        case ask.BelongsTo(other, role, ended) if other in _ANY:
+            return ask.BelongsTo(others[_ANY.index(other) % len(others)], role, ended)
+        case _:
+            return condition
+
+
+# Made once: to make and validate them anew for each draw took nearly all the time of a test.
+@cache
+def _conditions(kind: SubjectKind, levels: int) -> st.SearchStrategy[ask.Condition]:
+    simple = _simple_conditions(kind)
     if not levels:
         return simple
-    deeper = st.deferred(lambda: conditions(kind, others, own, levels - 1))
+    deeper = st.deferred(lambda: _conditions(kind, levels - 1))
     is_user = kind is SubjectKind.USER
+    other = SubjectKind.ACCOUNT if is_user else SubjectKind.USER
     across = st.builds(
         ask.OfAccounts if is_user else ask.OfUsers,
         quantifiers(),
-        st.deferred(
-            lambda: conditions(
-                SubjectKind.ACCOUNT if is_user else SubjectKind.USER, own, others, levels - 1
-            )
-        ),
+        st.deferred(lambda: _conditions(other, levels - 1)),
     )
     return st.one_of(
         simple,
