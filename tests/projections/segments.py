@@ -37,7 +37,9 @@ def settle(annals: Annals, *deciders: Decider, url: str | None = None) -> None:
         if url is not None:
             let_leases_expire(url)
         project(annals)
-        done = sum(one.step() + one.sweep() + one.tick() for one in workers)
+        done = sum(one.step() + one.tick() for one in workers)
+        while swept := sum(one.sweep() for one in workers):
+            done += swept
         with annals.views.connection() as conn:
             [(left,)] = conn.execute(
                 "SELECT (SELECT count(*) FROM views.changes_due)"
