@@ -116,6 +116,7 @@ class Past:
                     kept.pop(name, None)
                 kept.update(values)
             case StageSet(stage):
+                self._facts(id, kind)
                 self.hands[id] = stage
             case StageReleased():
                 self.hands.pop(id, None)

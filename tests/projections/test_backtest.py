@@ -185,6 +185,7 @@ def test_it_says_what_reading_all_again_for_each_day_says(
     drafter = data.draw(drafters)
     for some in drafter.workspace():
         scene.define(some)
+    scene.define_missing_stages()
     scene.world.catch_up()
     draft = scene.resolved(drafter.draft())
     note(f"{draft}")
