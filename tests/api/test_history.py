@@ -90,6 +90,7 @@ def test_nonsense_is_refused_at_its_place(
 def test_stages_and_scores_of_a_definition_show_below_a_user(client: Clients) -> None:
     is_pro = {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}
     client.send(identify("ada", plan="free"))
+    client.see(user("ada"))  # and with her the name of the property
     for definition in (
         {
             "type": "stages",
