@@ -6,6 +6,7 @@ import select
 from contextlib import suppress
 
 import psycopg
+from psycopg import generators
 from psycopg.copy import LibpqWriter
 from psycopg.pq import ExecStatus
 
@@ -24,10 +25,10 @@ class _EndingEarly(LibpqWriter):
             select.select([], [link.socket], [])
 
     def settle(self) -> None:
-        """Raises: psycopg.Error: the rows were refused."""
+        """Other threads go on meanwhile. Raises: psycopg.Error: the rows were refused."""
         link = self.connection.pgconn
-        result = link.get_result()
-        while link.get_result() is not None:
+        result = self.connection.wait(generators.fetch(link))
+        while self.connection.wait(generators.fetch(link)) is not None:
             pass
         if result is None:
             raise psycopg.OperationalError("the connection was lost during a COPY")

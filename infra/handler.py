@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 
 from domain.commands import (
     Command,
@@ -47,10 +48,14 @@ from infra.log import MESSAGE_KEY_BYTES, EventLog
 from infra.lookup import Lookup
 from infra.recorder import Aggregates
 from infra.sealing import Sealer
+from infra.together import Together
 
 ATTEMPTS = 20
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.2
 """Seconds, at most, before a decision is taken again; doubled each time."""
+
+REQUESTS_TOGETHER = 1_000
+"""At most, where several batches are decided as one."""
 
 BEGUN_CACHE = 500_000
 ERASED_AT_A_TIME = 1_000
@@ -89,13 +94,26 @@ class Handler:
         # Of its own: no sender's message id can come out the same.
         self._erasure_secret = keyed_digest(message_secret, "erasures")
         self._begun: set[SubjectId] = set()
+        self._handle_together: Together[Sequence[Request], list[Outcome]] = Together(
+            self._handle_all, size=len, limit=REQUESTS_TOGETHER
+        )
 
     def handle(self, requests: Sequence[Request]) -> list[Outcome]:
         """Carries out a batch in its order; each request is stored, a duplicate, or refused.
 
+        Batches that wait for one another are decided as one: apart, those about the same subjects
+        would have to be decided again and again.
+
         Raises:
             Unavailable: other writers were faster time and again.
         """
+        return self._handle_together(requests)
+
+    def _handle_all(self, batches: list[Sequence[Request]]) -> list[list[Outcome]]:
+        outcomes = iter(self._handle([one for batch in batches for one in batch]))
+        return [list(islice(outcomes, len(batch))) for batch in batches]
+
+    def _handle(self, requests: Sequence[Request]) -> list[Outcome]:
         for attempt in range(ATTEMPTS):
             try:
                 return self._attempt(requests)

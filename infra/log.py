@@ -27,9 +27,12 @@ from domain.errors import DuplicateMessage, VersionConflict
 from domain.identity import SubjectId, log_partition
 from infra.copying import PieceByPiece
 from infra.rows import RecordedRow, Row, envelope_of, instant, stored
+from infra.together import Together
 from projections import arrays
 
 MESSAGE_KEY_BYTES = 16
+ROWS_A_TRANSACTION = 10_000
+"""At most, where several appends are written together."""
 _ROWS_A_PIECE = 200
 _FIELD_COUNT = struct.pack(">h", 13)
 _HASH_LENGTH = struct.pack(">i", 32)
@@ -109,7 +112,7 @@ class RowSource(Protocol):
 
 
 class _Append:
-    """What one caller wants stored, and what came of it."""
+    """What one caller wants stored."""
 
     def __init__(self, rows: Sequence[Row] | RowSource, message_keys: Sequence[bytes]) -> None:
         streams = [row.stream for row in rows] if isinstance(rows, Sequence) else rows.streams
@@ -119,12 +122,6 @@ class _Append:
         of a stream stay in their order."""
         self.message_keys = message_keys
         self._rows = rows
-        self.positions: list[Position] | None = None
-        self.error: Exception | None = None
-        self.done = False
-        self.turn = threading.Lock()
-        """Held until the rows are written, or it is their caller's turn to write."""
-        self.turn.acquire()
 
     def encoded(self) -> Iterator[Encoded]:
         source = self._rows
@@ -143,9 +140,9 @@ class EventLog:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._waiting: list[_Append] = []
-        self._is_writing = False
-        self._lock = threading.Lock()
+        self._write_together: Together[_Append, list[Position]] = Together(
+            self._write, size=lambda one: len(one.order), limit=ROWS_A_TRANSACTION
+        )
         self.appended = threading.Event()
         """Set by each append of this process: a hint to look, for a projector in it."""
 
@@ -167,50 +164,9 @@ class EventLog:
             psycopg.OperationalError: the database went away; whether the rows were stored is
                 known only by sending the same message ids again.
         """
-        mine = _Append(rows, message_keys)
-        with self._lock:
-            self._waiting.append(mine)
-            leads, self._is_writing = not self._is_writing, True
-        if not leads:
-            mine.turn.acquire()
-            leads = not mine.done
-        if leads:
-            self._write_waiting()
-        if mine.error is not None:
-            raise mine.error
-        if mine.positions is None:
-            raise psycopg.OperationalError("the thread that wrote these rows was interrupted")
-        return mine.positions
+        return self._write_together(_Append(rows, message_keys))
 
-    def _write_waiting(self) -> None:
-        """Writes all that waits, and hands over to the first of those that came meanwhile."""
-        with self._lock:
-            group, self._waiting = self._waiting, []
-        try:
-            self._write_group(group)
-        finally:
-            with self._lock:
-                following = self._waiting[:1]
-                self._is_writing = bool(following)
-            for one in group:
-                one.done = True
-            for one in group + following:
-                one.turn.release()
-
-    def _write_group(self, group: list[_Append]) -> None:
-        try:
-            self._write(group)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            for one in group:
-                one.error = error
-        except Exception as error:  # what is wrong with one of them must not touch the others
-            if len(group) == 1:
-                group[0].error = error
-            else:
-                for one in group:
-                    self._write_group([one])
-
-    def _write(self, group: list[_Append]) -> None:
+    def _write(self, group: list[_Append]) -> list[list[Position]]:
         recorded_at = datetime.now(UTC)
         rows = chain.from_iterable(one.encoded() for one in group)
         with self._pool.connection() as conn:
@@ -227,9 +183,8 @@ class EventLog:
             except BaseException:
                 conn.rollback()
                 raise
-        for one, positions in zip(group, written, strict=True):
-            one.positions = positions
         self.appended.set()
+        return written
 
     @staticmethod
     def _begin(

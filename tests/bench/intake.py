@@ -21,7 +21,7 @@ from infra.settings import Settings
 from tests.bench.figures import Job, Report, in_turns
 
 BATCH = 100
-CONNECTIONS = 4
+CONNECTIONS, MANY_CONNECTIONS = 4, 16
 COMPANY = {"users": 5_000, "accounts": 300, "until": datetime(2026, 5, 13, tzinfo=UTC)}
 
 
@@ -30,7 +30,7 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
     is this process. Its peer takes what another company sends without HTTP: the ratio is what HTTP
     costs."""
     settings = Settings(data=folder)
-    theirs, others = (_shares(messages, rounds + 1, seed) for seed in (1, 2))
+    theirs, of_many, others = (_shares(messages, rounds + 1, seed) for seed in (1, 2, 3))
 
     with (
         _serving(folder) as (port, key),
@@ -44,10 +44,15 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
             return len(mine) * BATCH
 
         jobs = {
-            "annals": Job(lambda: next(theirs), lambda mine: _send(mine, port, key)),
+            "annals": Job(lambda: next(theirs), lambda mine: _send(mine, port, key, CONNECTIONS)),
+            "many": Job(
+                lambda: next(of_many), lambda mine: _send(mine, port, key, MANY_CONNECTIONS)
+            ),
             "no http": Job(lambda: next(others), take_all),
         }
-        report.rates("intake.http.100", in_turns(rounds, jobs))
+        rates = in_turns(rounds, jobs)
+        for bench, one in (("intake.http.100", "annals"), ("intake.http.100.16", "many")):
+            report.rates(bench, {one: rates[one], "no http": rates["no http"]})
 
 
 def _shares(messages: int, count: int, seed: int) -> Iterator[list[bytes]]:
@@ -61,7 +66,7 @@ def _shares(messages: int, count: int, seed: int) -> Iterator[list[bytes]]:
     return iter([bodies[n * share : (n + 1) * share] for n in range(count)])
 
 
-def _send(bodies: list[bytes], port: int, key: str) -> int:
+def _send(bodies: list[bytes], port: int, key: str, connections: int) -> int:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     refused: list[bytes] = []
 
@@ -76,7 +81,7 @@ def _send(bodies: list[bytes], port: int, key: str) -> int:
         connection.close()
 
     threads = [
-        threading.Thread(target=work, args=(bodies[n::CONNECTIONS],)) for n in range(CONNECTIONS)
+        threading.Thread(target=work, args=(bodies[n::connections],)) for n in range(connections)
     ]
     for thread in threads:
         thread.start()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
-from domain.commands import Duplicate, Refused, Request, Stored
+from domain.commands import Duplicate, Outcome, Refused, Request, Stored
 from domain.events import MembershipStarted, Tracked
 from domain.identity import Merge, SubjectId, SubjectKind
+from infra.handler import Handler
 from infra.lookup import Lookup
 from infra.wiring import Annals
 from tests.infra.commands import (
@@ -278,6 +279,28 @@ class TestRaces:
         with ThreadPoolExecutor() as threads:
             list(threads.map(run, range(4)))
         assert user_of(annals, "u1").properties == {f"p{n}": 9 for n in range(4)}
+
+    def test_senders_to_one_server_about_one_user_never_have_it_decided_anew(
+        self, annals: Annals, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stored(annals, identify("u1"))
+        looks: list[int] = []
+        attempt = Handler._attempt
+
+        def counted(self: Handler, requests: Sequence[Request]) -> list[Outcome]:
+            looks.append(len(requests))
+            return attempt(self, requests)
+
+        monkeypatch.setattr(Handler, "_attempt", counted)
+
+        def run(n: int) -> None:
+            for m in range(10):
+                stored(annals, identify("u1", **{f"p{n}": m}))
+
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(run, range(5)))
+        assert sum(looks) == 50
+        assert user_of(annals, "u1").properties == {f"p{n}": 9 for n in range(5)}
 
     def test_users_that_are_merged_by_two_servers_at_once_end_as_one(
         self, annals: Annals, open_annals: Callable[[], Annals]

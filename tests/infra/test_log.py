@@ -136,7 +136,7 @@ def together(
 
 
 def wait_until_queued(log: EventLog, count: int) -> None:
-    while len(log._waiting) < count:
+    while len(log._write_together._waiting) < count:
         pass
 
 
@@ -231,14 +231,14 @@ def test_a_writer_that_is_interrupted_never_lets_another_be_acknowledged_unwritt
     entered, go_on = threading.Event(), threading.Event()
     write, interruptions = log._write, iter([SystemExit()])
 
-    def interrupted_once(*group: object) -> None:
+    def interrupted_once(group: list[object]) -> list[list[Position]]:
         for error in interruptions:
             entered.set()
             go_on.wait()
             raise error
-        write(*group)
+        return write(group)
 
-    monkeypatch.setattr(log, "_write", interrupted_once)
+    monkeypatch.setattr(log._write_together, "_do", interrupted_once)
     outcomes: list[object] = []
 
     def call(one: Row) -> None:
