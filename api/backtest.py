@@ -223,7 +223,7 @@ def prepared(annals: Annals, data: BacktestRequest) -> Callable[[Progress], Test
             zone=zone,
             queries=annals.queries,
             log=annals.log,
-            pasts=annals.pasts,
+            records=annals.records,
             opener=annals.sealer,
             progress=progress,
         )

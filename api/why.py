@@ -64,10 +64,10 @@ class _Whys(Controller):
             if position is not None:
                 streams = contact_view.streams_of(conn, subject)
                 place = _place(position)
-                return why.at(conn, annals.pasts, annals.sealer, streams, place)
+                return why.at(conn, annals.records, annals.sealer, streams, place)
             about = _about(of, definition)
             return why.last(
-                conn, annals.pasts, annals.sealer, self.kind, subject, about, definition
+                conn, annals.records, annals.sealer, self.kind, subject, about, definition
             )
 
 

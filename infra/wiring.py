@@ -39,8 +39,8 @@ from infra.ledger import FILE as LEDGER_FILE
 from infra.ledger import Ledger, LedgerNeeded
 from infra.log import EventLog
 from infra.lookup import Lookup
-from infra.pasts import Pasts
 from infra.recorder import Aggregates
+from infra.records import Records
 from infra.rows import RecordedRow
 from infra.saved_views import SavedViews
 from infra.scanning import Scanner
@@ -94,7 +94,7 @@ class Annals:
     queries: sa.Engine
     definitions: DefinitionStore
     saved_views: SavedViews
-    pasts: Pasts
+    records: Records
     backtests: Backtests
     erasures: Erasures
     holds: Holds
@@ -241,7 +241,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             queries,
             DefinitionStore(log, sealer, keys.secret("definitions")),
             SavedViews(log_pool, keys.secret("saved views")),
-            Pasts(log_pool),
+            Records(log_pool),
             backtests,
             Erasures(
                 destruction=Destruction(

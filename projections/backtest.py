@@ -135,7 +135,7 @@ class Log(Protocol[Row_co]):
     def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[Row_co]: ...
 
 
-class Pasts(Protocol[Row_co]):
+class Records(Protocol[Row_co]):
     """What it asks of the log by subject."""
 
     def of_streams(
@@ -173,7 +173,7 @@ def run(
     zone: tzinfo,
     queries: sa.Engine,
     log: Log[Row],
-    pasts: Pasts[Row],
+    records: Records[Row],
     opener: Opener[Row],
     progress: Progress,
 ) -> Tested:
@@ -191,11 +191,11 @@ def run(
         population = _population(conn, plan, sample)
     replay = Replay(plan.asked, population.replayed, zone)
     reading = _Reading(replay, plan, opener, progress)
-    reading.lists(pasts)
+    reading.lists(records)
     if sample is None:
         reading.all(log)
     else:
-        reading.some(pasts, population.replayed)
+        reading.some(records, population.replayed)
     backtest = Backtest(plan, replay, population.counted)
     found = backtest.run(now, zone, days, lambda done: progress("deciding", done, days))
     window = moments(now, zone, days)
@@ -275,10 +275,10 @@ class _Reading:
         self._progress = progress
         self._opened_topics = (set(SUBJECT_TOPICS) - set(ACTIVITY_OF_TOPIC)) | plan.asked.topics
 
-    def lists(self, pasts: Pasts[Row]) -> None:
+    def lists(self, records: Records[Row]) -> None:
         """The lists of static segments."""
         for segment in self._plan.lists:
-            for piece in pasts.of_streams([SubjectId(segment)], LIST_TOPICS):
+            for piece in records.of_streams([SubjectId(segment)], LIST_TOPICS):
                 for one in self._opener.open_rows(piece):
                     if isinstance(one.payload, ListChange):
                         row = one.row
@@ -305,15 +305,15 @@ class _Reading:
                 places = {one: at for one, at in places.items() if at < heads[one]}
                 self._tell(rows)
 
-    def some(self, pasts: Pasts[Row], replayed: set[SubjectId]) -> None:
+    def some(self, records: Records[Row], replayed: set[SubjectId]) -> None:
         """The streams of some subjects, and what others did for the accounts among them."""
         streams = sorted(replayed, key=lambda one: (log_partition(one), one))
         for first in range(0, len(streams), STREAMS_A_READ):
             some = streams[first : first + STREAMS_A_READ]
             self._progress("reading", first, len(streams))
-            for piece in pasts.of_streams(some, SUBJECT_TOPICS):
+            for piece in records.of_streams(some, SUBJECT_TOPICS):
                 self._tell(piece)
-            for piece in pasts.of_accounts(some, ACCOUNT_TOPICS):
+            for piece in records.of_accounts(some, ACCOUNT_TOPICS):
                 self._progress("reading", first, len(streams))
                 self._tell([row for row in piece if row.stream not in replayed])
 

@@ -58,7 +58,7 @@ VERBS_OF: dict[str, tuple[str, ...]] = {
 _definition: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
 
 
-class Pasts(Protocol[Row_co]):
+class Records(Protocol[Row_co]):
     """What is asked of the log."""
 
     def at(self, place: Position) -> Row_co | None: ...
@@ -203,7 +203,7 @@ class Why(msgspec.Struct, frozen=True):
 
 def at(
     conn: sa.Connection,
-    pasts: Pasts[Row],
+    records: Records[Row],
     opener: Opener[Row],
     streams: Sequence[SubjectId],
     place: Position,
@@ -216,18 +216,18 @@ def at(
     Raises:
         NotFound: there is no decision about the subject.
     """
-    row = pasts.at(place)
+    row = records.at(place)
     if row is not None and row.stream in streams:
         opener.refresh()
         [one] = opener.open_rows([row])
         if isinstance(one.payload, Decision):
-            return _why(conn, pasts, opener, one, one.payload)
+            return _why(conn, records, opener, one, one.payload)
     raise NotFound("there is no decision about it at this position")
 
 
 def last(
     conn: sa.Connection,
-    pasts: Pasts[Row],
+    records: Records[Row],
     opener: Opener[Row],
     kind: SubjectKind,
     subject: SubjectId,
@@ -246,22 +246,22 @@ def last(
     opener.refresh()
     newest: Opened | None = None
     for verb in VERBS_OF[of]:
-        found = _newest(pasts, opener, subject, f"{kind}.{verb}", definition)
+        found = _newest(records, opener, subject, f"{kind}.{verb}", definition)
         if found is not None and (newest is None or found.row.position > newest.row.position):
             newest = found
     if newest is None or not isinstance(newest.payload, Decision):
         raise NotFound(f"nothing has been decided about its {of} yet")
-    return _why(conn, pasts, opener, newest, newest.payload)
+    return _why(conn, records, opener, newest, newest.payload)
 
 
 def _newest(
-    pasts: Pasts[Row],
+    records: Records[Row],
     opener: Opener[Row],
     subject: SubjectId,
     topic: str,
     definition: UUID | None,
 ) -> Opened | None:
-    for rows in pasts.newest(subject, topic):
+    for rows in records.newest(subject, topic):
         for one in opener.open_rows(rows):
             payload = one.payload
             if isinstance(payload, Decision) and definition in (None, payload.definition):
@@ -271,7 +271,7 @@ def _newest(
 
 def _why(
     conn: sa.Connection,
-    pasts: Pasts[Row],
+    records: Records[Row],
     opener: Opener[Row],
     one: Opened,
     decision: Decision,
@@ -296,7 +296,7 @@ def _why(
         by_hand=bool(getattr(decision, "by_hand", False)),
         definition=seen,
         rules=_rules(conn, definition, decision),
-        cause=_cause(conn, pasts, opener, decision),
+        cause=_cause(conn, records, opener, decision),
     )
 
 
@@ -362,12 +362,12 @@ def _name(definition: Definition, place: str) -> str:
 
 
 def _cause(
-    conn: sa.Connection, pasts: Pasts[Row], opener: Opener[Row], decision: Decision
+    conn: sa.Connection, records: Records[Row], opener: Opener[Row], decision: Decision
 ) -> CauseSeen:
     cause: Cause = decision.cause
     match cause:
         case OfEvent(partition, position):
-            return _event(pasts, opener, Position(partition, position))
+            return _event(records, opener, Position(partition, position))
         case OfDay(day):
             return ByDay(day)
         case OfTime(instant):
@@ -381,8 +381,8 @@ def _cause(
             return ByRebuild()
 
 
-def _event(pasts: Pasts[Row], opener: Opener[Row], place: Position) -> CauseSeen:
-    row = pasts.at(place)
+def _event(records: Records[Row], opener: Opener[Row], place: Position) -> CauseSeen:
+    row = records.at(place)
     if row is None:
         raise NotFound("the event that was the cause is not in the log")
     [one] = opener.open_rows([row])

@@ -156,7 +156,7 @@ class Scene:
             zone=ZONE,
             queries=annals.queries,
             log=annals.log,
-            pasts=annals.pasts,
+            records=annals.records,
             opener=annals.sealer,
             progress=lambda *_: None,
         )

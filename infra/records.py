@@ -42,7 +42,7 @@ ORDER BY e.occurred_at DESC, e.position DESC LIMIT %(limit)s"""
 _END = datetime(9999, 12, 31, tzinfo=UTC)
 
 
-class Pasts:
+class Records:
     """One for each process; safe for use from many threads."""
 
     def __init__(self, pool: ConnectionPool) -> None:
