@@ -19,6 +19,7 @@ from litestar.types import (
 )
 
 from api.backtest import BacktestController
+from api.by_day import AccountDaysController, UserDaysController
 from api.compliance import ErasureController, HoldController, SuppressionController
 from api.console.routes import console, root
 from api.console.sessions import sessions_of
@@ -65,6 +66,8 @@ def create_app(annals: Annals) -> Litestar:
             AccountsController,
             UserHistoriesController,
             AccountHistoriesController,
+            UserDaysController,
+            AccountDaysController,
             UserStagesController,
             AccountStagesController,
             UserWhyController,

@@ -19,6 +19,7 @@ BELOW = {
     "stages": {"wait_for"},
     "overview": {"wait_for"},
     "{tab}": PAGED,
+    "{tab}/days": {"name", "days", "wait_for"},
 }
 ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/health/live"): (set(), set()),
@@ -114,7 +115,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     },
     **{
         ("get", f"/api/{kind}/{{id}}/{tab}"): (
-            {"id", *query, *({"tab"} if tab == "{tab}" else ())},
+            {"id", *query, *({"tab"} if tab.startswith("{tab}") else ())},
             READING,
         )
         for kind, other in (("users", "accounts"), ("accounts", "users"))
