@@ -139,6 +139,7 @@ class _Contacts(Controller):
                 subject,
                 renewal_property=workspace.renewal_property,
                 currency=workspace.currency,
+                links=workspace.links,
             )
 
     @get(

@@ -19,6 +19,7 @@ from api.problems import answers
 from domain import soundness
 from domain.access import ApiScope
 from domain.definitions import DefinitionId, Settings
+from domain.identity import SubjectKind
 from infra.wiring import Annals
 from projections.vocabulary import NamesNow
 
@@ -32,6 +33,19 @@ class PreferredNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: list[str] = msgspec.field(default_factory=list)
 
 
+class LinkChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A link from the pages of users or accounts to their records in another app.
+
+    Attributes:
+        url: a template over what is known of a subject, like
+            `https://crm.example/contacts/{external_id}?plan={properties.plan}`.
+    """
+
+    kind: SubjectKind
+    name: str
+    url: str
+
+
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; what is null or left out is as the server is set.
 
@@ -41,6 +55,7 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         time_zone: in which calendar days are counted, by its name in the IANA database.
         backdated_stages: whether a fact that is told late moves the stage timeline to when it
             occurred.
+        links: to the records of users and accounts in other apps, in order.
     """
 
     mrr_property: str | None = None
@@ -50,6 +65,7 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     users: PreferredNames = msgspec.field(default_factory=PreferredNames)
     accounts: PreferredNames = msgspec.field(default_factory=PreferredNames)
     backdated_stages: bool = False
+    links: list[LinkChoice] = msgspec.field(default_factory=list)
 
 
 class SettingsItem(msgspec.Struct, frozen=True):
@@ -68,6 +84,7 @@ class SettingsItem(msgspec.Struct, frozen=True):
     users: PreferredNames
     accounts: PreferredNames
     backdated_stages: bool
+    links: list[LinkChoice]
     chosen: Choice
     version: int
     changed_at: datetime | None
@@ -97,6 +114,7 @@ class SettingsController(Controller):
             users=PreferredNames(holds.users.properties, holds.users.events),
             accounts=PreferredNames(holds.accounts.properties, holds.accounts.events),
             backdated_stages=holds.backdated_stages,
+            links=[LinkChoice(one.kind, one.name, one.url) for one in holds.links],
             chosen=Choice() if chosen is None else _choice(chosen.definition),
             version=0 if chosen is None else chosen.version,
             changed_at=None if chosen is None else chosen.changed_at,

@@ -17,6 +17,7 @@ import msgspec
 from domain.conditions import Condition
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
+from domain.links import Link
 
 DefinitionId = NewType("DefinitionId", UUID)
 """Random (version 4)."""
@@ -145,6 +146,7 @@ class Settings(msgspec.Struct, frozen=True, tag="settings", omit_defaults=True):
         time_zone: in which calendar days are counted; None: as the server is set.
         backdated_stages: whether a fact that is told late moves the stage timeline to when it
             occurred. Recorded history stays as it is either way.
+        links: to the records of users and accounts in other apps, in order.
     """
 
     mrr_property: str | None = None
@@ -154,6 +156,7 @@ class Settings(msgspec.Struct, frozen=True, tag="settings", omit_defaults=True):
     users: Preferred = msgspec.field(default_factory=Preferred)
     accounts: Preferred = msgspec.field(default_factory=Preferred)
     backdated_stages: bool = False
+    links: list[Link] = msgspec.field(default_factory=list)
 
 
 Definition = Segment | Stages | HealthProfile | Score | Signal | Settings

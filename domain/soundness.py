@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from domain import checking
+from domain import checking, links
 from domain.checking import Vocabulary
 from domain.currencies import CURRENCIES
 from domain.definitions import (
@@ -21,6 +21,7 @@ from domain.definitions import (
 )
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
+from domain.links import Link
 from domain.properties import PropertyType
 from domain.references import parts
 
@@ -31,6 +32,7 @@ MAX_HOURS = 24 * 366 * 5
 """Of a re-entry or a goal: five years."""
 
 MAX_PREFERRED = 20
+MAX_LINKS = 50
 
 
 def check(definition: Definition) -> None:
@@ -72,6 +74,8 @@ def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
             _known(preferred.properties, properties, f"property of {kind}s", f"{place}/properties")
             events = vocabulary.activities("event")
             _known(preferred.events, events, "event", f"{place}/events")
+        for n, link in enumerate(definition.links):
+            links.check_properties(link, vocabulary.properties(link.kind), f"/links/{n}/url")
         return
     for part in parts(definition):
         checking.check(part.condition, definition.kind, vocabulary, part.place)
@@ -187,6 +191,20 @@ def _settings(definition: Settings) -> None:
         zone(definition.time_zone, "/time_zone")
     _preferred(definition.users, "/users")
     _preferred(definition.accounts, "/accounts")
+    _links(definition.links)
+
+
+def _links(some: list[Link]) -> None:
+    _few(some, MAX_LINKS, "links", "/links")
+    seen: set[tuple[SubjectKind, str]] = set()
+    for n, link in enumerate(some):
+        checked_name(link.name, place=f"/links/{n}/name")
+        links.check(link, f"/links/{n}/url")
+        if (link.kind, link.name) in seen:
+            raise InvalidInput(
+                f"there is a link of {link.kind}s with this name", place=f"/links/{n}/name"
+            )
+        seen.add((link.kind, link.name))
 
 
 def zone(name: str, place: str = "") -> ZoneInfo:

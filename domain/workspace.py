@@ -46,6 +46,7 @@ from domain.events import (
     Payload,
 )
 from domain.identity import SubjectId, SubjectKind
+from domain.links import Link
 from domain.periods import Zones
 from domain.references import Named, path_back, provides, references_of, who_asks
 
@@ -84,6 +85,7 @@ class Workspace(msgspec.Struct, frozen=True):
     users: Preferred = Preferred()
     accounts: Preferred = Preferred()
     backdated_stages: bool = False
+    links: tuple[Link, ...] = ()
 
     @property
     def zone(self) -> tzinfo:
@@ -151,6 +153,7 @@ class Definitions(msgspec.Struct, frozen=True):
             users=chosen.users,
             accounts=chosen.accounts,
             backdated_stages=chosen.backdated_stages,
+            links=tuple(chosen.links),
         )
 
     def find(self, id: UUID) -> Defined[Definition]:

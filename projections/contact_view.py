@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from domain.errors import NotFound
 from domain.identity import SubjectId, SubjectKind, log_partition
+from domain.links import Link, Reached, reached
 from projections import mrr
 from projections.mrr import Mrr
 from projections.paging import Page, decoded, encoded
@@ -147,6 +148,7 @@ class Contact(msgspec.Struct, frozen=True):
         signals: those that have triggered, those that are on first.
         memberships: the first hundred, oldest first; the rest under `/users` or `/accounts`.
         members: how many there are now, without those that ended.
+        links: to its record in other apps; without those that name a value that it has not.
     """
 
     id: UUID
@@ -173,6 +175,7 @@ class Contact(msgspec.Struct, frozen=True):
     scores: list[ScoreItem]
     signals: list[SignalItem]
     segments: list[InSegmentSince]
+    links: list[Reached]
 
 
 def survivor_of(conn: sa.Connection, subject: SubjectId) -> SubjectId:
@@ -208,11 +211,13 @@ def view(
     *,
     renewal_property: str,
     currency: str | None = None,
+    links: Sequence[Link] = (),
 ) -> Contact:
     """The 360 view of a user or an account.
 
     Args:
         currency: of an MRR that has none of its own.
+        links: of the workspace.
 
     Raises:
         NotFound: there is none, or none yet, or none any more.
@@ -248,7 +253,19 @@ def view(
         scores=stands.scores,
         signals=stands.signals,
         segments=stands.segments,
+        links=reached(links, kind, _attributes(row), properties),
     )
+
+
+def _attributes(row: sa.Row[Any]) -> dict[str, object]:
+    """What links can name besides properties."""
+    return {
+        "id": str(row.subject),
+        "external_id": row.external_id,
+        "name": row.name,
+        "email": row.email,
+        "domain": row.domain,
+    }
 
 
 def _text(value: object) -> str | None:

@@ -54,7 +54,7 @@ class Definitions(Controller):
         form = {name: str(value).strip() for name, value in (await request.form()).items()}
         found = await calls.get("/api/settings")
         chosen = {name: form.get(name) or None for name in TEXTS}
-        chosen |= {name: found[name] for name in ("users", "accounts", "backdated_stages")}
+        chosen |= {name: found[name] for name in ("users", "accounts", "backdated_stages", "links")}
         try:
             await calls.put("/api/settings", chosen)
         except Refused as refused:

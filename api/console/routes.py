@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 from litestar.response import Redirect
 
-from api.console import contact, contacts, definitions, erasing, segments, sessions
+from api.console import contact, contacts, definitions, erasing, links, segments, sessions
 from api.console.calls import Refused
 from api.console.pages import ASSETS, PRIVATE, SECURITY_HEADERS, page
 from api.console.sessions import AnyRequest, Forged, NotSignedIn, signed_in
@@ -151,6 +151,7 @@ def console() -> Router:
             contacts.export_users,
             contacts.export_accounts,
             segments.Segments,
+            links.Links,
             definitions.Definitions,
             erasing.DeletingUsers,
             erasing.DeletingAccounts,

@@ -15,6 +15,7 @@ AS_SET = {
     "users": NOTHING,
     "accounts": NOTHING,
     "backdated_stages": False,
+    "links": [],
 }
 
 
