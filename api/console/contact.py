@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 from litestar import Controller, Response, get
@@ -14,6 +15,7 @@ from api.console.contacts import calls_of, is_part
 from api.console.pages import PRIVATE, SECURITY_HEADERS, instant, page
 from api.console.sessions import AnyRequest
 from domain.identity import SubjectKind
+from projections.why import VERBS_OF
 
 Json = Any
 
@@ -54,6 +56,8 @@ TIMELINE_GROUPS = {
     "segment": "Segments",
     "identity": "Identity",
 }
+DECISIONS = frozenset(chain.from_iterable(VERBS_OF.values()))
+"""Types of a timeline that have a reason."""
 
 
 class _Contacts(Controller):
@@ -78,6 +82,13 @@ class _Contacts(Controller):
         found = await calls_of(request).get(f"/api/{self.kind}s/{id}/review", cursor=cursor)
         return page(request, "contact/review.html", kind=self.kind, found=found)
 
+    @get("/{id:str}/why")
+    async def why(self, request: AnyRequest, id: FromPath[str]) -> Response[str]:
+        """The reason of one decision, which unfolds where it stands in the timeline."""
+        position = request.query_params.get("position")
+        found = await calls_of(request).get(f"/api/{self.kind}s/{id}/why", position=position)
+        return page(request, "contact/why.html", why=found)
+
     @get("/{id:str}/{tab:str}")
     async def tab(
         self, request: AnyRequest, id: FromPath[str], tab: FromPath[str]
@@ -99,6 +110,7 @@ class _Contacts(Controller):
                 id=id,
                 query=query,
                 groups=TIMELINE_GROUPS,
+                decisions=DECISIONS,
                 **shown,
             )
         contact, stages, shown = await asyncio.gather(
@@ -116,6 +128,7 @@ class _Contacts(Controller):
             tab=tab,
             query=query,
             groups=TIMELINE_GROUPS,
+            decisions=DECISIONS,
             **shown,
         )
 
@@ -141,8 +154,29 @@ class _Contacts(Controller):
                 return await calls.get(
                     f"{path}/timeline", limit=ROWS, cursor=query.get("cursor"), **wanted
                 )
-            case _:
+            case "users" | "accounts":
                 return await calls.get(f"{path}/{tab}", limit=ROWS, cursor=query.get("cursor"))
+            case _:
+                return await _activity(calls, path, tab, query)
+
+
+async def _activity(calls: Calls, path: str, tab: str, query: dict[str, str]) -> Json:
+    """What was done by name, each with its counts by day; in `picture`, those of the name that is
+    chosen."""
+    found = await calls.get(f"{path}/{tab}", limit=ROWS, cursor=query.get("cursor"))
+    chosen = query.get("name")
+    names = [one["name"] for one in found["items"]] + ([chosen] if chosen else [])
+    if not names:
+        return found
+    told = await calls.get(f"{path}/{tab}/days", name=names)
+    days = {one["name"]: one["days"] for one in told["items"]}
+    shown = [one | {"days": days[one["name"]]} for one in found["items"]]
+    picture = None
+    if chosen:
+        first = date.fromisoformat(told["first_day"])
+        dated = [(first + timedelta(n), count) for n, count in enumerate(days[chosen])]
+        picture = {"name": chosen, "days": dated, "count": sum(days[chosen])}
+    return found | {"items": shown, "picture": picture}
 
 
 def _drawn(spells: list[Json]) -> list[Json]:

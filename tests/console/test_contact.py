@@ -216,3 +216,60 @@ def test_the_word_is_asked_for_by_the_service_too_and_pressing_twice_is_one_eras
     other, other_token = session(client, "admin")
     sent = form | {"csrf": other_token, "confirm": "confirm", "key": "two"}
     assert other.post("/console/users/delete/confirmed", data=sent).status_code == 403
+
+
+def test_each_name_has_its_30_days_and_pressing_on_it_brings_the_larger_picture(
+    world: Clients, reading: Reading
+) -> None:
+    account = busiest(world, "account")
+    path = f"/console/accounts/{account['id']}/events"
+    reader = reading(world, path=path)
+    page = reader.page
+    told = world.see(f"/api/accounts/{account['id']}/events")["items"]
+    expect(page.locator("#by-name .spark")).to_have_count(len(told))
+    [first] = world.see(f"/api/accounts/{account['id']}/events/days", name=told[0]["name"])["items"]
+    shown = page.locator("#by-name .spark").first
+    days = ", ".join(map(str, first["days"]))
+    expect(shown).to_have_attribute("aria-label", f"{first['name']}: {days}")
+    page.locator("#by-name tbody a").first.click()
+    page.wait_for_url("**/events?name=*")
+    picture = page.locator("#day-by-day")
+    expect(picture).to_contain_text(f"{first['count']:,} in the last 30 days")
+    expect(picture.locator("svg g")).to_have_count(30)
+    picture.get_by_text("As a table").click()
+    counted = picture.locator("tbody td.number").all_inner_texts()
+    assert [int(one) for one in counted] == [one for one in reversed(first["days"]) if one]
+    assert reader.violations() == []
+
+
+def test_a_decision_unfolds_to_the_rule_what_it_saw_and_the_cause(
+    client: Clients, reading: Reading
+) -> None:
+    client.send({"type": "identify", "userId": "ada", "traits": {"plan": "free", "seats": 1}})
+    client.see("/api/users")
+    plan = {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}
+    seats = {"type": "property", "name": "seats", "test": {"op": "greater", "value": 5}}
+    big = {"name": "Big", "type": "paying", "condition": {"type": "all", "of": [plan, seats]}}
+    paying = {"name": "Paying", "type": "paying", "condition": plan}
+    stages = {"type": "stages", "kind": "user", "name": "Life", "stages": [big, paying]}
+    admin = client("admin")
+    made = client.taken(admin.post("/api/definitions", json=stages))
+    client.taken(admin.post(f"/api/definitions/{made['id']}/activate"))
+    client.send({"type": "identify", "userId": "ada", "traits": {"plan": "pro"}})
+    for _ in range(200):  # deciding follows in the background
+        if client.see("/api/users/external:ada")["stage"]:
+            break
+    reader = reading(client, path="/console/users/external:ada/timeline?type=stage")
+    entered = reader.page.locator(".happened", has_text="stage entered")
+    entered.locator("summary", has_text="Why").focus()
+    reader.page.keyboard.press("Enter")
+    reason = entered.locator(".reason")
+    expect(reason).to_contain_text("Because of properties changed")
+    rules = reason.locator(".rules > li")
+    expect(rules).to_have_count(2)
+    expect(rules.nth(0)).to_contain_text("does not hold: Big")
+    expect(rules.nth(0)).to_contain_text("saw 1")
+    expect(rules.nth(1)).to_contain_text("holds: Paying: plan is pro saw pro")
+    expect(reason).to_contain_text("Decided by stages Life, version 2")
+    assert reader.violations() == []
+    assert not reader.overflows()

@@ -26,6 +26,7 @@ def paths(world: Clients) -> list[str]:
         f"/console/accounts/{account}/properties",
         f"/console/accounts/{account}/users",
         f"/console/users/{user}/pages",
+        f"/console/accounts/{account}/events",
         "/console/segments",
         "/console/segments/new?kind=user",
         "/console/erasures",
