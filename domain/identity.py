@@ -103,7 +103,12 @@ def log_partition(subject: uuid.UUID) -> int:
 
     CRC-32 of the id's 16 bytes, lowest byte: 0 to 255.
     """
-    return zlib.crc32(subject.int.to_bytes(16)) & (LOG_PARTITIONS - 1)
+    return log_partition_of(subject.int.to_bytes(16))
+
+
+def log_partition_of(subject: bytes) -> int:
+    """`log_partition` of an id as its 16 bytes."""
+    return zlib.crc32(subject) & (LOG_PARTITIONS - 1)
 
 
 class Merge(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -33,6 +33,7 @@ from domain.events import Cause, Decision, OfDay, OfEvent, OfRebuild, OfTime
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.periods import Moment
 from projections import projector
+from projections.changes import Id
 from projections.differences import Rules
 from projections.due import looks_due
 from projections.rules.reading import read_rules, signature
@@ -72,6 +73,8 @@ SELECT id, changes FROM views.changes_due LIMIT :limit FOR UPDATE SKIP LOCKED"""
 
 DELETE_NOTES = sa.text("DELETE FROM views.changes_due WHERE id = ANY(:ids)")
 
+ANY_SWEEP = sa.text("SELECT EXISTS (SELECT FROM views.sweeps)")
+
 TAKE_SWEEP = sa.text("""
 SELECT rule, cause, next_partition FROM views.sweeps
 WHERE waits_for IS NULL AND rank = (SELECT min(rank) FROM views.sweeps)
@@ -102,6 +105,8 @@ USING unnest(CAST(:partitions AS smallint[]), CAST(:subjects AS uuid[]), CAST(:r
       AS w(p, s, rule)
 WHERE t.log_partition = w.p AND t.subject = w.s AND t.rule = w.rule
   AND t.log_partition = ANY(:partitions)""")
+
+Reason = TypeVar("Reason")
 
 log = structlog.get_logger()
 _cause: msgspec.msgpack.Decoder[Cause] = msgspec.msgpack.Decoder(Cause)
@@ -194,15 +199,7 @@ class Decider:
                 return 0
             rules = self._look_up(conn)
             due = looks_due(conn, rules, [changes for _, changes in notes])
-            self._decide(
-                conn,
-                rules,
-                moment,
-                {
-                    key: {UUID(bytes=one): OfEvent(*event) for one, event in subjects.items()}
-                    for key, subjects in due.items()
-                },
-            )
+            self._decide(conn, rules, moment, due, lambda event: OfEvent(*event))
             conn.execute(DELETE_NOTES, {"ids": [id for id, _ in notes]})
         return len(notes)
 
@@ -216,10 +213,10 @@ class Decider:
             if not timers:
                 return 0
             rules = self._look_up(conn)
-            due: dict[str, dict[UUID, Cause]] = {}
+            due: dict[str, dict[Id, datetime]] = {}
             for one in timers:
                 if one.rule in rules.by_key:
-                    due.setdefault(one.rule, {})[one.subject] = OfTime(one.due_at)
+                    due.setdefault(one.rule, {})[Id(one.subject.bytes)] = one.due_at
             conn.execute(
                 STOP_TIMERS,
                 {
@@ -228,11 +225,14 @@ class Decider:
                     "rules": [one.rule for one in timers],
                 },
             )
-            self._decide(conn, rules, moment, due)
+            self._decide(conn, rules, moment, due, OfTime)
         return len(timers)
 
     def sweep(self) -> int:
         """Brings one sweep on; returns 0 where none is due."""
+        with self._queries.connect() as conn:
+            if not conn.scalar(ANY_SWEEP):
+                return 0
         with self._turn() as turn:
             if turn is None:
                 return 0
@@ -314,9 +314,11 @@ class Decider:
         conn: sa.Connection,
         rules: Rules,
         moment: Moment,
-        due: Mapping[str, Mapping[UUID, Cause]],
+        due: Mapping[str, Mapping[Id, Reason]],
+        cause: Callable[[Reason], Cause],
     ) -> None:
-        """Asks rules about subjects, each for a reason, and has recorded what they decide."""
+        """Asks rules about subjects, each for a reason, and has recorded what they decide. Only of
+        those of whom something is decided is the cause made."""
         rows = rules.differing(conn, moment, [(rules.by_key[key], list(due[key])) for key in due])
         found: list[Found] = []
         decided: set[tuple[Fact, UUID]] = set()
@@ -326,7 +328,8 @@ class Decider:
             subject: UUID = row[0]
             if any((fact, subject) in decided for fact in rules.waits_for[rule.key]):
                 continue
-            one = Found(rule, subject, rule.verdict(row, due[rule.key][subject], moment.now))
+            why = cause(due[rule.key][Id(subject.bytes)])
+            one = Found(rule, subject, rule.verdict(row, why, moment.now))
             found.append(one)
             if one.verdict.decisions:
                 decided.add((rule.decides, subject))

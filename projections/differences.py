@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
 
 from domain.dependencies import Dependency, Fact
-from domain.identity import log_partition
+from domain.identity import log_partition_of
 from domain.periods import Moment
 from projections import arrays
+from projections.changes import Id
 from projections.compiler import Scope
 from projections.rules.rule import Row, Rule
 
@@ -51,7 +51,7 @@ class Rules:
         return [rule for rule in self.by_key.values() if rule.asks_the_calendar]
 
     def differing(
-        self, conn: sa.Connection, moment: Moment, due: Sequence[tuple[Rule, Sequence[UUID]]]
+        self, conn: sa.Connection, moment: Moment, due: Sequence[tuple[Rule, Sequence[Id]]]
     ) -> list[tuple[Rule, Row]]:
         """What each rule finds among some subjects.
 
@@ -70,8 +70,8 @@ class Rules:
                     {
                         **values,
                         "now": moment.now,
-                        "partitions": arrays.smallints([log_partition(one) for one in subjects]),
-                        "subjects": arrays.uuids(subjects),
+                        "partitions": arrays.smallints([log_partition_of(one) for one in subjects]),
+                        "subjects": arrays.ids(subjects),
                     },
                     prepare=True,
                 )
