@@ -20,7 +20,7 @@ BIG = {
     "views.bar_counts",
 }  # fmt: skip
 SMALL = {
-    "keys.key_encryption_keys",
+    "keys.key_encryption_keys", "keys.period_keys", "keys.retention_runs",
     "log.catalogue", "log.saved_views", "keys.secrets", "keys.generation", "keys.api_keys",
     "keys.erasure_requests", "keys.erasure_tokens", "keys.place",
     "views.workers",
