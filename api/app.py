@@ -18,6 +18,7 @@ from litestar.types import (
     Send,
 )
 
+from api.api_keys import ApiKeysController
 from api.backtest import BacktestController
 from api.by_day import AccountDaysController, UserDaysController
 from api.compliance import ErasureController, HoldController, SuppressionController
@@ -77,6 +78,7 @@ def create_app(annals: Annals) -> Litestar:
             DefinitionsController,
             SettingsController,
             BacktestController,
+            ApiKeysController,
             UserReviewController,
             AccountReviewController,
             ErasureController,

@@ -167,15 +167,17 @@ def list_api_keys() -> None:
     with _annals() as annals:
         for key in annals.api_keys.list():
             until = "" if key.revoked_at is None else f"  revoked {key.revoked_at:%Y-%m-%d %H:%M}Z"
-            click.echo(f"{key.id}  {key.scope:<7}  since {key.created_at:%Y-%m-%d %H:%M}Z{until}")
+            since = f"since {key.created_at:%Y-%m-%d %H:%M}Z{until}"
+            click.echo(f"{key.id}  {key.scope:<7}  {since}" + (f"  {key.name}" if key.name else ""))
 
 
 @api_keys.command("make")
 @click.argument("scope", type=click.Choice([scope.value for scope in ApiScope]))
-def make_api_key(scope: str) -> None:
+@click.option("--name", help="What it is for.")
+def make_api_key(scope: str, name: str | None) -> None:
     """Make an API key for a scope and show it, this once."""
     with _annals() as annals:
-        click.echo(annals.api_keys.make(ApiScope(scope)))
+        click.echo(annals.api_keys.make(ApiScope(scope), name=name)[1])
 
 
 @api_keys.command("revoke")
@@ -183,7 +185,7 @@ def make_api_key(scope: str) -> None:
 def revoke_api_key(id: uuid.UUID) -> None:
     """Revoke the API key with this id: within a second it opens nothing, in any process."""
     with _annals() as annals:
-        if not annals.api_keys.revoke(id):
+        if not annals.api_keys.revoke(id, even_the_last=True):
             raise click.ClickException("there is no such API key, or it is revoked already")
         click.echo(f"API key {id} is revoked.")
 

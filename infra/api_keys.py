@@ -15,27 +15,51 @@ import msgspec
 from psycopg_pool import ConnectionPool
 
 from domain.access import ApiScope
+from domain.errors import Conflict, NotFound
 
 CACHE_SECONDS = 0.5
 CACHE_SIZE = 10_000
 
+ADD = """
+INSERT INTO keys.api_keys (digest, id, scope, name, made_by) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT DO NOTHING"""
 
-LIST = "SELECT id, scope, created_at, revoked_at FROM keys.api_keys ORDER BY created_at, id"
+# When a key was last seen is known to the minute: most requests write nothing.
+FIND = """
+WITH seen AS (
+    UPDATE keys.api_keys SET last_seen = now()
+    WHERE digest = %(digest)s AND revoked_at IS NULL
+      AND (last_seen IS NULL OR last_seen < now() - interval '1 minute'))
+SELECT id, scope FROM keys.api_keys WHERE digest = %(digest)s AND revoked_at IS NULL"""
 
-REVOKE = "UPDATE keys.api_keys SET revoked_at = now() WHERE id = %s AND revoked_at IS NULL"
+LIST = """
+SELECT id, scope, name, created_at, made_by, last_seen, revoked_at, revoked_by
+FROM keys.api_keys ORDER BY created_at, id"""
+
+LOCK_ADMINS = """
+SELECT id FROM keys.api_keys WHERE scope = 'admin' AND revoked_at IS NULL ORDER BY id FOR UPDATE"""
+
+REVOKE = """
+UPDATE keys.api_keys SET revoked_at = now(), revoked_by = %s WHERE id = %s AND revoked_at IS NULL"""
 
 
 class ApiKeyItem(msgspec.Struct, frozen=True):
     """What is known of an API key: all but the key.
 
     Attributes:
+        made_by, revoked_by: the API key that did it; None: a start or a command on the server.
+        last_seen: to the minute; None: not since this is kept.
         revoked_at: None while it opens its scope.
     """
 
     id: uuid.UUID
     scope: ApiScope
+    name: str | None
     created_at: datetime
+    made_by: uuid.UUID | None
+    last_seen: datetime | None
     revoked_at: datetime | None
+    revoked_by: uuid.UUID | None
 
 
 class ApiKeys:
@@ -45,34 +69,65 @@ class ApiKeys:
         self._pool = pool
         self._cache: dict[bytes, tuple[float, tuple[uuid.UUID, ApiScope] | None]] = {}
 
-    def add(self, key: str, scope: ApiScope) -> None:
-        """Lets a key open a scope; a key that is there already stays as it is."""
+    def add(
+        self,
+        key: str,
+        scope: ApiScope,
+        *,
+        name: str | None = None,
+        by: uuid.UUID | None = None,
+    ) -> uuid.UUID:
+        """Lets a key open a scope, under a new id; a key that is there already stays as it is."""
+        id = uuid.uuid4()
         with self._pool.connection() as conn:
-            conn.execute(
-                "INSERT INTO keys.api_keys (digest, id, scope) VALUES (%s, %s, %s)"
-                " ON CONFLICT DO NOTHING",
-                (_digest(key), uuid.uuid4(), scope.value),
-            )
+            conn.execute(ADD, (_digest(key), id, scope.value, name, by))
+        return id
 
-    def make(self, scope: ApiScope) -> str:
-        """A new key for a scope; it is not kept anywhere."""
+    def make(
+        self, scope: ApiScope, *, name: str | None = None, by: uuid.UUID | None = None
+    ) -> tuple[uuid.UUID, str]:
+        """A new key for a scope, and its id; the key is not kept anywhere.
+
+        Args:
+            by: the API key that asked for it.
+        """
         key = _new_key(scope)
-        self.add(key, scope)
-        return key
+        return self.add(key, scope, name=name, by=by), key
 
     def list(self) -> list[ApiKeyItem]:
         """All keys that there ever were, oldest first."""
         with self._pool.connection() as conn:
             rows = conn.execute(LIST).fetchall()
-        return [
-            ApiKeyItem(id, ApiScope(scope), created, revoked)
-            for id, scope, created, revoked in rows
-        ]
+        return [ApiKeyItem(id, ApiScope(scope), *rest) for id, scope, *rest in rows]
 
-    def revoke(self, id: uuid.UUID) -> bool:
-        """Lets a key open nothing any more; False where there is none that does."""
-        with self._pool.connection() as conn:
-            is_revoked = conn.execute(REVOKE, (id,)).rowcount == 1
+    def get(self, id: uuid.UUID) -> ApiKeyItem:
+        """Raises: NotFound: there never was such a key."""
+        found = next((one for one in self.list() if one.id == id), None)
+        if found is None:
+            raise NotFound("there is no such API key")
+        return found
+
+    def revoke(
+        self, id: uuid.UUID, *, by: uuid.UUID | None = None, even_the_last: bool = False
+    ) -> bool:
+        """Lets a key open nothing any more; False where there is none that does.
+
+        Args:
+            by: the API key that asked for it.
+            even_the_last: also where no other would open the scope admin.
+
+        Raises:
+            Conflict: it is the last of scope admin.
+        """
+        with self._pool.connection() as conn, conn.transaction():
+            # Two who revoke one another's key wait here for each other: one of them is the last.
+            admins = [row[0] for row in conn.execute(LOCK_ADMINS)]
+            if admins == [id] and not even_the_last:
+                raise Conflict(
+                    "this is the last API key of scope admin: without one, keys are made on the"
+                    " server alone (annals api-keys make admin); say so to revoke it all the same"
+                )
+            is_revoked = conn.execute(REVOKE, (by, id)).rowcount == 1
         self._cache.clear()
         return is_revoked
 
@@ -83,10 +138,7 @@ class ApiKeys:
         if cached is not None and cached[0] > now:
             return cached[1]
         with self._pool.connection() as conn:
-            row = conn.execute(
-                "SELECT id, scope FROM keys.api_keys WHERE digest = %s AND revoked_at IS NULL",
-                (digest,),
-            ).fetchone()
+            row = conn.execute(FIND, {"digest": digest}).fetchone()
         found = None if row is None else (row[0], ApiScope(row[1]))
         if len(self._cache) >= CACHE_SIZE:
             self._cache.clear()

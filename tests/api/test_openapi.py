@@ -44,6 +44,9 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("post", "/api/holds/{id}/release"): ({"id"}, READING | {"413"}),
     ("post", "/api/suppressions/lift"): (set(), READING | {"413"}),
     ("delete", "/api/accounts/{id}/users/{user}"): ({"id", "user"}, READING),
+    ("get", "/api/api-keys"): (set(), {"401", "403", "503"}),
+    ("post", "/api/api-keys"): (set(), LISTING | {"413"}),
+    ("delete", "/api/api-keys/{id}"): ({"id", "last"}, READING | {"409"}),
     **{
         (method, f"/api/{kind}/{{id}}/stage"): ({"id"}, READING | refused)
         for kind in ("users", "accounts")
