@@ -35,10 +35,11 @@ SNAPSHOT_EVERY = 50
 
 
 class ByHand(msgspec.Struct, frozen=True):
-    """The stage that somebody put a subject into, and why; None: into none."""
+    """The stage that somebody, an API key, put a subject into, and why; None: into none."""
 
     stage: str | None
     reason: str
+    by: UUID
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -77,13 +78,16 @@ class Subject(msgspec.Struct, frozen=True):
     def absorb(self, other: Subject) -> list[Payload]:
         """Takes over what `other` knew and this one did not. What both know stays this one's: no
         value gives way to another, and so none is kept as the one before."""
-        return [
+        taken: list[Payload] = [
             Absorbed(
                 (other.id, *other.absorbed),
                 self._unknown(other.identities),
                 {k: v for k, v in other.properties.items() if k not in self.properties},
             )
         ]
+        if self.by_hand is None and other.by_hand is not None:
+            taken.append(StageSet(*msgspec.structs.astuple(other.by_hand)))
+        return taken
 
     def _unknown(self, identities: Iterable[Identity]) -> tuple[Identity, ...]:
         return unmatched(identities, {(one.scheme, one.matching) for one in self.identities})
@@ -93,7 +97,10 @@ class Subject(msgspec.Struct, frozen=True):
 
     def set_stage(self, stage: str | None, reason: str, by: UUID) -> list[Payload]:
         """Puts the subject into a stage; nothing comes of doing so again for the same reason."""
-        if self.by_hand == ByHand(stage, reason):
+        if self.by_hand is not None and (stage, reason) == (
+            self.by_hand.stage,
+            self.by_hand.reason,
+        ):
             return []
         return [StageSet(stage, reason, by)]
 
@@ -124,8 +131,8 @@ class Subject(msgspec.Struct, frozen=True):
                 )
             case MergedInto(survivor):
                 return msgspec.structs.replace(self, version=version, merged_into=survivor)
-            case StageSet(stage, reason):
-                by_hand = ByHand(stage, reason)
+            case StageSet(stage, reason, by):
+                by_hand = ByHand(stage, reason, by)
                 return msgspec.structs.replace(self, version=version, by_hand=by_hand)
             case StageReleased():
                 return msgspec.structs.replace(self, version=version, by_hand=None)

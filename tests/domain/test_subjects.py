@@ -25,6 +25,8 @@ from domain.events import (
     Payload,
     PropertiesChanged,
     Registered,
+    StageReleased,
+    StageSet,
     Tracked,
 )
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
@@ -35,6 +37,7 @@ MONDAY = datetime(2024, 5, 13, 9, tzinfo=UTC)
 TUESDAY, WEDNESDAY = MONDAY + timedelta(days=1), MONDAY + timedelta(days=2)
 JO, ANN = SubjectId(uuid.UUID(int=1)), SubjectId(uuid.UUID(int=2))
 ACME, BETA = SubjectId(uuid.UUID(int=11)), SubjectId(uuid.UUID(int=12))
+SOMEBODY = uuid.UUID(int=99)
 U1, U2 = Identity(Scheme.USER_ID, "u1"), Identity(Scheme.USER_ID, "u2")
 MAIL, SAME_MAIL = Identity(Scheme.EMAIL, "jo@x.be"), Identity(Scheme.EMAIL, "JO@X.be")
 
@@ -149,6 +152,15 @@ def test_merging_takes_over_what_the_other_knew_and_keeps_what_both_know() -> No
     )
     assert jo.absorb(ann) == [Absorbed((ANN, BETA), (U2,), {"city": "Ghent"})]
     assert ann.merge_into(JO) == [MergedInto(JO)]
+
+
+def test_a_stage_set_by_hand_outlives_a_merge_unless_the_survivor_has_one_of_its_own() -> None:
+    paying, trial = StageSet("paying", "signed", SOMEBODY), StageSet("trial", "again", SOMEBODY)
+    jo, ann = user(Registered((U1,))), user(Registered((U2,)), paying, id=ANN)
+    assert jo.absorb(ann)[1:] == [paying]
+    assert user(Registered((U1,)), trial).absorb(ann)[1:] == []
+    released = user(Registered((U2,)), paying, StageReleased(SOMEBODY), id=ANN)
+    assert jo.absorb(released)[1:] == []
 
 
 def test_merging_twice_is_merging_once() -> None:

@@ -30,6 +30,8 @@ class Subject:
     days: Counter[tuple[str, str, date, bool]] = field(default_factory=Counter)
     seen: list[datetime] = field(default_factory=list)
     merged_into: Subject | None = None
+    hand: list[str | None] = field(default_factory=list)
+    """The stage that somebody put it into, until it is released."""
 
     @property
     def today(self) -> Subject:
@@ -99,6 +101,7 @@ class Model:
                 survivor.memberships[account] = theirs
         survivor.days += loser.days
         survivor.seen += loser.seen
+        survivor.hand = survivor.hand or loser.hand
         loser.merged_into = survivor
         for one in loser.identities:
             self.names[one] = survivor

@@ -284,14 +284,14 @@ def test_whoever_was_merged_is_set_by_hand_as_who_it_lives_on_in(annals: Annals)
     put(annals, old, "trial")
     write(annals, Alias(user("ada"), user("old"), NOON))
     settle(annals)
-    # What was set of the one that was merged is gone; what it was is hers now.
-    assert standing(annals, ada)[0] == "paying"
+    # What was set of the one that was merged is hers now.
+    assert standing(annals, ada)[0] == "trial"
     assert row(annals, "SELECT 1 FROM views.contacts WHERE subject = %s", old) is None
     for table in ("standings", "stage_spells"):
         assert row(annals, f"SELECT 1 FROM views.{table} WHERE subject = %s", old) is None
-    put(annals, old, "trial")
+    put(annals, old, "paying")
     settle(annals)
-    assert standing(annals, ada)[0] == "trial"
+    assert standing(annals, ada)[0] == "paying"
 
 
 def test_what_was_decided_of_one_that_was_merged_meanwhile_leaves_nothing_behind(

@@ -135,7 +135,6 @@ class Machine(RuleBasedStateMachine):
         self.now = BEGINNING + timedelta(days=1)
         self.deciders = [self._decider(), self._decider()]
         self.names = 0
-        self.hands: dict[Subject, str | None] = {}
         self.broken = False
 
     # -- what happens
@@ -241,10 +240,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=numbers)
     def release(self, who: int) -> None:
-        some = [one for one in self.world.model.subjects if one in self.hands]
+        some = [one for one in self.world.model.subjects if one.hand]
         if some:
             one = some[who % len(some)]
-            del self.hands[one]
+            one.hand = []
             subject = found(self.annals, one.identities)
             self.annals.handler.by_hand(ReleaseStage(one.kind, subject, EDITOR, self.now))
             self.after()
@@ -267,7 +266,8 @@ class Machine(RuleBasedStateMachine):
 
     def _put(self, one: Subject, which: int) -> None:
         stages = [None, *self._names().stages[one.kind]]
-        stage = self.hands[one] = stages[which % len(stages)]
+        stage = stages[which % len(stages)]
+        one.hand = [stage]
         subject = found(self.annals, one.identities)
         put = SetStage(one.kind, subject, stage, "a test", EDITOR, self.now)
         self.annals.handler.by_hand(put)
@@ -329,8 +329,8 @@ class Machine(RuleBasedStateMachine):
         active = self.annals.definitions.load().active
         hands = {
             SubjectId(found(self.annals, one.identities)): stage
-            for one, stage in self.hands.items()
-            if one in self.world.model.subjects
+            for one in self.world.model.subjects
+            for stage in one.hand
         }
         settled = phases.assert_settled(record, there, active, hands)
         shown.assert_shown(self.url, settled)
