@@ -73,12 +73,11 @@ SELECT id, changes FROM views.changes_due LIMIT :limit FOR UPDATE SKIP LOCKED"""
 
 DELETE_NOTES = sa.text("DELETE FROM views.changes_due WHERE id = ANY(:ids)")
 
-ANY_SWEEP = sa.text("SELECT EXISTS (SELECT FROM views.sweeps)")
+SWEPT_RULES = sa.text("SELECT rule FROM views.sweeps")
 
 TAKE_SWEEP = sa.text("""
 SELECT rule, cause, next_partition FROM views.sweeps
-WHERE waits_for IS NULL AND rank = (SELECT min(rank) FROM views.sweeps)
-LIMIT 1 FOR UPDATE SKIP LOCKED""")
+WHERE waits_for IS NULL AND rule = ANY(:rules) LIMIT 1 FOR UPDATE SKIP LOCKED""")
 
 TAKE_SWEPT = sa.text("""
 SELECT rule, waits_for FROM views.sweeps
@@ -231,17 +230,18 @@ class Decider:
     def sweep(self) -> int:
         """Brings one sweep on; returns 0 where none is due."""
         with self._queries.connect() as conn:
-            if not conn.scalar(ANY_SWEEP):
+            if conn.scalar(SWEPT_RULES) is None:
                 return 0
         with self._turn() as turn:
             if turn is None:
                 return 0
             conn, moment = turn
             self._end_sweeps(conn)
-            row = conn.execute(TAKE_SWEEP).one_or_none()
+            rules = self._look_up(conn)
+            swept = list(conn.scalars(SWEPT_RULES))
+            row = conn.execute(TAKE_SWEEP, {"rules": rules.first_of(swept)}).one_or_none()
             if row is None:
                 return 0
-            rules = self._look_up(conn)
             rule, cause = rules.by_key.get(row.rule), _cause.decode(row.cause)
             following = row.next_partition + SWEPT_PARTITIONS
             if rule is not None:

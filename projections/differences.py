@@ -46,6 +46,11 @@ class Rules:
         """The rules that look when a fact changes, each with the way to whom."""
         return self._resting_on.get(fact, [])
 
+    def first_of(self, keys: Sequence[str]) -> list[str]:
+        """Those of some rules that rest on none of the others: they decide before these."""
+        depths = {key: self.depth.get(key, 0) for key in keys}
+        return [key for key in keys if depths[key] == min(depths.values())]
+
     @property
     def asking_the_calendar(self) -> list[Rule]:
         return [rule for rule in self.by_key.values() if rule.asks_the_calendar]

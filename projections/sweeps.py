@@ -2,7 +2,7 @@
 
 One is asked for by a projector where a definition changes, and by the decider where the calendar
 moves on or read models were made anew; the decider (`projections.deciding`) brings them on. Those
-of a lower rank are over before others begin, which may rest on what they decide.
+that others rest on are over before these begin.
 """
 
 from __future__ import annotations
@@ -19,22 +19,20 @@ from domain.identity import LOG_PARTITIONS
 from projections.rules.rule import Rule
 
 OF_DEFINITION = """
-INSERT INTO views.sweeps (rule, rank, cause, next_partition)
+INSERT INTO views.sweeps (rule, cause, next_partition)
 SELECT coalesce(kind || CASE family WHEN 'stages' THEN '.stage'
                                     WHEN 'health_profile' THEN '.health' END, CAST(id AS text)),
-       array_position(ARRAY['stages', 'health_profile', 'score', 'signal', 'segment'], family),
        %(cause)b, 0
 FROM views.definitions WHERE id = %(id)b AND family <> 'settings'
 ON CONFLICT (rule) DO UPDATE SET cause = excluded.cause, next_partition = 0, waits_for = NULL"""
 
 OF_RULES = sa.text("""
-INSERT INTO views.sweeps (rule, rank, cause, next_partition)
-SELECT rule, rank, :cause, 0
-FROM unnest(CAST(:rules AS text[]), CAST(:ranks AS smallint[])) AS w(rule, rank)
+INSERT INTO views.sweeps (rule, cause, next_partition)
+SELECT rule, :cause, 0 FROM unnest(CAST(:rules AS text[])) AS w(rule)
 ON CONFLICT (rule) DO UPDATE SET next_partition = 0, waits_for = NULL""")
 
 UNDER_WAY = sa.text("""
-SELECT rule, next_partition FROM views.sweeps ORDER BY rank, rule""")
+SELECT rule, next_partition FROM views.sweeps ORDER BY rule""")
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -59,12 +57,7 @@ def sweep(conn: psycopg.Connection, definition: UUID, cause: Cause) -> None:
 def sweep_all(conn: sa.Connection, rules: Sequence[Rule], cause: Cause) -> None:
     """Has rules decide anew about all subjects. One that is at it already begins again, and goes
     on naming its own cause."""
-    asked = {
-        "rules": [rule.key for rule in rules],
-        "ranks": [rule.rank for rule in rules],
-        "cause": _encode(cause),
-    }
-    conn.execute(OF_RULES, asked)
+    conn.execute(OF_RULES, {"rules": [rule.key for rule in rules], "cause": _encode(cause)})
 
 
 def under_way(conn: sa.Connection) -> list[Sweep]:

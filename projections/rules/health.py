@@ -18,7 +18,6 @@ from projections.compiler import Scope
 from projections.rules.rule import (
     NOTHING_SEEN,
     Decider,
-    Rank,
     Row,
     Rule,
     Verdict,
@@ -47,8 +46,6 @@ class HealthRule(Rule):
         profiles: those that are active.
         otherwise: what decides where the stage has no profile: that all are normal.
     """
-
-    rank = Rank.HEALTH
 
     def __init__(
         self,

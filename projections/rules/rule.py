@@ -7,7 +7,6 @@ row is worked out in Python, and recorded.
 
 from __future__ import annotations
 
-import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -34,16 +33,6 @@ Row = Any
 """A row of what a rule finds; the subject is its first column."""
 
 
-class Rank(enum.IntEnum):
-    """Which rules may rest on which: health on the stage, all others on both."""
-
-    STAGE = 1
-    HEALTH = 2
-    SCORE = 3
-    SIGNAL = 4
-    SEGMENT = 5
-
-
 class Verdict(NamedTuple):
     """What a rule says of a subject.
 
@@ -65,8 +54,6 @@ class Rule(ABC):
         rests_on: what makes it look at a subject, `decides` not among it.
         asks_the_calendar: whether another day may bring other decisions.
     """
-
-    rank: Rank
 
     def __init__(
         self,

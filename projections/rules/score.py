@@ -19,7 +19,6 @@ from domain.identity import SubjectKind
 from domain.periods import Moment
 from projections.compiler import Scope
 from projections.rules.rule import (
-    Rank,
     Row,
     Rule,
     Verdict,
@@ -38,8 +37,6 @@ class ScoringRule(Rule):
     Args:
         rules: none where the score is archived: then nobody has one.
     """
-
-    rank = Rank.SCORE
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from domain.events import Cause, SegmentEntered, SegmentLeft
 from domain.identity import SubjectKind
 from domain.periods import Moment
 from projections.compiler import Scope
-from projections.rules.rule import Rank, Row, Rule, Verdict, holds, of_contact, saw, select
+from projections.rules.rule import Row, Rule, Verdict, holds, of_contact, saw, select
 from projections.tables import (
     contacts,
     merges,
@@ -31,8 +31,6 @@ class SegmentRule(Rule):
         condition: who belongs to it; None: who is on its list.
         is_deleted: then nobody does.
     """
-
-    rank = Rank.SEGMENT
 
     def __init__(
         self,

@@ -16,7 +16,6 @@ from domain.signals import Goal, SignalState, following, reentry_at
 from projections.compiler import Scope
 from projections.rules.rule import (
     NOW,
-    Rank,
     Row,
     Rule,
     Verdict,
@@ -34,8 +33,6 @@ class SignalRule(Rule):
     Args:
         signal: None: it is archived.
     """
-
-    rank = Rank.SIGNAL
 
     def __init__(
         self,

@@ -17,7 +17,6 @@ from projections.compiler import Scope
 from projections.rules.rule import (
     NOTHING_SEEN,
     Decider,
-    Rank,
     Row,
     Rule,
     Verdict,
@@ -41,8 +40,6 @@ class StageRule(Rule):
         decider: the list of stages that is active, or was last.
         stages: none where no list is active.
     """
-
-    rank = Rank.STAGE
 
     def __init__(
         self,

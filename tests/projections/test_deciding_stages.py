@@ -14,8 +14,10 @@ from domain.commands import Alias, Change, Join, ReleaseStage, SetStage, Track
 from domain.conditions import (
     AnyOf,
     Did,
+    DidNotOccur,
     Health,
     HealthIs,
+    InSegment,
     Is,
     Not,
     OfAccounts,
@@ -263,6 +265,23 @@ def test_setting_by_hand_what_is_set_stores_nothing_and_so_does_releasing_nothin
         "user.stage_set",
         "user.stage_released",
     ]
+
+
+def test_on_another_day_a_stage_is_decided_after_the_segments_that_it_asks_for(
+    annals: Annals,
+) -> None:
+    is_away = Did("event", "login", DidNotOccur(), LastDays(1))
+    away = define(annals, is_away)
+    activate(annals, stages(missed=InSegment(away), gone=is_away))
+    now = NOON
+    decider = annals.decider(lambda: now)
+    write(annals, Track(user("ada"), (), event("login"), NOON))
+    ada = found(annals, user("ada"))
+    settle(annals, decider)
+    assert standing(annals, ada)[0] is None
+    now += timedelta(days=1)
+    settle(annals, decider)
+    assert path(annals, ada) == ["+missed"]
 
 
 def test_only_who_is_there_can_be_put_into_a_stage(annals: Annals) -> None:
