@@ -31,6 +31,7 @@ from api.history import AccountHistoriesController, UserHistoriesController
 from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
 from api.operations import HealthController, StatusController
+from api.pasts import PastController
 from api.problems import HANDLERS
 from api.reviews import AccountReviewController, UserReviewController
 from api.saved_views import SavedViewController
@@ -78,6 +79,7 @@ def create_app(annals: Annals) -> Litestar:
             DefinitionsController,
             SettingsController,
             BacktestController,
+            PastController,
             ApiKeysController,
             UserReviewController,
             AccountReviewController,

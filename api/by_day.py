@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from litestar import Controller, get
@@ -11,6 +10,7 @@ from litestar.params import QueryParameter
 
 from api.auth import READERS, opens
 from api.contacts import READING_PROBLEMS, TABS, ContactId, Tab, WaitFor, asked
+from api.pasts import AsOf
 from domain.errors import InvalidInput, NotFound
 from domain.identity import SubjectKind
 from domain.periods import Moment
@@ -49,13 +49,14 @@ class _ByDay(Controller):
         names: Names = None,
         days: Days = 30,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> ByDay:
         if tab not in TABS:
             raise NotFound(f"there is no {tab} of a {self.kind}; there are {', '.join(TABS)}")
         if not names or len(names) > MAX_NAMES:
             raise InvalidInput(f"name 1 to {MAX_NAMES} {tab}, as the tab does", place="/name")
-        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
-            today = Moment(datetime.now(UTC), annals.workspace().zone).today
+        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
+            today = Moment(annals.now(), annals.workspace().zone).today
             activity = TABS[tab]
             return by_day(conn, self.kind, subject, activity, names, today=today, days=days)
 

@@ -16,7 +16,8 @@ from litestar.datastructures import State
 from litestar.params import PathParameter, QueryParameter
 
 from api.auth import READERS, opens
-from api.positions import position_text, wait_for
+from api.pasts import AsOf, reading
+from api.positions import position_text
 from api.problems import answers
 from domain.access import ApiScope
 from domain.activity import ActivityKind
@@ -103,19 +104,33 @@ def subject_of(annals: Annals, kind: SubjectKind, text: str) -> SubjectId:
 
 @contextmanager
 def asked(
-    state: State, kind: SubjectKind, id: str, waiting: str | None
+    state: State, kind: SubjectKind, id: str, waiting: str | None, as_of: str | None = None
 ) -> Iterator[tuple[Annals, sa.Connection, SubjectId]]:
-    """Waits for what is to be seen, and finds the subject that an id in a path stands for today.
+    """Waits for what is to be seen, or goes back to a past instant, and finds the subject that an
+    id in a path stands for there.
 
     Raises:
         InvalidInput: not an id, or not a position. NotFound: nobody has this outside name.
-        Unavailable: it is not to be seen yet.
+        Unavailable: it is not to be seen yet. Refusal: see `api.pasts.reading`.
     """
-    annals: Annals = state.annals
-    wait_for(annals, waiting)
-    subject = subject_of(annals, kind, unescaped(id))
+    annals = reading(state, waiting, as_of)
+    name = unescaped(id)
+    subject = subject_of(annals, kind, name)
     with annals.queries.connect() as conn:
+        if as_of is not None:
+            subject = _then(state.annals, conn, named(kind, name), subject)
         yield annals, conn, contact_view.survivor_of(conn, subject)
+
+
+def _then(
+    present: Annals, then: sa.Connection, name: SubjectId | Identity, subject: SubjectId
+) -> SubjectId:
+    """Who had an outside name in a past: of those who are one subject today, perhaps another."""
+    if not isinstance(name, Identity):
+        return subject
+    with present.queries.connect() as now:
+        streams = contact_view.streams_of(now, contact_view.survivor_of(now, subject))
+    return contact_view.known_as(then, name, streams) or subject
 
 
 class _Contacts(Controller):
@@ -130,8 +145,9 @@ class _Contacts(Controller):
         state: State,
         id: ContactId,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Contact:
-        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
             workspace = annals.workspace()
             return contact_view.view(
                 conn,
@@ -153,8 +169,9 @@ class _Contacts(Controller):
         state: State,
         id: ContactId,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Page[PropertyItem]:
-        with asked(state, self.kind, id, waiting) as (_, conn, subject):
+        with asked(state, self.kind, id, waiting, as_of) as (_, conn, subject):
             return contact_view.list_properties(conn, self.kind, subject)
 
     @get(
@@ -171,18 +188,25 @@ class _Contacts(Controller):
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Page[ActivityItem]:
         if tab not in TABS:
             raise NotFound(f"there is no {tab} of a {self.kind}; there are {', '.join(TABS)}")
-        with asked(state, self.kind, id, waiting) as (_, conn, subject):
+        with asked(state, self.kind, id, waiting, as_of) as (_, conn, subject):
             return contact_view.list_activity(
                 conn, self.kind, subject, TABS[tab], cursor=cursor, limit=limit
             )
 
     def _members(
-        self, state: State, id: str, cursor: str | None, limit: int, waiting: str | None
+        self,
+        state: State,
+        id: str,
+        cursor: str | None,
+        limit: int,
+        waiting: str | None,
+        as_of: str | None,
     ) -> Page[MemberItem]:
-        with asked(state, self.kind, id, waiting) as (_, conn, subject):
+        with asked(state, self.kind, id, waiting, as_of) as (_, conn, subject):
             return contact_view.list_members(conn, self.kind, subject, cursor=cursor, limit=limit)
 
 
@@ -204,8 +228,9 @@ class UsersController(_Contacts):
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Page[MemberItem]:
-        return self._members(state, id, cursor, limit, waiting)
+        return self._members(state, id, cursor, limit, waiting, as_of)
 
 
 class AccountsController(_Contacts):
@@ -226,8 +251,9 @@ class AccountsController(_Contacts):
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Page[MemberItem]:
-        return self._members(state, id, cursor, limit, waiting)
+        return self._members(state, id, cursor, limit, waiting, as_of)
 
 
 class Removed(msgspec.Struct, frozen=True):

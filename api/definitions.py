@@ -18,7 +18,7 @@ from api.auth import READERS, opens
 from api.contacts import WaitFor
 from api.defining import Saved, saved
 from api.described import SentCondition
-from api.positions import wait_for
+from api.pasts import AsOf, reading
 from api.problems import answers
 from domain import checking, soundness
 from domain.access import ApiScope
@@ -142,9 +142,9 @@ class DefinitionsController(Controller):
         kind: Kind = None,
         status: WithStatus = None,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Page[DefinitionItem]:
-        annals: Annals = state.annals
-        wait_for(annals, waiting)
+        annals = reading(state, waiting, as_of)
         with annals.queries.connect() as conn:
             return definition_list.list_definitions(conn, family=type, kind=kind, status=status)
 
@@ -155,9 +155,10 @@ class DefinitionsController(Controller):
         summary="One definition",
         responses=READING_PROBLEMS,
     )
-    def view(self, state: State, id: Id, waiting: WaitFor = None) -> DefinitionItem:
-        annals: Annals = state.annals
-        wait_for(annals, waiting)
+    def view(
+        self, state: State, id: Id, waiting: WaitFor = None, as_of: AsOf = None
+    ) -> DefinitionItem:
+        annals = reading(state, waiting, as_of)
         with annals.queries.connect() as conn:
             return definition_list.definition(conn, id)
 
@@ -168,9 +169,10 @@ class DefinitionsController(Controller):
         summary="Every version of a definition, with who and when; newest first",
         responses=READING_PROBLEMS,
     )
-    def history(self, state: State, id: Id, waiting: WaitFor = None) -> Page[DefinitionVersion]:
-        annals: Annals = state.annals
-        wait_for(annals, waiting)
+    def history(
+        self, state: State, id: Id, waiting: WaitFor = None, as_of: AsOf = None
+    ) -> Page[DefinitionVersion]:
+        annals = reading(state, waiting, as_of)
         with annals.queries.connect() as conn:
             return definition_list.list_versions(conn, id)
 

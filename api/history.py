@@ -12,6 +12,7 @@ from litestar.params import QueryParameter
 
 from api.auth import READERS, opens
 from api.contacts import READING_PROBLEMS, ContactId, Cursor, Limit, WaitFor, asked
+from api.pasts import AsOf
 from domain.activity import MAX_URL_CHARS
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
@@ -126,8 +127,9 @@ class _Histories(Controller):
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Page[TimelineItem]:
-        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
             contact_view.require(conn, self.kind, subject)
             first, last = _span(since, until, annals.workspace().zone)
             return timeline(
@@ -154,8 +156,10 @@ class _Histories(Controller):
         summary="The stages it has been in, when, how often and how long",
         responses=READING_PROBLEMS,
     )
-    def stages(self, state: State, id: ContactId, waiting: WaitFor = None) -> StageTimeline:
-        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+    def stages(
+        self, state: State, id: ContactId, waiting: WaitFor = None, as_of: AsOf = None
+    ) -> StageTimeline:
+        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
             contact_view.require(conn, self.kind, subject)
             return stage_timeline(
                 conn,
@@ -164,7 +168,7 @@ class _Histories(Controller):
                 self.kind,
                 subject,
                 backdated=annals.workspace().backdated_stages,
-                now=datetime.now(UTC),
+                now=annals.now(),
             )
 
     @get(
@@ -173,8 +177,10 @@ class _Histories(Controller):
         summary="Preferred properties and events, over the last 30 days",
         responses=READING_PROBLEMS,
     )
-    def overview(self, state: State, id: ContactId, waiting: WaitFor = None) -> Overview:
-        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+    def overview(
+        self, state: State, id: ContactId, waiting: WaitFor = None, as_of: AsOf = None
+    ) -> Overview:
+        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
             workspace = annals.workspace()
             return overview(
                 conn,
@@ -183,7 +189,7 @@ class _Histories(Controller):
                 self.kind,
                 subject,
                 workspace.users if self.kind is SubjectKind.USER else workspace.accounts,
-                Moment(datetime.now(UTC), workspace.zone),
+                Moment(annals.now(), workspace.zone),
             )
 
 

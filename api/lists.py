@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -20,7 +19,7 @@ from litestar.response import Stream
 from api.auth import READERS, opens
 from api.contacts import Cursor, Limit, WaitFor
 from api.described import SentCondition
-from api.positions import wait_for
+from api.pasts import AsOf, reading
 from api.problems import answers
 from domain import checking
 from domain.errors import InvalidInput
@@ -82,12 +81,14 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         filter: a condition.
+        as_of: a past instant (ISO 8601 with a zone); null: now.
     """
 
     segment: UUID | None = None
     filter: SentCondition = None
     search: str | None = None
     wait_for: str | None = None
+    as_of: str | None = None
 
 
 class RowsQuestion(Question, frozen=True, kw_only=True):
@@ -112,10 +113,14 @@ class ListQuestion(RowsQuestion, frozen=True, kw_only=True):
 
 
 def _by_query(
-    segment: Segment = None, filter: Filter = None, search: Search = None, waiting: WaitFor = None
+    segment: Segment = None,
+    filter: Filter = None,
+    search: Search = None,
+    waiting: WaitFor = None,
+    as_of: AsOf = None,
 ) -> Question:
     raw = None if filter is None else msgspec.Raw(filter.encode(errors="replace"))
-    return Question(segment=segment, filter=raw, search=search, wait_for=waiting)
+    return Question(segment=segment, filter=raw, search=search, wait_for=waiting, as_of=as_of)
 
 
 def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Selection:
@@ -136,19 +141,18 @@ def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Sel
     return Selection(kind, question.segment, condition, question.search)
 
 
-def _moment(workspace: Workspace) -> Moment:
-    return Moment(datetime.now(UTC), workspace.zone)
+def _moment(annals: Annals, workspace: Workspace) -> Moment:
+    return Moment(annals.now(), workspace.zone)
 
 
 def _list(state: State, kind: SubjectKind, question: ListQuestion) -> Page[ContactItem]:
-    annals: Annals = state.annals
-    wait_for(annals, question.wait_for)
+    annals = reading(state, question.wait_for, question.as_of)
     workspace = annals.workspace()
     with annals.queries.connect() as conn:
         return list_contacts(
             conn,
             selection(conn, kind, question),
-            _moment(workspace),
+            _moment(annals, workspace),
             sort=question.sort,
             columns=question.columns,
             cursor=question.cursor,
@@ -159,14 +163,13 @@ def _list(state: State, kind: SubjectKind, question: ListQuestion) -> Page[Conta
 
 
 def _bars(state: State, kind: SubjectKind, question: Question) -> Bars:
-    annals: Annals = state.annals
-    wait_for(annals, question.wait_for)
+    annals = reading(state, question.wait_for, question.as_of)
     workspace = annals.workspace()
     with annals.queries.connect() as conn:
         return bars.bars(
             conn,
             selection(conn, kind, question),
-            _moment(workspace),
+            _moment(annals, workspace),
             currency=workspace.currency,
         )
 
@@ -197,13 +200,12 @@ async def _close_export(request: HttpRequest) -> None:
 
 
 def _export(request: HttpRequest, kind: SubjectKind, question: RowsQuestion, format: str) -> Stream:
-    annals: Annals = request.app.state.annals
-    wait_for(annals, question.wait_for)
+    annals = reading(request.app.state, question.wait_for, question.as_of)
     workspace = annals.workspace()
     with annals.queries.connect() as conn:
         lists = Lists(
             selection(conn, kind, question),
-            _moment(workspace),
+            _moment(annals, workspace),
             KnownNames(conn).properties(kind),
             sort=question.sort,
             columns=question.columns,
@@ -278,10 +280,10 @@ class _Lists(Controller):
         "/filters",
         sync_to_thread=True,
         summary="What there is to filter by: values, ranges, stages, healths, segments",
-        responses=answers(401, 403, 503),
+        responses=answers(400, 401, 403, 503),
     )
-    def filters(self, state: State) -> Filters:
-        annals: Annals = state.annals
+    def filters(self, state: State, as_of: AsOf = None) -> Filters:
+        annals = reading(state, None, as_of)
         with annals.queries.connect() as conn:
             return filters(conn, self.kind)
 

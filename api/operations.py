@@ -6,6 +6,7 @@ from litestar import Controller, get
 from litestar.datastructures import State
 
 from api.auth import READERS, opens
+from api.pasts import AsOf, reading
 from api.problems import answers
 from infra.wiring import Annals
 from projections import status
@@ -13,6 +14,7 @@ from projections.paging import Page
 from projections.status import NameItem, ProjectionStatus
 
 STATUS_PROBLEMS = answers(401, 403, 503)
+NAMES_PROBLEMS = answers(400, 401, 403, 503)
 
 
 class HealthController(Controller):
@@ -55,21 +57,21 @@ class StatusController(Controller):
         "/catalogue/properties",
         sync_to_thread=True,
         summary="Properties in use, with types",
-        responses=STATUS_PROBLEMS,
+        responses=NAMES_PROBLEMS,
     )
-    def properties(self, state: State) -> Page[NameItem]:
-        return self._names(state, status.PROPERTY_SCOPES)
+    def properties(self, state: State, as_of: AsOf = None) -> Page[NameItem]:
+        return self._names(state, as_of, status.PROPERTY_SCOPES)
 
     @get(
         "/catalogue/events",
         sync_to_thread=True,
         summary="Events, screens and channels in use",
-        responses=STATUS_PROBLEMS,
+        responses=NAMES_PROBLEMS,
     )
-    def events(self, state: State) -> Page[NameItem]:
-        return self._names(state, status.ACTIVITY_SCOPES)
+    def events(self, state: State, as_of: AsOf = None) -> Page[NameItem]:
+        return self._names(state, as_of, status.ACTIVITY_SCOPES)
 
-    def _names(self, state: State, scopes: list[str]) -> Page[NameItem]:
-        annals: Annals = state.annals
+    def _names(self, state: State, as_of: str | None, scopes: list[str]) -> Page[NameItem]:
+        annals = reading(state, None, as_of)
         with annals.queries.connect() as conn:
             return status.list_names(conn, scopes)

@@ -17,7 +17,8 @@ from api.auth import READERS, opens
 from api.contacts import Cursor, Limit, WaitFor, named
 from api.defining import Saved, saved
 from api.described import SentCondition
-from api.positions import position_text, wait_for
+from api.pasts import AsOf, reading
+from api.positions import position_text
 from api.problems import answers
 from domain import checking
 from domain.access import ApiScope
@@ -108,9 +109,10 @@ class SegmentsController(Controller):
         summary="All segments, with the number of their members",
         responses=answers(400, 401, 403, 503),
     )
-    def list(self, state: State, kind: Kind = None, waiting: WaitFor = None) -> Page[SegmentItem]:
-        annals: Annals = state.annals
-        wait_for(annals, waiting)
+    def list(
+        self, state: State, kind: Kind = None, waiting: WaitFor = None, as_of: AsOf = None
+    ) -> Page[SegmentItem]:
+        annals = reading(state, waiting, as_of)
         with annals.queries.connect() as conn:
             return segment_list.list_segments(conn, [kind] if kind else list(SubjectKind))
 
@@ -121,9 +123,10 @@ class SegmentsController(Controller):
         summary="One segment",
         responses=READING_PROBLEMS,
     )
-    def view(self, state: State, id: SegmentId, waiting: WaitFor = None) -> SegmentItem:
-        annals: Annals = state.annals
-        wait_for(annals, waiting)
+    def view(
+        self, state: State, id: SegmentId, waiting: WaitFor = None, as_of: AsOf = None
+    ) -> SegmentItem:
+        annals = reading(state, waiting, as_of)
         with annals.queries.connect() as conn:
             return segment_list.segment(conn, id)
 
@@ -141,9 +144,9 @@ class SegmentsController(Controller):
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Page[SegmentMember]:
-        annals: Annals = state.annals
-        wait_for(annals, waiting)
+        annals = reading(state, waiting, as_of)
         with annals.queries.connect() as conn:
             return segment_list.list_members(conn, id, cursor=cursor, limit=limit)
 
@@ -154,8 +157,8 @@ class SegmentsController(Controller):
         summary="Who defined, changed and deleted a segment, and when; newest first",
         responses=READING_PROBLEMS,
     )
-    def history(self, state: State, id: SegmentId) -> Page[DefinitionStep]:
-        annals: Annals = state.annals
+    def history(self, state: State, id: SegmentId, as_of: AsOf = None) -> Page[DefinitionStep]:
+        annals = reading(state, None, as_of)
         steps = [
             _step(event.occurred_at, event.payload)
             for event in reversed(annals.definitions.history())

@@ -14,6 +14,7 @@ from litestar.params import JSONBody
 
 from api.auth import READERS, opens
 from api.defining import Saved
+from api.pasts import AsOf, reading
 from api.positions import position_text
 from api.problems import answers
 from domain import soundness
@@ -101,10 +102,10 @@ class SettingsController(Controller):
         guards=[opens(*READERS)],
         sync_to_thread=True,
         summary="What holds in the workspace",
-        responses=answers(401, 403, 503),
+        responses=answers(400, 401, 403, 503),
     )
-    def view(self, state: State) -> SettingsItem:
-        annals: Annals = state.annals
+    def view(self, state: State, as_of: AsOf = None) -> SettingsItem:
+        annals = reading(state, None, as_of)
         holds, chosen = annals.workspace_now(), annals.definitions.load().settings
         return SettingsItem(
             mrr_property=holds.mrr_property,

@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 
 from api.auth import READERS, opens
 from api.contacts import READING_PROBLEMS, ContactId, WaitFor, asked
+from api.pasts import AsOf
 from api.positions import parsed
 from domain.commands import Position
 from domain.errors import InvalidInput
@@ -54,12 +55,13 @@ class _Whys(Controller):
         of: Of = None,
         definition: ForDefinition = None,
         waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Why:
         if (position is None) == (of is None):
             raise InvalidInput(
                 f"send the position of a decision, or `of`: {', '.join(VERBS_OF)}", place="/of"
             )
-        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
             contact_view.require(conn, self.kind, subject)
             if position is not None:
                 streams = contact_view.streams_of(conn, subject)

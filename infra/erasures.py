@@ -133,6 +133,12 @@ class KeptLedger(Protocol):
     def keep(self) -> None: ...
 
 
+class Pasts(Protocol):
+    """Read models as they once were, which hold whoever is erased since."""
+
+    def drop_all(self) -> None: ...
+
+
 class Certifier(Protocol):
     def issue(self, conn: psycopg.Connection, request: uuid.UUID) -> bytes: ...
 
@@ -174,6 +180,7 @@ class Erasures:
         cleaner: Cleaner,
         certifier: Certifier,
         ledger: KeptLedger,
+        pasts: Pasts,
     ) -> None:
         self._destruction = destruction
         self._lookup = lookup
@@ -183,6 +190,7 @@ class Erasures:
         self._cleaner = cleaner
         self._certifier = certifier
         self._ledger = ledger
+        self._pasts = pasts
         self.record = ErasureRecord(pool)
         self._wake = threading.Event()
         self._stepping = threading.Lock()
@@ -353,7 +361,7 @@ class Erasures:
             conn.execute(SET_STEP.format(column=MOVE[ErasureStep.RECORDED]), (id,))
             return until is not ErasureStep.RECORDED
         if row["forgotten_at"] is None and until is not ErasureStep.RECORDED:
-            waits_for = self._still_shown(conn, id)
+            waits_for = self._still_shown(conn, id) or self._still_past()
             if waits_for is None:
                 conn.execute(SET_STEP.format(column=MOVE[ErasureStep.FORGOTTEN]), (id,))
             else:
@@ -372,6 +380,15 @@ class Erasures:
             asked = ([one[0] for one in places], [one[1] for one in places])
             if views.execute(PARKED, asked).fetchone() != (0,):
                 return "an event that says so is parked: see the operator's page"
+        return None
+
+    def _still_past(self) -> str | None:
+        """Drops every past, of whichever process; says what stands in the way, or None."""
+        try:
+            self._pasts.drop_all()
+        except psycopg.Error as error:
+            log.warning("erasures.past_not_dropped", error=type(error).__name__)
+            return "the databases of pasts cannot be dropped yet"
         return None
 
     def _destroy_next(self, row: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from psycopg_pool import ConnectionPool
 from domain.commands import Position
 from domain.identity import SubjectId, log_partition
 from infra.log import COLUMNS, recorded_row
+from infra.past_log import Bounds, is_within
 from infra.rows import RecordedRow
 
 ROWS_A_FETCH = 5_000
@@ -43,10 +44,19 @@ _END = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 class Records:
-    """One for each process; safe for use from many threads."""
+    """Safe for use from many threads.
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    Args:
+        bounds: what of the log is read; None: all of it.
+    """
+
+    def __init__(self, pool: ConnectionPool, bounds: Bounds | None = None) -> None:
         self._pool = pool
+        self._bounds = bounds
+
+    def until(self, bounds: Bounds) -> Records:
+        """The same of the log up to some bounds."""
+        return Records(self._pool, bounds)
 
     def of_streams(
         self, streams: Sequence[SubjectId], topics: Sequence[str]
@@ -65,7 +75,7 @@ class Records:
     def at(self, place: Position) -> RecordedRow | None:
         """The event at a position, if there is one."""
         asked = {"partition": place.log_partition, "position": place.position}
-        rows = self._rows(AT, asked)
+        rows = self._within(self._rows(AT, asked))
         return rows[0] if rows else None
 
     def newest(self, stream: SubjectId, topic: str) -> Iterator[list[RecordedRow]]:
@@ -82,7 +92,7 @@ class Records:
                 "limit": ROWS_A_PAGE,
             }
             rows = self._rows(NEWEST, asked)
-            yield rows
+            yield self._within(rows)
             if len(rows) < ROWS_A_PAGE:
                 return
             at, position = rows[-1].occurred_at, rows[-1].position
@@ -103,4 +113,8 @@ class Records:
         ):
             cursor.execute(query.format(columns=COLUMNS), asked, binary=True)
             while piece := cursor.fetchmany(ROWS_A_FETCH):
-                yield piece
+                yield self._within(piece)
+
+    def _within(self, rows: list[RecordedRow]) -> list[RecordedRow]:
+        bounds = self._bounds
+        return rows if bounds is None else [row for row in rows if is_within(bounds, row)]

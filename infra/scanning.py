@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from domain.scan import Finding, Scan, Searcher
+from infra.past_databases import PastDatabases
 
 PIECE_BYTES = 4 * 1024**2
 
@@ -35,13 +36,15 @@ class Scanner:
         cluster: folder of the embedded server's files; None: the server is not ours.
     """
 
-    def __init__(self, url: str, cluster: Path | None) -> None:
+    def __init__(self, url: str, cluster: Path | None, pasts: PastDatabases) -> None:
         self._url = url
         self._cluster = cluster
+        self._pasts = pasts
 
     def scan(self, values: list[str]) -> Scan:
-        """Searches every table (system tables and their statistics too), every large object, and
-        every file of the embedded server, its write-ahead log included, after a checkpoint."""
+        """Searches every table (system tables and their statistics too), those of pasts as well,
+        every large object, and every file of the embedded server, its write-ahead log included,
+        after a checkpoint."""
         searcher = Searcher(values)
         findings: list[Finding] = []
         counted = {"tables": 0, "large_objects": 0, "files": 0}
@@ -57,13 +60,23 @@ class Scanner:
                 Finding(value, form, place, count) for (value, form), count in counts.items()
             )
 
-        with psycopg.connect(self._url, autocommit=True) as conn:
+        def search_tables(conn: psycopg.Connection, where: str = "") -> None:
             for schema, table, readable in conn.execute(SELECT_TABLES).fetchall():
-                name = f"{schema}.{table}"
+                name = f"table {where}{schema}.{table}"
                 if readable:
-                    search("tables", f"table {name}", _rows(conn, schema, table))
+                    search("tables", name, _rows(conn, schema, table))
                 else:
-                    not_searched.append(f"table {name}: its owner alone may read it")
+                    not_searched.append(f"{name}: its owner alone may read it")
+
+        for past in self._pasts.names().values():
+            try:
+                with psycopg.connect(self._pasts.url(past), autocommit=True) as conn:
+                    search_tables(conn, f"{past}.")
+            except psycopg.OperationalError:
+                if past in self._pasts.names().values():
+                    raise  # else it was dropped meanwhile
+        with psycopg.connect(self._url, autocommit=True) as conn:
+            search_tables(conn)
             for (oid,) in conn.execute(SELECT_LARGE_OBJECTS).fetchall():
                 search("large_objects", f"large object {oid}", _large_object(conn, oid))
             if self._cluster is None:

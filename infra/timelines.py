@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.identity import SubjectId, log_partition
 from infra.log import COLUMNS, recorded_row
+from infra.past_log import Bounds
 from infra.rows import RecordedRow
 from projections.stretches import Stretch, Windows
 
@@ -26,7 +28,7 @@ _WITHIN = """
           AND (e.occurred_at, e.log_partition, e.position)
               > (%(low_at)b, %(low_partition)b, %(low_position)b)
           AND (e.occurred_at, e.log_partition, e.position)
-              < (%(high_at)b, %(high_partition)b, %(high_position)b)
+              < (%(high_at)b, %(high_partition)b, %(high_position)b) {bound}
         ORDER BY e.occurred_at {order}, e.log_partition {order}, e.position {order}
         LIMIT %(limit)b"""
 
@@ -78,11 +80,11 @@ LENGTH = """
 SELECT (SELECT count(*) FROM log.events e
         WHERE e.log_partition = ANY(%(partitions)b) AND e.stream = ANY(%(streams)b)
           AND (%(topics)b::text[] IS NULL OR e.topic = ANY(%(topics)b))
-          AND e.occurred_at >= %(since)b AND e.occurred_at < %(until)b)
+          AND e.occurred_at >= %(since)b AND e.occurred_at < %(until)b {bound})
      + (SELECT count(*) FROM log.events e
         WHERE e.account = ANY(%(streams)b)
           AND (%(topics)b::text[] IS NULL OR e.topic = ANY(%(topics)b))
-          AND e.occurred_at >= %(since)b AND e.occurred_at < %(until)b)"""
+          AND e.occurred_at >= %(since)b AND e.occurred_at < %(until)b {bound})"""
 
 OCCURRED_AT = """
 SELECT e.log_partition, e.position, e.occurred_at
@@ -90,32 +92,58 @@ FROM unnest(%b::smallint[], %b::bigint[]) AS w(p, at)
 JOIN log.events e ON e.log_partition = w.p AND e.position = w.at"""
 
 
-def _both_ways(statement: str) -> dict[bool, str]:
-    """A statement that reads newest first, and one that reads oldest first."""
+# In the present nothing is asked of positions: a plan needs no more than it did.
+_BOUND = "AND e.position <= (%(bounds)b::bigint[])[e.log_partition + 1]"
+_BOUNDS = {False: "", True: _BOUND}
+
+
+class _Ways(NamedTuple):
+    """How a statement reads."""
+
+    newest_first: bool
+    is_bounded: bool
+
+
+def _all_ways(statement: str) -> dict[_Ways, str]:
+    """A statement that reads newest first and one that reads oldest first, up to the end of the
+    log and up to bounds."""
     return {
-        newest_first: statement.format(columns=COLUMNS, within=_WITHIN.format(order=order))
+        _Ways(newest_first, is_bounded): statement.format(
+            columns=COLUMNS, within=_WITHIN.format(order=order, bound=bound)
+        )
         for newest_first, order in ((True, "DESC"), (False, "ASC"))
+        for is_bounded, bound in _BOUNDS.items()
     }
 
 
-_ALL, _TOPICS, _WINDOWS = map(_both_ways, (OF_ALL_TOPICS, OF_TOPICS, IN_WINDOWS))
+_ALL, _TOPICS, _WINDOWS = map(_all_ways, (OF_ALL_TOPICS, OF_TOPICS, IN_WINDOWS))
+_LENGTH = {is_bounded: LENGTH.format(bound=bound) for is_bounded, bound in _BOUNDS.items()}
 
 
 class Timelines:
-    """Safe for use from many threads."""
+    """Safe for use from many threads.
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    Args:
+        bounds: what of the log is read; None: all of it.
+    """
+
+    def __init__(self, pool: ConnectionPool, bounds: Bounds | None = None) -> None:
         self._pool = pool
+        self._bounds = bounds
+
+    def until(self, bounds: Bounds) -> Timelines:
+        """The same of the log up to some bounds."""
+        return Timelines(self._pool, bounds)
 
     def read(self, stretch: Stretch, limit: int) -> list[RecordedRow]:
         """The first rows of a stretch, at most `limit` of each stream, and in no order."""
-        return self._rows(_ALL[stretch.newest_first], stretch, limit)
+        return self._rows(_ALL, stretch, limit)
 
     def read_topics(self, stretch: Stretch, topics: Sequence[str], limit: int) -> list[RecordedRow]:
         """The same of some topics, at most `limit` of each topic of each stream. Tracked events
         are none of them."""
         asked = {"topics": list(topics)}
-        return self._rows(_TOPICS[stretch.newest_first], stretch, limit, asked)
+        return self._rows(_TOPICS, stretch, limit, asked)
 
     def read_windows(
         self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int
@@ -127,7 +155,7 @@ class Timelines:
             "firsts": [first for first, _ in windows],
             "lasts": [last for _, last in windows],
         }
-        return self._rows(_WINDOWS[stretch.newest_first], stretch, limit, asked)
+        return self._rows(_WINDOWS, stretch, limit, asked)
 
     def length(
         self,
@@ -144,9 +172,9 @@ class Timelines:
             "topics": None if topics is None else list(topics),
             "since": since,
             "until": until,
-        }
+        } | self._asked_bounds
         with self._pool.connection() as conn:
-            row = conn.execute(LENGTH, asked).fetchone()
+            row = conn.execute(_LENGTH[self._bounds is not None], asked).fetchone()
         return int(row[0]) if row else 0
 
     def occurred_at(self, places: Sequence[Position]) -> dict[Position, datetime]:
@@ -161,9 +189,18 @@ class Timelines:
             rows = conn.execute(OCCURRED_AT, asked, binary=True).fetchall()
         return {Position(partition, position): at for partition, position, at in rows}
 
+    @property
+    def _asked_bounds(self) -> dict[str, object]:
+        return {} if self._bounds is None else {"bounds": list(self._bounds)}
+
     def _rows(
-        self, query: str, stretch: Stretch, limit: int, more: Mapping[str, object] | None = None
+        self,
+        ways: Mapping[_Ways, str],
+        stretch: Stretch,
+        limit: int,
+        more: Mapping[str, object] | None = None,
     ) -> list[RecordedRow]:
+        query = ways[_Ways(stretch.newest_first, self._bounds is not None)]
         low, high = stretch.low, stretch.high
         asked: dict[str, object] = {
             "partitions": [log_partition(one) for one in stretch.streams],
@@ -183,4 +220,4 @@ class Timelines:
             conn.cursor(row_factory=recorded_row, binary=True) as cursor,
         ):
             conn.execute(BY_INDEX)
-            return cursor.execute(query, asked | dict(more or {})).fetchall()
+            return cursor.execute(query, asked | self._asked_bounds | dict(more or {})).fetchall()

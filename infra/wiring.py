@@ -6,7 +6,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,8 @@ from infra.ledger import FILE as LEDGER_FILE
 from infra.ledger import Ledger, LedgerNeeded
 from infra.log import EventLog
 from infra.lookup import Lookup
+from infra.past_databases import PastDatabases
+from infra.pasts import Pasts
 from infra.recorder import Aggregates
 from infra.records import Records
 from infra.rows import RecordedRow
@@ -77,9 +79,22 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _defaults(settings: Settings) -> Workspace:
+    """What holds where the workspace has chosen nothing."""
+    return Workspace(
+        zones=Zones(settings.time_zone),
+        mrr_property=settings.mrr_property,
+        renewal_property=settings.renewal_property,
+    )
+
+
 @dataclass(frozen=True)
 class Annals:
-    """Everything a process needs, open and ready."""
+    """Everything a process needs, open and ready.
+
+    Attributes:
+        moment: the past instant that all is read as of; None: the present.
+    """
 
     settings: Settings
     log: EventLog
@@ -100,6 +115,30 @@ class Annals:
     holds: Holds
     certifier: Certifier
     scanner: Scanner
+    pasts: Pasts
+    moment: datetime | None = None
+
+    def now(self) -> datetime:
+        """The instant that all is read as of."""
+        return self.moment or _now()
+
+    def as_of(self, at: datetime) -> Annals:
+        """The same for reading what was shown at an instant: `queries`, `definitions`, `timelines`,
+        `records` and `log` end there. Keys are those of now: who was erased since is erased there.
+
+        Raises:
+            Refusal: see `infra.pasts.Pasts.at`.
+        """
+        past = self.pasts.at(at)
+        return replace(
+            self,
+            log=past.log,
+            timelines=self.timelines.until(past.log.bounds),
+            queries=past.queries,
+            definitions=past.definitions,
+            records=self.records.until(past.log.bounds),
+            moment=past.at,
+        )
 
     def status(self) -> ProjectionStatus:
         """How far the read models are behind the log."""
@@ -109,20 +148,11 @@ class Annals:
 
     def workspace(self) -> Workspace:
         """What holds in the workspace, or held less than a second ago."""
-        return self.definitions.recent().workspace(self._defaults)
+        return self.definitions.recent().workspace(_defaults(self.settings))
 
     def workspace_now(self) -> Workspace:
         """What holds in the workspace, straight from the log."""
-        return self.definitions.load().workspace(self._defaults)
-
-    @property
-    def _defaults(self) -> Workspace:
-        settings = self.settings
-        return Workspace(
-            zones=Zones(settings.time_zone),
-            mrr_property=settings.mrr_property,
-            renewal_property=settings.renewal_property,
-        )
+        return self.definitions.load().workspace(_defaults(self.settings))
 
     def projector(self) -> Projector[RecordedRow]:
         return Projector(
@@ -198,6 +228,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     queries = database.engine(url, "annals_views", size=connections)
     backtests = Backtests()
     sources: list[KeySource] = []
+    pasts: Pasts | None = None
     try:
         log = EventLog(log_pool)
         # In this order: who begins a database at the same time makes the secrets, then the events.
@@ -209,6 +240,16 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         keys.destroy_again()
         lookup = Lookup(keys_pool, keys.secret("lookup"))
         sealer = Sealer(keys)
+        definitions = partial(DefinitionStore, sealer=sealer, secret=keys.secret("definitions"))
+        pasts = Pasts(
+            databases=PastDatabases(url),
+            log_pool=log_pool,
+            views=views_pool,
+            sealer=sealer,
+            definitions=definitions,
+            defaults=_defaults(settings),
+        )
+        pasts.tidy()
         aggregates = Aggregates(log, sealer, log_pool)
         handler = Handler(
             log=log,
@@ -239,7 +280,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             wrapping,
             views_pool,
             queries,
-            DefinitionStore(log, sealer, keys.secret("definitions")),
+            definitions(log),
             SavedViews(log_pool, keys.secret("saved views")),
             Records(log_pool),
             backtests,
@@ -261,15 +302,19 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 ),
                 certifier=certifier,
                 ledger=ledger,
+                pasts=pasts,
             ),
             Holds(keys_pool, aggregates),
             certifier,
-            Scanner(url, _cluster(settings)),
+            Scanner(url, _cluster(settings), PastDatabases(url)),
+            pasts,
         )
         _replay_ledger(annals, ledger)
         yield annals
     finally:
         backtests.close()
+        if pasts is not None:
+            pasts.close()
         for source in sources:
             if isinstance(source, Vault):
                 source.close()
@@ -285,6 +330,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
     threads = [
         threading.Thread(target=_upkeep, args=(annals, stop), name="upkeep", daemon=True),
         threading.Thread(target=annals.erasures.run, args=(stop,), name="erasures", daemon=True),
+        threading.Thread(target=annals.pasts.run, args=(stop,), name="pasts", daemon=True),
     ]
     if project:
         decider = annals.decider()
@@ -317,6 +363,8 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
         LedgerNeeded: it was restored, and the ledger is not there, not whole, or older than it.
     """
     is_restored = ledger.is_elsewhere()
+    if is_restored:
+        annals.pasts.drop_all()
     if ledger.path.exists():
         again = ledger.replay(ledger.read(ledger.path))
         if again:

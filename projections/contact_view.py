@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from domain.errors import NotFound
-from domain.identity import SubjectId, SubjectKind, log_partition
+from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from domain.links import Link, Reached, reached
 from projections import mrr
 from projections.mrr import Mrr
@@ -27,6 +27,10 @@ SURVIVOR = sa.text("""
 SELECT survivor FROM views.merges WHERE log_partition = :partition AND loser = :subject""")
 
 LOSERS = sa.text("SELECT loser FROM views.merges WHERE survivor = :subject ORDER BY loser")
+
+IDENTITIES = sa.text("""
+SELECT subject, identities FROM views.contacts
+WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects) ORDER BY subject""")
 
 NAMES = sa.text("""
 SELECT subject, external_id, name FROM views.contacts
@@ -188,6 +192,19 @@ def survivor_of(conn: sa.Connection, subject: SubjectId) -> SubjectId:
 def streams_of(conn: sa.Connection, subject: SubjectId) -> list[SubjectId]:
     """All streams that tell of a subject: its own and those of the subjects merged into it."""
     return [subject, *conn.scalars(LOSERS, {"subject": subject})]
+
+
+def known_as(
+    conn: sa.Connection, name: Identity, subjects: Sequence[SubjectId]
+) -> SubjectId | None:
+    """Which of some subjects has an outside name, if one does."""
+    asked = {"partitions": [log_partition(one) for one in subjects], "subjects": list(subjects)}
+    for subject, identities in conn.execute(IDENTITIES, asked):
+        for one in identities:
+            known = Identity(Scheme(one["scheme"]), one["value"])
+            if (known.scheme, known.matching) == (name.scheme, name.matching):
+                return SubjectId(subject)
+    return None
 
 
 def require(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> None:

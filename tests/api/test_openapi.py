@@ -11,22 +11,27 @@ from tests.serving import Clients, account, user
 
 READING = {"400", "401", "403", "404", "503"}
 LISTING = {"400", "401", "403", "503"}
-PAGED = {"cursor", "limit", "wait_for"}
-SELECTING = {"segment", "filter", "search", "wait_for"}
+THEN = {"wait_for", "as_of"}
+PAGED = {"cursor", "limit"} | THEN
+SELECTING = {"segment", "filter", "search"} | THEN
 BELOW = {
     "timeline": PAGED | {"type", "name", "from", "until", "order", "total"},
-    "properties": {"wait_for"},
-    "stages": {"wait_for"},
-    "overview": {"wait_for"},
+    "properties": THEN,
+    "stages": THEN,
+    "overview": THEN,
     "{tab}": PAGED,
-    "{tab}/days": {"name", "days", "wait_for"},
+    "{tab}/days": {"name", "days"} | THEN,
 }
 ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/health/live"): (set(), set()),
     ("get", "/health/ready"): (set(), {"503"}),
     ("get", "/api/status"): (set(), {"401", "403", "503"}),
-    ("get", "/api/catalogue/properties"): (set(), {"401", "403", "503"}),
-    ("get", "/api/catalogue/events"): (set(), {"401", "403", "503"}),
+    ("get", "/api/catalogue/properties"): ({"as_of"}, LISTING),
+    ("get", "/api/catalogue/events"): ({"as_of"}, LISTING),
+    ("post", "/api/pasts"): (set(), LISTING | {"413"}),
+    ("get", "/api/pasts"): (set(), {"401", "403", "503"}),
+    ("get", "/api/pasts/{id}"): ({"id"}, READING),
+    ("delete", "/api/pasts/{id}"): ({"id"}, READING),
     ("post", "/api/erasures"): ({"Idempotency-Key"}, READING | {"409", "413"}),
     **{
         ("get", f"/api/{kind}/{{id}}/review{path}"): ({"id", "wait_for"} | names, READING)
@@ -39,14 +44,22 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/api/erasures/{id}"): ({"id"}, READING),
     ("get", "/api/erasures/{id}/subjects"): ({"id", "outcome", "cursor", "limit"}, READING),
     ("get", "/api/erasures/{id}/certificate"): ({"id"}, READING),
+    **{
+        ("get", f"/api/{kind}{path}/changes"): asked
+        for kind in ("users", "accounts")
+        for path, asked in (
+            ("", (set(), {"401", "403", "503"})),
+            ("/{id}", ({"id"}, READING)),
+        )
+    },
+    ("get", "/api/api-keys"): (set(), {"401", "403", "503"}),
+    ("post", "/api/api-keys"): (set(), LISTING | {"413"}),
+    ("delete", "/api/api-keys/{id}"): ({"id", "last"}, READING | {"409"}),
     ("post", "/api/holds"): (set(), READING | {"413"}),
     ("get", "/api/holds"): ({"released"}, LISTING),
     ("post", "/api/holds/{id}/release"): ({"id"}, READING | {"413"}),
     ("post", "/api/suppressions/lift"): (set(), READING | {"413"}),
     ("delete", "/api/accounts/{id}/users/{user}"): ({"id", "user"}, READING),
-    ("get", "/api/api-keys"): (set(), {"401", "403", "503"}),
-    ("post", "/api/api-keys"): (set(), LISTING | {"413"}),
-    ("delete", "/api/api-keys/{id}"): ({"id", "last"}, READING | {"409"}),
     **{
         (method, f"/api/{kind}/{{id}}/stage"): ({"id"}, READING | refused)
         for kind in ("users", "accounts")
@@ -54,7 +67,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     },
     **{
         ("get", f"/api/{kind}/{{id}}/why"): (
-            {"id", "of", "definition", "position", "wait_for"},
+            {"id", "of", "definition", "position"} | THEN,
             READING,
         )
         for kind in ("users", "accounts")
@@ -67,24 +80,24 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
         {"id", "outcome", "before", "differing", "cursor", "limit"},
         READING,
     ),
-    ("get", "/api/segments"): ({"kind", "wait_for"}, LISTING),
+    ("get", "/api/segments"): ({"kind"} | THEN, LISTING),
     ("post", "/api/segments"): (set(), LISTING | {"409", "413"}),
     ("post", "/api/segments/preview"): (set(), LISTING | {"413"}),
-    ("get", "/api/segments/{id}"): ({"id", "wait_for"}, READING),
+    ("get", "/api/segments/{id}"): ({"id"} | THEN, READING),
     ("put", "/api/segments/{id}"): ({"id"}, READING | {"409", "413"}),
     ("delete", "/api/segments/{id}"): ({"id"}, READING | {"409", "413"}),
     ("get", "/api/segments/{id}/members"): ({"id"} | PAGED, READING),
     ("post", "/api/segments/{id}/members"): ({"id"}, READING | {"409", "413"}),
-    ("get", "/api/segments/{id}/history"): ({"id"}, READING),
-    ("get", "/api/definitions"): ({"type", "kind", "status", "wait_for"}, LISTING),
+    ("get", "/api/segments/{id}/history"): ({"id", "as_of"}, READING),
+    ("get", "/api/definitions"): ({"type", "kind", "status"} | THEN, LISTING),
     ("post", "/api/definitions"): (set(), LISTING | {"409", "413"}),
-    ("get", "/api/definitions/{id}"): ({"id", "wait_for"}, READING),
+    ("get", "/api/definitions/{id}"): ({"id"} | THEN, READING),
     ("put", "/api/definitions/{id}"): ({"id"}, READING | {"409", "413"}),
     ("delete", "/api/definitions/{id}"): ({"id"}, READING | {"409"}),
-    ("get", "/api/definitions/{id}/history"): ({"id", "wait_for"}, READING),
+    ("get", "/api/definitions/{id}/history"): ({"id"} | THEN, READING),
     ("post", "/api/definitions/{id}/activate"): ({"id"}, READING | {"409"}),
     ("post", "/api/definitions/{id}/archive"): ({"id"}, READING | {"409"}),
-    ("get", "/api/settings"): (set(), {"401", "403", "503"}),
+    ("get", "/api/settings"): ({"as_of"}, LISTING),
     ("put", "/api/settings"): (set(), LISTING | {"409", "413"}),
     **{
         ("post", path): (set(), LISTING | {"413", "415"})
@@ -95,10 +108,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("post", "/api/saved-views"): (set(), LISTING | {"409", "413"}),
     ("put", "/api/saved-views/{id}"): ({"id"}, READING | {"409", "413"}),
     ("delete", "/api/saved-views/{id}"): ({"id"}, READING),
-    **{
-        ("get", f"/api/{kind}/filters"): (set(), {"401", "403", "503"})
-        for kind in ("users", "accounts")
-    },
+    **{("get", f"/api/{kind}/filters"): ({"as_of"}, LISTING) for kind in ("users", "accounts")},
     **{
         (method, f"/api/{kind}{path}"): (
             names if method == "post" else names | query,
@@ -112,10 +122,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
         )
         for method in ("get", "post")
     },
-    **{
-        ("get", f"/api/{kind}/{{id}}"): ({"id", "wait_for"}, READING)
-        for kind in ("users", "accounts")
-    },
+    **{("get", f"/api/{kind}/{{id}}"): ({"id"} | THEN, READING) for kind in ("users", "accounts")},
     **{
         ("get", f"/api/{kind}/{{id}}/{tab}"): (
             {"id", *query, *({"tab"} if tab.startswith("{tab}") else ())},

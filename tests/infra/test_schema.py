@@ -26,7 +26,7 @@ SMALL = {
     "views.workers",
     "views.fences", "views.names", "views.catalogue", "views.segments", "views.changes_due",
     "views.definitions", "views.definition_versions",
-    "views.deciding", "views.sweeps", "views.filter_values", "views.filter_ranges",
+    "views.deciding", "views.sweeps", "views.pasts", "views.filter_values", "views.filter_ranges",
     "views.filter_states", "views.counters",
 }  # fmt: skip
 BY_PROJECTOR = {"views.checkpoints", "views.parked"}

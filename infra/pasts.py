@@ -1,0 +1,402 @@
+"""Pasts: complete read models as of an instant, made from the log as far as it went then.
+
+Each is filled by the projector that serves the present, in a database of its own, so that every
+query serves it unchanged. A table names those that there are: all processes share them, and each
+lives as long as the process that made it. What they hold is personal and in clear. So a past is
+read only while no key was destroyed since it was begun, and an erasure drops them all, everywhere.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import psycopg
+import sqlalchemy as sa
+import structlog
+from psycopg.rows import class_row
+from psycopg_pool import ConnectionPool
+
+from domain.errors import NotFound, NotReady, Refusal, Unavailable
+from domain.workspace import Workspace
+from infra import database
+from infra.definitions import DefinitionStore
+from infra.log import EventLog
+from infra.past_databases import PastDatabases, brief
+from infra.past_log import PastLog, bounds_at
+from infra.rows import RecordedRow
+from infra.sealing import Sealer
+from projections import filters
+from projections.counters import Filler
+from projections.projector import CLOSE_FENCE, ENSURE_FENCE, NAME, Projector
+
+KEPT = 3
+IDLE_SECONDS = 3_600
+LOST_SECONDS = 60
+"""Whoever has not been heard of for so long makes no past any more, and keeps none."""
+
+TOUCH_SECONDS = 10
+POLL_SECONDS = 1.0
+CONNECTIONS = 3
+ROLE = "annals_views"
+FENCE = "pasts"
+
+COLUMNS = f"""id, at, generation, state, done, whole, bounds, error, begun_at,
+       seen_at < now() - make_interval(secs => {LOST_SECONDS}) AS is_lost,
+       used_at < now() - make_interval(secs => {TOUCH_SECONDS}) AS is_untouched"""
+
+SELECT_ALL = f"SELECT {COLUMNS} FROM views.pasts ORDER BY used_at, id"
+
+SELECT_ONE = f"SELECT {COLUMNS} FROM views.pasts WHERE id = %s"
+
+SELECT_AT = f"SELECT {COLUMNS} FROM views.pasts WHERE at = %s"
+
+SELECT_IDS = "SELECT id FROM views.pasts"
+
+ADD = f"""
+INSERT INTO views.pasts (id, at, generation, state) VALUES (%s, %s, %s, 'waiting')
+RETURNING {COLUMNS}"""
+
+TOUCH = "UPDATE views.pasts SET used_at = now() WHERE id = %s"
+
+REPORT = """
+UPDATE views.pasts SET state = 'filling', done = %s, whole = %s, seen_at = now() WHERE id = %s"""
+
+MAKE_READY = """
+UPDATE views.pasts SET state = 'ready', bounds = %s, seen_at = now(), used_at = now()
+WHERE id = %s"""
+
+FAIL = "UPDATE views.pasts SET state = 'failed', error = %s, used_at = now() WHERE id = %s"
+
+LIVE_ON = "UPDATE views.pasts SET seen_at = now() WHERE id = ANY(%s)"
+
+FORGET = "DELETE FROM views.pasts WHERE id = ANY(%s)"
+
+FORGET_ALL = "DELETE FROM views.pasts"
+
+FORGET_OLD = """
+DELETE FROM views.pasts
+WHERE generation <> %s OR seen_at < now() - make_interval(secs => %s)
+   OR state = 'ready' AND used_at < now() - make_interval(secs => %s)"""
+
+FILLED = "SELECT coalesce(sum(position), 0)::bigint FROM views.checkpoints WHERE projector = %s"
+
+log = structlog.get_logger()
+
+
+class PastRow(msgspec.Struct, frozen=True):
+    """A past that there is, or will be.
+
+    Attributes:
+        state: `waiting`, `filling`, `ready` or `failed`.
+        done, whole: events that it has, of how many.
+        is_lost: nothing was heard of the process that made it for `LOST_SECONDS`.
+        is_untouched: nobody read it for `TOUCH_SECONDS`.
+    """
+
+    id: uuid.UUID
+    at: datetime
+    generation: int
+    state: str
+    done: int
+    whole: int
+    bounds: list[int] | None
+    error: str | None
+    begun_at: datetime
+    is_lost: bool
+    is_untouched: bool
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1."""
+        if self.state == "ready":
+            return 1.0
+        return self.done / self.whole if self.whole else 0.0
+
+
+@dataclass(frozen=True)
+class Past:
+    """A past that is ready to be read."""
+
+    at: datetime
+    log: PastLog
+    definitions: DefinitionStore
+    queries: sa.Engine
+
+
+class _Gone(Exception):
+    """It is not wanted any more: dropped, outdated by an erasure, or the process ends."""
+
+
+class Pasts:
+    """One for each process; safe for use from many threads.
+
+    Args:
+        definitions: what was defined, as a log has it.
+        defaults: what holds in a workspace that has chosen nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        databases: PastDatabases,
+        log_pool: ConnectionPool,
+        views: ConnectionPool,
+        sealer: Sealer,
+        definitions: Callable[[EventLog], DefinitionStore],
+        defaults: Workspace,
+    ) -> None:
+        self._databases = databases
+        self._log_pool = log_pool
+        self._views = views
+        self._sealer = sealer
+        self._definitions = definitions
+        self._defaults = defaults
+        self._lock = threading.Lock()
+        self._open: dict[uuid.UUID, Past] = {}
+        self._own: dict[uuid.UUID, Filler[RecordedRow] | None] = {}
+        """Those made here; what counts metadata for them, once they are ready."""
+        self._pools: dict[uuid.UUID, ConnectionPool] = {}
+        self._stop = threading.Event()
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="past")
+
+    def at(self, at: datetime) -> Past:
+        """What was shown at an instant.
+
+        Raises:
+            NotReady: it is being made from here on; says how far it is, and where to look.
+            Unavailable: it cannot be made, or others are being made; says why.
+        """
+        row = next(iter(self._rows(SELECT_AT, at)), None)
+        if row is None or row.is_lost or row.generation != self._sealer.generation():
+            row = self.begin(at)
+        if row.state == "failed":
+            raise Unavailable(f"{row.error}; POST /api/pasts begins anew")
+        if row.bounds is None:
+            raise NotReady(
+                f"what was shown then is being made, {row.progress:.0%} of"
+                f" {row.whole:,} events: see GET /api/pasts/{row.id}, and ask again"
+            )
+        if row.is_untouched:
+            self._execute(TOUCH, row.id)
+        return self._opened(row, row.bounds)
+
+    def begin(self, at: datetime) -> PastRow:
+        """Has a past made, unless it is there or under way; the one longest unread gives way.
+
+        Raises:
+            Unavailable: the database's user may not create databases, or as many as may be are
+                being made.
+        """
+        self._databases.require_right()
+        generation, id = self._sealer.generation(), uuid.uuid4()
+        with self._views.connection() as conn, conn.transaction():
+            conn.execute(ENSURE_FENCE, (FENCE,))
+            conn.execute(CLOSE_FENCE, (FENCE,))
+            rows = conn.cursor(row_factory=class_row(PastRow)).execute(SELECT_ALL).fetchall()
+            kept: list[PastRow] = []
+            for row in rows:
+                if not (row.generation != generation or row.is_lost or row.state == "failed"):
+                    kept.append(row)
+                    if row.at == at:
+                        conn.execute(TOUCH, (row.id,))
+                        return row
+            while len(kept) >= KEPT:
+                given_up = next((row for row in kept if row.state == "ready"), None)
+                if given_up is None:
+                    raise Unavailable(f"{KEPT} other pasts are being made; try again later")
+                kept.remove(given_up)
+            gone = [row.id for row in rows if row not in kept]
+            conn.execute(FORGET, (gone,))
+            cursor = conn.cursor(row_factory=class_row(PastRow))
+            begun = cursor.execute(ADD, (id, at, generation)).fetchone()
+            assert begun is not None
+        with self._lock:
+            self._own[id] = None
+        self._threads.submit(self._drop, gone)
+        self._threads.submit(self._make, begun)
+        return begun
+
+    def find(self, id: uuid.UUID) -> PastRow:
+        """Raises: NotFound: there is none, or none any more."""
+        found = self._rows(SELECT_ONE, id)
+        if not found:
+            raise NotFound("there is no such past (any more); ask for it again")
+        return found[0]
+
+    def all(self) -> list[PastRow]:
+        """The one longest unread first."""
+        return self._rows(SELECT_ALL)
+
+    def forget(self, id: uuid.UUID) -> None:
+        """Drops a past, made or not. Raises: NotFound: as `find`."""
+        self.find(id)
+        self._execute(FORGET, [id])
+        self._drop([id])
+
+    def drop_all(self) -> None:
+        """Drops every past of every process. One that is begun later is made without what was
+        erased before."""
+        self._execute(FORGET_ALL)
+        self._let_go(self._held())
+        self._databases.drop(list(self._databases.names().values()))
+
+    def tidy(self) -> None:
+        """Drops what is old, outdated, or left behind by a process that is no more."""
+        names = self._databases.names()
+        self._execute(LIVE_ON, list(self._own))
+        self._execute(FORGET_OLD, self._sealer.generation(), LOST_SECONDS, IDLE_SECONDS)
+        held = self._held()
+        with self._views.connection() as conn:
+            there = {row[0] for row in conn.execute(SELECT_IDS)}
+        self._let_go(held - there)
+        known = {brief(id) for id in there}
+        self._databases.drop([name for id, name in names.items() if id not in known])
+
+    def run(self, stop: threading.Event) -> None:
+        """Tidies, and counts what is asked of metadata, until told to stop."""
+        tidied_at = float("-inf")
+        while not stop.wait(POLL_SECONDS):
+            try:
+                if time.monotonic() - tidied_at > LOST_SECONDS / 6:
+                    self.tidy()
+                    tidied_at = time.monotonic()
+                self.count()
+            except (psycopg.Error, Refusal, TimeoutError) as error:
+                log.warning("pasts.failed", error=type(error).__name__)
+
+    def count(self) -> None:
+        """Counts what conditions on metadata wait for, in the pasts made here."""
+        with self._lock:
+            fillers = [one for one in self._own.values() if one is not None]
+        for filler in fillers:
+            while not self._stop.is_set() and filler.step():
+                pass
+
+    def close(self) -> None:
+        """Ends what is being made, and drops what was made here."""
+        self._stop.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        own = list(self._own)
+        try:
+            if own:
+                self._execute(FORGET, own)
+                self._drop(own)
+        except (psycopg.Error, TimeoutError) as error:
+            log.warning("pasts.left_behind", error=type(error).__name__)
+        self._let_go(self._held())
+
+    def _make(self, row: PastRow) -> None:
+        try:
+            self._fill(row)
+            return
+        except _Gone:
+            error = None
+        except Refusal as refusal:
+            error = refusal.detail
+        except Exception as unforeseen:
+            error = "Annals failed at this; the operator's log says where"
+            if self._is_wanted(row):
+                log.error("past.failed", error=type(unforeseen).__name__)
+        try:
+            if error is None:
+                self._execute(FORGET, [row.id])
+            else:
+                self._execute(FAIL, error, row.id)
+            self._drop([row.id])
+        except (psycopg.Error, TimeoutError) as unreachable:
+            log.warning("past.left_behind", error=type(unreachable).__name__)
+
+    def _fill(self, row: PastRow) -> None:
+        self._report(row, 0, 0)
+        url = self._databases.create(row.id)
+        bounds = bounds_at(self._log_pool, row.at)
+        past_log = PastLog(self._log_pool, bounds)
+        definitions = self._definitions(past_log)
+        pool = database.pool(url, ROLE, size=CONNECTIONS)
+        with self._lock:
+            self._pools[row.id] = pool
+
+        def workspace() -> Workspace:
+            return definitions.recent().workspace(self._defaults)
+
+        projector = Projector(log=past_log, opener=self._sealer, pool=pool, workspace=workspace)
+        whole, done = sum(bounds), 0
+        while done < whole:
+            self._report(row, done, whole)
+            if not projector.step():
+                self._stop.wait(POLL_SECONDS / 10)
+            with pool.connection() as conn:
+                [[done]] = conn.execute(FILLED, (NAME,)).fetchall()
+        projector.release()
+        filters.refresh(pool)
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute("ANALYZE")
+        self._report(row, done, whole)
+        with self._lock:
+            self._own[row.id] = Filler(
+                log=past_log,
+                opener=self._sealer,
+                pool=pool,
+                workspace=workspace,
+                projector=NAME,
+            )
+        self._execute(MAKE_READY, bounds, row.id)
+
+    def _report(self, row: PastRow, done: int, whole: int) -> None:
+        """Says how far it is. Raises: _Gone."""
+        if not self._is_wanted(row) or not self._execute(REPORT, done, whole, row.id):
+            raise _Gone
+
+    def _is_wanted(self, row: PastRow) -> bool:
+        return (
+            not self._stop.is_set()
+            and self._sealer.generation() == row.generation
+            and bool(self._rows(SELECT_ONE, row.id))
+        )
+
+    def _opened(self, row: PastRow, bounds: list[int]) -> Past:
+        with self._lock:
+            past = self._open.get(row.id)
+            if past is None:
+                past_log = PastLog(self._log_pool, bounds)
+                queries = database.engine(self._databases.url_of(row.id), ROLE, size=CONNECTIONS)
+                past = Past(row.at, past_log, self._definitions(past_log), queries)
+                self._open[row.id] = past
+            return past
+
+    def _drop(self, ids: Collection[uuid.UUID]) -> None:
+        if ids:
+            self._let_go(ids)
+            names = self._databases.names()
+            self._databases.drop([names[brief(id)] for id in ids if brief(id) in names])
+
+    def _held(self) -> set[uuid.UUID]:
+        with self._lock:
+            return {*self._open, *self._pools, *self._own}
+
+    def _let_go(self, ids: Collection[uuid.UUID]) -> None:
+        """Closes the connections to some pasts."""
+        with self._lock:
+            pasts = [self._open.pop(id) for id in ids if id in self._open]
+            pools = [self._pools.pop(id) for id in ids if id in self._pools]
+            for id in ids:
+                self._own.pop(id, None)
+        for past in pasts:
+            past.queries.dispose()
+        for pool in pools:
+            pool.close()
+
+    def _rows(self, query: str, *arguments: object) -> list[PastRow]:
+        with self._views.connection() as conn:
+            return conn.cursor(row_factory=class_row(PastRow)).execute(query, arguments).fetchall()
+
+    def _execute(self, statement: str, *arguments: object) -> int:
+        with self._views.connection() as conn:
+            return conn.execute(statement, arguments).rowcount
