@@ -88,7 +88,7 @@ class Calls:
     @staticmethod
     def _body(answer: httpx.Response) -> Json:
         if answer.is_success:
-            return msgspec.json.decode(answer.content)
+            return msgspec.json.decode(answer.content) if answer.content else None
         try:
             said = answer.json()
         except ValueError:

@@ -14,6 +14,7 @@ from litestar.response import Redirect
 from api.console.calls import Refused
 from api.console.contacts import calls_of
 from api.console.pages import page
+from api.console.segments import DAYS, SAMPLE, lines, vocabulary
 from api.console.sessions import AnyRequest
 from domain.definitions import DefinitionKind
 from domain.identity import SubjectKind
@@ -25,6 +26,12 @@ FAMILIES = {
     DefinitionKind.HEALTH: "Health profiles",
     DefinitionKind.SCORE: "Scores",
     DefinitionKind.SIGNAL: "Signal playbooks",
+}
+TITLES = {
+    DefinitionKind.STAGES: "Stages",
+    DefinitionKind.HEALTH: "Health profile",
+    DefinitionKind.SCORE: "Score",
+    DefinitionKind.SIGNAL: "Signal playbook",
 }
 _EVERYBODY: Json = {"type": "all", "of": []}
 DRAFTS: dict[DefinitionKind, Json] = {
@@ -38,6 +45,7 @@ DRAFTS: dict[DefinitionKind, Json] = {
 """What a new one begins with."""
 
 TEXTS = ("mrr_property", "currency", "renewal_property", "time_zone")
+PREFERRED = tuple((f"{kind}s", what) for kind in SubjectKind for what in ("properties", "events"))
 
 
 class Definitions(Controller):
@@ -52,9 +60,11 @@ class Definitions(Controller):
         """Changes what the workspace chooses, and leaves what is not in the form as it is."""
         calls = calls_of(request)
         form = {name: str(value).strip() for name, value in (await request.form()).items()}
-        found = await calls.get("/api/settings")
-        chosen = {name: form.get(name) or None for name in TEXTS}
-        chosen |= {name: found[name] for name in ("users", "accounts", "backdated_stages", "links")}
+        chosen = (await calls.get("/api/settings"))["chosen"]
+        chosen |= {name: form.get(name) or None for name in TEXTS}
+        for kind, what in PREFERRED:
+            chosen[kind] = chosen[kind] | {what: lines(form.get(f"{kind}.{what}", ""))}
+        chosen["backdated_stages"] = "backdated_stages" in form
         try:
             await calls.put("/api/settings", chosen)
         except Refused as refused:
@@ -69,7 +79,7 @@ class Definitions(Controller):
         family = next((one for one in FAMILIES if one == query.get("type")), DefinitionKind.STAGES)
         kind = SubjectKind.ACCOUNT if query.get("kind") == "account" else SubjectKind.USER
         draft = {"type": family, "kind": kind, "name": ""} | DRAFTS[family]
-        return self._form(request, None, _written(draft), None)
+        return await form_page(request, None, _written(draft), None)
 
     @get("/{id:uuid}")
     async def view(self, request: AnyRequest, id: FromPath[UUID]) -> Response[str]:
@@ -77,7 +87,8 @@ class Definitions(Controller):
         found, history = await asyncio.gather(
             calls.get(f"/api/definitions/{id}"), calls.get(f"/api/definitions/{id}/history")
         )
-        return self._form(request, found, _written(found["definition"]), None, history["items"])
+        text = _written(found["definition"])
+        return await form_page(request, found, text, None, history=history["items"])
 
     @post("/new")
     async def define(self, request: AnyRequest) -> Response[Any]:
@@ -104,7 +115,7 @@ class Definitions(Controller):
             if refused.status not in (400, 409):
                 raise
             found = await calls.get(place)
-            return self._form(request, found, _written(found["definition"]), refused)
+            return await form_page(request, found, _written(found["definition"]), refused)
         await calls.get("/api/definitions", wait_for=saved["position"] or None)
         return Redirect("/console/settings", status_code=303)
 
@@ -120,11 +131,11 @@ class Definitions(Controller):
                 saved = await calls.put(f"/api/definitions/{id}", sent)
         except msgspec.DecodeError as error:
             refused = Refused(400, "invalid-input", f"This is no JSON: {error}", None)
-            return self._form(request, found, text, refused)
+            return await form_page(request, found, text, refused)
         except Refused as refused:
             if refused.status not in (400, 409):
                 raise
-            return self._form(request, found, text, refused)
+            return await form_page(request, found, text, refused)
         await calls.get(f"/api/definitions/{saved['id']}", wait_for=saved["position"] or None)
         return Redirect(f"/console/settings/{saved['id']}", status_code=303)
 
@@ -146,23 +157,54 @@ class Definitions(Controller):
             definitions=found["items"],
         )
 
-    def _form(
-        self,
-        request: AnyRequest,
-        found: Json,
-        text: str,
-        refused: Refused | None,
-        history: Json = None,
-    ) -> Response[str]:
-        return page(
-            request,
-            "settings/form.html",
-            status=refused.status if refused else 200,
-            found=found,
-            text=text,
-            refused=refused,
-            history=history or [],
-        )
+
+async def form_page(
+    request: AnyRequest,
+    found: Json,
+    text: str,
+    refused: Refused | None,
+    *,
+    history: Json = None,
+    days: str = DAYS,
+    sample: str = SAMPLE,
+) -> Response[str]:
+    """A definition to look at, change and back-test.
+
+    Args:
+        found: as it is saved; null: it is new.
+        text: as JSON, what is in the form.
+        days, sample: of a back-test.
+    """
+    family, kind = _about(text if found is None else _written(found["definition"]))
+    return page(
+        request,
+        "settings/form.html",
+        status=refused.status if refused else 200,
+        found=found,
+        text=text,
+        refused=refused,
+        history=history or [],
+        titles=TITLES,
+        family=family,
+        kind=kind,
+        days=days,
+        sample=sample,
+        vocabulary=await vocabulary(calls_of(request)),
+    )
+
+
+def _about(text: str) -> tuple[DefinitionKind, SubjectKind]:
+    """What a definition is, and whom it is about; stages of users, where it does not say."""
+    try:
+        said = msgspec.json.decode(text, type=_Said)
+    except msgspec.DecodeError:
+        return DefinitionKind.STAGES, SubjectKind.USER
+    return said.type, said.kind
+
+
+class _Said(msgspec.Struct, frozen=True):
+    type: DefinitionKind
+    kind: SubjectKind
 
 
 def _written(definition: Json) -> str:

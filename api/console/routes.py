@@ -11,7 +11,17 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 from litestar.response import Redirect
 
-from api.console import contact, contacts, definitions, erasing, keys, links, segments, sessions
+from api.console import (
+    backtests,
+    contact,
+    contacts,
+    definitions,
+    erasing,
+    keys,
+    links,
+    segments,
+    sessions,
+)
 from api.console.calls import Refused
 from api.console.pages import ASSETS, PRIVATE, SECURITY_HEADERS, page
 from api.console.sessions import AnyRequest, Forged, NotSignedIn, signed_in
@@ -154,6 +164,7 @@ def console() -> Router:
             links.Links,
             keys.Keys,
             definitions.Definitions,
+            backtests.Backtests,
             erasing.DeletingUsers,
             erasing.DeletingAccounts,
             erasing.Erasures,

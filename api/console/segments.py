@@ -23,6 +23,8 @@ Json = Any
 
 EVERYBODY = '{"type": "all", "of": []}'
 MEMBERS_SHOWN = 50
+DAYS, SAMPLE = "30", "10000"
+"""Of a back-test, as the API has them where nothing is said."""
 
 
 async def vocabulary(calls: Calls) -> dict[str, Json]:
@@ -54,8 +56,7 @@ async def vocabulary(calls: Calls) -> dict[str, Json]:
             for kind in SubjectKind
         },
         "stages": {
-            kind: [one["stage"] for one in filters[kind]["stages"] if one["stage"] is not None]
-            for kind in SubjectKind
+            kind: _stages(defined["items"], filters[kind]["stages"], kind) for kind in SubjectKind
         },
         "scores": _named(defined["items"], DefinitionKind.SCORE),
         "signals": _named(defined["items"], DefinitionKind.SIGNAL),
@@ -68,6 +69,15 @@ async def vocabulary(calls: Calls) -> dict[str, Json]:
             for kind in SubjectKind
         },
     }
+
+
+def _stages(definitions: list[Json], counted: list[Json], kind: SubjectKind) -> list[str]:
+    """The stages that are defined, in order, and after them those that somebody is still in."""
+    of_kind = [one["definition"] for one in definitions if one["definition"]["kind"] == kind]
+    lists = [one["stages"] for one in of_kind if one["type"] == DefinitionKind.STAGES]
+    names = [one["name"] for stages in lists for one in stages]
+    names += [one["stage"] for one in counted if one["stage"] is not None]
+    return list(dict.fromkeys(names))
 
 
 def _named(definitions: list[Json], family: DefinitionKind) -> dict[str, list[str]]:
@@ -92,6 +102,14 @@ class Draft(msgspec.Struct, frozen=True):
     id: str | None = None
     members: str | None = None
 
+    @property
+    def asked(self) -> Json:
+        """The condition; what is no JSON as the text that it is: the API says what is wrong."""
+        try:
+            return msgspec.json.decode(self.condition)
+        except msgspec.DecodeError:
+            return self.condition
+
 
 class Segments(Controller):
     path = "/segments"
@@ -107,12 +125,12 @@ class Segments(Controller):
         kind = SubjectKind.ACCOUNT if query.get("kind") == "account" else SubjectKind.USER
         members = "" if query.get("static") else None
         draft = Draft(kind, "", query.get("condition") or EVERYBODY, members=members)
-        return await self._form(request, draft, None)
+        return await form_page(request, draft, None)
 
     @post("/list")
     async def show(self, request: AnyRequest) -> Redirect:
         """The list that the condition of the form is the filter of."""
-        draft = await _sent(request, None)
+        draft = await draft_sent(request, None)
         address = Address(kind=draft.kind, filter=_compact(draft.condition))
         return Redirect(address.url(), status_code=303)
 
@@ -128,7 +146,7 @@ class Segments(Controller):
         draft = Draft(
             SubjectKind(found["kind"]), found["name"], _text(found["condition"]), found["id"]
         )
-        return await self._form(
+        return await form_page(
             request, draft, None, segment=found, history=history["items"], listed=members
         )
 
@@ -149,19 +167,19 @@ class Segments(Controller):
 
     @post()
     async def define(self, request: AnyRequest) -> Response[Any]:
-        draft = await _sent(request, None)
+        draft = await draft_sent(request, None)
         return await self._saved(request, draft)
 
     @post("/{id:uuid}")
     async def change(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
-        draft = await _sent(request, str(id))
+        draft = await draft_sent(request, str(id))
         return await self._saved(request, draft)
 
     @post("/{id:uuid}/members")
     async def change_list(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
         """Puts on the list of a static segment, or takes off it."""
         form, calls = await request.form(), calls_of(request)
-        change = {name: _lines(str(form.get(name, ""))) for name in ("add", "remove")}
+        change = {name: lines(str(form.get(name, ""))) for name in ("add", "remove")}
         saved = await calls.post(f"/api/segments/{id}/members", change)
         await calls.get(f"/api/segments/{id}", wait_for=saved["position"] or None)
         return Redirect(f"/console/segments/{id}", status_code=303)
@@ -178,12 +196,9 @@ class Segments(Controller):
         calls = calls_of(request)
         body: dict[str, Json] = {"kind": draft.kind, "name": draft.name}
         if draft.members is not None:
-            body["members"] = _lines(draft.members)
+            body["members"] = lines(draft.members)
         else:
-            try:
-                body["condition"] = msgspec.json.decode(draft.condition)
-            except msgspec.DecodeError:
-                body["condition"] = draft.condition
+            body["condition"] = draft.asked
         try:
             if draft.id is None:
                 saved = await calls.post("/api/segments", body)
@@ -192,34 +207,44 @@ class Segments(Controller):
         except Refused as refused:
             if refused.status not in (400, 409, 503):
                 raise
-            return await self._form(request, draft, refused)
+            return await form_page(request, draft, refused)
         await calls.get(f"/api/segments/{saved['id']}", wait_for=saved["position"] or None)
         return Redirect(f"/console/{draft.kind}s?segment={saved['id']}", status_code=303)
 
-    async def _form(
-        self,
-        request: AnyRequest,
-        draft: Draft,
-        refused: Refused | None,
-        *,
-        segment: Json = None,
-        history: Json = None,
-        listed: Json = None,
-    ) -> Response[str]:
-        return page(
-            request,
-            "segments/form.html",
-            status=refused.status if refused else 200,
-            draft=draft,
-            refused=refused,
-            vocabulary=await vocabulary(calls_of(request)),
-            segment=segment,
-            history=history or [],
-            listed=listed,
-        )
+
+async def form_page(
+    request: AnyRequest,
+    draft: Draft,
+    refused: Refused | None,
+    *,
+    segment: Json = None,
+    history: Json = None,
+    listed: Json = None,
+    days: str = DAYS,
+    sample: str = SAMPLE,
+) -> Response[str]:
+    """A segment to look at, change and back-test.
+
+    Args:
+        segment: as it is saved; null: it is new, or was refused.
+        days, sample: of a back-test.
+    """
+    return page(
+        request,
+        "segments/form.html",
+        status=refused.status if refused else 200,
+        draft=draft,
+        refused=refused,
+        vocabulary=await vocabulary(calls_of(request)),
+        segment=segment,
+        history=history or [],
+        listed=listed,
+        days=days,
+        sample=sample,
+    )
 
 
-async def _sent(request: AnyRequest, id: str | None) -> Draft:
+async def draft_sent(request: AnyRequest, id: str | None) -> Draft:
     form = await request.form()
     kind = SubjectKind.ACCOUNT if form.get("kind") == "account" else SubjectKind.USER
     members = form.get("members")
@@ -244,5 +269,5 @@ def _compact(text: str) -> str | None:
     return None if found == msgspec.json.encode(msgspec.json.decode(EVERYBODY)).decode() else found
 
 
-def _lines(text: str) -> list[str]:
+def lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]

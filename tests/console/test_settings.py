@@ -1,8 +1,7 @@
-"""Settings: what the workspace chooses and defines, with what is wrong beside where it is."""
+"""Settings: what the workspace chooses, with what is wrong beside where it is."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from playwright.sync_api import expect
@@ -34,35 +33,36 @@ def test_the_workspace_chooses_its_properties_and_is_told_what_it_cannot_choose(
     assert reader.violations() == []
 
 
-def test_a_score_is_drafted_activated_and_archived(client: Clients, reading: Reading) -> None:
-    client.send({"type": "identify", "userId": "ada", "traits": {"plan": "pro"}})
+def test_what_the_overview_shows_and_how_late_facts_count_are_chosen_in_the_form(
+    client: Clients, reading: Reading
+) -> None:
+    client.send(
+        {"type": "identify", "userId": "u", "traits": {"plan": "pro", "role": "owner"}},
+        {"type": "track", "userId": "u", "event": "login"},
+    )
     client.see("/api/users")
     reader = reading(client, "admin", path="/console/settings")
     reader.refused = {400}
     page = reader.page
-    page.locator(".family", has_text="Scores").get_by_role("link", name="Of users").click()
-    field = page.get_by_label("Definition, as JSON")
-    draft = json.loads(field.input_value())
-    assert (draft["type"], draft["kind"]) == ("score", "user")
-    field.fill("{")
-    page.get_by_role("button", name="Save as draft").click()
-    expect(page.get_by_role("alert")).to_contain_text("This is no JSON")
-    draft["name"], draft["rules"][0]["weight"] = "Fit", 0
-    field.fill(json.dumps(draft))
-    page.get_by_role("button", name="Save as draft").click()
-    expect(page.get_by_role("alert")).to_contain_text("/rules/0/weight")
-    draft["rules"][0]["weight"] = 2
-    field.fill(json.dumps(draft))
-    page.get_by_role("button", name="Save as draft").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Fit")
-    for step, status in (("Activate", "active"), ("Archive", "archived")):
-        page.get_by_role("button", name=step).click()
-        page.wait_for_url("**/console/settings")
-        row = page.get_by_role("row").filter(has_text="Fit")
-        expect(row).to_contain_text(status)
-        row.get_by_role("link").click()
-    expect(page.get_by_role("button", name="Activate")).to_have_count(0)
-    assert reader.violations() == []
+    page.get_by_label("Properties that the Overview of users shows").fill("role\nplan")
+    events = page.get_by_label("Events that the Overview of users shows")
+    events.fill("logni")
+    page.get_by_label("What is told late").check()
+    page.get_by_role("button", name="Save").click()
+    expect(events).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_role("alert")).to_contain_text("did you mean login")
+    expect(page.locator("[aria-invalid]")).to_have_count(1)
+    events.fill("login")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    chosen = client("read").get("/api/settings").json()
+    assert chosen["users"] == {"properties": ["role", "plan"], "events": ["login"]}
+    assert chosen["accounts"] == {"properties": [], "events": []}
+    assert chosen["backdated_stages"] is True
+    page.get_by_label("What is told late").uncheck()
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_load_state("networkidle")
+    assert client("read").get("/api/settings").json()["backdated_stages"] is False
 
 
 def test_who_only_reads_sees_settings_and_changes_none(world: Clients, reading: Reading) -> None:

@@ -1,6 +1,7 @@
 "use strict";
 // Builds a condition (docs/conditions.md) as sentences. The textarea beside it holds the same as
-// JSON and is what the form sends; each change counts whom the condition holds of.
+// JSON; each change counts whom the condition holds of. Inside of a definition (definition.js) the
+// condition stays as bare as it was, and is counted once somebody comes to it.
 (() => {
   const { number } = window.console_;
   const known = JSON.parse(document.getElementById("vocabulary").textContent);
@@ -96,20 +97,28 @@
   };
 
   class Builder {
-    constructor(root) {
+    constructor(root, told = () => {}) {
       this.root = root;
+      this.told = told;
       this.kind = root.dataset.kind;
+      this.inside = root.dataset.inside !== undefined;
+      this.quiet = this.inside;
       this.text = root.querySelector("textarea");
       this.tree = root.querySelector("[data-tree]");
       this.line = root.querySelector("[data-count]");
       this.text.addEventListener("change", () => this.read());
+      if (this.quiet) root.addEventListener("focusin", () => { this.quiet = false; this.count(); }, { once: true });
       this.read();
     }
+
+    /** Whether the outermost group stands on the screen alone, around the one condition there is. */
+    get bare() { return this.inside && this.wrapped && this.condition.type === "all" && this.condition.of.length === 1; }
 
     read() {
       try {
         const condition = JSON.parse(this.text.value || '{"type":"all","of":[]}');
-        this.condition = ["all", "any"].includes(condition.type) ? condition : { type: "all", of: [condition] };
+        this.wrapped = !["all", "any"].includes(condition.type);
+        this.condition = this.wrapped ? { type: "all", of: [condition] } : condition;
         this.text.removeAttribute("aria-invalid");
       } catch {
         this.text.setAttribute("aria-invalid", "true");
@@ -120,7 +129,7 @@
 
     /** Draws all anew: after a change of what there is, not of a value. Focus stays. */
     draw() {
-      const at = document.activeElement?.dataset?.key;
+      const at = this.tree.contains(document.activeElement) ? document.activeElement.dataset.key : null;
       this.keys = 0;
       try {
         this.tree.replaceChildren(this.node(this.condition, "", this.kind, (to) => { this.condition = to; }, null));
@@ -132,9 +141,11 @@
     }
 
     changed() {
-      if (document.activeElement !== this.text) this.text.value = JSON.stringify(this.condition, null, 1);
+      const condition = this.bare ? this.condition.of[0] : this.condition;
+      if (document.activeElement !== this.text) this.text.value = JSON.stringify(condition, null, 1);
+      this.told(condition);
       clearTimeout(this.timer);
-      if (this.line) this.timer = setTimeout(() => this.count(), 300);
+      if (this.line && !this.quiet) this.timer = setTimeout(() => this.count(), 300);
     }
 
     async count() {
@@ -167,20 +178,25 @@
       }
       this.line.replaceChildren(el("span", { className: "error" }, answer.detail));
       if (answer.code === "not-ready") { this.line.replaceChildren(answer.detail); this.timer = setTimeout(() => this.count(), 2000); return; }
-      const place = (answer.place ?? "").replace(/^\/condition/, "");
+      this.complain(answer.detail, (answer.place ?? "").replace(/^\/condition/, ""));
+    }
+
+    /** Says what is wrong beside the field at a JSON pointer into the condition. */
+    complain(detail, pointer) {
+      const place = this.bare ? `/of/0${pointer}` : pointer;
       let best = null;
       for (const node of this.tree.querySelectorAll("[data-path]")) {
         if ((place + "/").startsWith(node.dataset.path + "/") && (!best || node.dataset.path.length >= best.dataset.path.length)) best = node;
       }
-      if (!best) return;
+      if (!best) return null;
       const id = `complaint-${++ids}`;
-      best.append(el("p", { className: "complaint", id }, answer.detail));
-      for (const field of best.querySelectorAll("[data-at]")) {
-        if (field.dataset.at && (place === field.dataset.at || place.startsWith(field.dataset.at + "/"))) {
-          field.setAttribute("aria-invalid", "true");
-          field.setAttribute("aria-describedby", id);
-        }
+      best.append(el("p", { className: "complaint", id }, detail));
+      const fields = [...best.querySelectorAll("[data-at]")].filter((field) => field.dataset.at && (place === field.dataset.at || place.startsWith(field.dataset.at + "/")));
+      for (const field of fields) {
+        field.setAttribute("aria-invalid", "true");
+        field.setAttribute("aria-describedby", id);
       }
+      return fields[0] ?? best;
     }
 
     key() { return `${this.keys++}`; }
@@ -305,7 +321,7 @@
         "times" in count ? this.whole(count.times, (to) => { count.times = to; }, "Times", `${path}/count/times`, 0) : null,
         "times" in count ? "times" : null,
         ...this.period(node, "period", path, true),
-        this.button("+ where", () => node.where.push({ name: "", test: { op: "is", value: "" } }), "Add a test of its metadata"),
+        this.button("+ where", () => node.where.push({ name: "", test: { op: "is", value: "" } }), "Add a where: a test of its metadata"),
         node.where.length ? el("div", { className: "where" }, ...node.where.map((one, n) => el("div", { "data-path": `${path}/where/${n}` },
           n ? "and" : "where", this.input("text", one.name, (to) => { one.name = to; }, "Name of the metadata", `${path}/where/${n}/name`, { placeholder: "metadata" }),
           ...this.test(one, "test", "metadata", `${path}/where/${n}`),
@@ -378,4 +394,5 @@
   const begin = (root) => { for (const one of root.querySelectorAll("[data-builder]:not([data-begun])")) { one.dataset.begun = ""; new Builder(one); } };
   addEventListener("DOMContentLoaded", () => begin(document));
   document.addEventListener("builders", (event) => begin(event.target));
+  Object.assign(window.console_, { Builder, el, known });
 })();

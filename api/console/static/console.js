@@ -133,6 +133,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") for (const menu of all("details.menu[open]")) { menu.open = false; one("summary", menu).focus(); }
+    if (event.key === "Enter" && event.target.dataset?.enter) { event.preventDefault(); one(event.target.dataset.enter).click(); }
     const typing = event.target.closest("input, textarea, select, [contenteditable]");
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "/" && one("#search, [data-search]")) { event.preventDefault(); one("#search, [data-search]").focus(); }
