@@ -14,10 +14,21 @@ from pathlib import Path
 from infra import database, embedded, wiring
 from infra.settings import Settings
 from infra.wiring import Annals
-from tests.bench import append, conditions, deciding, intake, lists, projecting, segments, views
+from tests.bench import (
+    append,
+    conditions,
+    console,
+    deciding,
+    intake,
+    lists,
+    projecting,
+    segments,
+    views,
+)
 from tests.bench.figures import Report
 from tests.bench.population import Size, populate
 
+PAINTS = 10
 USUAL = ("append", "intake", "projecting")
 
 
@@ -28,11 +39,13 @@ def main() -> None:
         nargs="*",
         metavar="BENCH",
         help=", ".join(USUAL)
-        + ", lists, segments, deciding, full, views (default: the first three)",
+        + ", lists, segments, deciding, full, views, console (default: the first three)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
-    parser.add_argument("--users", type=int, default=1_000_000, help="in lists (1000000)")
+    parser.add_argument(
+        "--users", type=int, default=1_000_000, help="in lists and console (1000000)"
+    )
     parser.add_argument(
         "--changes",
         type=float,
@@ -84,6 +97,12 @@ def main() -> None:
         with _annals(folder) as (annals, url):
             views.run(annals, url, report, events=options.users)
 
+    def run_console() -> None:
+        size = Size(options.users, options.users // 20, options.users * 4)
+        with _annals(folder) as (annals, url):
+            populate(url, size)
+            console.run(annals, report, rounds=PAINTS)
+
     benches: dict[str, Callable[[], None]] = {
         "append": run_append,
         "intake": run_intake,
@@ -93,6 +112,7 @@ def main() -> None:
         "deciding": run_deciding,
         "full": run_full,
         "views": run_views,
+        "console": run_console,
     }
     unknown = set(options.benches) - benches.keys()
     if unknown:
