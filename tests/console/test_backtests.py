@@ -26,7 +26,7 @@ BIG: dict[str, Any] = {
 
 
 def people(client: Clients) -> None:
-    who = [("ada", "pro", 6), ("bob", "pro", 1), ("cleo", "free", 9)]
+    who = [("ada", "pro", 6), ("bob", "pro", 1), ("cleo", "free", 9), ("dan", "team", 2)]
     client.send(
         *(
             {"type": "identify", "userId": id, "traits": {"name": id, "plan": plan, "seats": seats}}
@@ -53,7 +53,7 @@ def test_a_changed_definition_is_tested_before_it_is_saved_and_shows_whom_it_wou
     page.get_by_label("Days of the past").press("Enter")
     page.wait_for_url("**/console/backtests/*")
     shown = page.locator("#backtest")
-    expect(shown).to_contain_text("3 of 3 users were looked at")
+    expect(shown).to_contain_text("4 of 4 users were looked at")
     expect(shown).to_contain_text("3 would be elsewhere than they are, held against Life")
     expect(shown.locator("svg g")).to_have_count(7)
     expect(shown.locator("figcaption")).to_contain_text("Pro 1")
@@ -63,6 +63,8 @@ def test_a_changed_definition_is_tested_before_it_is_saved_and_shows_whom_it_wou
     expect(moves).to_have_count(2)
     expect(moves.nth(0)).to_have_text("Prono stage2")
     expect(page.locator("#who tbody th")).to_have_count(3)
+    page.get_by_role("link", name="All", exact=True).click()
+    expect(page.locator("#who tbody th")).to_have_count(4)
     moves.nth(1).get_by_role("link", name="1").click()
     page.wait_for_url("**before=none&outcome=Pro*")
     expect(page.locator("#who tbody th")).to_have_text(["cleo"])
@@ -93,7 +95,7 @@ def test_a_segment_is_tested_before_it_is_saved_at_any_width(
     shown = page.locator("#backtest")
     expect(shown).to_contain_text("Nothing is active that it could be compared with")
     expect(shown.locator("figcaption")).to_contain_text("in 2")
-    expect(page.locator("#who tbody tr")).to_have_count(3)
+    expect(page.locator("#who tbody tr")).to_have_count(4)
     assert reader.violations() == []
     assert not reader.overflows()
     shown.locator("figcaption a", has_text="in 2").click()
