@@ -21,6 +21,7 @@ from domain import soundness
 from domain.access import ApiScope
 from domain.definitions import DefinitionId, Settings
 from domain.identity import SubjectKind
+from domain.retention import Counts
 from infra.wiring import Annals
 from projections.vocabulary import NamesNow
 
@@ -47,6 +48,18 @@ class LinkChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
 
 
+class RetentionChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long tracked activity stays readable.
+
+    Attributes:
+        months: whole calendar months, besides the one that is going on.
+        counts: whether the counts of older activity are kept or dropped.
+    """
+
+    months: int
+    counts: Counts = Counts.KEEP
+
+
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; what is null or left out is as the server is set.
 
@@ -57,6 +70,7 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         backdated_stages: whether a fact that is told late moves the stage timeline to when it
             occurred.
         links: to the records of users and accounts in other apps, in order.
+        retention: of tracked activity; null: it stays readable for ever.
     """
 
     mrr_property: str | None = None
@@ -67,6 +81,7 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounts: PreferredNames = msgspec.field(default_factory=PreferredNames)
     backdated_stages: bool = False
     links: list[LinkChoice] = msgspec.field(default_factory=list)
+    retention: RetentionChoice | None = None
 
 
 class SettingsItem(msgspec.Struct, frozen=True):
@@ -86,6 +101,7 @@ class SettingsItem(msgspec.Struct, frozen=True):
     accounts: PreferredNames
     backdated_stages: bool
     links: list[LinkChoice]
+    retention: RetentionChoice | None
     chosen: Choice
     version: int
     changed_at: datetime | None
@@ -116,6 +132,9 @@ class SettingsController(Controller):
             accounts=PreferredNames(holds.accounts.properties, holds.accounts.events),
             backdated_stages=holds.backdated_stages,
             links=[LinkChoice(one.kind, one.name, one.url) for one in holds.links],
+            retention=msgspec.convert(
+                holds.retention, RetentionChoice | None, from_attributes=True
+            ),
             chosen=Choice() if chosen is None else _choice(chosen.definition),
             version=0 if chosen is None else chosen.version,
             changed_at=None if chosen is None else chosen.changed_at,

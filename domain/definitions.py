@@ -18,6 +18,7 @@ from domain.conditions import Condition
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.links import Link
+from domain.retention import Retention
 
 DefinitionId = NewType("DefinitionId", UUID)
 """Random (version 4)."""
@@ -146,6 +147,7 @@ class Settings(msgspec.Struct, frozen=True, tag="settings", omit_defaults=True):
         time_zone: in which calendar days are counted; None: as the server is set.
         backdated_stages: whether a fact that is told late moves the stage timeline to when it
             occurred. Recorded history stays as it is either way.
+        retention: how long tracked activity stays readable; None: for ever.
         links: to the records of users and accounts in other apps, in order.
     """
 
@@ -157,6 +159,7 @@ class Settings(msgspec.Struct, frozen=True, tag="settings", omit_defaults=True):
     accounts: Preferred = msgspec.field(default_factory=Preferred)
     backdated_stages: bool = False
     links: list[Link] = msgspec.field(default_factory=list)
+    retention: Retention | None = None
 
 
 Definition = Segment | Stages | HealthProfile | Score | Signal | Settings

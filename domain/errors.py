@@ -50,6 +50,12 @@ class Suppressed(Refusal):
     code = "suppressed"
 
 
+class PeriodOver(Refusal):
+    """Tracked activity that is older than what is kept of it: there is nothing to seal it with."""
+
+    code = "no-longer-kept"
+
+
 class VersionConflict(Refusal):
     """Another writer appended to the stream first; the decision has to be taken again."""
 

@@ -100,6 +100,25 @@ class AccountPart(msgspec.Struct, frozen=True):
     name: str
 
 
+class SummedDay(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How often something was done on a day, and the first and the last time."""
+
+    activity: str
+    name: str
+    day: date
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+class ActivitySummed(Payload, frozen=True):
+    """What is left of activity that occurred before the instant of the envelope and is no longer
+    kept: its counts, by the days of the workspace's calendar. The account of the envelope keeps the
+    same."""
+
+    days: tuple[SummedDay, ...]
+
+
 class OfEvent(msgspec.Struct, frozen=True, tag="event", gc=False):
     """The newest event of those that changed what a condition asks for."""
 
@@ -305,6 +324,7 @@ _AGGREGATE_PAYLOADS: dict[str, type[Payload]] = {
     "stage_set": StageSet,
     "stage_released": StageReleased,
     "erased": Erased,
+    "activity_summed": ActivitySummed,
 }
 _DECISION_PAYLOADS: dict[str, type[Payload]] = {
     "segment_entered": SegmentEntered,
@@ -370,6 +390,9 @@ _TRACKED_TOPIC: dict[tuple[StreamKind, str], str] = {
 ACTIVITY_OF_TOPIC = {topic: activity for (_, activity), topic in _TRACKED_TOPIC.items()}
 """Topic, like `user.page_viewed`, to the kind of activity it records."""
 
+SUMMED_TOPICS = frozenset(f"{kind}.activity_summed" for kind in SubjectKind)
+"""Topics of what is left of activity that is no longer kept."""
+
 _STREAM_KINDS: dict[str, StreamKind] = {
     kind.value: kind for kinds in (SubjectKind, DefinitionKind) for kind in kinds
 }
@@ -411,10 +434,16 @@ class Event(msgspec.Struct, frozen=True):
         return _TOPIC[self.kind, type(payload)]
 
     @property
-    def account_part(self) -> AccountPart | None:
-        if self.account is None or not isinstance(self.payload, Tracked):
+    def account_part(self) -> AccountPart | ActivitySummed | None:
+        if self.account is None:
             return None
-        return AccountPart(self.payload.activity.name)
+        match self.payload:
+            case Tracked(activity):
+                return AccountPart(activity.name)
+            case ActivitySummed():
+                return self.payload
+            case _:
+                return None
 
     @property
     def needs_account(self) -> bool:
@@ -423,7 +452,7 @@ class Event(msgspec.Struct, frozen=True):
         payload = self.payload
         if isinstance(payload, MembershipStarted):
             return payload.taken_from is None
-        return not isinstance(payload, MembershipEnded)
+        return not isinstance(payload, MembershipEnded | ActivitySummed)
 
     # The names under which the eventsourcing library knows the two.
     @property

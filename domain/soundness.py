@@ -24,6 +24,7 @@ from domain.identity import SubjectKind
 from domain.links import Link
 from domain.properties import PropertyType
 from domain.references import parts
+from domain.retention import MAX_MONTHS
 
 MAX_STAGES = 50
 MAX_RULES = 50
@@ -192,6 +193,12 @@ def _settings(definition: Settings) -> None:
     _preferred(definition.users, "/users")
     _preferred(definition.accounts, "/accounts")
     _links(definition.links)
+    retention = definition.retention
+    if retention is not None and not 1 <= retention.months <= MAX_MONTHS:
+        raise InvalidInput(
+            f"activity is kept for 1 to {MAX_MONTHS:,} months, or for ever",
+            place="/retention/months",
+        )
 
 
 def _links(some: list[Link]) -> None:

@@ -49,6 +49,7 @@ from domain.identity import SubjectId, SubjectKind
 from domain.links import Link
 from domain.periods import Zones
 from domain.references import Named, path_back, provides, references_of, who_asks
+from domain.retention import Retention
 
 MAX_DEFINITIONS = 1_000
 """Of a family, without those that are archived or deleted."""
@@ -86,6 +87,7 @@ class Workspace(msgspec.Struct, frozen=True):
     accounts: Preferred = Preferred()
     backdated_stages: bool = False
     links: tuple[Link, ...] = ()
+    retention: Retention | None = None
 
     @property
     def zone(self) -> tzinfo:
@@ -154,6 +156,7 @@ class Definitions(msgspec.Struct, frozen=True):
             accounts=chosen.accounts,
             backdated_stages=chosen.backdated_stages,
             links=tuple(chosen.links),
+            retention=chosen.retention,
         )
 
     def find(self, id: UUID) -> Defined[Definition]:

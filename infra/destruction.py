@@ -20,10 +20,11 @@ from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects import Account, User, replay
 from infra.handler import Handler
 from infra.holds import held
-from infra.keys import KeyRing, SubjectKey, lock_keys
+from infra.keys import KeyRing, lock_keys
 from infra.log import EventLog
 from infra.recorder import Aggregates
 from infra.sealing import Sealer
+from infra.subject_key import SubjectKey
 
 MARK_TARGETS = """
 UPDATE keys.erasure_targets t SET outcome = v.outcome, detail = v.detail

@@ -30,6 +30,7 @@ from domain.decision import Decision, Target, identities_of, new_names
 from domain.errors import (
     DuplicateMessage,
     NotFound,
+    PeriodOver,
     Refusal,
     SubjectErased,
     Suppressed,
@@ -41,6 +42,7 @@ from domain.identity import Identity, Known, Merge, SubjectId, SubjectKind
 from domain.properties import (
     RefusedValue,
 )
+from domain.retention import ALWAYS
 from domain.subjects import numbered, subject
 from infra.catalogue import Catalogue
 from infra.keys import KeyRing, keyed_digest
@@ -117,7 +119,7 @@ class Handler:
         for attempt in range(ATTEMPTS):
             try:
                 return self._attempt(requests)
-            except (_LookAgain, VersionConflict, DuplicateMessage):
+            except (_LookAgain, VersionConflict, DuplicateMessage, PeriodOver):
                 time.sleep(_chance.random() * min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE))
             except SubjectErased:
                 self._let_go(requests)
@@ -155,7 +157,7 @@ class Handler:
         commands = [requests[n].command for n in todo]
         identities = identities_of(commands)
         known = self._lookup.find(identities)
-        unwanted = self._suppressed(identities, known, commands)
+        unwanted = self._suppressed(identities, known, commands) | self._too_old(commands)
         for place, refusal in unwanted.items():
             outcomes[todo[place]] = refusal
         todo = [n for place, n in enumerate(todo) if place not in unwanted]
@@ -232,6 +234,22 @@ class Handler:
             n: refusal
             for n, command in enumerate(commands)
             if not gone.isdisjoint(identities_of([command]))
+        }
+
+    def _too_old(self, commands: Sequence[Command]) -> dict[int, Refused]:
+        """The commands, by index, that track what is no longer kept when it occurred then."""
+        since = self._sealer.kept().taken_since
+        if since == ALWAYS:
+            return {}
+        refusal = Refused(
+            PeriodOver.code,
+            f"older than the activity that is kept, which begins on {since:%Y-%m-%d} (UTC)",
+            "/timestamp",
+        )
+        return {
+            n: refusal
+            for n, command in enumerate(commands)
+            if isinstance(command, Track) and command.at < since
         }
 
     def _load(

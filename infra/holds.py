@@ -14,6 +14,7 @@ from domain.erasure import LegalHold
 from domain.errors import NotFound
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.keys import lock_keys
+from infra.periods import HOLD_GENERATION
 from infra.recorder import Aggregates
 
 HELD = """
@@ -31,6 +32,9 @@ RELEASE_HOLD = """
 UPDATE keys.holds SET released_at = now(), released_by = %s, release_reason = %s
 WHERE id = %s AND released_at IS NULL"""
 
+OLDEST_HOLD = """
+SELECT reason FROM keys.holds WHERE released_at IS NULL ORDER BY placed_at, id LIMIT 1"""
+
 SELECT_HOLD = """
 SELECT id, subject, kind, reason, placed_by, placed_at, release_reason, released_by, released_at
 FROM keys.holds WHERE id = %s"""
@@ -44,6 +48,12 @@ def held(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> dict[Subjec
     """Those of the subjects that a hold is on, each with the reason of the oldest."""
     asked = ([log_partition(one) for one in subjects], list(subjects))
     return {SubjectId(row[0]): row[1] for row in conn.execute(HELD, asked, binary=True)}
+
+
+def any_held(conn: psycopg.Connection) -> str | None:
+    """The reason of the oldest hold that is on, on whomever; None: there is none."""
+    row = conn.execute(OLDEST_HOLD).fetchone()
+    return None if row is None else str(row[0])
 
 
 class Holds:
@@ -66,7 +76,9 @@ class Holds:
             raise NotFound(f"there is no such {kind}")
         id = uuid.uuid4()
         with self._pool.connection() as conn, conn.transaction():
-            lock_keys(conn, [subject])  # an erasure that is under way comes first, or sees the hold
+            # An erasure, or an end of periods, that is under way comes first, or sees the hold.
+            lock_keys(conn, [subject])
+            conn.execute(HOLD_GENERATION)
             if conn.execute(ERASED, (log_partition(subject), subject)).fetchone() is not None:
                 raise NotFound(f"there is no such {kind}")
             conn.execute(PLACE_HOLD, (log_partition(subject), subject, id, kind.value, reason, by))

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 import os
-import secrets
 import threading
 import time
 import uuid
@@ -31,13 +29,13 @@ from typing import Any
 
 import psycopg
 import structlog
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg_pool import ConnectionPool
 
 from domain.errors import SubjectErased, Unavailable
 from domain.identity import SubjectId, log_partition
 from infra.key_encryption import KEY_BYTES, WrongKeyEncryptionKey
+from infra.periods import PeriodKeys
+from infra.subject_key import Sampler, SubjectKey
 from infra.wrapping import MOVE_GENERATION, Wrapping
 
 CACHE_SIZE = 200_000
@@ -144,77 +142,6 @@ ORDER BY k.log_partition, k.subject, k.version FOR UPDATE OF k"""
 
 
 log = structlog.get_logger()
-_chance = secrets.SystemRandom()
-
-
-class Sampler:
-    """Draws each of many by the same small chance, at no cost for those that are not drawn. It
-    has no memory: one that begins anew draws as often as one that went on."""
-
-    def __init__(self, one_in: int) -> None:
-        self._scale = math.log1p(-1 / one_in)
-        self._lock = threading.Lock()
-        self._left = self._gap()
-
-    def _gap(self) -> int:
-        """How many are passed over before the next one that is drawn."""
-        return int(math.log(1.0 - _chance.random()) / self._scale)
-
-    def draw(self, count: int) -> list[int]:
-        """The indexes of those that are drawn among the next `count`."""
-        drawn: list[int] = []
-        with self._lock:
-            while self._left < count:
-                drawn.append(self._left)
-                self._left += 1 + self._gap()
-            self._left -= count
-        return drawn
-
-
-class SubjectKey:
-    """The active key of a subject, ready for use: seals with its newest version, opens with the
-    one that sealed. Shows nothing of its material.
-
-    Attributes:
-        kept_until: when a cache has to look again whether the key is still there.
-    """
-
-    __slots__ = ("_decrypt", "_encrypt", "_older", "_prefix", "kept_until", "version")
-
-    def __init__(
-        self,
-        version: int,
-        material: bytes,
-        kept_until: float = 0.0,
-        older: SubjectKey | None = None,
-    ) -> None:
-        cipher = AESGCM(material)
-        self.version = version
-        self.kept_until = kept_until
-        self._prefix = version.to_bytes(2)
-        self._encrypt = cipher.encrypt
-        self._decrypt = cipher.decrypt
-        self._older = older
-
-    def seal(self, plain: bytes, bound: bytes, nonce: bytes) -> bytes:
-        """The version of the key, the nonce, ciphertext and tag. `nonce` must be random and used
-        once."""
-        return self._prefix + nonce + self._encrypt(nonce, plain, bound)
-
-    def unseal(self, sealed: bytes, bound: bytes) -> bytes:
-        """Raises: InvalidTag, ValueError: another key, other associated data, altered bytes."""
-        if sealed.startswith(self._prefix):
-            return self._decrypt(sealed[2:14], sealed[14:], bound)
-        if self._older is None:
-            raise InvalidTag
-        return self._older.unseal(sealed, bound)
-
-    def is_behind(self, sealed: bytes) -> bool:
-        """Whether a later version than this holds has sealed something, as it says of itself."""
-        return sealed[:2] > self._prefix
-
-    def __repr__(self) -> str:
-        return f"SubjectKey(version={self.version})"
 
 
 class KeyRing:
@@ -223,6 +150,7 @@ class KeyRing:
     def __init__(self, pool: ConnectionPool, wrapping: Wrapping) -> None:
         self._pool = pool
         self._wrapping = wrapping
+        self.periods = PeriodKeys(pool, wrapping)
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, SubjectKey] = OrderedDict()
         self._generation = -1
@@ -262,6 +190,7 @@ class KeyRing:
             has_moved = generation != self._generation
             if has_moved:
                 self._cache.clear()
+                self.periods.forget()
                 self._generation = generation
         if has_moved:
             try:
@@ -314,6 +243,20 @@ class KeyRing:
             if len(found) < len(subjects) and under == self._wrapping_now():
                 raise SubjectErased("the subject has been erased")
         return found
+
+    def fetch_periods(self, months: AbstractSet[int]) -> dict[int, bytes]:
+        """See `PeriodKeys.fetch`. Raises: Unavailable: as `fetch`."""
+        try:
+            return self.periods.fetch(months)
+        except WrongKeyEncryptionKey as error:
+            raise _out_of_reach(error) from None
+
+    def fetch_or_make_periods(self, months: AbstractSet[int]) -> dict[int, bytes]:
+        """See `PeriodKeys.fetch_or_make`. Raises: PeriodOver. Unavailable: as `fetch`."""
+        try:
+            return self.periods.fetch_or_make(months)
+        except WrongKeyEncryptionKey as error:
+            raise _out_of_reach(error) from None
 
     def _load(self, subjects: Sequence[int]) -> dict[int, SubjectKey]:
         with self._pool.connection() as conn:
@@ -434,6 +377,7 @@ class KeyRing:
                 self._destroy(conn, (partitions, subjects))
         if revived:
             log.warning("keys.destroyed_again", subjects=len(revived))
+        self.periods.destroy_again()
         return len(revived)
 
     def _destroy(

@@ -1,4 +1,5 @@
-"""The ledger of erasures, kept outside the database too, and replayed over a restored one.
+"""The ledger of erasures and retention, kept outside the database too, and replayed over a restored
+one.
 
 A backup of the keys still holds the keys that were destroyed after it. So every process keeps a
 copy of the whole ledger in its data folder, signed; and a database remembers in which place it was
@@ -23,6 +24,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.erasure import TargetOutcome
 from domain.identity import SubjectId, SubjectKind, log_partition
+from domain.retention import Counts
 from infra.keys import KeyRing
 
 FORMAT = "annals-erasure-ledger-1"
@@ -44,7 +46,8 @@ WHERE keys.place.place <> excluded.place"""
 STATE = """
 SELECT (SELECT count(*) FROM keys.erasures), (SELECT count(*) FROM keys.erasure_requests),
        (SELECT count(*) FROM keys.erasure_targets WHERE outcome <> 'waiting'),
-       (SELECT count(*) FROM keys.suppressed), (SELECT count(lifted_at) FROM keys.suppressed)"""
+       (SELECT count(*) FROM keys.suppressed), (SELECT count(lifted_at) FROM keys.suppressed),
+       (SELECT count(destroyed_at) FROM keys.retention_runs)"""
 
 SELECT_REQUESTS = """
 SELECT id, scope, kind, segment, reason, suppress, unknown, requested_by, requested_at
@@ -59,6 +62,12 @@ WHERE outcome <> 'waiting' ORDER BY request, subject"""
 
 SELECT_SUPPRESSED = """
 SELECT lookup, request, lifted_at IS NOT NULL FROM keys.suppressed ORDER BY lookup"""
+
+SELECT_RUNS = """
+SELECT id, ends, counts, requested_by, requested_at, lines FROM keys.retention_runs
+WHERE destroyed_at IS NOT NULL ORDER BY ends"""
+
+SELECT_RUN_IDS = "SELECT id FROM keys.retention_runs WHERE destroyed_at IS NOT NULL"
 
 ADD_REQUEST = """
 INSERT INTO keys.erasure_requests (id, scope, kind, segment, reason, suppress, unknown,
@@ -124,7 +133,18 @@ class SuppressedEntry(msgspec.Struct, frozen=True, tag="suppressed"):
     lifted: bool
 
 
-Entry = RequestEntry | ErasureEntry | TargetEntry | SuppressedEntry
+class RetentionEntry(msgspec.Struct, frozen=True, tag="retention"):
+    """A run that has destroyed the keys of all activity that occurred before `ends`."""
+
+    id: uuid.UUID
+    ends: datetime
+    counts: Counts
+    requested_by: str
+    requested_at: datetime
+    lines: list[int]
+
+
+Entry = RequestEntry | ErasureEntry | TargetEntry | SuppressedEntry | RetentionEntry
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -236,6 +256,13 @@ class Ledger:
         self._keys.refresh()
         return len(again)
 
+    def lost_runs(self, entries: Sequence[Entry]) -> list[RetentionEntry]:
+        """The runs of retention that a database has not ended, in their order."""
+        with self._pool.connection() as conn:
+            known = {row[0] for row in conn.execute(SELECT_RUN_IDS)}
+        runs = [one for one in entries if isinstance(one, RetentionEntry)]
+        return sorted((one for one in runs if one.id not in known), key=lambda one: one.ends)
+
     def _add(self, conn: psycopg.Connection, entries: Sequence[Entry]) -> None:
         def placed(one: TargetEntry) -> tuple[Any, ...]:
             outcome = (one.outcome.value, one.detail)
@@ -304,6 +331,8 @@ def _entries(conn: psycopg.Connection) -> Iterator[Entry]:
         yield TargetEntry(request, subject, TargetOutcome(outcome), detail)
     for row in conn.execute(SELECT_SUPPRESSED):
         yield SuppressedEntry(*row)
+    for id, ends, counts, *rest in conn.execute(SELECT_RUNS):
+        yield RetentionEntry(id, ends, Counts(counts), *rest)
 
 
 def _pieces(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

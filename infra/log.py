@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import chain, islice
@@ -24,7 +25,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.errors import DuplicateMessage, VersionConflict
-from domain.identity import SubjectId, log_partition
+from domain.identity import LOG_PARTITIONS, SubjectId, log_partition
 from infra.copying import PieceByPiece
 from infra.rows import RecordedRow, Row, envelope_of, instant, stored
 from infra.together import Together
@@ -256,6 +257,13 @@ class EventLog:
             places = arrays.bigints([position for position, _ in heads.values()])
             links = arrays.byteas([link for _, link in heads.values()])
         return written, (partitions, places, links, partitions)
+
+    @contextmanager
+    def held(self) -> Iterator[dict[int, int]]:
+        """The newest position of each partition, past which nothing is appended while in use."""
+        with self._pool.connection() as conn, conn.transaction():
+            locked = conn.execute(LOCK_HEADS, (list(range(LOG_PARTITIONS)),), binary=True)
+            yield {partition: head for partition, head, _ in locked}
 
     def known_messages(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of the message keys that are remembered."""

@@ -25,10 +25,10 @@ from domain.errors import VersionConflict
 from domain.events import Event, StreamKind, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects import SNAPSHOT_EVERY, Account, User, replay, subject
-from infra.keys import SubjectKey
 from infra.log import EventLog
 from infra.rows import RecordedRow, Row
 from infra.sealing import SCHEMA_VERSION, Sealer
+from infra.subject_key import SubjectKey
 
 SELECT_SNAPSHOTS = """
 SELECT s.stream, s.version, s.state FROM log.snapshots s

@@ -2,7 +2,8 @@
 
 A sealed part is: key version (2 bytes, big-endian), nonce (12), ciphertext and tag (AES-256-GCM).
 The envelope in clear is bound to it as associated data, with which part it is, so that two rows,
-two parts or two versions that were swapped fail to open.
+two parts or two versions that were swapped fail to open. Tracked activity is sealed under keys that
+are derived from these for the month in which it occurred: see `infra.periods`.
 """
 
 from __future__ import annotations
@@ -19,18 +20,28 @@ from domain.errors import UnreadableEvent
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     PAYLOAD_OF_TOPIC,
+    SUMMED_TOPICS,
     AccountPart,
+    ActivitySummed,
     Erased,
     Event,
     Payload,
+    Tracked,
 )
 from domain.identity import SubjectId, SubjectKind
+from domain.retention import Kept, month_of
 from domain.subjects import Account, Subject, User
-from infra.keys import KeyRing, SubjectKey
+from infra.key_encryption import KEY_BYTES
+from infra.keys import KeyRing
 from infra.rows import RecordedRow, Row, envelope, envelope_of
+from infra.subject_key import SubjectKey
 
 SCHEMA_VERSION = 1
-"""Of every payload written now. A reader takes this and all before it."""
+"""Of every payload written now but those of tracked activity. A reader takes this and all before
+it."""
+
+PERIODS_SCHEMA_VERSION = 2
+"""Of tracked activity: from this on it is sealed under keys of its period."""
 
 NONCE_BYTES = 12
 _TO_VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
@@ -40,6 +51,7 @@ _SUBJECT_PART, _ACCOUNT_PART, _SNAPSHOT = b"s", b"a", b"n"
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {topic: msgspec.msgpack.Decoder(payload) for topic, payload in PAYLOAD_OF_TOPIC.items()}
 _account_decoder = msgspec.msgpack.Decoder(AccountPart)
+_sums_decoder = msgspec.msgpack.Decoder(ActivitySummed)
 
 
 class Tampered(UnreadableEvent):
@@ -52,11 +64,15 @@ class OpenedEvent(msgspec.Struct, frozen=True):
     Attributes:
         payload: None where the stream's subject is erased.
         account_part: None where there is none, or the account is erased.
+        account_sums: what the account keeps of activity that is no longer kept, as `account_part`.
+        is_kept: False for tracked activity that is no longer kept; neither part opens then.
     """
 
     row: RecordedRow
     payload: Payload | None
-    account_part: AccountPart | None
+    account_part: AccountPart | None = None
+    account_sums: ActivitySummed | None = None
+    is_kept: bool = True
 
     @property
     def kind(self) -> SubjectKind:
@@ -88,9 +104,15 @@ def unseal(key: SubjectKey, sealed: bytes, bound: bytes) -> bytes:
 class Sealing:
     """Events with the keys at hand; each pass over it seals them anew."""
 
-    def __init__(self, events: Sequence[Event], keys: Mapping[int, SubjectKey]) -> None:
+    def __init__(
+        self,
+        events: Sequence[Event],
+        keys: Mapping[int, SubjectKey],
+        periods: Mapping[int, bytes],
+    ) -> None:
         self._events = events
         self._keys = keys
+        self._periods = periods
 
     def __repr__(self) -> str:
         return f"Sealing({len(self._events)} events)"
@@ -102,7 +124,8 @@ class Sealing:
     def encoded(self, order: Sequence[int]) -> Iterator[tuple[bytes, bytes, bytes | None]]:
         """The envelope and the two sealed parts of the events with these indexes, in this order,
         each sealed when it is asked for."""
-        return _sealed([self._events[n] for n in order], self._keys, _random_ids(len(order)))
+        events = [self._events[n] for n in order]
+        return _sealed(events, self._keys, self._periods, _random_ids(len(order)))
 
     def rows(self) -> list[Row]:
         ids = _random_ids(len(self._events))
@@ -113,30 +136,47 @@ class Sealing:
                 uuid.UUID(bytes=event_id),
                 event.account,
                 event.topic,
-                SCHEMA_VERSION,
+                _schema_version(event.payload),
                 event.occurred_at,
                 state,
                 kept,
             )
             for event, event_id, (_, state, kept) in zip(
-                self._events, ids, _sealed(self._events, self._keys, ids), strict=True
+                self._events,
+                ids,
+                _sealed(self._events, self._keys, self._periods, ids),
+                strict=True,
             )
         ]
 
 
+def _schema_version(payload: Payload) -> int:
+    return PERIODS_SCHEMA_VERSION if type(payload) is Tracked else SCHEMA_VERSION
+
+
 def _sealed(
-    events: Sequence[Event], keys: Mapping[int, SubjectKey], ids: Sequence[bytes]
+    events: Sequence[Event],
+    keys: Mapping[int, SubjectKey],
+    periods: Mapping[int, bytes],
+    ids: Sequence[bytes],
 ) -> Iterator[tuple[bytes, bytes, bytes | None]]:
     encode = _encoder.encode
     for event, id, nonce in zip(events, ids, _nonces(len(ids)), strict=True):
         stream, payload, account = event.stream.int, event.payload, event.account
-        bound = envelope(
-            stream, event.version, id, account, event.topic, SCHEMA_VERSION, event.occurred_at
-        )
+        is_tracked, at = type(payload) is Tracked, event.occurred_at
+        schema_version = PERIODS_SCHEMA_VERSION if is_tracked else SCHEMA_VERSION
+        bound = envelope(stream, event.version, id, account, event.topic, schema_version, at)
         if type(payload) is Erased:
             yield bound, b"", None
             continue
-        state = keys[stream].seal(encode(payload), _SUBJECT_PART + bound, nonce)
+        if type(payload) is ActivitySummed:
+            yield bound, *_sums(event, payload, keys, bound, nonce)
+            continue
+        key = keys[stream]
+        if is_tracked:
+            secret = periods[month_of(at)]
+            key = key.of_period(secret)
+        state = key.seal(encode(payload), _SUBJECT_PART + bound, nonce)
         if account is None:
             yield bound, state, None
             continue
@@ -144,8 +184,28 @@ def _sealed(
         if part is None:
             yield bound, state, None
         else:
-            other = os.urandom(NONCE_BYTES)
-            yield bound, state, keys[account.int].seal(encode(part), _ACCOUNT_PART + bound, other)
+            other, key = os.urandom(NONCE_BYTES), keys[account.int]
+            if is_tracked:
+                key = key.of_period(secret)
+            yield bound, state, key.seal(encode(part), _ACCOUNT_PART + bound, other)
+
+
+def _sums(
+    event: Event, sums: ActivitySummed, keys: Mapping[int, SubjectKey], bound: bytes, nonce: bytes
+) -> tuple[bytes, bytes | None]:
+    """The two parts of what is left of activity. That of somebody erased is sealed under a key that
+    nobody keeps: it is as unreadable as all else of him."""
+    plain = _encoder.encode(sums)
+    own = keys.get(event.stream.int) or _key_of_nobody()
+    state = own.seal(plain, _SUBJECT_PART + bound, nonce)
+    if event.account is None:
+        return state, None
+    theirs = keys.get(event.account.int) or _key_of_nobody()
+    return state, theirs.seal(plain, _ACCOUNT_PART + bound, os.urandom(NONCE_BYTES))
+
+
+def _key_of_nobody() -> SubjectKey:
+    return SubjectKey(1, os.urandom(KEY_BYTES))
 
 
 class Sealer:
@@ -162,20 +222,33 @@ class Sealer:
         """See `KeyRing.generation`."""
         return self._keys.generation()
 
+    def kept(self) -> Kept:
+        """What of tracked activity still opens."""
+        return self._keys.periods.kept()
+
     def sealing(self, events: Sequence[Event]) -> Sealing:
         """Gets the keys of events whose payloads, and apart from them what their accounts keep,
         are sealed when they are written.
 
         Raises:
-            SubjectErased: a subject's key was destroyed.
+            SubjectErased: a subject's key was destroyed. Sums of what somebody did go without
+                what is sealed under it.
+            PeriodOver: activity is older than what is kept of it.
         """
-        subjects = {event.stream.int for event in events if type(event.payload) is not Erased}
+        subjects = {
+            event.stream.int
+            for event in events
+            if type(event.payload) is not Erased and type(event.payload) is not ActivitySummed
+        }
         subjects.update(
             event.account.int
             for event in events
             if event.account is not None and event.needs_account
         )
         keys = self._keys.fetch_or_make(subjects)
+        keys |= self._keys.fetch(_summed_subjects(events))
+        months = {month_of(one.occurred_at) for one in events if type(one.payload) is Tracked}
+        periods = self._keys.fetch_or_make_periods(months)
         for n in self._keys.drawn(
             2 * len(events)
         ):  # a seal for the subject, and one for the account
@@ -183,7 +256,7 @@ class Sealer:
             sealed_for = event.account if n % 2 else event.stream
             if sealed_for is not None and sealed_for.int in keys:
                 self._keys.count(sealed_for.int, keys[sealed_for.int].version)
-        return Sealing(events, keys)
+        return Sealing(events, keys, periods)
 
     def seal_events(self, events: Sequence[Event]) -> list[Row]:
         """The rows of events. Raises: SubjectErased: as `sealing`."""
@@ -193,7 +266,7 @@ class Sealer:
         self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None = None
     ) -> list[OpenedEvent]:
         """Opens rows; parts whose key is destroyed, or not among `keys` if given, come back as
-        None.
+        None, and both parts of tracked activity that is no longer kept.
 
         Raises:
             Tampered: a part was altered or moved; names partition and position.
@@ -204,14 +277,18 @@ class Sealer:
                 row.account.int for row in rows if row.account_state is not None and row.account
             )
             keys = self._keys.fetch(subjects)
+        kept = self.kept()
+        periods = self._keys.fetch_periods(
+            {month_of(row.occurred_at) for row in rows if _is_of_period(row)}
+        )
         try:
-            return [_opened(row, keys) for row in rows]
+            return [_opened(row, keys, periods, kept) for row in rows]
         except Tampered:
             behind = _behind(rows, keys)
             if not behind:
                 raise
         keys = {**keys, **self._keys.fetch_anew(behind)}
-        return [_opened(row, keys) for row in rows]
+        return [_opened(row, keys, periods, kept) for row in rows]
 
     def open_events(
         self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None = None
@@ -288,28 +365,56 @@ def _snapshot_bound(subject: SubjectId, version: int) -> bytes:
     return _SNAPSHOT + subject.bytes + struct.pack(">qH", version, SCHEMA_VERSION)
 
 
-def _opened(row: RecordedRow, keys: Mapping[int, SubjectKey]) -> OpenedEvent:
+def _summed_subjects(events: Sequence[Event]) -> set[int]:
+    """Those who keep sums: where one is erased by now, its part is left out."""
+    summed = [event for event in events if type(event.payload) is ActivitySummed]
+    return {event.stream.int for event in summed} | {
+        event.account.int for event in summed if event.account is not None
+    }
+
+
+def _is_of_period(row: RecordedRow) -> bool:
+    return row.schema_version >= PERIODS_SCHEMA_VERSION and row.topic in ACTIVITY_OF_TOPIC
+
+
+def _opened(
+    row: RecordedRow,
+    keys: Mapping[int, SubjectKey],
+    periods: Mapping[int, bytes],
+    kept: Kept,
+) -> OpenedEvent:
     if not row.state and PAYLOAD_OF_TOPIC.get(row.topic) is Erased:
-        return OpenedEvent(row, Erased(), None)
+        return OpenedEvent(row, Erased())
+    is_activity = row.topic in ACTIVITY_OF_TOPIC
+    if is_activity and not kept.has(row.occurred_at, row.log_partition, row.position):
+        return OpenedEvent(row, None, is_kept=False)
     bound = envelope_of(row)
     payload: Payload | None = None
     part: AccountPart | None = None
+    sums: ActivitySummed | None = None
     try:
+        secret = periods[month_of(row.occurred_at)] if _is_of_period(row) else None
         key = keys.get(row.stream.int)
+        if key is not None and secret is not None:
+            key = key.of_period(secret)
         if key is not None:
             payload = _decoders[row.topic].decode(unseal(key, row.state, _SUBJECT_PART + bound))
-        is_owed = row.account is not None and row.topic in ACTIVITY_OF_TOPIC
+        is_owed = row.account is not None and (is_activity or row.topic in SUMMED_TOPICS)
         if not row.state or is_owed != (row.account_state is not None):
             raise Tampered("a part is missing, or is one too many")
         if row.account_state is not None and row.account is not None:
             key = keys.get(row.account.int)
+            if key is not None and secret is not None:
+                key = key.of_period(secret)
             if key is not None:
-                part = _account_decoder.decode(
-                    unseal(key, row.account_state, _ACCOUNT_PART + bound)
-                )
+                plain = unseal(key, row.account_state, _ACCOUNT_PART + bound)
+                if is_activity:
+                    part = _account_decoder.decode(plain)
+                else:
+                    sums = _sums_decoder.decode(plain)
     except (Tampered, KeyError, msgspec.MsgspecError):
         raise Tampered(
             f"the event at partition {row.log_partition}, position {row.position}"
             " does not open: it was altered, moved, or written by a newer version"
         ) from None
-    return OpenedEvent(row, payload, part)
+    return OpenedEvent(row, payload, part, sums)

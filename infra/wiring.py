@@ -36,13 +36,14 @@ from infra.holds import Holds
 from infra.key_encryption import KeyFile, KeySource, KeyVariable, WrongKeyEncryptionKey
 from infra.keys import KeyRing
 from infra.ledger import FILE as LEDGER_FILE
-from infra.ledger import Ledger, LedgerNeeded
+from infra.ledger import Ledger, LedgerNeeded, RetentionEntry
 from infra.log import EventLog
 from infra.lookup import Lookup
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
 from infra.recorder import Aggregates
 from infra.records import Records
+from infra.retention import AgedActivity
 from infra.rows import RecordedRow
 from infra.saved_views import SavedViews
 from infra.scanning import Scanner
@@ -115,6 +116,7 @@ class Annals:
     holds: Holds
     certifier: Certifier
     scanner: Scanner
+    aged_activity: AgedActivity
     pasts: Pasts
     moment: datetime | None = None
 
@@ -307,6 +309,16 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             Holds(keys_pool, aggregates),
             certifier,
             Scanner(url, _cluster(settings), PastDatabases(url)),
+            AgedActivity(
+                log=log,
+                sealer=sealer,
+                keys=keys,
+                pool=keys_pool,
+                log_pool=log_pool,
+                views=views_pool,
+                workspace=lambda: definitions(log).load().workspace(_defaults(settings)),
+                ledger=ledger,
+            ),
             pasts,
         )
         _replay_ledger(annals, ledger)
@@ -357,7 +369,8 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
 
 
 def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
-    """Erases again whom a restored database still has; see `infra.ledger`.
+    """Erases again whom a restored database still has, and ends again the activity that is over;
+    see `infra.ledger`.
 
     Raises:
         LedgerNeeded: it was restored, and the ledger is not there, not whole, or older than it.
@@ -365,10 +378,13 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
     is_restored = ledger.is_elsewhere()
     if is_restored:
         annals.pasts.drop_all()
+    lost: list[RetentionEntry] = []
     if ledger.path.exists():
-        again = ledger.replay(ledger.read(ledger.path))
+        entries = ledger.read(ledger.path)
+        again = ledger.replay(entries)
         if again:
             log.warning("ledger.replayed", subjects=again)
+        lost = ledger.lost_runs(entries)
     elif is_restored:
         raise LedgerNeeded(
             f"this database was restored, and {ledger.path} is not there: put the newest copy of"
@@ -382,8 +398,11 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
                 f"{ledger.path} is older than this database: it lacks {missing} erasures that the"
                 " log tells of; put the newest copy there"
             )
-        annals.projector().start_over()
         annals.handler.finish_erasures(_now())
+    if is_restored or lost:
+        annals.projector().start_over()
+    for run in lost:
+        annals.aged_activity.repeat(run)
     ledger.settle()
     ledger.keep()
 
@@ -402,6 +421,7 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
             annals.handler.finish_erasures(now)
             annals.log.forget_messages(now - MESSAGE_MEMORY)
             annals.erasures.forget_tokens(now)
+            annals.aged_activity.upkeep(now)
             pause = UPKEEP_SECONDS
         except (psycopg.Error, Refusal) as error:
             log.warning("upkeep.failed", error=type(error).__name__)

@@ -47,6 +47,7 @@ MOVE_GENERATION = "UPDATE keys.generation SET value = value + 1"
 
 OUTSTANDING = """
 SELECT (SELECT count(*) FROM keys.subject_keys WHERE state = 'active' AND key_encryption_key <> %s)
+     + (SELECT count(*) FROM keys.period_keys WHERE state = 'active' AND key_encryption_key <> %s)
      + (SELECT count(*) FROM keys.secrets WHERE key_encryption_key <> %s)"""
 
 SELECT_OUTSTANDING = """
@@ -74,12 +75,22 @@ SELECT_DEPLOYMENT_KEYS = (
 CHANGE_DEPLOYMENT_KEY = """
 UPDATE keys.secrets SET wrapped = %s, key_encryption_key = %s WHERE name = %s AND wrapped = %s"""
 
+SELECT_PERIOD_KEYS = """
+SELECT period, key_encryption_key, wrapped FROM keys.period_keys
+WHERE state = 'active' AND %s <> key_encryption_key"""
+
+CHANGE_PERIOD_KEY = """
+UPDATE keys.period_keys SET wrapped = %s, key_encryption_key = %s
+WHERE period = %s AND wrapped = %s"""
+
 RETIRE = """
 UPDATE keys.key_encryption_keys SET state = 'retired', retired_at = now()
 WHERE state = 'retiring' RETURNING id"""
 
 STILL_USED = """
 SELECT EXISTS (SELECT FROM keys.subject_keys
+               WHERE state = 'active' AND key_encryption_key = ANY(%s))
+    OR EXISTS (SELECT FROM keys.period_keys
                WHERE state = 'active' AND key_encryption_key = ANY(%s))
     OR EXISTS (SELECT FROM keys.secrets WHERE key_encryption_key = ANY(%s))"""
 
@@ -218,7 +229,7 @@ class Wrapping:
         """How many keys are not under the current key-encryption key."""
         id = self.current.id
         with self._pool.connection() as conn:
-            row = conn.execute(OUTSTANDING, (id, id)).fetchone()
+            row = conn.execute(OUTSTANDING, (id, id, id)).fetchone()
         return 0 if row is None else int(row[0])
 
     def rewrap(self) -> Iterator[int]:
@@ -229,13 +240,13 @@ class Wrapping:
         for n in range(LOG_PARTITIONS):
             yield from self._rewrap_partition((first + n) % LOG_PARTITIONS)
         with self._pool.connection() as conn:
-            for name, id, wrapped in conn.execute(
-                SELECT_DEPLOYMENT_KEYS, (self.current.id,)
-            ).fetchall():
-                [after] = self.current.wrap(self.unwrap([(id, wrapped)]))
-                yield conn.execute(
-                    CHANGE_DEPLOYMENT_KEY, (after, self.current.id, name, wrapped)
-                ).rowcount
+            for select, change in (
+                (SELECT_PERIOD_KEYS, CHANGE_PERIOD_KEY),
+                (SELECT_DEPLOYMENT_KEYS, CHANGE_DEPLOYMENT_KEY),
+            ):
+                for name, id, wrapped in conn.execute(select, (self.current.id,)).fetchall():
+                    [after] = self.current.wrap(self.unwrap([(id, wrapped)]))
+                    yield conn.execute(change, (after, self.current.id, name, wrapped)).rowcount
 
     def _rewrap_partition(self, partition: int) -> Iterator[int]:
         key = self.current
@@ -262,7 +273,7 @@ class Wrapping:
         with self._pool.connection() as conn, conn.transaction() as ending:
             # Waits for whoever makes keys under one of them, and lets nobody after this.
             ids = [id for (id,) in conn.execute(RETIRE).fetchall()]
-            row = conn.execute(STILL_USED, (ids, ids)).fetchone()
+            row = conn.execute(STILL_USED, (ids, ids, ids)).fetchone()
             if row is None or row[0]:
                 raise psycopg.Rollback(ending)
             return True

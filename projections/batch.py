@@ -8,9 +8,22 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from domain.definitions import DefinitionKind
-from domain.events import ACTIVITY_OF_TOPIC, AccountPart, Payload, Tracked, stream_kind
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    SUMMED_TOPICS,
+    AccountPart,
+    ActivitySummed,
+    Payload,
+    SummedDay,
+    Tracked,
+    stream_kind,
+)
 from domain.identity import SubjectId, SubjectKind, log_partition
+from domain.retention import Kept
 from domain.workspace import Workspace
+
+EVERYTHING = Kept()
+NO_SUMS: Mapping[int, datetime] = {}
 
 
 class Place(Protocol):
@@ -41,6 +54,10 @@ class Opened(Protocol):
     def payload(self) -> Payload | None: ...
     @property
     def account_part(self) -> AccountPart | None: ...
+    @property
+    def account_sums(self) -> ActivitySummed | None: ...
+    @property
+    def is_kept(self) -> bool: ...
 
 
 class DayCount:
@@ -58,6 +75,12 @@ class DayCount:
             self.first_at = at
         elif at > self.last_at:
             self.last_at = at
+
+    def add_all(self, count: int, first_at: datetime, last_at: datetime) -> None:
+        """What is summed already."""
+        self.count += count
+        self.first_at = min(self.first_at, first_at)
+        self.last_at = max(self.last_at, last_at)
 
 
 class Day(NamedTuple):
@@ -91,12 +114,25 @@ class Tally:
         else:
             count.add(at)
 
+    def add_all(self, day: Day, count: int, first_at: datetime, last_at: datetime) -> None:
+        """What is summed already."""
+        self.first_at = min(self.first_at, first_at)
+        self.last_at = max(self.last_at, last_at)
+        there = self.days.get(day)
+        if there is None:
+            there = self.days[day] = DayCount(first_at)
+            there.count = 0
+        there.add_all(count, first_at, last_at)
+
 
 class Batch:
     """What a batch says, with merged subjects replaced by those they live on in.
 
     Attributes:
         workspace: what holds there, as of now.
+        kept: what of tracked activity is still there.
+        summed_before: for each partition the instant before which sums stand for activity: what
+            was summed later than that was counted one by one.
         changes: events of the aggregates, in order within each partition, as
             (kind, verb, subject, account, event).
         definitions: events about what people saved, in order within each partition.
@@ -109,10 +145,14 @@ class Batch:
         opened: Sequence[Opened],
         survivors: Mapping[SubjectId, SubjectId],
         workspace: Workspace,
+        kept: Kept = EVERYTHING,
+        summed_before: Mapping[int, datetime] = NO_SUMS,
     ) -> None:
         self.opened = opened
         self.survivors = survivors
         self.workspace = workspace
+        self.kept = kept
+        self.summed_before = summed_before
         zones, zone = workspace.zones, workspace.zone
         self.definitions: list[Opened] = []
         self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, Opened]] = []
@@ -127,6 +167,9 @@ class Batch:
                     account = survivors.get(account, account)
             activity = ACTIVITY_OF_TOPIC.get(row.topic)
             if activity is None:
+                if row.topic in SUMMED_TOPICS:
+                    self._add_sums(one, stream, account)
+                    continue
                 about, verb = stream_kind(row.topic), row.topic.partition(".")[2]
                 if isinstance(about, DefinitionKind):
                     self.definitions.append(one)
@@ -143,6 +186,8 @@ class Batch:
             if zones.chosen:
                 zone = zones.at(row.recorded_at)
             day = at.astimezone(zone).date()
+            if day < kept.counted_since:
+                continue
             if payload is not None:
                 kind = row.topic[: row.topic.index(".")]
                 self._tally(stream, kind, Day(activity, name, day, account is not None), at)
@@ -153,6 +198,39 @@ class Batch:
                 self.uses[activity, name] = DayCount(at)
             else:
                 use.add(at)
+
+    def _add_sums(self, one: Opened, stream: SubjectId, account: SubjectId | None) -> None:
+        """Counts what is left of activity, where it has not been counted itself."""
+        row, sums = one.row, one.payload
+        before = self.summed_before.get(row.log_partition)
+        if before is None or row.occurred_at > before:
+            return
+        own = sums if isinstance(sums, ActivitySummed) else None
+        theirs = one.account_sums
+        left = own or theirs
+        if left is None:
+            return
+        for one_day in left.days:
+            if one_day.day >= self.kept.counted_since:
+                self._add_sum(one_day, row, stream if own else None, account if theirs else None)
+
+    def _add_sum(
+        self, sum: SummedDay, row: Place, stream: SubjectId | None, account: SubjectId | None
+    ) -> None:
+        day = Day(sum.activity, sum.name, sum.day, row.account is not None)
+        kind = row.topic.partition(".")[0]
+        for subject, of_kind in ((stream, kind), (account, SubjectKind.ACCOUNT.value)):
+            if subject is None:
+                continue
+            tally = self._tallies.get(subject)
+            if tally is None:
+                tally = self._tallies[subject] = Tally(subject, of_kind, sum.first_at)
+            tally.add_all(day, sum.count, sum.first_at, sum.last_at)
+        use = self.uses.get((sum.activity, sum.name))
+        if use is None:
+            use = self.uses[sum.activity, sum.name] = DayCount(sum.first_at)
+            use.count = 0
+        use.add_all(sum.count, sum.first_at, sum.last_at)
 
     def _tally(self, subject: SubjectId, kind: str, day: Day, at: datetime) -> None:
         tally = self._tallies.get(subject)

@@ -26,6 +26,7 @@ from domain.errors import NotReady
 from domain.events import ACTIVITY_OF_TOPIC, Erased, Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.periods import Moment, Zones
+from domain.retention import Kept
 from domain.workspace import Workspace
 from projections import arrays, merges
 from projections.batch import Batch, Opened, Place
@@ -142,7 +143,8 @@ class CounterDays:
         ready = [Counter(*row) for row in conn.execute(SELECT_READY)]
         if ready:
             zones = batch.workspace.zones
-            _add(conn, _tallied(batch.opened, batch.survivors, ready, zones))
+            since = batch.kept.metadata_counted_since
+            _add(conn, _tallied(batch.opened, batch.survivors, ready, zones, since))
         gone = {one.row.stream: one.row for *_, one in batch.changes if _is_erasure(one)}
         if gone:
             self._note_shares(conn, gone)
@@ -183,7 +185,9 @@ def _tallied(
     survivors: Mapping[SubjectId, SubjectId],
     counters: Iterable[Counter],
     zones: Zones,
+    since: date,
 ) -> Tally[_Key]:
+    """Counts what was done from a day on."""
     wanted: dict[tuple[str, str], list[tuple[uuid.UUID, Counter]]] = {}
     for counter in counters:
         wanted.setdefault((counter.activity, counter.name), []).append((counter.id, counter))
@@ -198,12 +202,13 @@ def _tallied(
         if asked is None:
             continue
         zone = zones.at(row.recorded_at)
-        moment = Moment(now, zone)
+        moment, day = Moment(now, zone), row.occurred_at.astimezone(zone).date()
+        if day < since:
+            continue
         for id, counter in asked:
             if not counter.counts(did.metadata, moment):
                 continue
             by = survivors.get(row.stream, row.stream)
-            day = row.occurred_at.astimezone(zone).date()
             in_account = row.account is not None
             counts[_Key(log_partition(by), by, id, day, in_account, by)] += 1
             if row.account is not None and one.account_part is not None:
@@ -272,6 +277,7 @@ class Opener(Protocol[Row_contra]):
 
     def refresh(self) -> int: ...
     def generation(self) -> int: ...
+    def kept(self) -> Kept: ...
     def open_rows(self, rows: Sequence[Row_contra]) -> Sequence[Opened]: ...
 
 
@@ -362,14 +368,15 @@ class Filler(Generic[Row]):
             if row.position <= ends[row.log_partition]
         ]
         wanted = [row for row in rows if ACTIVITY_OF_TOPIC.get(row.topic) == counter.activity]
-        opened = self._opener.open_rows(wanted)
+        opened, kept = self._opener.open_rows(wanted), self._opener.kept()
         if self._opener.generation() != generation:
             return None
         subjects = {row.stream for row in wanted} | {
             row.account for row in wanted if row.account is not None
         }
         survivors, zones = merges.survivors(conn, subjects), self._workspace().zones
-        _add(conn, _tallied(opened, survivors, [counter], zones))
+        since = kept.metadata_counted_since
+        _add(conn, _tallied(opened, survivors, [counter], zones, since))
         reached: dict[int, int] = {}
         for row in rows:
             reached[row.log_partition] = max(reached.get(row.log_partition, 0), row.position)

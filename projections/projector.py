@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Generic, Protocol
 
 import psycopg
@@ -24,6 +25,7 @@ from domain.commands import Position
 from domain.errors import Unavailable, UnreadableEvent
 from domain.events import DefinitionActivated, DefinitionChanged, DefinitionMade, Erased, MergedInto
 from domain.identity import LOG_PARTITIONS, SubjectId
+from domain.retention import ALWAYS, Kept
 from domain.workspace import Workspace
 from projections import merges
 from projections.activity_days import ActivityDays
@@ -70,7 +72,7 @@ UPDATE views.checkpoints
 SET worker = %s, fencing_token = fencing_token + 1,
     leased_until = now() + make_interval(secs => %s)
 WHERE projector = %s AND log_partition = %s AND leased_until < now()
-RETURNING log_partition, position, fencing_token"""
+RETURNING log_partition, position, fencing_token, summed_before"""
 
 RENEW_LEASES = """
 UPDATE views.checkpoints SET leased_until = now() + make_interval(secs => %s)
@@ -84,8 +86,10 @@ FORGET_WORKER = "DELETE FROM views.workers WHERE projector = %s AND worker = %s"
 
 MOVE_CHECKPOINTS = """
 UPDATE views.checkpoints c
-SET position = v.position, leased_until = now() + make_interval(secs => %b)
-FROM unnest(%b::smallint[], %b::bigint[], %b::bigint[]) AS v(log_partition, token, position)
+SET position = v.position, summed_before = v.summed_before,
+    leased_until = now() + make_interval(secs => %b)
+FROM unnest(%b::smallint[], %b::bigint[], %b::bigint[], %b::timestamptz[])
+     AS v(log_partition, token, position, summed_before)
 WHERE c.projector = %b AND c.log_partition = v.log_partition AND c.log_partition = ANY(%b)
   AND c.worker = %b AND c.fencing_token = v.token"""
 
@@ -143,13 +147,18 @@ class _KeysChanged(Exception):
 
 
 class Lease:
-    """A partition that this worker holds: where it is, and the token that proves it."""
+    """A partition that this worker holds: where it is, and the token that proves it.
 
-    __slots__ = ("position", "token")
+    Attributes:
+        summed_before: of activity before this the sums are counted.
+    """
 
-    def __init__(self, position: int, token: int) -> None:
+    __slots__ = ("position", "summed_before", "token")
+
+    def __init__(self, position: int, token: int, summed_before: datetime | None) -> None:
         self.position = position
         self.token = token
+        self.summed_before = summed_before
 
 
 class Projector(Generic[Row]):
@@ -272,7 +281,20 @@ class Projector(Generic[Row]):
             conn.execute(CLOSE_FENCE if settles else SHARE_FENCE, (NAME,))
             if self._opener.generation() != generation:
                 raise _KeysChanged
-            batch = Batch(opened, merges.survivors(conn, _subjects(opened)), self._workspace())
+            kept = self._opener.kept()
+            self._begin(rows, kept)
+            summed_before = {
+                partition: lease.summed_before
+                for partition, lease in self._leases.items()
+                if lease.summed_before is not None
+            }
+            batch = Batch(
+                opened,
+                merges.survivors(conn, _subjects(opened)),
+                self._workspace(),
+                kept,
+                summed_before,
+            )
             for model in self._models:
                 model.apply(conn, batch)
             if settles:
@@ -280,6 +302,14 @@ class Projector(Generic[Row]):
             reached = self._move(conn, rows)
         for partition, position in reached.items():
             self._leases[partition].position = position
+
+    def _begin(self, rows: Sequence[Place], kept: Kept) -> None:
+        """Of activity that is gone when a partition is begun, sums are all that there is; of what
+        goes later, they say what has been counted."""
+        for partition in {row.log_partition for row in rows}:
+            lease = self._leases[partition]
+            if not lease.position:
+                lease.summed_before = None if kept.since == ALWAYS else kept.since
 
     def _settle(self, conn: psycopg.Connection, batch: Batch) -> None:
         """Merges and erasures, after all that the batch says of the subjects concerned."""
@@ -306,6 +336,7 @@ class Projector(Generic[Row]):
                 list(reached),
                 [self._leases[partition].token for partition in reached],
                 list(reached.values()),
+                [self._leases[partition].summed_before for partition in reached],
                 NAME,
                 list(reached),
                 self._worker,
@@ -318,6 +349,9 @@ class Projector(Generic[Row]):
     def _park(self, row: Place, error: Exception) -> None:
         with self._pool.connection() as conn, conn.transaction():
             name = type(error).__name__
+            conn.execute(SHARE_FENCE, (NAME,))
+            self._opener.refresh()
+            self._begin([row], self._opener.kept())
             conn.execute(PARK, (NAME, row.log_partition, row.position, name))
             reached = self._move(conn, [row])
         log.error(
@@ -366,8 +400,8 @@ class Projector(Generic[Row]):
             returning=True,
         )
         while free:
-            for partition, position, token in cursor.fetchall():
-                self._leases[partition] = Lease(position, token)
+            for partition, *lease in cursor.fetchall():
+                self._leases[partition] = Lease(*lease)
             if not cursor.nextset():
                 break
 

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from domain.errors import UnreadableEvent
+from domain.retention import Kept
 from projections.batch import Opened, Place
 
 Row = TypeVar("Row", bound=Place)
@@ -36,6 +37,7 @@ class Opener(Protocol[Row_contra]):
 
     def refresh(self) -> int: ...
     def generation(self) -> int: ...
+    def kept(self) -> Kept: ...
     def open_rows(self, rows: Sequence[Row_contra]) -> Sequence[Opened]: ...
 
 

@@ -15,6 +15,7 @@ from domain.events import (
     ACTIVITY_OF_TOPIC,
     PAYLOAD_OF_TOPIC,
     Absorbed,
+    ActivitySummed,
     Decision,
     HealthChanged,
     MembershipChanged,
@@ -95,6 +96,7 @@ class TimelineItem(msgspec.Struct, frozen=True):
             none.
         details: metadata of the activity, or what else there is to say; null where it is erased.
         position: partition and position in the log.
+        kept: false for activity that is no longer kept: that it was, and when, is all there is.
     """
 
     at: datetime
@@ -106,6 +108,7 @@ class TimelineItem(msgspec.Struct, frozen=True):
     changes: list[ValueChange] | None
     details: dict[str, Any] | None
     position: str
+    kept: bool = True
 
 
 def topics_of(kind: SubjectKind, types: Iterable[str]) -> list[str]:
@@ -193,11 +196,12 @@ def _item(
     name = name_of(one)
     if name is None and isinstance(payload, Decision):
         name = definitions.get(payload.definition)
-    stream = _party(row.stream, parties, erased=payload is None)
+    gone = payload is None if one.is_kept else row.stream not in parties
+    stream = _party(row.stream, parties, erased=gone)
     account = None
     if row.account is not None:
         gone = row.account not in parties
-        if row.topic in ACTIVITY_OF_TOPIC:
+        if row.topic in ACTIVITY_OF_TOPIC and one.is_kept:
             gone = one.account_part is None
         account = _party(row.account, parties, erased=gone)
     return TimelineItem(
@@ -208,8 +212,9 @@ def _item(
         user=stream if kind == "user" else None,
         account=account if kind == "user" else stream,
         changes=changes_of(payload),
-        details=_details(payload),
+        details=_details(payload if payload is not None else one.account_sums),
         position=_position(row),
+        kept=one.is_kept,
     )
 
 
@@ -219,6 +224,8 @@ def _details(payload: Payload | None) -> dict[str, Any] | None:
             return None
         case Tracked(activity):
             return dict(activity.metadata)
+        case ActivitySummed(days):
+            return {"days": [msgspec.structs.asdict(day) for day in days]}
         case _:
             told: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
             if isinstance(payload, Absorbed):

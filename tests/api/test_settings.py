@@ -16,6 +16,7 @@ AS_SET = {
     "accounts": NOTHING,
     "backdated_stages": False,
     "links": [],
+    "retention": None,
 }
 
 

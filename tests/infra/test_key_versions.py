@@ -21,8 +21,9 @@ from domain.events import Event, Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects import User
 from infra import keys as keys_module
-from infra.keys import HOLD_KEY, Sampler
+from infra.keys import HOLD_KEY
 from infra.sealing import Tampered
+from infra.subject_key import Sampler
 from infra.wiring import Annals
 from tests.infra.commands import AT, events_of, identify, stored, subject_of, user_of
 from tests.infra.test_sealing import placed

@@ -21,8 +21,9 @@ from domain.identity import SubjectId, log_partition
 from infra import keys as keys_module
 from infra import wiring
 from infra.key_encryption import KEY_BYTES, LocalKey, WrongKeyEncryptionKey
-from infra.keys import KeyRing, SubjectKey
+from infra.keys import KeyRing
 from infra.settings import Settings
+from infra.subject_key import SubjectKey
 from infra.wiring import KEY_FILE, Annals
 
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from domain.activity import Activity, ActivityKind
 from domain.events import AccountPart, Tracked
 from domain.identity import SubjectId, log_partition
-from infra.keys import SubjectKey
+from domain.retention import Kept
 from infra.rows import GENESIS, RecordedRow, Row, chained, stored_bytes
 from infra.sealing import Tampered, _opened
+from infra.subject_key import SubjectKey
 from infra.wiring import Annals
 from tests.infra import chain
 from tests.infra.rows import rows
@@ -83,11 +84,11 @@ def test_the_example_opens_under_its_keys() -> None:
     row = RecordedRow(
         **fields, log_partition=75, position=1, recorded_at=RECORDED_AT, hash=BLOCKS["hash"]
     )
-    opened = _opened(row, keys)
+    opened = _opened(row, keys, {}, Kept())
     assert opened.payload == PAYLOAD
     assert opened.account_part == AccountPart("login")
     with pytest.raises(Tampered):
-        _opened(msgspec.structs.replace(row, occurred_at=RECORDED_AT), keys)
+        _opened(msgspec.structs.replace(row, occurred_at=RECORDED_AT), keys, {}, Kept())
 
 
 def test_the_example_is_sealed_as_the_page_says() -> None:
