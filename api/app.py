@@ -30,6 +30,7 @@ from api.described import DescribedFields
 from api.history import AccountHistoriesController, UserHistoriesController
 from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
+from api.live import AccountChangesController, UserChangesController
 from api.operations import HealthController, StatusController
 from api.pasts import PastController
 from api.problems import HANDLERS
@@ -64,6 +65,8 @@ def create_app(annals: Annals) -> Litestar:
             SavedViewController,
             UserListsController,
             AccountListsController,
+            UserChangesController,
+            AccountChangesController,
             UsersController,
             AccountsController,
             UserHistoriesController,

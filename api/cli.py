@@ -411,6 +411,7 @@ def _serving(annals: Annals) -> Iterator[str]:
             _wait_until_ready(url, thread)
             yield url
         finally:
+            annals.watching.close()
             server.should_exit = True
             thread.join(timeout=10)
             listener.close()

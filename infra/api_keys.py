@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 import uuid
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from domain.errors import Conflict, NotFound
 
 CACHE_SECONDS = 0.5
 CACHE_SIZE = 10_000
+
+OPENING = "SELECT id FROM keys.api_keys WHERE id = ANY(%s) AND revoked_at IS NULL"
 
 ADD = """
 INSERT INTO keys.api_keys (digest, id, scope, name, made_by) VALUES (%s, %s, %s, %s, %s)
@@ -144,6 +147,13 @@ class ApiKeys:
             self._cache.clear()
         self._cache[digest] = (now + CACHE_SECONDS, found)
         return found
+
+    def opening(self, ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+        """Those of some keys that are not revoked."""
+        if not ids:
+            return set()
+        with self._pool.connection() as conn:
+            return {row[0] for row in conn.execute(OPENING, (list(ids),))}
 
     def at_hand(self, path: Path) -> dict[str, str]:
         """One key for each scope, kept in a file (mode 0600) and made where there was none."""

@@ -51,8 +51,9 @@ from infra.sealing import Sealer
 from infra.settings import Settings
 from infra.timelines import Timelines
 from infra.vault import Vault
+from infra.watching import Watching
 from infra.wrapping import Wrapping
-from projections import filters
+from projections import contact_view, filters
 from projections.counters import Filler
 from projections.deciding import Decider
 from projections.projector import NAME, Projector
@@ -114,6 +115,7 @@ class Annals:
     backtests: Backtests
     erasures: Erasures
     holds: Holds
+    watching: Watching
     certifier: Certifier
     scanner: Scanner
     aged_activity: AgedActivity
@@ -307,6 +309,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 pasts=pasts,
             ),
             Holds(keys_pool, aggregates),
+            Watching(log_pool, views_pool, ApiKeys(keys_pool), NAME, _streams_of(queries)),
             certifier,
             Scanner(url, _cluster(settings), PastDatabases(url)),
             AgedActivity(
@@ -405,6 +408,16 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
         annals.aged_activity.repeat(run)
     ledger.settle()
     ledger.keep()
+
+
+def _streams_of(queries: sa.Engine) -> Callable[[SubjectId], list[SubjectId]]:
+    """What gives all streams that tell of a subject today."""
+
+    def found(subject: SubjectId) -> list[SubjectId]:
+        with queries.connect() as conn:
+            return contact_view.streams_of(conn, contact_view.survivor_of(conn, subject))
+
+    return found
 
 
 def _cluster(settings: Settings) -> Path | None:

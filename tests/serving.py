@@ -171,6 +171,7 @@ def served(annals: Annals) -> Iterator[Clients]:
             with Clients(annals, url) as clients:
                 yield clients
         finally:
+            annals.watching.close()
             server.should_exit = True
             thread.join(timeout=20)
             listener.close()
