@@ -161,10 +161,12 @@ def _sealed(
     ids: Sequence[bytes],
 ) -> Iterator[tuple[bytes, bytes, bytes | None]]:
     encode = _encoder.encode
+    only = next(iter(periods.values())) if len(periods) == 1 else None
     for event, id, nonce in zip(events, ids, _nonces(len(ids)), strict=True):
         stream, payload, account = event.stream.int, event.payload, event.account
-        is_tracked, at = type(payload) is Tracked, event.occurred_at
-        schema_version = PERIODS_SCHEMA_VERSION if is_tracked else SCHEMA_VERSION
+        at, period, schema_version = event.occurred_at, None, SCHEMA_VERSION
+        if type(payload) is Tracked:
+            period, schema_version = only or periods[month_of(at)], PERIODS_SCHEMA_VERSION
         bound = envelope(stream, event.version, id, account, event.topic, schema_version, at)
         if type(payload) is Erased:
             yield bound, b"", None
@@ -172,11 +174,7 @@ def _sealed(
         if type(payload) is ActivitySummed:
             yield bound, *_sums(event, payload, keys, bound, nonce)
             continue
-        key = keys[stream]
-        if is_tracked:
-            secret = periods[month_of(at)]
-            key = key.of_period(secret)
-        state = key.seal(encode(payload), _SUBJECT_PART + bound, nonce)
+        state = keys[stream].seal(encode(payload), _SUBJECT_PART + bound, nonce, period)
         if account is None:
             yield bound, state, None
             continue
@@ -184,10 +182,10 @@ def _sealed(
         if part is None:
             yield bound, state, None
         else:
-            other, key = os.urandom(NONCE_BYTES), keys[account.int]
-            if is_tracked:
-                key = key.of_period(secret)
-            yield bound, state, key.seal(encode(part), _ACCOUNT_PART + bound, other)
+            kept = keys[account.int].seal(
+                encode(part), _ACCOUNT_PART + bound, os.urandom(NONCE_BYTES), period
+            )
+            yield bound, state, kept
 
 
 def _sums(

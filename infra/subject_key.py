@@ -59,6 +59,7 @@ class SubjectKey:
         "_decrypt",
         "_encrypt",
         "_material",
+        "_newest",
         "_of_periods",
         "_older",
         "_prefix",
@@ -82,6 +83,7 @@ class SubjectKey:
         self._older = older
         self._material = material
         self._of_periods = _NOTHING_DERIVED
+        self._newest = (b"", cipher.encrypt)
 
     def of_period(self, secret: bytes) -> SubjectKey:
         """The key under which tracked activity of a period is sealed, by the period's secret: each
@@ -96,10 +98,18 @@ class SubjectKey:
             key = known[secret] = SubjectKey(self.version, derived, older=older)
         return key
 
-    def seal(self, plain: bytes, bound: bytes, nonce: bytes) -> bytes:
-        """The version of the key, the nonce, ciphertext and tag. `nonce` must be random and used
-        once."""
-        return self._prefix + nonce + self._encrypt(nonce, plain, bound)
+    def seal(self, plain: bytes, bound: bytes, nonce: bytes, period: bytes | None = None) -> bytes:
+        """The version of the key, the nonce, ciphertext and tag; as `of_period` does, if a period's
+        secret is given. `nonce` must be random and used once."""
+        if period is None:
+            return self._prefix + nonce + self._encrypt(nonce, plain, bound)
+        # What is written is nearly always of one period: the long way to its key would cost as
+        # much as the cipher. A pair, for other threads may be sealing for another period.
+        newest, encrypt = self._newest
+        if newest is not period:
+            encrypt = self.of_period(period)._encrypt
+            self._newest = (period, encrypt)
+        return self._prefix + nonce + encrypt(nonce, plain, bound)
 
     def unseal(self, sealed: bytes, bound: bytes) -> bytes:
         """Raises: InvalidTag, ValueError: another key, other associated data, altered bytes."""

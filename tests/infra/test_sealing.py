@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 import uuid
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import psycopg
 import pytest
+from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +22,7 @@ from domain.identity import SubjectId, SubjectKind
 from domain.subjects import User
 from infra.rows import RecordedRow, Row
 from infra.sealing import NONCE_BYTES, OpenedEvent, Tampered
+from infra.subject_key import SubjectKey
 from infra.wiring import Annals
 
 AT = datetime(2026, 5, 13, 12, tzinfo=UTC)
@@ -229,3 +232,16 @@ def test_a_part_under_another_deployments_key_does_not_open(
     other = open_annals()
     sealed(other, changed(user, 1))  # makes another key for the same subject
     assert_tampered(other, row)
+
+
+def test_a_key_turns_from_period_to_period_and_each_opens_its_own() -> None:
+    key, periods = SubjectKey(1, os.urandom(32)), [os.urandom(32) for _ in range(3)]
+    for secret in (None, *periods, None, *reversed(periods)):
+        sealed = key.seal(b"plain", b"bound", os.urandom(12), secret)
+        for other in (None, *periods):
+            opener = key if other is None else key.of_period(other)
+            if other is secret:
+                assert opener.unseal(sealed, b"bound") == b"plain"
+            else:
+                with pytest.raises(InvalidTag):
+                    opener.unseal(sealed, b"bound")
