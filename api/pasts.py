@@ -16,7 +16,7 @@ from api.positions import wait_for
 from api.problems import answers
 from domain.errors import InvalidInput
 from domain.periods import boundary
-from infra.pasts import PastRow
+from infra.past_table import PastRow
 from infra.wiring import Annals
 from projections.paging import Page
 

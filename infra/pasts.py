@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
-import msgspec
 import psycopg
 import sqlalchemy as sa
 import structlog
@@ -25,99 +24,36 @@ from psycopg_pool import ConnectionPool
 
 from domain.errors import NotFound, NotReady, Refusal, Unavailable
 from domain.workspace import Workspace
-from infra import database
+from infra import database, past_table
 from infra.definitions import DefinitionStore
 from infra.log import EventLog
 from infra.past_databases import PastDatabases, brief
 from infra.past_log import PastLog, bounds_at
+from infra.past_table import LOST_SECONDS, PastRow
 from infra.rows import RecordedRow
 from infra.sealing import Sealer
 from projections import filters
 from projections.counters import Filler
+from projections.deciding import NAME as DECIDER
 from projections.projector import CLOSE_FENCE, ENSURE_FENCE, NAME, Projector
 
 KEPT = 3
 IDLE_SECONDS = 3_600
-LOST_SECONDS = 60
-"""Whoever has not been heard of for so long makes no past any more, and keeps none."""
-
-TOUCH_SECONDS = 10
 POLL_SECONDS = 1.0
 CONNECTIONS = 3
 ROLE = "annals_views"
 FENCE = "pasts"
 
-COLUMNS = f"""id, at, generation, state, done, whole, bounds, error, begun_at,
-       seen_at < now() - make_interval(secs => {LOST_SECONDS}) AS is_lost,
-       used_at < now() - make_interval(secs => {TOUCH_SECONDS}) AS is_untouched"""
+# Nothing decides in a past. What was decided stands in the log, and what was not is not shown.
+FORGET_WORK = "TRUNCATE views.sweeps, views.changes_due"
 
-SELECT_ALL = f"SELECT {COLUMNS} FROM views.pasts ORDER BY used_at, id"
-
-SELECT_ONE = f"SELECT {COLUMNS} FROM views.pasts WHERE id = %s"
-
-SELECT_AT = f"SELECT {COLUMNS} FROM views.pasts WHERE at = %s"
-
-SELECT_IDS = "SELECT id FROM views.pasts"
-
-ADD = f"""
-INSERT INTO views.pasts (id, at, generation, state) VALUES (%s, %s, %s, 'waiting')
-RETURNING {COLUMNS}"""
-
-TOUCH = "UPDATE views.pasts SET used_at = now() WHERE id = %s"
-
-REPORT = """
-UPDATE views.pasts SET state = 'filling', done = %s, whole = %s, seen_at = now() WHERE id = %s"""
-
-MAKE_READY = """
-UPDATE views.pasts SET state = 'ready', bounds = %s, seen_at = now(), used_at = now()
-WHERE id = %s"""
-
-FAIL = "UPDATE views.pasts SET state = 'failed', error = %s, used_at = now() WHERE id = %s"
-
-LIVE_ON = "UPDATE views.pasts SET seen_at = now() WHERE id = ANY(%s)"
-
-FORGET = "DELETE FROM views.pasts WHERE id = ANY(%s)"
-
-FORGET_ALL = "DELETE FROM views.pasts"
-
-FORGET_OLD = """
-DELETE FROM views.pasts
-WHERE generation <> %s OR seen_at < now() - make_interval(secs => %s)
-   OR state = 'ready' AND used_at < now() - make_interval(secs => %s)"""
+DECIDED = """
+INSERT INTO views.deciding (decider, swept_day) VALUES (%s, %s)
+ON CONFLICT (decider) DO UPDATE SET waits_for = NULL"""
 
 FILLED = "SELECT coalesce(sum(position), 0)::bigint FROM views.checkpoints WHERE projector = %s"
 
 log = structlog.get_logger()
-
-
-class PastRow(msgspec.Struct, frozen=True):
-    """A past that there is, or will be.
-
-    Attributes:
-        state: `waiting`, `filling`, `ready` or `failed`.
-        done, whole: events that it has, of how many.
-        is_lost: nothing was heard of the process that made it for `LOST_SECONDS`.
-        is_untouched: nobody read it for `TOUCH_SECONDS`.
-    """
-
-    id: uuid.UUID
-    at: datetime
-    generation: int
-    state: str
-    done: int
-    whole: int
-    bounds: list[int] | None
-    error: str | None
-    begun_at: datetime
-    is_lost: bool
-    is_untouched: bool
-
-    @property
-    def progress(self) -> float:
-        """From 0 to 1."""
-        if self.state == "ready":
-            return 1.0
-        return self.done / self.whole if self.whole else 0.0
 
 
 @dataclass(frozen=True)
@@ -173,7 +109,7 @@ class Pasts:
             NotReady: it is being made from here on; says how far it is, and where to look.
             Unavailable: it cannot be made, or others are being made; says why.
         """
-        row = next(iter(self._rows(SELECT_AT, at)), None)
+        row = next(iter(self._rows(past_table.SELECT_AT, at)), None)
         if row is None or row.is_lost or row.generation != self._sealer.generation():
             row = self.begin(at)
         if row.state == "failed":
@@ -184,7 +120,7 @@ class Pasts:
                 f" {row.whole:,} events: see GET /api/pasts/{row.id}, and ask again"
             )
         if row.is_untouched:
-            self._execute(TOUCH, row.id)
+            self._execute(past_table.TOUCH, row.id)
         return self._opened(row, row.bounds)
 
     def begin(self, at: datetime) -> PastRow:
@@ -199,13 +135,17 @@ class Pasts:
         with self._views.connection() as conn, conn.transaction():
             conn.execute(ENSURE_FENCE, (FENCE,))
             conn.execute(CLOSE_FENCE, (FENCE,))
-            rows = conn.cursor(row_factory=class_row(PastRow)).execute(SELECT_ALL).fetchall()
+            rows = (
+                conn.cursor(row_factory=class_row(PastRow))
+                .execute(past_table.SELECT_ALL)
+                .fetchall()
+            )
             kept: list[PastRow] = []
             for row in rows:
                 if not (row.generation != generation or row.is_lost or row.state == "failed"):
                     kept.append(row)
                     if row.at == at:
-                        conn.execute(TOUCH, (row.id,))
+                        conn.execute(past_table.TOUCH, (row.id,))
                         return row
             while len(kept) >= KEPT:
                 given_up = next((row for row in kept if row.state == "ready"), None)
@@ -213,9 +153,9 @@ class Pasts:
                     raise Unavailable(f"{KEPT} other pasts are being made; try again later")
                 kept.remove(given_up)
             gone = [row.id for row in rows if row not in kept]
-            conn.execute(FORGET, (gone,))
+            conn.execute(past_table.FORGET, (gone,))
             cursor = conn.cursor(row_factory=class_row(PastRow))
-            begun = cursor.execute(ADD, (id, at, generation)).fetchone()
+            begun = cursor.execute(past_table.ADD, (id, at, generation)).fetchone()
             assert begun is not None
         with self._lock:
             self._own[id] = None
@@ -225,36 +165,36 @@ class Pasts:
 
     def find(self, id: uuid.UUID) -> PastRow:
         """Raises: NotFound: there is none, or none any more."""
-        found = self._rows(SELECT_ONE, id)
+        found = self._rows(past_table.SELECT_ONE, id)
         if not found:
             raise NotFound("there is no such past (any more); ask for it again")
         return found[0]
 
     def all(self) -> list[PastRow]:
         """The one longest unread first."""
-        return self._rows(SELECT_ALL)
+        return self._rows(past_table.SELECT_ALL)
 
     def forget(self, id: uuid.UUID) -> None:
         """Drops a past, made or not. Raises: NotFound: as `find`."""
         self.find(id)
-        self._execute(FORGET, [id])
+        self._execute(past_table.FORGET, [id])
         self._drop([id])
 
     def drop_all(self) -> None:
         """Drops every past of every process. One that is begun later is made without what was
         erased before."""
-        self._execute(FORGET_ALL)
+        self._execute(past_table.FORGET_ALL)
         self._let_go(self._held())
         self._databases.drop(list(self._databases.names().values()))
 
     def tidy(self) -> None:
         """Drops what is old, outdated, or left behind by a process that is no more."""
         names = self._databases.names()
-        self._execute(LIVE_ON, list(self._own))
-        self._execute(FORGET_OLD, self._sealer.generation(), LOST_SECONDS, IDLE_SECONDS)
+        self._execute(past_table.LIVE_ON, list(self._own))
+        self._execute(past_table.FORGET_OLD, self._sealer.generation(), LOST_SECONDS, IDLE_SECONDS)
         held = self._held()
         with self._views.connection() as conn:
-            there = {row[0] for row in conn.execute(SELECT_IDS)}
+            there = {row[0] for row in conn.execute(past_table.SELECT_IDS)}
         self._let_go(held - there)
         known = {brief(id) for id in there}
         self._databases.drop([name for id, name in names.items() if id not in known])
@@ -268,7 +208,7 @@ class Pasts:
                     self.tidy()
                     tidied_at = time.monotonic()
                 self.count()
-            except (psycopg.Error, Refusal, TimeoutError) as error:
+            except Exception as error:
                 log.warning("pasts.failed", error=type(error).__name__)
 
     def count(self) -> None:
@@ -286,7 +226,7 @@ class Pasts:
         own = list(self._own)
         try:
             if own:
-                self._execute(FORGET, own)
+                self._execute(past_table.FORGET, own)
                 self._drop(own)
         except (psycopg.Error, TimeoutError) as error:
             log.warning("pasts.left_behind", error=type(error).__name__)
@@ -306,9 +246,9 @@ class Pasts:
                 log.error("past.failed", error=type(unforeseen).__name__)
         try:
             if error is None:
-                self._execute(FORGET, [row.id])
+                self._execute(past_table.FORGET, [row.id])
             else:
-                self._execute(FAIL, error, row.id)
+                self._execute(past_table.FAIL, error, row.id)
             self._drop([row.id])
         except (psycopg.Error, TimeoutError) as unreachable:
             log.warning("past.left_behind", error=type(unreachable).__name__)
@@ -335,6 +275,9 @@ class Pasts:
             with pool.connection() as conn:
                 [[done]] = conn.execute(FILLED, (NAME,)).fetchall()
         projector.release()
+        with pool.connection() as conn:
+            conn.execute(FORGET_WORK)
+            conn.execute(DECIDED, (DECIDER, row.at.date()))
         filters.refresh(pool)
         with psycopg.connect(url, autocommit=True) as conn:
             conn.execute("ANALYZE")
@@ -347,18 +290,18 @@ class Pasts:
                 workspace=workspace,
                 projector=NAME,
             )
-        self._execute(MAKE_READY, bounds, row.id)
+        self._execute(past_table.MAKE_READY, bounds, row.id)
 
     def _report(self, row: PastRow, done: int, whole: int) -> None:
         """Says how far it is. Raises: _Gone."""
-        if not self._is_wanted(row) or not self._execute(REPORT, done, whole, row.id):
+        if not self._is_wanted(row) or not self._execute(past_table.REPORT, done, whole, row.id):
             raise _Gone
 
     def _is_wanted(self, row: PastRow) -> bool:
         return (
             not self._stop.is_set()
             and self._sealer.generation() == row.generation
-            and bool(self._rows(SELECT_ONE, row.id))
+            and bool(self._rows(past_table.SELECT_ONE, row.id))
         )
 
     def _opened(self, row: PastRow, bounds: list[int]) -> Past:

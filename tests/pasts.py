@@ -1,0 +1,43 @@
+"""What tests do with pasts: make them, quickly, and wait for them."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+
+from domain.errors import NotReady
+from infra.past_databases import PastDatabases
+from infra.wiring import Annals
+from tests.conftest import TEMPLATE
+
+
+def seen_at(annals: Annals, at: datetime) -> Annals:
+    """What was shown at an instant, once it is made."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return annals.as_of(at)
+        except NotReady:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def databases(url: str) -> list[str]:
+    """Those of pasts that are there."""
+    return list(PastDatabases(url).names().values())
+
+
+def copied(self: PastDatabases, id: uuid.UUID) -> str:
+    """In place of `PastDatabases.create`: migrated already, as the test's own database is."""
+    url = self.url_of(id)
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    template = f"{TEMPLATE}_{os.getpid()}"
+    with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        conn.execute(create.format(sql.Identifier(str(name)), sql.Identifier(template)))
+    return url
