@@ -184,3 +184,23 @@ def test_who_only_reads_sees_a_definition_in_sentences_and_cannot_save_it(
     expect(reader.page.get_by_label("Text")).to_have_value("pro")
     expect(reader.page.get_by_role("button", name="Save")).to_have_count(0)
     expect(reader.page.get_by_role("button", name="Archive")).to_have_count(0)
+
+
+def test_a_long_name_widens_neither_its_form_nor_a_contact_nor_the_reason_of_a_decision(
+    client: Clients, reading: Reading
+) -> None:
+    ada(client)
+    long = "W" * 120
+    stage = {"name": long, "type": "paying", "condition": PRO}
+    stages = {"type": "stages", "kind": "user", "name": long, "stages": [stage]}
+    id = define(client, stages)
+    for _ in range(200):  # deciding follows in the background
+        if client.see("/api/users/external:ada")["stage"]:
+            break
+    reader = reading(client, width=NARROW)
+    reader.go(f"/console/settings/{id}")
+    assert not reader.overflows()
+    reader.go("/console/users/external:ada/timeline?type=stage")
+    reader.page.locator("summary", has_text="Why").click()
+    expect(reader.page.locator(".rules")).to_contain_text(long)
+    assert not reader.overflows()

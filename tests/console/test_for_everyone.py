@@ -30,6 +30,7 @@ def paths(world: Clients) -> list[str]:
         "/console/segments",
         "/console/segments/new?kind=user",
         "/console/erasures",
+        "/console/settings",
     ]
 
 

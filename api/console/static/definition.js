@@ -44,6 +44,7 @@
     }
 
     drawn(definition) {
+      if (!Object.hasOwn(EXPLAINED, definition.type)) throw new TypeError("no such definition");
       const name = this.labelled("Name", this.input("text", definition, "name", { maxLength: 200 }), "/name");
       return [el("p", { className: "none" }, EXPLAINED[definition.type]), name, ...this[definition.type](definition)];
     }
