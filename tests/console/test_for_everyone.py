@@ -13,6 +13,8 @@ from tests.serving import Clients
 Reading = Callable[..., Reader]
 
 FIRST_VISIT_BYTES = 150_000
+TO_COME = ".bars .skeleton, #filters > .skeleton, [data-count] .none:text-is('counting…')"
+"""What comes by itself after a page, and is waited for."""
 
 
 def paths(world: Clients) -> list[str]:
@@ -43,7 +45,8 @@ def test_axe_finds_no_serious_violation_and_no_page_is_wider_than_its_window(
     assert signing_in.violations() == []
     reader = reading(world, "comply", width=width, scheme=scheme)
     for path in paths(world):
-        reader.go(path)
+        reader.page.goto(path)
+        expect(reader.page.locator(TO_COME)).to_have_count(0)
         assert reader.violations() == [], path
         assert not reader.overflows(), path
 
