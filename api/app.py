@@ -34,6 +34,7 @@ from api.live import AccountChangesController, UserChangesController
 from api.operations import HealthController, StatusController
 from api.pasts import PastController
 from api.problems import HANDLERS
+from api.refused_attempts import RefusedAttemptsController
 from api.reviews import AccountReviewController, UserReviewController
 from api.saved_views import SavedViewController
 from api.segments import SegmentsController
@@ -81,9 +82,10 @@ def create_app(annals: Annals) -> Litestar:
             SegmentsController,
             DefinitionsController,
             SettingsController,
+            ApiKeysController,
             BacktestController,
             PastController,
-            ApiKeysController,
+            RefusedAttemptsController,
             UserReviewController,
             AccountReviewController,
             ErasureController,

@@ -54,11 +54,29 @@ def authorised(annals: Annals, key: str | None, *scopes: ApiScope) -> UUID:
     return found[0]
 
 
+def _annals(connection: Connection) -> Annals:
+    annals: Annals = connection.app.state.annals
+    return annals
+
+
+def _note(annals: Annals, key: str, connection: Connection) -> None:
+    """Puts on record that a key did not open a route: the route as it is declared, no id in it."""
+    found = annals.api_keys.find(key)
+    if found is not None:
+        method, route = connection.scope["method"], connection.scope["path_template"]
+        annals.refused_attempts.note(*found, method=method, route=route)
+
+
 def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], None]:
-    """A guard that lets through the keys of some scopes."""
+    """A guard that lets through the keys of some scopes, and puts others on record."""
 
     def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        key = presented_key(connection.headers.get("authorization"))
-        connection.state.key_id = authorised(connection.app.state.annals, key, *scopes)
+        key, annals = presented_key(connection.headers.get("authorization")), _annals(connection)
+        try:
+            connection.state.key_id = authorised(annals, key, *scopes)
+        except ProblemException as refused:
+            if refused.status == 403:
+                _note(annals, key or "", connection)
+            raise
 
     return guard

@@ -44,6 +44,7 @@ from infra.pasts import Pasts
 from infra.recorder import Aggregates
 from infra.records import Records
 from infra.retention import AgedActivity
+from infra.refused_attempts import RefusedAttempts
 from infra.rows import RecordedRow
 from infra.saved_views import SavedViews
 from infra.scanning import Scanner
@@ -115,6 +116,7 @@ class Annals:
     backtests: Backtests
     erasures: Erasures
     holds: Holds
+    refused_attempts: RefusedAttempts
     watching: Watching
     certifier: Certifier
     scanner: Scanner
@@ -309,6 +311,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 pasts=pasts,
             ),
             Holds(keys_pool, aggregates),
+            RefusedAttempts(keys_pool),
             Watching(log_pool, views_pool, ApiKeys(keys_pool), NAME, _streams_of(queries)),
             certifier,
             Scanner(url, _cluster(settings), PastDatabases(url)),

@@ -52,6 +52,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
             ("/{id}", ({"id"}, READING)),
         )
     },
+    ("get", "/api/refused-attempts"): ({"cursor", "limit"}, LISTING),
     ("get", "/api/api-keys"): (set(), {"401", "403", "503"}),
     ("post", "/api/api-keys"): (set(), LISTING | {"413"}),
     ("delete", "/api/api-keys/{id}"): ({"id", "last"}, READING | {"409"}),

@@ -1,0 +1,59 @@
+"""Attempts with a key of another scope: who, when and at which route; nothing of what was sent."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from psycopg_pool import ConnectionPool
+
+from domain.access import ApiScope, RefusedAttempt
+from projections.paging import Page, decoded, encoded
+
+# However often somebody tries within a minute, it is one row.
+NOTE = """
+INSERT INTO keys.refused_attempts (minute, key_id, method, route, scope)
+VALUES (date_trunc('minute', now()), %s, %s, %s, %s)
+ON CONFLICT (minute, key_id, method, route)
+DO UPDATE SET attempts = refused_attempts.attempts + 1, last_at = now()"""
+
+LIST = """
+SELECT minute, key_id, scope, method, route, attempts, first_at, last_at
+FROM keys.refused_attempts
+WHERE %(minute)s::timestamptz IS NULL
+   OR (minute, key_id, method, route) < (%(minute)s, %(key)s, %(method)s, %(route)s)
+ORDER BY minute DESC, key_id DESC, method DESC, route DESC LIMIT %(limit)s"""
+
+_CURSOR = "refused-attempts"
+
+
+class RefusedAttempts:
+    """Kept apart from the log, for good; the role that writes them cannot delete."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def note(self, key: uuid.UUID, scope: ApiScope, *, method: str, route: str) -> None:
+        with self._pool.connection() as conn:
+            conn.execute(NOTE, (key, method, route, scope.value))
+
+    def list(self, cursor: str | None, limit: int) -> Page[RefusedAttempt]:
+        """Newest first.
+
+        Raises:
+            InvalidInput: an unknown cursor.
+        """
+        minute, key, method, route = (
+            (None, None, None, None)
+            if cursor is None
+            else decoded(_CURSOR, cursor, datetime, uuid.UUID, str, str)
+        )
+        asked = {"minute": minute, "key": key, "method": method, "route": route}
+        with self._pool.connection() as conn:
+            rows = conn.execute(LIST, asked | {"limit": limit + 1}).fetchall()
+        items = [RefusedAttempt(row[1], ApiScope(row[2]), *row[3:]) for row in rows[:limit]]
+        following = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            following = encoded(_CURSOR, last[0], last[1], last[3], last[4])
+        return Page(items, following, None)

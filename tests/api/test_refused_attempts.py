@@ -1,0 +1,86 @@
+"""What a key does not open is refused, and that it was tried is on record for auditors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from domain.access import ApiScope
+from tests.serving import Clients, problem
+
+ERASURE_ROUTES = [
+    ("POST", "/api/erasures"),
+    ("GET", "/api/erasures"),
+    ("POST", "/api/erasures/scan"),
+    ("GET", "/api/erasures/public-key"),
+    ("GET", "/api/erasures/{id}"),
+    ("GET", "/api/erasures/{id}/subjects"),
+    ("GET", "/api/erasures/{id}/certificate"),
+    ("POST", "/api/holds"),
+    ("GET", "/api/holds"),
+    ("POST", "/api/holds/{id}/release"),
+    ("POST", "/api/suppressions/lift"),
+    ("GET", "/api/users/email:ada@acme.example/review"),
+]
+ID = "00000000-0000-4000-8000-000000000001"
+
+
+def attempts(client: Clients, **query: Any) -> list[dict[str, Any]]:
+    answer = client("audit").get("/api/refused-attempts", params=query)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+@pytest.mark.parametrize("scope", [ApiScope.READ, ApiScope.WRITE, ApiScope.AUDIT])
+def test_each_erasure_route_is_refused_to_other_scopes_and_the_attempt_is_on_record(
+    client: Clients, scope: ApiScope
+) -> None:
+    """Case 27 of the list."""
+    for method, path in ERASURE_ROUTES:
+        body = {"json": {"id": "email:ada@acme.example"}} if method == "POST" else {}
+        refused = client(scope.value).request(method, path.replace("{id}", ID), **body)
+        problem(refused, 403, "wrong-scope")
+    found = client.annals.api_keys.find(client.keys[scope.value])
+    assert found is not None
+    seen = attempts(client)
+    assert {(one["method"], one["route"]) for one in seen} == {
+        (method, path.replace("email:ada@acme.example", "{id}")) for method, path in ERASURE_ROUTES
+    }
+    assert {(one["key"], one["scope"]) for one in seen} == {(str(found[0]), scope.value)}
+    assert sum(one["attempts"] for one in seen) == len(ERASURE_ROUTES)
+    assert all(one["first_at"] <= one["last_at"] for one in seen)
+    assert not [word for word in ("ada", "acme", ID) if word in str(seen)]
+
+
+def test_what_is_tried_again_and_again_is_counted_not_listed(client: Clients) -> None:
+    for _ in range(50):
+        client("read").get("/api/erasures")
+    seen = attempts(client)
+    assert len(seen) <= 2, "a row a minute"
+    assert sum(one["attempts"] for one in seen) == 50
+
+
+def test_attempts_come_in_pages_newest_first(client: Clients) -> None:
+    for _, path in ERASURE_ROUTES:
+        client("read").get(path.replace("{id}", ID))
+    whole, pages, cursor = attempts(client), [], {}
+    while True:
+        page = client("audit").get("/api/refused-attempts", params={"limit": 2, **cursor}).json()
+        pages += page["items"]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert pages == whole
+    assert len(whole) == 7
+    problem(client("audit").get("/api/refused-attempts", params={"cursor": "x"}), 400)
+
+
+def test_what_is_opened_or_has_no_key_is_no_attempt_and_readers_do_not_see_any(
+    client: Clients,
+) -> None:
+    client("comply").get("/api/erasures")
+    client(None).get("/api/erasures")
+    assert attempts(client) == []
+    problem(client("read").get("/api/refused-attempts"), 403, "wrong-scope")
