@@ -19,6 +19,7 @@ from tests.bench import (
     conditions,
     console,
     deciding,
+    erasing,
     intake,
     lists,
     projecting,
@@ -38,8 +39,8 @@ def main() -> None:
         "benches",
         nargs="*",
         metavar="BENCH",
-        help=", ".join(USUAL)
-        + ", lists, segments, deciding, full, views, console (default: the first three)",
+        help=", ".join(USUAL) + ", lists, segments, deciding, full, views, console,"
+        " seal.cost, erase.one, erase.10k (default: the first three)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
@@ -52,6 +53,13 @@ def main() -> None:
         default=0.02,
         help="share of the streaming events that change properties (0.02)",
     )
+    parser.add_argument(
+        "--history",
+        type=int,
+        default=1_000_000,
+        help="events of the subject in erase.one (1000000)",
+    )
+    parser.add_argument("--leaving", type=int, default=10_000, help="subjects in erase.10k (10000)")
     options = parser.parse_args()
     settings = Settings.from_environment()
     report = Report(settings.data / "bench.jsonl")
@@ -103,6 +111,18 @@ def main() -> None:
             populate(url, size)
             console.run(annals, report, rounds=PAINTS)
 
+    def run_seal_cost() -> None:
+        with _annals(folder) as (annals, _):
+            erasing.seal_cost(annals, report, rounds=options.rounds)
+
+    def run_erase_one() -> None:
+        with _annals(folder) as (annals, _):
+            erasing.one(annals, report, events=options.history, rounds=options.rounds)
+
+    def run_erase_many() -> None:
+        with _annals(folder) as (annals, url):
+            erasing.many(annals, url, report, subjects=options.leaving)
+
     benches: dict[str, Callable[[], None]] = {
         "append": run_append,
         "intake": run_intake,
@@ -113,6 +133,9 @@ def main() -> None:
         "full": run_full,
         "views": run_views,
         "console": run_console,
+        "seal.cost": run_seal_cost,
+        "erase.one": run_erase_one,
+        "erase.10k": run_erase_many,
     }
     unknown = set(options.benches) - benches.keys()
     if unknown:

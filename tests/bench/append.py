@@ -42,7 +42,7 @@ def _batches(
     annals: Annals, conninfo: str, report: Report, subjects: list[SubjectId], rounds: int
 ) -> None:
     bare, library = BareCopy(conninfo), LibraryRecorder(conninfo)
-    real, evenly = _as_in_the_sample(subjects, annals.settings.demo_data), _evenly(subjects)
+    real, even = _as_in_the_sample(subjects, annals.settings.demo_data), evenly(subjects)
 
     def drawn(
         draw: Iterator[SubjectId], make: Callable[[SubjectId], object]
@@ -65,8 +65,8 @@ def _batches(
         return log.append(sealer.sealing(batch))
 
     jobs = {
-        "sealed": Job(drawn(real, _event), all_of(append_sealed)),
-        "sealed.even": Job(drawn(evenly, _event), all_of(append_sealed)),
+        "sealed": Job(drawn(real, event), all_of(append_sealed)),
+        "sealed.even": Job(drawn(even, event), all_of(append_sealed)),
         "unsealed": Job(drawn(real, _row), all_of(log.append)),
         "copy": Job(drawn(real, _recorded_row), all_of(bare.append)),
         "eventsourcing": Job(
@@ -109,8 +109,8 @@ def _singles(
     log, sealer = annals.log, annals.sealer
     jobs = {
         "annals": Job(
-            prepared(lambda: _event(random.choice(subjects))),
-            from_all_callers(lambda event: log.append(sealer.sealing([event]))),
+            prepared(lambda: event(random.choice(subjects))),
+            from_all_callers(lambda one: log.append(sealer.sealing([one]))),
         ),
         "eventsourcing": Job(
             prepared(lambda: stored_events(1, STATE_BYTES)), from_all_callers(library.append)
@@ -132,14 +132,14 @@ def _as_in_the_sample(subjects: list[SubjectId], folder: Path) -> Iterator[Subje
     return cycle([subjects[n] for n in order])
 
 
-def _evenly(subjects: list[SubjectId]) -> Iterator[SubjectId]:
+def evenly(subjects: list[SubjectId]) -> Iterator[SubjectId]:
     """The hardest draw: nearly every event of a batch has a subject, and so a key, of its own."""
     random = Random(1)
     while True:
         yield random.choice(subjects)
 
 
-def _event(subject: SubjectId) -> Event:
+def event(subject: SubjectId) -> Event:
     metadata = {"amount": 1_250, "plan": "business", "seats": 12, "trial": True}
     activity = Activity(ActivityKind.EVENT, "invoice sent", metadata)
     return Event(SubjectKind.USER, subject, None, datetime.now(UTC), Tracked(activity))
