@@ -31,6 +31,8 @@ from domain.access import ApiScope
 from domain.backtest.outcomes import MAX_DAYS
 from domain.certificate import NotGenuine
 from domain.errors import Conflict, InvalidInput
+from domain.identity import LOG_PARTITIONS
+from domain.retention import OPERATOR, Counts
 from domain.scan import checked_values
 from infra import certificates, embedded, wiring
 from infra.backtests import Cancelled
@@ -154,6 +156,53 @@ def rotate_kek(prepare: bool) -> None:
                 f"Key-encryption key {old} has retired: destroy it once no backup of the keys from"
                 " before now is kept."
             )
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def retention(dry_run: bool) -> None:
+    """End the tracked activity that is older than the settings keep it, and list what was ended.
+
+    Servers do so by themselves. Killed or interrupted, it is gone on with by one of them, or by
+    the next call.
+    """
+    with _annals() as annals, _interruptible() as interrupted:
+        aged, chosen = annals.aged_activity, annals.workspace_now().retention
+        ends = None if chosen is None else aged.due(datetime.now(UTC), chosen)
+        if chosen is None:
+            click.echo("Tracked activity is kept for ever: the settings have no retention.")
+        elif ends is None:
+            click.echo(f"Nothing is left that is older than {chosen.months} months.")
+        else:
+            events, unsealed = aged.count(ends)
+            counts = {Counts.KEEP: "stay", Counts.DROP: "go too"}[chosen.counts]
+            click.echo(
+                f"{events:,} events from before {ends:%Y-%m-%d} (UTC) are over; their counts"
+                f" {counts}. {unsealed:,} of them have no key of their month."
+            )
+        if not dry_run:
+            if chosen is not None and ends is not None:
+                try:
+                    aged.begin(ends, chosen.counts, by=OPERATOR)
+                except Conflict as error:
+                    raise click.ClickException(error.detail) from None
+            _go_on_with_retention(annals, interrupted)
+        for run in aged.runs():
+            click.echo(
+                f"before {run.ends:%Y-%m-%d}: {run.events:,} events, counts: {run.counts}, begun"
+                f" {run.requested_at:%Y-%m-%d %H:%M}Z by {run.requested_by},"
+                f" {'under way' if run.completed_at is None else 'done'}"
+            )
+
+
+def _go_on_with_retention(annals: Annals, interrupted: threading.Event) -> None:
+    """Raises: click.ClickException: it was interrupted, or waits for something."""
+    with shown("Summing partitions", LOG_PARTITIONS, Console(stderr=True)) as advance:
+        waits_for = annals.aged_activity.go_on(advance, interrupted)
+    if interrupted.is_set():
+        raise click.ClickException("interrupted; a server or the next call goes on from here")
+    if waits_for is not None:
+        raise click.ClickException(f"it waits for {waits_for}; a server goes on by itself")
 
 
 @main.group("api-keys")

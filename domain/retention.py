@@ -17,6 +17,8 @@ ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
 """Before all that can have occurred."""
 
 MAX_MONTHS = 1_200
+UPKEEP, OPERATOR = "upkeep", "operator"
+"""Who begins runs: a server by itself, or whoever gives the command."""
 
 
 class Counts(enum.StrEnum):

@@ -36,6 +36,8 @@ WHERE c.relkind = 'r' AND (
                                   ('log', 'snapshots'), ('log', 'saved_views')))
 ORDER BY n.nspname, c.relname"""
 
+PERIOD_KEYS = ("keys", "period_keys")
+
 STATISTICS = ("pg_catalog", "pg_statistic")
 """Last: in it are samples of the values of all others."""
 
@@ -124,6 +126,19 @@ class Cleaner:
                 return Cleaned(rewritten, waits_for)
             self._sampled_at = None
             return Cleaned(rewritten, None, wal=_let_wal_go(conn))
+
+    def clean_periods(self, since: datetime) -> str | None:
+        """Has the secrets of periods that were destroyed by an instant go from the files too; says
+        what it waits for, if it does. Safe to repeat."""
+        schema, table = PERIOD_KEYS
+        with psycopg.connect(self._url, autocommit=True) as conn:
+            conn.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+            waits_for = _still_seen(conn, since)
+            if waits_for is None and not _written_anew(conn, schema, table):
+                waits_for = f"those who read {schema}.{table}"
+            if waits_for is None:
+                _let_wal_go(conn)
+            return waits_for
 
     def _rewrite(
         self,

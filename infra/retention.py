@@ -9,6 +9,7 @@ on with by whoever finds it, each step by one worker at a time.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -29,7 +30,7 @@ from domain.events import (
     Tracked,
 )
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
-from domain.retention import Counts, Kept, Retention, RetentionRun, kept_since
+from domain.retention import UPKEEP, Counts, Kept, Retention, RetentionRun, kept_since
 from domain.workspace import Workspace
 from infra.holds import any_held
 from infra.keys import KeyRing
@@ -45,7 +46,6 @@ from projections.batch import Day, DayCount
 ROWS_AT_A_TIME = 5_000
 EVENTS_AT_A_TIME = 1_000
 DAYS_AN_EVENT = 500
-UPKEEP, OPERATOR = "upkeep", "operator"
 
 BEGIN_RUN = """
 INSERT INTO keys.retention_runs (id, ends, counts, requested_by, lines)
@@ -54,6 +54,9 @@ VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
 SELECT_RUN = """
 SELECT id, ends, counts, requested_by, requested_at, lines, partitions, destroyed_at
 FROM keys.retention_runs WHERE completed_at IS NULL FOR UPDATE SKIP LOCKED"""
+
+UNDER_WAY = """
+SELECT EXISTS (SELECT FROM keys.retention_runs WHERE completed_at IS NULL)"""
 
 SELECT_RUNS = """
 SELECT id, ends, counts, requested_by, requested_at, partitions, events, unsealed, sums,
@@ -71,7 +74,10 @@ SET_WAITING = "UPDATE keys.retention_runs SET waits_for = %s WHERE id = %s"
 SET_DESTROYED = """
 UPDATE keys.retention_runs SET destroyed_at = now(), waits_for = NULL WHERE id = %s"""
 
-SET_COMPLETED = "UPDATE keys.retention_runs SET completed_at = now() WHERE id = %s"
+SELECT_DESTROYED_AT = "SELECT destroyed_at FROM keys.retention_runs WHERE id = %s"
+
+SET_COMPLETED = """
+UPDATE keys.retention_runs SET completed_at = now(), waits_for = NULL WHERE id = %s"""
 
 SELECT_ACTIVITY = """
 SELECT {columns} FROM log.events
@@ -94,6 +100,12 @@ ACTIVITY_TOPICS = list(ACTIVITY_OF_TOPIC)
 
 Party = tuple[str, SubjectId, SubjectId | None]
 """Whose stream, of what kind, and the account that the events name."""
+
+
+class Cleaner(Protocol):
+    """Makes destroyed secrets go from the database's files too."""
+
+    def clean_periods(self, since: datetime) -> str | None: ...
 
 
 class KeptLedger(Protocol):
@@ -121,6 +133,7 @@ class AgedActivity:
         log_pool: ConnectionPool,
         views: ConnectionPool,
         workspace: Callable[[], Workspace],
+        cleaner: Cleaner,
         ledger: KeptLedger,
     ) -> None:
         self._log = log
@@ -130,6 +143,7 @@ class AgedActivity:
         self._log_pool = log_pool
         self._views = views
         self._workspace = workspace
+        self._cleaner = cleaner
         self._ledger = ledger
 
     def runs(self) -> list[RetentionRun]:
@@ -138,12 +152,13 @@ class AgedActivity:
             rows = conn.cursor(row_factory=dict_row).execute(SELECT_RUNS).fetchall()
         return [RetentionRun(**row | {"counts": Counts(row["counts"])}) for row in rows]
 
-    def upkeep(self, now: datetime) -> None:
-        """Begins a run if one is due and nothing forbids it, and goes on with the one there is."""
+    def upkeep(self, now: datetime, stop: threading.Event | None = None) -> None:
+        """Begins a run if one is due and nothing forbids it, and goes on with the one there is,
+        until told to stop."""
         retention = self._workspace().retention
         if retention is not None and self.due(now, retention) is not None and not self.held():
             self.begin(kept_since(now, retention.months), retention.counts, by=UPKEEP)
-        self.go_on()
+        self.go_on(stop=stop)
 
     def due(self, now: datetime, retention: Retention) -> datetime | None:
         """Up to when activity is over that is not ended yet; None: there is none."""
@@ -193,11 +208,21 @@ class AgedActivity:
         self._end(despite_holds=True)
         log.warning("retention.repeated", ends=f"{run.ends:%Y-%m-%d}")
 
-    def go_on(self, progress: Callable[[int], None] = _tell_nobody) -> str | None:
+    def go_on(
+        self,
+        progress: Callable[[int], None] = _tell_nobody,
+        stop: threading.Event | None = None,
+    ) -> str | None:
         """Brings the run that is under way, if there is one, as far as it gets now; says what it
-        waits for, if it does. Tells of each partition that was summed."""
+        waits for, if it does. Tells of each partition that was summed. Leaves off when told to
+        stop."""
         while self._sum_next():
             progress(1)
+            if stop is not None and stop.is_set():
+                return None
+        with self._pool.connection() as conn:
+            if conn.execute(UNDER_WAY).fetchone() == (False,):
+                return None
         waits_for = self._end()
         if waits_for is None:
             self._ledger.keep()
@@ -276,9 +301,18 @@ class AgedActivity:
                         return waits_for
             self._keys.refresh()
             read_models.forget(views, self._sealer.kept())
+        return self._complete(run["id"])
+
+    def _complete(self, id: uuid.UUID) -> str | None:
         with self._pool.connection() as conn:
-            conn.execute(SET_COMPLETED, (run["id"],))
-        return None
+            row = conn.execute(SELECT_DESTROYED_AT, (id,)).fetchone()
+            assert row is not None
+            waits_for = self._cleaner.clean_periods(row[0])
+            if waits_for is None:
+                conn.execute(SET_COMPLETED, (id,))
+            else:
+                conn.execute(SET_WAITING, (waits_for, id))
+        return waits_for
 
     def _destroy(
         self,

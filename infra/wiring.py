@@ -274,6 +274,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             sign=certifier.sign,
             verify=certifier.is_signed,
         )
+        cleaner = Cleaner(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         annals = Annals(
             settings,
             log,
@@ -303,9 +304,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 pool=keys_pool,
                 views=views_pool,
                 secret=keys.secret("erasures"),
-                cleaner=Cleaner(
-                    url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now
-                ),
+                cleaner=cleaner,
                 certifier=certifier,
                 ledger=ledger,
                 pasts=pasts,
@@ -323,6 +322,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 log_pool=log_pool,
                 views=views_pool,
                 workspace=lambda: definitions(log).load().workspace(_defaults(settings)),
+                cleaner=cleaner,
                 ledger=ledger,
             ),
             pasts,
@@ -437,7 +437,7 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
             annals.handler.finish_erasures(now)
             annals.log.forget_messages(now - MESSAGE_MEMORY)
             annals.erasures.forget_tokens(now)
-            annals.aged_activity.upkeep(now)
+            annals.aged_activity.upkeep(now, stop)
             pause = UPKEEP_SECONDS
         except (psycopg.Error, Refusal) as error:
             log.warning("upkeep.failed", error=type(error).__name__)

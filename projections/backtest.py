@@ -22,6 +22,7 @@ from domain.definitions import Definition, DefinitionId, Settings, family_of
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     PAYLOAD_OF_TOPIC,
+    SUMMED_TOPICS,
     Decision,
     Erased,
     ListChange,
@@ -30,6 +31,7 @@ from domain.events import (
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.replay.asked import Told
 from domain.replay.replay import Replay
+from domain.retention import Kept
 from projections import ways
 from projections.batch import Opened, Place
 from projections.paging import Page, decoded, encoded
@@ -64,7 +66,7 @@ SUBJECT_TOPICS = [
 ACCOUNT_TOPICS = [
     topic
     for topic in SUBJECT_TOPICS
-    if topic in ACTIVITY_OF_TOPIC or topic.startswith("user.membership_")
+    if topic in ACTIVITY_OF_TOPIC or topic in SUMMED_TOPICS or topic.startswith("user.membership_")
 ]
 LIST_TOPICS = [topic for topic, one in PAYLOAD_OF_TOPIC.items() if issubclass(one, ListChange)]
 
@@ -319,7 +321,8 @@ class _Reading:
 
     def _tell(self, rows: Sequence[Any]) -> None:
         self._opener.refresh()
-        rows = [row for row in rows if row.topic in _TOPICS]
+        kept = self._opener.kept()
+        rows = [row for row in rows if row.topic in _TOPICS and _tells(row, kept)]
         opened: dict[tuple[int, int], Opened] = {
             (one.row.log_partition, one.row.position): one
             for one in self._opener.open_rows(
@@ -330,6 +333,13 @@ class _Reading:
 
 
 _TOPICS = frozenset(SUBJECT_TOPICS)
+
+
+def _tells(row: Place, kept: Kept) -> bool:
+    """Whether an event counts: of activity that is no longer kept, its sums instead."""
+    if row.topic in ACTIVITY_OF_TOPIC:
+        return kept.has(row.occurred_at, row.log_partition, row.position)
+    return row.topic not in SUMMED_TOPICS or row.occurred_at <= kept.since
 
 
 def _told(row: Place, one: Opened | None) -> Told:
@@ -346,6 +356,7 @@ def _told(row: Place, one: Opened | None) -> Told:
         row.account,
         None if part is None else part.name,
         one is not None,
+        None if one is None else one.account_sums,
     )
 
 

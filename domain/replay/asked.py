@@ -10,6 +10,7 @@ import msgspec
 from domain.dependencies import NAME_PROPERTIES
 from domain.events import (
     ACTIVITY_OF_TOPIC,
+    ActivitySummed,
     Payload,
 )
 from domain.identity import SubjectId, SubjectKind
@@ -44,6 +45,7 @@ class Told(NamedTuple):
         verb: what its topic says that happened.
         payload: None: its subject is erased.
         account_name: of the activity, as the account keeps it.
+        account_sums: what the account keeps of activity that is no longer kept.
         is_opened: where not, only its envelope is known.
     """
 
@@ -56,3 +58,4 @@ class Told(NamedTuple):
     account: SubjectId | None = None
     account_name: str | None = None
     is_opened: bool = True
+    account_sums: ActivitySummed | None = None

@@ -22,6 +22,7 @@ from domain.evaluation import Facts, Membership, World
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     Absorbed,
+    ActivitySummed,
     Identified,
     ListChange,
     MembershipStarted,
@@ -48,6 +49,7 @@ from domain.replay.past import (
 )
 
 _TRACKED = {topic.partition(".")[2]: activity for topic, activity in ACTIVITY_OF_TOPIC.items()}
+_SUMMED = "activity_summed"
 _MEMBERSHIP_VERBS = ("membership_started", "membership_changed", "membership_ended")
 
 
@@ -84,6 +86,8 @@ class Replay:
         for one in events:
             if one.verb in _TRACKED:
                 self._tell_deed(one)
+            elif one.verb == _SUMMED:
+                self._tell_sums(one)
             elif one.account is not None and one.verb in _MEMBERSHIP_VERBS:
                 if self._is_chosen(one.stream) or self._is_chosen(one.account):
                     self._day(self._effective(one, one.account)).told.append(one)
@@ -130,6 +134,26 @@ class Replay:
                 here.deeds.setdefault(party, Counter())[deed] += 1
             before = here.seen.get(party)
             here.seen[party] = seen if before is None else before.and_(seen)
+
+    def _tell_sums(self, one: Told) -> None:
+        """What is left of activity that is no longer kept: of its metadata nothing."""
+        own = one.payload if isinstance(one.payload, ActivitySummed) else None
+        parties = [] if own is None else [(one.kind, one.stream)]
+        if one.account is not None and one.account_sums is not None:
+            parties.append((SubjectKind.ACCOUNT, one.account))
+        left = own or one.account_sums
+        for sum in () if left is None else left.days:
+            here, seen = self._days[sum.day], Seen(sum.first_at, sum.last_at)
+            in_account = one.account is not None
+            deed = DeedKey(sum.activity, sum.name, sum.day, in_account, None)
+            is_asked = (sum.activity, sum.name) in self._asked.activities
+            for party in parties:
+                if not self._is_chosen(party[1]):
+                    continue
+                if is_asked:
+                    here.deeds.setdefault(party, Counter())[deed] += sum.count
+                before = here.seen.get(party)
+                here.seen[party] = seen if before is None else before.and_(seen)
 
     def _deed(self, one: Told, day: date) -> DeedKey | None:
         """What it counts as, if somebody asks for it."""

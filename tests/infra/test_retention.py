@@ -116,6 +116,35 @@ def test_one_row_ends_a_month_for_everybody(annals: Annals, database_url: str) -
     assert states == [("active",)]
 
 
+def test_the_secret_of_a_month_goes_from_the_files_too(annals: Annals, database_url: str) -> None:
+    write_some(annals)
+    with owner(database_url) as conn:
+        [(wrapped,)] = conn.execute(
+            "SELECT wrapped FROM keys.period_keys WHERE period = '2024-05-01'"
+        ).fetchall()
+    with owner(database_url) as reader, reader.transaction():
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT count(*) FROM keys.period_keys")
+        project(annals)
+        annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
+        waits_for = annals.aged_activity.go_on()
+        assert waits_for is not None
+        assert "still see" in waits_for
+        assert wrapped in _file_of(database_url)
+    assert annals.aged_activity.go_on() is None
+    assert wrapped not in _file_of(database_url)
+
+
+def _file_of(url: str) -> bytes:
+    """The file in which secrets of months are."""
+    with owner(url) as conn:
+        conn.execute("CHECKPOINT")
+        [(file,)] = conn.execute(
+            "SELECT pg_read_binary_file(pg_relation_filepath('keys.period_keys'))"
+        ).fetchall()
+    return bytes(file)
+
+
 def test_a_run_is_on_record(annals: Annals) -> None:
     write_some(annals)
     assert annals.aged_activity.count(JUNE) == (5, 0)

@@ -1,0 +1,160 @@
+"""What is shown once activity is no longer kept: what remains, and that it was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from domain import conditions as ask
+from domain.activity import Activity, ActivityKind
+from domain.commands import Change, Join, Track
+from domain.definitions import Segment
+from domain.identity import SubjectId, SubjectKind
+from domain.retention import Counts
+from infra.wiring import Annals
+from projections import backtest, why
+from projections.contact_view import ActivityCounts, streams_of, view
+from projections.timeline import Wanted, timeline
+from projections.timeline_items import TimelineItem
+from tests.projections.read_models import account, event, found, project, user, write
+from tests.projections.segments import define, members, settle
+
+JUNE = datetime(2024, 6, 1, tzinfo=UTC)
+MAY = JUNE - timedelta(days=3)
+LOGGED_IN = ask.Did("event", "login", ask.AtLeastTimes(2), None, [])
+
+
+def write_some(annals: Annals) -> None:
+    login = (Activity(ActivityKind.EVENT, "login", {"via": "app"}),)
+    write(
+        annals,
+        Change(SubjectKind.USER, user("ann"), {"name": "Ann"}, MAY),
+        Join(user("ann"), account("acme"), {}, {}, MAY),
+        Track(user("ann"), account("acme"), login, MAY),
+        Track(user("ann"), (), login, MAY + timedelta(hours=1)),
+        Track(user("ann"), (), event("paid"), JUNE),
+    )
+
+
+def end(annals: Annals, counts: Counts = Counts.KEEP) -> None:
+    project(annals)
+    annals.aged_activity.begin(JUNE, counts, by="a test")
+    assert annals.aged_activity.go_on() is None
+    project(annals)
+
+
+def shown(annals: Annals, kind: SubjectKind, subject: SubjectId, *names: str) -> list[TimelineItem]:
+    with annals.queries.connect() as conn:
+        streams = streams_of(conn, subject)
+        wanted = Wanted(types=("event", "activity_summed"), names=names, newest_first=False)
+        return timeline(
+            conn, annals.timelines, annals.sealer, kind, streams, wanted, cursor=None, limit=50
+        ).items
+
+
+def test_a_timeline_says_what_is_no_longer_kept_and_shows_its_counts(annals: Annals) -> None:
+    write_some(annals)
+    end(annals)
+    items = shown(annals, SubjectKind.USER, found(annals, user("ann")))
+    assert [(one.type, one.name, one.kept, one.details) for one in items[:2]] == [
+        ("event", None, False, None),
+        ("event", None, False, None),
+    ]
+    assert all(one.user is not None and not one.user.erased for one in items)
+    assert all(one.account is None or not one.account.erased for one in items)
+    sums = [one for one in items if one.type == "activity_summed"]
+    told = [day for one in sums if one.details for day in one.details["days"]]
+    assert [(day["name"], day["count"]) for day in told] == [("login", 1), ("login", 1)]
+    assert [one.name for one in items if one.type == "event" and one.kept] == ["paid"]
+
+
+def test_what_is_no_longer_kept_is_not_found_by_its_name(annals: Annals) -> None:
+    write_some(annals)
+    end(annals)
+    ann, acme = found(annals, user("ann")), found(annals, account("acme"))
+    assert shown(annals, SubjectKind.USER, ann, "login") == []
+    assert [one.name for one in shown(annals, SubjectKind.USER, ann, "paid")] == ["paid"]
+    [gone, left] = shown(annals, SubjectKind.ACCOUNT, acme)
+    assert (gone.kept, gone.name, gone.user and gone.user.name) == (False, None, "Ann")
+    assert left.type == "activity_summed"
+
+
+@pytest.mark.parametrize(
+    ("counts", "events", "since"), [(Counts.KEEP, 3, MAY), (Counts.DROP, 0, None)]
+)
+def test_the_360_view_counts_what_is_to_be_counted(
+    annals: Annals, counts: Counts, events: int, since: datetime | None
+) -> None:
+    write_some(annals)
+    end(annals, counts)
+    with annals.queries.connect() as conn:
+        ann = found(annals, user("ann"))
+        contact = view(conn, SubjectKind.USER, ann, renewal_property="renewal_date")
+    assert contact.counts == ActivityCounts(events=events)
+    assert (contact.name, contact.first_seen) == ("Ann", since)
+
+
+def test_a_review_holds_what_remains(annals: Annals) -> None:
+    write_some(annals)
+    end(annals)
+    ann = found(annals, user("ann"))
+    reviews = annals.reviews(SubjectKind.USER, [ann])
+    history = [one for piece in reviews.history() for one in piece]
+    assert [one.type for one in history if not one.kept] == ["event", "event"]
+    assert {"activity_summed", "properties_changed", "event"} <= {one.type for one in history}
+    archive = b"".join(reviews.archive(reviews.file(renewal_property="renewal", currency=None)))
+    assert archive.startswith(b"PK")
+
+
+def test_decisions_stay_and_say_what_they_saw(annals: Annals) -> None:
+    write_some(annals)
+    segment = define(annals, LOGGED_IN)
+    settle(annals)
+    ann = found(annals, user("ann"))
+    end(annals)
+    settle(annals)
+    assert members(annals, segment) == {ann}
+    with annals.queries.connect() as conn:
+        told = why.last(
+            conn, annals.records, annals.sealer, SubjectKind.USER, ann, "segment", segment
+        )
+    assert told.definition.id == segment
+
+
+def test_what_rests_on_counts_that_are_dropped_is_decided_anew(annals: Annals) -> None:
+    write_some(annals)
+    segment = define(annals, LOGGED_IN)
+    settle(annals)
+    assert members(annals, segment) == {found(annals, user("ann"))}
+    end(annals, Counts.DROP)
+    settle(annals)
+    assert members(annals, segment) == set()
+
+
+@pytest.mark.parametrize("counts", Counts)
+def test_a_back_test_counts_what_is_left(annals: Annals, counts: Counts) -> None:
+    write_some(annals)
+
+    def tested() -> list[int]:
+        result = backtest.run(
+            Segment(SubjectKind.USER, "logged in", LOGGED_IN),
+            annals.definitions.load().active,
+            None,
+            days=10,
+            sample=None,
+            now=JUNE + timedelta(days=1),
+            zone=ZoneInfo("UTC"),
+            queries=annals.queries,
+            log=annals.log,
+            records=annals.records,
+            opener=annals.sealer,
+            progress=lambda *_: None,
+        )
+        return [sum(one.after == "in" for one in result.verdicts.values())]
+
+    project(annals)
+    assert tested() == [1]
+    end(annals, counts)
+    assert tested() == [1 if counts is Counts.KEEP else 0]
