@@ -19,6 +19,7 @@ from api.console import (
     erasing,
     keys,
     links,
+    live,
     segments,
     sessions,
 )
@@ -170,6 +171,8 @@ def console() -> Router:
             erasing.Erasures,
             erasing.archive_of_user,
             erasing.archive_of_account,
+            live.changes_of_users,
+            live.changes_of_accounts,
             contact.UserPages,
             contact.AccountPages,
             nothing,
