@@ -77,6 +77,8 @@ def _unsealed(event: Event) -> Row:
 def one(annals: Annals, report: Report, *, events: int, rounds: int) -> None:
     """The row `erase.one`: from the request to the answer that all of it is unreadable, in ms."""
     taken: dict[int, list[float]] = {events: [], SHORT: []}
+    warm = _subject_with(annals, "to warm up", SHORT)
+    annals.erasures.request(_order(ErasureScope.ONE, [warm]), by=str(EDITOR))
     for n in range(min(rounds, 3)):
         for count, seconds in taken.items():
             subject = _subject_with(annals, f"{count} events, turn {n}", count)
