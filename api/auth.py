@@ -63,8 +63,9 @@ def _note(annals: Annals, key: str, connection: Connection) -> None:
     """Puts on record that a key did not open a route: the route as it is declared, no id in it."""
     found = annals.api_keys.find(key)
     if found is not None:
-        method, route = connection.scope["method"], connection.scope["path_template"]
-        annals.refused_attempts.note(*found, method=method, route=route)
+        scope = connection.scope
+        method, route = scope.get("method", "WEBSOCKET"), scope["path_template"]
+        annals.refused_attempts.note(*found, method=str(method), route=route)
 
 
 def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], None]:

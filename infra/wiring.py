@@ -43,8 +43,8 @@ from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
 from infra.recorder import Aggregates
 from infra.records import Records
-from infra.retention import AgedActivity
 from infra.refused_attempts import RefusedAttempts
+from infra.retention import AgedActivity
 from infra.rows import RecordedRow
 from infra.saved_views import SavedViews
 from infra.scanning import Scanner

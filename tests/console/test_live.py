@@ -1,4 +1,4 @@
-"""Live: a page looks again by itself when its data changed, and leaves its reader where they are."""
+"""Live: a page looks again by itself when its data changed; its reader stays where they are."""
 
 from __future__ import annotations
 
