@@ -75,6 +75,13 @@ def test_the_example_is_chained_as_the_page_says() -> None:
     assert chain.stored(columns(example(), 1, RECORDED_AT)) == stored
 
 
+def test_keys_of_months_are_derived_as_the_page_says() -> None:
+    key, nonce = SubjectKey(1, USER_KEY), bytes(12)
+    derived = SubjectKey(1, BLOCKS["derived"])
+    of_month = key.of_period(bytes(range(0x40, 0x60)))
+    assert of_month.seal(b"x", b"", nonce) == derived.seal(b"x", b"", nonce)
+
+
 def test_the_example_opens_under_its_keys() -> None:
     keys = {
         example().stream.int: SubjectKey(1, USER_KEY),

@@ -228,6 +228,20 @@ def test_a_legal_hold_forbids_a_run_to_begin_and_to_end(annals: Annals) -> None:
     assert not any(one.is_kept for one in recorded(annals) if one.row.occurred_at < JUNE)
 
 
+def test_metadata_is_counted_from_the_first_whole_day_that_is_kept(
+    law: Annals, database_url: str
+) -> None:
+    login = (Activity(ActivityKind.EVENT, "login", {"n": 5}),)
+    for at in (MAY, JUNE + timedelta(hours=1), JULY):
+        write(law, Track(user("ann"), (), login, at))
+    project(law)
+    assert len(dump(database_url)["counter_days"]) == 2  # one o'clock and midnight are one day
+    end(law)
+    live = dump(database_url)
+    assert len(live["counter_days"]) == 1
+    assert rebuilt(law, database_url) == live
+
+
 class _Killed(Exception):
     """Where a process dies."""
 
@@ -390,9 +404,12 @@ def test_months_are_those_of_utc() -> None:
     assert month_of(east) == month_of(MAY) == 2024 * 12 + 4
 
 
-_instants = st.integers(-64 * 24, 33 * 24).map(
-    lambda hours: JUNE + timedelta(hours=hours)
-) | st.sampled_from([JUNE, MAY, JUNE - timedelta(microseconds=1), JUNE + timedelta(hours=1)])
+# About where months meet, in UTC and two hours before that in Brussels.
+_instants = st.builds(
+    lambda month, hours: datetime(2024, month, 1, tzinfo=UTC) + timedelta(hours=hours),
+    st.integers(4, 7),
+    st.sampled_from([-400, -30, -3, -2, -1, 0, 1, 21, 22, 50]),
+)
 _users, _accounts = st.sampled_from("abc"), st.sampled_from("xy")
 _tracks = st.builds(
     lambda u, a, name, at, n: Track(
@@ -422,7 +439,7 @@ _runs = st.builds(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.lists(st.tuples(st.lists(_commands, max_size=6), _runs), min_size=1, max_size=3))
 def test_live_equals_rebuilt_whatever_was_ended_when(
     database_url: str, law: Annals, steps: list[tuple[list[Command], tuple[datetime, Counts]]]
