@@ -6,15 +6,17 @@
 | `stage`, `health` | quick filters; an empty stage is no stage |
 | `is.<property>`, `min.<property>`, `max.<property>` | quick filters on properties |
 | `column` | a column, once for each, in order |
+| `as_of` | a past instant, as in the API |
 | `cursor` | of this page and of those before it; `page` is its number |
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -22,6 +24,8 @@ from domain.identity import SubjectKind
 from domain.periods import FIRST_DAY, LAST_DAY
 
 Json = Any
+
+_WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
 
 DEFAULT_SORT = "-last_seen"
 PROPERTY = "property:"
@@ -81,6 +85,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: SubjectKind
+    as_of: str | None = None
     segment: str | None = None
     search: str = ""
     sort: str = DEFAULT_SORT
@@ -115,6 +120,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         cursors = tuple(value for value in many.get("cursor", ()) if value)[-MAX_CURSORS:]
         return cls(
             kind=kind,
+            as_of=past_of({"as_of": one("as_of")}),
             segment=one("segment") or None,
             search=one("search"),
             sort=one("sort") or DEFAULT_SORT,
@@ -141,6 +147,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """
         found: list[tuple[str, str]] = []
         for name, value in (
+            ("as_of", self.as_of),
             ("segment", self.segment),
             ("search", self.search),
             ("sort", self.sort if self.sort != DEFAULT_SORT else ""),
@@ -180,7 +187,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     def kept(self) -> list[tuple[str, str]]:
         """What a form keeps that changes neither search nor quick filters."""
-        kept = ("segment", "sort", "filter", "column")
+        kept = ("as_of", "segment", "sort", "filter", "column")
         return [(name, value) for name, value in self.pairs(place=False) if name in kept]
 
     def chips(self) -> list[tuple[str, Address]]:
@@ -206,7 +213,13 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     def cleared(self) -> Address:
-        return Address(kind=self.kind, segment=self.segment, sort=self.sort, columns=self.columns)
+        return Address(
+            kind=self.kind,
+            as_of=self.as_of,
+            segment=self.segment,
+            sort=self.sort,
+            columns=self.columns,
+        )
 
     def with_stage(self, stage: str) -> Address:
         """The list with a stage among its filters, or without it where it is one."""
@@ -283,6 +296,8 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     def question(self, types: Mapping[str, str]) -> dict[str, Json]:
         """The body of the API's question for the whole list."""
         asked: dict[str, Json] = {}
+        if self.as_of:
+            asked["as_of"] = self.as_of
         if self.segment:
             asked["segment"] = self.segment
         if self.search:
@@ -295,6 +310,21 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     def properties(self) -> list[str]:
         """Those that are shown as columns."""
         return [key.removeprefix(PROPERTY) for key in self.columns if key.startswith(PROPERTY)]
+
+
+def past_of(query: Mapping[str, str]) -> str | None:
+    """The past instant in an address. What a browser without scripts sends has no zone: UTC."""
+    sent = query.get("as_of", "")
+    return f"{sent}Z" if _WITHOUT_ZONE.fullmatch(sent) else sent or None
+
+
+def then(url: str, as_of: str | None) -> str:
+    """An address as of the same instant as the page that leads to it."""
+    if not as_of:
+        return url
+    parts = urlsplit(url)
+    query = "&".join(filter(None, (parts.query, urlencode({"as_of": as_of}))))
+    return parts._replace(query=query).geturl()
 
 
 def _toggled(values: tuple[str, ...], value: str) -> tuple[str, ...]:

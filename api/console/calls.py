@@ -35,9 +35,14 @@ class Refused(Exception):
 
 
 class Calls:
-    """Calls of one reader."""
+    """Calls of one reader.
 
-    def __init__(self, app: Litestar, key: str) -> None:
+    Args:
+        as_of: the past instant that is read; None: now.
+    """
+
+    def __init__(self, app: Litestar, key: str, as_of: str | None = None) -> None:
+        self.as_of = as_of or None
         transport = httpx.ASGITransport(cast(Any, app), raise_app_exceptions=False)
         self._client = httpx.AsyncClient(
             transport=transport,
@@ -48,7 +53,8 @@ class Calls:
 
     async def get(self, path: str, **query: object) -> Json:
         """Raises: Refused."""
-        known = {name: value for name, value in query.items() if value is not None}
+        asked = query | {"as_of": self.as_of}
+        known = {name: value for name, value in asked.items() if value is not None}
         return self._body(await self._client.get(path, params=_texts(known)))
 
     async def post(self, path: str, body: object, **headers: str) -> Json:

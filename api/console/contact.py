@@ -13,6 +13,7 @@ from litestar.params import FromPath
 from api.console.calls import Calls, Refused
 from api.console.contacts import calls_of, is_part
 from api.console.pages import PRIVATE, SECURITY_HEADERS, instant, page
+from api.console.past import being_made
 from api.console.sessions import AnyRequest
 from domain.identity import SubjectKind
 from projections.why import VERBS_OF
@@ -113,6 +114,9 @@ class _Contacts(Controller):
                 decisions=DECISIONS,
                 **shown,
             )
+        waiting = await being_made(request, calls)
+        if waiting is not None:
+            return waiting
         contact, stages, shown = await asyncio.gather(
             calls.get(path), calls.get(f"{path}/stages"), self._pane(calls, path, tab, query)
         )
@@ -122,7 +126,11 @@ class _Contacts(Controller):
             kind=self.kind,
             id=id,
             contact=contact,
-            spells=_drawn(stages["spells"]),
+            spells=_drawn(
+                stages["spells"], instant(calls.as_of) if calls.as_of else datetime.now(UTC)
+            ),
+            now_url=f"/console/{self.kind}s/{id}" + ("" if tab == "overview" else f"/{tab}"),
+            kept=[],
             stages=stages,
             tabs=tabs,
             tab=tab,
@@ -179,11 +187,10 @@ async def _activity(calls: Calls, path: str, tab: str, query: dict[str, str]) ->
     return found | {"items": shown, "picture": picture}
 
 
-def _drawn(spells: list[Json]) -> list[Json]:
+def _drawn(spells: list[Json], now: datetime) -> list[Json]:
     """Times in stages, each with its place in a picture of their whole length."""
     if not spells:
         return []
-    now = datetime.now(UTC)
     begins = [instant(one["entered_at"]) for one in spells]
     ends = [instant(one["left_at"]) if one["left_at"] else now for one in spells]
     first, whole = begins[0], max((ends[-1] - begins[0]).total_seconds(), 1.0)

@@ -18,9 +18,11 @@ from api.console.address import (
     Address,
     Column,
     columns_of,
+    past_of,
 )
 from api.console.calls import Calls, Refused, forward
 from api.console.pages import page
+from api.console.past import being_made
 from api.console.sessions import AnyRequest, Session
 from domain.identity import SubjectKind
 
@@ -37,8 +39,9 @@ Json = Any
 
 
 def calls_of(request: AnyRequest) -> Calls:
+    """The calls of a page: all that they read is as of the instant in its address."""
     session: Session = request.state.session
-    return Calls(request.app, session.key)
+    return Calls(request.app, session.key, past_of(request.query_params))
 
 
 async def types_of(calls: Calls, kind: SubjectKind) -> dict[str, str]:
@@ -123,6 +126,9 @@ class _Lists(Controller):
             part.headers["HX-Push-Url"] = address.url()
             part.headers["HX-Trigger-After-Settle"] = "list-changed"
             return part
+        waiting = await being_made(request, calls)
+        if waiting is not None:
+            return waiting
         remembered = self._remembered(request)
         if remembered and not address.columns:
             return Redirect(address.but(columns=remembered).url())
@@ -133,6 +139,8 @@ class _Lists(Controller):
             request,
             "contacts/page.html",
             kind=self.kind,
+            now_url=address.but(as_of=None).url(),
+            kept=address.but(as_of=None).pairs(),
             list=await shown(calls, address, types),
             known=columns_of(self.kind, types),
             types=types,
@@ -214,7 +222,7 @@ def export_query(address: Address, types: dict[str, str], format: str) -> bytes:
     """A list as the API's export takes it."""
     question = address.question(types)
     pairs = [("format", format), ("sort", address.sort)]
-    pairs += [(name, question[name]) for name in ("segment", "search") if name in question]
+    pairs += [(name, question[name]) for name in ("as_of", "segment", "search") if name in question]
     if "filter" in question:
         pairs.append(("filter", msgspec.json.encode(question["filter"]).decode()))
     pairs += [("columns", name) for name in address.properties()]
@@ -225,7 +233,7 @@ async def _export(kind: SubjectKind, scope: Scope, receive: Receive, send: Send)
     request: AnyRequest = sessions.AnyRequest(scope, receive, send)
     session: Session = request.state.session
     address = asked(request, kind)
-    types = await types_of(Calls(request.app, session.key), kind)
+    types = await types_of(calls_of(request), kind)
     format = "ndjson" if request.query_params.get("format") == "ndjson" else "csv"
     query = export_query(address, types, format)
     await forward(

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Response
 from markupsafe import Markup, escape
 
+from api.console.address import past_of, then
 from api.console.sessions import AnyRequest, Session
 
 FOLDER = Path(__file__).parent
@@ -127,6 +128,11 @@ def _unit(word: str, count: int) -> str:
     return word.removesuffix("s") if count == 1 else word
 
 
+def exactly(value: str) -> str:
+    """An instant to the minute: 3 May 2026, 14:00 UTC (the browser turns it to its own zone)."""
+    return f"{instant(value).astimezone(UTC):%-d %b %Y, %H:%M} UTC"
+
+
 def day(value: str | datetime | date | None) -> Markup:
     """A calendar day: 12 Jan 2027."""
     if value is None:
@@ -218,6 +224,8 @@ def _environment() -> Environment:
         "number": number,
         "ago": ago,
         "day": day,
+        "exactly": exactly,
+        "then": then,
         "value": value,
         "health": health,
         "title_of": title_of,
@@ -239,7 +247,8 @@ ENVIRONMENT = _environment()
 def page(request: AnyRequest, template: str, *, status: int = 200, **values: Any) -> Response[str]:
     """A page, or a part of one."""
     session: Session | None = request.state.get("session")
-    text = ENVIRONMENT.get_template(template).render(session=session, **values)
+    as_of = past_of(request.query_params)
+    text = ENVIRONMENT.get_template(template).render(session=session, as_of=as_of, **values)
     return Response(
         text, status_code=status, media_type=MediaType.HTML, headers=SECURITY_HEADERS | PRIVATE
     )

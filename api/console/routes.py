@@ -20,6 +20,7 @@ from api.console import (
     keys,
     links,
     live,
+    past,
     segments,
     sessions,
 )
@@ -166,6 +167,7 @@ def console() -> Router:
             keys.Keys,
             definitions.Definitions,
             backtests.Backtests,
+            past.Pasts,
             erasing.DeletingUsers,
             erasing.DeletingAccounts,
             erasing.Erasures,

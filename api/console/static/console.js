@@ -11,10 +11,20 @@
     year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit",
     second: "2-digit", timeZoneName: "short",
   });
+  const toTheMinute = new Intl.DateTimeFormat("en-GB", {
+    day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
+  });
+  // As a field for date and time has it: in the reader's zone.
+  const asField = (at) => new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
   const localize = (root) => {
+    for (const field of all("[data-instant]", root)) {
+      field.max = asField(new Date());
+      if (field.dataset.instant) field.value = asField(new Date(field.dataset.instant));
+    }
     for (const time of all("time[datetime*=T]:not([data-local])", root)) {
       time.dataset.local = "";
       time.title = exact.format(new Date(time.dateTime));
+      if ("exact" in time.dataset) time.textContent = toTheMinute.format(new Date(time.dateTime));
     }
   };
 
@@ -82,6 +92,11 @@
   };
 
   const open = (dialog) => { if (!dialog.open) dialog.showModal(); };
+
+  document.addEventListener("formdata", (event) => {
+    const field = one("[data-instant]", event.target);
+    if (field) event.formData.set("as_of", new Date(field.value).toISOString());
+  });
 
   document.addEventListener("click", (event) => {
     const target = event.target;
