@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -175,3 +175,11 @@ def served(annals: Annals) -> Iterator[Clients]:
             server.should_exit = True
             thread.join(timeout=20)
             listener.close()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Waits for what a decider decides meanwhile."""
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

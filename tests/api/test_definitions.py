@@ -327,7 +327,7 @@ def test_the_definitions_settings_and_mrr_of_the_page_are_as_it_says(client: Cli
     traits = {"mrr": 12.55, "cancelled": False, "renewal_date": "2027-01-01"}
     client.send(
         {"type": "group", "userId": "ada", "groupId": "acme", "traits": traits},
-        {"type": "identify", "userId": "ada", "traits": {"role": "champion"}},
+        {"type": "identify", "userId": "ada", "traits": {"role": "champion", "plan": "pro"}},
         {"type": "track", "userId": "ada", "event": "login", "context": {"groupId": "acme"}},
     )
     client.see(account("acme"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.serving import Clients, account, problem, user
+from tests.serving import Clients, account, problem, until, user
 
 
 def at(minute: int) -> str:
@@ -21,14 +19,6 @@ def identify(id: str, minute: int = 0, **traits: Any) -> dict[str, Any]:
 
 def track(id: str, event: str, minute: int = 0) -> dict[str, Any]:
     return {"type": "track", "userId": id, "event": event, "timestamp": at(minute)}
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Waits for what a decider decides meanwhile."""
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def happened(client: Clients, **asked: Any) -> list[tuple[str, str | None]]:

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.console.reader import Reader
-from tests.serving import Clients
+from tests.serving import Clients, until
 
 Reading = Callable[..., Reader]
 
@@ -255,10 +255,10 @@ def test_a_decision_unfolds_to_the_rule_what_it_saw_and_the_cause(
     admin = client("admin")
     made = client.taken(admin.post("/api/definitions", json=stages))
     client.taken(admin.post(f"/api/definitions/{made['id']}/activate"))
+    client.see("/api/users")
+    until(lambda: client.see("/api/status")["deciding"] == [])
     client.send({"type": "identify", "userId": "ada", "traits": {"plan": "pro"}})
-    for _ in range(200):  # deciding follows in the background
-        if client.see("/api/users/external:ada")["stage"]:
-            break
+    until(lambda: client.see("/api/users/external:ada")["stage"])
     reader = reading(client, path="/console/users/external:ada/timeline?type=stage")
     entered = reader.page.locator(".happened", has_text="stage entered")
     entered.locator("summary", has_text="Why").focus()

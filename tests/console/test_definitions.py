@@ -9,7 +9,7 @@ from typing import Any
 from playwright.sync_api import expect
 
 from tests.console.reader import NARROW, Reader
-from tests.serving import Clients
+from tests.serving import Clients, until
 
 Reading = Callable[..., Reader]
 
@@ -194,9 +194,7 @@ def test_a_long_name_widens_neither_its_form_nor_a_contact_nor_the_reason_of_a_d
     stage = {"name": long, "type": "paying", "condition": PRO}
     stages = {"type": "stages", "kind": "user", "name": long, "stages": [stage]}
     id = define(client, stages)
-    for _ in range(200):  # deciding follows in the background
-        if client.see("/api/users/external:ada")["stage"]:
-            break
+    until(lambda: client.see("/api/users/external:ada")["stage"])
     reader = reading(client, width=NARROW)
     reader.go(f"/console/settings/{id}")
     assert not reader.overflows()
