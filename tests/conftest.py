@@ -23,6 +23,8 @@ from infra.wiring import Annals
 from tests.serving import Clients, served
 
 TEMPLATE = "annals_template"
+ROOM = "ANNALS_TEST_ROOM"
+ROOM_BYTES = 6 * 2**30
 
 settings.register_profile(
     "annals",
@@ -33,15 +35,23 @@ settings.register_profile(
 settings.load_profile("annals")
 
 
+def pytest_configure() -> None:
+    """Chooses where the server has its files, once for all workers: in memory, where that has room.
+    To make a database for each test is most of the work otherwise."""
+    memory = Path("/dev/shm")
+    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES
+    os.environ.setdefault(ROOM, str(memory) if has_room else tempfile.gettempdir())
+
+
 def _folder() -> Path:
     """One for the whole run: its workers share a server, and the last to leave stops it."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
-    return Path(tempfile.gettempdir()) / f"annals-test-{run[:12]}"
+    return Path(os.environ[ROOM]) / f"annals-test-{run[:12]}"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
-        for folder in Path(tempfile.gettempdir()).glob("annals-test-*"):
+        for folder in Path(os.environ[ROOM]).glob("annals-test-*"):
             if folder == _folder() or _run_of(session) in folder.name:
                 embedded.remove(folder)
                 shutil.rmtree(folder, ignore_errors=True)
