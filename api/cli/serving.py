@@ -1,0 +1,155 @@
+"""`annals run`, `serve`, `work` and `demo-reset`."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import click
+import httpx
+import uvicorn
+
+from api.app import create_app
+from api.cli.opening import interruptible, opened, settings_of_environment
+from infra import embedded, wiring
+from infra.settings import Settings
+from infra.wiring import Annals
+
+KEYS_FILE = "keys.json"
+
+
+@click.command()
+@click.option("--demo/--no-demo", default=True, help="Load the demo data, if not there yet.")
+def run(demo: bool) -> None:
+    """Start everything, load the demo data, print address and keys, and serve."""
+    with opened() as annals, interruptible() as interrupted, _serving(annals) as url:
+        click.echo(f"Annals serves at {url}  (health: {url}/health/ready, API: {url}/schema)")
+        keys = annals.api_keys.at_hand(annals.settings.data / KEYS_FILE)
+        if demo and not _load_demo(annals.settings, url, keys["write"], interrupted):
+            return
+        _print_keys(annals.settings, url, keys)
+        interrupted.wait()
+        click.echo("Stopping.")
+
+
+@click.command()
+def serve() -> None:
+    """Serve HTTP, and project in this process unless ANNALS_WORKER=none."""
+    with opened() as annals, interruptible() as interrupted, _serving(annals) as url:
+        keys = annals.api_keys.at_hand(annals.settings.data / KEYS_FILE)
+        click.echo(f"Annals serves at {url}; API keys for {', '.join(keys)} in its data folder")
+        interrupted.wait()
+
+
+@click.command()
+def work() -> None:
+    """Project in a process of its own; start as many as there is work for."""
+    with (
+        opened() as annals,
+        interruptible() as interrupted,
+        wiring.working(annals, project=True),
+    ):
+        click.echo("Projecting; Ctrl-C to stop.")
+        interrupted.wait()
+
+
+@click.command("demo-reset")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def demo_reset(yes: bool) -> None:
+    """Delete the data folder with its embedded database and keys. Cannot be undone."""
+    settings = settings_of_environment()
+    if settings.database_url is not None:
+        raise click.ClickException(
+            "ANNALS_DATABASE_URL names a server that is not ours to empty: drop its database"
+        )
+    if not yes:
+        click.confirm(f"Delete all of {settings.data}?", abort=True)
+    embedded.remove(settings.data)
+    shutil.rmtree(settings.data, ignore_errors=True)
+    click.echo(f"Deleted {settings.data}.")
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn in a thread: signals are for the main thread, which closes things in order."""
+
+    def install_signal_handlers(self) -> None:
+        """Leaves signals alone."""
+
+
+@contextmanager
+def _serving(annals: Annals) -> Iterator[str]:
+    """Serves HTTP in the background; yields the address once it answers."""
+    settings = annals.settings
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise click.ClickException(
+            f"cannot serve on {settings.host}:{settings.port} ({error.strerror});"
+            " set ANNALS_PORT to a free port"
+        ) from None
+    config = uvicorn.Config(
+        create_app(annals), log_level="warning", access_log=False, timeout_graceful_shutdown=5
+    )
+    server = _Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
+    with wiring.working(annals, project=settings.worker == "thread"):
+        thread.start()
+        try:
+            url = f"http://{settings.host}:{listener.getsockname()[1]}"
+            _wait_until_ready(url, thread)
+            yield url
+        finally:
+            annals.watching.close()
+            server.should_exit = True
+            thread.join(timeout=10)
+            listener.close()
+
+
+def _wait_until_ready(url: str, thread: threading.Thread) -> None:
+    for _ in range(500):
+        try:
+            if httpx.get(f"{url}/health/ready", timeout=1).is_success:
+                return
+        except httpx.HTTPError:
+            if not thread.is_alive():
+                break
+        threading.Event().wait(0.02)
+    raise click.ClickException("the HTTP server did not start")
+
+
+def _load_demo(settings: Settings, url: str, write_key: str, interrupted: threading.Event) -> bool:
+    """Sends the demo data through the intake, once; False where it was interrupted."""
+    from api.demo import sources
+    from api.demo.load import load
+
+    done = settings.data / "demo-loaded"
+    if done.exists():
+        return True
+    for source in sources(settings.demo_data, datetime.now(UTC)):
+        report = load(
+            source.messages(), url=url, write_key=write_key, total=source.total, title=source.title
+        )
+        click.echo(
+            f"{source.title}: {report.sent:,} messages in {report.seconds:.1f} s,"
+            f" {report.stored:,} stored, {report.duplicates:,} known before,"
+            f" {report.refused:,} refused"
+        )
+        if interrupted.is_set():
+            return False
+    done.touch()
+    return True
+
+
+def _print_keys(settings: Settings, url: str, keys: dict[str, str]) -> None:
+    click.echo(f"\nAPI keys, one for each scope (kept in {settings.data / KEYS_FILE}):")
+    for scope, key in keys.items():
+        click.echo(f"  {scope:<7} {key}")
+    click.echo(f"\nTry:  curl -H 'Authorization: Bearer {keys['read']}' {url}/api/users?limit=2")
+    click.echo("Ctrl-C stops it, database included.")
