@@ -7,7 +7,7 @@ values come from whoever sends, so they stand only behind the host, percent-enco
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -131,11 +131,16 @@ def reached(
             _text((properties if one.is_property else attributes).get(one.name))
             for one in placeholders(link.url)
         ]
-        if any(value is None for value in values):
-            continue
-        filled = iter(_encoded(value, is_mail=is_mail) for value in values if value is not None)
-        found.append(Reached(link.name, _PLACEHOLDER.sub(lambda _: next(filled), link.url)))  # noqa: B023
+        filled = [_encoded(value, is_mail=is_mail) for value in values if value is not None]
+        if len(filled) == len(values):
+            found.append(Reached(link.name, _filled(link.url, filled)))
     return found
+
+
+def _filled(url: str, values: Sequence[str]) -> str:
+    """A template with a value in the place of each placeholder, in order."""
+    left = iter(values)
+    return _PLACEHOLDER.sub(lambda _: next(left), url)
 
 
 def _text(value: object) -> str | None:

@@ -275,6 +275,8 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             verify=certifier.is_signed,
         )
         cleaner = Cleaner(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
+        api_keys = ApiKeys(keys_pool)
+        stored = definitions(log)
         annals = Annals(
             settings,
             log,
@@ -283,11 +285,11 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             sealer,
             aggregates,
             handler,
-            ApiKeys(keys_pool),
+            api_keys,
             wrapping,
             views_pool,
             queries,
-            definitions(log),
+            stored,
             SavedViews(log_pool, keys.secret("saved views")),
             Records(log_pool),
             backtests,
@@ -311,7 +313,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             ),
             Holds(keys_pool, aggregates),
             RefusedAttempts(keys_pool),
-            Watching(log_pool, views_pool, ApiKeys(keys_pool), NAME, _streams_of(queries)),
+            Watching(log_pool, views_pool, api_keys, NAME, _streams_of(queries)),
             certifier,
             Scanner(url, _cluster(settings), PastDatabases(url)),
             AgedActivity(
@@ -321,7 +323,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 pool=keys_pool,
                 log_pool=log_pool,
                 views=views_pool,
-                workspace=lambda: definitions(log).load().workspace(_defaults(settings)),
+                workspace=lambda: stored.load().workspace(_defaults(settings)),
                 cleaner=cleaner,
                 ledger=ledger,
             ),
