@@ -178,7 +178,7 @@ def served(annals: Annals) -> Iterator[Clients]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Waits for what a decider decides meanwhile."""
+    """Waits for what others do meanwhile: a decider decides, a vacuum of the server's own ends."""
     deadline = time.monotonic() + 30
     while not true():
         assert time.monotonic() < deadline

@@ -53,7 +53,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
 
     def slowly(*asked: object) -> list[int]:
         go_on.wait(30)
-        return make(*asked)  # type: ignore[arg-type]
+        return make(*asked)
 
     monkeypatch.setattr(pasts_module, "bounds_at", slowly)
     yield go_on.set
