@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from litestar.connection import ASGIConnection
@@ -35,8 +35,20 @@ def presented_key(header: str | None) -> str | None:
     return None
 
 
-def authorised(annals: Annals, key: str | None, *scopes: ApiScope) -> UUID:
-    """The id of the key, if it opens one of the scopes.
+class Route(NamedTuple):
+    """What was asked for, as it is declared: no id in it."""
+
+    method: str
+    path: str
+
+
+def route_of(connection: Connection) -> Route:
+    scope = connection.scope
+    return Route(str(scope.get("method", "WEBSOCKET")), scope["path_template"])
+
+
+def authorised(annals: Annals, key: str | None, route: Route, *scopes: ApiScope) -> UUID:
+    """The id of the key, if it opens one of the scopes; that another was tried is put on record.
 
     Raises:
         ProblemException: 401 without a valid key, 403 with one of another scope.
@@ -47,6 +59,7 @@ def authorised(annals: Annals, key: str | None, *scopes: ApiScope) -> UUID:
     if found is None:
         raise ProblemException(401, "unknown-key", "the API key is unknown or was revoked")
     if found[1] not in scopes:
+        annals.refused_attempts.note(*found, method=route.method, route=route.path)
         wanted = " or ".join(scopes)
         raise ProblemException(
             403, "wrong-scope", f"this needs a key with scope {wanted}, this one has {found[1]}"
@@ -54,30 +67,12 @@ def authorised(annals: Annals, key: str | None, *scopes: ApiScope) -> UUID:
     return found[0]
 
 
-def _annals(connection: Connection) -> Annals:
-    annals: Annals = connection.app.state.annals
-    return annals
-
-
-def _note(annals: Annals, key: str, connection: Connection) -> None:
-    """Puts on record that a key did not open a route: the route as it is declared, no id in it."""
-    found = annals.api_keys.find(key)
-    if found is not None:
-        scope = connection.scope
-        method, route = scope.get("method", "WEBSOCKET"), scope["path_template"]
-        annals.refused_attempts.note(*found, method=str(method), route=route)
-
-
 def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], None]:
-    """A guard that lets through the keys of some scopes, and puts others on record."""
+    """A guard that lets through the keys of some scopes."""
 
     def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        key, annals = presented_key(connection.headers.get("authorization")), _annals(connection)
-        try:
-            connection.state.key_id = authorised(annals, key, *scopes)
-        except ProblemException as refused:
-            if refused.status == 403:
-                _note(annals, key or "", connection)
-            raise
+        annals: Annals = connection.app.state.annals
+        key = presented_key(connection.headers.get("authorization"))
+        connection.state.key_id = authorised(annals, key, route_of(connection), *scopes)
 
     return guard

@@ -21,7 +21,7 @@ from litestar.openapi.spec import (
 )
 
 from api import segment
-from api.auth import authorised, presented_key
+from api.auth import Route, authorised, presented_key, route_of
 from api.positions import position_text
 from api.problems import ProblemException, answers
 from domain.access import ApiScope
@@ -108,10 +108,11 @@ class IntakeController(Controller):
             body,
             request.headers.get("content-encoding", ""),
             presented_key(request.headers.get("authorization")),
+            route_of(request),
         )
 
 
-def take(annals: Annals, body: bytes, encoding: str, key: str | None) -> BatchResult:
+def take(annals: Annals, body: bytes, encoding: str, key: str | None, route: Route) -> BatchResult:
     """What comes of a batch: its body, as sent, and the key presented with it.
 
     Raises:
@@ -120,10 +121,10 @@ def take(annals: Annals, body: bytes, encoding: str, key: str | None) -> BatchRe
     """
     received_at = datetime.now(UTC)
     if key is not None:
-        authorised(annals, key, ApiScope.WRITE)
+        authorised(annals, key, route, ApiScope.WRITE)
     envelope = segment.decoded(_decompressed(body, encoding))
     if key is None:
-        authorised(annals, envelope.write_key, ApiScope.WRITE)
+        authorised(annals, envelope.write_key, route, ApiScope.WRITE)
     requests: list[Request] = []
     results: list[MessageResult | None] = []
     ids: list[str | None] = []

@@ -24,11 +24,19 @@ WHERE %(minute)s::timestamptz IS NULL
    OR (minute, key_id, method, route) < (%(minute)s, %(key)s, %(method)s, %(route)s)
 ORDER BY minute DESC, key_id DESC, method DESC, route DESC LIMIT %(limit)s"""
 
+# No younger ones could be deleted: the table's policies forbid it to the role that writes.
+FORGET = """
+DELETE FROM keys.refused_attempts WHERE (minute, key_id, method, route) IN (
+    SELECT minute, key_id, method, route FROM keys.refused_attempts
+    WHERE minute < now() - interval '1 year' ORDER BY minute LIMIT %s)"""
+
+ROWS_AT_A_TIME = 1_000
+
 _CURSOR = "refused-attempts"
 
 
 class RefusedAttempts:
-    """Kept apart from the log, for good; the role that writes them cannot delete."""
+    """Kept apart from the log, for a year; the role that writes them cannot delete younger ones."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -36,6 +44,13 @@ class RefusedAttempts:
     def note(self, key: uuid.UUID, scope: ApiScope, *, method: str, route: str) -> None:
         with self._pool.connection() as conn:
             conn.execute(NOTE, (key, method, route, scope.value))
+
+    def forget(self) -> None:
+        """Drops what is older than a year, a transaction for so many rows."""
+        dropped = ROWS_AT_A_TIME
+        while dropped == ROWS_AT_A_TIME:
+            with self._pool.connection() as conn:
+                dropped = conn.execute(FORGET, (ROWS_AT_A_TIME,)).rowcount
 
     def list(self, cursor: str | None, limit: int) -> Page[RefusedAttempt]:
         """Newest first.

@@ -439,6 +439,7 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
             annals.handler.finish_erasures(now)
             annals.log.forget_messages(now - MESSAGE_MEMORY)
             annals.erasures.forget_tokens(now)
+            annals.refused_attempts.forget()
             annals.aged_activity.upkeep(now, stop)
             pause = UPKEEP_SECONDS
         except (psycopg.Error, Refusal) as error:

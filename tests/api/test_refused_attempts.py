@@ -54,6 +54,26 @@ def test_each_erasure_route_is_refused_to_other_scopes_and_the_attempt_is_on_rec
     assert not [word for word in ("ada", "acme", ID) if word in str(seen)]
 
 
+@pytest.mark.parametrize("route", ["/v1/batch", "/backend/v1/batch", "/v1/import"])
+def test_who_sends_with_a_key_of_another_scope_is_on_record_however_the_key_comes(
+    client: Clients, route: str
+) -> None:
+    """Case 27 of the list, for intake: as bearer, as Segment's user name, and in the body."""
+    key = client.keys["audit"]
+    message = {"type": "track", "userId": "ada@acme.example", "event": "login"}
+    problem(client("audit").post(route, json={"batch": [message]}), 403, "wrong-scope")
+    problem(client(None).post(route, json={"batch": []}, auth=(key, "")), 403, "wrong-scope")
+    problem(client(None).post(route, json={"batch": [], "writeKey": key}), 403, "wrong-scope")
+    problem(client(None).post(route, json={"batch": [], "writeKey": "x"}), 401, "unknown-key")
+    client.send(message)
+    seen = attempts(client)
+    assert {(one["method"], one["route"], one["scope"]) for one in seen} == {
+        ("POST", route, "audit")
+    }
+    assert sum(one["attempts"] for one in seen) == 3
+    assert not [word for word in ("ada", "acme", "login") if word in str(seen)]
+
+
 def test_what_is_tried_again_and_again_is_counted_not_listed(client: Clients) -> None:
     for _ in range(50):
         client("read").get("/api/erasures")

@@ -20,10 +20,9 @@ from projections.timeline import Wanted, timeline
 from projections.timeline_items import TimelineItem
 from tests.projections.read_models import account, event, found, project, user, write
 from tests.projections.segments import define, members, settle
-
-JUNE = datetime(2024, 6, 1, tzinfo=UTC)
 from tests.serving import until
 
+JUNE = datetime(2024, 6, 1, tzinfo=UTC)
 MAY = JUNE - timedelta(days=3)
 LOGGED_IN = ask.Did("event", "login", ask.AtLeastTimes(2), None, [])
 
