@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from projections.contact_list import PROPERTY, ContactItem, Lists
 
-MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
+MEDIA_TYPES = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
 ROWS_AT_A_TIME = 500
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

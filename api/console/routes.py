@@ -65,7 +65,7 @@ def static(request: AnyRequest, digest: FromPath[str], name: FromPath[str]) -> R
     content = found.plain
     if "gzip" in request.headers.get("accept-encoding", ""):
         content, headers["Content-Encoding"] = found.packed, "gzip"
-    return Response(content, media_type=f"{found.type}; charset=utf-8", headers=headers)
+    return Response(content, media_type=found.type, headers=headers)
 
 
 def _wanted(text: str | None) -> str:

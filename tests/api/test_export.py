@@ -34,6 +34,8 @@ def exported(client: Clients, kind: str = "users", **query: Any) -> str:
     answer = client.get(f"/api/{kind}/export", **query)
     assert answer.status_code == 200, answer.text
     suffix = query.get("format", "csv")
+    type = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}[suffix]
+    assert answer.headers["content-type"] == type
     assert answer.headers["content-disposition"] == f'attachment; filename="{kind}.{suffix}"'
     return answer.text
 

@@ -46,6 +46,14 @@ def test_a_key_that_may_not_read_is_told_so_and_gets_no_session(client: Clients,
     assert "set-cookie" not in answer.headers
 
 
+def test_what_browsers_load_says_once_in_which_letters_it_is(client: Clients) -> None:
+    page = client(None).get("/console/sign-in").text
+    files = set(re.findall(r'(?:href|src)="(/console/static/[^"]+)"', page))
+    types = {client(None).get(one).headers["content-type"] for one in files}
+    assert types >= {"text/css; charset=utf-8", "text/javascript; charset=utf-8"}
+    assert not [one for one in types if one.count("charset") > 1]
+
+
 def test_the_cookie_is_for_this_host_alone_hidden_from_scripts_and_behind_tls_from_others(
     client: Clients,
 ) -> None:
