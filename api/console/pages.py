@@ -39,6 +39,7 @@ _STEPS = (
     (86_400 * 60, 86_400, "days"),
 )
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
+IDENTITY = {"scheme", "value"}
 HEALTH_SHAPES = {"good": "●", "normal": "◐", "bad": "○"}
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -159,10 +160,12 @@ def value(found: Any, type: str | None = None) -> Markup:
     if isinstance(found, int | float):
         return escape(number(found))
     if isinstance(found, list):
-        items = [Markup('<span class="item">{}</span>').format(one) for one in found]
+        items = [Markup('<span class="item">{}</span>').format(value(one)) for one in found]
         return Markup(" ").join(items)
     if isinstance(found, dict):
-        return escape(msgspec.json.encode(found).decode())
+        named = dict(found) if found.keys() != IDENTITY else {found["scheme"]: found["value"]}
+        pairs = [Markup("{}: {}").format(words(name), value(one)) for name, one in named.items()]
+        return Markup(", ").join(pairs)
     if found == "":
         return Markup('<span class="none">empty</span>')
     return escape(str(found))

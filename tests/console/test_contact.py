@@ -137,6 +137,8 @@ def test_one_user_is_reviewed_deleted_with_the_word_and_gone_with_a_receipt(
     page.locator("#results").get_by_role("link", name="Name of ada").click()
     page.get_by_role("link", name="Review what is on file").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("All that is on file")
+    expect(page.get_by_role("row", name="registered")).to_contain_text("user id: ")
+    assert not {*"{}"} & set(page.get_by_role("main").inner_text())
     expect(page.locator("main")).to_contain_text("amount: 5")
     with page.expect_download() as started:
         page.get_by_role("link", name="Download the archive").click()
