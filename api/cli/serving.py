@@ -8,6 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
 
 import click
 import httpx
@@ -29,7 +32,7 @@ def run(demo: bool) -> None:
     with opened() as annals, interruptible() as interrupted, _serving(annals) as url:
         click.echo(f"Annals serves at {url}  (health: {url}/health/ready, API: {url}/schema)")
         keys = annals.api_keys.at_hand(annals.settings.data / KEYS_FILE)
-        if demo and not _load_demo(annals.settings, url, keys["write"], interrupted):
+        if demo and not _load_demo(annals, url, keys, interrupted):
             return
         _print_keys(annals.settings, url, keys)
         interrupted.wait()
@@ -124,18 +127,29 @@ def _wait_until_ready(url: str, thread: threading.Thread) -> None:
     raise click.ClickException("the HTTP server did not start")
 
 
-def _load_demo(settings: Settings, url: str, write_key: str, interrupted: threading.Event) -> bool:
+def _load_demo(
+    annals: Annals, url: str, keys: dict[str, str], interrupted: threading.Event
+) -> bool:
     """Sends the demo data through the intake, once; False where it was interrupted."""
-    from api.demo import sources
+    from api.demo import rules, sources
     from api.demo.load import load
 
+    settings = annals.settings
     done = settings.data / "demo-loaded"
     if done.exists():
         return True
-    for source in sources(settings.demo_data, datetime.now(UTC)):
-        report = load(
-            source.messages(), url=url, write_key=write_key, total=source.total, title=source.title
-        )
+    for source in sources(settings.demo_data, _until(settings.data / "demo-begun")):
+        send = partial(load, url=url, write_key=keys["write"])
+        messages, total = source.messages(), source.total
+        if source.has_rules and settings.worker == "thread":
+            first = list(islice(messages, rules.KNOWN_AFTER))
+            total -= send(first, total=len(first), title=f"{source.title}, the first").sent
+            while annals.status().behind and not interrupted.wait(0.05):
+                pass
+            headers = {"Authorization": f"Bearer {keys['admin']}"}
+            with httpx.Client(base_url=url, headers=headers) as client:
+                rules.define(client)
+        report = send(messages, total=total, title=source.title)
         click.echo(
             f"{source.title}: {report.sent:,} messages in {report.seconds:.1f} s,"
             f" {report.stored:,} stored, {report.duplicates:,} known before,"
@@ -147,9 +161,17 @@ def _load_demo(settings: Settings, url: str, write_key: str, interrupted: thread
     return True
 
 
+def _until(begun: Path) -> datetime:
+    """When the demo data was first begun with, so that going on sends the same messages."""
+    if not begun.exists():
+        begun.write_text(datetime.now(UTC).isoformat())
+    return datetime.fromisoformat(begun.read_text())
+
+
 def _print_keys(settings: Settings, url: str, keys: dict[str, str]) -> None:
     click.echo(f"\nAPI keys, one for each scope (kept in {settings.data / KEYS_FILE}):")
     for scope, key in keys.items():
         click.echo(f"  {scope:<7} {key}")
-    click.echo(f"\nTry:  curl -H 'Authorization: Bearer {keys['read']}' {url}/api/users?limit=2")
+    click.echo(f"\nLook:  {url}/console  (sign in with one of them; comply may erase)")
+    click.echo(f"Read:  curl -H 'Authorization: Bearer {keys['read']}' {url}/api/users?limit=2")
     click.echo("Ctrl-C stops it, database included.")

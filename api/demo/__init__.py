@@ -21,26 +21,29 @@ class Source(NamedTuple):
     """Demo data that can be loaded.
 
     Attributes:
-        total: how many messages there are, where that is cheap to know.
+        total: how many messages there are.
         messages: starts them anew, the same ones every time.
+        has_rules: whether `api.demo.rules` are for it.
     """
 
     title: str
-    total: int | None
+    total: int
     messages: Callable[[], Iterator[Message]]
+    has_rules: bool = False
 
 
 def sources(folder: Path | None, until: datetime) -> list[Source]:
-    """The real data whose files are in `folder`; where none is, a company made up until `until`."""
-    real: list[Source] = []
+    """A company made up until `until`, and the real data whose files are in `folder`."""
+    made_up = _counted("Demo company", partial(company.messages, until=until))
+    found = [made_up._replace(has_rules=True)]
     if folder is not None:
         for title, file, read in (
             ("Wikipedia edits", WIKIPEDIA_FILE, wikipedia.messages),
             ("Web shop", SHOP_FILE, shop.messages),
         ):
             if (folder / file).is_file():
-                real.append(_counted(title, partial(read, folder / file)))
-    return real or [_counted("Demo company", partial(company.messages, until=until))]
+                found.append(_counted(title, partial(read, folder / file)))
+    return found
 
 
 def _counted(title: str, messages: Callable[[], Iterator[Message]]) -> Source:

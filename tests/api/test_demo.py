@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from api.demo import Message, company, shop, sources, wikipedia
+from api.demo import Message, company, rules, shop, sources, wikipedia
 from api.demo.load import LoadError, LoadReport, connection_of, load
+from tests.serving import Clients, until
 
 UNTIL = datetime(2026, 5, 13, 15, 4, 5, tzinfo=UTC)
 DATA = Path(
@@ -152,9 +154,9 @@ class TestRealData:
         assert 0 < campaigns < 3_605
         assert all("name" not in message for message in messages if message["type"] == "page")
 
-    def test_the_files_of_a_folder_are_its_sources(self) -> None:
+    def test_the_files_of_a_folder_are_sources_beside_the_made_up_company(self) -> None:
         found = sources(DATA, UNTIL)
-        assert [source.title for source in found] == ["Wikipedia edits", "Web shop"]
+        assert [source.title for source in found] == ["Demo company", "Wikipedia edits", "Web shop"]
         for source in found:
             assert source.total == sum(1 for _ in source.messages())
 
@@ -164,6 +166,21 @@ def test_without_data_files_the_source_is_the_made_up_company(tmp_path: Path) ->
         [source] = sources(folder, UNTIL)
         assert source.title == "Demo company"
         assert source.total == sum(1 for _ in source.messages())
+
+
+def test_the_rules_of_the_company_are_defined_once_when_its_first_messages_are_known(
+    client: Clients,
+) -> None:
+    client.send(*islice(company.messages(until=UNTIL), rules.KNOWN_AFTER))
+    client.see("/api/users")
+    for _ in range(2):
+        rules.define(client("admin"))
+        until(lambda: client.see("/api/accounts/bars")["stages"][0]["stage"] is not None)
+        found = client.pages("/api/definitions")
+        assert Counter((one["definition"]["type"], one["status"]) for one in found) == {
+            (type, "active"): 2
+            for type in ("stages", "health_profile", "score", "signal", "segment")
+        }
 
 
 class Intake(ThreadingHTTPServer):
