@@ -35,6 +35,7 @@ from api.operations import HealthController, StatusController
 from api.pasts import PastController
 from api.problems import HANDLERS
 from api.refused_attempts import RefusedAttemptsController
+from api.retention import RetentionController
 from api.reviews import AccountReviewController, UserReviewController
 from api.saved_views import SavedViewController
 from api.segments import SegmentsController
@@ -91,6 +92,7 @@ def create_app(annals: Annals) -> Litestar:
             ErasureController,
             HoldController,
             SuppressionController,
+            RetentionController,
             StatusController,
             HealthController,
             root,

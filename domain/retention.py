@@ -97,6 +97,7 @@ class RetentionRun(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ends: all that occurred before this went.
         requested_by: `upkeep`, or `operator` for the command.
+        partitions: of the log's 256, how many are read.
         events: how many went, or will go.
         unsealed: how many of these were recorded before there were keys of periods: they are shown
             no more, and unreadable once their subjects are erased.

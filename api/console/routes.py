@@ -21,6 +21,7 @@ from api.console import (
     links,
     live,
     past,
+    retention,
     segments,
     sessions,
 )
@@ -165,6 +166,7 @@ def console() -> Router:
             segments.Segments,
             links.Links,
             keys.Keys,
+            retention.RetentionPage,
             definitions.Definitions,
             backtests.Backtests,
             past.Pasts,

@@ -53,6 +53,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
         )
     },
     ("get", "/api/refused-attempts"): ({"cursor", "limit"}, LISTING),
+    ("get", "/api/retention/runs"): (set(), {"401", "403", "503"}),
     ("get", "/api/api-keys"): (set(), {"401", "403", "503"}),
     ("post", "/api/api-keys"): (set(), LISTING | {"413"}),
     ("delete", "/api/api-keys/{id}"): ({"id", "last"}, READING | {"409"}),

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import main
+from domain.retention import OPERATOR, Counts, kept_since
 from infra.wiring import Annals
 from tests.serving import Clients, problem
 
@@ -63,3 +64,25 @@ def test_what_is_chosen_is_carried_out_by_command_and_late_events_are_refused(
     answer = client("write").post("/v1/batch", json={"batch": [track(OLD, "3")]})
     assert "no-longer-kept" in answer.text
     assert "/timestamp" in answer.text
+
+
+def test_officers_and_auditors_read_which_runs_there_were_and_what_one_waits_for(
+    client: Clients, annals: Annals, database_url: str
+) -> None:
+    client.send(track(OLD, "1"))
+    choose(client, months=2, counts="drop")
+    client.see("/api/users")
+    assert client("audit").get("/api/retention/runs").json()["items"] == []
+    annals.aged_activity.begin(kept_since(datetime.now(UTC), 2), Counts.DROP, by=OPERATOR)
+    hold = {"kind": "user", "id": "external:ada", "reason": "claim-7"}
+    client.taken(client("comply").post("/api/holds", json=hold))
+    annals.aged_activity.go_on()
+    for scope in ("audit", "comply", "admin"):
+        answer = client(scope).get("/api/retention/runs")
+        assert answer.status_code == 200
+        [run] = answer.json()["items"]
+        assert (run["counts"], run["requested_by"]) == ("drop", "operator")
+        assert (run["partitions"], run["events"], run["completed_at"]) == (256, 1, None)
+        assert run["waits_for"] == "the release of a legal hold, for claim-7"
+        assert "ada" not in answer.text
+    problem(client("read").get("/api/retention/runs"), 403, "wrong-scope")

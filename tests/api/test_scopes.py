@@ -24,7 +24,7 @@ def scopes_of(method: str, path: str) -> set[ApiScope]:
     """Who may ask, as the pages say."""
     if path in INTAKE or (method == "delete" and path.endswith("/{user}")):
         return {ApiScope.WRITE}
-    if path == "/api/refused-attempts":
+    if path in ("/api/refused-attempts", "/api/retention/runs"):
         return READERS - {ApiScope.READ}
     if path.startswith("/api/api-keys"):
         return {ApiScope.ADMIN}
