@@ -17,7 +17,8 @@ def looks_due(
     conn: sa.Connection, rules: Rules, notes: Iterable[bytes]
 ) -> dict[str, dict[Id, Event]]:
     """The rules that have to look, by key, each with the subjects, and the events that are the
-    reason."""
+    reason. That a rule itself decided is the reason where there is no other: what comes between a
+    look and the record of what it found stands before it in the log."""
     changed: Facts = {}
     for note in notes:
         for fact, subjects in unpacked(note):
@@ -26,13 +27,15 @@ def looks_due(
                     _add(changed.setdefault(said, {}), subjects)
     _move_to_survivors(conn, changed)
     due: dict[str, dict[Id, Event]] = {}
+    decided: dict[str, dict[Id, Event]] = {}
     over: dict[tuple[str, ...], set[UUID]] = {}
     for fact, subjects in changed.items():
         for rule, way in rules.resting_on(fact):
             if way:
                 over.setdefault(way, set()).update(UUID(bytes=one) for one in subjects)
             else:
-                _add(due.setdefault(rule.key, {}), subjects)
+                reasons = decided if fact == rule.decides else due
+                _add(reasons.setdefault(rule.key, {}), subjects)
     reached = {way: ways.reached_by(conn, way, subjects) for way, subjects in over.items()}
     for fact, subjects in changed.items():
         for rule, way in rules.resting_on(fact):
@@ -41,6 +44,8 @@ def looks_due(
                 for one, event in subjects.items():
                     there_too = reached[way][UUID(bytes=one)]
                     _add(there, {Id(target.bytes): event for target in there_too})
+    for key, subjects in decided.items():
+        due[key] = subjects | due.get(key, {})
     return {key: subjects for key, subjects in due.items() if subjects}
 
 

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from domain.commands import Change, Join, Leave, Track
 from domain.conditions import AnyOf, Did, InSegment, Is, Not, OfAccounts, OfUsers, PropertyIs
 from domain.events import OfDefinition, OfEvent, SegmentEntered, SegmentLeft
@@ -17,6 +19,7 @@ from infra import wiring
 from infra.rows import RecordedRow
 from infra.wiring import Annals
 from projections.projector import Projector
+from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, event, found, project, user, write
 from tests.projections.segments import (
     assert_each_once_and_in_turn,
@@ -183,7 +186,7 @@ def test_what_became_of_an_erased_user_is_not_decided_any_more(annals: Annals) -
     write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
     project(annals)
     ada = found(annals, user("ada"))
-    annals.handler.erase(USER, ada, at=NOON, requested_by="a test", reason="to see it gone")
+    erase(annals, ada)
     assert annals.decider().sweep() >= 0  # the read models show her still; her key is gone
     settle(annals)
     assert members(annals, pros) == set()
@@ -208,3 +211,27 @@ def test_read_models_that_are_made_anew_make_no_history_up(annals: Annals) -> No
     settle(annals, decider)
     assert members(annals, pros) == {found(annals, user("ada"))}
     assert transitions(annals) == before
+
+
+def test_the_cause_is_what_happened_though_a_decision_on_it_was_recorded_after(
+    annals: Annals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that comes between a look and the record of what it found stands before it."""
+    pros = define(annals, IS_PRO)
+    write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
+    settle(annals)
+    write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
+    project(annals)
+    append = annals.log.append
+
+    def after_another_write(*asked: Any) -> Any:
+        monkeypatch.undo()
+        write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
+        return append(*asked)
+
+    monkeypatch.setattr(annals.log, "append", after_another_write)
+    settle(annals)
+    [entered, left] = transitions(annals)[found(annals, user("ada")), pros]
+    rows = annals.log.read_after(dict.fromkeys(range(256), 0), 100)
+    topics = {OfEvent(row.log_partition, row.position): row.topic for row in rows}
+    assert [topics[one.cause] for one in (entered, left)] == ["user.properties_changed"] * 2
