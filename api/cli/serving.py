@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import click
@@ -131,25 +131,27 @@ def _load_demo(
     annals: Annals, url: str, keys: dict[str, str], interrupted: threading.Event
 ) -> bool:
     """Sends the demo data through the intake, once; False where it was interrupted."""
-    from api.demo import rules, sources
+    from api.demo import Message, rules, sources
     from api.demo.load import load
 
     settings = annals.settings
     done = settings.data / "demo-loaded"
     if done.exists():
         return True
-    for source in sources(settings.demo_data, _until(settings.data / "demo-begun")):
-        send = partial(load, url=url, write_key=keys["write"])
-        messages, total = source.messages(), source.total
-        if source.has_rules and settings.worker == "thread":
-            first = list(islice(messages, rules.KNOWN_AFTER))
-            total -= send(first, total=len(first), title=f"{source.title}, the first").sent
-            while annals.status().behind and not interrupted.wait(0.05):
-                pass
-            headers = {"Authorization": f"Bearer {keys['admin']}"}
-            with httpx.Client(base_url=url, headers=headers) as client:
-                rules.define(client)
-        report = send(messages, total=total, title=source.title)
+    send = partial(load, url=url, write_key=keys["write"])
+    found = sources(settings.demo_data, _until(settings.data / "demo-begun"))
+    messages = [source.messages() for source in found]
+    first: list[Message] = []
+    if settings.worker == "thread":
+        first += chain(*(islice(one, rules.KNOWN_AFTER) for one in messages))
+        send(first, total=len(first), title="To begin with")
+        while annals.status().behind and not interrupted.wait(0.05):
+            pass
+        headers = {"Authorization": f"Bearer {keys['admin']}"}
+        with httpx.Client(base_url=url, headers=headers) as client:
+            rules.define(client, [source.rules for source in found])
+    for source, rest in zip(found, messages, strict=True):
+        report = send(rest, total=source.total, title=source.title)
         click.echo(
             f"{source.title}: {report.sent:,} messages in {report.seconds:.1f} s,"
             f" {report.stored:,} stored, {report.duplicates:,} known before,"

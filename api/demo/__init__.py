@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from api.demo import company, shop, wikipedia
 from api.demo.messages import Message
+from api.demo.rules import COMPANY, SHOP, WIKIPEDIA, Rules
 
 __all__ = ["Message", "Source", "sources"]
 
@@ -23,29 +24,28 @@ class Source(NamedTuple):
     Attributes:
         total: how many messages there are.
         messages: starts them anew, the same ones every time.
-        has_rules: whether `api.demo.rules` are for it.
+        rules: what they are decided by.
     """
 
     title: str
     total: int
     messages: Callable[[], Iterator[Message]]
-    has_rules: bool = False
+    rules: Rules
 
 
 def sources(folder: Path | None, until: datetime) -> list[Source]:
-    """A company made up until `until`, and the real data whose files are in `folder`."""
-    made_up = _counted("Demo company", partial(company.messages, until=until))
-    found = [made_up._replace(has_rules=True)]
+    """The real data whose files are in `folder`; where none is, a company made up until `until`."""
+    real: list[Source] = []
     if folder is not None:
-        for title, file, read in (
-            ("Wikipedia edits", WIKIPEDIA_FILE, wikipedia.messages),
-            ("Web shop", SHOP_FILE, shop.messages),
+        for title, file, read, rules in (
+            ("Wikipedia edits", WIKIPEDIA_FILE, wikipedia.messages, WIKIPEDIA),
+            ("Web shop", SHOP_FILE, shop.messages, SHOP),
         ):
             if (folder / file).is_file():
-                found.append(_counted(title, partial(read, folder / file)))
-    return found
+                real.append(_counted(title, partial(read, folder / file), rules))
+    return real or [_counted("Demo company", partial(company.messages, until=until), COMPANY)]
 
 
-def _counted(title: str, messages: Callable[[], Iterator[Message]]) -> Source:
+def _counted(title: str, messages: Callable[[], Iterator[Message]], rules: Rules) -> Source:
     """Counts by going through once: well under a second for each of these."""
-    return Source(title, sum(1 for _ in messages()), messages)
+    return Source(title, sum(1 for _ in messages()), messages, rules)

@@ -34,7 +34,7 @@ def main() -> None:
         told = list(company.messages(until=datetime.now(UTC)))
         clients.send(*told[: rules.KNOWN_AFTER])
         clients.see("/api/accounts")
-        rules.define(clients("admin"))
+        rules.define(clients("admin"), [rules.COMPANY])
         for start in range(rules.KNOWN_AFTER, len(told), 1_000):
             clients.send(*told[start : start + 1_000])
         deadline = time.monotonic() + SECONDS
