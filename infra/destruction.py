@@ -1,30 +1,31 @@
 """Destroying the keys of many subjects at once, and of all that they turn out to be.
 
-Who is concerned is looked up before, what may not be is seen within the transaction that destroys
-(tombstones, legal holds), and whoever was merged with one of them in between is caught up after.
+Who is concerned is looked up before. What may not be is seen within the transaction that destroys
+(tombstones, legal holds), and so is whether one of them was merged in between: a merge holds the
+keys of both sides until it is in the log, so that none is under way by then, and none can follow.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 import psycopg
-from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.erasure import TargetOutcome
+from domain.events import PAYLOAD_OF_TOPIC, Absorbed, MergedInto
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.subjects import Account, User, replay
+from domain.subjects import Account, User, subject
 from infra.handler import Handler
 from infra.holds import held
 from infra.keys import KeyRing, lock_keys
 from infra.log import EventLog
 from infra.recorder import Aggregates
-from infra.sealing import Sealer
-from infra.subject_key import SubjectKey
+
+MERGES = {topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload in (Absorbed, MergedInto)}
 
 MARK_TARGETS = """
 UPDATE keys.erasure_targets t SET outcome = v.outcome, detail = v.detail
@@ -49,18 +50,20 @@ class Cause(msgspec.Struct, frozen=True):
     suppress: bool
 
 
+class Merged(Exception):
+    """A subject was merged since it was looked at: who is concerned has to be looked up again."""
+
+
 class Aim(msgspec.Struct, frozen=True):
     """What targets are, before anything is destroyed.
 
     Attributes:
         states: of the targets, and of those that they live on in.
-        keys: what opens, after the destruction, what was appended before it.
         everything: of each target the subject that it is today, and all that was merged into that;
             empty where there is no such subject, or none any more.
     """
 
     states: States
-    keys: Mapping[int, SubjectKey]
     everything: dict[SubjectId, tuple[SubjectId, ...]]
 
 
@@ -73,22 +76,19 @@ class Destruction:
         handler: Handler,
         aggregates: Aggregates,
         log: EventLog,
-        sealer: Sealer,
         keys: KeyRing,
-        pool: ConnectionPool,
     ) -> None:
         self._handler = handler
         self._aggregates = aggregates
         self._log = log
-        self._sealer = sealer
         self._keys = keys
-        self._pool = pool
 
     def aim(self, kind: SubjectKind, targets: Sequence[SubjectId]) -> Aim:
         """Finds out, in a few queries however many, what targets are today."""
         self._keys.refresh()
+        kinds = self._aggregates.kinds(targets)
         states: States = {}
-        wanted = set(targets)
+        wanted = {one for one in targets if kinds.get(one) is kind}
         while wanted:
             loaded = self._aggregates.load(dict.fromkeys(wanted, kind))
             states |= loaded
@@ -96,18 +96,23 @@ class Destruction:
             wanted = {one for one in survivors if one is not None and one not in states}
         everything = {}
         for target in targets:
-            root = states[target]
+            root = states.get(target) or subject(kind, target)
             while root.merged_into is not None and states[root.merged_into].version:
                 root = states[root.merged_into]
             everything[target] = (root.id, *root.absorbed) if root.version else ()
-        return Aim(states, self._keys.fetch({one.int for one in states}), everything)
+        return Aim(states, everything)
 
     def destroy(self, conn: psycopg.Connection, aim: Aim, cause: Cause) -> Outcomes:
         """Destroys the keys of those targets that may go, in the caller's transaction, and notes
-        of each what became of it. After its end `catch_up` has to follow."""
+        of each what became of it. After its end `drop_cached` has to follow.
+
+        Raises:
+            Merged: see there.
+        """
         concerned = {one for each in aim.everything.values() for one in each} | set(aim.everything)
         ordered = sorted(concerned, key=lambda one: (log_partition(one), one.bytes))
         lock_keys(conn, ordered)
+        self._check_still(aim)
         before = erased_before(conn, ordered)
         holds = held(conn, ordered)
         outcomes: Outcomes = {}
@@ -133,29 +138,15 @@ class Destruction:
         conn.execute(MARK_TARGETS, (partitions, targets, *marks, cause.request, partitions))
         return outcomes
 
-    def catch_up(self, aim: Aim, outcomes: Outcomes, cause: Cause) -> None:
-        """Destroys the keys of whoever was merged with a target since it was looked at, for by the
-        merge they are one; and drops what this process has cached."""
-        self._keys.refresh()
-        roots = {
-            aim.everything[target][0]: aim.states[aim.everything[target][0]]
-            for target, (outcome, _) in outcomes.items()
-            if outcome is TargetOutcome.ERASED and aim.everything[target]
-        }
-        newer = self._log.read_streams({id: state.version for id, state in roots.items()})
-        merged: set[SubjectId] = set()
-        for id, rows in newer.items():
-            if rows:
-                newest = replay(roots[id], self._sealer.open_events(rows, aim.keys))
-                merged |= set(newest.absorbed) - set(roots[id].absorbed)
-                if newest.merged_into is not None:
-                    merged.add(newest.merged_into)
-        if not merged:
-            return
-        later = self.aim(cause.kind, list(merged))
-        everything = merged | {one for each in later.everything.values() for one in each}
-        with self._pool.connection() as conn, conn.transaction():
-            self._destroy(conn, list(everything), cause)
+    def _check_still(self, aim: Aim) -> None:
+        """Raises: Merged."""
+        alive = {id: state.version for id, state in aim.states.items() if state.version}
+        newer = self._log.read_streams(alive)
+        if any(row.topic in MERGES for rows in newer.values() for row in rows):
+            raise Merged
+
+    def drop_cached(self) -> None:
+        """Drops at once what this process still has of keys that are destroyed."""
         self._keys.refresh()
 
     def finish(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -31,7 +32,7 @@ from domain.erasure import (
 )
 from domain.errors import Conflict, NotFound, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
-from infra.destruction import Cause, Destruction, erased_before
+from infra.destruction import Cause, Destruction, Merged, erased_before
 from infra.erasure_record import NEWEST_PLACES, ErasureRecord
 from infra.keys import ALL_PARTITIONS, keyed_digest
 from infra.lookup import Lookup
@@ -210,7 +211,7 @@ class Erasures:
                 id = self._take_on(order, by)
             except _AlreadyAsked as earlier:
                 id = earlier.request
-            except (pg.DeadlockDetected, pg.UniqueViolation):
+            except (Merged, pg.DeadlockDetected, pg.UniqueViolation):
                 continue
             if len(order.subjects) <= SUBJECTS_AT_A_TIME:
                 self._advance(id, until=ErasureStep.RECORDED)
@@ -299,7 +300,7 @@ class Erasures:
             if order.scope is ErasureScope.ONE:
                 [(subject, (outcome, detail))] = outcomes.items()
                 _refuse(conn, order.kind, subject, outcome, detail)
-        self._destruction.catch_up(aim, outcomes, cause)
+        self._destruction.drop_cached()
         return id
 
     def _take_token(
@@ -401,9 +402,9 @@ class Erasures:
             return False
         cause = Cause(id, kind, row["requested_by"], row["reason"], row["suppress"])
         aim = self._destruction.aim(kind, subjects)
-        with self._pool.connection() as conn, conn.transaction():
-            outcomes = self._destruction.destroy(conn, aim, cause)
-        self._destruction.catch_up(aim, outcomes, cause)
+        with suppress(Merged), self._pool.connection() as conn, conn.transaction():
+            self._destruction.destroy(conn, aim, cause)
+        self._destruction.drop_cached()
         return True
 
     def _clean(self) -> None:

@@ -11,7 +11,8 @@ import secrets
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from itertools import islice
 
 from domain.commands import (
@@ -184,7 +185,9 @@ class Handler:
             digest = digests[n]
             if digest is not None:
                 message_keys.append(digest)
-        positions = self._log.append(self._sealer.sealing(events), message_keys)
+        sealing = self._sealer.sealing(events)
+        with self._kept_apart_from_erasures(decision.merges):
+            positions = self._log.append(sealing, message_keys)
         reached: dict[int, dict[int, Position]] = {n: {} for n in refusals}
         for n, position in zip(owners, positions, strict=True):
             reached[n][position.log_partition] = position
@@ -195,25 +198,16 @@ class Handler:
                 outcomes[n] = outcomes[original]
         if decision.merges:
             self._lookup.repoint(decision.merges)
-            self._follow_erasures(decision)
         self._remember_begun(event.stream for event in events)
         return outcomes
 
-    def _follow_erasures(self, decision: Decision) -> None:
-        """Erases whom the batch has merged with somebody that was erased meanwhile: by the merge
-        they are one, and neither is to live on under the key of the other."""
-        self._keys.refresh()
-        sides = [id for one in decision.merges for id in (one.survivor, one.loser)]
-        alive = self._keys.fetch(id.int for id in sides)
-        for merge in decision.merges:
-            if merge.survivor.int in alive and merge.loser.int in alive:
-                continue
-            survivor = decision.states[merge.survivor]
-            everything = (survivor.id, *survivor.absorbed)
-            self._keys.destroy(
-                everything, kind=survivor.kind, requested_by="annals", reason="merged-with-erased"
-            )
-            self.finish_erasure(survivor.kind, everything, datetime.now(UTC))
+    def _kept_apart_from_erasures(self, merges: Sequence[Merge]) -> AbstractContextManager[None]:
+        """Has a merge come wholly before an erasure of either side, which then reaches both, or be
+        refused (`SubjectErased`): nobody's key is destroyed for a merge, whatever holds are on it.
+        """
+        if not merges:
+            return nullcontext()
+        return self._keys.kept(id for one in merges for id in (one.survivor, one.loser))
 
     def _suppressed(
         self, identities: Iterable[Identity], known: Known, commands: Sequence[Command]
@@ -337,37 +331,6 @@ class Handler:
             except (VersionConflict, SubjectErased):
                 continue
         raise Unavailable(f"others change the same {kind} all the time; send the request again")
-
-    def erase(
-        self, kind: SubjectKind, id: SubjectId, *, at: datetime, requested_by: str, reason: str
-    ) -> tuple[Position, ...]:
-        """Destroys the keys of a subject and of all that was merged into it. From here on its
-        events are unreadable; the read models follow as they reach the returned positions.
-
-        Raises:
-            NotFound: there is no such subject, or it is erased already.
-        """
-        self._keys.refresh()
-        keys = self._keys.fetch([id.int])  # opens, after the destruction, what came before it
-        state = self._aggregates.load({id: kind})[id]
-        if state.merged_into is not None:
-            return self.erase(
-                kind, state.merged_into, at=at, requested_by=requested_by, reason=reason
-            )
-        if not state.version:
-            raise NotFound(f"there is no such {kind}")
-        everything = (id, *state.absorbed)
-        self._keys.destroy(everything, kind=kind, requested_by=requested_by, reason=reason)
-        newest = self._aggregates.caught_up(state, keys)
-        if len(newest.absorbed) > len(state.absorbed):  # merges landed between look and destruction
-            everything = (id, *newest.absorbed)
-            self._keys.destroy(everything, kind=kind, requested_by=requested_by, reason=reason)
-        positions = self.finish_erasure(kind, everything, at)
-        if newest.merged_into is not None:
-            positions += self.erase(
-                kind, newest.merged_into, at=at, requested_by=requested_by, reason=reason
-            )
-        return positions
 
     def finish_erasures(self, at: datetime) -> int:
         """Goes on with erasures that a crash cut short; says how many subjects they were."""

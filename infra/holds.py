@@ -69,6 +69,8 @@ class Holds:
         Raises:
             NotFound: there is no such subject, or it is erased.
         """
+        if self._aggregates.kinds([subject]).get(subject) is not kind:
+            raise NotFound(f"there is no such {kind}")
         state = self._aggregates.load({subject: kind})[subject]
         if state.merged_into is not None:
             return self.place(kind, state.merged_into, reason=reason, by=by)

@@ -23,8 +23,9 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -74,10 +75,18 @@ UPDATE keys.subject_keys SET seals = seals + %b
 WHERE log_partition = %b AND subject = %b AND version = %b AND state = 'active'
 RETURNING seals"""
 
-# The first version stands for all: a destruction waits for it, or is waited for.
+# The first version stands for all: a destruction waits for it, or is waited for. Merges do not.
 HOLD_KEY = """
 SELECT FROM keys.subject_keys
-WHERE log_partition = %b AND subject = %b AND version = 1 AND state = 'active' FOR UPDATE"""
+WHERE log_partition = %b AND subject = %b AND version = 1 AND state = 'active'
+FOR NO KEY UPDATE"""
+
+# A destruction waits for it, or is waited for; many merges hold the same keys at once.
+SHARE_KEYS = """
+SELECT k.state FROM keys.subject_keys k
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON k.log_partition = w.p AND k.subject = w.s
+WHERE k.log_partition = ANY(%b)
+ORDER BY k.log_partition, k.subject, k.version FOR KEY SHARE OF k"""
 
 DESTROY_KEYS = """
 UPDATE keys.subject_keys
@@ -335,13 +344,20 @@ class KeyRing:
             while len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
 
-    def destroy(
-        self, subjects: Sequence[SubjectId], *, kind: str, requested_by: str, reason: str
-    ) -> None:
-        """Destroys the keys and look-ups of subjects, in one transaction, and says so to all."""
+    @contextmanager
+    def kept(self, subjects: Iterable[SubjectId]) -> Iterator[None]:
+        """Keeps the keys of subjects, which have been made, from being destroyed while in use.
+
+        Raises:
+            SubjectErased: one is destroyed.
+        """
+        asked = list(subjects)
+        partitions = [log_partition(one) for one in asked]
         with self._pool.connection() as conn, conn.transaction():
-            self.destroy_within(conn, subjects, kind=kind, requested_by=requested_by, reason=reason)
-        self.refresh()
+            states = conn.execute(SHARE_KEYS, (partitions, asked, partitions), binary=True)
+            if any(state != "active" for (state,) in states):
+                raise SubjectErased("the subject has been erased")
+            yield
 
     def destroy_within(
         self,

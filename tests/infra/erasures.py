@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from domain.erasure import Erasure, ErasureOrder, ErasureScope
 from domain.identity import SubjectId, SubjectKind
+from infra.keys import KeyRing
 from infra.wiring import Annals
 from tests.projections.read_models import project
 
@@ -30,6 +31,20 @@ def order(
 
 def ask(annals: Annals, *subjects: SubjectId | None, by: str = OFFICER, **rest: object) -> Erasure:
     return annals.erasures.request(order(*subjects, **rest), by=by)
+
+
+def erase(
+    annals: Annals, subject: SubjectId | None, kind: SubjectKind = SubjectKind.USER
+) -> Erasure:
+    """Erases one: it is unreadable from here on, and the read models can follow."""
+    return ask(annals, subject, kind=kind)
+
+
+def destroy_keys(keys: KeyRing, subjects: Sequence[SubjectId]) -> None:
+    """The first step of an erasure by itself."""
+    with keys._pool.connection() as conn, conn.transaction():
+        keys.destroy_within(conn, subjects, kind="user", requested_by="a test", reason="asked")
+    keys.refresh()
 
 
 def carried_through(annals: Annals, id: uuid.UUID) -> Erasure:

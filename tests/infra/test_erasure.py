@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 
 from domain.commands import Command, Outcome, Position, Request, Stored
+from domain.erasure import Erasure
 from domain.errors import NotFound, Unavailable
 from domain.events import Tracked
 from domain.identity import SubjectId, SubjectKind
@@ -32,10 +33,8 @@ from tests.infra.commands import (
     user_of,
     values,
 )
-
-
-def erase(annals: Annals, id: SubjectId, kind: SubjectKind = SubjectKind.USER) -> list[Position]:
-    return list(annals.handler.erase(kind, id, at=AT, requested_by="an officer", reason="asked"))
+from tests.infra.erasures import erase
+from tests.serving import until
 
 
 def answer(server: Annals, requests: list[Request]) -> list[Outcome]:
@@ -63,7 +62,7 @@ def test_an_erased_users_events_are_unreadable_in_every_process(
     gone, kept = subject_of(annals, "u1"), subject_of(annals, "u2")
     assert events_of(other, gone)
     account = loaded(annals, "a1")
-    [place] = erase(annals, gone)
+    partition, _, position = erase(annals, gone).position.partition(":")
     for process in (annals, other):
         assert [one.topic for one in events_of(process, gone)] == ["user.erased"]
         assert process.aggregates.load({gone: SubjectKind.USER})[gone].version == 0
@@ -71,7 +70,7 @@ def test_an_erased_users_events_are_unreadable_in_every_process(
         assert user_of(process, "u2").properties == {"name": "Bob"}
         assert loaded(process, "a1") == account
     assert len(events_of(annals, kept)) == 2
-    assert annals.log.heads([place.log_partition])[place.log_partition] == place.position
+    assert annals.log.heads([int(partition)]) == {int(partition): int(position)}
     assert chain.problems(database_url) == []
 
 
@@ -101,39 +100,31 @@ def test_an_erasure_reaches_all_that_was_merged_into_the_subject(annals: Annals)
     assert user_of(annals, "u3").properties == {"name": "n3"}
 
 
-@pytest.mark.parametrize("merge", [alias("u1", "u2"), alias("u2", "u1"), identify("u1 u2")])
-@pytest.mark.parametrize("lands", ["before the destruction", "after it"])
-def test_whoever_is_merged_with_a_subject_while_it_is_erased_is_erased_too(
+MERGES = [alias("u1", "u2"), alias("u2", "u1"), identify("u1 u2")]
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_whoever_is_merged_with_a_subject_before_its_key_goes_is_erased_too(
     annals: Annals,
     open_annals: Callable[[], Annals],
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
     merge: Command,
-    lands: str,
 ) -> None:
     other = open_annals()
     stored(annals, identify("u2", name="Countess"), identify("u3"), alias("u3", "u2"))
     stored(annals, identify("u1", name="Ada"), identify("u4", name="Bob"))
     erased, merged = subject_of(annals, "u1"), user_of(annals, "u2")
     everything = {erased, merged.id, *merged.absorbed}
-    destroy, append = annals.keys.destroy, other.log.append
+    destroy = annals.erasures._destruction.destroy
 
-    def destroy_late(*subjects: Any, **why: Any) -> None:
+    def destroy_late(*given: Any) -> Any:
         monkeypatch.undo()
         stored(other, merge)
-        destroy(*subjects, **why)
+        return destroy(*given)
 
-    def append_late(*rows: Any) -> list[Position]:
-        monkeypatch.undo()
-        erase(annals, erased)
-        return append(*rows)
-
-    if lands == "before the destruction":
-        monkeypatch.setattr(annals.keys, "destroy", destroy_late)
-        erase(annals, erased)
-    else:
-        monkeypatch.setattr(other.log, "append", append_late)
-        stored(other, merge)
+    monkeypatch.setattr(annals.erasures._destruction, "destroy", destroy_late)
+    erase(annals, erased)
     for process in (annals, other):
         seen = events_of(process, *everything)
         assert {one.stream for one in seen} == everything
@@ -142,6 +133,71 @@ def test_whoever_is_merged_with_a_subject_while_it_is_erased_is_erased_too(
         assert user_of(process, "u4").properties == {"name": "Bob"}
     assert unfinished(database_url) == []
     assert chain.problems(database_url) == []
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_a_merge_with_somebody_who_was_erased_meanwhile_takes_nobody_along(
+    annals: Annals,
+    open_annals: Callable[[], Annals],
+    monkeypatch: pytest.MonkeyPatch,
+    merge: Command,
+) -> None:
+    """It names somebody who is new by then, whatever the name was before."""
+    other = open_annals()
+    stored(annals, identify("u1", name="Ada"), identify("u2", name="Bob"))
+    gone, kept = subject_of(annals, "u1"), subject_of(annals, "u2")
+    annals.holds.place(SubjectKind.USER, kept, reason="lawsuit-7", by="an officer")
+    sealing = other.sealer.sealing
+
+    def sealed_late(*events: Any) -> Any:
+        monkeypatch.undo()
+        sealed = sealing(*events)
+        erase(annals, gone)
+        return sealed
+
+    monkeypatch.setattr(other.sealer, "sealing", sealed_late)
+    stored(other, merge)
+    for process in (annals, other):
+        assert {one.topic for one in events_of(process, gone)} == {"user.erased"}
+        assert subject_of(process, "u1") == subject_of(process, "u2") == kept
+        assert user_of(process, "u2").properties == {"name": "Bob"}
+        assert user_of(process, "u2").absorbed == ()
+
+
+def test_an_erasure_waits_for_a_merge_that_is_being_written_and_reaches_both(
+    annals: Annals,
+    open_annals: Callable[[], Annals],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = open_annals()
+    stored(annals, identify("u1", name="Ada"), identify("u2", name="Bob"))
+    both = [subject_of(annals, one) for one in ("u1", "u2")]
+    append = other.log.append
+    with ThreadPoolExecutor(1) as threads:
+        erasing: list[Future[Erasure]] = []
+
+        def append_late(*rows: Any) -> list[Position]:
+            monkeypatch.undo()
+            erasing.append(threads.submit(erase, annals, both[0]))
+            until(lambda: somebody_waits(database_url))
+            return append(*rows)
+
+        monkeypatch.setattr(other.log, "append", append_late)
+        stored(other, alias("u1", "u2"))
+        assert erasing[0].result().outcomes == {"erased": 1}
+    assert {one.stream for one in events_of(annals, *both)} == set(both)
+    assert {one.topic for one in events_of(annals, *both)} == {"user.erased"}
+
+
+def somebody_waits(database_url: str) -> bool:
+    """Whether a session of the database waits for a lock."""
+    with psycopg.connect(database_url) as conn:
+        found = conn.execute(
+            "SELECT FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return found.fetchone() is not None
 
 
 def test_an_erased_account_leaves_its_users(annals: Annals) -> None:
@@ -156,13 +212,20 @@ def test_an_erased_account_leaves_its_users(annals: Annals) -> None:
     assert user_of(annals, "u1").id == user
 
 
-def test_what_is_erased_or_never_was_cannot_be_erased(annals: Annals) -> None:
-    stored(annals, identify("u1"))
-    id = subject_of(annals, "u1")
-    erase(annals, id)
-    for nobody in (id, SubjectId(uuid.uuid4())):
-        with pytest.raises(NotFound, match="there is no such user"):
-            erase(annals, nobody)
+def test_what_never_was_or_is_of_the_other_kind_cannot_be_erased(annals: Annals) -> None:
+    stored(annals, identify("u1", name="Ada"), group("u2", "a1"))
+    user, account = subject_of(annals, "u1"), subject_of(annals, "a1")
+    for nobody, kind in (
+        (SubjectId(uuid.uuid4()), SubjectKind.USER),
+        (user, SubjectKind.ACCOUNT),
+        (account, SubjectKind.USER),
+    ):
+        with pytest.raises(NotFound, match=f"there is no such {kind}"):
+            erase(annals, nobody, kind)
+        with pytest.raises(NotFound, match=f"there is no such {kind}"):
+            annals.holds.place(kind, nobody, reason="lawsuit-7", by="an officer")
+    assert user_of(annals, "u1").properties == {"name": "Ada"}
+    assert set(user_of(annals, "u2").memberships) == {account}
 
 
 def test_an_erased_subjects_snapshot_goes_and_an_older_copy_of_it_is_of_no_use(

@@ -131,7 +131,7 @@ def test_one_that_is_nobody_is_refused_and_nothing_of_the_request_is_kept(
 
 
 STEPS = {
-    "unreadable": ("infra.destruction.Destruction", "catch_up"),
+    "unreadable": ("infra.destruction.Destruction", "drop_cached"),
     "snapshots gone": ("infra.recorder.Aggregates", "forget"),
     "said": ("infra.log.EventLog", "append"),
     "noted": ("infra.keys.KeyRing", "complete_erasures"),
@@ -144,8 +144,9 @@ KILLED = """
 import importlib, os, signal, sys
 from pathlib import Path
 from infra import wiring
+from infra.destruction import Destruction
 from infra.settings import Settings
-from tests.infra.commands import subject_of
+from tests.infra.commands import alias, stored
 from tests.infra.erasures import erased, ids_of
 url, data, where, name, when, *who = sys.argv[1:]
 module, _, attribute = where.rpartition(".")
@@ -153,14 +154,22 @@ try:
     place = importlib.import_module(where)
 except ModuleNotFoundError:
     place = getattr(importlib.import_module(module), attribute)
-real = getattr(place, name)
+real, aim = getattr(place, name), Destruction.aim
+def looked(*given):
+    found = aim(*given)
+    Destruction.aim = aim
+    stored(annals, alias("u1", "u4"))
+    setattr(place, name, die)
+    return found
 def die(*given, **named):
+    setattr(place, name, real)
+    stored(annals, alias("u5", "u2"))
     if when == "after":
         real(*given, **named)
     os.kill(os.getpid(), signal.SIGKILL)
 with wiring.opened(Settings(data=Path(data)), url, connections=4) as annals:
     ids = ids_of(annals, who)
-    setattr(place, name, die)
+    Destruction.aim = looked
     erased(annals, *ids)
 """
 
@@ -170,9 +179,12 @@ with wiring.opened(Settings(data=Path(data)), url, connections=4) as annals:
 def test_case_14_an_erasure_that_is_killed_at_any_step_is_resumed_and_certified_once(
     annals: Annals, database_url: str, tmp_path: Path, step: str, when: str
 ) -> None:
+    """One is merged with a target after it was looked at, and at the step another would be."""
     stored(annals, identify("u1", name="Ada"), identify("u2"), identify("u3"), alias("u1", "u3"))
+    stored(annals, identify("u4", name="Countess"), identify("u5", name="Bob"))
     ids = ids_of(annals, ["u1", "u2"])
     merged = next(iter(user_of(annals, "u1").absorbed))
+    late, other = ids_of(annals, ["u4", "u5"])
     project(annals)
     command = [sys.executable, "-c", KILLED, database_url, str(tmp_path), *STEPS[step], when]
     killed = subprocess.run(
@@ -186,12 +198,17 @@ def test_case_14_an_erasure_that_is_killed_at_any_step_is_resumed_and_certified_
     [found], _ = annals.erasures.record.recent(None, 10)
     done = carried_through(annals, found.id)
     assert done.outcomes == {"erased": 2}
-    assert said_erased(annals) == {ids[0]: 1, ids[1]: 1, merged: 1}
+    assert said_erased(annals) == {ids[0]: 1, ids[1]: 1, merged: 1, late: 1}
     statement = verified(
         annals.erasures.record.certificate(found.id), annals.certifier.public_key()
     )
-    assert {one.subject for one in statement.subjects} == {*ids, merged}
-    assert subject_of(annals, "u1") is subject_of(annals, "u3") is None
+    assert {one.subject for one in statement.subjects} == {*ids, merged, late}
+    with owner(database_url) as conn:
+        alive = conn.execute("SELECT subject FROM keys.subject_keys WHERE state = 'active'")
+        assert alive.fetchall() == [(other,)]
+    assert subject_of(annals, "u1") is subject_of(annals, "u3") is subject_of(annals, "u4") is None
+    assert subject_of(annals, "u2") == subject_of(annals, "u5") == other
+    assert user_of(annals, "u5").properties == {"name": "Bob"}
     certificate = annals.erasures.record.certificate(found.id)
     annals.erasures.step()
     assert annals.erasures.record.certificate(found.id) == certificate

@@ -25,7 +25,8 @@ from infra.keys import HOLD_KEY
 from infra.sealing import Tampered
 from infra.subject_key import Sampler
 from infra.wiring import Annals
-from tests.infra.commands import AT, events_of, identify, stored, subject_of, user_of
+from tests.infra.commands import events_of, identify, stored, subject_of, user_of
+from tests.infra.erasures import destroy_keys, erase
 from tests.infra.test_sealing import placed
 
 LIMIT = 1 << 32
@@ -169,7 +170,7 @@ def test_an_erasure_destroys_all_versions_and_no_new_one_begins_after_it(
     roll(annals, subject)
     stored(annals, identify("u1", name="Countess"))
     assert len(events_of(annals, subject)) == 3
-    annals.keys.destroy([subject], kind="user", requested_by="t", reason="t")
+    destroy_keys(annals.keys, [subject])
     assert annals.keys._add_version((log_partition(subject), subject), 3)
     annals.keys.count(subject.int, 2)
     assert [one[:2] for one in versions(database_url, subject)] == [
@@ -193,7 +194,7 @@ def test_a_version_that_begins_while_the_subject_is_erased_is_destroyed_with_it(
 
     def destroy() -> None:
         if takes_the_rows_first:
-            annals.keys.destroy([subject], kind="user", requested_by="t", reason="t")
+            destroy_keys(annals.keys, [subject])
             return
         with annals.keys._pool.connection() as conn, conn.transaction():
             annals.keys._destroy(conn, ([place[0]], [subject]))
@@ -226,7 +227,7 @@ def test_a_key_that_a_backup_brings_back_is_destroyed_before_anything_is_served(
         identities = conn.execute(
             "SELECT * FROM keys.identities WHERE subject = %s", (subject,)
         ).fetchall()
-        annals.handler.erase(SubjectKind.USER, subject, at=AT, requested_by="t", reason="t")
+        erase(annals, subject)
         if what == "a version":
             backup = (*backup[:2], 2, *backup[3:])
             conn.execute("DELETE FROM keys.erasures")

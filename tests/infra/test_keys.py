@@ -25,6 +25,7 @@ from infra.keys import KeyRing
 from infra.settings import Settings
 from infra.subject_key import SubjectKey
 from infra.wiring import KEY_FILE, Annals
+from tests.infra.erasures import destroy_keys
 
 
 def new(count: int = 1) -> list[SubjectId]:
@@ -32,7 +33,7 @@ def new(count: int = 1) -> list[SubjectId]:
 
 
 def destroy(ring: KeyRing, *subjects: SubjectId) -> None:
-    ring.destroy(subjects, kind="user", requested_by="an officer", reason="asked")
+    destroy_keys(ring, subjects)
 
 
 def same_key(one: SubjectKey, other: SubjectKey) -> bool:

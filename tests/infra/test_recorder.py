@@ -20,6 +20,7 @@ from infra.log import READ_STREAMS
 from infra.recorder import LogRecorder, SealingMapper
 from infra.wiring import Annals
 from tests.infra.commands import AT
+from tests.infra.erasures import destroy_keys
 
 LOGIN = Tracked(Activity(ActivityKind.EVENT, "login"))
 
@@ -144,7 +145,7 @@ def test_the_snapshot_of_an_erased_subject_is_of_no_use(annals: Annals) -> None:
     user = new()
     append(annals, *history(user, SNAPSHOT_EVERY))
     assert annals.aggregates.load({user: SubjectKind.USER})[user].version == SNAPSHOT_EVERY
-    annals.keys.destroy([user], kind="user", requested_by="t", reason="t")
+    destroy_keys(annals.keys, [user])
     assert annals.aggregates.load({user: SubjectKind.USER}) == {user: User(user)}
     with pytest.raises(LookupError):
         annals.aggregates.at_version(user, SubjectKind.USER, 1)

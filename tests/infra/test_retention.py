@@ -21,6 +21,7 @@ from domain.retention import Counts, Retention, month_of
 from infra.sealing import OpenedEvent
 from infra.wiring import Annals
 from projections.counters import require
+from tests.infra.erasures import erase
 from tests.projections.read_models import (
     account,
     dump,
@@ -330,7 +331,7 @@ def test_erasures_go_with_sums_as_with_activity(annals: Annals, database_url: st
     write_some(annals)
     end(annals)
     ann = found(annals, user("ann"))
-    annals.handler.erase(SubjectKind.USER, ann, at=JULY, requested_by="a test", reason="art-17")
+    erase(annals, ann)
     project(annals)
     live = dump(database_url)
     assert not any(str(ann) in row for row in live["activity_days"])
@@ -343,7 +344,7 @@ def test_the_account_of_somebody_erased_before_keeps_its_counts(
 ) -> None:
     write_some(annals)
     ann = found(annals, user("ann"))
-    annals.handler.erase(SubjectKind.USER, ann, at=JULY, requested_by="a test", reason="art-17")
+    erase(annals, ann)
     project(annals)
     before = dump(database_url)["activity_days"]
     end(annals)

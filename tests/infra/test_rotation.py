@@ -28,6 +28,7 @@ from infra.settings import Settings
 from infra.wiring import KEY_FILE, Annals
 from tests.infra import chain
 from tests.infra.commands import events_of, identify, stored, subject_of, track, user_of
+from tests.infra.erasures import destroy_keys
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,7 +154,7 @@ def test_keys_are_readable_and_made_and_destroyed_in_every_process_during_a_rota
     def destroy() -> None:
         begin.wait()
         for subject in known[100:150]:
-            annals.keys.destroy([subject], kind="user", requested_by="t", reason="t")
+            destroy_keys(annals.keys, [subject])
 
     with ThreadPoolExecutor(5) as threads:
         writers = [threads.submit(write, n) for n in range(3)]
@@ -188,7 +189,7 @@ def test_a_key_that_is_erased_between_reading_and_rewrapping_stays_destroyed(
     def erase_late(wrapped: Any) -> list[bytes]:
         annals.wrapping.unwrap = passes
         opened = passes(wrapped)
-        annals.keys.destroy([subject], kind="user", requested_by="t", reason="t")
+        destroy_keys(annals.keys, [subject])
         return opened
 
     annals.wrapping.unwrap = erase_late
@@ -248,7 +249,7 @@ def test_a_process_that_missed_a_whole_rotation_makes_its_next_keys_under_the_ne
     rotate(annals)
     other.keys.secret("a new one")
     assert other.keys.secret("a new one") == open_annals().keys.secret("a new one")
-    annals.keys.destroy([gone], kind="user", requested_by="t", reason="t")
+    destroy_keys(annals.keys, [gone])
     rotate(annals)
     with pytest.raises(SubjectErased):
         other.keys.fetch_or_make({gone.int})

@@ -24,6 +24,7 @@ from infra.rows import RecordedRow, Row
 from infra.sealing import NONCE_BYTES, OpenedEvent, Tampered
 from infra.subject_key import SubjectKey
 from infra.wiring import Annals
+from tests.infra.erasures import destroy_keys
 
 AT = datetime(2026, 5, 13, 12, tzinfo=UTC)
 PLANTED = "Ada Lovelace <ada@example.com>"
@@ -191,10 +192,10 @@ def test_an_erasure_opens_without_any_key_and_nothing_else_passes_for_one(annals
 def test_of_an_erased_user_the_account_keeps_its_part_and_the_reverse(annals: Annals) -> None:
     user, account, other = new(), new(), new()
     one, two = sealed(annals, tracked(user, account), tracked(other, account))
-    annals.keys.destroy([user], kind="user", requested_by="t", reason="t")
+    destroy_keys(annals.keys, [user])
     assert opened(annals, one) == OpenedEvent(one, None, AccountPart("login"))
     assert annals.sealer.open_events([one]) == []
-    annals.keys.destroy([account], kind="account", requested_by="t", reason="t")
+    destroy_keys(annals.keys, [account])
     assert opened(annals, one) == OpenedEvent(one, None, None)
     assert opened(annals, two) == OpenedEvent(two, LOGIN, None)
     with pytest.raises(SubjectErased):

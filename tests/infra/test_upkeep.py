@@ -13,6 +13,7 @@ from domain.commands import Change, Request
 from domain.identity import Scheme, SubjectKind, identity
 from infra import wiring
 from infra.wiring import Annals
+from tests.infra.erasures import destroy_keys
 
 
 def test_an_erasure_that_was_cut_short_is_finished_once_the_database_answers_again(
@@ -22,7 +23,7 @@ def test_an_erasure_that_was_cut_short_is_finished_once_the_database_answers_aga
     annals.handler.handle([Request(Change(SubjectKind.USER, (ada,), {}, datetime.now(UTC)))])
     subject = annals.handler.find(ada)
     assert subject is not None
-    annals.keys.destroy([subject], kind="user", requested_by="test", reason="art-17")
+    destroy_keys(annals.keys, [subject])
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("REVOKE SELECT ON keys.erasures FROM annals_keys")
         with wiring.working(annals, project=False):

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import Unavailable
-from domain.identity import SubjectKind
 from infra import vault as vault_module
 from infra import wiring
 from infra.key_encryption import KEY_BYTES, WrongKeyEncryptionKey
@@ -23,7 +22,8 @@ from infra.vault import TransitKey, Vault
 from infra.wiring import Annals
 from tests.infra import bao
 from tests.infra.bao import Bao
-from tests.infra.commands import AT, events_of, identify, stored, user_of
+from tests.infra.commands import events_of, identify, stored, user_of
+from tests.infra.erasures import erase
 from tests.infra.test_rotation import current, ids_in_use, read, rotate, users
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def test_annals_begins_and_goes_on_with_its_key_in_vault(
 ) -> None:
     with opened() as annals:
         known = users(annals, 30)
-        annals.handler.erase(SubjectKind.USER, known[0], at=AT, requested_by="t", reason="t")
+        erase(annals, known[0])
     assert ids_in_use(database_url) == {FIRST}
     with psycopg.connect(database_url) as conn:
         rows = conn.execute("SELECT wrapped FROM keys.subject_keys WHERE state = 'active'")

@@ -25,6 +25,7 @@ from projections.contact_view import view
 from projections.contacts import _made
 from projections.selection import Selection
 from projections.tables import contacts
+from tests.infra.erasures import erase
 from tests.projections.read_models import (
     NOON,
     account,
@@ -82,9 +83,7 @@ def test_kept_bars_are_what_a_recount_says_after_every_batch(
                 drain(worker)
             if then == "erase" and isinstance(command, Change):
                 subject = found(annals, command.identities)
-                annals.handler.erase(
-                    command.kind, subject, at=NOON, requested_by="a test", reason="to see it gone"
-                )
+                erase(annals, subject, kind=command.kind)
                 worker.step()
             for kind in SubjectKind:
                 assert kept(annals, kind) == recounted(annals, kind)

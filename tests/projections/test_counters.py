@@ -27,6 +27,7 @@ from infra.wiring import Annals
 from projections.compiler import Scope, predicate
 from projections.counters import Filler, require
 from projections.tables import contacts
+from tests.infra.erasures import erase
 from tests.projections.read_models import (
     NOON,
     account,
@@ -109,7 +110,7 @@ def test_what_an_account_counts_of_a_user_goes_with_the_user(annals: Annals) -> 
     acme = subject_of(annals, account("acme"))
     assert counted(annals, question, SubjectKind.ACCOUNT) == set()
     ann = subject_of(annals, user("ann"))
-    annals.handler.erase(SubjectKind.USER, ann, at=NOON, requested_by="test", reason="asked")
+    erase(annals, ann)
     project(annals)
     assert counted(annals, question, SubjectKind.ACCOUNT) == {acme}
 
@@ -125,7 +126,7 @@ def test_an_account_leaves_a_segment_with_the_user_whose_deeds_it_counted(annals
     acme, globex = (subject_of(annals, account(name)) for name in ACCOUNTS)
     assert members(annals, buyers) == {acme, globex}
     ann = subject_of(annals, user("ann"))
-    annals.handler.erase(SubjectKind.USER, ann, at=NOON, requested_by="test", reason="asked")
+    erase(annals, ann)
     settle(annals)
     assert members(annals, buyers) == {globex}
 
@@ -220,7 +221,7 @@ def test_counters_equal_what_was_done_live_and_rebuilt(
         if len(known) > 2:
             gone = chance.choice(known)
             id = subject_of(annals, user(gone))
-            annals.handler.erase(SubjectKind.USER, id, at=NOON, requested_by="t", reason="asked")
+            erase(annals, id)
             told.erased.add(gone)
 
     def do_register() -> None:

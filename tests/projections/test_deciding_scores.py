@@ -22,6 +22,7 @@ from infra.wiring import Annals
 from projections.compiler import Scope
 from projections.rules.score import ScoringRule
 from projections.tables import scores
+from tests.infra.erasures import erase
 from tests.projections.definitions import activate, archive, change, decisions, row, score
 from tests.projections.read_models import (
     NOON,
@@ -155,7 +156,7 @@ def test_scores_of_an_erased_user_are_gone_and_made_anew_they_are_the_same(
     settle(annals)
     set_properties(annals, "ben", plan="pro")
     settle(annals)
-    annals.handler.erase(USER, ada, at=NOON, requested_by="a test", reason="to see it gone")
+    erase(annals, ada)
     settle(annals)
     assert kept(annals, ada) is None
     said, before = decisions(annals, ben, ScoreChanged), dump(database_url)["scores"]

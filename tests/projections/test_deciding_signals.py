@@ -24,6 +24,7 @@ from domain.identity import SubjectId, SubjectKind
 from infra import wiring
 from infra.wiring import Annals
 from projections.deciding import Decider
+from tests.infra.erasures import erase
 from tests.projections.definitions import activate, archive, change, decisions, row, signal
 from tests.projections.read_models import (
     NOON,
@@ -224,7 +225,7 @@ def test_timers_of_an_erased_user_are_gone_and_nothing_comes_of_the_clock(
     activate(annals, signal(IS_STUCK, goal=IS_HELPED, goal_hours=4), NOON)
     hours.is_now(stuck=True)
     assert timers(annals) == [NOON + 4 * HOUR]
-    annals.handler.erase(USER, hours.ada, at=NOON, requested_by="a test", reason="to see it gone")
+    erase(annals, hours.ada)
     project(annals)
     assert timers(annals) == []
     hours.wait(9)

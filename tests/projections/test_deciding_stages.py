@@ -43,6 +43,7 @@ from domain.periods import LastDays
 from infra import wiring
 from infra.wiring import Annals
 from projections.bars import bars_of_all
+from tests.infra.erasures import erase
 from tests.projections.definitions import (
     activate,
     archive,
@@ -290,7 +291,7 @@ def test_only_who_is_there_can_be_put_into_a_stage(annals: Annals) -> None:
         put(annals, SubjectId(uuid.uuid4()), "trial")
     with pytest.raises(NotFound):
         put(annals, ada, "trial", ACCOUNT)
-    annals.handler.erase(USER, ada, at=NOON, requested_by="a test", reason="to see it gone")
+    erase(annals, ada)
     with pytest.raises(NotFound):
         put(annals, ada, "trial")
 
@@ -388,7 +389,7 @@ def test_decisions_of_an_erased_user_leave_nothing_behind(
     settle(annals)
     put(annals, ada, None)
     settle(annals)
-    annals.handler.erase(USER, ada, at=NOON, requested_by="a test", reason="to see it gone")
+    erase(annals, ada)
     settle(annals)
     after = dump(database_url)
     for table in ("contacts", "standings", "stage_spells", "bar_counts"):

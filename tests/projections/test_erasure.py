@@ -12,6 +12,7 @@ from domain.identity import Identity, Scheme, SubjectKind
 from infra.wiring import Annals
 from projections.contact_view import Contact, list_activity, list_members, streams_of, view
 from projections.timeline import timeline
+from tests.infra.erasures import erase
 from tests.projections.read_models import (
     NOON,
     account,
@@ -77,9 +78,7 @@ def write_all_that_can_be_said_of_jo(annals: Annals) -> None:
 
 
 def erase_jo(annals: Annals) -> None:
-    annals.handler.erase(
-        SubjectKind.USER, found(annals, JO), at=NOON, requested_by="a test", reason="on request"
-    )
+    erase(annals, found(annals, JO))
 
 
 @pytest.mark.parametrize("merged", [False, True])
@@ -91,13 +90,7 @@ def test_nothing_of_an_erased_user_stands_in_any_read_model(
         write(annals, Alias(JO[:1], user(f"{PLANT}-old"), NOON))
     else:
         project(annals)
-        annals.handler.erase(
-            SubjectKind.USER,
-            found(annals, user(f"{PLANT}-old")),
-            at=NOON,
-            requested_by="a test",
-            reason="on request",
-        )
+        erase(annals, found(annals, user(f"{PLANT}-old")))
     project(annals)
     assert places_of(database_url, PLANT) >= {
         "contacts.properties",
@@ -178,13 +171,7 @@ def test_members_of_an_erased_account_keep_their_own_and_show_it_without_a_name(
         Track(user("ann"), account(PLANT), event("login"), NOON),
     )
     project(annals)
-    annals.handler.erase(
-        SubjectKind.ACCOUNT,
-        found(annals, account(PLANT)),
-        at=NOON,
-        requested_by="a test",
-        reason="on request",
-    )
+    erase(annals, found(annals, account(PLANT)), kind=SubjectKind.ACCOUNT)
     project(annals)
     assert places_of(database_url, PLANT) == set()
     with annals.queries.connect() as conn:

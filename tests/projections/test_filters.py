@@ -14,6 +14,7 @@ from domain.identity import SubjectKind
 from infra.wiring import Annals
 from projections import filters as module
 from projections.filters import FEWEST, Filters, _refresh, filters, refresh
+from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, empty, found, owner, project, user, write
 
 USER = SubjectKind.USER
@@ -99,7 +100,7 @@ def test_an_erasure_takes_out_what_became_rare_before_anything_is_counted_again(
     assert counts(kept(annals), "name") == {"Ada": 3}
     assert (of(kept(annals), "age").low, of(kept(annals), "age").high) == (0, 2)
     gone = found(annals, user("u2"))
-    annals.handler.erase(USER, gone, at=NOON, requested_by="a test", reason="to see it gone")
+    erase(annals, gone)
     project(annals)
     assert counts(kept(annals), "name") == {}
     assert counts(kept(annals), "plan") == {"pro": 3}
@@ -115,7 +116,7 @@ def test_what_was_counted_before_an_erasure_is_not_kept_after_it(annals: Annals)
         row = conn.execute("SELECT erasures FROM views.filter_states WHERE kind = 'user'")
         before = row.fetchone()[0]
         gone = found(annals, user("u2"))
-        annals.handler.erase(USER, gone, at=NOON, requested_by="a test", reason="to see it gone")
+        erase(annals, gone)
         project(annals)
         conn.execute("UPDATE views.filter_values SET count = 1")
         _refresh(conn, USER, 0, before)

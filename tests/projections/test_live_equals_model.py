@@ -22,6 +22,7 @@ from infra.wiring import Annals
 from projections import projector as projector_module
 from projections.contact_view import MemberItem, list_members
 from projections.projector import Projector
+from tests.infra.erasures import erase
 from tests.projections.model import Membership, Model, Subject
 from tests.projections.read_models import (
     account,
@@ -165,9 +166,7 @@ class World:
 
     def _erase(self, kind: SubjectKind, identity: Identity) -> None:
         subject = found(self.annals, [identity])
-        self.annals.handler.erase(
-            kind, subject, at=BEGINNING, requested_by="a test", reason="to see it gone"
-        )
+        erase(self.annals, subject, kind=kind)
         self.model.erase(self.model.names[identity])
 
     def _projector(self, batch_events: int) -> Projector[RecordedRow]:

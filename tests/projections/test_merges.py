@@ -12,6 +12,7 @@ from domain.commands import Alias, Change, Join, Leave, Track
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
 from infra.wiring import Annals
 from projections.contact_view import streams_of, survivor_of
+from tests.infra.erasures import erase
 from tests.projections.read_models import (
     NOON,
     account,
@@ -100,9 +101,7 @@ def test_a_member_of_an_erased_account_can_be_merged(annals: Annals, database_ur
     write(annals, Join(user("old"), account("acme"), {}, {"role": "owner"}, NOON))
     write(annals, Change(SubjectKind.USER, user("jo"), {}, NOON))
     [acme] = begun(annals, account("acme"))
-    annals.handler.erase(
-        SubjectKind.ACCOUNT, acme, at=NOON, requested_by="a test", reason="on request"
-    )
+    erase(annals, acme, kind=SubjectKind.ACCOUNT)
     write(annals, Alias(user("jo"), user("old"), NOON + timedelta(days=1)))
     project(annals)
     with owner(database_url) as conn:

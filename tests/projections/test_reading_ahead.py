@@ -7,11 +7,11 @@ import pytest
 
 import projections.projector as projector_module
 from domain.commands import Request, Track
-from domain.identity import SubjectKind
 from infra.rows import RecordedRow
 from infra.wiring import Annals
 from projections.activity_days import ActivityDays
 from projections.projector import Projector
+from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, drain, dump, event, owner, user
 
 PEOPLE = 12
@@ -45,7 +45,7 @@ def test_an_erasure_reaches_what_was_read_ahead(annals: Annals, database_url: st
     for n in range(PEOPLE):
         subject = annals.handler.find(user(f"u{n}")[0])
         assert subject is not None
-        annals.handler.erase(SubjectKind.USER, subject, at=NOON, requested_by="me", reason="test")
+        erase(annals, subject)
     drain(projector)
     projector.release()
     with owner(database_url) as conn:

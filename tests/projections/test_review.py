@@ -18,6 +18,7 @@ from domain.identity import SubjectKind
 from infra.wiring import Annals
 from projections.contact_view import streams_of
 from projections.review import File, Reviews
+from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, event, found, project, user, write
 
 
@@ -146,7 +147,7 @@ def test_whoever_is_erased_cannot_be_reviewed(annals: Annals, kind: SubjectKind)
     name = "ada" if kind is SubjectKind.USER else "acme"
     reviews = reviews_of(annals, kind, name)
     subject = found(annals, (user if kind is SubjectKind.USER else account)(name))
-    annals.handler.erase(kind, subject, at=NOON, requested_by="a test", reason="asked")
+    erase(annals, subject, kind=kind)
     project(annals)
     with pytest.raises(Exception, match="there is no such"):
         file_of(annals, reviews)

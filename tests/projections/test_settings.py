@@ -27,6 +27,7 @@ from projections.contact_view import view
 from projections.mrr import Mrr, MrrSource
 from projections.projector import NAME, SHARE_FENCE
 from projections.selection import Selection
+from tests.infra.erasures import erase
 from tests.projections.read_models import (
     NOON,
     account,
@@ -241,7 +242,5 @@ def test_accounts_that_turned_out_to_be_one_count_once_and_an_erased_one_not_at_
     write(annals, Change(ACCOUNT, account("b") + account("b.example"), {}, NOON))
     for name in ("u", "of a", "of b"):
         assert mrr(annals, name) == of_accounts((None, "7"))
-    annals.handler.erase(
-        ACCOUNT, found(annals, account("a")), at=NOON, requested_by="a test", reason="to see it"
-    )
+    erase(annals, found(annals, account("a")), kind=ACCOUNT)
     assert mrr(annals, "u") is None

@@ -48,6 +48,7 @@ from projections.paging import Page, encoded
 from projections.projector import Projector
 from projections.timeline import ALL, Wanted, timeline
 from projections.timeline_items import GROUPS, TYPES, TimelineItem, ValueChange
+from tests.infra.erasures import erase
 from tests.projections.read_models import (
     NOON,
     account,
@@ -273,7 +274,7 @@ def test_pages_hold_what_a_reader_of_the_whole_log_would_pick_out(
         )  # fmt: skip
         decide(annals, ACCOUNT, there, NOON + 3 * SOON, SegmentEntered(definition, 1, 1, cause))
         if erased:
-            annals.handler.erase(USER, subject, at=NOON, requested_by="a test", reason="to see")
+            erase(annals, subject)
         project_in(annals, Zones(ZONES[erased], ((moved_at, ZONES[not erased]),)))
         with owner(database_url) as conn:
             conn.execute(SHOW_DEFINITION, (DEFINED, EDITOR, EDITOR))
