@@ -329,7 +329,8 @@ class _Reading:
                 [row for row in rows if row.topic in self._opened_topics]
             )
         }
-        self._replay.tell(_told(row, opened.get((row.log_partition, row.position))) for row in rows)
+        told = (_told(row, opened.get((row.log_partition, row.position))) for row in rows)
+        self._replay.tell(told, kept)
 
 
 _TOPICS = frozenset(SUBJECT_TOPICS)

@@ -47,6 +47,7 @@ from domain.replay.past import (
     deed_of,
     record_of,
 )
+from domain.retention import Kept
 
 _TRACKED = {topic.partition(".")[2]: activity for topic, activity in ACTIVITY_OF_TOPIC.items()}
 _SUMMED = "activity_summed"
@@ -81,13 +82,14 @@ class Replay:
 
     # -- what is told
 
-    def tell(self, events: Iterable[Told]) -> None:
-        """Takes events in, those of each stream in their order, before the first day is reached."""
+    def tell(self, events: Iterable[Told], kept: Kept) -> None:
+        """Takes events in, those of each stream in their order, before the first day is reached.
+        Of activity they are those that are still kept; which days of it count, `kept` says."""
         for one in events:
             if one.verb in _TRACKED:
-                self._tell_deed(one)
+                self._tell_deed(one, kept)
             elif one.verb == _SUMMED:
-                self._tell_sums(one)
+                self._tell_sums(one, kept)
             elif one.account is not None and one.verb in _MEMBERSHIP_VERBS:
                 if self._is_chosen(one.stream) or self._is_chosen(one.account):
                     self._day(self._effective(one, one.account)).told.append(one)
@@ -117,8 +119,10 @@ class Replay:
         since = self._begun.get(key)
         return one.at if since is None else max(one.at, since)
 
-    def _tell_deed(self, one: Told) -> None:
+    def _tell_deed(self, one: Told, kept: Kept) -> None:
         day = day_of(one.at, self._zone)
+        if day < kept.counted_since:
+            return
         parties = []
         if one.payload is not None or not one.is_opened:
             parties.append((one.kind, one.stream))
@@ -127,7 +131,7 @@ class Replay:
         parties = [party for party in parties if self._is_chosen(party[1])]
         if not parties:
             return
-        deed = self._deed(one, day)
+        deed = self._deed(one, day, has_metadata=day >= kept.metadata_counted_since)
         here, seen = self._days[day], Seen(one.at, one.at)
         for party in parties:
             if deed is not None:
@@ -135,7 +139,7 @@ class Replay:
             before = here.seen.get(party)
             here.seen[party] = seen if before is None else before.and_(seen)
 
-    def _tell_sums(self, one: Told) -> None:
+    def _tell_sums(self, one: Told, kept: Kept) -> None:
         """What is left of activity that is no longer kept: of its metadata nothing."""
         own = one.payload if isinstance(one.payload, ActivitySummed) else None
         parties = [] if own is None else [(one.kind, one.stream)]
@@ -143,6 +147,8 @@ class Replay:
             parties.append((SubjectKind.ACCOUNT, one.account))
         left = own or one.account_sums
         for sum in () if left is None else left.days:
+            if sum.day < kept.counted_since:
+                continue
             here, seen = self._days[sum.day], Seen(sum.first_at, sum.last_at)
             in_account = one.account is not None
             deed = DeedKey(sum.activity, sum.name, sum.day, in_account, None)
@@ -155,7 +161,7 @@ class Replay:
                 before = here.seen.get(party)
                 here.seen[party] = seen if before is None else before.and_(seen)
 
-    def _deed(self, one: Told, day: date) -> DeedKey | None:
+    def _deed(self, one: Told, day: date, *, has_metadata: bool) -> DeedKey | None:
         """What it counts as, if somebody asks for it."""
         activity = _TRACKED[one.verb]
         known = one.payload.activity if isinstance(one.payload, Tracked) else None
@@ -164,7 +170,7 @@ class Replay:
         if name is None or asked is None:
             return None
         metadata: bytes | None = None
-        if known is not None:
+        if known is not None and has_metadata:
             kept = {key: known.metadata[key] for key in sorted(asked) if key in known.metadata}
             metadata = msgspec.json.encode(kept)
         return DeedKey(activity, name, day, one.account is not None, metadata)

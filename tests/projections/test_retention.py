@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import combinations_with_replacement
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 
 from domain import conditions as ask
 from domain.activity import Activity, ActivityKind
+from domain.backtest.outcomes import Verdict
 from domain.commands import Change, Join, Track
-from domain.definitions import Segment
+from domain.definitions import DefinitionId, Segment, Settings
+from domain.errors import NotReady
 from domain.identity import SubjectId, SubjectKind
+from domain.periods import Moment
 from domain.retention import Counts
 from infra.wiring import Annals
 from projections import backtest, why
+from projections.compiler import predicate
 from projections.contact_view import ActivityCounts, streams_of, view
+from projections.counters import require
+from projections.tables import contacts
 from projections.timeline import Wanted, timeline
 from projections.timeline_items import TimelineItem
-from tests.projections.read_models import account, event, found, project, user, write
+from tests.projections.read_models import (
+    account,
+    event,
+    found,
+    project,
+    user,
+    write,
+)
 from tests.projections.segments import define, members, settle
 from tests.serving import until
 
 JUNE = datetime(2024, 6, 1, tzinfo=UTC)
 MAY = JUNE - timedelta(days=3)
+NOW = JUNE + timedelta(days=3)
 LOGGED_IN = ask.Did("event", "login", ask.AtLeastTimes(2), None, [])
 
 
@@ -39,9 +58,9 @@ def write_some(annals: Annals) -> None:
     )
 
 
-def end(annals: Annals, counts: Counts = Counts.KEEP) -> None:
+def end(annals: Annals, counts: Counts = Counts.KEEP, *, before: datetime = JUNE) -> None:
     project(annals)
-    annals.aged_activity.begin(JUNE, counts, by="a test")
+    annals.aged_activity.begin(before, counts, by="a test")
     until(lambda: annals.aged_activity.go_on() is None)
     project(annals)
 
@@ -134,28 +153,71 @@ def test_what_rests_on_counts_that_are_dropped_is_decided_anew(annals: Annals) -
     assert members(annals, segment) == set()
 
 
-@pytest.mark.parametrize("counts", Counts)
-def test_a_back_test_counts_what_is_left(annals: Annals, counts: Counts) -> None:
-    write_some(annals)
+BRUSSELS = ZoneInfo("Europe/Brussels")
+_HOURS = [-800, -50, -3, -2, -1, 0, 1, 21, 22, 23, 50]
+"""From where the month begins, in UTC and two hours before that in Brussels."""
+_ASKED: list[ask.Condition] = [
+    LOGGED_IN,
+    ask.Did("event", "login"),
+    ask.Did("event", "login", where=[ask.MetadataIs("n", ask.AtLeast(2))]),
+    ask.AttributeIs(ask.Attribute.FIRST_SEEN, ask.IsSet()),
+]
 
-    def tested() -> list[int]:
-        result = backtest.run(
-            Segment(SubjectKind.USER, "logged in", LOGGED_IN),
-            annals.definitions.load().active,
-            None,
-            days=10,
-            sample=None,
-            now=JUNE + timedelta(days=1),
-            zone=ZoneInfo("UTC"),
-            queries=annals.queries,
-            log=annals.log,
-            records=annals.records,
-            opener=annals.sealer,
-            progress=lambda *_: None,
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [(JUNE, Counts.KEEP)],
+        [(JUNE, Counts.DROP)],
+        [(JUNE - timedelta(days=31), Counts.KEEP), (JUNE, Counts.DROP)],
+    ],
+)
+def test_of_what_is_left_a_back_test_counts_what_lists_count(
+    annals: Annals, runs: list[tuple[datetime, Counts]]
+) -> None:
+    chosen = Settings(time_zone=str(BRUSSELS))
+    annals.definitions.decide(lambda one: one.choose(DefinitionId(uuid4()), chosen, uuid4()), MAY)
+    with suppress(NotReady), annals.queries.connect() as conn:
+        require(conn, _ASKED[2])
+    filler = annals.filler()
+    while filler.step():
+        pass
+    for n, hours in enumerate(combinations_with_replacement(_HOURS, 2)):
+        write(
+            annals,
+            *(
+                Track(
+                    user(f"u{n}"),
+                    (),
+                    (Activity(ActivityKind.EVENT, "login", {"n": metadata}),),
+                    JUNE + timedelta(hours=hour),
+                )
+                for metadata, hour in enumerate(hours, 1)
+            ),
         )
-        return [sum(one.after == "in" for one in result.verdicts.values())]
+    for before, counts in runs:
+        end(annals, counts, before=before)
+    with annals.queries.connect() as conn:
+        for condition in _ASKED:
+            test = predicate(condition, SubjectKind.USER, Moment(NOW, BRUSSELS))
+            found = set(conn.scalars(sa.select(contacts.c.subject).where(test)))
+            verdicts = back_tested(annals, condition)
+            assert {id for id, one in verdicts.items() if one.after == "in"} == found, condition
+            assert len(verdicts) == 66
 
-    project(annals)
-    assert tested() == [1]
-    end(annals, counts)
-    assert tested() == [1 if counts is Counts.KEEP else 0]
+
+def back_tested(annals: Annals, condition: ask.Condition) -> Mapping[SubjectId, Verdict]:
+    return backtest.run(
+        Segment(SubjectKind.USER, "tested", condition),
+        annals.definitions.load().active,
+        None,
+        days=10,
+        sample=None,
+        now=NOW,
+        zone=BRUSSELS,
+        queries=annals.queries,
+        log=annals.log,
+        records=annals.records,
+        opener=annals.sealer,
+        progress=lambda *_: None,
+    ).verdicts
