@@ -27,6 +27,7 @@ from api.console.sessions import sessions_of
 from api.contacts import AccountsController, MembershipController, UsersController
 from api.definitions import DefinitionsController
 from api.described import DescribedFields
+from api.destinations import DestinationsController
 from api.history import AccountHistoriesController, UserHistoriesController
 from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
@@ -83,6 +84,7 @@ def create_app(annals: Annals) -> Litestar:
             SegmentsController,
             DefinitionsController,
             SettingsController,
+            DestinationsController,
             ApiKeysController,
             BacktestController,
             PastController,

@@ -32,8 +32,8 @@ from domain.definitions import (
     HealthProfile,
     Score,
     Segment,
-    Settings,
     Signal,
+    Undeciding,
     family_of,
 )
 from domain.errors import InvalidInput
@@ -240,8 +240,8 @@ def _draft(
     if data.definition is None:
         assert data.id is not None
         saved = definitions.find(data.id)
-        if isinstance(saved.definition, Settings):
-            raise InvalidInput("settings decide nothing that could be tested", place="/id")
+        if isinstance(saved.definition, Undeciding):
+            raise InvalidInput("this decides nothing that could be tested", place="/id")
         return saved.definition, _replaced(definitions, saved.definition, data, saved.id)
     try:
         draft = _decoded(data.definition)

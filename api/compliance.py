@@ -15,6 +15,7 @@ from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParam
 
 from api.auth import opens
 from api.contacts import Cursor, Limit, named, subject_of
+from api.destinations import ToldDestination, told
 from api.positions import wait_for
 from api.problems import answers
 from domain.access import ApiScope
@@ -87,6 +88,15 @@ class Accepted(Erasure, frozen=True, kw_only=True):
     """
 
     nobody: list[int]
+
+
+class Receipt(Erasure, frozen=True, kw_only=True):
+    """
+    Attributes:
+        destinations: those that could have heard of whom it is about, and whether they were told.
+    """
+
+    destinations: list[ToldDestination]
 
 
 class ScanRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -228,12 +238,13 @@ class ErasureController(Controller):
     @get(
         "/{id:uuid}",
         sync_to_thread=True,
-        summary="How far an erasure is",
+        summary="How far an erasure is, and which destinations were told",
         responses=answers(400, 401, 403, 404, 503),
     )
-    def view(self, state: State, id: ErasureId) -> Erasure:
+    def view(self, state: State, id: ErasureId) -> Receipt:
         annals: Annals = state.annals
-        return annals.erasures.record.get(id)
+        erasure = annals.erasures.record.get(id)
+        return Receipt(destinations=told(annals, erasure), **msgspec.structs.asdict(erasure))
 
     @get(
         "/{id:uuid}/subjects",

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from domain.conditions import Condition
+from domain.destinations import Destination
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.links import Link
@@ -35,6 +36,7 @@ class DefinitionKind(enum.StrEnum):
     SCORE = "score"
     SIGNAL = "signal"
     SETTINGS = "settings"
+    DESTINATION = "destination"
 
 
 class Status(enum.StrEnum):
@@ -162,8 +164,11 @@ class Settings(msgspec.Struct, frozen=True, tag="settings", omit_defaults=True):
     retention: Retention | None = None
 
 
-Definition = Segment | Stages | HealthProfile | Score | Signal | Settings
+Definition = Segment | Stages | HealthProfile | Score | Signal | Settings | Destination
 """Any definition."""
+
+Undeciding = Settings | Destination
+"""Definitions by which nothing is decided of users or accounts."""
 
 
 def family_of(definition: Definition) -> DefinitionKind:

@@ -32,8 +32,10 @@ from domain.definitions import (
     Settings,
     Signal,
     Stages,
+    Undeciding,
     family_of,
 )
+from domain.destinations import Destination
 from domain.identity import SubjectKind
 
 
@@ -89,7 +91,7 @@ def parts(definition: Definition) -> Iterator[Part]:
             yield Part(definition.condition, "/condition")
             if definition.goal is not None:
                 yield Part(definition.goal, "/goal", decides=False)
-        case Settings():
+        case Settings() | Destination():
             pass
 
 
@@ -125,6 +127,11 @@ def references_of(definition: Definition, *, deciding: bool = False) -> Iterator
     Args:
         deciding: only what others rest on through it.
     """
+    if isinstance(definition, Destination):
+        if definition.segment is not None and definition.kind is not None and not deciding:
+            named = Named(DefinitionKind.SEGMENT, definition.kind, str(definition.segment))
+            yield Reference(named, "/segment")
+        return
     if isinstance(definition, Settings):
         return
     for part in parts(definition):
@@ -169,8 +176,8 @@ def path_back(id: DefinitionId, active: Active) -> tuple[list[str], str] | None:
 
 def _node(id: DefinitionId, definition: Definition) -> Named:
     """What of the graph a definition is, or is a part of."""
-    if isinstance(definition, Settings):
-        raise TypeError("settings decide nothing")
+    if isinstance(definition, Undeciding):
+        raise TypeError("settings and destinations decide nothing")
     family = family_of(definition)
     by_kind = isinstance(definition, Stages | HealthProfile)
     return Named(family, definition.kind, "" if by_kind else str(id))
@@ -181,7 +188,7 @@ class _Graph:
         self._labels: dict[Named, str] = {}
         self._ids: dict[Named, Named] = {}
         self._rests_on: dict[Named, list[Named]] = {}
-        deciding = {id: one for id, one in active.items() if not isinstance(one, Settings)}
+        deciding = {id: one for id, one in active.items() if not isinstance(one, Undeciding)}
         for id, definition in deciding.items():
             node = _node(id, definition)
             self._labels[node] = (

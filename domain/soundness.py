@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from domain import checking, links
+from domain import checking, destinations, links
 from domain.checking import Vocabulary
 from domain.currencies import CURRENCIES
 from domain.definitions import (
@@ -19,6 +19,7 @@ from domain.definitions import (
     Stages,
     checked_name,
 )
+from domain.destinations import Destination
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.links import Link
@@ -51,6 +52,9 @@ def check(definition: Definition) -> None:
             _signal(definition)
         case Settings():
             _settings(definition)
+        case Destination():
+            checked_name(definition.name)
+            destinations.check(definition)
 
 
 def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
@@ -77,6 +81,9 @@ def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
             _known(preferred.events, events, "event", f"{place}/events")
         for n, link in enumerate(definition.links):
             links.check_properties(link, vocabulary.properties(link.kind), f"/links/{n}/url")
+        return
+    if isinstance(definition, Destination):
+        destinations.check_names(definition, vocabulary)
         return
     for part in parts(definition):
         checking.check(part.condition, definition.kind, vocabulary, part.place)

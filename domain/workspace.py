@@ -31,8 +31,10 @@ from domain.definitions import (
     Settings,
     Stages,
     Status,
+    Undeciding,
     family_of,
 )
+from domain.destinations import Destination
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.events import (
     DefinitionActivated,
@@ -64,6 +66,7 @@ NAMES = {
     DefinitionKind.SCORE: "score",
     DefinitionKind.SIGNAL: "signal",
     DefinitionKind.SETTINGS: "settings",
+    DefinitionKind.DESTINATION: "destination",
 }
 """What people call a definition of each family."""
 
@@ -120,6 +123,17 @@ class Definitions(msgspec.Struct, frozen=True):
     @property
     def segments(self) -> dict[DefinitionId, Defined[Segment]]:
         return self.of(Segment)
+
+    @property
+    def destinations(self) -> dict[DefinitionId, Defined[Destination]]:
+        return self.of(Destination)
+
+    def destination(self, id: UUID) -> Defined[Destination]:
+        """Raises: NotFound: there is none, or none any more."""
+        found = self.destinations.get(DefinitionId(id))
+        if found is None:
+            raise NotFound("there is no such destination")
+        return found
 
     @property
     def active(self) -> dict[DefinitionId, Definition]:
@@ -354,6 +368,8 @@ class Definitions(msgspec.Struct, frozen=True):
         for to, place in references_of(definition):
             if to.name and to not in there:
                 raise _none(to, there, place)
+        if isinstance(definition, Destination):
+            return
         found = path_back(id, active)
         if found is not None:
             path, place = found
@@ -444,7 +460,7 @@ def _same_in_kind(before: Definition, after: Definition) -> None:
     family = family_of(before)
     if family_of(after) is not family:
         raise InvalidInput(f"this is a {NAMES[family]} and stays so; define another")
-    if isinstance(before, Settings) or isinstance(after, Settings):
+    if isinstance(before, Undeciding) or isinstance(after, Undeciding):
         return
     if after.kind != before.kind:
         raise InvalidInput(
@@ -470,9 +486,9 @@ def _refuse_taken(
         if other == id:
             continue
         if not isinstance(one, Settings | Stages) and one.name == definition.name:
+            of = "" if isinstance(definition, Destination) else f" of {definition.kind}s"
             raise InvalidInput(
-                f"there is a {NAMES[family_of(one)]} of {definition.kind}s with this name",
-                place="/name",
+                f"there is a {NAMES[family_of(one)]}{of} with this name", place="/name"
             )
         if isinstance(definition, HealthProfile) and isinstance(one, HealthProfile):
             for n, stage in enumerate(definition.stages):
@@ -487,10 +503,11 @@ def _refuse_taken(
 def _like(
     definition: Definition, active: dict[DefinitionId, Definition]
 ) -> Iterator[tuple[DefinitionId, Definition]]:
-    """Those of the same family and kind."""
+    """Those of the same family and kind; of destinations all."""
     for id, one in active.items():
-        if type(one) is type(definition) and getattr(one, "kind", None) == getattr(
-            definition, "kind", None
+        if type(one) is type(definition) and (
+            isinstance(one, Destination)
+            or getattr(one, "kind", None) == getattr(definition, "kind", None)
         ):
             yield id, one
 

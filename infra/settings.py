@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,6 +31,9 @@ class Settings(msgspec.Struct, frozen=True):
         worker: `thread` projects in the serving process, `none` leaves it to `annals work`.
         time_zone: the workspace's; calendar days are counted in it.
         mrr_property, renewal_property: the properties that supply MRR and renewal date.
+        private_destinations: `allow` lets destinations be at private, link-local and loopback
+            addresses, and on the machine itself without TLS; else `refuse`.
+        destination_certificates: file with those that vouch for them, or `system`.
         cleanup_hour: of the day in the time zone, from which large tables that held something
             erased may be written anew.
         demo_data: folder of the sample files, if it is there.
@@ -47,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True):
     mrr_property: str = "mrr"
     renewal_property: str = "renewal_date"
     cleanup_hour: int = 3
+    private_destinations: str = "refuse"
+    destination_certificates: str = "system"
     demo_data: Path = Path("../shared/data")
 
     @classmethod
@@ -65,6 +71,19 @@ class Settings(msgspec.Struct, frozen=True):
         hour = text("CLEANUP_HOUR", "3")
         if not hour.isdecimal() or int(hour) > 23:
             raise InvalidSetting(f"ANNALS_CLEANUP_HOUR must be a number from 0 to 23, not {hour!r}")
+        private = text("PRIVATE_DESTINATIONS", "refuse")
+        if private not in ("refuse", "allow"):
+            raise InvalidSetting(
+                f"ANNALS_PRIVATE_DESTINATIONS must be refuse or allow, not {private!r}"
+            )
+        certificates = text("DESTINATION_CERTIFICATES", "system")
+        try:
+            ssl.create_default_context(cafile=None if certificates == "system" else certificates)
+        except OSError:
+            raise InvalidSetting(
+                "ANNALS_DESTINATION_CERTIFICATES must be system or a file of certificates, not"
+                f" {certificates!r}"
+            ) from None
         zone = text("TIME_ZONE", "UTC")
         try:
             time_zone = ZoneInfo(zone)
@@ -92,5 +111,7 @@ class Settings(msgspec.Struct, frozen=True):
             mrr_property=text("MRR_PROPERTY", "mrr"),
             renewal_property=text("RENEWAL_PROPERTY", "renewal_date"),
             cleanup_hour=int(hour),
+            private_destinations=private,
+            destination_certificates=certificates,
             demo_data=Path(text("DEMO_DATA", "../shared/data")),
         )

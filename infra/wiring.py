@@ -29,6 +29,8 @@ from infra.certificates import Certifier
 from infra.cleaning import Cleaner
 from infra.decision_recorder import DecisionRecorder
 from infra.definitions import DefinitionStore
+from infra.delivering import Deliverer
+from infra.destinations import Destinations
 from infra.destruction import Destruction
 from infra.erasures import Erasures
 from infra.handler import Handler
@@ -39,6 +41,7 @@ from infra.ledger import FILE as LEDGER_FILE
 from infra.ledger import Ledger, LedgerNeeded, RetentionEntry
 from infra.log import EventLog
 from infra.lookup import Lookup
+from infra.outside import Outside
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
 from infra.recorder import Aggregates
@@ -122,6 +125,8 @@ class Annals:
     scanner: Scanner
     aged_activity: AgedActivity
     pasts: Pasts
+    destinations: Destinations
+    deliverer: Deliverer
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -277,6 +282,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         cleaner = Cleaner(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         api_keys = ApiKeys(keys_pool)
         stored = definitions(log)
+        destinations = Destinations(log_pool, keys.secret("destinations"))
         annals = Annals(
             settings,
             log,
@@ -326,6 +332,17 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 ledger=ledger,
             ),
             pasts,
+            destinations,
+            Deliverer(
+                log=log,
+                sealer=sealer,
+                keys=keys,
+                views=views_pool,
+                projector=NAME,
+                definitions=stored,
+                destinations=destinations,
+                outside=_outside(settings),
+            ),
         )
         _replay_ledger(annals, ledger)
         yield annals
@@ -360,6 +377,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
                 ("sweeper", decider.run_sweeps),
                 ("filler", annals.filler().run),
                 ("filters", partial(filters.run, annals.views)),
+                ("deliverer", annals.deliverer.run),
             )
         ]
     for thread in threads:
@@ -444,6 +462,15 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
             log.warning("upkeep.failed", error=type(error).__name__)
             pause = UPKEEP_RETRY_SECONDS
         stop.wait(pause)
+
+
+def _outside(settings: Settings) -> Outside:
+    """What `ANNALS_PRIVATE_DESTINATIONS` and `ANNALS_DESTINATION_CERTIFICATES` say."""
+    named = settings.destination_certificates
+    return Outside(
+        allows_private=settings.private_destinations == "allow",
+        certificates=None if named == "system" else Path(named),
+    )
 
 
 def _key_sources(settings: Settings) -> list[KeySource]:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from domain.backtest.backtest import Backtest, moments
 from domain.backtest.outcomes import BacktestDay, DayCount, Move, Outcome, Verdict, moves
 from domain.backtest.plan import Active, Plan
-from domain.definitions import Definition, DefinitionId, Settings, family_of
+from domain.definitions import Definition, DefinitionId, Undeciding, family_of
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     PAYLOAD_OF_TOPIC,
@@ -202,7 +202,7 @@ def run(
     found = backtest.run(now, zone, days, lambda done: progress("deciding", done, days))
     window = moments(now, zone, days)
     some_moves = moves(found.verdicts.values()) if plan.counterpart is not None else []
-    assert not isinstance(draft, Settings)
+    assert not isinstance(draft, Undeciding)
     result = BacktestResult(
         type=family_of(draft).value,
         kind=plan.kind,
@@ -228,11 +228,12 @@ def _compared(plan: Plan) -> Compared | None:
         return None
     if node.of is not None:
         one = plan.active[node.of]
-        return Compared(node.of, None if isinstance(one, Settings) else one.name)
+        return Compared(node.of, None if isinstance(one, Undeciding) else one.name)
     of_kind = [
         (id, one)
         for id, one in plan.active.items()
-        if not isinstance(one, Settings) and (family_of(one), one.kind) == (node.family, node.kind)
+        if not isinstance(one, Undeciding)
+        and (family_of(one), one.kind) == (node.family, node.kind)
     ]
     if len(of_kind) == 1:
         return Compared(of_kind[0][0], of_kind[0][1].name)

@@ -135,7 +135,8 @@ class Batch:
             was summed later than that was counted one by one.
         changes: events of the aggregates, in order within each partition, as
             (kind, verb, subject, account, event).
-        definitions: events about what people saved, in order within each partition.
+        definitions: events about what people saved, in order within each partition; but of
+            destinations, of which read models have nothing.
         tallies: tracked activity of each subject; a user's activity in an account counts for both.
         uses: how often each name of activity was used, as (activity, name).
     """
@@ -171,6 +172,8 @@ class Batch:
                     self._add_sums(one, stream, account)
                     continue
                 about, verb = stream_kind(row.topic), row.topic.partition(".")[2]
+                if about is DefinitionKind.DESTINATION:
+                    continue
                 if isinstance(about, DefinitionKind):
                     self.definitions.append(one)
                 else:

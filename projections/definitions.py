@@ -20,6 +20,7 @@ from domain.definitions import (
     Segment,
     Settings,
     Status,
+    Undeciding,
     family_of,
 )
 from domain.events import (
@@ -141,7 +142,7 @@ class DefinitionsModel:
 
 def _columns(id: UUID, definition: Definition, by: UUID, at: datetime) -> dict[str, object]:
     family = family_of(definition)
-    about = None if isinstance(definition, Settings) else definition
+    about = None if isinstance(definition, Undeciding) else definition
     at_once = family in (DefinitionKind.SEGMENT, DefinitionKind.SETTINGS)
     return {
         "id": id,

@@ -16,9 +16,9 @@ from domain.definitions import (
     HealthProfile,
     Score,
     Segment,
-    Settings,
     Signal,
     Stages,
+    Undeciding,
     family_of,
 )
 from domain.dependencies import NAME_PROPERTIES, asks_the_calendar
@@ -57,8 +57,8 @@ class Plan:
     def __init__(
         self, draft: Definition, active: Active, replaces: DefinitionId | None = None
     ) -> None:
-        if isinstance(draft, Settings):
-            raise InvalidInput("settings decide nothing that could be tested")
+        if isinstance(draft, Undeciding):
+            raise InvalidInput("this decides nothing that could be tested")
         self.draft = draft
         self.kind = draft.kind
         self.active = active
@@ -103,7 +103,7 @@ class Plan:
             of_kind = [
                 one
                 for one in self.active.values()
-                if not isinstance(one, Settings) and one.kind is self.kind
+                if not isinstance(one, Undeciding) and one.kind is self.kind
             ]
             there = any(family_of(one) is family for one in of_kind)
             return Node(family, self.kind) if there else None
@@ -169,7 +169,7 @@ class Plan:
 
     def _visit_definition(self, definition: Definition, *, with_goal: bool = False) -> int:
         """Takes in what a definition asks for. Whether a signal is on rests not on its goal."""
-        if isinstance(definition, Settings):
+        if isinstance(definition, Undeciding):
             return 0
         if isinstance(definition, Segment) and definition.condition is None:
             self.lists += [id for id, one in self.active.items() if one is definition]

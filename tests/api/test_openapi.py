@@ -57,6 +57,16 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/api/api-keys"): (set(), {"401", "403", "503"}),
     ("post", "/api/api-keys"): (set(), LISTING | {"413"}),
     ("delete", "/api/api-keys/{id}"): ({"id", "last"}, READING | {"409"}),
+    ("get", "/api/destinations"): (set(), {"401", "403", "503"}),
+    ("post", "/api/destinations"): (set(), LISTING | {"409", "413"}),
+    ("get", "/api/destinations/{id}"): ({"id"}, READING),
+    ("put", "/api/destinations/{id}"): ({"id"}, READING | {"409", "413"}),
+    ("delete", "/api/destinations/{id}"): ({"id"}, READING | {"409"}),
+    ("post", "/api/destinations/{id}/secret"): ({"id"}, READING),
+    **{
+        ("post", f"/api/destinations/{{id}}/{step}"): ({"id"}, READING | {"409"})
+        for step in ("activate", "archive", "pause", "resume", "test")
+    },
     ("post", "/api/holds"): (set(), READING | {"413"}),
     ("get", "/api/holds"): ({"released"}, LISTING),
     ("post", "/api/holds/{id}/release"): ({"id"}, READING | {"413"}),

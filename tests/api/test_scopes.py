@@ -26,7 +26,7 @@ def scopes_of(method: str, path: str) -> set[ApiScope]:
         return {ApiScope.WRITE}
     if path in ("/api/refused-attempts", "/api/retention/runs"):
         return READERS - {ApiScope.READ}
-    if path.startswith("/api/api-keys"):
+    if path.startswith(("/api/api-keys", "/api/destinations")):
         return {ApiScope.ADMIN}
     if COMPLIANCE.search(path) or PERSONAL.search(path):
         return {ApiScope.COMPLY}

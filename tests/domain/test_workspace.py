@@ -30,7 +30,9 @@ from domain.definitions import (
     Stages,
     StageType,
     Status,
+    Undeciding,
 )
+from domain.destinations import Destination, News, NewsKind
 from domain.errors import Conflict, InvalidInput, NotFound, Refusal
 from domain.events import Event, Payload
 from domain.identity import SubjectId, SubjectKind
@@ -101,7 +103,7 @@ def deciding(definition: Definition) -> list[ask.Condition]:
             return [rule.condition for rule in definition.rules]
         case Signal():
             return [definition.condition]
-        case Settings():
+        case Settings() | Destination():
             return []
 
 
@@ -131,7 +133,7 @@ def node(id: DefinitionId, definition: Any) -> Node:
 def goes_round(active: dict[DefinitionId, Any]) -> bool:
     graph: dict[Node, set[Node]] = {}
     for id, definition in active.items():
-        if isinstance(definition, Settings):
+        if isinstance(definition, Undeciding):
             continue
         there = graph.setdefault(node(id, definition), set())
         for condition in deciding(definition):
@@ -148,8 +150,10 @@ def goes_round(active: dict[DefinitionId, Any]) -> bool:
 
 def assert_it_hangs_together(state: Definitions) -> None:
     active: dict[DefinitionId, Any] = {
-        id: one for id, one in state.active.items() if not isinstance(one, Settings)
+        id: one for id, one in state.active.items() if not isinstance(one, Undeciding)
     }
+    told = list(state.destinations.values())
+    told = [one.definition for one in told if one.status is Status.ACTIVE]
     assert not goes_round(active)
     there = {("stage", kind, "") for kind in SubjectKind} | {
         ("health", kind, "") for kind in SubjectKind
@@ -165,6 +169,9 @@ def assert_it_hangs_together(state: Definitions) -> None:
         if isinstance(one, HealthProfile):
             taken += [("profile of", one.kind, stage) for stage in one.stages]
     assert len(taken) == len(set(taken))
+    assert len({one.name for one in told}) == len(told)
+    for one in told:
+        assert one.segment is None or ("segment", one.kind, str(one.segment)) in there
     for one in active.values():
         for condition in (*deciding(one), *goals(one)):
             assert set(asked(condition, one.kind)) <= there
@@ -233,6 +240,14 @@ class Drafter:
                 return Score(kind, name, [ScoreRule("a", 2, some()), ScoreRule("b", -1, some())])
             case DefinitionKind.SIGNAL:
                 return Signal(kind, name, some(), None, some(), 1)
+            case DefinitionKind.DESTINATION:
+                there = sorted(state.known(DefinitionKind.SEGMENT, kind))
+                segment = uuid.UUID(chance.choice(there)) if there else None
+                news = [News(chance.choice(list(NewsKind)))]
+                url = f"https://{name}.example/"
+                if chance.random() < 0.2:
+                    return Destination(name, url, news, chance.choice((None, kind)))
+                return Destination(name, url, news, kind, segment)
             case _:
                 return Settings(time_zone=chance.choice((None, "Europe/Brussels", "Asia/Tokyo")))
 
@@ -248,7 +263,9 @@ class Drafter:
                 self.definition(state, family, kind),
             )
         before = state.current[id].definition
-        kind = chance.choice(list(SubjectKind)) if isinstance(before, Settings) else before.kind
+        kind = chance.choice(list(SubjectKind))
+        if not isinstance(before, Undeciding):
+            kind = before.kind
         deeds = {
             Status.DRAFT: ("activate", "activate", "activate", "change", "delete"),
             Status.ACTIVE: ("change", "change", "archive", "delete", "activate"),

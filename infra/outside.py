@@ -1,0 +1,212 @@
+"""Posting to addresses that people enter: nobody gets at what is inside that way, nor holds us up.
+
+Addresses are looked at once they are resolved, at the moment of connecting, so that no name leads
+to a private one. No redirect is followed, no proxy is asked, little of an answer is read, and there
+is one limit of time for everything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpcore
+
+from domain.destinations import LOOPBACK
+
+SECONDS = 15.0
+"""For one request, from connecting to the end of the answer."""
+
+MAX_ANSWER_BYTES = 64 * 1024
+_A_WRITE = 64 * 1024
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class NotReached(Exception):
+    """A request that got no answer.
+
+    Attributes:
+        failure: the kind of error in a word: `unknown_host`, `refused_address`, `connection`,
+            `certificate`, `timeout`, `protocol`.
+    """
+
+    def __init__(self, failure: str) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the internet: not this machine's, a private network's, a
+    link's, or one behind which one of these hides."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def is_private(url: str) -> bool:
+    """Whether an address would be refused, as far as it says itself."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "https" or host in LOOPBACK:
+        return True
+    try:
+        return not is_public(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
+class Outside:
+    """Where requests are posted from.
+
+    Args:
+        allows_private: whether private, link-local and loopback addresses may be posted to.
+        certificates: a file with those that vouch for others; None: the machine's.
+
+    Raises:
+        OSError: there are no certificates in the file.
+    """
+
+    def __init__(self, *, allows_private: bool, certificates: Path | None = None) -> None:
+        self.allows_private = allows_private
+        self._context = ssl.create_default_context(cafile=certificates)
+
+    def line(self) -> Line:
+        """A connection to one host, to be kept for several requests."""
+        return Line(self._context, allows_private=self.allows_private)
+
+
+class Line:
+    """One request at a time."""
+
+    def __init__(self, context: ssl.SSLContext, *, allows_private: bool) -> None:
+        self._backend = _Guarded(allows_private=allows_private)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context, max_connections=1, network_backend=self._backend
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._pool.close()
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Posts a body of JSON; returns the status code of the answer.
+
+        Raises:
+            NotReached: there was none.
+        """
+        deadline = self._backend.deadline = time.monotonic() + SECONDS
+        sent = [("Content-Type", "application/json"), ("User-Agent", "Annals"), *headers.items()]
+        try:
+            with self._pool.stream("POST", url, headers=sent, content=body) as answer:
+                read = 0
+                for part in answer.iter_stream():
+                    read += len(part)
+                    if read > MAX_ANSWER_BYTES or time.monotonic() > deadline:
+                        break
+                return answer.status
+        except httpcore.TimeoutException:
+            raise NotReached("timeout") from None
+        except httpcore.NetworkError:
+            raise NotReached("connection") from None
+        except (httpcore.ProtocolError, httpcore.UnsupportedProtocol):
+            raise NotReached("protocol") from None
+
+
+class _Guarded(httpcore.NetworkBackend):
+    """Resolves a name and connects to those of its addresses that may be, until a deadline."""
+
+    def __init__(self, *, allows_private: bool) -> None:
+        self.deadline = 0.0
+        self._allows_private = allows_private
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        failed: httpcore.NetworkError | httpcore.TimeoutException | None = None
+        for address in self._addresses(host, port):
+            try:
+                stream = self._inner.connect_tcp(
+                    address, port, self.left(), local_address, socket_options
+                )
+                return _Limited(stream, self)
+            except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+                failed = error
+        raise failed or NotReached("refused_address")
+
+    def left(self) -> float:
+        """Seconds until the deadline. Raises: httpcore.ReadTimeout: it is over."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout
+        return left
+
+    def _addresses(self, host: str, port: int) -> list[str]:
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise NotReached("unknown_host") from None
+        addresses = [str(place[4][0]) for place in found]
+        if self._allows_private:
+            return addresses
+        return [one for one in addresses if is_public(ipaddress.ip_address(one.partition("%")[0]))]
+
+
+class _Limited(httpcore.NetworkStream):
+    """A connection whose every step ends at the deadline of the request that it serves."""
+
+    def __init__(self, inner: httpcore.NetworkStream, backend: _Guarded) -> None:
+        self._inner = inner
+        self._backend = backend
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._backend.left())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), _A_WRITE):
+            self._inner.write(buffer[start : start + _A_WRITE], self._backend.left())
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            stream = self._inner.start_tls(ssl_context, server_hostname, self._backend.left())
+        except httpcore.ConnectError as error:
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise NotReached("certificate") from None
+            raise
+        return _Limited(stream, self._backend)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)

@@ -1,0 +1,83 @@
+"""What tests do with destinations: make one over a log, tell it until nothing is left to tell."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from domain.definitions import DefinitionId
+from domain.destinations import Destination, News, NewsKind
+from infra.delivering import Deliverer
+from infra.destinations import LEASE_SECONDS
+from infra.outside import Outside
+from infra.wiring import Annals
+from projections.projector import NAME
+from tests.projections.read_models import owner
+
+BY = uuid.UUID(int=7)
+EVERYTHING = [News(about) for about in NewsKind]
+NOT_STOPPED = threading.Event()
+
+
+def make(
+    annals: Annals,
+    url: str,
+    news: Sequence[News] = EVERYTHING,
+    *,
+    since: Mapping[int, int] | None = None,
+    **rest: object,
+) -> uuid.UUID:
+    """An active destination that is told what comes after some positions; of the whole log, where
+    none are given."""
+    id = DefinitionId(uuid.uuid4())
+    one = Destination(f"d {id}", url, list(news), **rest)
+    annals.destinations.add(id)
+    for decision in (lambda state: state.make(id, one, BY), lambda state: state.activate(id, BY)):
+        annals.definitions.decide(decision, datetime.now(UTC))
+    annals.destinations.begin(id, since or dict.fromkeys(range(256), 0))
+    return id
+
+
+def archive(annals: Annals, id: uuid.UUID) -> None:
+    annals.definitions.decide(lambda state: state.archive(id, BY), datetime.now(UTC))
+
+
+def deliverer(annals: Annals, *, allows_private: bool = True, **rest: object) -> Deliverer:
+    """Another worker, as in a process of its own; one that failed may try again at once."""
+    options = {"outside": Outside(allows_private=allows_private), "pause": lambda _: 0.0, **rest}
+    return Deliverer(
+        log=annals.log,
+        sealer=annals.sealer,
+        keys=annals.keys,
+        views=annals.views,
+        projector=NAME,
+        definitions=annals.definitions,
+        destinations=annals.destinations,
+        **options,
+    )
+
+
+def turn(annals: Annals, id: uuid.UUID, worker: Deliverer | None = None) -> None:
+    (worker or deliverer(annals)).turn(id, NOT_STOPPED)
+
+
+def tell(annals: Annals, id: uuid.UUID, worker: Deliverer | None = None, turns: int = 200) -> None:
+    """Tells a destination until it has heard all that the read models show."""
+    worker = worker or deliverer(annals)
+    for _ in range(turns):
+        if id not in worker.due():
+            return
+        turn(annals, id, worker)
+    raise AssertionError("there is no end to what is to be told")
+
+
+def let_lease_expire(url: str, id: uuid.UUID) -> None:
+    """What the passing of time does after a worker died over a destination."""
+    with owner(url) as conn:
+        conn.execute(
+            "UPDATE log.destinations SET leased_until = leased_until - make_interval(secs => %s)"
+            " WHERE id = %s",
+            (LEASE_SECONDS, id),
+        )
