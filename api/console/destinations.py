@@ -1,0 +1,202 @@
+"""Settings: destinations, for those of scope admin."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Controller, Response, get, post
+from litestar.params import FromPath
+from litestar.response import Redirect
+
+from api.console.calls import Calls, Refused
+from api.console.contacts import calls_of
+from api.console.pages import page
+from api.console.segments import lines
+from api.console.sessions import AnyRequest
+from domain.destinations import NAMED, NewsKind
+from domain.identity import SubjectKind
+
+Json = Any
+
+PLACE = "/console/settings/destinations"
+TOLD = {
+    NewsKind.EVENT: "Events",
+    NewsKind.PAGE: "Pages seen",
+    NewsKind.SCREEN: "Screens seen",
+    NewsKind.CHANNEL: "Channels of visits",
+    NewsKind.CAMPAIGN: "Campaigns of visits",
+    NewsKind.PROPERTY: "Changes of properties",
+    NewsKind.IDENTITY: "New users and accounts, and further ids of them",
+    NewsKind.MEMBERSHIP: "Who joins and leaves accounts",
+    NewsKind.MERGE: "Merges",
+    NewsKind.STAGE: "Stages entered and left",
+    NewsKind.HEALTH: "Changes of health",
+    NewsKind.SCORE: "Changes of scores",
+    NewsKind.SEGMENT: "Segments entered and left",
+    NewsKind.SIGNAL: "Signals that trigger and end",
+    NewsKind.GOAL: "Goals reached and missed",
+}
+ONLY = "only."
+"""What the names that a kind of news is narrowed to are called in the form."""
+
+FAILURES = {
+    "gone": "it answered that it is gone (410)",
+    "unknown_host": "there is no such host",
+    "refused_address": "its address is private",
+    "connection": "it cannot be connected to",
+    "certificate": "nobody vouches for its certificate",
+    "timeout": "it took too long to answer",
+    "protocol": "it did not answer as HTTP has it",
+    "here": "Annals failed at it; the operator's log says more",
+}
+MOVES = ("activate", "archive", "pause", "resume")
+NEW: Json = {"name": "", "url": "https://", "kind": None, "segment": None, "news": []}
+
+
+class DestinationPages(Controller):
+    path = "/settings/destinations"
+
+    @get()
+    async def list(self, request: AnyRequest) -> Response[str]:
+        found = await calls_of(request).get("/api/destinations")
+        return page(
+            request, "settings/destinations.html", destinations=found["items"], failure=failure
+        )
+
+    @get("/new")
+    async def new(self, request: AnyRequest) -> Response[str]:
+        await calls_of(request).get("/api/destinations")  # who may not is told so at once
+        return await self._form(request, None, NEW)
+
+    @post("/new", status_code=200)
+    async def make(self, request: AnyRequest) -> Response[Any]:
+        """Answers with the page that shows the secret: nothing else ever does."""
+        calls, sent = calls_of(request), await _sent(request)
+        try:
+            made = await calls.post("/api/destinations", sent)
+        except Refused as refused:
+            if refused.status not in (400, 409):
+                raise
+            return await self._form(request, None, sent, refused=refused)
+        return await self._view(request, calls, made["id"], secret=made["secret"])
+
+    @get("/{id:uuid}")
+    async def view(self, request: AnyRequest, id: FromPath[UUID]) -> Response[str]:
+        return await self._view(request, calls_of(request), id)
+
+    @post("/{id:uuid}")
+    async def change(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
+        calls, sent = calls_of(request), await _sent(request)
+        try:
+            await calls.put(f"/api/destinations/{id}", sent)
+        except Refused as refused:
+            if refused.status not in (400, 409):
+                raise
+            found = await calls.get(f"/api/destinations/{id}")
+            return await self._form(request, found, sent, refused=refused)
+        return Redirect(f"{PLACE}/{id}", status_code=303)
+
+    @post("/{id:uuid}/secret", status_code=200)
+    async def renew(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
+        calls = calls_of(request)
+        renewed = await calls.post(f"/api/destinations/{id}/secret", {})
+        return await self._view(request, calls, id, secret=renewed["secret"])
+
+    @post("/{id:uuid}/test", status_code=200)
+    async def test(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
+        calls = calls_of(request)
+        tested = await calls.post(f"/api/destinations/{id}/test", {})
+        return await self._view(request, calls, id, tested=tested)
+
+    @post("/{id:uuid}/{step:str}")
+    async def move(
+        self, request: AnyRequest, id: FromPath[UUID], step: FromPath[str]
+    ) -> Response[Any]:
+        """Activates, archives, pauses, resumes, or deletes a draft."""
+        calls, place = calls_of(request), f"/api/destinations/{id}"
+        try:
+            if step == "delete":
+                await calls.delete(place)
+                return Redirect(PLACE, status_code=303)
+            if step not in MOVES:
+                raise Refused(404, "not-found", "There is no such page.", None)
+            await calls.post(f"{place}/{step}", {})
+        except Refused as refused:
+            if refused.status not in (400, 409):
+                raise
+            return await self._view(request, calls, id, refused=refused)
+        return Redirect(f"{PLACE}/{id}", status_code=303)
+
+    async def _view(
+        self, request: AnyRequest, calls: Calls, id: UUID, **more: Json
+    ) -> Response[str]:
+        found = await calls.get(f"/api/destinations/{id}")
+        return await self._form(request, found, NEW | found["definition"], **more)
+
+    async def _form(
+        self,
+        request: AnyRequest,
+        found: Json,
+        sent: Json,
+        *,
+        refused: Refused | None = None,
+        secret: str | None = None,
+        tested: Json = None,
+    ) -> Response[str]:
+        """
+        Args:
+            found: as it is saved; null: it is new.
+            sent: what is in the form.
+        """
+        segments = await calls_of(request).get("/api/segments")
+        return page(
+            request,
+            "settings/destination.html",
+            status=refused.status if refused else 200,
+            found=found,
+            sent=sent,
+            names={one["about"]: one.get("names") for one in sent["news"]},
+            wrong=_place(refused, sent),
+            refused=refused,
+            secret=secret,
+            tested=tested,
+            segments=segments["items"],
+            told=TOLD,
+            named=NAMED,
+            kinds=list(SubjectKind),
+            failure=failure,
+        )
+
+
+def failure(word: str | None) -> str:
+    """Why a message was not taken, for people."""
+    if word is None:
+        return "–"
+    return FAILURES.get(word, f"it answered {word}")
+
+
+def _place(refused: Refused | None, sent: Json) -> str:
+    """Which field of the form is wrong: its name, that of a kind of news, or none."""
+    steps = (refused.place or "").split("/")[1:] if refused else []
+    if steps[:1] == ["news"] and len(steps) > 1:
+        return str(sent["news"][int(steps[1])]["about"])
+    return steps[0] if steps else ""
+
+
+async def _sent(request: AnyRequest) -> Json:
+    """The form, as the API takes it."""
+    form = await request.form()
+    text = {name: str(form.get(name, "")).strip() for name in ("name", "url", "kind", "segment")}
+    news: list[Json] = []
+    for about in TOLD:
+        if about.value in form.getall("news", []):
+            names = lines(str(form.get(f"{ONLY}{about}", "")))
+            news.append({"about": about, "names": names or None})
+    return {
+        "name": text["name"],
+        "url": text["url"],
+        "kind": text["kind"] or None,
+        "segment": text["segment"] or None,
+        "news": news,
+    }
