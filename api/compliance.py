@@ -15,9 +15,9 @@ from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParam
 
 from api.auth import opens
 from api.contacts import Cursor, Limit, named, subject_of
-from api.destinations import ToldDestination, told
 from api.positions import wait_for
 from api.problems import answers
+from api.told import ToldDestination, told
 from domain.access import ApiScope
 from domain.erasure import (
     MAX_LISTED_FOR_ERASURE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -19,12 +20,14 @@ from domain import soundness
 from domain.access import ApiScope
 from domain.definitions import Defined, DefinitionId, Status
 from domain.destinations import Destination, News
-from domain.erasure import Erasure
-from domain.errors import Conflict, InvalidInput
+from domain.errors import Conflict, InvalidInput, NotFound
+from domain.events import Event
 from domain.identity import LOG_PARTITIONS, SubjectKind
-from infra import destinations, signing
+from domain.workspace import Definitions
+from infra import signing
 from infra.outside import is_private
 from infra.wiring import Annals
+from projections.definition_list import DefinitionVersion
 from projections.paging import Page
 from projections.vocabulary import NamesNow
 
@@ -127,19 +130,6 @@ class Tested(msgspec.Struct, frozen=True):
     failure: str | None
 
 
-class ToldDestination(msgspec.Struct, frozen=True):
-    """Whether a destination was told of an erasure.
-
-    Attributes:
-        state: `told`; `waiting`: it will be; `paused`: once it is resumed; `archived`: it was
-            archived before, and will not be.
-    """
-
-    id: UUID
-    name: str
-    state: str
-
-
 class DestinationsController(Controller):
     """For keys of scope admin: an address may let in whoever knows it."""
 
@@ -186,6 +176,19 @@ class DestinationsController(Controller):
     )
     def view(self, state: State, id: Id) -> DestinationItem:
         return _item(state.annals, id)
+
+    @get(
+        "/{id:uuid}/history",
+        sync_to_thread=True,
+        summary="Every version of a destination, with who and when; newest first",
+        responses=answers(400, 401, 403, 404, 503),
+    )
+    def history(self, state: State, id: Id) -> Page[DefinitionVersion]:
+        annals: Annals = state.annals
+        items = _versions(annals.definitions.history(), id)
+        if not items:
+            raise NotFound("there is no such destination")
+        return Page(items, None, len(items))
 
     @put(
         "/{id:uuid}",
@@ -293,37 +296,18 @@ class DestinationsController(Controller):
         return Tested(failure is None, failure)
 
 
-def told(annals: Annals, erasure: Erasure) -> list[ToldDestination]:
-    """Of each destination that could have heard of whom an erasure is about, whether it was told:
-    by where its cursors are, for nothing of it is kept."""
-    known = annals.definitions.load().destinations
-    places = {
-        int(part): int(at)
-        for part, _, at in (one.partition(":") for one in erasure.position.split(",") if one)
-    }
-    reached = annals.destinations.reached(places)
-    if not places:
-        reached = {id: False for id, one in known.items() if one.status is Status.ACTIVE}
-    states = annals.destinations.states(list(reached))
-    return sorted(
-        (
-            ToldDestination(
-                id,
-                known[DefinitionId(id)].definition.name,
-                _state(known[DefinitionId(id)], is_told, states[id]),
+def _versions(events: Sequence[Event], id: UUID) -> list[DefinitionVersion]:
+    """What a destination was, newest first; straight from the log, for no read model has it."""
+    state, found = Definitions(), list[DefinitionVersion]()
+    for event in events:
+        before = state.destinations.get(DefinitionId(id))
+        state = state.evolve(event)
+        now = state.destinations.get(DefinitionId(id))
+        if now is not None and now != before:
+            found.append(
+                DefinitionVersion(now.version, now.status, now.changed_at, now.by, now.definition)
             )
-            for id, is_told in reached.items()
-        ),
-        key=lambda one: (one.name, one.id),
-    )
-
-
-def _state(one: Defined[Destination], is_told: bool, state: destinations.State) -> str:
-    if is_told:
-        return "told"
-    if one.status is Status.ARCHIVED:
-        return "archived"
-    return "waiting" if state.paused_at is None else "paused"
+    return found[::-1]
 
 
 def _sent(annals: Annals, data: DestinationRequest) -> Destination:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -149,7 +151,10 @@ class DestinationPages(Controller):
             found: as it is saved; null: it is new.
             sent: what is in the form.
         """
-        segments = await calls_of(request).get("/api/segments")
+        calls, history = calls_of(request), []
+        segments = await calls.get("/api/segments")
+        if found is not None:
+            history = (await calls.get(f"/api/destinations/{found['id']}/history"))["items"]
         return page(
             request,
             "settings/destination.html",
@@ -166,7 +171,17 @@ class DestinationPages(Controller):
             named=NAMED,
             kinds=list(SubjectKind),
             failure=failure,
+            soon=soon,
+            history=history,
         )
+
+
+def soon(at: str | None) -> str:
+    """When something is due, for people."""
+    if at is None:
+        return "at once"
+    minutes = (datetime.fromisoformat(at) - datetime.now(UTC)).total_seconds() / 60
+    return "within a minute" if minutes <= 1 else f"in {math.ceil(minutes)} minutes"
 
 
 def failure(word: str | None) -> str:

@@ -139,6 +139,12 @@ def test_a_destination_is_changed_and_its_draft_deleted(client: Clients) -> None
     assert (found["version"], found["definition"]) == (2, sent)
     move(client, id, "activate")
     assert client("admin").put(f"{API}/{id}", json=sent).json()["position"] == ""
+    history = client("admin").get(f"{API}/{id}/history").json()["items"]
+    assert [(one["version"], one["status"], one["definition"]["name"]) for one in history] == [
+        (3, "active", "Sales"),
+        (2, "draft", "Sales"),
+        (1, "draft", "CRM"),
+    ]
     other = make(client, "https://b.example/", name="Sales")["id"]
     answer = problem(client("admin").post(f"{API}/{other}/activate"), 400)
     assert (answer["place"], answer["detail"]) == (

@@ -62,6 +62,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/api/destinations/{id}"): ({"id"}, READING),
     ("put", "/api/destinations/{id}"): ({"id"}, READING | {"409", "413"}),
     ("delete", "/api/destinations/{id}"): ({"id"}, READING | {"409"}),
+    ("get", "/api/destinations/{id}/history"): ({"id"}, READING),
     ("post", "/api/destinations/{id}/secret"): ({"id"}, READING),
     **{
         ("post", f"/api/destinations/{{id}}/{step}"): ({"id"}, READING | {"409"})

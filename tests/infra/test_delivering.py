@@ -325,6 +325,7 @@ def test_all_of_it_is_taken_in_order_whatever_fails_and_whoever_dies(
         taken = receiver.taken()
         assert set(ids(taken)) == set(events)
         assert_in_order(taken)
+        assert all(len(message.items) <= 3 for message in receiver.came)
         held = {message.id: ids(message.items) for message in receiver.came}
         assert all(held[message.id] == ids(message.items) for message in receiver.came)
         destinations.archive(annals, id)
@@ -352,8 +353,12 @@ def test_nothing_is_sent_before_the_read_models_show_it(annals: Annals, receiver
     turn(annals, id)
     assert receiver.came == []
     project(annals)
+    logins(annals, "ada")
     turn(annals, id)
     assert len(receiver.taken()) == 1
+    project(annals)
+    turn(annals, id)
+    assert len(receiver.taken()) == 2
 
 
 def test_two_processes_do_not_both_send(annals: Annals, receiver: Receiver) -> None:
@@ -572,6 +577,26 @@ def test_nothing_of_whoever_is_erased_is_sent_once_the_key_is_destroyed(
         }
         assert (gone["account"], gone["data"]) == (None, {})
     assert not [one for one in receiver.taken("/hooks/x") if one["type"] != "contact.erased"]
+
+
+def test_an_erased_account_is_but_an_id_in_what_its_users_did(
+    annals: Annals, receiver: Receiver
+) -> None:
+    write(
+        annals,
+        Join(user("ada"), account(PLANTED), {"name": PLANTED}, {}, NOON),
+        did("login", PLANTED)("ada"),
+    )
+    project(annals)
+    gone = found(annals, account(PLANTED))
+    id = make(annals, receiver.url)
+    ask(annals, gone, kind=A)
+    # The read models have not come to it, and still hold the name.
+    tell(annals, id)
+    assert PLANTED not in shown(receiver.came)
+    [login] = [one for one in receiver.taken() if one["type"] == "user.event_tracked"]
+    assert (login["user"]["external_id"], login["account"]["id"]) == ("ada", str(gone))
+    assert (login["account"]["erased"], login["account"]["identities"]) == (True, [])
 
 
 def test_whoever_is_erased_between_reading_and_sending_is_not_sent(
