@@ -82,6 +82,11 @@ class Destination(msgspec.Struct, frozen=True, tag="destination", omit_defaults=
     kind: SubjectKind | None = None
     segment: UUID | None = None
 
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it takes more than an event's envelope to know if it is told."""
+        return self.segment is not None or any(one.names is not None for one in self.news)
+
 
 def check(destination: Destination) -> None:
     """Whether a destination agrees with itself; its name is checked as all names are.

@@ -45,8 +45,10 @@ MAX_ITEMS = 100
 MAX_BYTES = 1 << 20
 """Of the items of a message, but for one that alone is larger."""
 
-SCANNED_ROWS = 1_000
-OPENED_ROWS = 2 * MAX_ITEMS
+SCANNED_ROWS = 500
+"""Of the log, for one message; where names or a segment choose among them, all are opened that
+envelopes do not rule out, else as many as a message holds."""
+
 AT_A_TIME = 8
 """Destinations that a process tells at the same time."""
 
@@ -226,9 +228,9 @@ class Deliverer:
         rows = self._rows(behind, upto)
         generation = self._keys.refresh()
         wanted = news.candidates(destination, rows)
-        if len(wanted) > OPENED_ROWS:
-            rows = rows[: rows.index(wanted[OPENED_ROWS])]
-            wanted = wanted[:OPENED_ROWS]
+        if len(wanted) > MAX_ITEMS and not destination.is_narrowed:
+            rows = rows[: rows.index(wanted[MAX_ITEMS])]
+            wanted = wanted[:MAX_ITEMS]
         events = self._opened(wanted)
         definitions = self._definitions.recent()
         with self._views.connection() as conn:

@@ -283,7 +283,6 @@ def test_all_of_it_is_taken_in_order_whatever_fails_and_whoever_dies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(delivering, "MAX_ITEMS", 3)
-    monkeypatch.setattr(delivering, "OPENED_ROWS", 5)
     monkeypatch.setattr(delivering, "SCANNED_ROWS", 7)
 
     class Died(BaseException):
