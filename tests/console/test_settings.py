@@ -23,6 +23,7 @@ def test_the_workspace_chooses_its_properties_and_is_told_what_it_cannot_choose(
     page.get_by_label("Time zone").fill("Mars/Olympus")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_label("Time zone")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Time zone")).to_be_focused()
     expect(page.get_by_role("alert")).to_contain_text("Mars/Olympus")
     page.get_by_label("Time zone").fill("Europe/Brussels")
     page.get_by_label("Property that supplies MRR").fill("revenue")
