@@ -93,9 +93,13 @@ def test_33_old_activity_is_unreadable_counts_are_as_chosen_and_newer_is_untouch
     assert kept == [one for one in newer if one.row.occurred_at >= JUNE]
     project(annals)
     live = dump(database_url)
+    sums = [recorded(annals, f"{kind}.activity_summed") for kind in SubjectKind]
+    assert [run.sums for run in annals.aged_activity.runs()] == [sum(map(len, sums))]
     if counts is Counts.KEEP:
+        assert all(sums)
         assert live == before
     else:
+        assert not any(sums), "what was counted is nowhere, the log included"
         assert live["names"] == ["event login"]
         assert all("2024-07-04" in one for one in live["activity_days"])
     assert rebuilt(annals, database_url) == live
@@ -242,6 +246,16 @@ def test_metadata_is_counted_from_the_first_whole_day_that_is_kept(
     live = dump(database_url)
     assert len(live["counter_days"]) == 1
     assert rebuilt(law, database_url) == live
+
+
+def test_counts_that_a_run_will_drop_are_there_until_it_does(
+    annals: Annals, database_url: str
+) -> None:
+    write_some(annals)
+    project(annals)
+    before = dump(database_url)
+    annals.aged_activity.begin(JUNE, Counts.DROP, by="a test")
+    assert rebuilt(annals, database_url) == before
 
 
 class _Killed(Exception):
@@ -450,6 +464,7 @@ def test_live_equals_rebuilt_whatever_was_ended_when(
     with owner(database_url) as conn:
         conn.execute("DELETE FROM keys.period_keys; DELETE FROM keys.retention_runs")
         conn.execute("UPDATE keys.generation SET value = value + 1")
+    choose_brussels(law)
     ended = datetime(1, 1, 1, tzinfo=UTC)
     for commands, (ends, counts) in steps:
         law.handler.handle([Request(one) for one in commands])
@@ -461,11 +476,15 @@ def test_live_equals_rebuilt_whatever_was_ended_when(
     assert rebuilt(law, database_url) == live
 
 
+def choose_brussels(annals: Annals) -> None:
+    chosen = Settings(time_zone="Europe/Brussels")
+    annals.definitions.decide(lambda one: one.choose(DefinitionId(uuid4()), chosen, uuid4()), MAY)
+
+
 @pytest.fixture
 def law(annals: Annals) -> Annals:
     """In a workspace whose days are not those of UTC, that counts some metadata."""
-    chosen = Settings(time_zone="Europe/Brussels")
-    annals.definitions.decide(lambda one: one.choose(DefinitionId(uuid4()), chosen, uuid4()), MAY)
+    choose_brussels(annals)
     asked = ask.Did("event", "login", ask.Occurred(), None, [ask.MetadataIs("n", ask.AtLeast(2))])
     with pytest.raises(NotReady), annals.queries.connect() as conn:
         require(conn, asked)
