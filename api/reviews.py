@@ -43,7 +43,9 @@ class _Reviews(Controller):
             streams = streams_of(conn, subject)
         found = annals.reviews(self.kind, streams)
         history_page = found.page(cursor=cursor, limit=limit, total=True)
-        return ReviewPage(_file(annals, found), history_page)
+        state_now = annals.aggregates.load({streams[0]: self.kind})[streams[0]]
+        named_in = annals.mentions.find(state_now.identities)
+        return ReviewPage(_file(annals, found), history_page, named_in)
 
     @get(
         "/{id:str}/review/archive",

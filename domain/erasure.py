@@ -6,7 +6,7 @@ Pure. `infra.erasures` carries it out, step by step, each of them safe to repeat
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -61,6 +61,21 @@ class TargetOutcome(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+class NamedIn(msgspec.Struct, frozen=True):
+    """A definition or a saved view that names, or named, somebody by value.
+
+    Attributes:
+        what: the definition's family, as `segment`; or `saved_view`.
+        versions: of the definition, those that it was found in.
+        places: where in it, as JSON pointers; never the value.
+    """
+
+    what: str
+    id: UUID
+    versions: list[int]
+    places: list[str]
+
+
 class ErasureOrder(msgspec.Struct, frozen=True, kw_only=True):
     """A checked request.
 
@@ -94,6 +109,8 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
         outcomes: how many subjects it is about, by what became of them.
         unknown: ids of the list that were nobody's.
         position: where the read models have to be to hold nothing of it; empty until then.
+        named_in: the definitions and saved views that named them by value; the names were taken
+            out of these, and of what they said before.
     """
 
     id: UUID
@@ -115,6 +132,7 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: dict[str, int]
     unknown: int
     position: str
+    named_in: list[NamedIn]
 
 
 class ErasureTarget(msgspec.Struct, frozen=True):
@@ -175,3 +193,16 @@ def checked_idempotency_key(key: str | None) -> str | None:
             place="/Idempotency-Key",
         )
     return key
+
+
+def together(found: Iterable[NamedIn]) -> list[NamedIn]:
+    """One for each definition or saved view, with all versions and places."""
+    merged: dict[tuple[str, UUID], tuple[set[int], set[str]]] = {}
+    for one in found:
+        versions, places = merged.setdefault((one.what, one.id), (set(), set()))
+        versions.update(one.versions)
+        places.update(one.places)
+    return [
+        NamedIn(what, id, sorted(versions), sorted(places))
+        for (what, id), (versions, places) in sorted(merged.items())
+    ]

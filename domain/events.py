@@ -297,6 +297,14 @@ class DefinitionDeleted(Payload, frozen=True):
     by: UUID
 
 
+class DefinitionCleaned(Payload, frozen=True):
+    """What some versions of a definition say named somebody who was erased, and does no more."""
+
+    id: DefinitionId
+    versions: list[int]
+    definition: Definition
+
+
 class ListChange(Payload, frozen=True):
     """The list of a static segment, whose own stream this is, was changed by hand."""
 
@@ -344,6 +352,7 @@ _DEFINITION_PAYLOADS: dict[str, type[Payload]] = {
     "activated": DefinitionActivated,
     "archived": DefinitionArchived,
     "deleted": DefinitionDeleted,
+    "cleaned": DefinitionCleaned,
 }
 _LIST_PAYLOADS: dict[str, type[Payload]] = {
     "members_listed": MembersListed,
@@ -389,6 +398,12 @@ _TRACKED_TOPIC: dict[tuple[StreamKind, str], str] = {
 }
 ACTIVITY_OF_TOPIC = {topic: activity for (_, activity), topic in _TRACKED_TOPIC.items()}
 """Topic, like `user.page_viewed`, to the kind of activity it records."""
+
+SAYS = (DefinitionMade, DefinitionChanged, DefinitionCleaned)
+"""Payloads with what a definition says. Each is sealed under a key of its own, by its event's id:
+so a version that names somebody can be forgotten with them."""
+
+SAYING_TOPICS = frozenset(topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload in SAYS)
 
 SUMMED_TOPICS = frozenset(f"{kind}.activity_summed" for kind in SubjectKind)
 """Topics of what is left of activity that is no longer kept."""

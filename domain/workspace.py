@@ -40,6 +40,7 @@ from domain.events import (
     DefinitionActivated,
     DefinitionArchived,
     DefinitionChanged,
+    DefinitionCleaned,
     DefinitionDeleted,
     DefinitionMade,
     Event,
@@ -334,7 +335,11 @@ class Definitions(msgspec.Struct, frozen=True):
     def family_of(self, payload: Payload) -> DefinitionKind:
         """Of what an event that was decided here is about."""
         match payload:
-            case DefinitionMade(_, definition) | DefinitionChanged(_, definition):
+            case (
+                DefinitionMade(_, definition)
+                | DefinitionChanged(_, definition)
+                | DefinitionCleaned(_, _, definition)
+            ):
                 return family_of(definition)
             case DefinitionActivated(id) | DefinitionArchived(id) | DefinitionDeleted(id):
                 return family_of(self.current[id].definition)
@@ -426,6 +431,13 @@ class Definitions(msgspec.Struct, frozen=True):
                     current=left,
                     deleted=self.deleted | {id: self.current[id]},
                 )
+            case DefinitionCleaned():
+                return msgspec.structs.replace(
+                    self,
+                    version=version,
+                    current=_cleaned(self.current, payload),
+                    deleted=_cleaned(self.deleted, payload),
+                )
             case _:
                 return msgspec.structs.replace(self, version=version)
 
@@ -449,6 +461,15 @@ class Definitions(msgspec.Struct, frozen=True):
         if definition.time_zone == before:
             return self.zones
         return (*self.zones, (max(since, at), definition.time_zone))
+
+
+def _cleaned(
+    known: dict[DefinitionId, Defined[Definition]], said: DefinitionCleaned
+) -> dict[DefinitionId, Defined[Definition]]:
+    one = known.get(said.id)
+    if one is None or one.version not in said.versions:
+        return known
+    return known | {said.id: msgspec.structs.replace(one, definition=said.definition)}
 
 
 def _status_at_first(definition: Definition) -> Status:

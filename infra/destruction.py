@@ -8,7 +8,7 @@ keys of both sides until it is in the log, so that none is under way by then, an
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -20,9 +20,10 @@ from domain.events import PAYLOAD_OF_TOPIC, Absorbed, MergedInto
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects import Account, User, subject
 from infra.handler import Handler
-from infra.holds import held
-from infra.keys import KeyRing, lock_keys
+from infra.holds import Holds, held
+from infra.keys import KeyRing, erased_by, lock_keys
 from infra.log import EventLog
+from infra.mentions import Mention, Mentions
 from infra.recorder import Aggregates
 
 MERGES = {topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload in (Absorbed, MergedInto)}
@@ -31,10 +32,6 @@ MARK_TARGETS = """
 UPDATE keys.erasure_targets t SET outcome = v.outcome, detail = v.detail
 FROM unnest(%s::smallint[], %s::uuid[], %s::text[], %s::text[]) AS v(p, s, outcome, detail)
 WHERE t.log_partition = v.p AND t.request = %s AND t.subject = v.s AND t.log_partition = ANY(%s)"""
-
-ERASED_BEFORE = """
-SELECT e.subject, e.request FROM keys.erasures e
-JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON e.log_partition = w.p AND e.subject = w.s"""
 
 States = dict[SubjectId, User | Account]
 Outcomes = dict[SubjectId, tuple[TargetOutcome, str | None]]
@@ -50,8 +47,8 @@ class Cause(msgspec.Struct, frozen=True):
     suppress: bool
 
 
-class Merged(Exception):
-    """A subject was merged since it was looked at: who is concerned has to be looked up again."""
+class LookAgain(Exception):
+    """What is to be destroyed is not what it was when it was looked at."""
 
 
 class Aim(msgspec.Struct, frozen=True):
@@ -61,10 +58,14 @@ class Aim(msgspec.Struct, frozen=True):
         states: of the targets, and of those that they live on in.
         everything: of each target the subject that it is today, and all that was merged into that;
             empty where there is no such subject, or none any more.
+        free: those targets of which nobody forbids it.
+        mentions: what names one of these by value, and something without ready to stand there.
     """
 
     states: States
     everything: dict[SubjectId, tuple[SubjectId, ...]]
+    free: frozenset[SubjectId]
+    mentions: Sequence[Mention]
 
 
 class Destruction:
@@ -77,14 +78,18 @@ class Destruction:
         aggregates: Aggregates,
         log: EventLog,
         keys: KeyRing,
+        holds: Holds,
+        mentions: Mentions,
     ) -> None:
         self._handler = handler
         self._aggregates = aggregates
         self._log = log
         self._keys = keys
+        self._holds = holds
+        self._mentions = mentions
 
-    def aim(self, kind: SubjectKind, targets: Sequence[SubjectId]) -> Aim:
-        """Finds out, in a few queries however many, what targets are today."""
+    def aim(self, request: uuid.UUID, kind: SubjectKind, targets: Sequence[SubjectId]) -> Aim:
+        """Finds out, in a few queries however many, what targets are today, and what names them."""
         self._keys.refresh()
         kinds = self._aggregates.kinds(targets)
         states: States = {}
@@ -100,20 +105,28 @@ class Destruction:
             while root.merged_into is not None and states[root.merged_into].version:
                 root = states[root.merged_into]
             everything[target] = (root.id, *root.absorbed) if root.version else ()
-        return Aim(states, everything)
+        held = self._holds.on({one for each in everything.values() for one in each})
+        free = {one for one, each in everything.items() if each and held.isdisjoint(each)}
+        named = (name for one in free for name in states[everything[one][0]].identities)
+        mentions = self._mentions.prepare(request, named)
+        return Aim(states, everything, frozenset(free), mentions)
 
     def destroy(self, conn: psycopg.Connection, aim: Aim, cause: Cause) -> Outcomes:
         """Destroys the keys of those targets that may go, in the caller's transaction, and notes
         of each what became of it. After its end `drop_cached` has to follow.
 
         Raises:
-            Merged: see there.
+            LookAgain: somebody was merged or put on hold, or what names them has changed.
         """
+        contents = [one.content for one in aim.mentions]
         concerned = {one for each in aim.everything.values() for one in each} | set(aim.everything)
+        concerned.update(contents)
         ordered = sorted(concerned, key=lambda one: (log_partition(one), one.bytes))
         lock_keys(conn, ordered)
         self._check_still(aim)
-        before = erased_before(conn, ordered)
+        before = erased_by(conn, ordered)
+        if not before.keys().isdisjoint(contents):
+            raise LookAgain
         holds = held(conn, ordered)
         outcomes: Outcomes = {}
         gone: list[SubjectId] = []
@@ -126,28 +139,44 @@ class Destruction:
                 outcomes[target] = (TargetOutcome.ERASED_BEFORE, "erased by another request")
             elif not everything:
                 outcomes[target] = (TargetOutcome.UNKNOWN, f"there is no such {cause.kind}")
+            elif reasons and target in aim.free:
+                raise LookAgain
             elif reasons:
                 outcomes[target] = (TargetOutcome.HELD, reasons[0])
             else:
                 outcomes[target] = (TargetOutcome.ERASED, None)
                 gone += everything
         if gone:
-            self._destroy(conn, gone, cause)
+            self._destroy(conn, gone + contents, cause)
+            self._mentions.record(conn, cause.request, aim.mentions)
         targets, partitions = list(outcomes), [log_partition(one) for one in outcomes]
         marks = ([one.value for one, _ in outcomes.values()], [one for _, one in outcomes.values()])
         conn.execute(MARK_TARGETS, (partitions, targets, *marks, cause.request, partitions))
         return outcomes
 
     def _check_still(self, aim: Aim) -> None:
-        """Raises: Merged."""
+        """Raises: LookAgain: one was merged."""
         alive = {id: state.version for id, state in aim.states.items() if state.version}
         newer = self._log.read_streams(alive)
         if any(row.topic in MERGES for rows in newer.values() for row in rows):
-            raise Merged
+            raise LookAgain
 
     def drop_cached(self) -> None:
         """Drops at once what this process still has of keys that are destroyed."""
         self._keys.refresh()
+
+    def prepare_again(
+        self, request: uuid.UUID, kind: SubjectKind, subjects: Sequence[SubjectId]
+    ) -> None:
+        """See `Erasures.prepare_again`. Holds forbid nothing here: they are erased already."""
+        kinds = self._aggregates.kinds(subjects)
+        loaded = self._aggregates.load({id: kind for id in subjects if kinds.get(id) is kind})
+        named = [name for state in loaded.values() for name in state.identities]
+        self._mentions.record_apart(request, self._mentions.prepare(request, named))
+
+    def settle(self, request: uuid.UUID, at: datetime) -> None:
+        """See `Mentions.settle`."""
+        self._mentions.settle(request, at)
 
     def finish(
         self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime
@@ -167,12 +196,3 @@ class Destruction:
             request=cause.request,
             suppress=cause.suppress,
         )
-
-
-def erased_before(
-    conn: psycopg.Connection, subjects: Iterable[SubjectId]
-) -> dict[SubjectId, uuid.UUID | None]:
-    """Those of the subjects that are erased, each with the request that did it, if one did."""
-    asked = list(subjects)
-    rows = conn.execute(ERASED_BEFORE, ([log_partition(one) for one in asked], asked), binary=True)
-    return {SubjectId(subject): request for subject, request in rows}

@@ -11,13 +11,27 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from domain.erasure import Erasure, ErasureScope, ErasureStep, ErasureTarget, TargetOutcome
+from domain.erasure import (
+    Erasure,
+    ErasureScope,
+    ErasureStep,
+    ErasureTarget,
+    NamedIn,
+    TargetOutcome,
+    together,
+)
 from domain.errors import NotFound
 from domain.identity import SubjectKind
 
 NEWEST_PLACES = """
-SELECT request, log_partition, max(position) FROM keys.erasures
+SELECT request, log_partition, max(position) FROM (
+    SELECT request, log_partition, position FROM keys.erasures
+    UNION ALL SELECT request, log_partition, position FROM keys.erasure_mentions) said
 WHERE request = ANY(%s) AND position IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2"""
+
+NAMED_IN = """
+SELECT request, what, id, versions, places FROM keys.erasure_mentions
+WHERE request = ANY(%s) ORDER BY what, id, content"""
 
 SELECT_REQUEST = """
 SELECT r.*, CASE WHEN scope = 'one' THEN (
@@ -106,6 +120,9 @@ class ErasureRecord:
         outcomes: dict[uuid.UUID, dict[str, int]] = {row["id"]: {} for row in rows}
         for request, outcome, count in conn.execute(COUNT_OUTCOMES, (list(outcomes),)):
             outcomes[request][outcome] = count
+        named: dict[uuid.UUID, list[NamedIn]] = {row["id"]: [] for row in rows}
+        for request, *one in conn.execute(NAMED_IN, (list(named),)):
+            named[request].append(NamedIn(*one))
         recorded = [row["id"] for row in rows if row["recorded_at"] is not None]
         places: dict[uuid.UUID, list[str]] = {request: [] for request in outcomes}
         for request, partition, at in conn.execute(NEWEST_PLACES, (recorded,)):
@@ -124,6 +141,7 @@ class ErasureRecord:
                     step=_step_of(row),
                     outcomes=outcomes[row["id"]],
                     position=",".join(places[row["id"]]),
+                    named_in=together(named[row["id"]]),
                     **fields,
                 )
             )

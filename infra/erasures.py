@@ -32,9 +32,10 @@ from domain.erasure import (
 )
 from domain.errors import Conflict, NotFound, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
-from infra.destruction import Cause, Destruction, Merged, erased_before
+from infra.destruction import Cause, Destruction, LookAgain
 from infra.erasure_record import NEWEST_PLACES, ErasureRecord
-from infra.keys import ALL_PARTITIONS, keyed_digest
+from infra.keys import ALL_PARTITIONS, erased_by, keyed_digest
+from infra.ledger import ErasureEntry
 from infra.lookup import Lookup
 from projections.projector import reached
 
@@ -211,7 +212,7 @@ class Erasures:
                 id = self._take_on(order, by)
             except _AlreadyAsked as earlier:
                 id = earlier.request
-            except (Merged, pg.DeadlockDetected, pg.UniqueViolation):
+            except (LookAgain, pg.DeadlockDetected, pg.UniqueViolation):
                 continue
             if len(order.subjects) <= SUBJECTS_AT_A_TIME:
                 self._advance(id, until=ErasureStep.RECORDED)
@@ -266,6 +267,17 @@ class Erasures:
         for id in ids:
             self._certify(id)
 
+    def prepare_again(self, revived: Sequence[ErasureEntry]) -> None:
+        """Before the ledger is replayed over a restored database: has ready again what is to stand
+        in place of all that names those who are erased again."""
+        for request, kind in {(one.request, one.kind) for one in revived if one.request}:
+            subjects = [
+                SubjectId(one.subject)
+                for one in revived
+                if (one.request, one.kind) == (request, kind)
+            ]
+            self._destruction.prepare_again(request, kind, subjects)
+
     def forget_tokens(self, now: datetime) -> None:
         """Forgets the idempotency keys that are old enough."""
         with self._pool.connection() as conn:
@@ -276,7 +288,7 @@ class Erasures:
         subjects = list(dict.fromkeys(SubjectId(one) for one in order.subjects))
         cause = Cause(id, order.kind, by, order.reason, order.suppress)
         at_once = len(subjects) <= SUBJECTS_AT_A_TIME
-        aim = self._destruction.aim(order.kind, subjects) if at_once else None
+        aim = self._destruction.aim(id, order.kind, subjects) if at_once else None
         with self._pool.connection() as conn, conn.transaction():
             self._take_token(conn, order, by, id)
             conn.execute(
@@ -353,6 +365,7 @@ class Erasures:
             conn.execute(SET_STEP.format(column=MOVE[ErasureStep.UNREADABLE]), (id,))
             return True
         if row["recorded_at"] is None:
+            self._destruction.settle(id, row["requested_at"])
             subjects = [
                 SubjectId(one) for (one,) in conn.execute(UNRECORDED, (id, SUBJECTS_AT_A_TIME))
             ]
@@ -401,8 +414,8 @@ class Erasures:
         if not subjects:
             return False
         cause = Cause(id, kind, row["requested_by"], row["reason"], row["suppress"])
-        aim = self._destruction.aim(kind, subjects)
-        with suppress(Merged), self._pool.connection() as conn, conn.transaction():
+        aim = self._destruction.aim(id, kind, subjects)
+        with suppress(LookAgain), self._pool.connection() as conn, conn.transaction():
             self._destruction.destroy(conn, aim, cause)
         self._destruction.drop_cached()
         return True
@@ -453,7 +466,7 @@ def _refuse(
         case TargetOutcome.HELD:
             raise Conflict(f"a legal hold forbids it, for {detail}: release it first")
         case TargetOutcome.ERASED_BEFORE:
-            request = erased_before(conn, [subject]).get(subject)
+            request = erased_by(conn, [subject]).get(subject)
             if request is not None:
                 raise _AlreadyAsked(request)
             raise NotFound(f"there is no such {kind}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import psycopg
@@ -62,6 +63,11 @@ class Holds:
     def __init__(self, pool: ConnectionPool, aggregates: Aggregates) -> None:
         self._pool = pool
         self._aggregates = aggregates
+
+    def on(self, subjects: Collection[SubjectId]) -> AbstractSet[SubjectId]:
+        """Those of the subjects that a hold is on."""
+        with self._pool.connection() as conn:
+            return held(conn, list(subjects)).keys()
 
     def place(self, kind: SubjectKind, subject: SubjectId, *, reason: str, by: str) -> LegalHold:
         """Forbids the erasure of a subject until the hold is released.

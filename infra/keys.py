@@ -62,6 +62,10 @@ SELECT p, s, %b, 'active', under.id, w, f
 FROM under, unnest(%b::smallint[], %b::uuid[], %b::bytea[], %b::bytea[]) AS v(p, s, w, f)
 ON CONFLICT DO NOTHING"""
 
+ERASED_BY = """
+SELECT e.subject, e.request FROM keys.erasures e
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON e.log_partition = w.p AND e.subject = w.s"""
+
 INSERT_DEPLOYMENT_KEY = """
 WITH under AS MATERIALIZED (
     SELECT id FROM keys.key_encryption_keys WHERE id = %s AND state <> 'retired' FOR SHARE)
@@ -237,6 +241,11 @@ class KeyRing:
             for subject in subjects:
                 self._cache.pop(subject, None)
         return self.fetch(subjects)
+
+    def erased_by(self, subjects: Iterable[SubjectId]) -> dict[SubjectId, uuid.UUID | None]:
+        """See `erased_by`."""
+        with self._pool.connection() as conn:
+            return erased_by(conn, subjects)
 
     def fetch_or_make(self, subjects: AbstractSet[int]) -> dict[int, SubjectKey]:
         """The active keys of all `subjects`, made where there was none.
@@ -434,6 +443,15 @@ class KeyRing:
             conn.execute(
                 COMPLETE_ERASURES, (partitions, list(places), list(places.values()), partitions)
             )
+
+
+def erased_by(
+    conn: psycopg.Connection, subjects: Iterable[SubjectId]
+) -> dict[SubjectId, uuid.UUID | None]:
+    """Those of the subjects that are erased, each with the request that did it, if one did."""
+    asked = list(subjects)
+    rows = conn.execute(ERASED_BY, ([log_partition(one) for one in asked], asked), binary=True)
+    return {SubjectId(subject): request for subject, request in rows}
 
 
 def lock_keys(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:

@@ -239,22 +239,25 @@ class Ledger:
         with self._pool.connection() as conn:
             conn.execute(TAKE_PLACE, conn.execute(HERE).fetchone())
 
-    def replay(self, entries: Sequence[Entry]) -> int:
-        """Erases again whom a database still has that are in the ledger; says how many."""
+    def revived(self, entries: Sequence[Entry]) -> list[ErasureEntry]:
+        """Whom a database still has that are in the ledger."""
         erased = [one for one in entries if isinstance(one, ErasureEntry)]
-        requests = {one.id: one for one in entries if isinstance(one, RequestEntry)}
-        again: list[ErasureEntry] = []
+        found: list[ErasureEntry] = []
         with self._pool.connection() as conn:
             for some in _pieces(erased):
                 ids = [SubjectId(one.subject) for one in some]
                 asked = ([log_partition(one) for one in ids], ids)
                 gone = {row[0] for row in conn.execute(SELECT_GONE, asked, binary=True)}
-                again += [one for one in some if one.subject not in gone]
-            with conn.transaction():
-                self._add(conn, entries)
-                self._destroy(conn, again, requests)
+                found += [one for one in some if one.subject not in gone]
+        return found
+
+    def replay(self, entries: Sequence[Entry], again: Sequence[ErasureEntry]) -> None:
+        """Erases again whom a database still has: `revived`."""
+        requests = {one.id: one for one in entries if isinstance(one, RequestEntry)}
+        with self._pool.connection() as conn, conn.transaction():
+            self._add(conn, entries)
+            self._destroy(conn, again, requests)
         self._keys.refresh()
-        return len(again)
 
     def lost_runs(self, entries: Sequence[Entry]) -> list[RetentionEntry]:
         """The runs of retention that a database has not ended, in their order."""

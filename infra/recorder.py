@@ -28,7 +28,6 @@ from domain.subjects import SNAPSHOT_EVERY, Account, User, replay, subject
 from infra.log import EventLog
 from infra.rows import RecordedRow, Row
 from infra.sealing import SCHEMA_VERSION, Sealer
-from infra.subject_key import SubjectKey
 
 SELECT_SNAPSHOTS = """
 SELECT s.stream, s.version, s.state FROM log.snapshots s
@@ -140,11 +139,6 @@ class Aggregates(Repository[UUID]):
             states[id] = replay(states[id], history)
         self._save([states[id] for id, past in grouped.items() if len(past) >= SNAPSHOT_EVERY])
         return states
-
-    def caught_up(self, state: User | Account, keys: Mapping[int, SubjectKey]) -> User | Account:
-        """A state after what was appended since it was loaded, opened with keys at hand."""
-        rows = self._log.read_streams({state.id: state.version})[state.id]
-        return replay(state, self._sealer.open_events(rows, keys))
 
     def at_version(self, id: SubjectId, kind: SubjectKind, version: int) -> User | Account:
         """A subject as it was at a version, by the library's own replay.

@@ -20,6 +20,8 @@ from domain.errors import UnreadableEvent
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     PAYLOAD_OF_TOPIC,
+    SAYING_TOPICS,
+    SAYS,
     SUMMED_TOPICS,
     AccountPart,
     ActivitySummed,
@@ -31,6 +33,7 @@ from domain.events import (
 from domain.identity import SubjectId, SubjectKind
 from domain.retention import Kept, month_of
 from domain.subjects import Account, Subject, User
+from infra.contents import Contents, Current, Replacement
 from infra.key_encryption import KEY_BYTES
 from infra.keys import KeyRing
 from infra.rows import RecordedRow, Row, envelope, envelope_of
@@ -42,6 +45,9 @@ it."""
 
 PERIODS_SCHEMA_VERSION = 2
 """Of tracked activity: from this on it is sealed under keys of its period."""
+
+CONTENTS_SCHEMA_VERSION = 3
+"""Of events with what a definition says: from this on each is sealed under a key of its own."""
 
 NONCE_BYTES = 12
 _TO_VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
@@ -109,10 +115,14 @@ class Sealing:
         events: Sequence[Event],
         keys: Mapping[int, SubjectKey],
         periods: Mapping[int, bytes],
+        own_ids: Mapping[int, bytes],
     ) -> None:
+        """`own_ids`: of those events, by index, that have a key of their own, which is known by
+        it."""
         self._events = events
         self._keys = keys
         self._periods = periods
+        self._own_ids = own_ids
 
     def __repr__(self) -> str:
         return f"Sealing({len(self._events)} events)"
@@ -125,10 +135,16 @@ class Sealing:
         """The envelope and the two sealed parts of the events with these indexes, in this order,
         each sealed when it is asked for."""
         events = [self._events[n] for n in order]
-        return _sealed(events, self._keys, self._periods, _random_ids(len(order)))
+        return _sealed(events, self._keys, self._periods, self._ids(order))
+
+    def _ids(self, order: Sequence[int]) -> list[bytes]:
+        ids = _random_ids(len(order))
+        if self._own_ids:
+            ids = [self._own_ids.get(n, id) for n, id in zip(order, ids, strict=True)]
+        return ids
 
     def rows(self) -> list[Row]:
-        ids = _random_ids(len(self._events))
+        ids = self._ids(range(len(self._events)))
         return [
             Row(
                 event.stream,
@@ -151,7 +167,9 @@ class Sealing:
 
 
 def _schema_version(payload: Payload) -> int:
-    return PERIODS_SCHEMA_VERSION if type(payload) is Tracked else SCHEMA_VERSION
+    if type(payload) is Tracked:
+        return PERIODS_SCHEMA_VERSION
+    return CONTENTS_SCHEMA_VERSION if type(payload) in SAYS else SCHEMA_VERSION
 
 
 def _sealed(
@@ -167,6 +185,11 @@ def _sealed(
         at, period, schema_version = event.occurred_at, None, SCHEMA_VERSION
         if type(payload) is Tracked:
             period, schema_version = only or periods[month_of(at)], PERIODS_SCHEMA_VERSION
+        if type(payload) in SAYS:
+            own, schema_version = keys[int.from_bytes(id)], CONTENTS_SCHEMA_VERSION
+            bound = envelope(stream, event.version, id, account, event.topic, schema_version, at)
+            yield bound, own.seal(encode(payload), _SUBJECT_PART + bound, nonce), None
+            continue
         bound = envelope(stream, event.version, id, account, event.topic, schema_version, at)
         if type(payload) is Erased:
             yield bound, b"", None
@@ -209,8 +232,9 @@ def _key_of_nobody() -> SubjectKey:
 class Sealer:
     """Turns events into rows of the log and back."""
 
-    def __init__(self, keys: KeyRing) -> None:
+    def __init__(self, keys: KeyRing, contents: Contents) -> None:
         self._keys = keys
+        self._contents = contents
 
     def refresh(self) -> int:
         """See `KeyRing.refresh`."""
@@ -238,6 +262,8 @@ class Sealer:
             for event in events
             if type(event.payload) is not Erased and type(event.payload) is not ActivitySummed
         }
+        own_ids = dict(_own_ids(events))
+        subjects.update(int.from_bytes(id) for id in own_ids.values())
         subjects.update(
             event.account.int
             for event in events
@@ -254,7 +280,7 @@ class Sealer:
             sealed_for = event.account if n % 2 else event.stream
             if sealed_for is not None and sealed_for.int in keys:
                 self._keys.count(sealed_for.int, keys[sealed_for.int].version)
-        return Sealing(events, keys, periods)
+        return Sealing(events, keys, periods, own_ids)
 
     def seal_events(self, events: Sequence[Event]) -> list[Row]:
         """The rows of events. Raises: SubjectErased: as `sealing`."""
@@ -279,14 +305,33 @@ class Sealer:
         periods = self._keys.fetch_periods(
             {month_of(row.occurred_at) for row in rows if _is_of_period(row)}
         )
+        contents = self.contents(rows)
         try:
-            return [_opened(row, keys, periods, kept) for row in rows]
+            return [_opened(row, keys, periods, kept, contents) for row in rows]
         except Tampered:
             behind = _behind(rows, keys)
             if not behind:
                 raise
         keys = {**keys, **self._keys.fetch_anew(behind)}
-        return [_opened(row, keys, periods, kept) for row in rows]
+        return [_opened(row, keys, periods, kept, contents) for row in rows]
+
+    def contents(self, rows: Sequence[RecordedRow]) -> dict[uuid.UUID, Current]:
+        """What of the rows is sealed under a key of its own, by the id of the event; or is replaced
+        since: this also of what was recorded before there were such keys."""
+        saying = {SubjectId(row.event_id): row for row in rows if row.topic in SAYING_TOPICS}
+        if not saying:
+            return {}
+        now = self._contents.now(saying)
+        return {
+            id: now.get(id, Current(id, None))
+            for id, row in saying.items()
+            if row.schema_version >= CONTENTS_SCHEMA_VERSION
+            or (id in now and (now[id].key is None or now[id].state is not None))
+        }
+
+    def replacement(self, row: RecordedRow, payload: Payload) -> Replacement:
+        """What is to stand in place of the payload of a row."""
+        return self._contents.replacement(_encoder.encode(payload), envelope_of(row))
 
     def open_events(
         self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None = None
@@ -363,6 +408,12 @@ def _snapshot_bound(subject: SubjectId, version: int) -> bytes:
     return _SNAPSHOT + subject.bytes + struct.pack(">qH", version, SCHEMA_VERSION)
 
 
+def _own_ids(events: Sequence[Event]) -> Iterator[tuple[int, bytes]]:
+    """The ids of those events that have a key of their own, with their indexes."""
+    saying = [n for n, event in enumerate(events) if type(event.payload) in SAYS]
+    return zip(saying, _random_ids(len(saying)), strict=True)
+
+
 def _summed_subjects(events: Sequence[Event]) -> set[int]:
     """Those who keep sums: where one is erased by now, its part is left out."""
     summed = [event for event in events if type(event.payload) is ActivitySummed]
@@ -380,6 +431,7 @@ def _opened(
     keys: Mapping[int, SubjectKey],
     periods: Mapping[int, bytes],
     kept: Kept,
+    contents: Mapping[uuid.UUID, Current],
 ) -> OpenedEvent:
     if not row.state and PAYLOAD_OF_TOPIC.get(row.topic) is Erased:
         return OpenedEvent(row, Erased())
@@ -392,11 +444,17 @@ def _opened(
     sums: ActivitySummed | None = None
     try:
         secret = periods[month_of(row.occurred_at)] if _is_of_period(row) else None
-        key = keys.get(row.stream.int)
+        own = contents.get(row.event_id)
+        key = keys.get(row.stream.int) if own is None else own.key
         if key is not None and secret is not None:
             key = key.of_period(secret)
         if key is not None:
-            payload = _decoders[row.topic].decode(unseal(key, row.state, _SUBJECT_PART + bound))
+            plain = (
+                own.opened(bound)
+                if own is not None and own.state is not None
+                else unseal(key, row.state, _SUBJECT_PART + bound)
+            )
+            payload = _decoders[row.topic].decode(plain)
         is_owed = row.account is not None and (is_activity or row.topic in SUMMED_TOPICS)
         if not row.state or is_owed != (row.account_state is not None):
             raise Tampered("a part is missing, or is one too many")
@@ -410,7 +468,7 @@ def _opened(
                     part = _account_decoder.decode(plain)
                 else:
                     sums = _sums_decoder.decode(plain)
-    except (Tampered, KeyError, msgspec.MsgspecError):
+    except (Tampered, InvalidTag, KeyError, msgspec.MsgspecError):
         raise Tampered(
             f"the event at partition {row.log_partition}, position {row.position}"
             " does not open: it was altered, moved, or written by a newer version"

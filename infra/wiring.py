@@ -27,6 +27,7 @@ from infra.backtests import Backtests
 from infra.catalogue import Catalogue
 from infra.certificates import Certifier
 from infra.cleaning import Cleaner
+from infra.contents import Contents
 from infra.decision_recorder import DecisionRecorder
 from infra.definitions import DefinitionStore
 from infra.delivering import Deliverer
@@ -41,6 +42,7 @@ from infra.ledger import FILE as LEDGER_FILE
 from infra.ledger import Ledger, LedgerNeeded, RetentionEntry
 from infra.log import EventLog
 from infra.lookup import Lookup
+from infra.mentions import Mentions
 from infra.outside import Outside
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
@@ -119,6 +121,7 @@ class Annals:
     backtests: Backtests
     erasures: Erasures
     holds: Holds
+    mentions: Mentions
     refused_attempts: RefusedAttempts
     watching: Watching
     certifier: Certifier
@@ -250,7 +253,8 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         keys = KeyRing(keys_pool, wrapping)
         keys.destroy_again()
         lookup = Lookup(keys_pool, keys.secret("lookup"))
-        sealer = Sealer(keys)
+        contents = Contents(log_pool, keys)
+        sealer = Sealer(keys, contents)
         definitions = partial(DefinitionStore, sealer=sealer, secret=keys.secret("definitions"))
         pasts = Pasts(
             databases=PastDatabases(url),
@@ -282,6 +286,16 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         cleaner = Cleaner(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         api_keys = ApiKeys(keys_pool)
         stored = definitions(log)
+        saved_views = SavedViews(log_pool, keys.secret("saved views"), contents)
+        holds = Holds(keys_pool, aggregates)
+        mentions = Mentions(
+            definitions=stored,
+            saved_views=saved_views,
+            log=log,
+            sealer=sealer,
+            contents=contents,
+            pool=keys_pool,
+        )
         destinations = Destinations(log_pool, keys.secret("destinations"))
         annals = Annals(
             settings,
@@ -296,7 +310,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             views_pool,
             queries,
             stored,
-            SavedViews(log_pool, keys.secret("saved views")),
+            saved_views,
             Records(log_pool),
             backtests,
             Erasures(
@@ -305,6 +319,8 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                     aggregates=aggregates,
                     log=log,
                     keys=keys,
+                    holds=holds,
+                    mentions=mentions,
                 ),
                 lookup=lookup,
                 pool=keys_pool,
@@ -315,7 +331,8 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 ledger=ledger,
                 pasts=pasts,
             ),
-            Holds(keys_pool, aggregates),
+            holds,
+            mentions,
             RefusedAttempts(keys_pool),
             Watching(log_pool, views_pool, api_keys, NAME, _streams_of(queries)),
             certifier,
@@ -405,9 +422,11 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
     lost: list[RetentionEntry] = []
     if ledger.path.exists():
         entries = ledger.read(ledger.path)
-        again = ledger.replay(entries)
+        again = ledger.revived(entries)
+        annals.erasures.prepare_again(again)
+        ledger.replay(entries, again)
         if again:
-            log.warning("ledger.replayed", subjects=again)
+            log.warning("ledger.replayed", subjects=len(again))
         lost = ledger.lost_runs(entries)
     elif is_restored:
         raise LedgerNeeded(

@@ -27,6 +27,7 @@ from domain.events import (
     DefinitionActivated,
     DefinitionArchived,
     DefinitionChanged,
+    DefinitionCleaned,
     DefinitionDeleted,
     DefinitionMade,
     OfDefinition,
@@ -63,6 +64,14 @@ ADD_VERSION = """
 INSERT INTO views.definition_versions (id, version, definition, status, at, by)
 SELECT id, version, definition, status, changed_at, changed_by
 FROM views.definitions WHERE id = %(id)s"""
+
+CLEAN = """
+UPDATE views.definitions SET name = %(name)s, definition = %(definition)s
+WHERE id = %(id)s AND version = ANY(%(versions)s)"""
+
+CLEAN_VERSIONS = """
+UPDATE views.definition_versions SET definition = %(definition)s
+WHERE id = %(id)s AND version = ANY(%(versions)s)"""
 
 SELECT_SETTINGS = "SELECT definition::text FROM views.definitions WHERE family = 'settings' LIMIT 1"
 
@@ -119,6 +128,11 @@ class DefinitionsModel:
                 self._move(conn, id, Status.ACTIVE, by, at)
             case DefinitionArchived(id, by):
                 self._move(conn, id, Status.ARCHIVED, by, at)
+            case DefinitionCleaned(id, versions, definition):
+                asked = _said(id, definition) | {"versions": versions}
+                conn.execute(CLEAN, asked)
+                conn.execute(CLEAN_VERSIONS, asked)
+                return
             case DefinitionDeleted(id, by):
                 conn.execute(MOVE, {"id": id, "status": DELETED, "at": at, "by": by})
             case _:
@@ -138,6 +152,15 @@ class DefinitionsModel:
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         """No definition is about one subject."""
+
+
+def _said(id: UUID, definition: Definition) -> dict[str, object]:
+    about = None if isinstance(definition, Undeciding) else definition
+    return {
+        "id": id,
+        "name": about and about.name,
+        "definition": _encode(definition).decode(),
+    }
 
 
 def _columns(id: UUID, definition: Definition, by: UUID, at: datetime) -> dict[str, object]:

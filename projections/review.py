@@ -20,6 +20,7 @@ import msgspec
 import sqlalchemy as sa
 
 from domain.activity import ActivityKind
+from domain.erasure import NamedIn
 from domain.identity import SubjectId, SubjectKind, log_partition
 from projections import contact_view
 from projections.contact_view import Contact, MemberItem, PropertyItem
@@ -84,8 +85,15 @@ class WholeFile(File, frozen=True):
 
 
 class ReviewPage(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        named_in: definitions, with what they said before, and saved views that name the subject by
+            value; an erasure takes the names out of them.
+    """
+
     file: File
     history: Page[TimelineItem]
+    named_in: list[NamedIn]
 
 
 class Reviews(Generic[Row]):

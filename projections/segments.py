@@ -18,6 +18,7 @@ import psycopg
 from domain.definitions import Segment
 from domain.events import (
     DefinitionChanged,
+    DefinitionCleaned,
     DefinitionDeleted,
     DefinitionMade,
     MembersListed,
@@ -44,6 +45,10 @@ SET name = %(name)s, condition = %(condition)s, version = s.version + 1, changed
 FROM (SELECT condition FROM views.segments WHERE segment = %(id)s FOR UPDATE) before
 WHERE s.segment = %(id)s
 RETURNING s.version, s.condition IS NOT DISTINCT FROM before.condition"""
+
+CLEAN_SEGMENT = """
+UPDATE views.segments SET name = %(name)s, condition = %(condition)s
+WHERE segment = %(id)s AND version = ANY(%(versions)s)"""
 
 DELETE_SEGMENT = """
 UPDATE views.segments SET version = version + 1, deleted_at = %(at)s, changed_at = %(at)s,
@@ -115,6 +120,9 @@ class Segments:
                 row = conn.execute(CHANGE_SEGMENT, _columns(id, definition, by, at)).fetchone()
                 if row is not None and not row[1]:
                     sweep(conn, id, OfDefinition(row[0]))
+            case DefinitionCleaned(id, versions, Segment() as definition):
+                said = {"name": definition.name, "condition": condition_json(definition)}
+                conn.execute(CLEAN_SEGMENT, said | {"id": id, "versions": versions})
             case DefinitionDeleted(id, by):
                 row = conn.execute(DELETE_SEGMENT, {"id": id, "by": by, "at": at}).fetchone()
                 if row is not None:

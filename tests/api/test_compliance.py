@@ -242,3 +242,32 @@ def test_an_officer_searches_for_values_that_should_be_gone(client: Clients) -> 
     for values, place in (([], "/values"), (["short"], "/values/0"), (["x" * 3000], "/values/0")):
         answer = client("comply").post("/api/erasures/scan", json={"values": values})
         assert problem(answer, 400)["place"] == place
+
+
+def test_case_23_the_officer_sees_before_and_after_what_names_somebody_and_no_reader_sees_the_name(
+    client: Clients,
+) -> None:
+    client.send(identify("u23", email="ann23@x.example"))
+    client.see(user("u23"))
+    asked = {"type": "attribute", "name": "email", "test": {"op": "is", "value": "ann23@x.example"}}
+    body = {"kind": "user", "name": "one", "condition": asked}
+    segment = client.taken(client("admin").post("/api/segments", json=body))["id"]
+    asked_for = {"kind": "user", "name": "mine", "filter": asked}
+    view = client("admin").post("/api/saved-views", json=asked_for).json()["id"]
+    named = client.see(user("u23", "/review"), scope="comply")["named_in"]
+    assert [(one["what"], one["id"], one["versions"]) for one in named] == [
+        ("saved_view", view, []),
+        ("segment", segment, [1]),
+    ]
+    assert erase(client, id="external:u23")["named_in"] == named
+    for path in (
+        f"/api/segments/{segment}",
+        f"/api/definitions/{segment}",
+        f"/api/definitions/{segment}/history",
+        f"/api/saved-views/{view}",
+        "/api/saved-views",
+        "/api/definitions",
+    ):
+        seen = client.get(path).text
+        assert "ann23" not in seen, path
+        assert "(erased)" in seen, path

@@ -91,11 +91,11 @@ def test_the_example_opens_under_its_keys() -> None:
     row = RecordedRow(
         **fields, log_partition=75, position=1, recorded_at=RECORDED_AT, hash=BLOCKS["hash"]
     )
-    opened = _opened(row, keys, {}, Kept())
+    opened = _opened(row, keys, {}, Kept(), {})
     assert opened.payload == PAYLOAD
     assert opened.account_part == AccountPart("login")
     with pytest.raises(Tampered):
-        _opened(msgspec.structs.replace(row, occurred_at=RECORDED_AT), keys, {}, Kept())
+        _opened(msgspec.structs.replace(row, occurred_at=RECORDED_AT), keys, {}, Kept(), {})
 
 
 def test_the_example_is_sealed_as_the_page_says() -> None:

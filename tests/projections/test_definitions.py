@@ -14,6 +14,7 @@ from domain.conditions import AllOf, Not
 from domain.definitions import Settings, StageType, Status
 from domain.definitions import Stage as StageOf
 from domain.definitions import Stages as StagesOf
+from domain.destinations import Destination
 from domain.errors import Refusal
 from domain.events import Payload
 from domain.identity import SubjectKind
@@ -59,6 +60,8 @@ def test_whatever_is_done_the_read_model_shows_what_the_log_says(
         with told.queries.connect() as conn:
             listed = {one.id: one for one in list_definitions(conn).items}
             for id, one in state.current.items():
+                if isinstance(one.definition, Destination):  # of these there is no read model
+                    continue
                 seen = definition(conn, id)
                 assert (seen.definition, seen.version, seen.status) == (
                     one.definition,
@@ -72,7 +75,9 @@ def test_whatever_is_done_the_read_model_shows_what_the_log_says(
                 assert (versions[0].definition, versions[0].at) == (one.definition, one.changed_at)
                 assert isinstance(one.definition, Settings) or listed.pop(id) == seen
             assert not listed
-            for id in state.deleted:
+            for id, gone in state.deleted.items():
+                if isinstance(gone.definition, Destination):
+                    continue
                 assert list_versions(conn, id).items[0].status == "deleted"
             assert {one.id for one in list_segments(conn, list(SubjectKind)).items} == set(
                 state.segments

@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from api.cli import main
+from domain.conditions import Attribute, AttributeIs, In
 from domain.errors import NotFound
 from domain.identity import SubjectKind
 from domain.scan import Searcher
@@ -37,6 +38,9 @@ from tests.infra.commands import (
 )
 from tests.infra.erasures import OFFICER, ask, carried_through, erased
 from tests.projections.read_models import project
+from tests.projections.segments import define
+
+NAMES_ADA = AttributeIs(Attribute.EMAIL, In(["ada@example.com", "bob@example.com"]))
 
 
 @pytest.fixture
@@ -92,6 +96,7 @@ def backed_up(annals: Annals, database_url: str, tmp_path: Path) -> Deployment:
         identify("u4", name="Planted Dee"),
         alias("u3", "u4"),
     )
+    define(annals, NAMES_ADA, name="VIPs")
     project(annals)
     return Deployment(annals, database_url, tmp_path / "backups")
 
@@ -100,7 +105,10 @@ def test_case_12_a_restore_from_before_an_erasure_is_served_only_once_it_is_eras
     annals: Annals, backed_up: Deployment, empty_database: str
 ) -> None:
     ada, cy = subject_of(annals, "u1"), subject_of(annals, "u3")
+    hold = annals.holds.place(SubjectKind.USER, cy, reason="lawsuit-7", by=OFFICER)
+    annals.holds.release(hold.id, reason="settled", by=OFFICER)
     first = erased(annals, ada, suppress=True)
+    [before] = annals.definitions.load().segments.values()
     second = ask(annals, cy)
     annals.erasures.step()
     data = backed_up.data()
@@ -114,7 +122,10 @@ def test_case_12_a_restore_from_before_an_erasure_is_served_only_once_it_is_eras
         with pytest.raises(NotFound):
             again.holds.place(SubjectKind.USER, ada, reason="late", by=OFFICER)
         assert getattr(send(again, track("ada@example.com"))[0], "code", "") == "suppressed"
+        assert list(again.definitions.load().segments.values()) == [before]
+        assert "ada@example.com" not in str(before)
         done = carried_through(again, first.id)
+        assert [one.id for one in done.named_in] == [before.id]
         assert (done.requested_by, done.outcomes) == (OFFICER, {"erased": 1})
         carried_through(again, second.id)
         values = ["Planted Ada", "Planted owner", "Planted Cy", "Planted Dee", "ada@example.com"]
@@ -206,7 +217,7 @@ def test_a_ledger_older_than_the_log_that_is_restored_is_refused(
     newer.keys = old_keys  # the keys of before with the log of after
     code, output = newer.restored(empty_database, newer.data(), Path(old))
     assert code == 1
-    assert "lacks 1 erasures" in output
+    assert "lacks 2 erasures" in output
 
 
 def test_a_database_that_has_data_is_not_restored_into(

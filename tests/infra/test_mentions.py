@@ -1,0 +1,183 @@
+"""Case 23: what names an erased one by value is cleaned, in definitions, in what they said before
+and in saved views; what it says is sealed under keys of its own, which the erasure destroys."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain import conditions as ask
+from domain.conditions import Attribute, Condition
+from domain.definitions import DefinitionId, Segment
+from domain.erasure import ErasureScope, NamedIn
+from domain.errors import Conflict
+from domain.identity import SubjectKind
+from domain.mentions import MARK
+from domain.saved_views import SavedView, SavedViewItem
+from infra import sealing
+from infra.certificates import verified
+from infra.wiring import Annals
+from projections import definition_list
+from tests.infra import chain
+from tests.infra.commands import identify, stored, subject_of
+from tests.infra.erasures import OFFICER, carried_through, erase, erased
+from tests.infra.erasures import ask as ask_to_erase
+from tests.projections.definitions import change
+from tests.projections.read_models import dump, forget_read_models, project
+from tests.projections.segments import EDITOR, define
+
+ANN, BEN = "ann@x.example", "ben@x.example"
+USER = SubjectKind.USER
+
+
+def mail(*values: str) -> Condition:
+    return ask.AttributeIs(Attribute.EMAIL, ask.In(list(values)))
+
+
+def view_of(annals: Annals, filter: Condition) -> uuid.UUID:
+    now = datetime.now(UTC)
+    item = SavedViewItem(
+        uuid.uuid4(), SavedView(USER, "mine", "name", None, None, filter), now, EDITOR, now, EDITOR
+    )
+    annals.saved_views.add(item)
+    return item.id
+
+
+def versions(annals: Annals, id: DefinitionId) -> list[Any]:
+    with annals.queries.connect() as conn:
+        return [one.definition for one in definition_list.list_versions(conn, id).items]
+
+
+def people(annals: Annals) -> None:
+    stored(annals, identify(f"u1 {ANN}", name="Ann"), identify(f"u2 {BEN}", name="Ben"))
+
+
+def in_clear(database_url: str, value: str) -> list[str]:
+    return [table for table, rows in dump(database_url).items() if value in str(rows)]
+
+
+def test_case_23_definitions_what_they_said_before_and_saved_views_are_cleaned(
+    annals: Annals, open_annals: Callable[[], Annals], database_url: str
+) -> None:
+    other = open_annals()
+    people(annals)
+    both, replaced = define(annals, mail(ANN, BEN)), define(annals, mail(ANN))
+    change(annals, replaced, Segment(USER, "now of Ben", mail(BEN)))
+    gone = define(annals, mail(ANN), name=f"for {ANN}")
+    annals.definitions.decide(lambda state: state.delete(gone, EDITOR), datetime.now(UTC))
+    untouched = define(annals, mail(BEN))
+    view = view_of(annals, mail(ANN))
+    project(annals)
+    assert other.definitions.load().segment(both).definition.condition == mail(ANN, BEN)
+    assert in_clear(database_url, ANN)
+    place = "/condition/test/values/0"
+    assert annals.mentions.find(annals.aggregates.load({subject_of(annals, "u1"): USER})[
+        subject_of(annals, "u1")].identities) == sorted(
+        [
+            NamedIn("segment", both, [1], [place]),
+            NamedIn("segment", replaced, [1], [place]),
+            NamedIn("segment", gone, [1, 2], [place, "/name"]),
+            NamedIn("saved_view", view, [], ["/filter/test/values/0"]),
+        ],
+        key=lambda one: (one.what, one.id),
+    )  # fmt: skip
+    done = erased(annals, subject_of(annals, "u1"))
+    assert {one.id for one in done.named_in} == {both, replaced, gone, view}
+    assert ANN not in str(done)
+    assert in_clear(database_url, ANN) == []
+    assert in_clear(database_url, BEN)
+    for process in (annals, other):
+        state = process.definitions.load()
+        assert state.segment(both).definition.condition == mail(MARK, BEN)
+        assert state.segment(replaced).definition == Segment(USER, "now of Ben", mail(BEN))
+        assert state.deleted[gone].definition == Segment(USER, f"for {MARK}", mail(MARK))
+        assert state.segment(untouched).version == state.segment(both).version == 1
+        assert process.saved_views.get(view).view.filter == mail(MARK)
+        assert ANN not in str(process.definitions.history())
+    assert ANN not in str(versions(annals, both) + versions(annals, replaced))
+    live = dump(database_url)
+    forget_read_models(database_url)
+    project(annals)
+    again = dump(database_url)
+    assert {
+        table: again[table] for table in ("definitions", "definition_versions", "segments")
+    } == {table: live[table] for table in ("definitions", "definition_versions", "segments")}
+    assert chain.problems(database_url) == []
+
+
+def test_case_23_the_keys_of_what_named_them_are_destroyed_and_certified(
+    annals: Annals, database_url: str
+) -> None:
+    people(annals)
+    segment = define(annals, mail(ANN))
+    view_of(annals, mail(ANN))
+    [row] = annals.log.read_streams({annals.definitions.stream: 0})[annals.definitions.stream]
+    done = erased(annals, subject_of(annals, "u1"))
+    with psycopg.connect(database_url) as conn:
+        state = "SELECT state FROM keys.subject_keys WHERE subject = %s"
+        assert conn.execute(state, (row.event_id,)).fetchall() == [("destroyed",)]
+        contents = conn.execute("SELECT content FROM keys.erasure_mentions").fetchall()
+    statement = verified(annals.erasures.record.certificate(done.id), annals.certifier.public_key())
+    assert {one for (one,) in contents} < {one.subject for one in statement.subjects}
+    assert len(statement.subjects) == 3
+    assert annals.definitions.load().segment(segment).definition.condition == mail(MARK)
+
+
+def test_case_23_two_who_are_named_in_one_are_taken_out_one_after_the_other(
+    annals: Annals, open_annals: Callable[[], Annals], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looks while the first is still named, and destroys after the first."""
+    other = open_annals()
+    people(annals)
+    both, view = define(annals, mail(ANN, BEN)), view_of(annals, mail(ANN, BEN))
+    ann, ben = subject_of(annals, "u1"), subject_of(annals, "u2")
+    destroy = annals.erasures._destruction.destroy
+
+    def destroy_late(*given: Any) -> Any:
+        monkeypatch.undo()
+        erase(other, ann)
+        return destroy(*given)
+
+    monkeypatch.setattr(annals.erasures._destruction, "destroy", destroy_late)
+    erase(annals, ben)
+    for process in (annals, other):
+        condition = process.definitions.load().segment(both).definition.condition
+        assert condition == mail(MARK, MARK)
+        assert process.saved_views.get(view).view.filter == mail(MARK, MARK)
+
+
+def test_case_23_who_is_on_hold_stays_named_when_another_goes(annals: Annals) -> None:
+    people(annals)
+    both, view = define(annals, mail(ANN, BEN)), view_of(annals, mail(BEN))
+    ann, ben = subject_of(annals, "u1"), subject_of(annals, "u2")
+    hold = annals.holds.place(USER, ben, reason="lawsuit-7", by=OFFICER)
+    with pytest.raises(Conflict):
+        erase(annals, ben)
+    done = carried_through(annals, ask_to_erase(annals, ann, ben, scope=ErasureScope.SEGMENT).id)
+    assert done.outcomes == {"erased": 1, "held": 1}
+    assert [one.id for one in done.named_in] == [both]
+    assert annals.definitions.load().segment(both).definition.condition == mail(MARK, BEN)
+    assert annals.saved_views.get(view).view.filter == mail(BEN)
+    annals.holds.release(hold.id, reason="settled", by=OFFICER)
+    erase(annals, ben)
+    assert annals.saved_views.get(view).view.filter == mail(MARK)
+
+
+def test_case_23_what_was_recorded_before_there_were_such_keys_is_cleaned_too(
+    annals: Annals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people(annals)
+    with monkeypatch.context() as before:
+        before.setattr(sealing, "SAYS", ())
+        old = define(annals, mail(ANN))
+    assert annals.definitions.load().segment(old).definition.condition == mail(ANN)
+    [row] = annals.log.read_streams({annals.definitions.stream: 0})[annals.definitions.stream]
+    assert row.schema_version == 1
+    erase(annals, subject_of(annals, "u1"))
+    assert annals.definitions.load().segment(old).definition.condition == mail(MARK)
+    assert ANN not in str(annals.definitions.history())
