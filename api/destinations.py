@@ -298,16 +298,15 @@ class DestinationsController(Controller):
 
 def _versions(events: Sequence[Event], id: UUID) -> list[DefinitionVersion]:
     """What a destination was, newest first; straight from the log, for no read model has it."""
-    state, found = Definitions(), list[DefinitionVersion]()
+    state, found = Definitions(), dict[int, DefinitionVersion]()
     for event in events:
-        before = state.destinations.get(DefinitionId(id))
         state = state.evolve(event)
         now = state.destinations.get(DefinitionId(id))
-        if now is not None and now != before:
-            found.append(
-                DefinitionVersion(now.version, now.status, now.changed_at, now.by, now.definition)
+        if now is not None:
+            found[now.version] = DefinitionVersion(
+                now.version, now.status, now.changed_at, now.by, now.definition
             )
-    return found[::-1]
+    return list(found.values())[::-1]
 
 
 def _sent(annals: Annals, data: DestinationRequest) -> Destination:

@@ -28,7 +28,7 @@ from psycopg_pool import ConnectionPool
 from domain.definitions import Defined, DefinitionId, Settings, Status
 from domain.destinations import Destination
 from domain.errors import Refusal, UnreadableEvent
-from domain.identity import LOG_PARTITIONS, SubjectId
+from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.workspace import Definitions
 from infra import signing
 from infra.definitions import DefinitionStore
@@ -39,7 +39,7 @@ from infra.outside import Line, NotReached, Outside
 from infra.rows import RecordedRow
 from infra.sealing import OpenedEvent, Sealer
 from projections import news
-from projections.news import Item
+from projections.news import Item, NotYet
 
 MAX_ITEMS = 100
 MAX_BYTES = 1 << 20
@@ -234,8 +234,17 @@ class Deliverer:
         events = self._opened(wanted)
         definitions = self._definitions.recent()
         with self._views.connection() as conn:
-            told = news.items(conn, destination, events, _names(definitions), self._readable)
-        return _filled(rows, [one for one in told if one is not None], generation)
+            told = news.items(
+                conn,
+                destination,
+                events,
+                _names(definitions),
+                readable=self._readable,
+                coming=lambda missing: self._coming(missing, upto),
+            )
+        by_event = {row.event_id: one for (row, _), one in zip(events, told, strict=True)}
+        read = _filled(rows, by_event, generation)
+        return read if read.reached else None
 
     def _rows(self, behind: Mapping[int, int], upto: Mapping[int, int]) -> list[RecordedRow]:
         """The next events, in their order in each partition; now this partition first, now that."""
@@ -266,6 +275,17 @@ class Deliverer:
         keys = self._keys.fetch([one.int for one in subjects])
         return {one for one in subjects if one.int in keys}
 
+    def _coming(self, missing: Collection[SubjectId], upto: Mapping[int, int]) -> set[SubjectId]:
+        """Those who have a key, and whose first event the read models have not come to: partitions
+        are projected apart, and all from the beginning when these are made anew."""
+        there = list(self._readable(missing))
+        began = {
+            subject: place
+            for kind in SubjectKind
+            for subject, place in self._log.said(there, f"{kind}.registered").items()
+        }
+        return {one for one, at in began.items() if at.position > upto.get(at.log_partition, 0)}
+
     def _shown(self) -> dict[int, int]:
         with self._views.connection() as conn:
             return news.shown(conn, self._projector)
@@ -284,15 +304,25 @@ def _names(definitions: Definitions) -> dict[UUID, str]:
     }
 
 
-def _filled(rows: Iterable[RecordedRow], told: Sequence[Item], generation: int) -> Read:
-    """As many items as a message holds, and up to where that is all there is to tell."""
-    by_event = {one.id: one for one in told}
+def _filled(
+    rows: Iterable[RecordedRow], told: Mapping[UUID, Item | NotYet | None], generation: int
+) -> Read:
+    """As many items as a message holds, and up to where that is all there is to tell.
+
+    Args:
+        told: by event.
+    """
+    waiting: set[int] = set()
     items: list[tuple[UUID, bytes]] = []
     reached: dict[int, int] = {}
     size, newest = 0, datetime.min.replace(tzinfo=UTC)
     for row in rows:
-        item = by_event.get(row.event_id)
-        if item is not None:
+        item = told.get(row.event_id)
+        if item is NotYet.SHOWN:
+            waiting.add(row.log_partition)
+        if row.log_partition in waiting:
+            continue
+        if isinstance(item, Item):
             encoded = _encoder.encode(item)
             size += len(encoded)
             if items and (len(items) == MAX_ITEMS or size > MAX_BYTES):

@@ -7,6 +7,7 @@ has no key any more there is the random id alone.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -42,6 +43,14 @@ class Row(Place, Protocol):
 
 
 R = TypeVar("R", bound=Row)
+Choice = Callable[[Collection[SubjectId]], Collection[SubjectId]]
+"""Those of some subjects of whom something holds."""
+
+
+class NotYet(enum.Enum):
+    """An item that has to wait: the read models do not show yet whom it is about."""
+
+    SHOWN = "not shown yet"
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -107,22 +116,27 @@ def items(
     destination: Destination,
     events: Sequence[tuple[Row, Opened]],
     definitions: Mapping[UUID, str],
-    readable: Callable[[Collection[SubjectId]], Collection[SubjectId]],
-) -> list[Item | None]:
+    *,
+    readable: Choice,
+    coming: Choice,
+) -> list[Item | NotYet | None]:
     """What a destination is told of each event; None: nothing.
 
     Args:
         definitions: the names of what was defined, by id.
         readable: those of some subjects who have a key.
+        coming: those of some who are not in the read models, but will be.
     """
     streams = {row.stream for row, _ in events}
     streams |= {row.account for row, _ in events if row.account is not None}
     survivors = merges.survivors(conn, streams)
-    parties = _parties(conn, [survivors.get(one, one) for one in streams], readable)
+    subjects = {survivors.get(one, one) for one in streams}
+    parties = _parties(conn, list(subjects), readable)
+    unseen = coming(subjects - parties.keys())
     members: Collection[SubjectId] = ()
     if destination.segment is not None:
         members = _members(conn, destination.segment, list(parties))
-    found: list[Item | None] = []
+    found: list[Item | NotYet | None] = []
     for row, opened in events:
         if row.topic in ERASED_TOPICS:
             found.append(_erased(row))
@@ -139,6 +153,9 @@ def items(
             and not is_own_segment(destination, opened.payload)
         ):
             found.append(None)
+            continue
+        if user in unseen or account in unseen:
+            found.append(NotYet.SHOWN)
             continue
         if isinstance(opened.payload, MergedInto):
             data = data | {"survivor": stream}
@@ -177,9 +194,7 @@ def _party(id: SubjectId | None, parties: Mapping[SubjectId, Party]) -> Party | 
 
 
 def _parties(
-    conn: psycopg.Connection,
-    subjects: Sequence[SubjectId],
-    readable: Callable[[Collection[SubjectId]], Collection[SubjectId]],
+    conn: psycopg.Connection, subjects: Sequence[SubjectId], readable: Choice
 ) -> dict[SubjectId, Party]:
     """Those of some subjects that are there, and have a key."""
     rows = conn.execute(PARTIES, _placed(subjects), binary=True).fetchall()

@@ -21,7 +21,7 @@ from domain.commands import Alias, Change, Join, Leave, Track
 from domain.definitions import Score, ScoreRule, Signal
 from domain.destinations import NAMED, Destination, News, NewsKind
 from domain.events import MembersListed, MembersUnlisted
-from domain.identity import SubjectKind
+from domain.identity import SubjectKind, log_partition
 from infra import delivering, outside
 from infra.destinations import Destinations
 from infra.outside import Outside
@@ -30,7 +30,16 @@ from tests.infra import destinations
 from tests.infra.destinations import deliverer, let_lease_expire, make, tell, turn
 from tests.infra.erasures import ask
 from tests.projections.definitions import activate, profile, stages
-from tests.projections.read_models import NOON, account, found, owner, project, user, write
+from tests.projections.read_models import (
+    NOON,
+    account,
+    forget_read_models,
+    found,
+    owner,
+    project,
+    user,
+    write,
+)
 from tests.projections.segments import define, settle
 from tests.receiver import Receiver, certified, receiving
 
@@ -357,6 +366,43 @@ def test_nothing_is_sent_before_the_read_models_show_it(annals: Annals, receiver
     assert len(receiver.taken()) == 1
     project(annals)
     turn(annals, id)
+    assert len(receiver.taken()) == 2
+
+
+def test_what_is_about_somebody_whom_the_read_models_do_not_show_yet_waits(
+    annals: Annals, receiver: Receiver, database_url: str
+) -> None:
+    names = [f"{n}" for n in range(6)]
+    write(
+        annals,
+        Join(user("bob"), account("corp"), {}, {}, NOON),
+        *(Join(user(f"ada{n}"), account(f"acme{n}"), {}, {}, NOON) for n in names),
+    )
+
+    def places(n: str) -> list[int]:
+        subjects = user("bob"), user(f"ada{n}"), account(f"acme{n}")
+        return [log_partition(found(annals, one)) for one in subjects]
+
+    n = next(one for one in names if len(set(places(one))) == 3)
+    write(annals, did("login", "corp")("bob"), did("login", f"acme{n}")(f"ada{n}"))
+    project(annals)
+    acme = found(annals, account(f"acme{n}"))
+    with owner(database_url) as conn:  # as far as when that partition is projected last
+        conn.execute("DELETE FROM views.contacts WHERE subject = %s", (acme,))
+        conn.execute(
+            "UPDATE views.checkpoints SET position = 0 WHERE log_partition = %s",
+            (log_partition(acme),),
+        )
+    id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+    turn(annals, id)
+    turn(annals, id)
+    assert [one["user"]["external_id"] for one in receiver.taken()] == ["bob"]
+    forget_read_models(database_url)
+    project(annals)
+    tell(annals, id)
+    last = receiver.taken()[-1]
+    assert last["account"]["external_id"] == f"acme{n}"
+    assert last["user"]["external_id"] == f"ada{n}"
     assert len(receiver.taken()) == 2
 
 
