@@ -312,7 +312,8 @@ class Handler:
         kind, id = command.kind, command.subject
         for _ in range(ATTEMPTS):
             self._keys.refresh()
-            if self._aggregates.kinds([id]).get(id) is not kind:
+            # First the key: whoever is erased is told apart by nothing from who never was.
+            if not self._keys.fetch([id.int]) or self._aggregates.kinds([id]).get(id) is not kind:
                 raise NotFound(f"there is no such {kind}")
             state = self._aggregates.load({id: kind})[id]
             if state.merged_into is not None:
