@@ -17,13 +17,22 @@ from domain.identity import SubjectId, log_partition
 from infra.log import COLUMNS, recorded_row
 from infra.past_log import Bounds
 from infra.rows import RecordedRow
-from projections.stretches import Stretch, Windows
+from projections.stretches import Spot, Stretch, Windows
 
 # What is sorted is read in order from an index, a page at a time. With statistics of other streams
 # in mind the server would at times rather read a stream of a million events whole, and sort it.
 BY_INDEX = "SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true)"
 
-_WITHIN = """
+# An index has it in order, to the position: a page begins at once where it should, among however
+# many events of one instant. All of a stream is in one partition.
+_IN_STREAM = """
+          AND e.occurred_at BETWEEN %(low_at)b AND %(high_at)b
+          AND (e.occurred_at, e.position) > (%(low_at)b, w.low)
+          AND (e.occurred_at, e.position) < (%(high_at)b, w.high) {bound}
+        ORDER BY e.occurred_at {order}, e.position {order}
+        LIMIT %(limit)b"""
+
+_IN_ACCOUNT = """
           AND e.occurred_at BETWEEN %(low_at)b AND %(high_at)b
           AND (e.occurred_at, e.log_partition, e.position)
               > (%(low_at)b, %(low_partition)b, %(low_position)b)
@@ -32,39 +41,43 @@ _WITHIN = """
         ORDER BY e.occurred_at {order}, e.log_partition {order}, e.position {order}
         LIMIT %(limit)b"""
 
+_STREAMS = """
+unnest(%(partitions)b::smallint[], %(streams)b::uuid[], %(lows)b::bigint[], %(highs)b::bigint[])
+    AS w(p, s, low, high)"""
+
 OF_ALL_TOPICS = """
-SELECT {columns} FROM unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
+SELECT {columns} FROM {of_streams}
 CROSS JOIN LATERAL (
-    SELECT * FROM log.events e WHERE e.log_partition = w.p AND e.stream = w.s {within}) e
+    SELECT * FROM log.events e WHERE e.log_partition = w.p AND e.stream = w.s {in_stream}) e
 UNION ALL
 SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
-CROSS JOIN LATERAL (SELECT * FROM log.events e WHERE e.account = w.s {within}) e"""
+CROSS JOIN LATERAL (SELECT * FROM log.events e WHERE e.account = w.s {in_account}) e"""
 
 # But for tracked events, which are most of a log, all is indexed by topic too.
 OF_TOPICS = """
-SELECT {columns} FROM unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
+SELECT {columns} FROM {of_streams}
 CROSS JOIN unnest(%(topics)b::text[]) AS t(wanted)
 CROSS JOIN LATERAL (
     SELECT * FROM log.events e
     WHERE e.log_partition = w.p AND e.stream = w.s AND e.topic = t.wanted
-      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked') {within}) e
+      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked') {in_stream}) e
 UNION ALL
 SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
 CROSS JOIN unnest(%(topics)b::text[]) AS t(wanted)
 CROSS JOIN LATERAL (
     SELECT * FROM log.events e
     WHERE e.account = w.s AND e.topic = t.wanted
-      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked') {within}) e"""
+      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked') {in_account}) e"""
 
 # The windows come in order and do not overlap: one after another is read until there is enough.
 IN_WINDOWS = """
-SELECT {columns} FROM unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
+SELECT {columns} FROM {of_streams}
 CROSS JOIN LATERAL (
     SELECT e.* FROM unnest(%(firsts)b::timestamptz[], %(lasts)b::timestamptz[]) AS v(first, last)
     CROSS JOIN LATERAL (
         SELECT * FROM log.events e
         WHERE e.log_partition = w.p AND e.stream = w.s AND e.topic = ANY(%(topics)b)
-          AND e.occurred_at BETWEEN v.first AND v.last {within}) e
+          AND e.occurred_at BETWEEN v.first AND v.last {in_stream}) e
     LIMIT %(limit)b) e
 UNION ALL
 SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
@@ -73,7 +86,7 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT * FROM log.events e
         WHERE e.account = w.s AND e.topic = ANY(%(topics)b)
-          AND e.occurred_at BETWEEN v.first AND v.last {within}) e
+          AND e.occurred_at BETWEEN v.first AND v.last {in_account}) e
     LIMIT %(limit)b) e"""
 
 LENGTH = """
@@ -109,7 +122,10 @@ def _all_ways(statement: str) -> dict[_Ways, str]:
     log and up to bounds."""
     return {
         _Ways(newest_first, is_bounded): statement.format(
-            columns=COLUMNS, within=_WITHIN.format(order=order, bound=bound)
+            columns=COLUMNS,
+            of_streams=_STREAMS,
+            in_stream=_IN_STREAM.format(order=order, bound=bound),
+            in_account=_IN_ACCOUNT.format(order=order, bound=bound),
         )
         for newest_first, order in ((True, "DESC"), (False, "ASC"))
         for is_bounded, bound in _BOUNDS.items()
@@ -118,6 +134,16 @@ def _all_ways(statement: str) -> dict[_Ways, str]:
 
 _ALL, _TOPICS, _WINDOWS = map(_all_ways, (OF_ALL_TOPICS, OF_TOPICS, IN_WINDOWS))
 _LENGTH = {is_bounded: LENGTH.format(bound=bound) for is_bounded, bound in _BOUNDS.items()}
+
+
+_BEFORE_ALL, _AFTER_ALL = -1, 2**63 - 1
+
+
+def _position_at(spot: Spot, partition: int) -> int:
+    """Where a place lies among those of a partition that occurred at its instant."""
+    if partition == spot.log_partition:
+        return spot.position
+    return _AFTER_ALL if partition < spot.log_partition else _BEFORE_ALL
 
 
 class Timelines:
@@ -202,9 +228,12 @@ class Timelines:
     ) -> list[RecordedRow]:
         query = ways[_Ways(stretch.newest_first, self._bounds is not None)]
         low, high = stretch.low, stretch.high
+        partitions = [log_partition(one) for one in stretch.streams]
         asked: dict[str, object] = {
-            "partitions": [log_partition(one) for one in stretch.streams],
+            "partitions": partitions,
             "streams": list(stretch.streams),
+            "lows": [_position_at(low, one) for one in partitions],
+            "highs": [_position_at(high, one) for one in partitions],
             "low_at": low.at,
             "low_partition": low.log_partition,
             "low_position": low.position,

@@ -38,8 +38,11 @@ from projections.timeline_items import (
 )
 
 MAX_READ = 500
-"""Rows of one stream that a page reads at most in search of what a filter asks for. Then it ends,
-however little it found, and the next goes on from there."""
+"""Rows of one stream that a page reads in search of what a filter asks for. Then it ends with what
+it found, and the next goes on from there; one that found nothing reads on."""
+
+MAX_READ_ON = 5_000
+"""Rows of one stream that such a page reads at a time."""
 
 _DAY = timedelta(1)
 _DAYS_MORE = 4
@@ -113,8 +116,8 @@ def timeline(
     cursor: str | None,
     limit: int,
 ) -> Page[TimelineItem]:
-    """A page of a timeline. With a filter it may hold less than `limit`, and even nothing, though
-    there is a next one: `MAX_READ` says when.
+    """A page of a timeline. With a filter it may hold less than `limit` though there is a next one,
+    as `MAX_READ` says, but then never nothing.
 
     Args:
         streams: the subject and those that were merged into it.
@@ -172,15 +175,16 @@ class _Search(Generic[Row]):
         if self._is_sifted:
             many = max(many, min((4 if self._names else 2) * many, MAX_READ))
         while True:
-            rows, horizon = self._read(stretch, many, limit)
+            rows, horizon = self._read(stretch, many, limit, reads_on=read >= MAX_READ)
             found += self._sifted(rows)
             if len(found) > limit:
                 return found[:limit], spot_of(found[limit - 1].row)
             read += len(rows)
-            if horizon is None or read >= MAX_READ:
+            if horizon is None or (found and read >= MAX_READ):
                 return found, horizon
             stretch = stretch.after(horizon)
-            many = max(limit + 1, min(4 * many, MAX_READ - read))
+            left = MAX_READ - read if read < MAX_READ else MAX_READ_ON
+            many = max(limit + 1, min(4 * many, left))
 
     def _sifted(self, rows: Sequence[Row]) -> list[Opened]:
         topics = self.topics
@@ -191,8 +195,14 @@ class _Search(Generic[Row]):
             return opened
         return [one for one in opened if has_name(one, self._names, self._definitions)]
 
-    def _read(self, stretch: Stretch, many: int, limit: int) -> tuple[list[Row], Spot | None]:
-        """Rows in order, with none left out before the horizon; None: there are no more."""
+    def _read(
+        self, stretch: Stretch, many: int, limit: int, *, reads_on: bool
+    ) -> tuple[list[Row], Spot | None]:
+        """Rows in order, with none left out before the horizon; None: there are no more.
+
+        Args:
+            reads_on: what is wanted is seldom: the log is to sift it, row by row.
+        """
         topics, cuts = self.topics, list[Spot]()
         if self._names:
             assert topics is not None
@@ -209,7 +219,11 @@ class _Search(Generic[Row]):
             rows = self._log.read_topics(stretch, topics, many) if topics else []
             cuts += _cuts(stretch, rows, many, by_topic=True)
         else:
-            rows = self._log.read(stretch, many)
+            if topics is not None and reads_on:
+                whole = [(stretch.low.at, stretch.high.at)]
+                rows = self._log.read_windows(stretch, whole, topics, many)
+            else:
+                rows = self._log.read(stretch, many)
             cuts += _cuts(stretch, rows, many, by_topic=False)
         horizon = stretch.nearer(cuts)
         if horizon is not None:

@@ -107,6 +107,7 @@ def pages(
     while True:
         one = page(annals, kind, subject, wanted, cursor, limit)
         assert len(one.items) <= limit
+        assert one.items or one.next is None
         items += one.items
         cursor = one.next
         if cursor is None:
@@ -460,20 +461,41 @@ def test_a_page_by_name_opens_no_more_than_the_days_on_which_it_was_done(annals:
     assert sum(opened) == 2
 
 
-def test_a_search_that_read_enough_ends_its_page_and_says_where_to_go_on(annals: Annals) -> None:
+def test_a_search_that_read_enough_ends_its_page_unless_it_found_nothing(annals: Annals) -> None:
     looks = (Activity(ActivityKind.PAGE, "home"),)
     write(
         annals,
-        Track(user("u"), (), event("early"), NOON),
+        *(Track(user("u"), (), event(name), NOON) for name in ("early", "earlier", "earliest")),
         *(Track(user("u"), (), looks, NOON + n * SOON) for n in range(1, 200)),
+        Track(user("u"), (), event("late"), NOON + 200 * SOON),
+        Track(user("u"), (), looks, NOON + 201 * SOON),
     )
     project(annals)
+    read: list[int] = []
+
+    class Log:
+        def __getattr__(self, name: str) -> Any:
+            def reading(*asked: Any) -> list[RecordedRow]:
+                read.append(asked[-1])
+                rows: list[RecordedRow] = getattr(annals.timelines, name)(*asked)
+                return rows
+
+            return reading
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timeline_module, "MAX_READ", 50)
-        events = Wanted(types=("event",))
-        first = page(annals, USER, found(annals, user("u")), events)
-        assert (first.items, first.next is None) == ([], False)
-        assert [one.name for one in of(annals, "u", events)] == ["early"]
+        events, subject = Wanted(types=("event",)), found(annals, user("u"))
+        first = page(annals, USER, subject, events)
+        assert [one.name for one in first.items] == ["late"]
+        with annals.queries.connect() as conn:
+            second = timeline(
+                conn, cast(Any, Log()), annals.sealer, USER, [subject], events,
+                cursor=first.next, limit=2,
+            )  # fmt: skip
+        assert [one.name for one in second.items] == ["earliest", "earlier"]
+        assert len(read) <= 5, "what is seldom is sifted by the log, not page by page"
+        third = page(annals, USER, subject, events, second.next)
+        assert ([one.name for one in third.items], third.next) == (["early"], None)
 
 
 def test_a_cursor_of_the_other_order_is_refused(annals: Annals) -> None:
