@@ -29,6 +29,7 @@ from domain.definitions import Defined, DefinitionId, Settings, Status
 from domain.destinations import Destination
 from domain.errors import Refusal, UnreadableEvent
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
+from domain.news import ERASED_TOPICS
 from domain.workspace import Definitions
 from infra import signing
 from infra.definitions import DefinitionStore
@@ -227,7 +228,7 @@ class Deliverer:
             return None
         rows = self._rows(behind, upto)
         generation = self._keys.refresh()
-        wanted = news.candidates(destination, rows)
+        wanted = self._of_subjects(news.candidates(destination, rows))
         if len(wanted) > MAX_ITEMS and not destination.is_narrowed:
             rows = rows[: rows.index(wanted[MAX_ITEMS])]
             wanted = wanted[:MAX_ITEMS]
@@ -258,6 +259,13 @@ class Deliverer:
             ),
             key=lambda row: ((row.log_partition - first) % LOG_PARTITIONS, row.position),
         )
+
+    def _of_subjects(self, rows: list[RecordedRow]) -> list[RecordedRow]:
+        """Without erasures in streams that never began: nobody heard of these. What definitions and
+        saved views say has keys of its own, which go with whoever it names."""
+        erased = {row.stream for row in rows if row.topic in ERASED_TOPICS}
+        never = erased - self._log.begun(erased)
+        return [row for row in rows if row.stream not in never]
 
     def _opened(self, rows: Sequence[RecordedRow]) -> list[tuple[RecordedRow, OpenedEvent]]:
         """Without those that do not open though their keys are there, which are parked for the

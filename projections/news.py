@@ -96,17 +96,19 @@ def shown(conn: psycopg.Connection, projector: str) -> dict[int, int]:
 
 def candidates(destination: Destination, rows: Iterable[R]) -> list[R]:
     """The events that a destination may be told of, as far as their envelopes say."""
-    wanted = topics(destination) | ERASED_TOPICS
+    wanted = topics(destination)
     of_account = destination.kind is SubjectKind.ACCOUNT
     return [
         row
         for row in rows
-        if row.topic in wanted
-        and (
-            not of_account
-            or row.account is not None
-            or row.topic.startswith(SubjectKind.ACCOUNT)
-            or row.topic in ERASED_TOPICS
+        if row.topic in ERASED_TOPICS
+        or (
+            row.topic in wanted
+            and (
+                not of_account
+                or row.account is not None
+                or row.topic.startswith(SubjectKind.ACCOUNT)
+            )
         )
     ]
 

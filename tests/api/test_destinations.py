@@ -190,6 +190,25 @@ def test_a_new_secret_signs_beside_the_one_before(here: Clients, receiver: Recei
     assert not verified(message, made["secret"])
 
 
+def test_case_23_a_destination_that_named_an_erased_one_by_value_is_cleaned(
+    here: Clients, receiver: Receiver
+) -> None:
+    name = "ada@acme.example"
+    here.send({"type": "identify", "userId": "ada", "traits": {"email": name}})
+    news = [{"about": "page", "names": ["/home", f"/of/{name}"]}]
+    id = make(here, f"{receiver.url}?who={name}", news=news)["id"]
+    move(here, id, "activate")
+    here.erase("user", "external:ada")
+    until(lambda: len(receiver.taken()) == 1)
+    for path in (API, f"{API}/{id}", f"{API}/{id}/history"):
+        text = here("admin").get(path).text
+        assert name not in text
+        assert "(erased)" in text
+    assert [message.path for message in receiver.came] == ["/hooks?who=(erased)"]
+    history = here("admin").get(f"{API}/{id}/history").json()["items"]
+    assert [one["version"] for one in history] == [2, 1]
+
+
 def test_the_receipt_of_an_erasure_says_which_destinations_were_told(
     here: Clients, receiver: Receiver
 ) -> None:
