@@ -29,6 +29,7 @@ from infra.certificates import Certifier
 from infra.cleaning import Cleaner
 from infra.contents import Contents
 from infra.decision_recorder import DecisionRecorder
+from infra.defaults import as_first_set
 from infra.definitions import DefinitionStore
 from infra.delivering import Deliverer
 from infra.destinations import Destinations
@@ -244,6 +245,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     sources: list[KeySource] = []
     pasts: Pasts | None = None
     try:
+        settings = as_first_set(settings, log_pool)
         log = EventLog(log_pool)
         # In this order: who begins a database at the same time makes the secrets, then the events.
         is_new = not any(log.heads(range(LOG_PARTITIONS)).values())
