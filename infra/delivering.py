@@ -1,21 +1,19 @@
-"""Tells destinations what happens: reads the log from their cursors, posts, and moves these on.
+"""Tells destinations what happens: what is past their cursors is posted, and moves these on.
 
-Nothing is queued. What a message holds is read and opened when it is sent, and again for each
-attempt, so that nothing of anybody whose key is destroyed can be sent. A cursor moves after the
-destination has taken what is before it: at least once, in the order of each user and account.
+Nothing is queued. What a message holds (`infra.outgoing`) is read and opened for each attempt anew.
+A cursor moves after the destination has taken what is before it: at least once, in the order of
+each user and account.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -23,32 +21,19 @@ from uuid import UUID
 import msgspec
 import psycopg
 import structlog
-from psycopg_pool import ConnectionPool
 
-from domain.definitions import Defined, DefinitionId, Settings, Status
+from domain.definitions import Defined, DefinitionId, Status
 from domain.destinations import Destination
-from domain.errors import Refusal, UnreadableEvent
-from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
-from domain.news import ERASED_TOPICS
+from domain.errors import Refusal
+from domain.identity import LOG_PARTITIONS
 from domain.workspace import Definitions
 from infra import signing
 from infra.definitions import DefinitionStore
 from infra.destinations import GONE, Destinations, Lease, LeaseLost
 from infra.keys import KeyRing
 from infra.log import EventLog
+from infra.outgoing import Outgoing, Read
 from infra.outside import Line, NotReached, Outside
-from infra.rows import RecordedRow
-from infra.sealing import OpenedEvent, Sealer
-from projections import news
-from projections.news import Item, NotYet
-
-MAX_ITEMS = 100
-MAX_BYTES = 1 << 20
-"""Of the items of a message, but for one that alone is larger."""
-
-SCANNED_ROWS = 500
-"""Of the log, for one message; where names or a segment choose among them, all are opened that
-envelopes do not rule out, else as many as a message holds."""
 
 AT_A_TIME = 8
 """Destinations that a process tells at the same time."""
@@ -74,21 +59,6 @@ class Failed(Exception):
         self.failure = failure
 
 
-class Read(msgspec.Struct, frozen=True):
-    """
-    Attributes:
-        items: each as JSON, with the id of its event.
-        reached: up to where that is all, by partition.
-        newest: when the last of them was recorded.
-        generation: of the keys, when they were opened.
-    """
-
-    items: list[tuple[UUID, bytes]]
-    reached: dict[int, int]
-    newest: datetime
-    generation: int
-
-
 def backoff(failures: int) -> float:
     """Seconds before the next attempt, after so many that failed."""
     longest = min(MAX_BACKOFF_SECONDS, 2.0**failures)
@@ -102,20 +72,16 @@ class Deliverer:
         self,
         *,
         log: EventLog,
-        sealer: Sealer,
         keys: KeyRing,
-        views: ConnectionPool,
-        projector: str,
+        outgoing: Outgoing,
         definitions: DefinitionStore,
         destinations: Destinations,
         outside: Outside,
         pause: Callable[[int], float] = backoff,
     ) -> None:
         self._log = log
-        self._sealer = sealer
         self._keys = keys
-        self._views = views
-        self._projector = projector
+        self._outgoing = outgoing
         self._definitions = definitions
         self._destinations = destinations
         self._outside = outside
@@ -145,7 +111,7 @@ class Deliverer:
             return []
         for id in self._destinations.unbegun(active):
             self._destinations.begin(id, self._log.heads(range(LOG_PARTITIONS)))
-        return self._destinations.due(active, self._shown())
+        return self._destinations.due(active, self._outgoing.shown())
 
     def turn(self, id: UUID, stop: threading.Event) -> None:
         """Sends a destination what there is to be told, but for a while only; ends with the first
@@ -169,22 +135,23 @@ class Deliverer:
             log.warning("delivering.failed", destination=str(id), error=type(error).__name__)
 
     def _step(self, lease: Lease, line: Line) -> bool:
-        found = _active(self._definitions.recent()).get(DefinitionId(lease.destination))
+        definitions, id = self._definitions.recent(), lease.destination
+        found = _active(definitions).get(DefinitionId(id))
         if found is None:
             return False
         destination = found.definition
-        read = self._read(lease.destination, destination)
+        read = self._outgoing.next(destination, self._destinations.cursors(id), definitions)
         if read is None:
             return False
         if not read.items:
             self._destinations.confirm(lease, self._worker, read.reached, sent=False)
             return True
         self._destinations.keep(lease, self._worker)
-        message = _message(lease.destination, read)
+        message = _message(id, read)
         if self._keys.generation() != read.generation:
             return True  # somebody was erased meanwhile: what is to be sent is read anew
         try:
-            self._post(lease.destination, destination, line, *message)
+            self._post(id, destination, line, *message)
         except Failed as failed:
             self._fail(lease, failed.failure)
             return False
@@ -220,125 +187,9 @@ class Deliverer:
         if not 200 <= status < 300:
             raise Failed(str(status))
 
-    def _read(self, id: UUID, destination: Destination) -> Read | None:
-        """What comes next; None: nothing is to be looked at."""
-        upto, cursors = self._shown(), self._destinations.cursors(id)
-        behind = {part: at for part, at in cursors.items() if at < upto.get(part, 0)}
-        if not behind:
-            return None
-        rows = self._rows(behind, upto)
-        generation = self._keys.refresh()
-        wanted = self._of_subjects(news.candidates(destination, rows))
-        if len(wanted) > MAX_ITEMS and not destination.is_narrowed:
-            rows = rows[: rows.index(wanted[MAX_ITEMS])]
-            wanted = wanted[:MAX_ITEMS]
-        events = self._opened(wanted)
-        definitions = self._definitions.recent()
-        with self._views.connection() as conn:
-            told = news.items(
-                conn,
-                destination,
-                events,
-                _names(definitions),
-                readable=self._readable,
-                coming=lambda missing: self._coming(missing, upto),
-            )
-        by_event = {row.event_id: one for (row, _), one in zip(events, told, strict=True)}
-        read = _filled(rows, by_event, generation)
-        return read if read.reached else None
-
-    def _rows(self, behind: Mapping[int, int], upto: Mapping[int, int]) -> list[RecordedRow]:
-        """The next events, in their order in each partition; now this partition first, now that."""
-        limit = math.ceil(SCANNED_ROWS / len(behind))
-        first = random.randrange(LOG_PARTITIONS)  # noqa: S311
-        return sorted(
-            (
-                row
-                for row in self._log.read_after(behind, limit)
-                if row.position <= upto[row.log_partition]
-            ),
-            key=lambda row: ((row.log_partition - first) % LOG_PARTITIONS, row.position),
-        )
-
-    def _of_subjects(self, rows: list[RecordedRow]) -> list[RecordedRow]:
-        """Without erasures in streams that never began: nobody heard of these. What definitions and
-        saved views say has keys of its own, which go with whoever it names."""
-        erased = {row.stream for row in rows if row.topic in ERASED_TOPICS}
-        never = erased - self._log.begun(erased)
-        return [row for row in rows if row.stream not in never]
-
-    def _opened(self, rows: Sequence[RecordedRow]) -> list[tuple[RecordedRow, OpenedEvent]]:
-        """Without those that do not open though their keys are there, which are parked for the
-        operator by the projector."""
-        try:
-            return list(zip(rows, self._sealer.open_rows(rows), strict=True))
-        except UnreadableEvent:
-            opened = []
-            for row in rows:
-                with suppress(UnreadableEvent):
-                    opened.append((row, self._sealer.open_rows([row])[0]))
-            return opened
-
-    def _readable(self, subjects: Collection[SubjectId]) -> set[SubjectId]:
-        keys = self._keys.fetch([one.int for one in subjects])
-        return {one for one in subjects if one.int in keys}
-
-    def _coming(self, missing: Collection[SubjectId], upto: Mapping[int, int]) -> set[SubjectId]:
-        """Those who have a key, and whose first event the read models have not come to: partitions
-        are projected apart, and all from the beginning when these are made anew."""
-        there = list(self._readable(missing))
-        began = {
-            subject: place
-            for kind in SubjectKind
-            for subject, place in self._log.said(there, f"{kind}.registered").items()
-        }
-        return {one for one, at in began.items() if at.position > upto.get(at.log_partition, 0)}
-
-    def _shown(self) -> dict[int, int]:
-        with self._views.connection() as conn:
-            return news.shown(conn, self._projector)
-
 
 def _active(definitions: Definitions) -> dict[DefinitionId, Defined[Destination]]:
     return {id: one for id, one in definitions.destinations.items() if one.status is Status.ACTIVE}
-
-
-def _names(definitions: Definitions) -> dict[UUID, str]:
-    every = {**definitions.deleted, **definitions.current}
-    return {
-        id: one.definition.name
-        for id, one in every.items()
-        if not isinstance(one.definition, Settings)
-    }
-
-
-def _filled(
-    rows: Iterable[RecordedRow], told: Mapping[UUID, Item | NotYet | None], generation: int
-) -> Read:
-    """As many items as a message holds, and up to where that is all there is to tell.
-
-    Args:
-        told: by event.
-    """
-    waiting: set[int] = set()
-    items: list[tuple[UUID, bytes]] = []
-    reached: dict[int, int] = {}
-    size, newest = 0, datetime.min.replace(tzinfo=UTC)
-    for row in rows:
-        item = told.get(row.event_id)
-        if item is NotYet.SHOWN:
-            waiting.add(row.log_partition)
-        if row.log_partition in waiting:
-            continue
-        if isinstance(item, Item):
-            encoded = _encoder.encode(item)
-            size += len(encoded)
-            if items and (len(items) == MAX_ITEMS or size > MAX_BYTES):
-                break
-            items.append((item.id, encoded))
-            newest = max(newest, item.recorded_at)
-        reached[row.log_partition] = row.position
-    return Read(items, reached, newest, generation)
 
 
 def _message(destination: UUID, read: Read) -> tuple[str, bytes]:

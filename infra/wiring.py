@@ -44,6 +44,7 @@ from infra.ledger import Ledger, LedgerNeeded, RetentionEntry
 from infra.log import EventLog
 from infra.lookup import Lookup
 from infra.mentions import Mentions
+from infra.outgoing import Outgoing
 from infra.outside import Outside
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
@@ -354,10 +355,10 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             destinations,
             Deliverer(
                 log=log,
-                sealer=sealer,
                 keys=keys,
-                views=views_pool,
-                projector=NAME,
+                outgoing=Outgoing(
+                    log=log, sealer=sealer, keys=keys, views=views_pool, projector=NAME
+                ),
                 definitions=stored,
                 destinations=destinations,
                 outside=_outside(settings),

@@ -11,6 +11,7 @@ from domain.definitions import DefinitionId
 from domain.destinations import Destination, News, NewsKind
 from infra.delivering import Deliverer
 from infra.destinations import LEASE_SECONDS
+from infra.outgoing import Outgoing
 from infra.outside import Outside
 from infra.wiring import Annals
 from projections.projector import NAME
@@ -46,13 +47,18 @@ def archive(annals: Annals, id: uuid.UUID) -> None:
 
 def deliverer(annals: Annals, *, allows_private: bool = True, **rest: object) -> Deliverer:
     """Another worker, as in a process of its own; one that failed may try again at once."""
-    options = {"outside": Outside(allows_private=allows_private), "pause": lambda _: 0.0, **rest}
-    return Deliverer(
+    outgoing = Outgoing(
         log=annals.log,
         sealer=annals.sealer,
         keys=annals.keys,
         views=annals.views,
         projector=NAME,
+    )
+    options = {"outside": Outside(allows_private=allows_private), "pause": lambda _: 0.0, **rest}
+    return Deliverer(
+        log=annals.log,
+        keys=annals.keys,
+        outgoing=outgoing,
         definitions=annals.definitions,
         destinations=annals.destinations,
         **options,

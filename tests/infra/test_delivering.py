@@ -22,7 +22,7 @@ from domain.definitions import Score, ScoreRule, Signal
 from domain.destinations import NAMED, Destination, News, NewsKind
 from domain.events import MembersListed, MembersUnlisted
 from domain.identity import SubjectKind, log_partition
-from infra import delivering, outside
+from infra import delivering, outgoing, outside
 from infra.destinations import Destinations
 from infra.outside import Outside
 from infra.wiring import Annals
@@ -291,8 +291,8 @@ def test_all_of_it_is_taken_in_order_whatever_fails_and_whoever_dies(
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(delivering, "MAX_ITEMS", 3)
-    monkeypatch.setattr(delivering, "SCANNED_ROWS", 7)
+    monkeypatch.setattr(outgoing, "MAX_ITEMS", 3)
+    monkeypatch.setattr(outgoing, "SCANNED_ROWS", 7)
 
     class Died(BaseException):
         """Of a kill: nothing that is under way is ended in order."""
@@ -689,7 +689,7 @@ def test_a_failure_leaves_nothing_personal_and_no_secret_in_the_log(
     receiver.answer, receiver.answer_body = (lambda _: 500), PLANTED.encode()
     with structlog.testing.capture_logs() as lines:
         turn(annals, id)
-        monkeypatch.setattr(delivering.news, "items", lambda *_: 1 / 0)
+        monkeypatch.setattr(outgoing.news, "items", lambda *_: 1 / 0)
         turn(annals, id)
     assert [one["event"] for one in lines] == [
         "destination.failed",
@@ -722,7 +722,7 @@ def test_an_event_that_does_not_open_holds_up_nobody(
 def test_a_large_item_goes_alone(
     annals: Annals, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivering, "MAX_BYTES", 100)
+    monkeypatch.setattr(outgoing, "MAX_BYTES", 100)
     logins(annals, "ada", "bob")
     project(annals)
     tell(annals, make(annals, receiver.url, [News(NewsKind.EVENT)]))
