@@ -78,7 +78,8 @@ class Settings(msgspec.Struct, frozen=True):
             )
         certificates = text("DESTINATION_CERTIFICATES", "system")
         try:
-            ssl.create_default_context(cafile=None if certificates == "system" else certificates)
+            if certificates != "system":
+                ssl.create_default_context(cafile=certificates)
         except OSError:
             raise InvalidSetting(
                 "ANNALS_DESTINATION_CERTIFICATES must be system or a file of certificates, not"

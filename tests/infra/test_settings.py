@@ -30,6 +30,7 @@ def test_everything_can_be_set() -> None:
             "ANNALS_TIME_ZONE": "Europe/Brussels",
             "ANNALS_MRR_PROPERTY": "revenue",
             "ANNALS_RENEWAL_PROPERTY": "renews",
+            "ANNALS_PRIVATE_DESTINATIONS": "allow",
             "PORT": "1",
         }
     )
@@ -38,6 +39,7 @@ def test_everything_can_be_set() -> None:
     assert (found.host, found.port, found.worker) == ("0.0.0.0", 0, "none")
     assert found.time_zone == ZoneInfo("Europe/Brussels")
     assert (found.mrr_property, found.renewal_property) == ("revenue", "renews")
+    assert found.private_destinations == "allow"
 
 
 def test_an_empty_value_is_as_good_as_none() -> None:
@@ -59,6 +61,9 @@ def test_an_empty_value_is_as_good_as_none() -> None:
         ("TIME_ZONE", "../../etc/passwd"),
         ("TIME_ZONE", "Europe"),
         ("TIME_ZONE", "a\0b"),
+        ("PRIVATE_DESTINATIONS", "yes"),
+        ("DESTINATION_CERTIFICATES", "/nowhere.pem"),
+        ("DESTINATION_CERTIFICATES", __file__),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, value: str) -> None:
