@@ -65,3 +65,58 @@ def test_every_route_that_reads_shows_what_was_shown_then(client: Clients) -> No
     }
     [one] = client("read").post("/api/users", json=asked).json()["items"]
     assert one["name"] == "Ada"
+
+
+def test_outside_ids_mean_whom_they_meant_then_whoever_was_merged_since(client: Clients) -> None:
+    def who(at: str, path: str) -> tuple[str, int]:
+        one = then(client, path, at)
+        return one["properties"]["n"], one["counts"]["events"]
+
+    for n, (name, email) in enumerate(
+        [("a", "A@x.example"), ("b", "b@x.example"), ("c", "c@x.be")]
+    ):
+        traits = {"n": f"{n}", "email": email}
+        client.send(
+            {"type": "identify", "userId": name, "traits": traits},
+            *[{"type": "track", "userId": name, "event": "login"}] * (n + 1),
+        )
+    apart = now(client)
+    client.send({"type": "alias", "userId": "b", "previousId": "a"})
+    two = now(client)
+    client.send({"type": "alias", "userId": "c", "previousId": "b"})
+    one = now(client)
+    emails = ["/api/users/email:a@x.example", "/api/users/email:B@x.example"]
+    assert [who(apart, path) for path in (user("a"), user("b"), user("c"), *emails)] == [
+        ("0", 1),
+        ("1", 2),
+        ("2", 3),
+        ("0", 1),
+        ("1", 2),
+    ]
+    assert [who(two, path) for path in (user("a"), user("b"), user("c"), *emails)] == [
+        ("1", 3),
+        ("1", 3),
+        ("2", 3),
+        ("1", 3),
+        ("1", 3),
+    ]
+    assert {who(one, path) for path in (user("a"), user("b"), user("c"), *emails)} == {("2", 6)}
+    # By our own id, too, and on every tab.
+    ours = then(client, user("a"), apart)["id"]
+    assert who(apart, f"/api/users/{ours}") == ("0", 1)
+    assert who(two, f"/api/users/{ours}") == ("1", 3)
+    [login] = then(client, user("a", "/events"), apart)["items"]
+    assert login["count"] == 1
+    assert len(then(client, user("b", "/timeline"), apart, type="event")["items"]) == 2
+
+
+def test_an_outside_id_that_nobody_had_then_is_nobody_s(client: Clients) -> None:
+    client.send({"type": "identify", "userId": "a"})
+    before = now(client)
+    client.send(
+        {"type": "identify", "userId": "b"},
+        {"type": "alias", "userId": "b", "previousId": "a"},
+    )
+    now(client)
+    assert then(client, user("a"), before)["external_id"] == "a"
+    problem(client("read").get(user("b"), params={"as_of": before}), 404)
