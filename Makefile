@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test browser screenshots check format bench bench-lists demo-reset lock clean
+.PHONY: help install run test test-slow browser screenshots check format bench bench-lists demo-reset lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,10 @@ test-long: install ## The state machines again, with ANNALS_TEST_EXAMPLES (300) 
 	@ANNALS_TEST_EXAMPLES=$${ANNALS_TEST_EXAMPLES:-300} $(BIN)/python -m pytest -n auto --dist worksteal \
 		tests/infra/test_handler_machine.py tests/projections/test_live_equals_model.py \
 		tests/projections/test_deciding_machine.py tests/projections/test_standings_machine.py
+
+test-slow: install ## The tests that have a size, at it: 10,000 erased at once, a review of 1,000,000 events
+	@ANNALS_TEST_SUBJECTS=10000 ANNALS_TEST_EVENTS=1000000 $(BIN)/python -m pytest -s -rP \
+		tests/infra/test_erasures.py tests/projections/test_review.py -k "case_18_all or long_life"
 
 screenshots: install browser ## Take the pictures of the console in docs/ from the demo company
 	@$(BIN)/python -m tests.console.screenshots

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +17,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from api.compliance import _members
 from domain.commands import Refused
+from domain.conditions import Is, PropertyIs
 from domain.erasure import ErasureScope, ErasureStep, TargetOutcome
 from domain.errors import Conflict, NotFound
 from domain.identity import SubjectId, SubjectKind
@@ -36,8 +40,11 @@ from tests.infra.commands import (
     track,
     user_of,
 )
-from tests.infra.erasures import OFFICER, ask, carried_through, erased, ids_of
+from tests.infra.erasures import OFFICER, ask, carried_through, erase, erased, ids_of
 from tests.projections.read_models import dump, forget_read_models, owner, project
+from tests.projections.segments import define, settle
+
+SUBJECTS = int(os.environ.get("ANNALS_TEST_SUBJECTS", "40"))
 
 
 def outcomes(annals: Annals, id: uuid.UUID) -> dict[SubjectId, tuple[TargetOutcome, str | None]]:
@@ -311,6 +318,46 @@ def test_case_18_of_many_each_is_erased_but_those_that_may_not_or_are_already(
     )
     assert len(statement.subjects) == 58  # with the one that was merged
     assert {one.outcome for one in statement.not_erased} == {"held", "erased_before", "unknown"}
+
+
+def test_case_18_all_in_a_segment_are_erased_but_who_is_on_hold_is_gone_or_came_later(
+    annals: Annals,
+) -> None:
+    """`make test-slow` has it with ten thousand."""
+    names = [f"u{n}" for n in range(SUBJECTS)]
+    for start in range(0, SUBJECTS, 1_000):
+        stored(annals, *(identify(one, leaves=True) for one in names[start : start + 1_000]))
+    segment = define(annals, PropertyIs("leaves", Is(True)), name="leaving")
+    settle(annals)
+    ids = ids_of(annals, names)
+    held, before = ids[7], ids[9]
+    annals.holds.place(SubjectKind.USER, held, reason="lawsuit-7", by=OFFICER)
+    with annals.queries.connect() as conn:
+        members = _members(conn, SubjectKind.USER, segment)
+    assert set(members) == set(ids)
+    erase(annals, before)
+    begun = time.monotonic()
+    request = ask(annals, *members, scope=ErasureScope.SEGMENT, segment=segment)
+    stored(annals, identify("u-later", leaves=True))
+    done = carried_through(annals, request.id)
+    print(f"{SUBJECTS:,} subjects in {time.monotonic() - begun:.1f} s")
+    assert done.outcomes == {"erased": SUBJECTS - 2, "held": 1, "erased_before": 1}
+    found = outcomes(annals, request.id)
+    assert found[held] == (TargetOutcome.HELD, "lawsuit-7")
+    assert found[before] == (TargetOutcome.ERASED_BEFORE, "erased by another request")
+    left = annals.handler.find_all(named(one) for one in [*names, "u-later"])
+    assert left.keys() == {named("u7"), named("u-later")}
+    with annals.queries.connect() as conn:
+        settle(annals)
+        assert set(_members(conn, SubjectKind.USER, segment)) == set(left.values())
+    statement = verified(
+        annals.erasures.record.certificate(request.id), annals.certifier.public_key()
+    )
+    assert len(statement.subjects) == SUBJECTS - 2
+    assert {(one.subject, one.outcome) for one in statement.not_erased} == {
+        (held, "held"),
+        (before, "erased_before"),
+    }
 
 
 def test_case_19_a_legal_hold_forbids_the_erasure_until_it_is_released(annals: Annals) -> None:

@@ -5,21 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
+import time
 import tracemalloc
 import zipfile
+from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from domain.activity import Activity, ActivityKind
 from domain.commands import Alias, Change, Join, Leave, Track
+from domain.events import Event, Tracked
 from domain.identity import SubjectKind
 from infra.wiring import Annals
 from projections.contact_view import streams_of
 from projections.review import File, Reviews
 from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, event, found, project, user, write
+
+EVENTS = int(os.environ.get("ANNALS_TEST_EVENTS", "5000"))
+POSITION = re.compile(rb'"position":"(\d+:\d+)"')
 
 
 def reviews_of(annals: Annals, kind: SubjectKind, name: str) -> Reviews[Any]:
@@ -187,3 +197,65 @@ def test_case_32_an_archive_is_complete_in_memory_that_does_not_grow_with_it(
     whole = json.loads(unpacked(annals, SubjectKind.USER, "ada")["review.json"])
     seen = [one["details"]["n"] for one in whole["history"] if one["type"] == "event"]
     assert sorted(seen) == list(range(10_000))
+
+
+def test_case_32_the_archive_of_a_long_life_is_complete_and_streamed_at_any_size(
+    annals: Annals, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """`make test-slow` has it at a million events."""
+    write(annals, Change(SubjectKind.USER, user("ada"), {"name": "Ada"}, NOON))
+    project(annals)
+    ada = found(annals, user("ada"))
+    for start in range(0, EVENTS, 10_000):
+        activities = (
+            Activity(ActivityKind.EVENT, "seen", {"n": n, "note": "x" * 50})
+            for n in range(start, min(start + 10_000, EVENTS))
+        )
+        annals.log.append(
+            annals.sealer.sealing(
+                [
+                    Event(SubjectKind.USER, ada, None, NOON + timedelta(seconds=start + n), one)
+                    for n, one in enumerate(map(Tracked, activities))
+                ]
+            )
+        )
+    reviews = reviews_of(annals, SubjectKind.USER, "ada")
+    file = file_of(annals, reviews)
+    for _, _ in zip(reviews.archive(file), range(20), strict=False):  # what is kept, is there
+        pass
+    before, begun = peak_bytes(anew=True), time.monotonic()
+    with (tmp_path / "ada.zip").open("wb") as archive:
+        for piece in reviews.archive(file):
+            archive.write(piece)
+            assert len(piece) < 2**20
+    seconds, grown = time.monotonic() - begun, peak_bytes() - before
+    told = f"{EVENTS:,} events in {seconds:.1f} s, peak memory grew by {grown / 2**20:.1f} MB"
+    record_property("figure", told)
+    print(told)
+    assert grown < 64 * 2**20, told
+    [(partition, head)] = [one for one in annals.log.heads(range(256)).items() if one[1]]
+    with zipfile.ZipFile(tmp_path / "ada.zip") as opened:
+        assert opened.testzip() is None
+        with opened.open("activity.csv") as rows:
+            in_table = positions(io.TextIOWrapper(rows, newline=""))
+        with opened.open("review.json") as lines:
+            in_json = Counter(POSITION.findall(line)[-1] for line in lines if POSITION.search(line))
+    assert len(in_table) == EVENTS
+    assert set(in_table.values()) == {1}
+    assert in_table.keys() | {f"{partition}:1", f"{partition}:2"} == {
+        f"{partition}:{at}" for at in range(1, head + 1)
+    }
+    assert in_json == dict.fromkeys((f"{partition}:{at}".encode() for at in range(1, head + 1)), 1)
+
+
+def positions(table: io.TextIOBase) -> Counter[str]:
+    """How often each position stands in a table."""
+    return Counter(row["position"] for row in csv.DictReader(table))
+
+
+def peak_bytes(*, anew: bool = False) -> int:
+    """The most memory that this process had at once, since it was asked for anew."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line) * 1_024
