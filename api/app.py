@@ -62,7 +62,7 @@ class App(Litestar):
 
 def create_app(annals: Annals) -> Litestar:
     """The application over open resources; it neither opens nor closes them."""
-    return App(
+    app = App(
         [
             IntakeController,
             SavedViewController,
@@ -100,7 +100,6 @@ def create_app(annals: Annals) -> Litestar:
             root,
             console(),
         ],
-        state=State({"annals": annals, "sessions": sessions_of(annals)}),
         exception_handlers=HANDLERS,
         plugins=[DescribedFields()],
         request_max_body_size=MAX_BODY_BYTES,
@@ -122,6 +121,13 @@ def create_app(annals: Annals) -> Litestar:
             ),
         ),
     )
+    put_over(app, annals)
+    return app
+
+
+def put_over(app: Litestar, annals: Annals) -> None:
+    """Has an application that serves nobody now answer from these resources."""
+    app.state = State({"annals": annals, "sessions": sessions_of(annals)})
 
 
 def _version() -> str:

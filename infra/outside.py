@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -81,7 +82,12 @@ class Outside:
 
     def __init__(self, *, allows_private: bool, certificates: Path | None = None) -> None:
         self.allows_private = allows_private
-        self._context = ssl.create_default_context(cafile=certificates)
+        if certificates is not None:
+            self._context = ssl.create_default_context(cafile=certificates)
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        return ssl.create_default_context()  # to read all those of the machine takes a while
 
     def line(self) -> Line:
         """A connection to one host, to be kept for several requests."""

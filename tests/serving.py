@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +15,9 @@ from urllib.parse import quote
 
 import httpx
 import uvicorn
+from litestar import Litestar
 
-from api.app import create_app
+from api.app import create_app, put_over
 from infra import wiring
 from infra.wiring import Annals
 
@@ -49,7 +52,9 @@ class Clients:
         """The client with the key of a scope; None: with no key at all."""
         if scope not in self._clients:
             headers = {} if scope is None else {"Authorization": f"Bearer {self.keys[scope]}"}
-            client = httpx.Client(base_url=self.url, headers=headers, timeout=60)
+            client = httpx.Client(
+                base_url=self.url, headers=headers, timeout=60, verify=NO_CERTIFICATES
+            )
             self._clients[scope] = self._stack.enter_context(client)
         return self._clients[scope]
 
@@ -145,36 +150,60 @@ def problem(answer: httpx.Response, status: int, code: str | None = None) -> dic
     return body
 
 
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients over plain HTTP: to read all certificates of the machine for each takes long."""
+
+
 class _Server(uvicorn.Server):
     """Uvicorn in a thread; signals are the main thread's."""
 
+    def __init__(self, app: Litestar) -> None:
+        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False))
+        self.app = app
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self.run, args=([self._listener],), daemon=True)
+        self._thread.start()
+        while not self.started:
+            assert self._thread.is_alive()
+            time.sleep(0.005)
+
     def install_signal_handlers(self) -> None:
         """Leaves signals alone."""
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().main_loop()
+
+    def let_go(self) -> None:
+        """Ends when all is answered and nobody is connected any more."""
+        asyncio.run_coroutine_threadsafe(self._let_go(), self._loop).result(20)
+
+    async def _let_go(self) -> None:
+        state = self.server_state
+        while state.connections or state.tasks:
+            for connection in list(state.connections):
+                connection.shutdown()
+            await asyncio.sleep(0.001)
+
+
+_idle: list[_Server] = []
+"""Those that served before: to start one takes longer than most tests."""
 
 
 @contextmanager
 def served(annals: Annals) -> Iterator[Clients]:
     """Serves and projects, as `annals serve` does, until the end of the block."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(annals), log_level="warning", access_log=False, timeout_graceful_shutdown=5
-    )
-    server = _Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    server = _idle.pop() if _idle else _Server(create_app(annals))
+    put_over(server.app, annals)
     with wiring.working(annals, project=True):
-        thread.start()
         try:
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.005)
-            with Clients(annals, url) as clients:
+            with Clients(annals, server.url) as clients:
                 yield clients
         finally:
             annals.watching.close()
-            server.should_exit = True
-            thread.join(timeout=20)
-            listener.close()
+            server.let_go()
+    _idle.append(server)
 
 
 def until(true: Callable[[], bool]) -> None:

@@ -2,7 +2,9 @@
 
 from alembic import context
 
+from infra.database import VERSION_TABLE
+
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, version_table="annals_schema_version")
+context.configure(connection=connection, version_table=VERSION_TABLE)
 with context.begin_transaction():
     context.run_migrations()
