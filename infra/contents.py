@@ -2,7 +2,7 @@
 
 So one that names somebody who is erased can be forgotten with them: the erasure destroys its key,
 and its request leads to what stands there instead, which is a content again. That lies beside the
-log, which is only ever added to.
+keys: the log is only ever added to.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ NONCE_BYTES = 12
 _REPLACEMENT = b"r"
 
 SELECT = """
-SELECT r.replaces, r.content, r.state FROM log.replacements r
+SELECT r.replaces, r.content, r.state FROM keys.replacements r
 JOIN unnest(%b::uuid[], %b::uuid[]) AS w(content, request)
   ON r.replaces = w.content AND r.request = w.request"""
 
 ADD = """
-INSERT INTO log.replacements (replaces, request, content, state) VALUES (%s, %s, %s, %b)
+INSERT INTO keys.replacements (replaces, request, content, state) VALUES (%s, %s, %s, %b)
 ON CONFLICT (replaces, request) DO UPDATE SET content = excluded.content, state = excluded.state"""
+
+
+LEFT_OVER = """
+SELECT content FROM keys.replacements WHERE replaces = ANY(%s) AND request <> %s AND state <> ''"""
+
+EMPTY = "UPDATE keys.replacements SET state = '' WHERE content = ANY(%s)"
 
 
 class Replacement(NamedTuple):
@@ -111,6 +117,18 @@ class Contents:
         self._keys.fetch_or_make({content.int for content, _ in replaced})
         with self._pool.connection() as conn:
             conn.cursor().executemany(ADD, [(content, request, *one) for content, one in replaced])
+
+    def left_over(self, request: uuid.UUID, replaced: Sequence[uuid.UUID]) -> list[SubjectId]:
+        """What others had ready in place of contents that this request was the one to replace: it
+        says still what that does not."""
+        with self._pool.connection() as conn:
+            rows = conn.execute(LEFT_OVER, (list(replaced), request))
+            return [SubjectId(content) for (content,) in rows]
+
+    def empty(self, contents: Sequence[SubjectId]) -> None:
+        """Drops what was ready and will never be read."""
+        with self._pool.connection() as conn:
+            conn.execute(EMPTY, (list(contents),))
 
     def _of(self, requests: Mapping[SubjectId, uuid.UUID]) -> dict[SubjectId, Replacement]:
         if not requests:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypedDict
 
 import msgspec
 import psycopg
@@ -174,9 +175,13 @@ class Destruction:
         named = [name for state in loaded.values() for name in state.identities]
         self._mentions.record_apart(request, self._mentions.prepare(request, named))
 
-    def settle(self, request: uuid.UUID, at: datetime) -> None:
-        """See `Mentions.settle`."""
-        self._mentions.settle(request, at)
+    def settle(self, cause: Cause, at: datetime) -> None:
+        """What follows for definitions and saved views once keys are destroyed: see `Mentions`."""
+        left_over = self._mentions.left_over(cause.request)
+        if left_over:
+            self._keys.destroy(left_over, **_on_record(cause))
+            self._mentions.empty(left_over)
+        self._mentions.settle(cause.request, at)
 
     def finish(
         self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime
@@ -187,12 +192,20 @@ class Destruction:
     def _destroy(
         self, conn: psycopg.Connection, subjects: Sequence[SubjectId], cause: Cause
     ) -> None:
-        self._keys.destroy_within(
-            conn,
-            subjects,
-            kind=cause.kind.value,
-            requested_by=cause.requested_by,
-            reason=cause.reason,
-            request=cause.request,
-            suppress=cause.suppress,
-        )
+        self._keys.destroy_within(conn, subjects, suppress=cause.suppress, **_on_record(cause))
+
+
+class _OnRecord(TypedDict):
+    kind: str
+    requested_by: str
+    reason: str
+    request: uuid.UUID
+
+
+def _on_record(cause: Cause) -> _OnRecord:
+    return {
+        "kind": cause.kind.value,
+        "requested_by": cause.requested_by,
+        "reason": cause.reason,
+        "request": cause.request,
+    }

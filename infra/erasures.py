@@ -365,7 +365,7 @@ class Erasures:
             conn.execute(SET_STEP.format(column=MOVE[ErasureStep.UNREADABLE]), (id,))
             return True
         if row["recorded_at"] is None:
-            self._destruction.settle(id, row["requested_at"])
+            self._destruction.settle(_cause(row), row["requested_at"])
             subjects = [
                 SubjectId(one) for (one,) in conn.execute(UNRECORDED, (id, SUBJECTS_AT_A_TIME))
             ]
@@ -413,10 +413,9 @@ class Erasures:
             subjects = [SubjectId(one) for (one,) in conn.execute(NEXT_TARGETS, asked)]
         if not subjects:
             return False
-        cause = Cause(id, kind, row["requested_by"], row["reason"], row["suppress"])
         aim = self._destruction.aim(id, kind, subjects)
         with suppress(LookAgain), self._pool.connection() as conn, conn.transaction():
-            self._destruction.destroy(conn, aim, cause)
+            self._destruction.destroy(conn, aim, _cause(row))
         self._destruction.drop_cached()
         return True
 
@@ -448,6 +447,11 @@ class Erasures:
             row = conn.cursor(row_factory=dict_row).execute(LOCK, (id,)).fetchone()
             if row is not None and row["cleaned_at"] is not None:
                 conn.execute(SET_COMPLETED, (self._certifier.issue(conn, id), id))
+
+
+def _cause(row: Mapping[str, Any]) -> Cause:
+    kind = SubjectKind(row["kind"])
+    return Cause(row["id"], kind, row["requested_by"], row["reason"], row["suppress"])
 
 
 def _placed(subjects: Sequence[SubjectId]) -> tuple[list[int], list[SubjectId]]:

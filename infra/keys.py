@@ -368,6 +368,27 @@ class KeyRing:
                 raise SubjectErased("the subject has been erased")
             yield
 
+    def destroy(
+        self,
+        subjects: Sequence[SubjectId],
+        *,
+        kind: str,
+        requested_by: str,
+        reason: str,
+        request: uuid.UUID,
+    ) -> None:
+        """Destroys keys in a transaction of its own: see `destroy_within`."""
+        with self._pool.connection() as conn, conn.transaction():
+            self.destroy_within(
+                conn,
+                subjects,
+                kind=kind,
+                requested_by=requested_by,
+                reason=reason,
+                request=request,
+            )
+        self.refresh()
+
     def destroy_within(
         self,
         conn: psycopg.Connection,

@@ -140,6 +140,16 @@ class Mentions:
         with self._pool.connection() as conn, conn.transaction():
             self.record(conn, request, mentions)
 
+    def left_over(self, request: uuid.UUID) -> list[SubjectId]:
+        """See `Contents.left_over`."""
+        with self._pool.connection() as conn:
+            waiting = [content for content, _ in conn.execute(UNSETTLED, (request,))]
+        return self._contents.left_over(request, waiting) if waiting else []
+
+    def empty(self, contents: Sequence[SubjectId]) -> None:
+        """See `Contents.empty`."""
+        self._contents.empty(contents)
+
     def settle(self, request: uuid.UUID, at: datetime) -> None:
         """Once the keys are destroyed: has the log say what definitions say now. Safe to repeat."""
         with self._pool.connection() as conn:

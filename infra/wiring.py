@@ -256,7 +256,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         keys = KeyRing(keys_pool, wrapping)
         keys.destroy_again()
         lookup = Lookup(keys_pool, keys.secret("lookup"))
-        contents = Contents(log_pool, keys)
+        contents = Contents(keys_pool, keys)
         sealer = Sealer(keys, contents)
         definitions = partial(DefinitionStore, sealer=sealer, secret=keys.secret("definitions"))
         pasts = Pasts(

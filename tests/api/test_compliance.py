@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+import uuid
 import zipfile
 from typing import Any
 
@@ -66,15 +67,63 @@ def test_case_27_only_the_comply_scope_reaches_what_officers_do(
     assert client.get(user("ada")).status_code == 200
 
 
-@pytest.mark.parametrize("word", ["Confirm", "CONFIRM", " confirm", "confirm\n", "", "confirm!"])
-@pytest.mark.parametrize("whom", [{"id": "external:ada"}, {"ids": ["external:ada"]}])
+WORDS = [
+    "Confirm",
+    "CONFIRM",
+    " confirm",
+    "confirm ",
+    "confirm\n",
+    "",
+    "confirm!",
+    "ｃonfirm",
+    None,
+]
+
+
+@pytest.mark.parametrize(
+    "whom", [{"id": "external:ada"}, {"ids": ["external:ada"]}, {"segment": str(uuid.UUID(int=1))}]
+)
 def test_case_31_without_the_word_confirm_nothing_is_erased(
-    client: Clients, word: str, whom: dict[str, Any]
+    client: Clients, whom: dict[str, Any]
 ) -> None:
     client.send(identify("ada"))
-    assert erase(client, 400, confirm=word, **whom)["place"] == "/confirm"
+    for word in WORDS:
+        assert erase(client, 400, confirm=word, **whom)["place"] == "/confirm", word
+    missing = client("comply").post("/api/erasures", json={"kind": "user", **whom})
+    assert "confirm" in problem(missing, 400)["detail"]
     assert client.get(user("ada")).status_code == 200
     assert client.see("/api/erasures", scope="comply")["items"] == []
+
+
+CRAFTED = {
+    "u*": "u*",
+    "u%": "u%",
+    "u' OR ''='": "u' OR ''='",
+    "uаdmin": "uаdmin",  # with a Cyrillic letter
+    "uadmin\n": None,
+    "uadmin\0": None,
+    " uadmin": None,
+    "uadmin\u200b": None,
+    "u" * 10_000: None,
+}
+"""What is asked for, and whom it erases; None: it is refused."""
+
+
+def test_case_30_a_crafted_identity_erases_exactly_the_one_it_names_or_is_refused(
+    client: Clients,
+) -> None:
+    there = {"uadmin", "u1", *filter(None, CRAFTED.values())}
+    client.send(*map(identify, sorted(there)))
+    client.see(user("uadmin"))
+    for asked, gone in CRAFTED.items():
+        if gone is None:
+            erase(client, 400, id=f"external:{asked}")
+        else:
+            erase(client, id=f"external:{asked}")
+            there.remove(gone)
+        left = client.pages("/api/users", limit=100)
+        assert {one["external_id"] for one in left} == there, ascii(asked)
+    assert there == {"uadmin", "u1"}
 
 
 def test_one_is_erased_at_once_and_proved_in_the_end(client: Clients) -> None:

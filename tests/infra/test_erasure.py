@@ -305,7 +305,7 @@ def test_a_writer_with_the_key_still_in_memory_starts_a_new_subject(
     assert subject_of(other, "u1") not in (None, gone)
 
 
-def test_of_writers_during_an_erasure_each_gets_an_answer_and_none_revives_it(
+def test_case_16_of_writers_during_an_erasure_each_gets_an_answer_and_none_revives_it(
     annals: Annals, open_annals: Callable[[], Annals], database_url: str
 ) -> None:
     servers = [annals, open_annals(), open_annals()]

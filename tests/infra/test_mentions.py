@@ -129,7 +129,10 @@ def test_case_23_the_keys_of_what_named_them_are_destroyed_and_certified(
 
 
 def test_case_23_two_who_are_named_in_one_are_taken_out_one_after_the_other(
-    annals: Annals, open_annals: Callable[[], Annals], monkeypatch: pytest.MonkeyPatch
+    annals: Annals,
+    open_annals: Callable[[], Annals],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second looks while the first is still named, and destroys after the first."""
     other = open_annals()
@@ -149,6 +152,14 @@ def test_case_23_two_who_are_named_in_one_are_taken_out_one_after_the_other(
         condition = process.definitions.load().segment(both).definition.condition
         assert condition == mail(MARK, MARK)
         assert process.saved_views.get(view).view.filter == mail(MARK, MARK)
+    with psycopg.connect(database_url) as conn:
+        alive = conn.execute(
+            "SELECT count(*) FROM keys.replacements r JOIN keys.subject_keys k"
+            " ON k.subject = r.content WHERE k.state = 'active'"
+        )
+        # The view, the definition, and the event that said it was cleaned of Ann; of what else was
+        # ready the keys are gone.
+        assert alive.fetchone() == (3,)
 
 
 def test_case_23_who_is_on_hold_stays_named_when_another_goes(annals: Annals) -> None:

@@ -21,10 +21,10 @@ BIG = {
 }  # fmt: skip
 SMALL = {
     "keys.key_encryption_keys", "keys.period_keys", "keys.retention_runs",
-    "log.catalogue", "log.defaults", "log.saved_views", "log.destinations", "log.replacements",
+    "log.catalogue", "log.defaults", "log.saved_views", "log.destinations",
     "keys.secrets", "keys.generation", "keys.api_keys",
     "keys.erasure_requests", "keys.erasure_tokens", "keys.erasure_mentions", "keys.place",
-    "keys.refused_attempts",
+    "keys.refused_attempts", "keys.replacements",
     "views.workers",
     "views.fences", "views.names", "views.catalogue", "views.segments", "views.changes_due",
     "views.definitions", "views.definition_versions",

@@ -7,16 +7,16 @@ down_revision = "0015"
 branch_labels = None
 depends_on = None
 
-# Beside the log, and backed up with it: the log itself is only ever added to.
+# Beside the keys, in one snapshot with those that it stands in for.
 REPLACEMENTS = """
-CREATE TABLE log.replacements (
+CREATE TABLE keys.replacements (
     replaces uuid NOT NULL,
     request uuid NOT NULL,
     content uuid NOT NULL,
     state bytea NOT NULL,
     PRIMARY KEY (replaces, request)
 );
-COMMENT ON TABLE log.replacements IS
+COMMENT ON TABLE keys.replacements IS
     'what stands in place of a content since an erasure request has destroyed its key';
 ALTER TABLE log.saved_views ADD COLUMN content uuid;
 COMMENT ON COLUMN log.saved_views.content IS
@@ -43,8 +43,7 @@ COMMENT ON COLUMN keys.erasure_mentions.position IS 'of the event that says what
 """
 
 GRANTS = """
-GRANT SELECT, INSERT, UPDATE ON log.replacements TO annals_log;
-GRANT SELECT, INSERT, UPDATE ON keys.erasure_mentions TO annals_keys;
+GRANT SELECT, INSERT, UPDATE ON keys.replacements, keys.erasure_mentions TO annals_keys;
 """
 
 
