@@ -29,9 +29,9 @@ from domain.workspace import Workspace
 from infra.wiring import Annals
 from projections import bars, counters, export
 from projections.bars import Bars
-from projections.contact_list import SORTABLE, ContactItem, Lists, list_contacts
+from projections.contact_list import SORTABLE, ContactPage, Lists, list_contacts
 from projections.filters import Filters, filters
-from projections.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from projections.paging import DEFAULT_LIMIT, MAX_LIMIT
 from projections.selection import Selection
 from projections.vocabulary import KnownNames
 
@@ -145,7 +145,7 @@ def _moment(annals: Annals, workspace: Workspace) -> Moment:
     return Moment(annals.now(), workspace.zone)
 
 
-def _list(state: State, kind: SubjectKind, question: ListQuestion) -> Page[ContactItem]:
+def _list(state: State, kind: SubjectKind, question: ListQuestion) -> ContactPage:
     annals = reading(state, question.wait_for, question.as_of)
     workspace = annals.workspace()
     with annals.queries.connect() as conn:
@@ -242,7 +242,7 @@ class _Lists(Controller):
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         total: WithTotal = None,
-    ) -> Page[ContactItem]:
+    ) -> ContactPage:
         asked = ListQuestion(
             **msgspec.structs.asdict(question),
             sort=sort,
@@ -259,7 +259,7 @@ class _Lists(Controller):
         summary="List, search and sort; for long conditions",
         responses=ASKING_PROBLEMS,
     )
-    def list_by_body(self, state: State, data: JSONBody[ListQuestion]) -> Page[ContactItem]:
+    def list_by_body(self, state: State, data: JSONBody[ListQuestion]) -> ContactPage:
         return _list(state, self.kind, data)
 
     @get("/bars", sync_to_thread=True, summary="Stages and healths", responses=LISTING_PROBLEMS)

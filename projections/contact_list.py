@@ -15,6 +15,7 @@ from domain.errors import InvalidInput
 from domain.periods import Moment
 from domain.properties import PropertyType
 from projections.paging import Page, decoded, encoded
+from projections.segment_list import building
 from projections.selection import Selection, chosen
 from projections.tables import bar_counts, contacts, segment_counts
 from projections.vocabulary import KnownNames
@@ -258,6 +259,16 @@ class Lists:
         return ContactItem(*fields)
 
 
+class ContactPage(Page[ContactItem], frozen=True):
+    """
+    Attributes:
+        building: while a segment that is asked for is still being decided for everybody, how far
+            that is, from 0 to 1, and the page of those that are decided; null: of all.
+    """
+
+    building: float | None = None
+
+
 def list_contacts(
     conn: sa.Connection,
     selection: Selection,
@@ -269,7 +280,7 @@ def list_contacts(
     limit: int,
     with_total: bool | None = True,
     currency: str | None = None,
-) -> Page[ContactItem]:
+) -> ContactPage:
     """A page of users or accounts.
 
     Args:
@@ -284,9 +295,12 @@ def list_contacts(
     """
     types = KnownNames(conn).properties(selection.kind)
     found = Lists(selection, moment, types, sort=sort, columns=columns, currency=currency)
+    built = building(conn, selection.segments)
     items, following = found.page(conn, cursor=cursor, limit=limit)
     if with_total is None and cursor is None and following is None:
-        return Page(items, None, len(items))
-    if with_total is None:
-        return Page(items, following, found.kept_total(conn))
-    return Page(items, following, found.total(conn) if with_total else None)
+        total: int | None = len(items)
+    elif with_total is None:
+        total = found.kept_total(conn)
+    else:
+        total = found.total(conn) if with_total else None
+    return ContactPage(items, following, total, built)

@@ -32,6 +32,13 @@ FROM views.segments s LEFT JOIN views.sweeps w ON w.rule = CAST(s.segment AS tex
 WHERE s.deleted_at IS NULL AND {which}
 ORDER BY s.kind, s.name"""
 
+BUILDING = sa.text("""
+SELECT w.cause, w.next_partition,
+       NOT EXISTS (SELECT FROM views.deciding WHERE decider = :decider AND waits_for IS NULL)
+           AS waits
+FROM unnest(CAST(:segments AS uuid[])) AS s(segment)
+LEFT JOIN views.sweeps w ON w.rule = CAST(s.segment AS text)""")
+
 ALL_SEGMENTS = sa.text(SEGMENTS.format(which="s.kind = ANY(:kinds)"))
 ONE_SEGMENT = sa.text(SEGMENTS.format(which="s.segment = :segment"))
 
@@ -121,11 +128,24 @@ def segment(conn: sa.Connection, id: UUID) -> SegmentItem:
     return _item(row)
 
 
-def _item(row: sa.Row[Any]) -> SegmentItem:
+def building(conn: sa.Connection, segments: Sequence[UUID]) -> float | None:
+    """How far the segment that is least far of some is decided, from 0 to 1, while one is being
+    built; None: all are ready."""
+    rows = conn.execute(BUILDING, {"decider": NAME, "segments": list(segments)}) if segments else ()
+    return min((done for row in rows if (done := _built(row)) is not None), default=None)
+
+
+def _built(row: sa.Row[Any]) -> float | None:
+    """How far a segment is decided; None: it is ready."""
     # A new day is no reason to distrust what is there: those few who change follow one by one.
     is_due = row.cause is not None and not isinstance(_cause.decode(row.cause), OfDay)
-    is_building = row.waits or is_due
-    done = row.next_partition if is_due and not row.waits else 0
+    if row.waits:
+        return 0.0
+    return round(row.next_partition / LOG_PARTITIONS, 3) if is_due else None
+
+
+def _item(row: sa.Row[Any]) -> SegmentItem:
+    built = _built(row)
     return SegmentItem(
         id=row.segment,
         kind=SubjectKind(row.kind),
@@ -137,8 +157,8 @@ def _item(row: sa.Row[Any]) -> SegmentItem:
         changed_at=row.changed_at,
         changed_by=row.changed_by,
         members=row.members,
-        state="building" if is_building else "ready",
-        progress=round(done / LOG_PARTITIONS, 3) if is_building else 1.0,
+        state="ready" if built is None else "building",
+        progress=1.0 if built is None else built,
     )
 
 

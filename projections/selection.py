@@ -9,9 +9,11 @@ import msgspec
 import sqlalchemy as sa
 
 from domain.conditions import Condition, InSegment
+from domain.definitions import DefinitionKind
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.periods import Moment
+from domain.references import references
 from projections.compiler import Predicate, predicate
 from projections.tables import bar_counts, contacts, segment_counts, segment_members
 
@@ -46,6 +48,14 @@ class Selection(msgspec.Struct, frozen=True):
     segment: UUID | None = None
     filter: Condition | None = None
     search: str | None = None
+
+    @property
+    def segments(self) -> list[UUID]:
+        """Those that are asked for, in the filter too."""
+        named = [] if self.filter is None else references(self.filter, self.kind)
+        of_filter = [one.to for one in named if one.to.family is DefinitionKind.SEGMENT]
+        here = [] if self.segment is None else [self.segment]
+        return [*here, *(UUID(one.name) for one in of_filter)]
 
     @property
     def is_all(self) -> bool:

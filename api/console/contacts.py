@@ -64,6 +64,7 @@ class Shown(msgspec.Struct, frozen=True):
 
     Attributes:
         first, last: numbers of its rows; 0 where there is none.
+        building: how far a segment of it is decided, from 0 to 1; None: these are all.
         refused: why there is no list.
     """
 
@@ -75,6 +76,7 @@ class Shown(msgspec.Struct, frozen=True):
     total: int | None
     previous: Address | None
     following: Address | None
+    building: float | None
     refused: Refused | None
 
 
@@ -94,7 +96,7 @@ async def shown(calls: Calls, address: Address, types: dict[str, str]) -> Shown:
     except Refused as refused:
         if refused.status not in (400, 404, 503):
             raise
-        return Shown(address, columns, [], 0, 0, None, address.previous(), None, refused)
+        return Shown(address, columns, [], 0, 0, None, address.previous(), None, None, refused)
     items, first = found["items"], (address.page - 1) * ROWS + 1
     return Shown(
         address=address,
@@ -105,6 +107,7 @@ async def shown(calls: Calls, address: Address, types: dict[str, str]) -> Shown:
         total=found["total"],
         previous=address.previous(),
         following=address.following(found["next"]) if found["next"] else None,
+        building=found["building"],
         refused=None,
     )
 
@@ -154,6 +157,14 @@ class _Lists(Controller):
         question = address.question(await types_of(calls, self.kind))
         found = await calls.post(f"/api/{self.kind}s/bars", question)
         return page(request, "contacts/bars.html", address=address, bars=found)
+
+    @get("/building")
+    async def building(self, request: AnyRequest) -> Response[str]:
+        """How far a segment of the list is decided."""
+        calls, address = calls_of(request), asked(request, self.kind)
+        question = address.question(await types_of(calls, self.kind)) | {"limit": 1}
+        found = await calls.post(f"/api/{self.kind}s", question)
+        return page(request, "contacts/building.html", address=address, building=found["building"])
 
     @get("/filters")
     async def filters(self, request: AnyRequest) -> Response[str]:

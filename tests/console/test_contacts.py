@@ -57,6 +57,7 @@ def test_the_bars_count_stages_with_their_healths_and_healths_with_their_mrr_and
 ) -> None:
     client.send(*[account(n, plan="pro", mrr=100.5, currency="EUR") for n in range(4)])
     client.send(*[account(n, plan="trial", mrr=10, currency="USD") for n in range(4, 6)])
+    client.see("/api/accounts")
     pro, trial = of_property("plan", "is", value="pro"), of_property("plan", "is", value="trial")
     stages = [
         {"name": "Trial", "type": "trial", "condition": trial},

@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.console.reader import Reader
-from tests.serving import Clients
+from tests.projections.read_models import owner
+from tests.serving import Clients, until
 
 Reading = Callable[..., Reader]
 
@@ -325,3 +326,28 @@ def test_a_name_that_looks_like_markup_is_only_a_name(
     )
     expect(reader.page.get_by_label("Text").last).to_have_value(text)
     expect(reader.page.locator("[data-count] b")).to_have_text("1")
+
+
+def test_a_list_says_while_its_segment_is_being_built_and_when_it_is(
+    client: Clients, reading: Reading, database_url: str
+) -> None:
+    client.send({"type": "identify", "userId": "ada", "traits": {"plan": "pro"}})
+    client.see("/api/users")
+    pro = {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}
+    with owner(database_url) as conn:
+        conn.execute("REVOKE DELETE ON views.sweeps FROM annals_views")  # so none comes to its end
+        made = client("admin").post(
+            "/api/segments", json={"kind": "user", "name": "Pro", "condition": pro}
+        )
+        segment = client.taken(made)["id"]
+        until(lambda: client.see("/api/users", segment=segment)["building"] == 1)
+        reader = reading(client, path=f"/console/users?segment={segment}")
+        mark = reader.page.locator("#building")
+        expect(mark).to_contain_text("is being built")
+        assert reader.violations() == []
+        conn.execute("GRANT DELETE ON views.sweeps TO annals_views")
+    expect(mark).to_contain_text("is built")
+    reader.page.get_by_role("link", name="Show all who are in it").click()
+    expect(mark).to_have_count(0)
+    assert len(reader.names()) == 1
+    assert client.see("/api/users", segment=segment)["building"] is None

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.commands import Change
-from domain.conditions import AtLeast, Is, IsSet, Not, OneOf, PropertyIs
+from domain.conditions import AtLeast, InSegment, Is, IsSet, Not, OneOf, PropertyIs
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.periods import Moment
@@ -258,3 +258,36 @@ def test_the_planner_knows_about_how_many_are_in_a_segment(
         found = query.compile(conn.engine, compile_kwargs={"literal_binds": True})
         plan = conn.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {found}").scalar_one()
     assert members / 4 < plan[0]["Plan"]["Plan Rows"] < members * 4
+
+
+def test_a_list_says_how_far_the_segments_that_it_asks_for_are_decided(annals: Annals) -> None:
+    write(annals, Change(SubjectKind.USER, user("u"), {"plan": "pro"}, NOON))
+    other = define(annals, PropertyIs("plan", Is("pro")))
+    settle(annals)
+    segment = define(annals, PropertyIs("plan", IsSet()))
+    project(annals)
+
+    def built(**asked: Any) -> float | None:
+        with annals.queries.connect() as conn:
+            page = list_contacts(
+                conn,
+                Selection(SubjectKind.USER, **asked),
+                Moment(NOON, UTC),
+                sort="name",
+                cursor=None,
+                limit=1,
+            )
+            return page.building
+
+    inside = Not(OneOf([InSegment(segment), InSegment(other)]))
+    decider, seen = annals.decider(), list[float | None]()
+    while (far := built(segment=segment)) is not None:
+        assert built(filter=inside) == built(segment=other, filter=inside) == far
+        assert built() is built(segment=other) is None
+        seen.append(far)
+        project(annals)
+        decider.sweep()
+    assert seen[0] == 0
+    assert seen == sorted(seen, key=lambda one: one or 0)
+    assert len(set(seen)) > 2
+    assert built(filter=inside) is None
