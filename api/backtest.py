@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
 from api.contacts import Cursor, Limit
+from api.defining import check_names
 from api.definitions import (
     HealthProfileRequest,
     ScoreRequest,
@@ -44,7 +46,6 @@ from infra.wiring import Annals
 from projections import backtest
 from projections.backtest import BacktestResult, BacktestSubject, Progress, Tested
 from projections.paging import DEFAULT_LIMIT, Page
-from projections.vocabulary import NamesNow
 
 MAX_SAMPLE = 1_000_000
 DEFAULT_SAMPLE = 10_000
@@ -246,8 +247,7 @@ def _draft(
     try:
         draft = _decoded(data.definition)
         soundness.check(draft)
-        with annals.queries.connect() as conn:
-            soundness.check_names(draft, NamesNow(conn, definitions, draft))
+        check_names(annals, partial(soundness.check_names, draft), draft)
         replaces = _replaced(definitions, draft, data, None)
         nobody = UUID(int=0)
         if replaces is None:

@@ -10,10 +10,13 @@ from uuid import UUID
 import msgspec
 from litestar import Request
 
-from api.positions import position_text
+from api.positions import catch_up, position_text
+from domain.definitions import Definition
+from domain.errors import InvalidInput
 from domain.events import Payload
 from domain.workspace import Definitions
 from infra.wiring import Annals
+from projections.vocabulary import NamesNow
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -41,3 +44,27 @@ def saved(
     by: UUID = request.state.key_id
     positions = annals.definitions.decide(lambda state: decision(state, by), datetime.now(UTC))
     return Saved(id, position_text(positions))
+
+
+def check_names(
+    annals: Annals, check: Callable[[NamesNow], None], draft: Definition | None = None
+) -> None:
+    """Checks something by the names that can be asked about. What is refused is checked again once
+    the read models have all that the log has: a name may have been sent a moment ago.
+
+    Args:
+        draft: whose own names can be asked about as well.
+
+    Raises:
+        InvalidInput: the check's own.
+    """
+
+    def attempt() -> None:
+        with annals.queries.connect() as conn:
+            check(NamesNow(conn, annals.definitions.load(), draft))
+
+    try:
+        attempt()
+    except InvalidInput:
+        catch_up(annals)
+        attempt()

@@ -6,6 +6,7 @@ Segments are listed here too, and defined at `api.segments`; settings are at `ap
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
 from api.contacts import WaitFor
-from api.defining import Saved, saved
+from api.defining import Saved, check_names, saved
 from api.described import SentCondition
 from api.pasts import AsOf, reading
 from api.problems import answers
@@ -42,7 +43,6 @@ from infra.wiring import Annals
 from projections import counters, definition_list
 from projections.definition_list import DefinitionItem, DefinitionVersion
 from projections.paging import Page
-from projections.vocabulary import NamesNow
 
 READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]
 READING_PROBLEMS = answers(400, 401, 403, 404, 503)
@@ -244,9 +244,8 @@ def sent(annals: Annals, data: DefinitionRequest) -> Definition:
     """
     definition = decoded(data)
     soundness.check(definition)
+    check_names(annals, partial(soundness.check_names, definition), definition)
     with annals.queries.connect() as conn:
-        names = NamesNow(conn, annals.definitions.load(), definition)
-        soundness.check_names(definition, names)
         counters.require(conn, AllOf([part.condition for part in parts(definition)]))
     return definition
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter
 
 from api.auth import opens
-from api.defining import Saved, saved
+from api.defining import Saved, check_names, saved
 from api.problems import answers
 from domain import soundness
 from domain.access import ApiScope
@@ -29,7 +30,6 @@ from infra.outside import is_private
 from infra.wiring import Annals
 from projections.definition_list import DefinitionVersion
 from projections.paging import Page
-from projections.vocabulary import NamesNow
 
 ADMINS = [opens(ApiScope.ADMIN)]
 CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 503)
@@ -319,8 +319,7 @@ def _sent(annals: Annals, data: DestinationRequest) -> Destination:
             " with ANNALS_PRIVATE_DESTINATIONS",
             place="/url",
         )
-    with annals.queries.connect() as conn:
-        soundness.check_names(definition, NamesNow(conn, annals.definitions.load()))
+    check_names(annals, partial(soundness.check_names, definition))
     return definition
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from domain.commands import Position
 from domain.errors import InvalidInput, Unavailable
@@ -12,6 +12,7 @@ from infra.wiring import Annals
 from projections.projector import reached
 
 MAX_WAIT_SECONDS = 5.0
+MAX_CATCH_UP_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 _MAX_PART_CHARS = len("255:") + len(str(2**63))
 
@@ -55,12 +56,24 @@ def wait_for(annals: Annals, text: str | None) -> None:
     heads = annals.log.heads(list(newest))
     if any(heads[partition] < position for partition, position in newest.items()):
         raise InvalidInput("the log has no such position yet", place="/wait_for")
-    positions = [Position(*one) for one in newest.items()]
-    deadline = time.monotonic() + MAX_WAIT_SECONDS
+    if not _reached(annals, [Position(*one) for one in newest.items()], MAX_WAIT_SECONDS):
+        raise Unavailable("the read models are behind; ask again, or without wait_for")
+
+
+def catch_up(annals: Annals) -> None:
+    """Waits, but not for long, until the read models have all that the log has now."""
+    heads = annals.log.heads(range(LOG_PARTITIONS))
+    positions = [Position(*one) for one in heads.items() if one[1]]
+    _reached(annals, positions, MAX_CATCH_UP_SECONDS)
+
+
+def _reached(annals: Annals, positions: Sequence[Position], seconds: float) -> bool:
+    """Whether the read models are at some positions, before so many seconds are over."""
+    deadline = time.monotonic() + seconds
     while True:
         with annals.views.connection() as conn:
             if reached(conn, positions):
-                return
-        if time.monotonic() > deadline:
-            raise Unavailable("the read models are behind; ask again, or without wait_for")
+                return True
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(_POLL_SECONDS)

@@ -15,7 +15,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
 from api.contacts import Cursor, Limit, WaitFor, named
-from api.defining import Saved, saved
+from api.defining import Saved, check_names, saved
 from api.described import SentCondition
 from api.pasts import AsOf, reading
 from api.positions import position_text
@@ -34,7 +34,6 @@ from projections import counters, segment_list
 from projections.contact_view import streams_of
 from projections.paging import DEFAULT_LIMIT, Page
 from projections.segment_list import Preview, SegmentItem, SegmentMember
-from projections.vocabulary import NamesNow
 
 MAX_SAMPLE = 100
 READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]
@@ -277,9 +276,8 @@ def _segment(annals: Annals, data: SegmentRequest) -> Segment:
 
 def _condition(annals: Annals, kind: SubjectKind, sent: object) -> Condition:
     condition = checking.decoded(msgspec.json.encode(sent), "/condition")
+    check_names(annals, lambda names: checking.check(condition, kind, names, "/condition"))
     with annals.queries.connect() as conn:
-        names = NamesNow(conn, annals.definitions.load())
-        checking.check(condition, kind, names, "/condition")
         counters.require(conn, condition)
     return condition
 

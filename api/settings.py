@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from litestar.datastructures import State
 from litestar.params import JSONBody
 
 from api.auth import READERS, opens
-from api.defining import Saved
+from api.defining import Saved, check_names
 from api.pasts import AsOf, reading
 from api.positions import position_text
 from api.problems import answers
@@ -23,7 +24,6 @@ from domain.definitions import DefinitionId, Settings
 from domain.identity import SubjectKind
 from domain.retention import Counts
 from infra.wiring import Annals
-from projections.vocabulary import NamesNow
 
 HttpRequest = Request[Any, Any, Any]
 
@@ -152,9 +152,7 @@ class SettingsController(Controller):
         by: UUID = request.state.key_id
         settings = msgspec.convert(data, Settings, from_attributes=True)
         soundness.check(settings)
-        before = annals.definitions.load()
-        with annals.queries.connect() as conn:
-            soundness.check_names(settings, NamesNow(conn, before))
+        check_names(annals, partial(soundness.check_names, settings))
         id = DefinitionId(uuid.uuid4())
         positions = annals.definitions.decide(
             lambda state: state.choose(id, settings, by), datetime.now(UTC)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 
+from tests.projections.read_models import owner
 from tests.serving import Clients, account, problem
 from tests.test_docs import blocks
 
@@ -340,3 +342,17 @@ def test_the_definitions_settings_and_mrr_of_the_page_are_as_it_says(client: Cli
     holds = client("read").get("/api/settings").json()
     assert {name: holds[name] for name in settings} == settings
     assert client.see("/api/users/external%3Aada")["mrr"] == mrr
+
+
+def test_a_property_that_was_sent_a_moment_ago_can_be_asked_about(
+    client: Clients, database_url: str
+) -> None:
+    with owner(database_url) as conn, ThreadPoolExecutor(1) as executor:
+        with conn.transaction():
+            conn.execute("LOCK TABLE views.checkpoints IN EXCLUSIVE MODE")  # nothing is projected
+            client.send({"type": "identify", "userId": "ada", "traits": {"plan": "pro"}})
+            answer = executor.submit(client("admin").post, "/api/definitions", json=SIGNAL)
+            assert not wait([answer], timeout=0.2).done
+        assert answer.result().status_code == 200, answer.result().text
+    unknown = json.loads(json.dumps(SIGNAL).replace("plan", "plam"))
+    problem(client("admin").post("/api/definitions", json=unknown), 400)
