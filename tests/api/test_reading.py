@@ -393,7 +393,7 @@ class TestErased:
         for form in ("external:ada", "email:ada@example.com", id):
             for tab in ("", "/timeline", "/properties", "/accounts", *(f"/{tab}" for tab in TABS)):
                 problem(client.get(f"/api/users/{form}{tab}"), 404)
-        assert client.see("/api/users") == {"items": [], "next": None, "total": 0}
+        assert client.see("/api/users") == {"items": [], "next": None, "total": 0, "building": None}
         assert client.see("/api/users", search="Planted")["total"] == 0
         acme = client.see(account("acme"))
         assert acme["counts"] == counted
