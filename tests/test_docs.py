@@ -303,3 +303,9 @@ def test_what_evidence_keeps_is_what_the_page_on_deciding_says() -> None:
     text = " ".join(text_of("docs/deciding.md").split())
     assert f"Texts are cut at {MAX_SEEN_CHARS} characters, lists at {MAX_SEEN_ITEMS} items" in text
     assert f"the first {MAX_SEEN} are kept" in text
+
+
+def test_every_case_against_the_erasure_has_a_test_by_its_number() -> None:
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    numbers = {int(number) for number in re.findall(r"def test_case_(\d+)_", tests)}
+    assert numbers == set(range(1, 35))

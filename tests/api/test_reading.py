@@ -378,7 +378,7 @@ def test_an_alias_of_oneself_changes_nothing(client: Clients) -> None:
 
 
 class TestErased:
-    def test_nothing_of_an_erased_user_is_left_and_the_accounts_counts_stay(
+    def test_case_7_nothing_of_an_erased_user_is_left_and_the_accounts_counts_stay(
         self, client: Clients
     ) -> None:
         client.send(

@@ -34,10 +34,9 @@ def attempts(client: Clients, **query: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("scope", [ApiScope.READ, ApiScope.WRITE, ApiScope.AUDIT])
-def test_each_erasure_route_is_refused_to_other_scopes_and_the_attempt_is_on_record(
+def test_case_27_each_erasure_route_is_refused_to_other_scopes_and_the_attempt_is_on_record(
     client: Clients, scope: ApiScope
 ) -> None:
-    """Case 27 of the list."""
     for method, path in ERASURE_ROUTES:
         body = {"json": {"id": "email:ada@acme.example"}} if method == "POST" else {}
         refused = client(scope.value).request(method, path.replace("{id}", ID), **body)

@@ -61,7 +61,7 @@ def leaks(text: str) -> list[str]:
     return [form for form in forms if form in text]
 
 
-def test_the_log_holds_nothing_of_what_was_sent(
+def test_case_24_the_log_holds_nothing_of_what_was_sent(
     client: Clients, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     everything(client)
@@ -69,7 +69,7 @@ def test_the_log_holds_nothing_of_what_was_sent(
 
 
 @pytest.mark.parametrize("away", [False, True])
-def test_the_log_holds_nothing_of_what_was_sent_when_all_fails(
+def test_case_25_the_log_holds_nothing_of_what_was_sent_when_all_fails(
     client: Clients,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,

@@ -54,7 +54,7 @@ def unfinished(database_url: str) -> list[SubjectId]:
         ]
 
 
-def test_an_erased_users_events_are_unreadable_in_every_process(
+def test_case_7_an_erased_users_events_are_unreadable_in_every_process(
     annals: Annals, open_annals: Callable[[], Annals], database_url: str
 ) -> None:
     other = open_annals()

@@ -99,7 +99,7 @@ def test_a_sampler_draws_each_by_the_same_chance_however_they_come(batch: int) -
     assert abs(statistics.mean(drawn) - total / 2) < 0.05 * total
 
 
-def test_a_new_version_begins_when_the_old_one_has_sealed_enough(
+def test_case_4_a_new_version_begins_when_the_old_one_has_sealed_enough(
     annals: Annals, database_url: str, every_seal_counts: None
 ) -> None:
     user, account = new(), new()

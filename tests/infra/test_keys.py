@@ -243,7 +243,7 @@ def start(data: Path, url: str) -> None:
         pass
 
 
-def test_the_wrong_key_encryption_key_is_refused_by_its_id(
+def test_case_6_the_wrong_key_encryption_key_is_refused_by_its_id(
     database_url: str, tmp_path: Path
 ) -> None:
     start(tmp_path / "right", database_url)
@@ -269,7 +269,9 @@ def test_a_missing_key_file_is_refused_and_not_made_anew_where_the_database_need
     start(tmp_path, database_url)
 
 
-def test_a_key_file_that_others_may_read_stops_the_start(database_url: str, tmp_path: Path) -> None:
+def test_case_6_a_key_file_that_others_may_read_stops_the_start(
+    database_url: str, tmp_path: Path
+) -> None:
     start(tmp_path, database_url)
     (tmp_path / KEY_FILE).chmod(0o644)
     with pytest.raises(WrongKeyEncryptionKey, match="chmod 600"):

@@ -78,7 +78,7 @@ def write_some(annals: Annals) -> None:
 
 
 @pytest.mark.parametrize("counts", Counts)
-def test_33_old_activity_is_unreadable_counts_are_as_chosen_and_newer_is_untouched(
+def test_case_33_old_activity_is_unreadable_counts_are_as_chosen_and_newer_is_untouched(
     annals: Annals, database_url: str, counts: Counts
 ) -> None:
     write_some(annals)

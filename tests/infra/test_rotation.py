@@ -92,7 +92,7 @@ def command(annals: Annals, database_url: str, *words: str) -> Any:
         structlog.reset_defaults()  # the command has its own, for a process of its own
 
 
-def test_after_a_rotation_all_is_under_the_new_key_and_opens_and_no_event_changed(
+def test_case_5_after_a_rotation_all_is_under_the_new_key_and_opens_and_no_event_changed(
     annals: Annals, open_annals: Callable[[], Annals], database_url: str
 ) -> None:
     known = users(annals, 300)
@@ -131,7 +131,7 @@ def test_the_old_key_is_needed_until_the_end_of_a_rotation_and_not_after_it(
     assert {path.name for path in tmp_path.glob(f"{KEY_FILE}*")} == set()
 
 
-def test_keys_are_readable_and_made_and_destroyed_in_every_process_during_a_rotation(
+def test_case_5_keys_are_readable_and_made_and_destroyed_in_every_process_during_a_rotation(
     annals: Annals,
     open_annals: Callable[[], Annals],
     database_url: str,

@@ -21,7 +21,7 @@ from domain.events import PAYLOAD_OF_TOPIC, AccountPart, Erased, Event, Properti
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects import User
 from infra.rows import RecordedRow, Row
-from infra.sealing import NONCE_BYTES, OpenedEvent, Tampered
+from infra.sealing import NONCE_BYTES, OpenedEvent, Tampered, _nonces
 from infra.subject_key import SubjectKey
 from infra.wiring import Annals
 from tests.infra.erasures import destroy_keys
@@ -71,7 +71,7 @@ def assert_tampered(annals: Annals, row: RecordedRow) -> None:
         assert not hidden or hidden not in shown
 
 
-def test_what_is_sealed_opens_again(annals: Annals) -> None:
+def test_case_1_what_is_sealed_opens_again(annals: Annals) -> None:
     user, account = new(), new()
     one, other = sealed(annals, tracked(user, account), changed(user, 1))
     assert opened(annals, one) == OpenedEvent(one, LOGIN, AccountPart("login"))
@@ -81,7 +81,9 @@ def test_what_is_sealed_opens_again(annals: Annals) -> None:
 
 
 @given(data=st.data())
-def test_no_single_flipped_bit_of_a_part_goes_unseen(annals: Annals, data: st.DataObject) -> None:
+def test_case_1_no_single_flipped_bit_of_a_part_goes_unseen(
+    annals: Annals, data: st.DataObject
+) -> None:
     [row] = sealed(annals, tracked(new(), new()))
     part = data.draw(st.sampled_from(["state", "account_state"]))
     whole = getattr(row, part)
@@ -92,7 +94,7 @@ def test_no_single_flipped_bit_of_a_part_goes_unseen(annals: Annals, data: st.Da
 
 
 @given(data=st.data())
-def test_a_part_that_was_cut_or_lengthened_does_not_open(
+def test_case_1_a_part_that_was_cut_or_lengthened_does_not_open(
     annals: Annals, data: st.DataObject
 ) -> None:
     [row] = sealed(annals, tracked(new(), new()))
@@ -127,7 +129,7 @@ def test_a_part_that_was_taken_away_is_missed(annals: Annals) -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_an_envelope_that_was_altered_does_not_open(
+def test_case_1_an_envelope_that_was_altered_does_not_open(
     annals: Annals, change: dict[str, object]
 ) -> None:
     user, account = new(), new()
@@ -156,7 +158,7 @@ def test_parts_that_changed_places_do_not_open(annals: Annals) -> None:
     assert_tampered(annals, altered(first, state=foreign.state))
 
 
-def test_the_users_part_cannot_stand_as_the_accounts_part(annals: Annals) -> None:
+def test_case_3_the_users_part_cannot_stand_as_the_accounts_part(annals: Annals) -> None:
     same = new()
     [row] = sealed(annals, tracked(same, same))
     assert opened(annals, row).payload == LOGIN
@@ -164,7 +166,7 @@ def test_the_users_part_cannot_stand_as_the_accounts_part(annals: Annals) -> Non
     assert_tampered(annals, altered(row, state=row.account_state))
 
 
-def test_rows_that_changed_places_in_the_table_are_refused_and_located(
+def test_case_2_rows_that_changed_places_in_the_table_are_refused_and_located(
     annals: Annals, database_url: str
 ) -> None:
     user = new()
@@ -202,7 +204,7 @@ def test_of_an_erased_user_the_account_keeps_its_part_and_the_reverse(annals: An
         annals.sealer.seal_events([tracked(other, account)])
 
 
-def test_nonces_and_event_ids_do_not_repeat(annals: Annals) -> None:
+def test_case_4_nonces_and_event_ids_do_not_repeat(annals: Annals) -> None:
     user, account = new(), new()
     rows = annals.sealer.seal_events([tracked(user, account)] * 100_000)
     states = annals.sealer.seal_states([User(user)] * 1_000)
@@ -210,6 +212,7 @@ def test_nonces_and_event_ids_do_not_repeat(annals: Annals) -> None:
     assert len({part[2 : 2 + NONCE_BYTES] for part in parts}) == len(parts)
     assert len({row.event_id for row in rows}) == len(rows)
     assert {row.event_id.version for row in rows[:100]} == {4}
+    assert len(set(_nonces(1_000_000))) == 1_000_000
 
 
 def test_snapshots_open_at_their_own_subject_and_version_only(annals: Annals) -> None:

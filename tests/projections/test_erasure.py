@@ -117,7 +117,7 @@ def test_an_erasure_that_overtakes_the_projection_leaves_nothing(
     assert places_of(database_url, PLANT) == set()
 
 
-def test_the_account_of_an_erased_user_counts_what_it_counted_and_shows_a_member_without_a_name(
+def test_case_8_the_account_of_an_erased_user_counts_on_and_shows_a_member_without_a_name(
     annals: Annals, database_url: str
 ) -> None:
     write_all_that_can_be_said_of_jo(annals)
@@ -136,7 +136,7 @@ def test_the_account_of_an_erased_user_counts_what_it_counted_and_shows_a_member
     assert (erased.joined_at, erased.left_at) == (known.joined_at, known.left_at)
 
 
-def test_the_timeline_of_the_account_keeps_the_name_of_what_an_erased_user_did(
+def test_case_8_the_timeline_of_the_account_keeps_the_name_of_what_an_erased_user_did(
     annals: Annals,
 ) -> None:
     write_all_that_can_be_said_of_jo(annals)
@@ -161,7 +161,7 @@ def test_the_timeline_of_the_account_keeps_the_name_of_what_an_erased_user_did(
     assert PLANT not in repr(page)
 
 
-def test_members_of_an_erased_account_keep_their_own_and_show_it_without_a_name(
+def test_case_9_members_of_an_erased_account_keep_their_own_and_show_it_without_a_name(
     annals: Annals, database_url: str
 ) -> None:
     write(
