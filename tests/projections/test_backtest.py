@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from domain import conditions as ask
@@ -209,6 +209,7 @@ def test_it_says_what_reading_all_again_for_each_day_says(
                 assert one.before == facts.health.value
 
 
+@settings(max_examples=max(settings().max_examples // 3, 1))
 @given(st.data())
 def test_of_today_it_says_what_has_been_decided(
     annals: Annals, database_url: str, data: st.DataObject
