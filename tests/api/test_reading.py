@@ -389,12 +389,17 @@ class TestErased:
             | {"type": "page"},
         )
         counted = client.see(account("acme"))["counts"]
+        everybody = {"kind": "user", "name": "all", "condition": {"type": "all", "of": []}}
+        segment = client.taken(client("admin").post("/api/segments", json=everybody))["id"]
+        assert len(client.get("/api/users/export").text.splitlines()) == 2
         id = client.erase("user", "external:ada")
         for form in ("external:ada", "email:ada@example.com", id):
             for tab in ("", "/timeline", "/properties", "/accounts", *(f"/{tab}" for tab in TABS)):
                 problem(client.get(f"/api/users/{form}{tab}"), 404)
         assert client.see("/api/users") == {"items": [], "next": None, "total": 0, "building": None}
         assert client.see("/api/users", search="Planted")["total"] == 0
+        assert len(client.get("/api/users/export").text.splitlines()) == 1
+        assert client.see(f"/api/segments/{segment}")["members"] == 0
         acme = client.see(account("acme"))
         assert acme["counts"] == counted
         [member] = acme["memberships"]

@@ -131,6 +131,9 @@ def test_one_user_is_reviewed_deleted_with_the_word_and_gone_with_a_receipt(
     client: Clients, reading: Reading
 ) -> None:
     people(client, "ada", "bob")
+    named = {"type": "attribute", "name": "external_id", "test": {"op": "is", "value": "ada"}}
+    body = {"kind": "user", "name": "one", "condition": named}
+    segment = client.taken(client("admin").post("/api/segments", json=body))["id"]
     reader = reading(client, "comply")
     page = reader.page
     page.get_by_role("searchbox", name="Search").fill("Name of ada")
@@ -140,6 +143,8 @@ def test_one_user_is_reviewed_deleted_with_the_word_and_gone_with_a_receipt(
     expect(page.get_by_role("row", name="registered")).to_contain_text("user id: ")
     assert not {*"{}"} & set(page.get_by_role("main").inner_text())
     expect(page.locator("main")).to_contain_text("amount: 5")
+    link = page.get_by_role("link", name=f"segment {segment[:8]}", exact=False)
+    expect(link).to_have_attribute("href", f"/console/segments/{segment}")
     with page.expect_download() as started:
         page.get_by_role("link", name="Download the archive").click()
     with zipfile.ZipFile(io.BytesIO(started.value.path().read_bytes())) as archive:
@@ -159,6 +164,7 @@ def test_one_user_is_reviewed_deleted_with_the_word_and_gone_with_a_receipt(
     remove.click()
     page.wait_for_url("**/console/erasures/*")
     expect(page.locator("#progress")).to_contain_text("1 erased")
+    expect(link).to_be_visible()
     expect(page.get_by_role("link", name="Receipt")).to_be_visible(timeout=120_000)
     with page.expect_download() as started:
         page.get_by_role("link", name="Receipt").click()

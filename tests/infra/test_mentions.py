@@ -14,6 +14,7 @@ import pytest
 from domain import conditions as ask
 from domain.conditions import Attribute, Condition
 from domain.definitions import DefinitionId, Segment
+from domain.destinations import Destination, News, NewsKind
 from domain.erasure import ErasureScope, NamedIn
 from domain.errors import Conflict
 from domain.identity import SubjectKind
@@ -27,6 +28,7 @@ from tests.infra import chain
 from tests.infra.commands import identify, stored, subject_of
 from tests.infra.erasures import OFFICER, carried_through, erase, erased
 from tests.infra.erasures import ask as ask_to_erase
+from tests.pasts import seen_at
 from tests.projections.definitions import change
 from tests.projections.read_models import dump, forget_read_models, project
 from tests.projections.segments import EDITOR, define
@@ -71,6 +73,10 @@ def test_case_23_definitions_what_they_said_before_and_saved_views_are_cleaned(
     gone = define(annals, mail(ANN), name=f"for {ANN}")
     annals.definitions.decide(lambda state: state.delete(gone, EDITOR), datetime.now(UTC))
     untouched = define(annals, mail(BEN))
+    told = DefinitionId(uuid.uuid4())
+    destination = Destination(f"about {ANN}", "https://a.example", [News(NewsKind.EVENT)])
+    now = datetime.now(UTC)
+    annals.definitions.decide(lambda state: state.make(told, destination, EDITOR), now)
     view = view_of(annals, mail(ANN))
     project(annals)
     assert other.definitions.load().segment(both).definition.condition == mail(ANN, BEN)
@@ -82,12 +88,14 @@ def test_case_23_definitions_what_they_said_before_and_saved_views_are_cleaned(
             NamedIn("segment", both, [1], [place]),
             NamedIn("segment", replaced, [1], [place]),
             NamedIn("segment", gone, [1, 2], [place, "/name"]),
+            NamedIn("destination", told, [1], ["/name"]),
             NamedIn("saved_view", view, [], ["/filter/test/values/0"]),
         ],
         key=lambda one: (one.what, one.id),
     )  # fmt: skip
+    before = datetime.now(UTC)
     done = erased(annals, subject_of(annals, "u1"))
-    assert {one.id for one in done.named_in} == {both, replaced, gone, view}
+    assert {one.id for one in done.named_in} == {both, replaced, gone, told, view}
     assert ANN not in str(done)
     assert in_clear(database_url, ANN) == []
     assert in_clear(database_url, BEN)
@@ -96,10 +104,14 @@ def test_case_23_definitions_what_they_said_before_and_saved_views_are_cleaned(
         assert state.segment(both).definition.condition == mail(MARK, BEN)
         assert state.segment(replaced).definition == Segment(USER, "now of Ben", mail(BEN))
         assert state.deleted[gone].definition == Segment(USER, f"for {MARK}", mail(MARK))
+        assert state.destination(told).definition.name == f"about {MARK}"
         assert state.segment(untouched).version == state.segment(both).version == 1
         assert process.saved_views.get(view).view.filter == mail(MARK)
         assert ANN not in str(process.definitions.history())
     assert ANN not in str(versions(annals, both) + versions(annals, replaced))
+    then = seen_at(annals, before)
+    assert then.definitions.load().segment(both).definition.condition == mail(MARK, BEN)
+    assert ANN not in str(then.definitions.history())
     live = dump(database_url)
     forget_read_models(database_url)
     project(annals)
