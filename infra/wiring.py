@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import psycopg
 import sqlalchemy as sa
 import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.certificate import Statement
-from domain.errors import Refusal
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.periods import Zones
 from domain.workspace import Workspace
@@ -61,7 +58,7 @@ from infra.timelines import Timelines
 from infra.vault import Vault
 from infra.watching import Watching
 from infra.wrapping import Wrapping
-from projections import contact_view, filters
+from projections import contact_view
 from projections.counters import Filler
 from projections.deciding import Decider
 from projections.projector import NAME, Projector
@@ -69,9 +66,6 @@ from projections.projector import NAME as PROJECTOR
 from projections.review import Reviews
 from projections.status import ProjectionStatus, status
 
-MESSAGE_MEMORY = timedelta(days=30)
-UPKEEP_SECONDS = 600.0
-UPKEEP_RETRY_SECONDS = 5.0
 DATABASE = "annals"
 KEY_FILE = "key-encryption-key"
 CANNOT_START = (
@@ -378,40 +372,6 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             pool.close()
 
 
-@contextmanager
-def working(annals: Annals, *, project: bool) -> Iterator[None]:
-    """Runs the background work while in use: the upkeep; projector and decider, if asked for."""
-    stop = threading.Event()
-    threads = [
-        threading.Thread(target=_upkeep, args=(annals, stop), name="upkeep", daemon=True),
-        threading.Thread(target=annals.erasures.run, args=(stop,), name="erasures", daemon=True),
-        threading.Thread(target=annals.pasts.run, args=(stop,), name="pasts", daemon=True),
-    ]
-    if project:
-        decider = annals.decider()
-        threads += [
-            threading.Thread(target=work, args=(stop,), name=name, daemon=True)
-            for name, work in (
-                ("projector", annals.projector().run),
-                ("decider", decider.run),
-                ("sweeper", decider.run_sweeps),
-                ("filler", annals.filler().run),
-                ("filters", partial(filters.run, annals.views)),
-                ("deliverer", annals.deliverer.run),
-            )
-        ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        annals.log.appended.set()
-        annals.erasures.wake()
-        for thread in threads:
-            thread.join(timeout=15)
-
-
 def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
     """Erases again whom a restored database still has, and ends again the activity that is over;
     see `infra.ledger`.
@@ -468,22 +428,6 @@ def _cluster(settings: Settings) -> Path | None:
     cluster = (settings.data / "postgres").resolve()
     is_ours = settings.database_url is None and (cluster / "PG_VERSION").exists()
     return cluster if is_ours else None
-
-
-def _upkeep(annals: Annals, stop: threading.Event) -> None:
-    while not stop.is_set():
-        now = datetime.now(UTC)
-        try:
-            annals.handler.finish_erasures(now)
-            annals.log.forget_messages(now - MESSAGE_MEMORY)
-            annals.erasures.forget_tokens(now)
-            annals.refused_attempts.forget()
-            annals.aged_activity.upkeep(now, stop)
-            pause = UPKEEP_SECONDS
-        except (psycopg.Error, Refusal) as error:
-            log.warning("upkeep.failed", error=type(error).__name__)
-            pause = UPKEEP_RETRY_SECONDS
-        stop.wait(pause)
 
 
 def _outside(settings: Settings) -> Outside:

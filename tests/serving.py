@@ -18,7 +18,7 @@ import uvicorn
 from litestar import Litestar
 
 from api.app import create_app, put_over
-from infra import wiring
+from infra import background
 from infra.wiring import Annals
 
 KEYS_FILE = "keys.json"
@@ -196,7 +196,7 @@ def served(annals: Annals) -> Iterator[Clients]:
     """Serves and projects, as `annals serve` does, until the end of the block."""
     server = _idle.pop() if _idle else _Server(create_app(annals))
     put_over(server.app, annals)
-    with wiring.working(annals, project=True):
+    with background.working(annals, project=True):
         try:
             with Clients(annals, server.url) as clients:
                 yield clients

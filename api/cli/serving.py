@@ -18,7 +18,7 @@ import uvicorn
 
 from api.app import create_app
 from api.cli.opening import interruptible, opened, settings_of_environment
-from infra import embedded, wiring
+from infra import background, embedded
 from infra.settings import Settings
 from infra.wiring import Annals
 
@@ -54,7 +54,7 @@ def work() -> None:
     with (
         opened() as annals,
         interruptible() as interrupted,
-        wiring.working(annals, project=True),
+        background.working(annals, project=True),
     ):
         click.echo("Projecting; Ctrl-C to stop.")
         interrupted.wait()
@@ -102,7 +102,7 @@ def _serving(annals: Annals) -> Iterator[str]:
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
-    with wiring.working(annals, project=settings.worker == "thread"):
+    with background.working(annals, project=settings.worker == "thread"):
         thread.start()
         try:
             url = f"http://{settings.host}:{listener.getsockname()[1]}"

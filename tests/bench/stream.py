@@ -38,10 +38,10 @@ EDITOR = uuid.UUID("0e000000-0000-4000-8000-000000000001")
 WORKER = """
 import sys
 from pathlib import Path
-from infra import wiring
+from infra import background, wiring
 from infra.settings import Settings
 with wiring.opened(Settings(data=Path(sys.argv[1])), sys.argv[2]) as annals:
-    with wiring.working(annals, project=True):
+    with background.working(annals, project=True):
         print("working", flush=True)
         sys.stdin.readline()
 """

@@ -11,7 +11,7 @@ import pytest
 
 from domain.commands import Change, Request
 from domain.identity import Scheme, SubjectKind, identity
-from infra import wiring
+from infra import background
 from infra.wiring import Annals
 from tests.infra.erasures import destroy_keys
 
@@ -26,7 +26,7 @@ def test_an_erasure_that_was_cut_short_is_finished_once_the_database_answers_aga
     destroy_keys(annals.keys, [subject])
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("REVOKE SELECT ON keys.erasures FROM annals_keys")
-        with wiring.working(annals, project=False):
+        with background.working(annals, project=False):
             wait_until(lambda: "upkeep.failed" in capsys.readouterr().out)
             conn.execute("GRANT SELECT ON keys.erasures TO annals_keys")
             wait_until(lambda: not annals.keys.unfinished_erasures())

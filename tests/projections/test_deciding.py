@@ -15,7 +15,7 @@ from domain.conditions import AnyOf, Did, InSegment, Is, Not, OfAccounts, OfUser
 from domain.events import OfDefinition, OfEvent, SegmentEntered, SegmentLeft
 from domain.identity import SubjectKind
 from domain.periods import LastDays
-from infra import wiring
+from infra import background
 from infra.rows import RecordedRow
 from infra.wiring import Annals
 from projections.projector import Projector
@@ -170,7 +170,7 @@ def test_what_several_processes_decide_at_once_is_recorded_once(
     names = [f"u{n}" for n in range(30)]
     with ExitStack() as stack:
         for process in (annals, other):
-            stack.enter_context(wiring.working(process, project=True))
+            stack.enter_context(background.working(process, project=True))
         for plan in ("pro", "free", "pro", "free", "pro"):
             write(annals, *(Change(USER, user(name), {"plan": plan}, NOON) for name in names))
             time.sleep(0.1)  # so that some of it is seen; whether it is does not matter

@@ -21,7 +21,7 @@ from domain.events import (
     SignalTriggered,
 )
 from domain.identity import SubjectId, SubjectKind
-from infra import wiring
+from infra import background
 from infra.wiring import Annals
 from projections.deciding import Decider
 from tests.infra.erasures import erase
@@ -278,7 +278,7 @@ def test_two_processes_at_once_trigger_and_end_each_once(
     names = [f"u{n}" for n in range(30)]
     with ExitStack() as stack:
         for process in (annals, other):
-            stack.enter_context(wiring.working(process, project=True))
+            stack.enter_context(background.working(process, project=True))
         for values in ({"stuck": True}, {"stuck": False, "helped": True}, {"helped": False}):
             write(annals, *(Change(USER, user(name), {**values}, NOON) for name in names))
     settle(annals)

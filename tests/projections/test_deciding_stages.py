@@ -40,7 +40,7 @@ from domain.events import (
 )
 from domain.identity import SubjectId, SubjectKind
 from domain.periods import LastDays
-from infra import wiring
+from infra import background
 from infra.wiring import Annals
 from projections.bars import bars_of_all
 from tests.infra.erasures import erase
@@ -424,7 +424,7 @@ def test_two_processes_at_once_decide_each_stage_and_health_once(
     names = [f"u{n}" for n in range(30)]
     with ExitStack() as stack:
         for process in (annals, other):
-            stack.enter_context(wiring.working(process, project=True))
+            stack.enter_context(background.working(process, project=True))
         for plan, mood in (("trial", "sad"), ("pro", "happy"), ("trial", "sad"), ("pro", "sad")):
             values = {"plan": plan, "mood": mood}
             write(annals, *(Change(USER, user(name), dict(values), NOON) for name in names))
