@@ -71,7 +71,7 @@ class Definitions(Controller):
             if refused.status not in (400, 409):
                 raise
             return await self._list(request, refused, chosen)
-        return Redirect("/console/settings", status_code=303)
+        return Redirect("/console/settings?saved=1", status_code=303)
 
     @get("/new")
     async def new(self, request: AnyRequest) -> Response[str]:

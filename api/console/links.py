@@ -48,7 +48,7 @@ class Links(Controller):
             if refused.status not in (400, 409):
                 raise
             return self._list(request, links, refused)
-        return Redirect(PLACE, status_code=303)
+        return Redirect(f"{PLACE}?saved=1", status_code=303)
 
     def _list(self, request: AnyRequest, links: Json, refused: Refused | None) -> Response[str]:
         return page(

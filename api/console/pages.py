@@ -251,7 +251,10 @@ def page(request: AnyRequest, template: str, *, status: int = 200, **values: Any
     """A page, or a part of one."""
     session: Session | None = request.state.get("session")
     as_of = past_of(request.query_params)
-    text = ENVIRONMENT.get_template(template).render(session=session, as_of=as_of, **values)
+    saved = "saved" in request.query_params
+    text = ENVIRONMENT.get_template(template).render(
+        session=session, as_of=as_of, saved=saved, **values
+    )
     return Response(
         text, status_code=status, media_type=MediaType.HTML, headers=SECURITY_HEADERS | PRIVATE
     )

@@ -58,7 +58,7 @@ class RetentionPage(Controller):
             if refused.status not in (400, 409):
                 raise
             return await self._page(request, calls, sent, refused=refused)
-        return Redirect(PLACE, status_code=303)
+        return Redirect(f"{PLACE}?saved=1", status_code=303)
 
     async def _would_end(self, calls: Calls, months: int | str) -> datetime | None:
         """Up to when activity would go; None: none that is there, or the months are not valid."""

@@ -55,6 +55,7 @@ def test_months_are_chosen_told_what_they_end_asked_again_and_refused_beside_the
     months.fill("2")
     save.click()
     page.get_by_role("button", name="Save, and end it").click()
+    expect(page.get_by_text("Saved", exact=True)).to_be_visible()
     expect(alert).to_have_count(0)
     expect(months).to_have_value("2")
     settings = client("read").get("/api/settings").json()
