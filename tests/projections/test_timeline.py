@@ -332,6 +332,50 @@ def test_a_name_is_found_on_every_day_of_whatever_zone(
     assert shown == [("one", at) for at in times]
 
 
+# A day ends nowhere later, and begins nowhere earlier, than in these zones.
+EDGES = [
+    (True, ZONES[1], timedelta(hours=12), timedelta(days=1), -timedelta(microseconds=1)),
+    (False, ZONES[0], timedelta(hours=10), -timedelta(days=1), timedelta(0)),
+]
+
+
+@pytest.mark.parametrize(("newest_first", "zone", "edge", "further", "next_to"), EDGES)
+def test_a_page_that_ends_with_a_day_leaves_the_edge_of_the_next_day_to_the_next(
+    annals: Annals,
+    newest_first: bool,
+    zone: ZoneInfo,
+    edge: timedelta,
+    further: timedelta,
+    next_to: timedelta,
+) -> None:
+    """Five days are read at a time; of the sixth there is the very first, or last, instant."""
+    fifth = datetime(2024, 5, 13, tzinfo=UTC)
+    noons = [datetime(2024, 5, 13, 12, tzinfo=zone) + n * further for n in range(5)]
+    assert (fifth + edge + next_to).astimezone(zone).date() == fifth.date() - further
+    for at in (*noons, fifth + edge + next_to):
+        write(annals, Track(user("u"), (), event("one"), at))
+    project_in(annals, Zones(zone))
+    wanted = Wanted(types=("event",), names=("one",), newest_first=newest_first)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timeline_module, "_DAYS_MORE", 5 - 20)
+        shown = [one.at for one in of(annals, "u", wanted, 20)]
+    assert shown == sorted((*noons, fifth + edge + next_to), reverse=newest_first)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_cursor_leads_to_nothing_outside_of_the_time_that_is_asked_for(
+    annals: Annals, newest_first: bool
+) -> None:
+    times = [NOON + n * SOON for n in range(6)]
+    write(annals, *(Track(user("u"), (), event("e"), at) for at in times))
+    project(annals)
+    subject, everything = found(annals, user("u")), Wanted(("event",), newest_first=newest_first)
+    cursor = page(annals, USER, subject, everything, limit=1).next
+    between = Wanted(("event",), since=times[2], until=times[4], newest_first=newest_first)
+    shown = [one.at for one in page(annals, USER, subject, between, cursor, limit=6).items]
+    assert shown == sorted(times[2:4], reverse=newest_first)
+
+
 def test_the_timeline_of_a_merged_user_has_what_both_did_newest_first(annals: Annals) -> None:
     write(
         annals,
