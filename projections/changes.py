@@ -57,6 +57,13 @@ ANY_SEGMENT = "SELECT EXISTS (SELECT FROM views.definitions WHERE family <> 'set
 
 ADD_DUE = "INSERT INTO views.changes_due (id, changes) VALUES (%b, %b)"
 
+NAMING = """
+SELECT id, changes FROM views.changes_due
+WHERE EXISTS (SELECT FROM unnest(%b::bytea[]) AS s(id) WHERE position(s.id IN changes) > 0)
+ORDER BY id FOR UPDATE"""
+
+CHANGE_DUE = "UPDATE views.changes_due SET changes = %b WHERE id = %b"
+
 Id = NewType("Id", bytes)
 """A subject's id as its 16 bytes: there are many of them here."""
 
@@ -84,7 +91,16 @@ class Changes:
         """Said by `apply`, as erasures are."""
 
     def erase(self, conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> None:
-        """Said by `apply`. The ids stay until they are looked at; they are random."""
+        """Said by `apply`; what they did, by names that may be about them, is forgotten at once."""
+        gone = {Id(one.bytes) for one in subjects}
+        for id, changes in conn.execute(NAMING, (list(gone),), binary=True).fetchall():
+            left: Facts = {}
+            for fact, noted in unpacked(changes):
+                is_named = fact.what == ACTIVITY
+                kept = {one: at for one, at in noted.items() if not is_named or one not in gone}
+                if kept:
+                    left[fact] = kept
+            conn.execute(CHANGE_DUE, (packed(left), id))
 
 
 def packed(facts: Facts) -> bytes:

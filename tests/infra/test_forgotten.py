@@ -13,12 +13,16 @@ import pytest
 
 from domain.activity import Activity, ActivityKind
 from domain.commands import Change, Join, Request, Stored, Track
+from domain.conditions import Attribute, AttributeIs, In
+from domain.definitions import Segment
 from domain.identity import Identity, Scheme, SubjectKind
 from infra import wiring
 from infra.settings import Settings
 from infra.wiring import Annals
 from tests.infra.erasures import erased
+from tests.projections.definitions import change
 from tests.projections.read_models import project
+from tests.projections.segments import define
 
 NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
 EVENT, PAGE, CAMPAIGN = ActivityKind.EVENT, ActivityKind.PAGE, ActivityKind.CAMPAIGN
@@ -93,6 +97,10 @@ def test_case_10_after_an_erasure_no_table_no_file_and_no_log_of_writes_holds_a_
     gone, kept = write_of(annals, "Ada"), write_of(annals, "Bob")
     for n in range(3):  # what many have is kept in filters and statistics
         write_of(annals, f"Cy{n}")
+    both = In([gone[11], kept[11]])  # by value, and once more in a version that is replaced
+    segment = define(annals, AttributeIs(Attribute.EMAIL, both), name=f"for {gone[11]}")
+    renamed = Segment(SubjectKind.USER, "for both", AttributeIs(Attribute.EMAIL, both))
+    change(annals, segment, renamed)
     project(annals)
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("ANALYZE")
