@@ -404,6 +404,13 @@ class Definitions(msgspec.Struct, frozen=True):
         """The state after `event`, which must be the next one."""
         payload, at, version = event.payload, event.occurred_at, event.version or self.version
         match payload:
+            case (
+                DefinitionChanged(id)
+                | DefinitionActivated(id)
+                | DefinitionArchived(id)
+                | DefinitionDeleted(id)
+            ) if id not in self.current:  # what it said is destroyed, and nothing stands there
+                return msgspec.structs.replace(self, version=version)
             case DefinitionMade(id, definition, by):
                 status = _status_at_first(definition)
                 made = Defined(id, 1, definition, status, at, by, at, by)

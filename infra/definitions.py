@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import msgspec
+
 from domain.commands import Position
 from domain.definitions import DefinitionKind
 from domain.errors import Unavailable, VersionConflict
@@ -20,6 +22,7 @@ from domain.events import Event, Payload, stream_kind
 from domain.identity import SubjectId
 from domain.workspace import Definitions
 from infra.log import EventLog
+from infra.rows import RecordedRow
 from infra.sealing import Sealer
 
 ATTEMPTS = 20
@@ -41,8 +44,11 @@ class DefinitionStore:
     def load(self) -> Definitions:
         """What holds now, straight from the log."""
         with self._lock:
-            for event in self._events_after(self._known.version):
+            rows = self._rows_after(self._known.version)
+            for event in self._opened(rows):
                 self._known = self._known.evolve(event)
+            if rows:  # the newest of which may not open
+                self._known = msgspec.structs.replace(self._known, version=rows[-1].version)
             self._loaded_at = time.monotonic()
             return self._known
 
@@ -55,7 +61,7 @@ class DefinitionStore:
 
     def history(self) -> list[Event]:
         """All that was ever defined, changed and deleted, oldest first."""
-        return self._events_after(0)
+        return self._opened(self._rows_after(0))
 
     def decide(
         self, decision: Callable[[Definitions], Sequence[Payload]], at: datetime
@@ -89,8 +95,10 @@ class DefinitionStore:
         events = [Event(DefinitionKind.SEGMENT, stream, None, at, one) for one in changes]
         return self._log.append(self._sealer.sealing(events))
 
-    def _events_after(self, version: int) -> list[Event]:
-        rows = self._log.read_streams({self.stream: version})[self.stream]
+    def _rows_after(self, version: int) -> list[RecordedRow]:
+        return self._log.read_streams({self.stream: version})[self.stream]
+
+    def _opened(self, rows: Sequence[RecordedRow]) -> list[Event]:
         return [
             Event(
                 stream_kind(one.row.topic),

@@ -17,16 +17,17 @@ from domain.definitions import DefinitionId, Segment
 from domain.destinations import Destination, News, NewsKind
 from domain.erasure import ErasureScope, NamedIn
 from domain.errors import Conflict
-from domain.identity import SubjectKind
+from domain.identity import SubjectId, SubjectKind
 from domain.mentions import MARK
 from domain.saved_views import SavedView, SavedViewItem
 from infra import sealing
 from infra.certificates import verified
+from infra.definitions import DefinitionStore
 from infra.wiring import Annals
 from projections import definition_list
 from tests.infra import chain
 from tests.infra.commands import identify, stored, subject_of
-from tests.infra.erasures import OFFICER, carried_through, erase, erased
+from tests.infra.erasures import OFFICER, carried_through, destroy_keys, erase, erased
 from tests.infra.erasures import ask as ask_to_erase
 from tests.pasts import seen_at
 from tests.projections.definitions import change
@@ -204,3 +205,21 @@ def test_case_23_what_was_recorded_before_there_were_such_keys_is_cleaned_too(
     erase(annals, subject_of(annals, "u1"))
     assert annals.definitions.load().segment(old).definition.condition == mail(MARK)
     assert ANN not in str(annals.definitions.history())
+
+
+def test_what_was_destroyed_with_nothing_in_its_place_is_missing_and_all_else_goes_on(
+    annals: Annals,
+) -> None:
+    """A backup from before somebody had a name, replayed: what names them by it is not found."""
+    lost, kept = define(annals, mail(ANN)), define(annals, mail(BEN))
+    change(annals, lost, Segment(USER, "renamed", mail(ANN)))
+    define(annals, mail(ANN))
+    rows = annals.log.read_streams({annals.definitions.stream: 0})[annals.definitions.stream]
+    destroy_keys(annals.keys, [SubjectId(rows[n].event_id) for n in (0, -1)])
+    store = DefinitionStore(annals.log, annals.sealer, annals.keys.secret("definitions"))
+    assert store.load().segments.keys() == {kept}
+    project(annals)
+    with annals.queries.connect() as conn:
+        assert [one.id for one in definition_list.list_definitions(conn).items] == [kept]
+    store.decide(lambda state: state.delete(kept, EDITOR), datetime.now(UTC))
+    assert store.load().segments == {}
