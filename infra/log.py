@@ -231,11 +231,11 @@ class EventLog:
         Returns:
             The positions of each one's rows, and what moves the heads on to them.
         """
-        written: list[list[Position]] = []
+        places: list[list[int]] = []
         buffer: list[bytes] = []
         with conn.cursor() as cursor, PieceByPiece(cursor, COPY_EVENTS) as copy:
             for one in group:
-                positions: list[Position] = []
+                positions: list[int] = []
                 for n in one.order:
                     envelope, state, kept = next(rows)
                     partition = one.partitions[n]
@@ -245,18 +245,19 @@ class EventLog:
                     link = sha256(link + row).digest()
                     heads[partition] = (position, link)
                     buffer += (_FIELD_COUNT, row, _HASH_LENGTH, link)
-                    positions.append(Position(partition, position))
+                    positions.append(position)
                     if len(buffer) >= 4 * _ROWS_A_PIECE:
                         copy.write(b"".join(buffer))
                         buffer.clear()
-                written.append(_in_order_given(positions, one.order))
+                places.append(positions)
             if buffer:
                 copy.write(b"".join(buffer))
             # Made while the server writes the last piece.
             partitions = arrays.smallints(list(heads))
-            places = arrays.bigints([position for position, _ in heads.values()])
+            moved = arrays.bigints([position for position, _ in heads.values()])
             links = arrays.byteas([link for _, link in heads.values()])
-        return written, (partitions, places, links, partitions)
+            written = [_written(one, at) for one, at in zip(group, places, strict=True)]
+        return written, (partitions, moved, links, partitions)
 
     @contextmanager
     def held(self) -> Iterator[dict[int, int]]:
@@ -344,12 +345,10 @@ class EventLog:
             return cursor.execute(query, arguments).fetchall()
 
 
-def _in_order_given(positions: Sequence[Position], order: Sequence[int]) -> list[Position]:
-    """Undoes an order."""
-    given = list(positions)
-    for n, position in zip(order, positions, strict=True):
-        given[n] = position
-    return given
+def _written(append: _Append, positions: Sequence[int]) -> list[Position]:
+    """Where rows were written, in the order given."""
+    at = dict(zip(append.order, positions, strict=True))
+    return [Position(partition, at[n]) for n, partition in enumerate(append.partitions)]
 
 
 def recorded_row(_: psycopg.Cursor[RecordedRow]) -> Callable[[Sequence[Any]], RecordedRow]:

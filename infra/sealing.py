@@ -12,6 +12,7 @@ import os
 import struct
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -185,7 +186,7 @@ def _sealed(
         at, period, schema_version = event.occurred_at, None, SCHEMA_VERSION
         if type(payload) is Tracked:
             period, schema_version = only or periods[month_of(at)], PERIODS_SCHEMA_VERSION
-        if type(payload) in SAYS:
+        elif type(payload) in SAYS:
             own, schema_version = keys[int.from_bytes(id)], CONTENTS_SCHEMA_VERSION
             bound = envelope(stream, event.version, id, account, event.topic, schema_version, at)
             yield bound, own.seal(encode(payload), _SUBJECT_PART + bound, nonce), None
@@ -257,30 +258,18 @@ class Sealer:
                 what is sealed under it.
             PeriodOver: activity is older than what is kept of it.
         """
-        subjects = {
-            event.stream.int
-            for event in events
-            if type(event.payload) is not Erased and type(event.payload) is not ActivitySummed
-        }
-        own_ids = dict(_own_ids(events))
-        subjects.update(int.from_bytes(id) for id in own_ids.values())
-        subjects.update(
-            event.account.int
-            for event in events
-            if event.account is not None and event.needs_account
-        )
-        keys = self._keys.fetch_or_make(subjects)
-        keys |= self._keys.fetch(_summed_subjects(events))
-        months = {month_of(one.occurred_at) for one in events if type(one.payload) is Tracked}
-        periods = self._keys.fetch_or_make_periods(months)
-        for n in self._keys.drawn(
-            2 * len(events)
-        ):  # a seal for the subject, and one for the account
+        needed = _needed(events)
+        keys = self._keys.fetch_or_make(needed.subjects)
+        if needed.summed:
+            keys |= self._keys.fetch(needed.summed)
+        periods = self._keys.fetch_or_make_periods(needed.months)
+        # A seal for the subject, and one for the account.
+        for n in self._keys.drawn(2 * len(events)):
             event = events[n // 2]
             sealed_for = event.account if n % 2 else event.stream
             if sealed_for is not None and sealed_for.int in keys:
                 self._keys.count(sealed_for.int, keys[sealed_for.int].version)
-        return Sealing(events, keys, periods, own_ids)
+        return Sealing(events, keys, periods, needed.own_ids)
 
     def seal_events(self, events: Sequence[Event]) -> list[Row]:
         """The rows of events. Raises: SubjectErased: as `sealing`."""
@@ -408,18 +397,46 @@ def _snapshot_bound(subject: SubjectId, version: int) -> bytes:
     return _SNAPSHOT + subject.bytes + struct.pack(">qH", version, SCHEMA_VERSION)
 
 
-def _own_ids(events: Sequence[Event]) -> Iterator[tuple[int, bytes]]:
-    """The ids of those events that have a key of their own, with their indexes."""
-    saying = [n for n, event in enumerate(events) if type(event.payload) in SAYS]
-    return zip(saying, _random_ids(len(saying)), strict=True)
+class _Needed(NamedTuple):
+    """What is needed to seal some events.
+
+    Attributes:
+        subjects: whose keys have to be there.
+        summed: who keep sums: where one is erased by now, its part is left out.
+        months: of activity.
+        own_ids: of those events that have a key of their own, by index.
+    """
+
+    subjects: set[int]
+    summed: set[int]
+    months: set[int]
+    own_ids: dict[int, bytes]
 
 
-def _summed_subjects(events: Sequence[Event]) -> set[int]:
-    """Those who keep sums: where one is erased by now, its part is left out."""
-    summed = [event for event in events if type(event.payload) is ActivitySummed]
-    return {event.stream.int for event in summed} | {
-        event.account.int for event in summed if event.account is not None
-    }
+def _needed(events: Sequence[Event]) -> _Needed:
+    needed = _Needed(set(), set(), set(), {})
+    subjects, months = needed.subjects, needed.months
+    for n, event in enumerate(events):
+        payload_type, account = type(event.payload), event.account
+        if payload_type is Tracked:
+            subjects.add(event.stream.int)
+            months.add(month_of(event.occurred_at))
+            if account is not None:
+                subjects.add(account.int)
+            continue
+        if payload_type is ActivitySummed:
+            needed.summed.add(event.stream.int)
+            if account is not None:
+                needed.summed.add(account.int)
+            continue
+        if payload_type is not Erased:
+            subjects.add(event.stream.int)
+        if account is not None and event.needs_account:
+            subjects.add(account.int)
+        if payload_type in SAYS:
+            [needed.own_ids[n]] = _random_ids(1)
+            subjects.add(int.from_bytes(needed.own_ids[n]))
+    return needed
 
 
 def _is_of_period(row: RecordedRow) -> bool:

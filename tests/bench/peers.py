@@ -16,12 +16,7 @@ from infra.rows import RecordedRow
 BARE_TABLE = """
 CREATE SCHEMA IF NOT EXISTS bench;
 DROP TABLE IF EXISTS bench.bare;
-CREATE TABLE bench.bare (LIKE log.events INCLUDING STORAGE);
-ALTER TABLE bench.bare ADD PRIMARY KEY (log_partition, position);
-CREATE UNIQUE INDEX ON bench.bare (log_partition, stream, version) WHERE version IS NOT NULL;
-CREATE INDEX ON bench.bare (stream, occurred_at);
-CREATE INDEX ON bench.bare (account, occurred_at, log_partition, position)
-    WHERE account IS NOT NULL;
+CREATE TABLE bench.bare (LIKE log.events INCLUDING STORAGE INCLUDING INDEXES);
 """
 
 COPY_BARE = """
