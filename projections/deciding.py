@@ -33,9 +33,9 @@ from domain.events import Cause, Decision, OfDay, OfEvent, OfRebuild, OfTime
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.periods import Moment
 from projections import projector
-from projections.changes import Id
+from projections.changes import Event, Id
 from projections.differences import Rules
-from projections.due import looks_due
+from projections.due import Again, looks_due
 from projections.rules.reading import read_rules, signature
 from projections.rules.rule import Rule, Verdict
 from projections.sweeps import sweep_all
@@ -70,6 +70,8 @@ FORGET_NOTES = sa.text("DELETE FROM views.changes_due")
 
 TAKE_NOTES = sa.text("""
 SELECT id, changes FROM views.changes_due LIMIT :limit FOR UPDATE SKIP LOCKED""")
+
+OTHER_NOTES = sa.text("SELECT changes FROM views.changes_due WHERE id <> ALL(:ids)")
 
 DELETE_NOTES = sa.text("DELETE FROM views.changes_due WHERE id = ANY(:ids)")
 
@@ -198,7 +200,7 @@ class Decider:
                 return 0
             rules = self._look_up(conn)
             due = looks_due(conn, rules, [changes for _, changes in notes])
-            self._decide(conn, rules, moment, due, lambda event: OfEvent(*event))
+            self._decide(conn, rules, moment, due, _Causes(conn, rules, [id for id, _ in notes]))
             conn.execute(DELETE_NOTES, {"ids": [id for id, _ in notes]})
         return len(notes)
 
@@ -358,6 +360,25 @@ class Decider:
                     "due": [one[4] for one in timers],
                 },
             )
+
+
+class _Causes:
+    """From the reason to look to the cause of what was found: where that is a decision, it is what
+    was noted since the notes with these ids were taken, for it was seen already."""
+
+    def __init__(self, conn: sa.Connection, rules: Rules, ids: Sequence[UUID]) -> None:
+        self._conn = conn
+        self._rules = rules
+        self._ids = ids
+        self._newer: dict[str, dict[Id, Event | Again]] | None = None
+
+    def __call__(self, reason: Event | Again) -> OfEvent:
+        if isinstance(reason, Again):
+            if self._newer is None:
+                notes = self._conn.scalars(OTHER_NOTES, {"ids": self._ids}).all()
+                self._newer = looks_due(self._conn, self._rules, notes)
+            reason = self._newer.get(reason.rule, {}).get(reason.subject, reason)
+        return OfEvent(*(reason.event if isinstance(reason, Again) else reason))
 
 
 def _reached(conn: sa.Connection, positions: Sequence[int]) -> bool:

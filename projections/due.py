@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -13,12 +14,20 @@ from projections.changes import Event, Facts, Id, unpacked
 from projections.differences import Rules
 
 
+class Again(NamedTuple):
+    """The reason to look where there is no other than that the rule itself decided, by an event.
+    That alone changes nothing: whatever is found came about meanwhile."""
+
+    rule: str
+    subject: Id
+    event: Event
+
+
 def looks_due(
     conn: sa.Connection, rules: Rules, notes: Iterable[bytes]
-) -> dict[str, dict[Id, Event]]:
+) -> dict[str, dict[Id, Event | Again]]:
     """The rules that have to look, by key, each with the subjects, and the events that are the
-    reason. That a rule itself decided is the reason where there is no other: what comes between a
-    look and the record of what it found stands before it in the log."""
+    reason."""
     changed: Facts = {}
     for note in notes:
         for fact, subjects in unpacked(note):
@@ -44,9 +53,11 @@ def looks_due(
                 for one, event in subjects.items():
                     there_too = reached[way][UUID(bytes=one)]
                     _add(there, {Id(target.bytes): event for target in there_too})
-    for key, subjects in decided.items():
-        due[key] = subjects | due.get(key, {})
-    return {key: subjects for key, subjects in due.items() if subjects}
+    found: dict[str, dict[Id, Event | Again]] = {}
+    for key in due.keys() | decided.keys():
+        again = {id: Again(key, id, event) for id, event in decided.get(key, {}).items()}
+        found[key] = {**again, **due.get(key, {})}
+    return {key: subjects for key, subjects in found.items() if subjects}
 
 
 def _add(there: dict[Id, Event], more: dict[Id, Event]) -> None:

@@ -18,6 +18,7 @@ from domain.periods import LastDays
 from infra import background
 from infra.rows import RecordedRow
 from infra.wiring import Annals
+from projections.due import looks_due
 from projections.projector import Projector
 from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, event, found, project, user, write
@@ -234,4 +235,35 @@ def test_the_cause_is_what_happened_though_a_decision_on_it_was_recorded_after(
     [entered, left] = transitions(annals)[found(annals, user("ada")), pros]
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 100)
     topics = {OfEvent(row.log_partition, row.position): row.topic for row in rows}
+    assert [topics[one.cause] for one in (entered, left)] == ["user.properties_changed"] * 2
+
+
+def test_the_cause_is_what_happened_though_only_a_decision_was_noted_when_it_was_looked(
+    annals: Annals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is projected between a look at the notes and a look at the subjects is seen too."""
+    pros = define(annals, IS_PRO)
+    write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
+    settle(annals)
+    ada = found(annals, user("ada"))
+    write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
+    settle(annals)
+    write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
+    project(annals)
+    decider = annals.decider()
+    assert decider.step()
+    project(annals)  # the decision, which is noted
+
+    def and_another_write(*asked: Any) -> Any:
+        monkeypatch.undo()
+        due = looks_due(*asked)
+        write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
+        project(annals)
+        return due
+
+    monkeypatch.setattr("projections.deciding.looks_due", and_another_write)
+    settle(annals)
+    rows = annals.log.read_after(dict.fromkeys(range(256), 0), 100)
+    topics = {OfEvent(row.log_partition, row.position): row.topic for row in rows}
+    [*_, entered, left] = transitions(annals)[ada, pros]
     assert [topics[one.cause] for one in (entered, left)] == ["user.properties_changed"] * 2
