@@ -346,7 +346,7 @@ def test_a_list_says_while_its_segment_is_being_built_and_when_it_is(
         expect(mark).to_contain_text("is being built")
         assert reader.violations() == []
         conn.execute("GRANT DELETE ON views.sweeps TO annals_views")
-    # Then the mark says that it is built, or the list, told of who entered, has come anew by itself.
+    # Then the mark says that it is built, or the list, told of who entered, has come anew.
     expect(reader.page.get_by_text("is being built")).to_have_count(0)
     all_of_it = reader.page.get_by_role("link", name="Show all who are in it")
     if all_of_it.count():
