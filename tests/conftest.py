@@ -37,7 +37,9 @@ settings.load_profile("annals")
 
 def pytest_configure() -> None:
     """Chooses where the server has its files, once for all workers: in memory, where that has room.
-    To make a database for each test is most of the work otherwise."""
+    To make a database for each test is most of the work otherwise. And collects garbage as a
+    process that serves does."""
+    wiring.collect_garbage_seldom()
     memory = Path("/dev/shm")
     has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES
     os.environ.setdefault(ROOM, str(memory) if has_room else tempfile.gettempdir())
