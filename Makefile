@@ -31,7 +31,7 @@ browser: ## Install Chromium for the tests of the console, where Debian's packag
 		|| { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 		|| echo "No Chromium, and it cannot be installed here: the tests of the console are skipped"
 
-test-long: install ## The state machines again, with ANNALS_TEST_EXAMPLES (300) in place of 20
+test-long: install ## The state machines again, with ANNALS_TEST_EXAMPLES (300) in place of 30
 	@ANNALS_TEST_EXAMPLES=$${ANNALS_TEST_EXAMPLES:-300} $(BIN)/python -m pytest -n auto --dist worksteal \
 		tests/infra/test_handler_machine.py tests/projections/test_live_equals_model.py \
 		tests/projections/test_deciding_machine.py tests/projections/test_standings_machine.py

@@ -29,7 +29,7 @@ ROOM_BYTES = 6 * 2**30
 settings.register_profile(
     "annals",
     deadline=None,
-    max_examples=int(os.environ.get("ANNALS_TEST_EXAMPLES", "20")),
+    max_examples=int(os.environ.get("ANNALS_TEST_EXAMPLES", "30")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("annals")
