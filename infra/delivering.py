@@ -62,7 +62,7 @@ class Failed(Exception):
 def backoff(failures: int) -> float:
     """Seconds before the next attempt, after so many that failed."""
     longest = min(MAX_BACKOFF_SECONDS, 2.0**failures)
-    return random.uniform(longest / 2, longest)  # noqa: S311
+    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads attempts, hides nothing
 
 
 class Deliverer:
