@@ -32,13 +32,14 @@ class Scheme(enum.StrEnum):
     ACCOUNT_ID = "account_id"
     DOMAIN = "domain"
 
-    @property
-    def kind(self) -> SubjectKind:
-        return SubjectKind.USER if self in (Scheme.USER_ID, Scheme.EMAIL) else SubjectKind.ACCOUNT
+    kind: SubjectKind
+    is_external_id: bool
 
-    @property
-    def is_external_id(self) -> bool:
-        return self in (Scheme.USER_ID, Scheme.ACCOUNT_ID)
+    def __init__(self, value: str) -> None:
+        # Asked for several times for each message: an attribute, no comparison.
+        is_of_user = value in ("user_id", "email")
+        self.kind = SubjectKind.USER if is_of_user else SubjectKind.ACCOUNT
+        self.is_external_id = value in ("user_id", "account_id")
 
 
 class Identity(msgspec.Struct, frozen=True, order=True):

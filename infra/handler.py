@@ -166,7 +166,7 @@ class Handler:
         self._catalogue.take(new_names(commands, self._catalogue.types))
         decision = Decision(self._catalogue.types, known, _new_id)
         targets = [decision.resolve(command) for command in commands]
-        if not self._lookup.claim(decision.claims):
+        if not self._lookup.claim(decision.claims, decision.states):
             raise _LookAgain
         self._load(decision, commands, targets)
 

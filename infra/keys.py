@@ -23,21 +23,22 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.errors import SubjectErased, Unavailable
-from domain.identity import SubjectId, log_partition
-from infra.key_encryption import KEY_BYTES, WrongKeyEncryptionKey
+from domain.identity import SubjectId, log_partition, log_partition_of
+from infra.key_encryption import KEY_BYTES, KeyEncryptionKey, WrongKeyEncryptionKey
 from infra.periods import PeriodKeys
 from infra.subject_key import Sampler, SubjectKey
 from infra.wrapping import MOVE_GENERATION, Wrapping
+from projections import arrays
+from projections.arrays import Column
 
 CACHE_SIZE = 200_000
 CACHE_SECONDS = 300.0
@@ -60,7 +61,7 @@ INSERT INTO keys.subject_keys
        (log_partition, subject, version, state, key_encryption_key, wrapped, fingerprint)
 SELECT p, s, %b, 'active', under.id, w, f
 FROM under, unnest(%b::smallint[], %b::uuid[], %b::bytea[], %b::bytea[]) AS v(p, s, w, f)
-ON CONFLICT DO NOTHING"""
+ON CONFLICT DO NOTHING RETURNING subject"""
 
 ERASED_BY = """
 SELECT e.subject, e.request FROM keys.erasures e
@@ -256,9 +257,13 @@ class KeyRing:
         """
         found = self.fetch(subjects)
         while len(found) < len(subjects):
-            under = self._make([subject for subject in subjects if subject not in found])
-            found |= self.fetch([subject for subject in subjects if subject not in found])
-            if len(found) < len(subjects) and under == self._wrapping_now():
+            under = self._wrapping.current
+            missing = [subject for subject in subjects if subject not in found]
+            with self._pool.connection() as conn:
+                made = self._make_within(conn, missing, under)
+            found |= made()
+            found |= self.fetch([subject for subject in missing if subject not in found])
+            if len(found) < len(subjects) and under.id == self._wrapping_now():
                 raise SubjectErased("the subject has been erased")
         return found
 
@@ -292,24 +297,36 @@ class KeyRing:
             keys[number] = SubjectKey(version, material, kept_until, keys.get(number))
         return keys
 
-    def _make(self, subjects: Sequence[int]) -> str:
-        """Makes first versions where there are none, unless the key-encryption key has retired
-        meanwhile; returns its id."""
-        new = self._new_keys(subjects, 1)
-        with self._pool.connection() as conn:
-            conn.execute(INSERT_KEYS, new)
-        return new[0]
+    def make_within(
+        self, conn: psycopg.Connection, subjects: Sequence[int]
+    ) -> Callable[[], dict[int, SubjectKey]]:
+        """Makes keys in the caller's transaction, where there were none; what is returned is for
+        when this has ended well: it has the keys at hand, and says which they are.
 
-    def _new_keys(self, subjects: Sequence[int], version: int) -> tuple[str, int, *tuple[Any, ...]]:
-        """What `INSERT_KEYS` takes, with keys of chance."""
-        key = self._wrapping.current
+        Raises:
+            Unavailable: the key-encryption key is out of reach.
+        """
+        return self._make_within(conn, subjects, self._wrapping.current)
+
+    def _make_within(
+        self, conn: psycopg.Connection, subjects: Sequence[int], under: KeyEncryptionKey
+    ) -> Callable[[], dict[int, SubjectKey]]:
         materials = [os.urandom(KEY_BYTES) for _ in subjects]
-        try:
-            wrapped = key.wrap(materials)
-        except WrongKeyEncryptionKey as error:
-            raise _out_of_reach(error) from None
-        fingerprints = [hashlib.sha256(material).digest()[:8] for material in materials]
-        return (key.id, version, *_placed(subjects), wrapped, fingerprints)
+        generation = self._generation
+        stored = conn.execute(INSERT_KEYS, new_keys(under, subjects, 1, materials), binary=True)
+
+        def made() -> dict[int, SubjectKey]:
+            are_stored = {id.int for (id,) in stored}
+            kept_until = time.monotonic() + CACHE_SECONDS
+            keys = {
+                subject: SubjectKey(1, material, kept_until)
+                for subject, material in zip(subjects, materials, strict=True)
+                if subject in are_stored
+            }
+            self._keep(keys, generation)
+            return keys
+
+        return made
 
     def _wrapping_now(self) -> str:
         """The id of the key-encryption key that is current, from the database."""
@@ -336,7 +353,7 @@ class KeyRing:
 
     def _add_version(self, place: tuple[int, uuid.UUID], version: int) -> bool:
         """Whether that is settled: the subject has the version, or its key is destroyed."""
-        new = self._new_keys([place[1].int], version)
+        new = new_keys(self._wrapping.current, [place[1].int], version, [os.urandom(KEY_BYTES)])
         with self._pool.connection() as conn, conn.transaction():
             if conn.execute(HOLD_KEY, place).fetchone() is None:
                 return True
@@ -487,10 +504,23 @@ def _out_of_reach(error: WrongKeyEncryptionKey) -> Unavailable:
     return Unavailable("the keys are out of reach; the operator's log says why")
 
 
-def _placed(subjects: Sequence[int]) -> tuple[list[int], list[uuid.UUID]]:
-    """The partitions and the ids of subjects, as the statements above take them."""
-    ids = [uuid.UUID(int=subject) for subject in subjects]
-    return [log_partition(id) for id in ids], ids
+def new_keys(
+    under: KeyEncryptionKey, subjects: Sequence[int], version: int, materials: Sequence[bytes]
+) -> tuple[str, int, *tuple[Column, ...]]:
+    """What `INSERT_KEYS` takes. Raises: Unavailable: the key-encryption key is out of reach."""
+    try:
+        wrapped = under.wrap(materials)
+    except WrongKeyEncryptionKey as error:
+        raise _out_of_reach(error) from None
+    fingerprints = [hashlib.sha256(material).digest()[:8] for material in materials]
+    columns = (*_placed(subjects), arrays.byteas(wrapped), arrays.byteas(fingerprints))
+    return (under.id, version, *columns)
+
+
+def _placed(subjects: Sequence[int]) -> tuple[Column, Column]:
+    """As `arrays.placed`."""
+    raw = [subject.to_bytes(16) for subject in subjects]
+    return arrays.smallints([log_partition_of(one) for one in raw]), arrays.ids(raw)
 
 
 def keyed_digest(secret: bytes, text: str) -> bytes:

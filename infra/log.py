@@ -61,8 +61,13 @@ SELECT v.log_partition, v.message_key, %b
 FROM unnest(%b::smallint[], %b::bytea[]) AS v(log_partition, message_key)
 ON CONFLICT DO NOTHING"""
 
+# Looked up one by one, whatever is known of the size of the table: a server that is told of two
+# arrays instead tries each partition with each key.
 KNOWN_MESSAGES = """
-SELECT message_key FROM log.message_ids WHERE log_partition = ANY(%b) AND message_key = ANY(%b)"""
+SELECT w.key FROM unnest(%b::smallint[], %b::bytea[]) AS w(p, key)
+CROSS JOIN LATERAL (
+    SELECT FROM log.message_ids m
+    WHERE m.log_partition = w.p AND m.message_key = w.key LIMIT 1) m"""
 
 FORGET_MESSAGES = """
 DELETE FROM log.message_ids WHERE log_partition = ANY(%b) AND recorded_at < %b"""
@@ -271,8 +276,8 @@ class EventLog:
         if not keys:
             return set()
         with self._pool.connection() as conn:
-            rows = conn.execute(KNOWN_MESSAGES, (sorted({key[0] for key in keys}), list(keys)))
-            return {row[0] for row in rows}
+            placed = (arrays.smallints([key[0] for key in keys]), arrays.byteas(keys))
+            return {row[0] for row in conn.execute(KNOWN_MESSAGES, placed, binary=True)}
 
     def forget_messages(self, before: datetime) -> int:
         """Drops message ids remembered before an instant; says how many."""
@@ -284,11 +289,7 @@ class EventLog:
         streams = list(after)
         found: dict[SubjectId, list[RecordedRow]] = {stream: [] for stream in streams}
         if streams:
-            arguments = (
-                [log_partition(stream) for stream in streams],
-                streams,
-                list(after.values()),
-            )
+            arguments = (*arrays.placed(streams), arrays.bigints(list(after.values())))
             for row in self._rows(READ_STREAMS, arguments):
                 found[row.stream].append(row)
         return found
@@ -299,9 +300,7 @@ class EventLog:
         if not asked:
             return set()
         with self._pool.connection() as conn:
-            rows = conn.execute(
-                BEGUN_STREAMS, ([log_partition(one) for one in asked], asked), binary=True
-            )
+            rows = conn.execute(BEGUN_STREAMS, arrays.placed(asked), binary=True)
             return {SubjectId(row[0]) for row in rows}
 
     def erased_streams(self) -> list[SubjectId]:
@@ -321,8 +320,7 @@ class EventLog:
         if not streams:
             return {}
         with self._pool.connection() as conn:
-            placed = ([log_partition(one) for one in streams], list(streams), topic)
-            rows = conn.execute(SAID, placed, binary=True)
+            rows = conn.execute(SAID, (*arrays.placed(streams), topic), binary=True)
             return {SubjectId(stream): Position(part, at) for stream, part, at in rows}
 
     def heads(self, partitions: Sequence[int]) -> dict[int, int]:

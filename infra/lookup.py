@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import psycopg
 from psycopg_pool import ConnectionPool
 
 from domain.identity import Identity, Known, Merge, SubjectId
-from infra.keys import keyed_digest
+from infra.keys import KeyRing, keyed_digest
+from projections import arrays
+from projections.arrays import Column
 
 SELECT_SUBJECTS = """
-SELECT lookup, subject FROM keys.identities WHERE log_partition = ANY(%b) AND lookup = ANY(%b)"""
+SELECT w.lookup, i.subject FROM unnest(%b::smallint[], %b::bytea[]) AS w(p, lookup)
+CROSS JOIN LATERAL (
+    SELECT i.subject FROM keys.identities i
+    WHERE i.log_partition = w.p AND i.lookup = w.lookup LIMIT 1) i"""
 
 CLAIM = """
 INSERT INTO keys.identities (log_partition, lookup, subject)
@@ -22,33 +26,39 @@ REPOINT = """
 UPDATE keys.identities SET subject = %b WHERE log_partition = ANY(%b) AND subject = %b"""
 
 SELECT_SUPPRESSED = """
-SELECT lookup FROM keys.suppressed
-WHERE log_partition = ANY(%b) AND lookup = ANY(%b) AND lifted_at IS NULL"""
+SELECT w.lookup FROM unnest(%b::smallint[], %b::bytea[]) AS w(p, lookup)
+CROSS JOIN LATERAL (
+    SELECT FROM keys.suppressed s
+    WHERE s.log_partition = w.p AND s.lookup = w.lookup AND s.lifted_at IS NULL LIMIT 1) s"""
 
 ALL_PARTITIONS = list(range(256))
+
+
+def _placed(digests: Sequence[bytes]) -> tuple[Column, Column]:
+    return arrays.smallints([digest[0] for digest in digests]), arrays.byteas(digests)
 
 
 class Lookup:
     """The identities of all subjects, hashed under a secret of the deployment."""
 
-    def __init__(self, pool: ConnectionPool, secret: bytes) -> None:
+    def __init__(self, pool: ConnectionPool, secret: bytes, keys: KeyRing) -> None:
         self._pool = pool
         self._secret = secret
+        self._keys = keys
 
     def __repr__(self) -> str:
         return "Lookup()"
 
     def digest(self, identity: Identity) -> bytes:
-        return keyed_digest(self._secret, f"{identity.scheme.value}\0{identity.matching}")
+        return keyed_digest(self._secret, f"{identity.scheme}\0{identity.matching}")
 
     def find(self, identities: Sequence[Identity]) -> Known:
         """The subjects of those identities that are known, in one query."""
         digests = {self.digest(one): (one.scheme, one.matching) for one in identities}
         if not digests:
             return {}
-        partitions = sorted({digest[0] for digest in digests})
         with self._pool.connection() as conn:
-            rows = conn.execute(SELECT_SUBJECTS, (partitions, list(digests)), binary=True)
+            rows = conn.execute(SELECT_SUBJECTS, _placed(list(digests)), binary=True)
             return {digests[digest]: SubjectId(subject) for digest, subject in rows}
 
     def suppressed(self, identities: Iterable[Identity]) -> set[Identity]:
@@ -58,13 +68,13 @@ class Lookup:
             digests.setdefault(self.digest(one), []).append(one)
         if not digests:
             return set()
-        partitions = sorted({digest[0] for digest in digests})
         with self._pool.connection() as conn:
-            rows = conn.execute(SELECT_SUPPRESSED, (partitions, list(digests)), binary=True)
+            rows = conn.execute(SELECT_SUPPRESSED, _placed(list(digests)), binary=True)
             return {one for (digest,) in rows for one in digests[digest]}
 
-    def claim(self, claims: Mapping[Identity, SubjectId]) -> bool:
-        """Ties identities to subjects: all of them, or none where another writer was first.
+    def claim(self, claims: Mapping[Identity, SubjectId], new: Collection[SubjectId] = ()) -> bool:
+        """Ties identities to subjects: all of them, or none where another writer was first. Those
+        that are new get their keys with it.
 
         Returns:
             Whether they are now tied as asked. If not, the caller looks again.
@@ -72,19 +82,23 @@ class Lookup:
         wanted = sorted((self.digest(one), subject) for one, subject in claims.items())
         if not wanted:
             return True
-        with self._pool.connection() as conn, conn.transaction() as claiming:
-            done = conn.execute(
-                CLAIM,
-                (
-                    [digest[0] for digest, _ in wanted],
-                    [digest for digest, _ in wanted],
-                    [subject for _, subject in wanted],
-                ),
-            )
-            if done.rowcount == len(wanted):
-                return True
-            raise psycopg.Rollback(claiming)
-        return False
+        lookups = _placed([digest for digest, _ in wanted])
+        subjects = arrays.uuids([subject for _, subject in wanted])
+        with self._pool.connection() as conn:
+            try:
+                with conn.pipeline():
+                    conn.execute("BEGIN")
+                    claimed = conn.execute(CLAIM, (*lookups, subjects))
+                    if new:
+                        made = self._keys.make_within(conn, [one.int for one in new])
+                is_done = claimed.rowcount == len(wanted)
+                conn.execute("COMMIT" if is_done else "ROLLBACK")
+            except BaseException:
+                conn.rollback()
+                raise
+        if is_done and new:
+            made()
+        return is_done
 
     def repoint(self, merges: Sequence[Merge]) -> None:
         """Ties the identities of merged subjects to their survivors."""

@@ -28,6 +28,7 @@ from domain.subjects import SNAPSHOT_EVERY, Account, User, replay, subject
 from infra.log import EventLog
 from infra.rows import RecordedRow, Row
 from infra.sealing import SCHEMA_VERSION, Sealer
+from projections import arrays
 
 SELECT_SNAPSHOTS = """
 SELECT s.stream, s.version, s.state FROM log.snapshots s
@@ -156,26 +157,20 @@ class Aggregates(Repository[UUID]):
     def forget(self, subjects: Sequence[SubjectId]) -> None:
         """Deletes the snapshots of erased subjects."""
         with self._pool.connection() as conn:
-            conn.execute(
-                DELETE_SNAPSHOTS, ([log_partition(one) for one in subjects], list(subjects))
-            )
+            conn.execute(DELETE_SNAPSHOTS, arrays.placed(subjects))
 
     def kinds(self, subjects: Sequence[SubjectId]) -> dict[SubjectId, StreamKind]:
         """What each of those that have begun is."""
         with self._pool.connection() as conn:
-            asked = ([log_partition(one) for one in subjects], list(subjects))
-            rows = conn.execute(FIRST_TOPICS, asked, binary=True).fetchall()
+            rows = conn.execute(FIRST_TOPICS, arrays.placed(subjects), binary=True).fetchall()
         return {SubjectId(stream): stream_kind(topic) for stream, topic in rows}
 
     def _snapshots(self, subjects: Sequence[SubjectId]) -> list[tuple[SubjectId, int, bytes]]:
         if not subjects:
             return []
         with self._pool.connection() as conn:
-            return conn.execute(
-                SELECT_SNAPSHOTS,
-                ([log_partition(one) for one in subjects], list(subjects), SCHEMA_VERSION),
-                binary=True,
-            ).fetchall()
+            asked = (*arrays.placed(subjects), SCHEMA_VERSION)
+            return conn.execute(SELECT_SNAPSHOTS, asked, binary=True).fetchall()
 
     def _save(self, states: Sequence[User | Account]) -> None:
         if states:

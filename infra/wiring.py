@@ -249,7 +249,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         wrapping.open(is_new=is_new)
         keys = KeyRing(keys_pool, wrapping)
         keys.destroy_again()
-        lookup = Lookup(keys_pool, keys.secret("lookup"))
+        lookup = Lookup(keys_pool, keys.secret("lookup"), keys)
         contents = Contents(keys_pool, keys)
         sealer = Sealer(keys, contents)
         definitions = partial(DefinitionStore, sealer=sealer, secret=keys.secret("definitions"))

@@ -16,6 +16,8 @@ import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
+from domain.identity import log_partition_of
+
 _HEADER = struct.Struct(">iiIii")
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -132,6 +134,12 @@ def jsons(values: Sequence[bytes]) -> Column:
 
 def uuids(values: Sequence[UUID]) -> Column:
     return ids([value.bytes for value in values])
+
+
+def placed(subjects: Sequence[UUID]) -> tuple[Column, Column]:
+    """The partitions of subjects, and their ids."""
+    raw = [subject.bytes for subject in subjects]
+    return smallints([log_partition_of(one) for one in raw]), ids(raw)
 
 
 def ids(values: Sequence[bytes]) -> Column:

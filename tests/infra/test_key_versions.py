@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import uuid
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from domain.events import Event, Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects import User
 from infra import keys as keys_module
-from infra.keys import HOLD_KEY
+from infra.key_encryption import KEY_BYTES
+from infra.keys import HOLD_KEY, new_keys
 from infra.sealing import Tampered
 from infra.subject_key import Sampler
 from infra.wiring import Annals
@@ -189,7 +191,7 @@ def test_a_version_that_begins_while_the_subject_is_erased_is_destroyed_with_it(
 ) -> None:
     subject = new()
     annals.keys.fetch_or_make({subject.int})
-    second = annals.keys._new_keys([subject.int], 2)
+    second = new_keys(annals.wrapping.current, [subject.int], 2, [os.urandom(KEY_BYTES)])
     place = (log_partition(subject), subject)
 
     def destroy() -> None:

@@ -23,7 +23,6 @@ from domain.errors import SubjectErased, Unavailable
 from domain.identity import SubjectId
 from infra import wiring, wrapping
 from infra.key_encryption import LocalKey, WrongKeyEncryptionKey
-from infra.keys import INSERT_KEYS
 from infra.settings import Settings
 from infra.wiring import KEY_FILE, Annals
 from tests.infra import chain
@@ -217,13 +216,10 @@ def test_a_rotation_passes_over_a_row_that_somebody_holds_and_does_not_end_befor
 def test_a_rotation_waits_for_keys_that_are_made_under_the_old_key(
     annals: Annals, open_annals: Callable[[], Annals], database_url: str
 ) -> None:
-    old, [subject] = annals.wrapping.current, [SubjectId(uuid.uuid4())]
-    other = open_annals()
+    subject, other = SubjectId(uuid.uuid4()), open_annals()
     other.wrapping.begin_rotation()
-    new = annals.keys._new_keys([subject.int], 1)
-    assert new[0] == old.id
     with psycopg.connect(database_url) as maker, ThreadPoolExecutor() as threads:
-        maker.execute(INSERT_KEYS, new)
+        annals.keys.make_within(maker, [subject.int])
         sum(other.wrapping.rewrap())
         ending = threads.submit(other.wrapping.end_rotation)
         with psycopg.connect(database_url, autocommit=True) as watcher:
