@@ -26,18 +26,18 @@ BY_INDEX = "SELECT set_config('enable_sort', 'off', true), set_config('jit', 'of
 # An index has it in order, to the position: a page begins at once where it should, among however
 # many events of one instant. All of a stream is in one partition.
 _IN_STREAM = """
-          AND e.occurred_at BETWEEN %(low_at)b AND %(high_at)b
-          AND (e.occurred_at, e.position) > (%(low_at)b, w.low)
-          AND (e.occurred_at, e.position) < (%(high_at)b, w.high) {bound}
+          AND e.occurred_at BETWEEN {first} AND {last}
+          AND (e.occurred_at, e.position) > ({first}, {low})
+          AND (e.occurred_at, e.position) < ({last}, {high}) {bound}
         ORDER BY e.occurred_at {order}, e.position {order}
         LIMIT %(limit)b"""
 
 _IN_ACCOUNT = """
-          AND e.occurred_at BETWEEN %(low_at)b AND %(high_at)b
+          AND e.occurred_at BETWEEN {first} AND {last}
           AND (e.occurred_at, e.log_partition, e.position)
-              > (%(low_at)b, %(low_partition)b, %(low_position)b)
+              > ({first}, {low_partition}, {low_position})
           AND (e.occurred_at, e.log_partition, e.position)
-              < (%(high_at)b, %(high_partition)b, %(high_position)b) {bound}
+              < ({last}, {high_partition}, {high_position}) {bound}
         ORDER BY e.occurred_at {order}, e.log_partition {order}, e.position {order}
         LIMIT %(limit)b"""
 
@@ -69,7 +69,9 @@ CROSS JOIN LATERAL (
     WHERE e.account = w.s AND e.topic = t.wanted
       AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked') {in_account}) e"""
 
-# The windows come in order and do not overlap: one after another is read until there is enough.
+# The windows come in order, apart, and inside of the stretch: one after another is read until there
+# is enough. Nothing else says where to begin: of two places the server may take the farther, and
+# read all that lies between.
 IN_WINDOWS = """
 SELECT {columns} FROM {of_streams}
 CROSS JOIN LATERAL (
@@ -77,7 +79,7 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT * FROM log.events e
         WHERE e.log_partition = w.p AND e.stream = w.s AND e.topic = ANY(%(topics)b)
-          AND e.occurred_at BETWEEN v.first AND v.last {in_stream}) e
+          {in_stream}) e
     LIMIT %(limit)b) e
 UNION ALL
 SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
@@ -85,8 +87,7 @@ CROSS JOIN LATERAL (
     SELECT e.* FROM unnest(%(firsts)b::timestamptz[], %(lasts)b::timestamptz[]) AS v(first, last)
     CROSS JOIN LATERAL (
         SELECT * FROM log.events e
-        WHERE e.account = w.s AND e.topic = ANY(%(topics)b)
-          AND e.occurred_at BETWEEN v.first AND v.last {in_account}) e
+        WHERE e.account = w.s AND e.topic = ANY(%(topics)b) {in_account}) e
     LIMIT %(limit)b) e"""
 
 LENGTH = """
@@ -105,6 +106,23 @@ FROM unnest(%b::smallint[], %b::bigint[]) AS w(p, at)
 JOIN log.events e ON e.log_partition = w.p AND e.position = w.at"""
 
 
+_BEFORE_ALL, _AFTER_ALL = -1, 2**63 - 1
+
+# Between which places a statement reads.
+_STRETCH = {"first": "%(low_at)b", "low": "w.low", "last": "%(high_at)b", "high": "w.high"} | {
+    name: f"%({name})b"
+    for name in ("low_partition", "low_position", "high_partition", "high_position")
+}
+
+# A window that begins or ends with the stretch does so at its places.
+_WINDOW = {"first": "v.first", "last": "v.last"} | {
+    name: f"CASE WHEN v.first = %(low_at)b THEN {place} ELSE {_BEFORE_ALL} END"
+    if name.startswith("low")
+    else f"CASE WHEN v.last = %(high_at)b THEN {place} ELSE {_AFTER_ALL} END"
+    for name, place in _STRETCH.items()
+    if name not in ("first", "last")
+}
+
 # In the present nothing is asked of positions: a plan needs no more than it did.
 _BOUND = "AND e.position <= (%(bounds)b::bigint[])[e.log_partition + 1]"
 _BOUNDS = {False: "", True: _BOUND}
@@ -117,26 +135,24 @@ class _Ways(NamedTuple):
     is_bounded: bool
 
 
-def _all_ways(statement: str) -> dict[_Ways, str]:
+def _all_ways(statement: str, places: Mapping[str, str]) -> dict[_Ways, str]:
     """A statement that reads newest first and one that reads oldest first, up to the end of the
     log and up to bounds."""
     return {
         _Ways(newest_first, is_bounded): statement.format(
             columns=COLUMNS,
             of_streams=_STREAMS,
-            in_stream=_IN_STREAM.format(order=order, bound=bound),
-            in_account=_IN_ACCOUNT.format(order=order, bound=bound),
+            in_stream=_IN_STREAM.format(order=order, bound=bound, **places),
+            in_account=_IN_ACCOUNT.format(order=order, bound=bound, **places),
         )
         for newest_first, order in ((True, "DESC"), (False, "ASC"))
         for is_bounded, bound in _BOUNDS.items()
     }
 
 
-_ALL, _TOPICS, _WINDOWS = map(_all_ways, (OF_ALL_TOPICS, OF_TOPICS, IN_WINDOWS))
+_ALL, _TOPICS = _all_ways(OF_ALL_TOPICS, _STRETCH), _all_ways(OF_TOPICS, _STRETCH)
+_WINDOWS = _all_ways(IN_WINDOWS, _WINDOW)
 _LENGTH = {is_bounded: LENGTH.format(bound=bound) for is_bounded, bound in _BOUNDS.items()}
-
-
-_BEFORE_ALL, _AFTER_ALL = -1, 2**63 - 1
 
 
 def _position_at(spot: Spot, partition: int) -> int:
@@ -163,25 +179,21 @@ class Timelines:
 
     def read(self, stretch: Stretch, limit: int) -> list[RecordedRow]:
         """The first rows of a stretch, at most `limit` of each stream, and in no order."""
-        return self._rows(_ALL, stretch, limit)
+        return self._rows(_ALL, stretch, self._asked(stretch, limit))
 
     def read_topics(self, stretch: Stretch, topics: Sequence[str], limit: int) -> list[RecordedRow]:
         """The same of some topics, at most `limit` of each topic of each stream. Tracked events
         are none of them."""
-        asked = {"topics": list(topics)}
-        return self._rows(_TOPICS, stretch, limit, asked)
+        asked = self._asked(stretch, limit) | {"topics": list(topics)}
+        return self._rows(_TOPICS, stretch, asked)
 
     def read_windows(
         self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int
     ) -> list[RecordedRow]:
         """The same of some topics inside of windows, which must be in the stretch's order and not
         overlap."""
-        asked = {
-            "topics": list(topics),
-            "firsts": [first for first, _ in windows],
-            "lasts": [last for _, last in windows],
-        }
-        return self._rows(_WINDOWS, stretch, limit, asked)
+        asked = self._asked_of_windows(stretch, windows, topics, limit)
+        return self._rows(_WINDOWS, stretch, asked)
 
     def length(
         self,
@@ -220,16 +232,37 @@ class Timelines:
         return {} if self._bounds is None else {"bounds": list(self._bounds)}
 
     def _rows(
-        self,
-        ways: Mapping[_Ways, str],
-        stretch: Stretch,
-        limit: int,
-        more: Mapping[str, object] | None = None,
+        self, ways: Mapping[_Ways, str], stretch: Stretch, asked: Mapping[str, object]
     ) -> list[RecordedRow]:
         query = ways[_Ways(stretch.newest_first, self._bounds is not None)]
+        with (
+            self._pool.connection() as conn,
+            conn.pipeline(),
+            conn.transaction(),
+            conn.cursor(row_factory=recorded_row, binary=True) as cursor,
+        ):
+            conn.execute(BY_INDEX)
+            return cursor.execute(query, asked).fetchall()
+
+    def _asked_of_windows(
+        self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int
+    ) -> dict[str, object]:
+        low, high = stretch.low.at, stretch.high.at
+        inside = [
+            (max(first, low), min(last, high))
+            for first, last in windows
+            if first <= high and last >= low
+        ]
+        return self._asked(stretch, limit) | {
+            "topics": list(topics),
+            "firsts": [first for first, _ in inside],
+            "lasts": [last for _, last in inside],
+        }
+
+    def _asked(self, stretch: Stretch, limit: int) -> dict[str, object]:
         low, high = stretch.low, stretch.high
         partitions = [log_partition(one) for one in stretch.streams]
-        asked: dict[str, object] = {
+        return {
             "partitions": partitions,
             "streams": list(stretch.streams),
             "lows": [_position_at(low, one) for one in partitions],
@@ -241,12 +274,4 @@ class Timelines:
             "high_partition": high.log_partition,
             "high_position": high.position,
             "limit": limit,
-        }
-        with (
-            self._pool.connection() as conn,
-            conn.pipeline(),
-            conn.transaction(),
-            conn.cursor(row_factory=recorded_row, binary=True) as cursor,
-        ):
-            conn.execute(BY_INDEX)
-            return cursor.execute(query, asked | self._asked_bounds | dict(more or {})).fetchall()
+        } | self._asked_bounds

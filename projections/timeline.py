@@ -28,12 +28,13 @@ from projections.reading import Opener, Row
 from projections.stretches import BEGINNING, END, Spot, Stretch, Windows, spot_of
 from projections.timeline_items import (
     DEFINITIONS_NAMED,
+    PROPERTIES_NAMED,
     TRACKED_EVENTS,
     TYPES,
     TimelineItem,
     has_name,
-    is_named,
     items,
+    named_topics,
     topics_of,
 )
 
@@ -159,13 +160,16 @@ class _Search(Generic[Row]):
         self._log = log
         self._opener = opener
         self._names = frozenset(wanted.names)
-        self._definitions: Collection[UUID] = ()
-        if wanted.names:
-            named = conn.scalars(DEFINITIONS_NAMED, {"names": list(wanted.names)})
-            self._definitions = frozenset(named)
         self.topics: list[str] | None = None
         if wanted.types or wanted.names:
             self.topics = topics_of(kind, wanted.types or TYPES)
+        self._definitions: Collection[UUID] = ()
+        self._named: Sequence[str] = ()
+        if wanted.names:
+            names = {"names": list(wanted.names)}
+            self._definitions = frozenset(conn.scalars(DEFINITIONS_NAMED, names))
+            is_property = bool(conn.scalar(PROPERTIES_NAMED, names))
+            self._named = named_topics(self.topics or (), properties=is_property)
         self._is_sifted = bool(wanted.names) or not TRACKED_EVENTS.isdisjoint(self.topics or ())
 
     def page(self, stretch: Stretch, limit: int) -> tuple[list[Opened], Spot | None]:
@@ -206,8 +210,7 @@ class _Search(Generic[Row]):
         topics, cuts = self.topics, list[Spot]()
         if self._names:
             assert topics is not None
-            named = [topic for topic in topics if is_named(topic)]
-            rows = self._log.read_topics(stretch, named, many) if named else []
+            rows = self._log.read_topics(stretch, self._named, many) if self._named else []
             cuts += _cuts(stretch, rows, many, by_topic=True)
             activities = [topic for topic in topics if topic in ACTIVITY_OF_TOPIC]
             windows, cut = self._windows(stretch, activities, limit + _DAYS_MORE)

@@ -33,6 +33,11 @@ DEFINITION_NAMES = sa.text("SELECT id, name FROM views.definitions WHERE id = AN
 
 DEFINITIONS_NAMED = sa.text("SELECT id FROM views.definitions WHERE name = ANY(:names)")
 
+PROPERTIES_NAMED = sa.text("""
+SELECT EXISTS (SELECT FROM views.catalogue
+               WHERE scope IN ('user.property', 'account.property', 'membership.property')
+                 AND name = ANY(:names))""")
+
 GROUPS: dict[str, tuple[str, ...]] = {
     "property": ("properties_changed",),
     "membership": ("membership_started", "membership_changed", "membership_ended"),
@@ -47,11 +52,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Types of changes under one word each."""
 
-_NAMED = {
+_NAMED_BY_PROPERTIES = {
     f"{kind}.{verb}"
     for kind in SubjectKind
-    for group in ("property", "stage", "health", "score", "signal", "goal", "segment")
-    for verb in (*GROUPS[group], "membership_changed", "absorbed", "stage_set")
+    for verb in (*GROUPS["property"], "membership_changed", "absorbed")
+}
+_NAMED_BY_DECISIONS = {
+    f"{kind}.{verb}"
+    for kind in SubjectKind
+    for group in ("stage", "health", "score", "signal", "goal", "segment")
+    for verb in (*GROUPS[group], "stage_set")
 }
 _TOPICS_OF_TYPE: dict[str, list[str]] = {}
 for _topic in PAYLOAD_OF_TOPIC:
@@ -119,9 +129,14 @@ def topics_of(kind: SubjectKind, types: Iterable[str]) -> list[str]:
     return [one for one in found if kind is SubjectKind.ACCOUNT or one.startswith(of_users)]
 
 
-def is_named(topic: str) -> bool:
-    """Whether changes of this topic have a name to be found by."""
-    return topic in _NAMED
+def named_topics(topics: Iterable[str], *, properties: bool) -> list[str]:
+    """Those whose changes have a name to be found by.
+
+    Args:
+        properties: whether it can be that of a property.
+    """
+    named = _NAMED_BY_DECISIONS | _NAMED_BY_PROPERTIES if properties else _NAMED_BY_DECISIONS
+    return [topic for topic in topics if topic in named]
 
 
 def name_of(one: Opened) -> str | None:
