@@ -17,12 +17,14 @@ from projections.batch import Batch
 
 CURRENCY_PROPERTY = "currency"
 
-# A contact is written once a batch; what the batch deletes goes in a second step.
+# A contact is written once a batch; what the batch deletes goes in a second step. What it is called
+# follows from its identities and properties: whatever writes these writes it too.
 CHANGE_CONTACTS = """
 INSERT INTO views.contacts AS c
        (log_partition, subject, kind, identities, properties, changed_at, registered_at, mrr,
-        currency)
-SELECT p, s, k, i, v, t, r, m::numeric, u
+        currency, name, external_id, email, domain)
+SELECT p, s, k, i, v, t, r, m::numeric, u, views.name_of(v), views.external_id_of(i),
+       views.email_of(i), views.domain_of(i)
 FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[],
             %(identities)b::jsonb[], %(properties)b::jsonb[], %(changed_at)b::jsonb[],
             %(registered_at)b::timestamptz[], %(mrr)b::text[], %(currencies)b::text[])
@@ -34,11 +36,16 @@ SET identities = c.identities || excluded.identities,
     registered_at = coalesce(c.registered_at, excluded.registered_at),
     mrr = CASE WHEN excluded.properties ? %(mrr_property)b THEN excluded.mrr ELSE c.mrr END,
     currency = CASE WHEN excluded.properties ? 'currency' THEN excluded.currency
-                    ELSE c.currency END"""
+                    ELSE c.currency END,
+    name = views.name_of(c.properties || excluded.properties),
+    external_id = views.external_id_of(c.identities || excluded.identities),
+    email = views.email_of(c.identities || excluded.identities),
+    domain = views.domain_of(c.identities || excluded.identities)"""
 
 DELETE_PROPERTIES = """
 UPDATE views.contacts c
 SET properties = c.properties - w.names, changed_at = c.changed_at - w.names,
+    name = views.name_of(c.properties - w.names),
     mrr = CASE WHEN %(mrr_property)b = ANY(w.names) THEN NULL ELSE c.mrr END,
     currency = CASE WHEN 'currency' = ANY(w.names) THEN NULL ELSE c.currency END
 FROM (SELECT p, s, string_to_array(n, E'\\x01') AS names

@@ -92,7 +92,8 @@ def populate(url: str, size: Size) -> None:
 
 _CONTACTS = """
 COPY views.contacts (log_partition, subject, kind, identities, properties, registered_at,
-                     first_seen, last_seen, stage, health, mrr, currency) FROM STDIN"""
+                     first_seen, last_seen, stage, health, mrr, currency, name, external_id, email,
+                     domain) FROM STDIN"""
 _MEMBERSHIPS = """
 COPY views.memberships (log_partition, user_id, account_id, joined_at) FROM STDIN"""
 _NAMES = "COPY views.names (kind, name, id) FROM STDIN"
@@ -125,7 +126,7 @@ def _contacts(chance: random.Random, users: list[UUID], accounts: list[UUID]) ->
             {"scheme": "user_id", "value": f"user-{n}"},
             {"scheme": "email", "value": f"user-{n}@example.com"},
         ]
-        properties = {
+        properties: dict[str, object] = {
             "name": name,
             "plan": PLANS[chance.randrange(20)],
             "country": COUNTRIES[int(chance.random() ** 2 * 40)],
@@ -137,7 +138,11 @@ def _contacts(chance: random.Random, users: list[UUID], accounts: list[UUID]) ->
     for n, id in enumerate(accounts):
         identities = [{"scheme": "account_id", "value": f"account-{n}"}]
         mrr, currency = f"{chance.random() * 1_000:.2f}", CURRENCIES[n % 3]
-        company = {"name": f"Company {n}", "mrr": float(mrr), "currency": currency}
+        company: dict[str, object] = {
+            "name": f"Company {n}",
+            "mrr": float(mrr),
+            "currency": currency,
+        }
         yield _contact(chance, id, "account", identities, company, mrr, currency)
 
 
@@ -145,12 +150,13 @@ def _contact(
     chance: random.Random,
     id: UUID,
     kind: str,
-    identities: object,
-    properties: object,
+    identities: list[dict[str, str]],
+    properties: dict[str, object],
     mrr: str,
     currency: str,
 ) -> str:
     seen = _ago(chance, 400)
+    called = {one["scheme"]: one["value"] for one in identities}
     return "\t".join(
         (
             str(log_partition(id)),
@@ -165,6 +171,10 @@ def _contact(
             HEALTHS[chance.randrange(5)],
             mrr,
             currency,
+            str(properties["name"]),
+            called.get("user_id") or called["account_id"],
+            called.get("email", r"\N"),
+            r"\N",
         )
     )
 

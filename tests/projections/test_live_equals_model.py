@@ -90,6 +90,8 @@ properties = st.fixed_dictionaries(
         "plan": st.sampled_from(["free", "pro", "", None]),
         "seats": st.sampled_from([0, 1, 2.5, None]),
         "tags": st.sampled_from([[], ["a"], ["a", "é\U0001f600"], None]),
+        "name": st.sampled_from(["Ada", "", None]),
+        "last_name": st.sampled_from(["Lovelace", None]),
     },
 )
 ties = st.fixed_dictionaries({}, optional={"role": st.sampled_from(["owner", "guest", None])})
@@ -189,10 +191,24 @@ class World:
 
     def compare(self) -> None:
         self._compare_contacts()
+        self._compare_what_contacts_are_called()
         self._compare_memberships()
         self._compare_days()
         if not self.model.erased:
             self._compare_catalogue()
+
+    def _compare_what_contacts_are_called(self) -> None:
+        """It follows from the rest of the row, however that came about."""
+        with owner(self.url) as conn:
+            rows = conn.execute(
+                "SELECT (name, external_id, email, domain) IS NOT DISTINCT FROM"
+                " (views.name_of(properties), views.external_id_of(identities),"
+                " views.email_of(identities), views.domain_of(identities)),"
+                " name, properties FROM views.contacts"
+            ).fetchall()
+        for follows, name, values in rows:
+            assert follows
+            assert name == values.get("name", values.get("last_name"))
 
     def _compare_contacts(self) -> None:
         with owner(self.url) as conn:
