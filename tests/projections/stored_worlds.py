@@ -40,6 +40,11 @@ def store(conn: psycopg.Connection, world: World) -> None:
         " first_seen, last_seen, stage, health)",
         [_contact(id, facts) for id, facts in world.subjects.items()],
     )
+    conn.execute(
+        "UPDATE views.contacts SET name = views.name_of(properties),"
+        " external_id = views.external_id_of(identities), email = views.email_of(identities),"
+        " domain = views.domain_of(identities)"
+    )
     _copy(
         conn,
         "activity_days (log_partition, subject, name_id, day, in_account, count, first_at,"
