@@ -7,12 +7,22 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Route, expect
 
+from api.console.definitions import FAMILIES
 from tests.console.reader import NARROW, WIDE, Reader, Scheme
 from tests.serving import Clients
 
 Reading = Callable[..., Reader]
 
 FIRST_VISIT_BYTES = 150_000
+ADMINISTRATION = (
+    *(f"/console/settings/new?type={one.value}&kind=user" for one in FAMILIES),
+    "/console/settings/destinations",
+    "/console/settings/destinations/new",
+    "/console/settings/keys",
+    "/console/settings/links",
+    "/console/settings/retention",
+    "/console/backtests",
+)
 TO_COME = ".bars .skeleton, #filters > .skeleton, [data-count] .none:text-is('counting…')"
 """What comes by itself after a page, and is waited for."""
 
@@ -43,12 +53,13 @@ def test_axe_finds_no_serious_violation_and_no_page_is_wider_than_its_window(
 ) -> None:
     signing_in = reading(world, None, width=width, scheme=scheme)
     assert signing_in.violations() == []
-    reader = reading(world, "comply", width=width, scheme=scheme)
-    for path in paths(world):
-        reader.page.goto(path)
-        expect(reader.page.locator(TO_COME)).to_have_count(0)
-        assert reader.violations() == [], path
-        assert not reader.overflows(), path
+    for scope, pages in (("comply", paths(world)), ("admin", ADMINISTRATION)):
+        reader = reading(world, scope, width=width, scheme=scheme)
+        for path in pages:
+            reader.page.goto(path)
+            expect(reader.page.locator(TO_COME)).to_have_count(0)
+            assert reader.violations() == [], path
+            assert not reader.overflows(), path
 
 
 def test_everything_is_reached_by_keys_and_the_focus_is_always_seen(
