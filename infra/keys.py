@@ -32,7 +32,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.errors import SubjectErased, Unavailable
-from domain.identity import SubjectId, log_partition, log_partition_of
+from domain.identity import SubjectId, log_partition
 from infra.key_encryption import KEY_BYTES, KeyEncryptionKey, WrongKeyEncryptionKey
 from infra.periods import PeriodKeys
 from infra.subject_key import Sampler, SubjectKey
@@ -260,7 +260,7 @@ class KeyRing:
             under = self._wrapping.current
             missing = [subject for subject in subjects if subject not in found]
             with self._pool.connection() as conn:
-                made = self._make_within(conn, missing, under)
+                made = self.make_within(conn, missing, under)
             found |= made()
             found |= self.fetch([subject for subject in missing if subject not in found])
             if len(found) < len(subjects) and under.id == self._wrapping_now():
@@ -298,22 +298,25 @@ class KeyRing:
         return keys
 
     def make_within(
-        self, conn: psycopg.Connection, subjects: Sequence[int]
+        self,
+        conn: psycopg.Connection,
+        subjects: Sequence[int],
+        under: KeyEncryptionKey | None = None,
     ) -> Callable[[], dict[int, SubjectKey]]:
         """Makes keys in the caller's transaction, where there were none; what is returned is for
         when this has ended well: it has the keys at hand, and says which they are.
 
+        Args:
+            under: the key-encryption key that wraps them; none are made if it has retired. None:
+                the current one.
+
         Raises:
             Unavailable: the key-encryption key is out of reach.
         """
-        return self._make_within(conn, subjects, self._wrapping.current)
-
-    def _make_within(
-        self, conn: psycopg.Connection, subjects: Sequence[int], under: KeyEncryptionKey
-    ) -> Callable[[], dict[int, SubjectKey]]:
         materials = [os.urandom(KEY_BYTES) for _ in subjects]
         generation = self._generation
-        stored = conn.execute(INSERT_KEYS, new_keys(under, subjects, 1, materials), binary=True)
+        new = new_keys(under or self._wrapping.current, subjects, 1, materials)
+        stored = conn.execute(INSERT_KEYS, new, binary=True)
 
         def made() -> dict[int, SubjectKey]:
             are_stored = {id.int for (id,) in stored}
@@ -519,8 +522,7 @@ def new_keys(
 
 def _placed(subjects: Sequence[int]) -> tuple[Column, Column]:
     """As `arrays.placed`."""
-    raw = [subject.to_bytes(16) for subject in subjects]
-    return arrays.smallints([log_partition_of(one) for one in raw]), arrays.ids(raw)
+    return arrays.placed_ids([subject.to_bytes(16) for subject in subjects])
 
 
 def keyed_digest(secret: bytes, text: str) -> bytes:

@@ -138,8 +138,12 @@ def uuids(values: Sequence[UUID]) -> Column:
 
 def placed(subjects: Sequence[UUID]) -> tuple[Column, Column]:
     """The partitions of subjects, and their ids."""
-    raw = [subject.bytes for subject in subjects]
-    return smallints([log_partition_of(one) for one in raw]), ids(raw)
+    return placed_ids([subject.bytes for subject in subjects])
+
+
+def placed_ids(subjects: Sequence[bytes]) -> tuple[Column, Column]:
+    """As `placed`, of subjects as the 16 bytes of their ids."""
+    return smallints([log_partition_of(one) for one in subjects]), ids(subjects)
 
 
 def ids(values: Sequence[bytes]) -> Column:

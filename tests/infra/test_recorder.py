@@ -21,6 +21,7 @@ from infra.recorder import LogRecorder, SealingMapper
 from infra.wiring import Annals
 from tests.infra.commands import AT
 from tests.infra.erasures import destroy_keys
+from tests.infra.plans import nodes
 
 LOGIN = Tracked(Activity(ActivityKind.EVENT, "login"))
 
@@ -167,7 +168,3 @@ def test_loading_reads_no_tracked_activity_however_much_there_is(
     assert reads[0]["Index Name"] == "events_version"
     assert reads[0]["Actual Rows"] * reads[0]["Actual Loops"] == 3
     assert not reads[0].get("Rows Removed by Filter")
-
-
-def nodes(plan: dict[str, object]) -> list[dict[str, object]]:
-    return [plan, *(deeper for one in plan.get("Plans", ()) for deeper in nodes(one))]
