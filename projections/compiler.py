@@ -1,7 +1,7 @@
 """Compiles a condition to one SQL predicate: for lists, counts, segments, previews, back-tests.
 
 What a condition means is said in `domain.evaluation`; the two are tested against each other. The
-predicate is about a row of `views.contacts`, and is never null.
+predicate is about a row of `views.whole_contacts`, and is never null.
 
 It is put together from the SQL below, whose `Sql` type keeps it apart from what came with the
 condition: that goes into `Asked`, which hands out places in a parameter in exchange. SQLAlchemy's
@@ -30,7 +30,7 @@ from projections.tables import contacts
 
 Predicate = sa.ColumnElement[bool]
 Contact = sa.FromClause
-"""`views.contacts`, or an alias of it."""
+"""`views.whole_contacts`, or an alias of it."""
 
 Sql = NewType("Sql", str)
 """SQL of our own making, in which no value stands."""
@@ -437,7 +437,8 @@ class Compiler:
         _, theirs = SIDES[kind]
         their_kind = SubjectKind.ACCOUNT if kind is SubjectKind.USER else SubjectKind.USER
         source = Sql(
-            f"({self._records(kind, c)}) held JOIN views.contacts {o} ON {o}.subject = {theirs}"
+            f"({self._records(kind, c)}) held"
+            f" JOIN views.whole_contacts {o} ON {o}.subject = {theirs}"
             f" WHERE held.left_at IS NULL AND {o}.kind = '{their_kind.value}'"
         )
         return source, self.condition(where, their_kind, o)

@@ -17,7 +17,7 @@ from domain.properties import PropertyType
 from projections.paging import Page, decoded, encoded
 from projections.segment_list import building
 from projections.selection import Selection, chosen
-from projections.tables import bar_counts, contacts, segment_counts
+from projections.tables import bar_counts, contacts, in_order_of_seen, segment_counts
 from projections.vocabulary import KnownNames
 
 SORTABLE_TEXTS = ("name", "email", "domain", "external_id", "stage", "health", "currency")
@@ -54,6 +54,7 @@ class Order(msgspec.Struct, frozen=True):
 
     Attributes:
         value: what is compared; null is taken for `least`.
+        subject: what is compared where the values are the same.
         type: of a value, in a cursor.
     """
 
@@ -62,6 +63,7 @@ class Order(msgspec.Struct, frozen=True):
     value: sa.ColumnElement[Any]
     least: sa.ColumnElement[Any]
     type: Any
+    subject: sa.ColumnElement[UUID] = contacts.c.subject
 
     @property
     def key(self) -> sa.ColumnElement[Any]:
@@ -69,12 +71,12 @@ class Order(msgspec.Struct, frozen=True):
 
     def by(self) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
         direction = sa.desc if self.descending else sa.asc
-        return direction(self.key), direction(contacts.c.subject)
+        return direction(self.key), direction(self.subject)
 
     def after(self, value: Any, subject: UUID) -> sa.ColumnElement[bool]:
         bound = self.least if value is None else sa.literal(value)
         last = sa.tuple_(bound, sa.literal(subject))
-        here = sa.tuple_(self.key, contacts.c.subject)
+        here = sa.tuple_(self.key, self.subject)
         return here < last if self.descending else here > last
 
 
@@ -101,6 +103,8 @@ def order(sort: str, types: Types, currency: str | None = None) -> Order:
     """
     name, descending = sort.removeprefix("-"), sort.startswith("-")
     c = contacts.c
+    if name == "last_seen":
+        return Order(name, descending, c[name], _LEAST_INSTANT, datetime, c.seen_subject)
     if name in SORTABLE_INSTANTS:
         return Order(name, descending, c[name], _LEAST_INSTANT, datetime)
     if name == "currency":
@@ -244,6 +248,7 @@ class Lists:
 
     def _rows(self, conn: sa.Connection) -> sa.Select[Any]:
         c = contacts.c
+        ordered = [in_order_of_seen(self._selection.kind)] if self.order.name == "last_seen" else []
         return (
             sa.select(
                 c.subject,
@@ -261,7 +266,7 @@ class Lists:
                 c.properties,
                 self.order.value.label("sort_key"),
             )
-            .where(*chosen(conn, self._selection, self._moment, in_order=True))
+            .where(*chosen(conn, self._selection, self._moment, in_order=True), *ordered)
             .order_by(*self.order.by())
         )
 

@@ -21,7 +21,8 @@ from projections.standing import ByHand, InSegmentSince, ScoreItem, SignalItem, 
 CONTACT = sa.text("""
 SELECT subject, kind, external_id, name, email, domain, identities, properties, changed_at,
        registered_at, first_seen, last_seen, mrr, currency, stage, health
-FROM views.contacts WHERE log_partition = :partition AND subject = :subject AND kind = :kind""")
+FROM views.whole_contacts
+WHERE log_partition = :partition AND subject = :subject AND kind = :kind""")
 
 SURVIVOR = sa.text("""
 SELECT survivor FROM views.merges WHERE log_partition = :partition AND loser = :subject""")

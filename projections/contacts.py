@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 import psycopg
 
 from domain.events import Absorbed, Identified, PropertiesChanged, Registered
-from domain.identity import Identity, SubjectId, SubjectKind, log_partition
+from domain.identity import Identity, SubjectId, log_partition
 from domain.properties import Value
 from projections import arrays, bars
 from projections.bars import Counted
@@ -53,33 +53,44 @@ FROM (SELECT p, s, string_to_array(n, E'\\x01') AS names
            AS v(p, s, n)) w
 WHERE c.log_partition = w.p AND c.subject = w.s AND c.log_partition = ANY(%(partitions)b)"""
 
-# Users are made by the worker that reads their partition; an account also by one that reads of a
-# user in it, so that only the database can tell who made it.
-ADD_ACCOUNTS = """
+ADD_CONTACTS = """
 INSERT INTO views.contacts (log_partition, subject, kind)
-SELECT p, s, 'account' FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s)
-ON CONFLICT DO NOTHING RETURNING subject"""
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[])
+ON CONFLICT DO NOTHING"""
 
-TOUCH_CONTACTS = """
-INSERT INTO views.contacts AS c (log_partition, subject, kind, first_seen, last_seen)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::timestamptz[], %b::timestamptz[])
-ON CONFLICT (log_partition, subject) DO UPDATE
-SET first_seen = least(c.first_seen, excluded.first_seen),
-    last_seen = greatest(c.last_seen, excluded.last_seen)
-WHERE (c.first_seen > excluded.first_seen OR c.last_seen < excluded.last_seen
-       OR c.last_seen IS NULL)"""
+# Of several workers that read of an account, only the database can tell which one made it: whose
+# row was inserted, and not found there and locked.
+SEE = """
+WITH seen AS (
+    INSERT INTO views.seen AS s (subject, kind, first_seen, last_seen)
+    SELECT * FROM unnest(%b::uuid[], %b::text[], %b::timestamptz[], %b::timestamptz[])
+    ON CONFLICT (subject) DO UPDATE
+    SET first_seen = least(s.first_seen, excluded.first_seen),
+        last_seen = greatest(s.last_seen, excluded.last_seen)
+    WHERE s.first_seen > excluded.first_seen OR s.last_seen < excluded.last_seen
+       OR (s.last_seen IS NULL AND excluded.last_seen IS NOT NULL)
+    RETURNING subject, xmax = 0 AS is_new)
+SELECT subject FROM seen WHERE is_new"""
 
 MOVE_CONTACT = """
 WITH gone AS (
     DELETE FROM views.contacts WHERE log_partition = %(from_partition)s AND subject = %(loser)s
-    RETURNING kind, first_seen, last_seen)
-INSERT INTO views.contacts AS c (log_partition, subject, kind, first_seen, last_seen)
-SELECT %(to_partition)s, %(survivor)s, kind, first_seen, last_seen FROM gone
-ON CONFLICT (log_partition, subject) DO UPDATE
-SET first_seen = least(c.first_seen, excluded.first_seen),
-    last_seen = greatest(c.last_seen, excluded.last_seen)"""
+    RETURNING kind)
+INSERT INTO views.contacts (log_partition, subject, kind)
+SELECT %(to_partition)s, %(survivor)s, kind FROM gone ON CONFLICT DO NOTHING"""
+
+MOVE_SEEN = """
+WITH gone AS (
+    DELETE FROM views.seen WHERE subject = %(loser)s RETURNING kind, first_seen, last_seen)
+INSERT INTO views.seen AS s (subject, kind, first_seen, last_seen)
+SELECT %(survivor)s, kind, first_seen, last_seen FROM gone
+ON CONFLICT (subject) DO UPDATE
+SET first_seen = least(s.first_seen, excluded.first_seen),
+    last_seen = greatest(s.last_seen, excluded.last_seen)"""
 
 DELETE_CONTACTS = "DELETE FROM views.contacts WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
+
+DELETE_SEEN = "DELETE FROM views.seen WHERE subject = ANY(%s)"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -124,20 +135,18 @@ class _Change:
 class Contacts:
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes = _changes(batch)
-        kinds = {id: change.kind for id, change in changes.items()}
-        kinds |= {tally.subject: tally.kind for _, tally in batch.tallies}
-        if not kinds:
+        made = _see(conn, batch, changes)
+        if not made and not changes:
             return
+        before = bars.counted(conn, [id for id in changes if id not in made])
+        _add(conn, {id: kind for id, kind in made.items() if id not in changes})
         mrr_property = batch.workspace.mrr_property
-        before = bars.counted(conn, kinds)
-        made = _made(conn, {id: kind for id, kind in kinds.items() if id not in before})
         self._change(conn, changes, mrr_property)
-        self._touch(conn, batch)
-        after = {id: Counted(kind) for id, kind in kinds.items() if id in made}
+        after = {id: Counted(kind) for id, kind in made.items()}
         for id, change in changes.items():
-            was = before.setdefault(id, Counted(change.kind)) if id not in made else after[id]
+            was = after[id] if id in made else before[id]
             after[id] = change.counts_as(was, mrr_property)
-        bars.move(conn, {id: one for id, one in before.items() if id in after}, after)
+        bars.move(conn, before, after)
 
     def _change(
         self, conn: psycopg.Connection, changes: dict[SubjectId, _Change], mrr_property: str
@@ -179,39 +188,23 @@ class Contacts:
                 },
             )
 
-    def _touch(self, conn: psycopg.Connection, batch: Batch) -> None:
-        if not batch.tallies:
-            return
-        partitions = [partition for partition, _ in batch.tallies]
-        tallies = [tally for _, tally in batch.tallies]
-        conn.execute(
-            TOUCH_CONTACTS,
-            (
-                arrays.smallints(partitions),
-                arrays.uuids([one.subject for one in tallies]),
-                arrays.texts([one.kind for one in tallies]),
-                arrays.instants([one.first_at for one in tallies]),
-                arrays.instants([one.last_at for one in tallies]),
-            ),
-        )
-
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         before = bars.counted(conn, [loser, survivor])
-        conn.execute(
-            MOVE_CONTACT,
-            {
-                "from_partition": log_partition(loser),
-                "loser": loser,
-                "to_partition": log_partition(survivor),
-                "survivor": survivor,
-            },
-        )
+        moved = {
+            "from_partition": log_partition(loser),
+            "loser": loser,
+            "to_partition": log_partition(survivor),
+            "survivor": survivor,
+        }
+        conn.execute(MOVE_CONTACT, moved)
+        conn.execute(MOVE_SEEN, moved)
         bars.move(conn, before, bars.counted(conn, [loser, survivor]))
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         bars.move(conn, bars.counted(conn, subjects), {})
         partitions = [log_partition(one) for one in subjects]
         conn.execute(DELETE_CONTACTS, (partitions, list(subjects)))
+        conn.execute(DELETE_SEEN, (list(subjects),))
 
 
 def _changes(batch: Batch) -> dict[SubjectId, _Change]:
@@ -237,13 +230,36 @@ def _changes(batch: Batch) -> dict[SubjectId, _Change]:
     return changes
 
 
-def _made(conn: psycopg.Connection, missing: dict[SubjectId, str]) -> set[SubjectId]:
-    """Those of the contacts that nobody had seen that this batch makes."""
-    made = {id for id, kind in missing.items() if kind != SubjectKind.ACCOUNT}
-    accounts = sorted((log_partition(id), id.bytes, id) for id in missing.keys() - made)
-    if accounts:
-        rows = conn.execute(
-            ADD_ACCOUNTS, ([row[0] for row in accounts], [row[2] for row in accounts])
-        )
-        made |= {SubjectId(row[0]) for row in rows}
-    return made
+def _see(
+    conn: psycopg.Connection, batch: Batch, changes: Mapping[SubjectId, _Change]
+) -> dict[SubjectId, str]:
+    """Notes when contacts were seen; returns those that nobody had heard of, with their kinds."""
+    seen: dict[SubjectId, tuple[str, datetime | None, datetime | None]] = {
+        id: (change.kind, None, None) for id, change in changes.items()
+    }
+    for _, tally in batch.tallies:
+        seen[tally.subject] = (tally.kind, tally.first_at, tally.last_at)
+    if not seen:
+        return {}
+    subjects = sorted(seen, key=lambda one: one.int)
+    rows = [seen[id] for id in subjects]
+    found = conn.execute(
+        SEE,
+        (
+            arrays.uuids(subjects),
+            arrays.texts([kind for kind, _, _ in rows]),
+            arrays.instants([first for _, first, _ in rows]),
+            arrays.instants([last for _, _, last in rows]),
+        ),
+        binary=True,
+    )
+    return {SubjectId(subject): seen[SubjectId(subject)][0] for (subject,) in found}
+
+
+def _add(conn: psycopg.Connection, kinds: Mapping[SubjectId, str]) -> None:
+    if not kinds:
+        return
+    subjects = sorted(kinds, key=lambda one: (log_partition(one), one.int))
+    conn.execute(
+        ADD_CONTACTS, (*arrays.placed(subjects), arrays.texts([kinds[id] for id in subjects]))
+    )

@@ -102,9 +102,9 @@ CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
 ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
 
 EMPTY_READ_MODELS = """
-TRUNCATE views.contacts, views.merges, views.memberships, views.activity_days, views.catalogue,
-         views.bar_counts, views.filter_values, views.filter_ranges, views.filter_states,
-         views.definitions, views.definition_versions,
+TRUNCATE views.contacts, views.seen, views.merges, views.memberships, views.activity_days,
+         views.catalogue, views.bar_counts, views.filter_values, views.filter_ranges,
+         views.filter_states, views.definitions, views.definition_versions,
          views.segments, views.segment_lists, views.segment_members, views.segment_leavers,
          views.segment_counts, views.standings, views.stage_spells, views.scores, views.signals,
          views.timers, views.sweeps, views.changes_due, views.deciding,

@@ -18,7 +18,7 @@ from domain.periods import Moment
 from projections.compiler import Scope, predicate
 from projections.deciding import NAME
 from projections.paging import Page, decoded, encoded
-from projections.tables import contacts
+from projections.tables import contacts, in_order_of_seen
 
 SEGMENTS = """
 SELECT s.segment, s.kind, s.name, CAST(s.condition AS text) AS condition, s.version, s.created_at,
@@ -189,8 +189,8 @@ def preview(
     newest = sa.func.coalesce(c.last_seen, sa.literal_column("'-infinity'::timestamptz"))
     rows = conn.execute(
         sa.select(c.subject, c.external_id, c.name, c.email, c.domain, c.last_seen)
-        .where(*chosen)
-        .order_by(newest.desc(), c.subject.desc())
+        .where(*chosen, in_order_of_seen(kind))
+        .order_by(newest.desc(), c.seen_subject.desc())
         .limit(sample)
     )
     return Preview(count, [SampleItem(*row) for row in rows])

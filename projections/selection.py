@@ -65,8 +65,8 @@ class Selection(msgspec.Struct, frozen=True):
 def chosen(
     conn: sa.Connection, selection: Selection, moment: Moment, *, in_order: bool = False
 ) -> list[Predicate]:
-    """What holds of a row of `views.contacts` that is meant. For use in this transaction alone,
-    whose settings it may change.
+    """What holds of a row of `views.whole_contacts` that is meant. For use in this transaction
+    alone, whose settings it may change.
 
     Args:
         in_order: the first of them are wanted in some order, and not something about all.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from domain.identity import SubjectKind
+
 _metadata = sa.MetaData(schema="views")
 _instant = sa.DateTime(timezone=True)
 
 contacts = sa.Table(
-    "contacts",
+    "whole_contacts",
     _metadata,
     sa.Column("log_partition", sa.SmallInteger, primary_key=True),
     sa.Column("subject", sa.Uuid, primary_key=True),
@@ -24,6 +26,8 @@ contacts = sa.Table(
     sa.Column("registered_at", _instant),
     sa.Column("first_seen", _instant),
     sa.Column("last_seen", _instant),
+    sa.Column("seen_kind", sa.Text),
+    sa.Column("seen_subject", sa.Uuid),
     sa.Column("stage", sa.Text),
     sa.Column("health", sa.Text),
     sa.Column("mrr", sa.Numeric),
@@ -197,3 +201,9 @@ timers = sa.Table(
     sa.Column("rule", sa.Text, primary_key=True),
     sa.Column("due_at", _instant),
 )
+
+
+def in_order_of_seen(kind: SubjectKind) -> sa.ColumnElement[bool]:
+    """Holds of all contacts of a kind. With it a query that sorts by `last_seen` and `seen_subject`
+    may begin with the index that has them in this order."""
+    return contacts.c.seen_kind == kind.value

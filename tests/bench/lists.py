@@ -25,10 +25,11 @@ Ask = Callable[[sa.Connection], object]
 # By hand: what is measured without what makes it a list (coalesced order, subject as tie-breaker,
 # properties of any type) or a bar (currencies).
 FIRST_PAGE = sa.text("""
-SELECT c.* FROM views.contacts c
-WHERE c.kind = 'user' AND c.properties ->> 'plan' = 'pro'
+SELECT c.*, s.first_seen, s.last_seen
+FROM views.seen s JOIN views.contacts c ON c.subject = s.subject
+WHERE s.kind = 'user' AND c.properties ->> 'plan' = 'pro'
   AND c.subject IN (SELECT subject FROM views.segment_members WHERE segment = :segment)
-ORDER BY coalesce(c.last_seen, '-infinity'::timestamptz) DESC LIMIT 50""")
+ORDER BY coalesce(s.last_seen, '-infinity'::timestamptz) DESC LIMIT 50""")
 
 TOTAL = sa.text("""
 SELECT count(*) FROM views.contacts c JOIN views.segment_members m

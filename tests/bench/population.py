@@ -77,6 +77,7 @@ def populate(url: str, size: Size) -> None:
             for drop, _ in indexes:
                 conn.execute(drop)
             _copy(conn, _CONTACTS, _contacts(chance, users, accounts))
+            _copy(conn, _SEEN, _seen(chance, {"user": users, "account": accounts}))
             _copy(conn, _MEMBERSHIPS, _memberships(chance, users, accounts))
             _copy(conn, _NAMES, (f"event\t{name}\t{n}" for n, name in enumerate(EVENTS)))
             _copy(conn, _DAYS, _days(chance, users, size.days))
@@ -92,8 +93,8 @@ def populate(url: str, size: Size) -> None:
 
 _CONTACTS = """
 COPY views.contacts (log_partition, subject, kind, identities, properties, registered_at,
-                     first_seen, last_seen, stage, health, mrr, currency, name, external_id, email,
-                     domain) FROM STDIN"""
+                     stage, health, mrr, currency, name, external_id, email, domain) FROM STDIN"""
+_SEEN = "COPY views.seen (subject, kind, first_seen, last_seen) FROM STDIN"
 _MEMBERSHIPS = """
 COPY views.memberships (log_partition, user_id, account_id, joined_at) FROM STDIN"""
 _NAMES = "COPY views.names (kind, name, id) FROM STDIN"
@@ -146,6 +147,12 @@ def _contacts(chance: random.Random, users: list[UUID], accounts: list[UUID]) ->
         yield _contact(chance, id, "account", identities, company, mrr, currency)
 
 
+def _seen(chance: random.Random, contacts: dict[str, list[UUID]]) -> Iterator[str]:
+    for kind, subjects in contacts.items():
+        for id in subjects:
+            yield f"{id}\t{kind}\t{_ago(chance, 400)}\t{_ago(chance, 120)}"
+
+
 def _contact(
     chance: random.Random,
     id: UUID,
@@ -155,7 +162,6 @@ def _contact(
     mrr: str,
     currency: str,
 ) -> str:
-    seen = _ago(chance, 400)
     called = {one["scheme"]: one["value"] for one in identities}
     return "\t".join(
         (
@@ -164,9 +170,7 @@ def _contact(
             kind,
             json.dumps(identities),
             json.dumps(properties),
-            seen,
-            seen,
-            _ago(chance, 120),
+            _ago(chance, 400),
             STAGES[chance.randrange(5)],
             HEALTHS[chance.randrange(5)],
             mrr,

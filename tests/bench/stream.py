@@ -41,6 +41,7 @@ from pathlib import Path
 from infra import background, wiring
 from infra.settings import Settings
 with wiring.opened(Settings(data=Path(sys.argv[1])), sys.argv[2]) as annals:
+    wiring.collect_garbage_seldom()
     with background.working(annals, project=True):
         print("working", flush=True)
         sys.stdin.readline()

@@ -21,8 +21,9 @@ _SCHEMES = {
     (SubjectKind.ACCOUNT, Attribute.EXTERNAL_ID): Scheme.ACCOUNT_ID,
     (SubjectKind.ACCOUNT, Attribute.DOMAIN): Scheme.DOMAIN,
 }
+_SEEN = (Attribute.FIRST_SEEN, Attribute.LAST_SEEN)
 _TABLES = (
-    "contacts", "memberships", "merges", "names", "activity_days", "segment_members",
+    "contacts", "seen", "memberships", "merges", "names", "activity_days", "segment_members",
     "definitions", "scores", "signals",
 )  # fmt: skip
 
@@ -36,9 +37,17 @@ def store(conn: psycopg.Connection, world: World) -> None:
     _copy(conn, "names (kind, name, id)", [(*key, id) for key, id in ids.items()])
     _copy(
         conn,
-        "contacts (log_partition, subject, kind, identities, properties, registered_at,"
-        " first_seen, last_seen, stage, health)",
+        "contacts (log_partition, subject, kind, identities, properties, registered_at, stage,"
+        " health)",
         [_contact(id, facts) for id, facts in world.subjects.items()],
+    )
+    _copy(
+        conn,
+        "seen (subject, kind, first_seen, last_seen)",
+        [
+            (id, facts.kind.value, *map(facts.attributes.get, _SEEN))
+            for id, facts in world.subjects.items()
+        ],
     )
     conn.execute(
         "UPDATE views.contacts SET name = views.name_of(properties),"
@@ -165,8 +174,6 @@ def _contact(id: UUID, facts: Facts) -> tuple[Any, ...]:
         _json(identities),
         _json(facts.properties),
         facts.attributes.get(Attribute.REGISTERED_AT),
-        facts.attributes.get(Attribute.FIRST_SEEN),
-        facts.attributes.get(Attribute.LAST_SEEN),
         facts.stage,
         facts.health.value,
     )

@@ -246,8 +246,8 @@ def test_the_size_of_the_batches_makes_no_difference(
     with owner(database_url) as conn:
         conn.execute("UPDATE views.checkpoints SET position = 0")
         conn.execute(
-            "TRUNCATE views.contacts, views.merges, views.activity_days, views.catalogue,"
-            " views.memberships, views.names, views.bar_counts"
+            "TRUNCATE views.contacts, views.seen, views.merges, views.activity_days,"
+            " views.catalogue, views.memberships, views.names, views.bar_counts"
         )
     project(annals)
     assert dump(database_url) == live

@@ -213,8 +213,14 @@ class World:
     def _compare_contacts(self) -> None:
         with owner(self.url) as conn:
             rows = conn.execute(
-                "SELECT subject, identities, properties, first_seen, last_seen FROM views.contacts"
+                "SELECT subject, identities, properties, first_seen, last_seen"
+                " FROM views.whole_contacts"
             ).fetchall()
+            alone = conn.execute(
+                "SELECT count(*) FROM views.contacts c FULL JOIN views.seen s USING (subject)"
+                " WHERE c.kind IS DISTINCT FROM s.kind"
+            ).fetchone()
+        assert alone == (0,), "each contact has a row of when it was seen, and the other way round"
         shown = {
             id: ([(one["scheme"], one["value"]) for one in identities], values, first, last)
             for id, identities, values, first, last in rows

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ from projections.contact_view import (
 )
 from projections.paging import Page, decoded, encoded
 from projections.selection import Selection
+from tests.infra.plans import nodes
 from tests.projections.read_models import (
     NOON,
     account,
@@ -41,6 +43,14 @@ from tests.projections.read_models import (
 
 SORTS = [sign + name for name in SORTABLE for sign in ("", "-")]
 PEOPLE = 13
+ADD_CONTACTS = """
+WITH made AS (
+    INSERT INTO views.contacts (log_partition, subject, kind)
+    SELECT n % 256, gen_random_uuid(), 'user' FROM generate_series(1, 5000) n
+    RETURNING log_partition, subject)
+INSERT INTO views.seen
+SELECT subject, 'user', at, at FROM made, make_interval(days => log_partition) d,
+       LATERAL (SELECT now() - d AS at) seen"""
 NOW = Moment(NOON, UTC)
 
 
@@ -314,13 +324,33 @@ def test_numbers_show_as_they_were_sent(annals: Annals) -> None:
     assert msgspec.json.decode(msgspec.json.encode(whole))["mrr"]["amount"] == "19.99"
 
 
-def test_a_list_reads_by_an_index_in_its_default_order(annals: Annals, database_url: str) -> None:
-    some_people(annals)
+def test_a_list_reads_by_an_index_in_its_default_order_however_deep_the_page(
+    annals: Annals, database_url: str
+) -> None:
     with owner(database_url) as conn:
-        conn.execute("SET enable_seqscan = off")
-        plan = conn.execute(
-            "EXPLAIN SELECT subject FROM views.contacts WHERE kind = 'user'"
-            " ORDER BY coalesce(last_seen, '-infinity'::timestamptz) DESC, subject DESC LIMIT 3"
-        ).fetchall()
-    assert "contacts_by_last_seen" in repr(plan)
-    assert "Sort" not in repr(plan)
+        conn.execute(ADD_CONTACTS)
+        conn.execute("ANALYZE views.contacts, views.seen")
+    with annals.queries.connect() as conn:
+        asked: list[tuple[str, Any]] = []
+
+        @sa.event.listens_for(conn, "before_cursor_execute")
+        def note(_conn: object, _cursor: object, text: str, values: Any, *_: object) -> None:
+            if "whole_contacts" in text:
+                asked.append((text, values))
+
+        first = list_contacts(
+            conn, Selection(SubjectKind.USER), NOW, sort="-last_seen", cursor=None, limit=10
+        )
+        list_contacts(
+            conn, Selection(SubjectKind.USER), NOW, sort="-last_seen", cursor=first.next, limit=10
+        )
+        plans = [
+            conn.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {text}", values).scalar_one()[0]["Plan"]
+            for text, values in [*asked]
+        ]
+    assert len(plans) == 2
+    for plan, bound in zip(plans, (False, True), strict=True):
+        steps = nodes(plan)
+        assert not [one for one in steps if "Sort" in one["Node Type"]]
+        [order] = [one for one in steps if one.get("Index Name") == "seen_in_order"]
+        assert ("ROW(" in order["Index Cond"]) is bound
