@@ -73,6 +73,8 @@ def engine(conninfo: str, role: str, *, size: int) -> sa.Engine:
         pool_size=size,
         max_overflow=0,
         pool_pre_ping=True,
+        # What is prepared, and what the server remembers, is in the connection used last.
+        pool_use_lifo=True,
     )
 
 
