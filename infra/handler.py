@@ -39,7 +39,7 @@ from domain.errors import (
     VersionConflict,
 )
 from domain.events import Erased, Event
-from domain.identity import Identity, Known, Merge, SubjectId, SubjectKind
+from domain.identity import Identity, Merge, SubjectId, SubjectKind
 from domain.properties import (
     RefusedValue,
 )
@@ -157,8 +157,8 @@ class Handler:
             return outcomes
         commands = [requests[n].command for n in todo]
         identities = identities_of(commands)
-        known = self._lookup.find(identities)
-        unwanted = self._suppressed(identities, known, commands) | self._too_old(commands)
+        known, suppressed = self._lookup.find_and_suppressed(identities)
+        unwanted = _naming(suppressed, commands) | self._too_old(commands)
         for place, refusal in unwanted.items():
             outcomes[todo[place]] = refusal
         todo = [n for place, n in enumerate(todo) if place not in unwanted]
@@ -208,27 +208,6 @@ class Handler:
         if not merges:
             return nullcontext()
         return self._keys.kept(id for one in merges for id in (one.survivor, one.loser))
-
-    def _suppressed(
-        self, identities: Iterable[Identity], known: Known, commands: Sequence[Command]
-    ) -> dict[int, Refused]:
-        """The commands, by index, that name an identity which was erased for good. Only one that
-        leads nowhere can be: so this costs nothing but where an identity is new."""
-        gone = self._lookup.suppressed(
-            one for one in identities if (one.scheme, one.matching) not in known
-        )
-        if not gone:
-            return {}
-        refusal = Refused(
-            Suppressed.code,
-            "this identity was erased, and on request nothing is taken in about it any more:"
-            " stop sending it",
-        )
-        return {
-            n: refusal
-            for n, command in enumerate(commands)
-            if not gone.isdisjoint(identities_of([command]))
-        }
 
     def _too_old(self, commands: Sequence[Command]) -> dict[int, Refused]:
         """The commands, by index, that track what is no longer kept when it occurred then."""
@@ -369,3 +348,19 @@ class Handler:
     def _erasure_key(self, subject: SubjectId) -> bytes:
         """Under which the log remembers that it has said that a subject is erased."""
         return keyed_digest(self._erasure_secret, str(subject))[:MESSAGE_KEY_BYTES]
+
+
+def _naming(suppressed: set[Identity], commands: Sequence[Command]) -> dict[int, Refused]:
+    """The commands, by index, that name an identity which was erased for good."""
+    if not suppressed:
+        return {}
+    refusal = Refused(
+        Suppressed.code,
+        "this identity was erased, and on request nothing is taken in about it any more:"
+        " stop sending it",
+    )
+    return {
+        n: refusal
+        for n, command in enumerate(commands)
+        if not suppressed.isdisjoint(identities_of([command]))
+    }

@@ -58,8 +58,7 @@ WHERE h.log_partition = v.log_partition AND h.log_partition = ANY(%b)"""
 REMEMBER_MESSAGES = """
 INSERT INTO log.message_ids (log_partition, message_key, recorded_at)
 SELECT v.log_partition, v.message_key, %b
-FROM unnest(%b::smallint[], %b::bytea[]) AS v(log_partition, message_key)
-ON CONFLICT DO NOTHING"""
+FROM unnest(%b::smallint[], %b::bytea[]) AS v(log_partition, message_key)"""
 
 # Looked up one by one, whatever is known of the size of the table: a server that is told of two
 # arrays instead tries each partition with each key.
@@ -183,8 +182,10 @@ class EventLog:
                 with conn.pipeline():
                     conn.execute(MOVE_HEADS, moves)
                     conn.execute("COMMIT")
-            except pg.UniqueViolation:
+            except pg.UniqueViolation as error:
                 conn.rollback()
+                if error.diag.table_name == "message_ids":
+                    raise DuplicateMessage("a message id is already stored") from None
                 raise VersionConflict("another writer appended to the stream first") from None
             except BaseException:
                 conn.rollback()
@@ -200,18 +201,14 @@ class EventLog:
         rows: Iterator[Encoded],
     ) -> tuple[Heads, list[Encoded]]:
         """Begins a transaction, remembers the message ids and locks the heads of the partitions
-        that are touched, in one round trip; meanwhile takes the first of the rows.
-
-        Raises:
-            DuplicateMessage: one of the message ids is already remembered.
-        """
+        that are touched, in one round trip; meanwhile takes the first of the rows."""
         touched = sorted({partition for one in group for partition in one.partitions})
         # Sorted, so that two writers that meet the same ids wait for one another in one order.
         keys = sorted(key for one in group for key in one.message_keys)
         with conn.pipeline() as pipeline:
             conn.execute("BEGIN")
             if keys:
-                remembered = conn.execute(
+                conn.execute(
                     REMEMBER_MESSAGES,
                     (recorded_at, arrays.smallints([key[0] for key in keys]), arrays.byteas(keys)),
                 )
@@ -219,8 +216,6 @@ class EventLog:
             pipeline.sync()
             first = list(islice(rows, _ROWS_A_PIECE))
             heads = {partition: (head, link) for partition, head, link in locked}
-        if keys and remembered.rowcount != len(keys):
-            raise DuplicateMessage("a message id of the batch is already stored")
         return heads, first
 
     @staticmethod

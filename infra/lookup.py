@@ -11,11 +11,19 @@ from infra.keys import KeyRing, keyed_digest
 from projections import arrays
 from projections.arrays import Column
 
+# Only what leads nowhere can be suppressed.
 SELECT_SUBJECTS = """
 SELECT w.lookup, i.subject FROM unnest(%b::smallint[], %b::bytea[]) AS w(p, lookup)
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
     SELECT i.subject FROM keys.identities i
-    WHERE i.log_partition = w.p AND i.lookup = w.lookup LIMIT 1) i"""
+    WHERE i.log_partition = w.p AND i.lookup = w.lookup LIMIT 1) i ON true
+WHERE i.subject IS NOT NULL OR EXISTS (
+    SELECT FROM keys.suppressed s
+    WHERE s.log_partition = w.p AND s.lookup = w.lookup AND s.lifted_at IS NULL)"""
+
+# A crash may take back what was claimed, but not from under events: these come later in the
+# server's write-ahead log, and what is durable there, all before it is.
+CLAIM_LIGHTLY = "SET LOCAL synchronous_commit = off"
 
 CLAIM = """
 INSERT INTO keys.identities (log_partition, lookup, subject)
@@ -24,12 +32,6 @@ ON CONFLICT DO NOTHING"""
 
 REPOINT = """
 UPDATE keys.identities SET subject = %b WHERE log_partition = ANY(%b) AND subject = %b"""
-
-SELECT_SUPPRESSED = """
-SELECT w.lookup FROM unnest(%b::smallint[], %b::bytea[]) AS w(p, lookup)
-CROSS JOIN LATERAL (
-    SELECT FROM keys.suppressed s
-    WHERE s.log_partition = w.p AND s.lookup = w.lookup AND s.lifted_at IS NULL LIMIT 1) s"""
 
 ALL_PARTITIONS = list(range(256))
 
@@ -52,25 +54,29 @@ class Lookup:
     def digest(self, identity: Identity) -> bytes:
         return keyed_digest(self._secret, f"{identity.scheme}\0{identity.matching}")
 
-    def find(self, identities: Sequence[Identity]) -> Known:
+    def find(self, identities: Iterable[Identity]) -> Known:
         """The subjects of those identities that are known, in one query."""
-        digests = {self.digest(one): (one.scheme, one.matching) for one in identities}
-        if not digests:
-            return {}
-        with self._pool.connection() as conn:
-            rows = conn.execute(SELECT_SUBJECTS, _placed(list(digests)), binary=True)
-            return {digests[digest]: SubjectId(subject) for digest, subject in rows}
+        return self.find_and_suppressed(identities)[0]
 
-    def suppressed(self, identities: Iterable[Identity]) -> set[Identity]:
-        """Those of the identities that were erased for good: they are not to be taken in again."""
+    def find_and_suppressed(self, identities: Iterable[Identity]) -> tuple[Known, set[Identity]]:
+        """As `find`; and those of the identities that were erased for good, which are not to be
+        taken in again."""
         digests: dict[bytes, list[Identity]] = {}
         for one in identities:
             digests.setdefault(self.digest(one), []).append(one)
+        known: Known = {}
+        suppressed: set[Identity] = set()
         if not digests:
-            return set()
+            return known, suppressed
         with self._pool.connection() as conn:
-            rows = conn.execute(SELECT_SUPPRESSED, _placed(list(digests)), binary=True)
-            return {one for (digest,) in rows for one in digests[digest]}
+            rows = conn.execute(SELECT_SUBJECTS, _placed(list(digests)), binary=True).fetchall()
+        for digest, subject in rows:
+            alike = digests[digest]
+            if subject is None:
+                suppressed.update(alike)
+            else:
+                known[alike[0].scheme, alike[0].matching] = SubjectId(subject)
+        return known, suppressed
 
     def claim(self, claims: Mapping[Identity, SubjectId], new: Collection[SubjectId] = ()) -> bool:
         """Ties identities to subjects: all of them, or none where another writer was first. Those
@@ -88,6 +94,7 @@ class Lookup:
             try:
                 with conn.pipeline():
                     conn.execute("BEGIN")
+                    conn.execute(CLAIM_LIGHTLY)
                     claimed = conn.execute(CLAIM, (*lookups, subjects))
                     if new:
                         made = self._keys.make_within(conn, [one.int for one in new])

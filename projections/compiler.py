@@ -68,6 +68,9 @@ _SHARED_DAYS = Sql("""
      WHERE NOT did.in_account AND {theirs}) did""")
 
 
+# As the index of this order has it.
+_IN_ORDER = "coalesce({}, '-infinity'::timestamptz)"
+
 _BOOLEAN = sa.Boolean()
 
 
@@ -304,7 +307,8 @@ class Compiler:
                 return Sql(f"({there} AND starts_with({column}, {asked.text(value)}))")
             case _:
                 limits = zip((">=", "<"), window(test, self._moment), strict=True)
-                tests = [f"{column} {op} {asked.instant(at)}" for op, at in limits if at]
+                compared = _IN_ORDER.format(column) if column.endswith(".last_seen") else column
+                tests = [f"{compared} {op} {asked.instant(at)}" for op, at in limits if at]
                 return Sql(f"({' AND '.join([there, *tests])})")
 
     def _score(self, score: str, test: ask.Test, kind: SubjectKind, c: Sql) -> Sql:
