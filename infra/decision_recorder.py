@@ -10,7 +10,8 @@ from domain.decisions import series
 from domain.errors import DuplicateMessage, SubjectErased, Unavailable
 from domain.events import Decision, Event
 from domain.identity import SubjectId, SubjectKind
-from infra.keys import KeyRing, keyed_digest
+from infra.digests import KeyedDigest
+from infra.keys import KeyRing
 from infra.log import MESSAGE_KEY_BYTES, EventLog
 from infra.sealing import Sealer
 
@@ -28,7 +29,7 @@ class DecisionRecorder:
         self._log = log
         self._keys = keys
         self._sealer = sealer
-        self._secret = secret
+        self._digest = KeyedDigest(secret)
 
     def record(self, decisions: Sequence[Found], at: datetime) -> None:
         """Appends decisions; leaves out those that are in the log, and erased subjects.
@@ -77,7 +78,7 @@ class DecisionRecorder:
     def _message_key(self, found: Found) -> bytes:
         _, subject, decision = found
         text = f"{series(decision)}\0{subject}\0{decision.ordinal}"
-        return keyed_digest(self._secret, text)[:MESSAGE_KEY_BYTES]
+        return self._digest(text)[:MESSAGE_KEY_BYTES]
 
 
 def _together(decisions: Sequence[Found]) -> Iterator[list[Found]]:

@@ -33,8 +33,9 @@ from domain.erasure import (
 from domain.errors import Conflict, NotFound, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
 from infra.destruction import Cause, Destruction, LookAgain
+from infra.digests import KeyedDigest
 from infra.erasure_record import NEWEST_PLACES, ErasureRecord
-from infra.keys import ALL_PARTITIONS, erased_by, keyed_digest
+from infra.keys import ALL_PARTITIONS, erased_by
 from infra.ledger import ErasureEntry
 from infra.lookup import Lookup
 from projections.projector import reached
@@ -188,7 +189,7 @@ class Erasures:
         self._lookup = lookup
         self._pool = pool
         self._views = views
-        self._secret = secret
+        self._keyed = KeyedDigest(secret)
         self._cleaner = cleaner
         self._certifier = certifier
         self._ledger = ledger
@@ -338,10 +339,10 @@ class Erasures:
         return request
 
     def _token(self, by: str, key: str) -> bytes:
-        return keyed_digest(self._secret, f"token\0{by}\0{key}")
+        return self._keyed(f"token\0{by}\0{key}")
 
     def _digest(self, question: str) -> bytes:
-        return keyed_digest(self._secret, f"question\0{question}")
+        return self._keyed(f"question\0{question}")
 
     def _advance(self, id: uuid.UUID, *, until: ErasureStep) -> None:
         """Takes the steps of one request, each in a transaction of its own."""

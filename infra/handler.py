@@ -46,7 +46,8 @@ from domain.properties import (
 from domain.retention import ALWAYS
 from domain.subjects import numbered, subject
 from infra.catalogue import Catalogue
-from infra.keys import KeyRing, keyed_digest
+from infra.digests import KeyedDigest
+from infra.keys import KeyRing
 from infra.log import MESSAGE_KEY_BYTES, EventLog
 from infra.lookup import Lookup
 from infra.recorder import Aggregates
@@ -93,9 +94,9 @@ class Handler:
         self._catalogue = catalogue
         self._aggregates = aggregates
         self._sealer = sealer
-        self._message_secret = message_secret
+        self._message_digest = KeyedDigest(message_secret)
         # Of its own: no sender's message id can come out the same.
-        self._erasure_secret = keyed_digest(message_secret, "erasures")
+        self._erasure_digest = KeyedDigest(self._message_digest("erasures"))
         self._begun: set[SubjectId] = set()
         self._handle_together: Together[Sequence[Request], list[Outcome]] = Together(
             self._handle_all, size=len, limit=REQUESTS_TOGETHER
@@ -137,7 +138,7 @@ class Handler:
         digests = [
             None
             if one.message_id is None
-            else keyed_digest(self._message_secret, one.message_id)[:MESSAGE_KEY_BYTES]
+            else self._message_digest(one.message_id)[:MESSAGE_KEY_BYTES]
             for one in requests
         ]
         seen = self._log.known_messages([digest for digest in digests if digest is not None])
@@ -347,7 +348,7 @@ class Handler:
 
     def _erasure_key(self, subject: SubjectId) -> bytes:
         """Under which the log remembers that it has said that a subject is erased."""
-        return keyed_digest(self._erasure_secret, str(subject))[:MESSAGE_KEY_BYTES]
+        return self._erasure_digest(str(subject))[:MESSAGE_KEY_BYTES]
 
 
 def _naming(suppressed: set[Identity], commands: Sequence[Command]) -> dict[int, Refused]:

@@ -17,7 +17,6 @@ compares a UUID in Python, and that took half the time of finding a thousand key
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import threading
 import time
@@ -523,8 +522,3 @@ def new_keys(
 def _placed(subjects: Sequence[int]) -> tuple[Column, Column]:
     """As `arrays.placed`."""
     return arrays.placed_ids([subject.to_bytes(16) for subject in subjects])
-
-
-def keyed_digest(secret: bytes, text: str) -> bytes:
-    """HMAC-SHA-256 of a text: says nothing of it to whom the secret is unknown."""
-    return hmac.digest(secret, text.encode(), "sha256")

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from psycopg_pool import ConnectionPool
 
 from domain.identity import Identity, Known, Merge, SubjectId
-from infra.keys import KeyRing, keyed_digest
+from infra.digests import KeyedDigest
+from infra.keys import KeyRing
 from projections import arrays
 from projections.arrays import Column
 
@@ -45,14 +46,14 @@ class Lookup:
 
     def __init__(self, pool: ConnectionPool, secret: bytes, keys: KeyRing) -> None:
         self._pool = pool
-        self._secret = secret
+        self._digest = KeyedDigest(secret)
         self._keys = keys
 
     def __repr__(self) -> str:
         return "Lookup()"
 
     def digest(self, identity: Identity) -> bytes:
-        return keyed_digest(self._secret, f"{identity.scheme}\0{identity.matching}")
+        return self._digest(f"{identity.scheme}\0{identity.matching}")
 
     def find(self, identities: Iterable[Identity]) -> Known:
         """The subjects of those identities that are known, in one query."""
