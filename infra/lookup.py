@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.identity import Identity, Known, Merge, SubjectId
@@ -28,8 +29,7 @@ CLAIM_LIGHTLY = "SET LOCAL synchronous_commit = off"
 
 CLAIM = """
 INSERT INTO keys.identities (log_partition, lookup, subject)
-SELECT p, l, s FROM unnest(%b::smallint[], %b::bytea[], %b::uuid[]) AS v(p, l, s)
-ON CONFLICT DO NOTHING"""
+SELECT p, l, s FROM unnest(%b::smallint[], %b::bytea[], %b::uuid[]) AS v(p, l, s)"""
 
 REPOINT = """
 UPDATE keys.identities SET subject = %b WHERE log_partition = ANY(%b) AND subject = %b"""
@@ -96,17 +96,19 @@ class Lookup:
                 with conn.pipeline():
                     conn.execute("BEGIN")
                     conn.execute(CLAIM_LIGHTLY)
-                    claimed = conn.execute(CLAIM, (*lookups, subjects))
+                    conn.execute(CLAIM, (*lookups, subjects))
                     if new:
                         made = self._keys.make_within(conn, [one.int for one in new])
-                is_done = claimed.rowcount == len(wanted)
-                conn.execute("COMMIT" if is_done else "ROLLBACK")
+                    conn.execute("COMMIT")
+            except pg.UniqueViolation:
+                conn.rollback()
+                return False
             except BaseException:
                 conn.rollback()
                 raise
-        if is_done and new:
+        if new:
             made()
-        return is_done
+        return True
 
     def repoint(self, merges: Sequence[Merge]) -> None:
         """Ties the identities of merged subjects to their survivors."""
