@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from operator import itemgetter
 
 import psycopg
@@ -10,7 +11,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.identity import SubjectId, log_partition
 from projections import arrays
-from projections.batch import Batch
+from projections.batch import Batch, DayCount
 
 ADD_DAYS = """
 INSERT INTO views.activity_days AS d
@@ -81,19 +82,23 @@ class ActivityDays:
         if not batch.tallies:
             return
         ids = self._names.ids(set(batch.uses))
-        rows = []
+        partitions: list[int] = []
+        subjects: list[bytes] = []
+        rows: list[tuple[int, date, bool, DayCount]] = []
         for partition, tally in batch.tallies:
             of_subject = [
-                (ids[day.activity, day.name], day.day, day.in_account, count, partition, tally)
-                for day, count in tally.days.items()
+                (ids[activity, name], day, in_account, count)
+                for (activity, name, day, in_account), count in tally.days.items()
             ]
             of_subject.sort(key=itemgetter(0, 1, 2))
             rows += of_subject
+            partitions += [partition] * len(of_subject)
+            subjects += [tally.subject.bytes] * len(of_subject)
         conn.execute(
             ADD_DAYS,
             (
-                arrays.smallints([row[4] for row in rows]),
-                arrays.uuids([row[5].subject for row in rows]),
+                arrays.smallints(partitions),
+                arrays.ids(subjects),
                 arrays.integers([row[0] for row in rows]),
                 arrays.dates([row[1] for row in rows]),
                 arrays.booleans([row[2] for row in rows]),

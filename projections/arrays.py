@@ -64,6 +64,11 @@ class _ColumnType:
         elements = [_NULL if one is None else _LENGTH.pack(len(one)) + one for one in values]
         return self._joined(len(values), b"".join(elements), has_nulls=None in values)
 
+    def sized(self, values: Sequence[bytes]) -> Column:
+        """Of elements that are in their binary form, `size` bytes each."""
+        length = _LENGTH.pack(self._size)
+        return self._joined(len(values), length + length.join(values) if values else b"")
+
     def _joined(self, count: int, elements: bytes, *, has_nulls: bool = False) -> Column:
         header = _HEADER.pack(1, has_nulls, self._element_oid, count, 1)
         return self._column(header + elements)
@@ -148,4 +153,4 @@ def placed_ids(subjects: Sequence[bytes]) -> tuple[Column, Column]:
 
 def ids(values: Sequence[bytes]) -> Column:
     """Of `uuid`, each as its 16 bytes."""
-    return _uuid.varying(values)
+    return _uuid.sized(values)

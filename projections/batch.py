@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import cached_property
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from domain.definitions import DefinitionKind
@@ -158,7 +159,7 @@ class Batch:
         self.definitions: list[Opened] = []
         self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, Opened]] = []
         self.uses: dict[tuple[str, str], DayCount] = {}
-        self._tallies: dict[SubjectId, Tally] = {}
+        self._tallies: dict[int, Tally] = {}
         for one in opened:
             row, payload = one.row, one.payload
             stream, account, at = row.stream, row.account, row.occurred_at
@@ -225,9 +226,9 @@ class Batch:
         for subject, of_kind in ((stream, kind), (account, SubjectKind.ACCOUNT.value)):
             if subject is None:
                 continue
-            tally = self._tallies.get(subject)
+            tally = self._tallies.get(subject.int)
             if tally is None:
-                tally = self._tallies[subject] = Tally(subject, of_kind, sum.first_at)
+                tally = self._tallies[subject.int] = Tally(subject, of_kind, sum.first_at)
             tally.add_all(day, sum.count, sum.first_at, sum.last_at)
         use = self.uses.get((sum.activity, sum.name))
         if use is None:
@@ -236,14 +237,15 @@ class Batch:
         use.add_all(sum.count, sum.first_at, sum.last_at)
 
     def _tally(self, subject: SubjectId, kind: str, day: Day, at: datetime) -> None:
-        tally = self._tallies.get(subject)
+        number = subject.int  # Python hashes and compares a UUID in Python
+        tally = self._tallies.get(number)
         if tally is None:
-            tally = self._tallies[subject] = Tally(subject, kind, at)
+            tally = self._tallies[number] = Tally(subject, kind, at)
         tally.add(day, at)
 
     @cached_property
     def tallies(self) -> list[tuple[int, Tally]]:
         """By partition and subject, the order of every key: two workers that meet the same rows
         wait for one another, and never deadlock."""
-        found = [(log_partition(id), tally) for id, tally in self._tallies.items()]
-        return sorted(found, key=lambda one: (one[0], one[1].subject.bytes))
+        found = [(log_partition(one.subject), number, one) for number, one in self._tallies.items()]
+        return [(partition, tally) for partition, _, tally in sorted(found, key=itemgetter(0, 1))]

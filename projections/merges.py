@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import psycopg
 
 from domain.identity import SubjectId, log_partition
+from projections import arrays
 
 SELECT_SURVIVORS = """
 SELECT m.loser, m.survivor FROM views.merges m
@@ -37,10 +38,7 @@ def survivors(
     conn: psycopg.Connection, subjects: Iterable[SubjectId]
 ) -> dict[SubjectId, SubjectId]:
     """Those of the subjects that were merged, each with the one it lives on in."""
-    asked = list(subjects)
-    rows = conn.execute(
-        SELECT_SURVIVORS, ([log_partition(one) for one in asked], asked), binary=True
-    )
+    rows = conn.execute(SELECT_SURVIVORS, arrays.placed(list(subjects)), binary=True)
     return {SubjectId(loser): SubjectId(survivor) for loser, survivor in rows}
 
 

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Generic, Protocol
 
@@ -27,7 +27,7 @@ from domain.events import DefinitionActivated, DefinitionChanged, DefinitionMade
 from domain.identity import LOG_PARTITIONS, SubjectId
 from domain.retention import ALWAYS, Kept
 from domain.workspace import Workspace
-from projections import merges
+from projections import arrays, merges
 from projections.activity_days import ActivityDays
 from projections.batch import Batch, Opened, Place
 from projections.catalogue import CatalogueModel
@@ -127,7 +127,7 @@ JOIN unnest(%b::smallint[], %b::bigint[]) AS v(p, position)
 WHERE c.projector = %b"""
 
 log = structlog.get_logger()
-_SETTLING = MergedInto | Erased | DefinitionMade | DefinitionChanged | DefinitionActivated
+_SETTLING = {MergedInto, Erased, DefinitionMade, DefinitionChanged, DefinitionActivated}
 
 
 class ReadModel(Protocol):
@@ -276,7 +276,7 @@ class Projector(Generic[Row]):
             generation, opened = read.generation, read.opened
         else:
             generation, opened = self._opener.refresh(), self._opener.open_rows(rows)
-        settles = any(isinstance(one.payload, _SETTLING) for one in opened)
+        settles = not _SETTLING.isdisjoint(type(one.payload) for one in opened)
         with self._pool.connection() as conn, conn.transaction():
             conn.execute(CLOSE_FENCE if settles else SHARE_FENCE, (NAME,))
             if self._opener.generation() != generation:
@@ -329,16 +329,18 @@ class Projector(Generic[Row]):
 
     def _move(self, conn: psycopg.Connection, rows: Sequence[Place]) -> dict[int, int]:
         reached = {row.log_partition: row.position for row in rows}
+        leases = [self._leases[partition] for partition in reached]
+        partitions = arrays.smallints(list(reached))
         moved = conn.execute(
             MOVE_CHECKPOINTS,
             (
                 LEASE_SECONDS,
-                list(reached),
-                [self._leases[partition].token for partition in reached],
-                list(reached.values()),
-                [self._leases[partition].summed_before for partition in reached],
+                partitions,
+                arrays.bigints([lease.token for lease in leases]),
+                arrays.bigints(list(reached.values())),
+                arrays.instants([lease.summed_before for lease in leases]),
                 NAME,
-                list(reached),
+                partitions,
                 self._worker,
             ),
         )
@@ -418,12 +420,14 @@ class Projector(Generic[Row]):
         self._reader.close()
 
 
-def _subjects(opened: Sequence[Opened]) -> set[SubjectId]:
-    subjects = {one.row.stream for one in opened}
+def _subjects(opened: Sequence[Opened]) -> Collection[SubjectId]:
+    subjects: dict[int, SubjectId] = {}
     for one in opened:
-        if one.row.account is not None:
-            subjects.add(one.row.account)
-    return subjects
+        stream, account = one.row.stream, one.row.account
+        subjects[stream.int] = stream
+        if account is not None:
+            subjects[account.int] = account
+    return subjects.values()
 
 
 def reached(conn: psycopg.Connection, positions: Sequence[Position]) -> bool:

@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -17,6 +18,8 @@ import msgspec
 from domain.errors import UnreadableEvent
 from domain.retention import Kept
 from projections.batch import Opened, Place
+
+_PLACE = attrgetter("log_partition", "position")
 
 Row = TypeVar("Row", bound=Place)
 Row_co = TypeVar("Row_co", bound=Place, covariant=True)
@@ -96,9 +99,7 @@ class Reader(Generic[Row]):
         if not behind:
             return Read(places, [], [], 0)
         limit = math.ceil(self._batch_events / len(behind))
-        rows = sorted(
-            self._log.read_after(behind, limit), key=lambda row: (row.log_partition, row.position)
-        )
+        rows = sorted(self._log.read_after(behind, limit), key=_PLACE)
         generation = self._opener.refresh()
         try:
             return Read(places, rows, self._opener.open_rows(rows), generation)
