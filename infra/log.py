@@ -176,16 +176,17 @@ class EventLog:
         rows = chain.from_iterable(one.encoded() for one in group)
         with self._pool.connection() as conn:
             try:
-                heads, first = self._begin(conn, group, recorded_at, rows)
+                try:
+                    heads, first = self._begin(conn, group, recorded_at, rows)
+                except pg.UniqueViolation:  # nothing but message ids is inserted there
+                    raise DuplicateMessage("a message id is already stored") from None
                 rows = chain(first, rows)
                 written, moves = self._copy(conn, group, rows, heads, instant(recorded_at))
                 with conn.pipeline():
                     conn.execute(MOVE_HEADS, moves)
                     conn.execute("COMMIT")
-            except pg.UniqueViolation as error:
+            except pg.UniqueViolation:
                 conn.rollback()
-                if error.diag.table_name == "message_ids":
-                    raise DuplicateMessage("a message id is already stored") from None
                 raise VersionConflict("another writer appended to the stream first") from None
             except BaseException:
                 conn.rollback()
@@ -201,7 +202,11 @@ class EventLog:
         rows: Iterator[Encoded],
     ) -> tuple[Heads, list[Encoded]]:
         """Begins a transaction, remembers the message ids and locks the heads of the partitions
-        that are touched, in one round trip; meanwhile takes the first of the rows."""
+        that are touched, in one round trip; meanwhile takes the first of the rows.
+
+        Raises:
+            DuplicateMessage: one of the message ids is already remembered.
+        """
         touched = sorted({partition for one in group for partition in one.partitions})
         # Sorted, so that two writers that meet the same ids wait for one another in one order.
         keys = sorted(key for one in group for key in one.message_keys)

@@ -248,7 +248,9 @@ class Lists:
 
     def _rows(self, conn: sa.Connection) -> sa.Select[Any]:
         c = contacts.c
-        ordered = [in_order_of_seen(self._selection.kind)] if self.order.name == "last_seen" else []
+        meant = chosen(conn, self._selection, self._moment, in_order=self.order.subject)
+        if self.order.name == "last_seen":
+            meant.append(in_order_of_seen(self._selection.kind))
         return (
             sa.select(
                 c.subject,
@@ -266,7 +268,7 @@ class Lists:
                 c.properties,
                 self.order.value.label("sort_key"),
             )
-            .where(*chosen(conn, self._selection, self._moment, in_order=True), *ordered)
+            .where(*meant)
             .order_by(*self.order.by())
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
+from typing import NamedTuple
 
 import msgspec
 import psycopg
@@ -12,6 +14,7 @@ from domain.events import Absorbed, Identified, PropertiesChanged, Registered
 from domain.identity import Identity, SubjectId, log_partition
 from domain.properties import Value
 from projections import arrays, bars
+from projections.arrays import Column
 from projections.bars import Counted
 from projections.batch import Batch
 
@@ -58,19 +61,19 @@ INSERT INTO views.contacts (log_partition, subject, kind)
 SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[])
 ON CONFLICT DO NOTHING"""
 
-# Of several workers that read of an account, only the database can tell which one made it: whose
-# row was inserted, and not found there and locked.
+# Of several workers that read of an account, only the database can tell which one made it.
+ADD_SEEN = """
+INSERT INTO views.seen (log_partition, subject, kind, first_seen, last_seen)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::timestamptz[], %b::timestamptz[])
+ON CONFLICT DO NOTHING RETURNING subject"""
+
 SEE = """
-WITH seen AS (
-    INSERT INTO views.seen AS s (subject, kind, first_seen, last_seen)
-    SELECT * FROM unnest(%b::uuid[], %b::text[], %b::timestamptz[], %b::timestamptz[])
-    ON CONFLICT (subject) DO UPDATE
-    SET first_seen = least(s.first_seen, excluded.first_seen),
-        last_seen = greatest(s.last_seen, excluded.last_seen)
-    WHERE s.first_seen > excluded.first_seen OR s.last_seen < excluded.last_seen
-       OR (s.last_seen IS NULL AND excluded.last_seen IS NOT NULL)
-    RETURNING subject, xmax = 0 AS is_new)
-SELECT subject FROM seen WHERE is_new"""
+UPDATE views.seen s
+SET first_seen = least(s.first_seen, w.first_at), last_seen = greatest(s.last_seen, w.last_at)
+FROM unnest(%b::smallint[], %b::uuid[], %b::timestamptz[], %b::timestamptz[])
+     AS w(p, s, first_at, last_at)
+WHERE s.log_partition = w.p AND s.subject = w.s AND s.log_partition = ANY(%b)
+  AND (s.first_seen > w.first_at OR s.last_seen < w.last_at OR s.last_seen IS NULL)"""
 
 MOVE_CONTACT = """
 WITH gone AS (
@@ -81,16 +84,17 @@ SELECT %(to_partition)s, %(survivor)s, kind FROM gone ON CONFLICT DO NOTHING"""
 
 MOVE_SEEN = """
 WITH gone AS (
-    DELETE FROM views.seen WHERE subject = %(loser)s RETURNING kind, first_seen, last_seen)
-INSERT INTO views.seen AS s (subject, kind, first_seen, last_seen)
-SELECT %(survivor)s, kind, first_seen, last_seen FROM gone
-ON CONFLICT (subject) DO UPDATE
+    DELETE FROM views.seen WHERE log_partition = %(from_partition)s AND subject = %(loser)s
+    RETURNING kind, first_seen, last_seen)
+INSERT INTO views.seen AS s (log_partition, subject, kind, first_seen, last_seen)
+SELECT %(to_partition)s, %(survivor)s, kind, first_seen, last_seen FROM gone
+ON CONFLICT (log_partition, subject) DO UPDATE
 SET first_seen = least(s.first_seen, excluded.first_seen),
     last_seen = greatest(s.last_seen, excluded.last_seen)"""
 
 DELETE_CONTACTS = "DELETE FROM views.contacts WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
 
-DELETE_SEEN = "DELETE FROM views.seen WHERE subject = ANY(%s)"
+DELETE_SEEN = "DELETE FROM views.seen WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -204,7 +208,7 @@ class Contacts:
         bars.move(conn, bars.counted(conn, subjects), {})
         partitions = [log_partition(one) for one in subjects]
         conn.execute(DELETE_CONTACTS, (partitions, list(subjects)))
-        conn.execute(DELETE_SEEN, (list(subjects),))
+        conn.execute(DELETE_SEEN, (partitions, list(subjects)))
 
 
 def _changes(batch: Batch) -> dict[SubjectId, _Change]:
@@ -230,30 +234,55 @@ def _changes(batch: Batch) -> dict[SubjectId, _Change]:
     return changes
 
 
+class _Sight(NamedTuple):
+    """When a contact was seen in a batch; never, where it was only changed."""
+
+    partition: int
+    id: bytes
+    kind: str
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+
 def _see(
     conn: psycopg.Connection, batch: Batch, changes: Mapping[SubjectId, _Change]
 ) -> dict[SubjectId, str]:
     """Notes when contacts were seen; returns those that nobody had heard of, with their kinds."""
-    seen: dict[SubjectId, tuple[str, datetime | None, datetime | None]] = {
-        id: (change.kind, None, None) for id, change in changes.items()
-    }
-    for _, tally in batch.tallies:
-        seen[tally.subject] = (tally.kind, tally.first_at, tally.last_at)
-    if not seen:
+    seen = [
+        _Sight(partition, one.subject.bytes, one.kind, one.first_at, one.last_at)
+        for partition, one in batch.tallies
+    ]
+    tallied = {one.id for one in seen}
+    changed = [
+        _Sight(log_partition(id), id.bytes, one.kind)
+        for id, one in changes.items()
+        if id.bytes not in tallied
+    ]
+    made = _added(conn, sorted(seen + changed, key=itemgetter(0, 1)))
+    if seen:
+        partitions, *columns = _columns(seen)
+        conn.execute(SEE, (partitions, *columns, partitions))
+    return made
+
+
+def _added(conn: psycopg.Connection, sights: Sequence[_Sight]) -> dict[SubjectId, str]:
+    """Those that this adds, with their kinds."""
+    if not sights:
         return {}
-    subjects = sorted(seen, key=lambda one: one.int)
-    rows = [seen[id] for id in subjects]
-    found = conn.execute(
-        SEE,
-        (
-            arrays.uuids(subjects),
-            arrays.texts([kind for kind, _, _ in rows]),
-            arrays.instants([first for _, first, _ in rows]),
-            arrays.instants([last for _, _, last in rows]),
-        ),
-        binary=True,
+    partitions, ids, *at = _columns(sights)
+    kinds = {one.id: one.kind for one in sights}
+    asked = (partitions, ids, arrays.texts([*kinds.values()]), *at)
+    rows = conn.execute(ADD_SEEN, asked, binary=True)
+    return {SubjectId(subject): kinds[subject.bytes] for (subject,) in rows}
+
+
+def _columns(sights: Sequence[_Sight]) -> tuple[Column, ...]:
+    return (
+        arrays.smallints([one.partition for one in sights]),
+        arrays.ids([one.id for one in sights]),
+        arrays.instants([one.first_at for one in sights]),
+        arrays.instants([one.last_at for one in sights]),
     )
-    return {SubjectId(subject): seen[SubjectId(subject)][0] for (subject,) in found}
 
 
 def _add(conn: psycopg.Connection, kinds: Mapping[SubjectId, str]) -> None:

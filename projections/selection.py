@@ -63,13 +63,18 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 def chosen(
-    conn: sa.Connection, selection: Selection, moment: Moment, *, in_order: bool = False
+    conn: sa.Connection,
+    selection: Selection,
+    moment: Moment,
+    *,
+    in_order: sa.ColumnElement[UUID] | None = None,
 ) -> list[Predicate]:
     """What holds of a row of `views.whole_contacts` that is meant. For use in this transaction
     alone, whose settings it may change.
 
     Args:
-        in_order: the first of them are wanted in some order, and not something about all.
+        in_order: the first of them are wanted in an order that ends with this column of their
+            subjects, and not something about all.
 
     Raises:
         InvalidInput: a search that cannot be.
@@ -86,13 +91,18 @@ def chosen(
 
 
 def _member(
-    conn: sa.Connection, segment: UUID, kind: SubjectKind, moment: Moment, *, in_order: bool
+    conn: sa.Connection,
+    segment: UUID,
+    kind: SubjectKind,
+    moment: Moment,
+    *,
+    in_order: sa.ColumnElement[UUID] | None,
 ) -> Predicate:
     """The planner takes it that the partition agrees only for one in 256 of those whose subject
     does, so thinks a segment next to empty if asked by both, and goes from member to contact. That
     is the way for all of few members; else it is asked by subject alone, and goes through contacts.
     """
-    if not in_order:
+    if in_order is None:
         members = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
             segment_counts.c.segment == segment
         )
@@ -102,7 +112,8 @@ def _member(
         few = members.scalar_subquery() * FEW < everybody.scalar_subquery()
         if conn.scalar(sa.select(few)):
             return predicate(InSegment(segment), kind, moment)
-    return contacts.c.subject.in_(
+    subject = contacts.c.subject if in_order is None else in_order
+    return subject.in_(
         sa.select(segment_members.c.subject).where(segment_members.c.segment == segment)
     )
 

@@ -388,7 +388,8 @@ def test_what_is_about_somebody_whom_the_read_models_do_not_show_yet_waits(
     project(annals)
     acme = found(annals, account(f"acme{n}"))
     with owner(database_url) as conn:  # as far as when that partition is projected last
-        conn.execute("DELETE FROM views.contacts WHERE subject = %s", (acme,))
+        for table in ("seen", "contacts"):
+            conn.execute(f"DELETE FROM views.{table} WHERE subject = %s", (acme,))
         conn.execute(
             "UPDATE views.checkpoints SET position = 0 WHERE log_partition = %s",
             (log_partition(acme),),

@@ -23,7 +23,7 @@ _SCHEMES = {
 }
 _SEEN = (Attribute.FIRST_SEEN, Attribute.LAST_SEEN)
 _TABLES = (
-    "contacts", "seen", "memberships", "merges", "names", "activity_days", "segment_members",
+    "seen", "contacts", "memberships", "merges", "names", "activity_days", "segment_members",
     "definitions", "scores", "signals",
 )  # fmt: skip
 
@@ -43,9 +43,9 @@ def store(conn: psycopg.Connection, world: World) -> None:
     )
     _copy(
         conn,
-        "seen (subject, kind, first_seen, last_seen)",
+        "seen (log_partition, subject, kind, first_seen, last_seen)",
         [
-            (id, facts.kind.value, *map(facts.attributes.get, _SEEN))
+            (_partition(id), id, facts.kind.value, *map(facts.attributes.get, _SEEN))
             for id, facts in world.subjects.items()
         ],
     )

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.commands import Alias, Change, Command, Join, Track
-from domain.identity import SubjectId, SubjectKind
+from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.periods import Moment
 from infra.settings import Settings
 from infra.wiring import Annals
 from projections.bars import Bars, amount, bars_of, bars_of_all, currency, shown
 from projections.contact_list import list_contacts
 from projections.contact_view import view
-from projections.contacts import _made
+from projections.contacts import _add, _added, _Sight
 from projections.selection import Selection
 from projections.tables import contacts
 from tests.infra.erasures import erase
@@ -107,14 +107,16 @@ def test_of_two_workers_that_meet_an_account_first_one_alone_counts_it(
     annals: Annals, database_url: str
 ) -> None:
     unseen = {SubjectId(uuid.uuid4()): "account" for _ in range(3)}
+    sights = sorted(_Sight(log_partition(id), id.bytes, kind) for id, kind in unseen.items())
     with owner(database_url) as one, owner(database_url) as other, ThreadPoolExecutor(1) as threads:
         with one.transaction():
-            assert _made(one, unseen) == set(unseen)
-            second = threads.submit(_made, other, unseen)
+            assert _added(one, sights) == unseen
+            _add(one, unseen)
+            second = threads.submit(_added, other, sights)
             waiting = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
             while not one.execute(waiting, (other.info.backend_pid,)).fetchall():
                 assert not second.done()
-        assert second.result() == set()
+        assert second.result() == {}
 
 
 def test_stages_are_counted_with_their_healths_and_no_stage_comes_last(

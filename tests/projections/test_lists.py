@@ -253,7 +253,7 @@ def test_the_planner_knows_about_how_many_are_in_a_segment(
         ).rowcount
         conn.execute("ANALYZE views.contacts, views.segment_members")
     with annals.queries.connect() as conn:
-        meant = chosen(conn, Selection(USER, SEGMENT), NOW, in_order=True)
+        meant = chosen(conn, Selection(USER, SEGMENT), NOW, in_order=contacts.c.subject)
         query = sa.select(contacts.c.subject).where(*meant)
         found = query.compile(conn.engine, compile_kwargs={"literal_binds": True})
         plan = conn.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {found}").scalar_one()
