@@ -23,6 +23,7 @@ from projections.contact_list import ContactItem, list_contacts
 from projections.paging import encoded
 from projections.selection import Selection, chosen
 from projections.tables import contacts
+from tests.infra.plans import nodes, plans
 from tests.projections.read_models import NOON, empty, owner, project, user, write
 from tests.projections.segments import define, settle
 
@@ -291,3 +292,34 @@ def test_a_list_says_how_far_the_segments_that_it_asks_for_are_decided(annals: A
     assert seen == sorted(seen, key=lambda one: one or 0)
     assert len(set(seen)) > 2
     assert built(filter=inside) is None
+
+
+def test_bars_over_a_segment_are_read_from_an_index_alone(
+    annals: Annals, database_url: str
+) -> None:
+    with owner(database_url) as conn:
+        conn.execute(
+            "INSERT INTO views.contacts (log_partition, subject, kind)"
+            " SELECT n % 256, gen_random_uuid(), 'user' FROM generate_series(1, 20000) n"
+        )
+        conn.execute(
+            "INSERT INTO views.segment_members SELECT log_partition, %s, subject, 1, now()"
+            " FROM views.contacts",
+            (SEGMENT,),
+        )
+        conn.execute("VACUUM ANALYZE views.contacts, views.segment_members")
+    with annals.queries.connect() as conn:
+        found = [
+            plan
+            for condition in (PropertyIs("plan", IsSet()), None)
+            for plan in plans(
+                conn,
+                lambda condition=condition: bars(conn, Selection(USER, SEGMENT, condition), NOW),
+                about="whole_contacts",
+            )
+        ]
+    with_filter, of_segment = [
+        {one.get("Relation Name"): one["Node Type"] for one in nodes(plan)} for plan in found
+    ]
+    assert of_segment["contacts"] == "Index Only Scan"
+    assert with_filter["contacts"] != "Index Only Scan"

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import msgspec
 import pytest
-import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +29,7 @@ from projections.contact_view import (
 )
 from projections.paging import Page, decoded, encoded
 from projections.selection import Selection
-from tests.infra.plans import nodes
+from tests.infra.plans import nodes, plans
 from tests.projections.read_models import (
     NOON,
     account,
@@ -333,12 +332,6 @@ def test_a_list_reads_by_an_index_in_its_default_order_however_deep_the_page(
         database.execute(ADD_CONTACTS)
         database.execute("ANALYZE views.contacts, views.seen")
     with annals.queries.connect() as conn:
-        asked: list[tuple[str, Any]] = []
-
-        @sa.event.listens_for(conn, "before_cursor_execute")
-        def note(_conn: object, _cursor: object, text: str, values: Any, *_: object) -> None:
-            if "whole_contacts" in text:
-                asked.append((text, values))
 
         def page(condition: Condition | None, cursor: str | None) -> str | None:
             selection = Selection(SubjectKind.USER, filter=condition)
@@ -352,14 +345,13 @@ def test_a_list_reads_by_an_index_in_its_default_order_however_deep_the_page(
                 with_total=False,
             ).next
 
-        page(None, page(None, None))
-        page(long_ago, None)
-        plans = [
-            conn.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {text}", values).scalar_one()[0]["Plan"]
-            for text, values in [*asked]
-        ]
+        def ask() -> None:
+            page(None, page(None, None))
+            page(long_ago, None)
+
+        found = plans(conn, ask, about="whole_contacts")
     conditions = []
-    for plan in plans:
+    for plan in found:
         steps = nodes(plan)
         assert not [one for one in steps if "Sort" in one["Node Type"]]
         [order] = [one for one in steps if one.get("Index Name") == "seen_in_order"]
