@@ -220,7 +220,7 @@ class EventLog:
             locked = conn.execute(LOCK_HEADS, (arrays.smallints(touched),), binary=True)
             pipeline.sync()
             first = list(islice(rows, _ROWS_A_PIECE))
-            heads = {partition: (head, link) for partition, head, link in locked}
+        heads = {partition: (head, link) for partition, head, link in locked}
         return heads, first
 
     @staticmethod

@@ -14,7 +14,6 @@ from domain.events import Absorbed, Identified, PropertiesChanged, Registered
 from domain.identity import Identity, SubjectId, log_partition
 from domain.properties import Value
 from projections import arrays, bars
-from projections.arrays import Column
 from projections.bars import Counted
 from projections.batch import Batch
 
@@ -62,18 +61,18 @@ SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[])
 ON CONFLICT DO NOTHING"""
 
 # Of several workers that read of an account, only the database can tell which one made it.
-ADD_SEEN = """
-INSERT INTO views.seen (log_partition, subject, kind, first_seen, last_seen)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::timestamptz[], %b::timestamptz[])
-ON CONFLICT DO NOTHING RETURNING subject"""
-
 SEE = """
-UPDATE views.seen s
-SET first_seen = least(s.first_seen, w.first_at), last_seen = greatest(s.last_seen, w.last_at)
-FROM unnest(%b::smallint[], %b::uuid[], %b::timestamptz[], %b::timestamptz[])
-     AS w(p, s, first_at, last_at)
-WHERE s.log_partition = w.p AND s.subject = w.s AND s.log_partition = ANY(%b)
-  AND (s.first_seen > w.first_at OR s.last_seen < w.last_at OR s.last_seen IS NULL)"""
+WITH seen AS (
+    INSERT INTO views.seen AS s (log_partition, subject, kind, first_seen, last_seen)
+    SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::timestamptz[],
+                         %b::timestamptz[])
+    ON CONFLICT (log_partition, subject) DO UPDATE
+    SET first_seen = least(s.first_seen, excluded.first_seen),
+        last_seen = greatest(s.last_seen, excluded.last_seen), is_known = true
+    WHERE s.first_seen > excluded.first_seen OR s.last_seen < excluded.last_seen
+       OR (s.last_seen IS NULL AND excluded.last_seen IS NOT NULL)
+    RETURNING subject, is_known)
+SELECT subject FROM seen WHERE NOT is_known"""
 
 MOVE_CONTACT = """
 WITH gone AS (
@@ -139,7 +138,7 @@ class _Change:
 class Contacts:
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes = _changes(batch)
-        made = _see(conn, batch, changes)
+        made = _see(conn, _sights(batch, changes))
         if not made and not changes:
             return
         before = bars.counted(conn, [id for id in changes if id not in made])
@@ -244,45 +243,38 @@ class _Sight(NamedTuple):
     last_at: datetime | None = None
 
 
-def _see(
-    conn: psycopg.Connection, batch: Batch, changes: Mapping[SubjectId, _Change]
-) -> dict[SubjectId, str]:
-    """Notes when contacts were seen; returns those that nobody had heard of, with their kinds."""
+def _sights(batch: Batch, changes: Mapping[SubjectId, _Change]) -> list[_Sight]:
+    """All that a batch is about, in the order of the key."""
     seen = [
         _Sight(partition, one.subject.bytes, one.kind, one.first_at, one.last_at)
         for partition, one in batch.tallies
     ]
     tallied = {one.id for one in seen}
-    changed = [
+    seen += [
         _Sight(log_partition(id), id.bytes, one.kind)
         for id, one in changes.items()
         if id.bytes not in tallied
     ]
-    made = _added(conn, sorted(seen + changed, key=itemgetter(0, 1)))
-    if seen:
-        partitions, *columns = _columns(seen)
-        conn.execute(SEE, (partitions, *columns, partitions))
-    return made
+    return sorted(seen, key=itemgetter(0, 1))
 
 
-def _added(conn: psycopg.Connection, sights: Sequence[_Sight]) -> dict[SubjectId, str]:
-    """Those that this adds, with their kinds."""
+def _see(conn: psycopg.Connection, sights: Sequence[_Sight]) -> dict[SubjectId, str]:
+    """Notes when contacts were seen; returns those that nobody had heard of, with their kinds."""
     if not sights:
         return {}
-    partitions, ids, *at = _columns(sights)
-    kinds = {one.id: one.kind for one in sights}
-    asked = (partitions, ids, arrays.texts([*kinds.values()]), *at)
-    rows = conn.execute(ADD_SEEN, asked, binary=True)
+    rows = conn.execute(
+        SEE,
+        (
+            arrays.smallints([one.partition for one in sights]),
+            arrays.ids([one.id for one in sights]),
+            arrays.texts([one.kind for one in sights]),
+            arrays.instants([one.first_at for one in sights]),
+            arrays.instants([one.last_at for one in sights]),
+        ),
+        binary=True,
+    ).fetchall()
+    kinds = {one.id: one.kind for one in sights} if rows else {}
     return {SubjectId(subject): kinds[subject.bytes] for (subject,) in rows}
-
-
-def _columns(sights: Sequence[_Sight]) -> tuple[Column, ...]:
-    return (
-        arrays.smallints([one.partition for one in sights]),
-        arrays.ids([one.id for one in sights]),
-        arrays.instants([one.first_at for one in sights]),
-        arrays.instants([one.last_at for one in sights]),
-    )
 
 
 def _add(conn: psycopg.Connection, kinds: Mapping[SubjectId, str]) -> None:

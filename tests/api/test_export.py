@@ -125,7 +125,7 @@ def test_a_large_export_takes_no_more_memory_than_a_small_one_and_sees_one_insta
                 " SELECT n %% 256, gen_random_uuid(), 'user', jsonb_build_object('name', x), x"
                 " FROM generate_series(%s::int, %s::int) n, repeat('x', 500) x"
                 " RETURNING log_partition, subject, kind)"
-                " INSERT INTO views.seen SELECT * FROM made",
+                " INSERT INTO views.seen (log_partition, subject, kind) SELECT * FROM made",
                 (first, last),
             )
 

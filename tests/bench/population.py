@@ -95,7 +95,7 @@ def populate(url: str, size: Size) -> None:
 _CONTACTS = """
 COPY views.contacts (log_partition, subject, kind, identities, properties, registered_at,
                      stage, health, mrr, currency, name, external_id, email, domain) FROM STDIN"""
-_SEEN = "COPY views.seen FROM STDIN"
+_SEEN = "COPY views.seen (log_partition, subject, kind, first_seen, last_seen) FROM STDIN"
 _MEMBERSHIPS = """
 COPY views.memberships (log_partition, user_id, account_id, joined_at) FROM STDIN"""
 _NAMES = "COPY views.names (kind, name, id) FROM STDIN"

@@ -24,9 +24,12 @@ READ_MODELS = (
     "stage_spells", "scores", "signals",
 )  # fmt: skip
 
-# Numbers of names are taken in the order of sight: they are no part of what is shown.
+# Numbers of names are taken in the order of sight, and who is known is for the projector: they are
+# no part of what is shown.
 _DUMPS = {table: f"SELECT t::text FROM views.{table} t ORDER BY 1" for table in READ_MODELS} | {
     "names": "SELECT kind || ' ' || name FROM views.names ORDER BY 1",
+    "seen": """
+SELECT (log_partition, subject, kind, first_seen, last_seen)::text FROM views.seen ORDER BY 1""",
     "activity_days": """
 SELECT (d.log_partition, d.subject, n.kind, n.name, d.day, d.in_account, d.count, d.first_at,
         d.last_at)::text

@@ -22,7 +22,7 @@ from infra.wiring import Annals
 from projections.bars import Bars, amount, bars_of, bars_of_all, currency, shown
 from projections.contact_list import list_contacts
 from projections.contact_view import view
-from projections.contacts import _add, _added, _Sight
+from projections.contacts import _add, _see, _Sight
 from projections.selection import Selection
 from projections.tables import contacts
 from tests.infra.erasures import erase
@@ -110,9 +110,9 @@ def test_of_two_workers_that_meet_an_account_first_one_alone_counts_it(
     sights = sorted(_Sight(log_partition(id), id.bytes, kind) for id, kind in unseen.items())
     with owner(database_url) as one, owner(database_url) as other, ThreadPoolExecutor(1) as threads:
         with one.transaction():
-            assert _added(one, sights) == unseen
+            assert _see(one, sights) == unseen
             _add(one, unseen)
-            second = threads.submit(_added, other, sights)
+            second = threads.submit(_see, other, sights)
             waiting = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
             while not one.execute(waiting, (other.info.backend_pid,)).fetchall():
                 assert not second.done()

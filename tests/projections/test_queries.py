@@ -48,7 +48,7 @@ WITH made AS (
     INSERT INTO views.contacts (log_partition, subject, kind)
     SELECT n % 256, gen_random_uuid(), 'user' FROM generate_series(1, 5000) n
     RETURNING log_partition, subject)
-INSERT INTO views.seen
+INSERT INTO views.seen (log_partition, subject, kind, first_seen, last_seen)
 SELECT log_partition, subject, 'user', at, at FROM made, make_interval(days => log_partition) d,
        LATERAL (SELECT timestamptz '2024-05-13 12:00Z' - d AS at) seen"""
 NOW = Moment(NOON, UTC)

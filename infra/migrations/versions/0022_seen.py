@@ -19,13 +19,16 @@ CREATE TABLE views.seen (
     kind text NOT NULL,
     first_seen timestamptz,
     last_seen timestamptz,
+    is_known boolean NOT NULL DEFAULT false,
     PRIMARY KEY (log_partition, subject)
 );
 COMMENT ON TABLE views.seen IS
     'when each contact first and last did something; a row for every contact';
+COMMENT ON COLUMN views.seen.is_known IS
+    'false in the statement that adds the row, which tells by it what it has added';
 
 INSERT INTO views.seen
-SELECT log_partition, subject, kind, first_seen, last_seen FROM views.contacts;
+SELECT log_partition, subject, kind, first_seen, last_seen, true FROM views.contacts;
 
 CREATE INDEX seen_in_order ON views.seen
     (kind, coalesce(last_seen, '-infinity'::timestamptz), subject);
