@@ -58,7 +58,8 @@ WHERE h.log_partition = v.log_partition AND h.log_partition = ANY(%b)"""
 REMEMBER_MESSAGES = """
 INSERT INTO log.message_ids (log_partition, message_key, recorded_at)
 SELECT v.log_partition, v.message_key, %b
-FROM unnest(%b::smallint[], %b::bytea[]) AS v(log_partition, message_key)"""
+FROM unnest(%b::smallint[], %b::bytea[]) AS v(log_partition, message_key)
+ON CONFLICT DO NOTHING"""
 
 # Looked up one by one, whatever is known of the size of the table: a server that is told of two
 # arrays instead tries each partition with each key.
@@ -176,10 +177,7 @@ class EventLog:
         rows = chain.from_iterable(one.encoded() for one in group)
         with self._pool.connection() as conn:
             try:
-                try:
-                    heads, first = self._begin(conn, group, recorded_at, rows)
-                except pg.UniqueViolation:  # nothing but message ids is inserted there
-                    raise DuplicateMessage("a message id is already stored") from None
+                heads, first = self._begin(conn, group, recorded_at, rows)
                 rows = chain(first, rows)
                 written, moves = self._copy(conn, group, rows, heads, instant(recorded_at))
                 with conn.pipeline():
@@ -213,14 +211,16 @@ class EventLog:
         with conn.pipeline() as pipeline:
             conn.execute("BEGIN")
             if keys:
-                conn.execute(
+                remembered = conn.execute(
                     REMEMBER_MESSAGES,
                     (recorded_at, arrays.smallints([key[0] for key in keys]), arrays.byteas(keys)),
                 )
             locked = conn.execute(LOCK_HEADS, (arrays.smallints(touched),), binary=True)
             pipeline.sync()
             first = list(islice(rows, _ROWS_A_PIECE))
-        heads = {partition: (head, link) for partition, head, link in locked}
+            heads = {partition: (head, link) for partition, head, link in locked}
+        if keys and remembered.rowcount != len(keys):
+            raise DuplicateMessage("a message id of the batch is already stored")
         return heads, first
 
     @staticmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.identity import Identity, Known, Merge, SubjectId
@@ -29,7 +28,8 @@ CLAIM_LIGHTLY = "SET LOCAL synchronous_commit = off"
 
 CLAIM = """
 INSERT INTO keys.identities (log_partition, lookup, subject)
-SELECT p, l, s FROM unnest(%b::smallint[], %b::bytea[], %b::uuid[]) AS v(p, l, s)"""
+SELECT p, l, s FROM unnest(%b::smallint[], %b::bytea[], %b::uuid[]) AS v(p, l, s)
+ON CONFLICT DO NOTHING"""
 
 REPOINT = """
 UPDATE keys.identities SET subject = %b WHERE log_partition = ANY(%b) AND subject = %b"""
@@ -96,19 +96,17 @@ class Lookup:
                 with conn.pipeline():
                     conn.execute("BEGIN")
                     conn.execute(CLAIM_LIGHTLY)
-                    conn.execute(CLAIM, (*lookups, subjects))
+                    claimed = conn.execute(CLAIM, (*lookups, subjects))
                     if new:
                         made = self._keys.make_within(conn, [one.int for one in new])
-                    conn.execute("COMMIT")
-            except pg.UniqueViolation:
-                conn.rollback()
-                return False
+                is_done = claimed.rowcount == len(wanted)
+                conn.execute("COMMIT" if is_done else "ROLLBACK")
             except BaseException:
                 conn.rollback()
                 raise
-        if new:
+        if is_done and new:
             made()
-        return True
+        return is_done
 
     def repoint(self, merges: Sequence[Merge]) -> None:
         """Ties the identities of merged subjects to their survivors."""
