@@ -31,12 +31,13 @@ FORGET_DAYS = "DELETE FROM views.activity_days WHERE log_partition = ANY(%s) AND
 # Whoever was first seen on a day that is kept was not seen on one that is not.
 SEE_ANEW = """
 UPDATE views.seen s SET first_seen = d.first_seen, last_seen = d.last_seen
-FROM (SELECT c.subject, min(d.first_at) AS first_seen, max(d.last_at) AS last_seen
-      FROM views.whole_contacts c LEFT JOIN views.activity_days d
-        ON d.log_partition = c.log_partition AND d.subject = c.subject
-      WHERE c.log_partition = ANY(%(all)s) AND c.first_seen < %(day)s + interval '2 days'
-      GROUP BY 1) d
-WHERE s.subject = d.subject
+FROM (SELECT o.log_partition, o.subject, min(d.first_at) AS first_seen, max(d.last_at) AS last_seen
+      FROM views.seen o LEFT JOIN views.activity_days d
+        ON d.log_partition = o.log_partition AND d.subject = o.subject
+      WHERE o.log_partition = ANY(%(all)s) AND o.first_seen < %(day)s + interval '2 days'
+      GROUP BY 1, 2) d
+WHERE s.log_partition = ANY(%(all)s) AND s.log_partition = d.log_partition
+  AND s.subject = d.subject
   AND (s.first_seen, s.last_seen) IS DISTINCT FROM (d.first_seen, d.last_seen)"""
 
 # Of a user's event that names an account both have a count, and it was used once.
