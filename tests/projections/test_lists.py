@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -238,21 +239,27 @@ def test_a_total_is_given_unasked_where_nothing_has_to_be_counted(annals: Annals
     assert (total(some, 2), total(some, 3)) == (None, 3)
 
 
+def add_crowd(conn: psycopg.Connection, *, partitions_in_segment: int) -> int:
+    """20,000 users, as the planner sees them; returns how many are in the segment."""
+    conn.execute(
+        "INSERT INTO views.contacts (log_partition, subject, kind)"
+        " SELECT n % 256, gen_random_uuid(), 'user' FROM generate_series(1, 20000) n"
+    )
+    members = conn.execute(
+        "INSERT INTO views.segment_members SELECT log_partition, %s, subject, 1, now()"
+        " FROM views.contacts WHERE log_partition < %s",
+        (SEGMENT, partitions_in_segment),
+    ).rowcount
+    conn.execute("VACUUM ANALYZE views.contacts, views.segment_members")
+    return members
+
+
 def test_the_planner_knows_about_how_many_are_in_a_segment(
     annals: Annals, database_url: str
 ) -> None:
     """Or else it goes through all members for a page that the order gives at once."""
     with owner(database_url) as conn:
-        conn.execute(
-            "INSERT INTO views.contacts (log_partition, subject, kind)"
-            " SELECT n % 256, gen_random_uuid(), 'user' FROM generate_series(1, 20000) n"
-        )
-        members = conn.execute(
-            "INSERT INTO views.segment_members SELECT log_partition, %s, subject, 1, now()"
-            " FROM views.contacts WHERE log_partition < 26",
-            (SEGMENT,),
-        ).rowcount
-        conn.execute("ANALYZE views.contacts, views.segment_members")
+        members = add_crowd(conn, partitions_in_segment=26)
     with annals.queries.connect() as conn:
         meant = chosen(conn, Selection(USER, SEGMENT), NOW, in_order=contacts.c.subject)
         query = sa.select(contacts.c.subject).where(*meant)
@@ -298,16 +305,7 @@ def test_bars_over_a_segment_are_read_from_an_index_alone(
     annals: Annals, database_url: str
 ) -> None:
     with owner(database_url) as conn:
-        conn.execute(
-            "INSERT INTO views.contacts (log_partition, subject, kind)"
-            " SELECT n % 256, gen_random_uuid(), 'user' FROM generate_series(1, 20000) n"
-        )
-        conn.execute(
-            "INSERT INTO views.segment_members SELECT log_partition, %s, subject, 1, now()"
-            " FROM views.contacts",
-            (SEGMENT,),
-        )
-        conn.execute("VACUUM ANALYZE views.contacts, views.segment_members")
+        add_crowd(conn, partitions_in_segment=256)
     with annals.queries.connect() as conn:
         found = [
             plan
