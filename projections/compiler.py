@@ -68,7 +68,7 @@ _SHARED_DAYS = Sql("""
      WHERE NOT did.in_account AND {theirs}) did""")
 
 
-# As the index of this order has it.
+# When somebody was last seen, as the index of this order has it.
 _IN_ORDER = "coalesce({}, '-infinity'::timestamptz)"
 
 _BOOLEAN = sa.Boolean()
@@ -196,7 +196,11 @@ class Compiler:
             case ask.PropertyIs(name, test):
                 return self._property(Sql(f"{c}.properties"), name, test)
             case ask.AttributeIs(attribute, test):
-                return self._attribute(Sql(f"{c}.{attribute.value}"), test)
+                column = Sql(f"{c}.{attribute.value}")
+                is_seen = attribute is ask.Attribute.LAST_SEEN
+                return self._attribute(
+                    column, test, _IN_ORDER.format(column) if is_seen else column
+                )
             case ask.Did():
                 return self._did(condition, kind, c)
             case ask.StageIs(stages):
@@ -284,7 +288,8 @@ class Compiler:
             case ask.Between(low, high):
                 return Sql(f"{number} BETWEEN {asked.number(low)} AND {asked.number(high)}")
 
-    def _attribute(self, column: Sql, test: ask.Test) -> Sql:
+    def _attribute(self, column: Sql, test: ask.Test, compared: str) -> Sql:
+        """`compared`: what stands for the column where instants are compared."""
         asked = self._asked
         there = f"{column} IS NOT NULL"
         match test:
@@ -307,7 +312,6 @@ class Compiler:
                 return Sql(f"({there} AND starts_with({column}, {asked.text(value)}))")
             case _:
                 limits = zip((">=", "<"), window(test, self._moment), strict=True)
-                compared = _IN_ORDER.format(column) if column.endswith(".last_seen") else column
                 tests = [f"{compared} {op} {asked.instant(at)}" for op, at in limits if at]
                 return Sql(f"({' AND '.join([there, *tests])})")
 
