@@ -8,7 +8,7 @@ each user and account.
 from __future__ import annotations
 
 import hashlib
-import random
+import secrets
 import threading
 import time
 import uuid
@@ -49,6 +49,7 @@ FAILED_HERE = "here"
 
 log = structlog.get_logger()
 _encoder = msgspec.json.Encoder()
+_chance = secrets.SystemRandom()
 
 
 class Failed(Exception):
@@ -62,7 +63,7 @@ class Failed(Exception):
 def backoff(failures: int) -> float:
     """Seconds before the next attempt, after so many that failed."""
     longest = min(MAX_BACKOFF_SECONDS, 2.0**failures)
-    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads attempts, hides nothing
+    return _chance.uniform(longest / 2, longest)
 
 
 class Deliverer:

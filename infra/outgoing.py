@@ -7,7 +7,7 @@ anybody whose key is destroyed, for that does not open.
 from __future__ import annotations
 
 import math
-import random
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -117,7 +117,7 @@ class Outgoing:
     def _rows(self, behind: Mapping[int, int], upto: Mapping[int, int]) -> list[RecordedRow]:
         """The next events, in their order in each partition; now this partition first, now that."""
         limit = math.ceil(SCANNED_ROWS / len(behind))
-        first = random.randrange(LOG_PARTITIONS)  # noqa: S311 - a fair turn, no secret
+        first = secrets.randbelow(LOG_PARTITIONS)
         return sorted(
             (
                 row

@@ -9,8 +9,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from random import Random
 
 import psycopg
+import psycopg_pool.base
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
@@ -33,6 +35,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("annals")
+
+# Hypothesis forbids strategies to draw from Python's own generator, and a thread of a service that
+# runs in the same process looks like one that does.
+psycopg_pool.base.random = Random().random
 
 
 def pytest_configure() -> None:
