@@ -208,7 +208,7 @@ class EventLog:
         touched = sorted({partition for one in group for partition in one.partitions})
         # Sorted, so that two writers that meet the same ids wait for one another in one order.
         keys = sorted(key for one in group for key in one.message_keys)
-        with conn.pipeline() as pipeline:
+        with conn.pipeline():
             conn.execute("BEGIN")
             if keys:
                 remembered = conn.execute(
@@ -216,9 +216,8 @@ class EventLog:
                     (recorded_at, arrays.smallints([key[0] for key in keys]), arrays.byteas(keys)),
                 )
             locked = conn.execute(LOCK_HEADS, (arrays.smallints(touched),), binary=True)
-            pipeline.sync()
             first = list(islice(rows, _ROWS_A_PIECE))
-            heads = {partition: (head, link) for partition, head, link in locked}
+        heads = {partition: (head, link) for partition, head, link in locked}
         if keys and remembered.rowcount != len(keys):
             raise DuplicateMessage("a message id of the batch is already stored")
         return heads, first
