@@ -61,6 +61,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.2
 REQUESTS_TOGETHER = 1_000
 """At most, where several batches are decided as one."""
 
+PATIENCE_SECONDS = 0.005
+"""For senders who have just been answered: what it takes most of them to send again."""
+
 BEGUN_CACHE = 500_000
 ERASED_AT_A_TIME = 1_000
 _chance = secrets.SystemRandom()
@@ -99,7 +102,7 @@ class Handler:
         self._erasure_digest = KeyedDigest(self._message_digest("erasures"))
         self._begun: set[SubjectId] = set()
         self._handle_together: Together[Sequence[Request], list[Outcome]] = Together(
-            self._handle_all, size=len, limit=REQUESTS_TOGETHER
+            self._handle_all, size=len, limit=REQUESTS_TOGETHER, patience=PATIENCE_SECONDS
         )
 
     def handle(self, requests: Sequence[Request]) -> list[Outcome]:

@@ -33,6 +33,9 @@ class Together(Generic[Job, Result]):
         do: does a group, all or nothing, in its order; returns the result of each.
         size: of a job.
         limit: of a group, in sizes; a single job may be larger.
+        patience: seconds that a group waits, at most, for as many callers as there were last.
+            Those who were answered together come again together, if not at once; else the first
+            of them is served alone, and the others while it is answered.
     """
 
     def __init__(
@@ -41,10 +44,14 @@ class Together(Generic[Job, Result]):
         *,
         size: Callable[[Job], int],
         limit: int,
+        patience: float = 0.0,
     ) -> None:
         self._do = do
         self._size = size
         self._limit = limit
+        self._patience = patience
+        self._expected = 0
+        self._gathered = threading.Event()
         self._waiting: list[_Turn[Job, Result]] = []
         self._is_busy = False
         self._lock = threading.Lock()
@@ -55,6 +62,8 @@ class Together(Generic[Job, Result]):
         with self._lock:
             self._waiting.append(mine)
             leads, self._is_busy = not self._is_busy, True
+            if self._are_all_here():
+                self._gathered.set()
         if not leads:
             mine.lock.acquire()
             leads = not mine.is_over
@@ -68,6 +77,7 @@ class Together(Generic[Job, Result]):
 
     def _lead(self) -> None:
         """Does what waits, and hands over to the first of those that came meanwhile."""
+        self._gather()
         with self._lock:
             group = self._take()
         try:
@@ -76,10 +86,24 @@ class Together(Generic[Job, Result]):
             with self._lock:
                 following = self._waiting[:1]
                 self._is_busy = bool(following)
+                self._expected = len(group) + len(self._waiting)
             for one in group:
                 one.is_over = True
             for one in group + following:
                 one.lock.release()
+
+    def _gather(self) -> None:
+        with self._lock:
+            if self._are_all_here():
+                return
+            self._gathered.clear()
+        self._gathered.wait(self._patience)
+
+    def _are_all_here(self) -> bool:
+        return (
+            len(self._waiting) >= self._expected
+            or sum(self._size(one.job) for one in self._waiting) >= self._limit
+        )
 
     def _take(self) -> list[_Turn[Job, Result]]:
         count = size = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from time import sleep
 
 import psycopg
 import pytest
@@ -17,10 +18,12 @@ class Work:
     """Doubles numbers; the first group waits until it may go on. Odd ones are refused, a zero
     loses the connection."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, patience: float = 0.0) -> None:
         self.groups: list[list[int]] = []
         self.has_begun, self.may_go_on = threading.Event(), threading.Event()
-        self.together: Together[int, int] = Together(self._double, size=abs, limit=limit)
+        self.together: Together[int, int] = Together(
+            self._double, size=abs, limit=limit, patience=patience
+        )
 
     def _double(self, numbers: list[int]) -> list[int]:
         self.groups.append(numbers)
@@ -33,10 +36,13 @@ class Work:
             raise ValueError(numbers)
         return [2 * one for one in numbers]
 
-    def gathered(self, numbers: list[int]) -> list[Future[int]]:
-        """Jobs that gather, in this order, while another is under way."""
+    def gathered(self, numbers: list[int], again: int | None = None) -> list[Future[int]]:
+        """Jobs that gather, in this order, while another is under way, whose caller may come
+        again."""
         pool = ThreadPoolExecutor(len(numbers) + 1)
-        pool.submit(self.together, 2)
+        first = pool.submit(self.together, 2)
+        if again is not None:
+            first.add_done_callback(lambda _: sleep(0.05) or self.together(again))
         assert self.has_begun.wait(10)
         asked = []
         for n, number in enumerate(numbers, 1):
@@ -44,7 +50,7 @@ class Work:
             while len(self.together._waiting) < n:
                 pass
         self.may_go_on.set()
-        pool.shutdown()
+        pool.shutdown(wait=False)
         return asked
 
 
@@ -74,6 +80,33 @@ def test_a_lost_connection_is_told_to_all_that_were_under_way_and_nothing_is_don
         with pytest.raises(psycopg.OperationalError):
             one.result()
     assert work.groups == [[2], [4, 0]]
+
+
+AS_LONG_AS_IT_TAKES = 60.0
+
+
+class TestPatience:
+    def test_those_who_come_again_are_done_in_one_group(self) -> None:
+        work = Work(100, AS_LONG_AS_IT_TAKES)
+        waiting = work.gathered([4, 6], again=2)
+        assert [one.result(10) for one in waiting] == [8, 12]
+        assert work.groups == [[2], [4, 6, 2]]
+
+    def test_a_full_group_waits_for_nobody(self) -> None:
+        work = Work(10, AS_LONG_AS_IT_TAKES)
+        assert [one.result(10) for one in work.gathered([4, 6])] == [8, 12]
+        assert work.groups == [[2], [4, 6]]
+
+    def test_who_comes_alone_waits_for_nobody(self) -> None:
+        together: Together[int, int] = Together(
+            list, size=abs, limit=10, patience=AS_LONG_AS_IT_TAKES
+        )
+        assert [together(n) for n in range(1, 4)] == [1, 2, 3]
+
+    def test_who_does_not_come_again_keeps_nobody(self) -> None:
+        work = Work(100, 0.01)
+        assert [one.result(10) for one in work.gathered([4, 6])] == [8, 12]
+        assert work.groups == [[2], [4, 6]]
 
 
 def test_who_leads_and_is_interrupted_stops_nobody() -> None:
