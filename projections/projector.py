@@ -295,8 +295,9 @@ class Projector(Generic[Row]):
                 kept,
                 summed_before,
             )
-            for model in self._models:
-                model.apply(conn, batch)
+            with conn.pipeline():  # the server writes one model while the next is worked out
+                for model in self._models:
+                    model.apply(conn, batch)
             if settles:
                 self._settle(conn, batch)
             reached = self._move(conn, rows)
