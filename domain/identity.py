@@ -153,6 +153,8 @@ def resolve(
     """
     identities = list(identities)
     keys = [(one.scheme, one.matching) for one in identities]
+    if len(keys) == 1 and (subject := known.get(keys[0])) is not None:
+        return Resolution(subject, False, (), ())  # nearly always
     found = list(dict.fromkeys(known[key] for key in keys if key in known))
     subject = found[0] if found else new_id()
     claims = unmatched(identities, known)

@@ -181,7 +181,8 @@ def _sealed(
 ) -> Iterator[tuple[bytes, bytes, bytes | None]]:
     encode = _encoder.encode
     only = next(iter(periods.values())) if len(periods) == 1 else None
-    for event, id, nonce in zip(events, ids, _nonces(len(ids)), strict=True):
+    nonces, of_accounts = _nonces(len(ids)), _nonces(len(ids))
+    for event, id, nonce, of_account in zip(events, ids, nonces, of_accounts, strict=True):
         stream, payload, account = event.stream.int, event.payload, event.account
         at, period, schema_version = event.occurred_at, None, SCHEMA_VERSION
         if type(payload) is Tracked:
@@ -196,7 +197,7 @@ def _sealed(
             yield bound, b"", None
             continue
         if type(payload) is ActivitySummed:
-            yield bound, *_sums(event, payload, keys, bound, nonce)
+            yield bound, *_sums(event, payload, keys, bound, (nonce, of_account))
             continue
         state = keys[stream].seal(encode(payload), _SUBJECT_PART + bound, nonce, period)
         if account is None:
@@ -206,24 +207,26 @@ def _sealed(
         if part is None:
             yield bound, state, None
         else:
-            kept = keys[account.int].seal(
-                encode(part), _ACCOUNT_PART + bound, os.urandom(NONCE_BYTES), period
-            )
+            kept = keys[account.int].seal(encode(part), _ACCOUNT_PART + bound, of_account, period)
             yield bound, state, kept
 
 
 def _sums(
-    event: Event, sums: ActivitySummed, keys: Mapping[int, SubjectKey], bound: bytes, nonce: bytes
+    event: Event,
+    sums: ActivitySummed,
+    keys: Mapping[int, SubjectKey],
+    bound: bytes,
+    nonces: tuple[bytes, bytes],
 ) -> tuple[bytes, bytes | None]:
     """The two parts of what is left of activity. That of somebody erased is sealed under a key that
     nobody keeps: it is as unreadable as all else of him."""
     plain = _encoder.encode(sums)
     own = keys.get(event.stream.int) or _key_of_nobody()
-    state = own.seal(plain, _SUBJECT_PART + bound, nonce)
+    state = own.seal(plain, _SUBJECT_PART + bound, nonces[0])
     if event.account is None:
         return state, None
     theirs = keys.get(event.account.int) or _key_of_nobody()
-    return state, theirs.seal(plain, _ACCOUNT_PART + bound, os.urandom(NONCE_BYTES))
+    return state, theirs.seal(plain, _ACCOUNT_PART + bound, nonces[1])
 
 
 def _key_of_nobody() -> SubjectKey:
