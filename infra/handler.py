@@ -137,14 +137,17 @@ class Handler:
         self._keys.free_identities(set(self._lookup.find(identities).values()))
 
     def _attempt(self, requests: Sequence[Request]) -> list[Outcome]:
-        self._keys.refresh()
         digests = [
             None
             if one.message_id is None
             else self._message_digest(one.message_id)[:MESSAGE_KEY_BYTES]
             for one in requests
         ]
-        seen = self._log.known_messages([digest for digest in digests if digest is not None])
+        with self._log.looking_up([digest for digest in digests if digest is not None]) as seen:
+            self._keys.refresh()
+            known, suppressed = self._lookup.find_and_suppressed(
+                identities_of(one.command for one in requests)
+            )
         outcomes: list[Outcome] = [Duplicate()] * len(requests)
         todo: list[int] = []
         repeated: dict[int, int] = {}
@@ -160,8 +163,6 @@ class Handler:
         if not todo:
             return outcomes
         commands = [requests[n].command for n in todo]
-        identities = identities_of(commands)
-        known, suppressed = self._lookup.find_and_suppressed(identities)
         unwanted = _naming(suppressed, commands) | self._too_old(commands)
         for place, refusal in unwanted.items():
             outcomes[todo[place]] = refusal
@@ -202,7 +203,7 @@ class Handler:
                 outcomes[n] = outcomes[original]
         if decision.merges:
             self._lookup.repoint(decision.merges)
-        self._remember_begun(event.stream for event in events)
+        self._remember_begun(id for id, state in decision.states.items() if state.version)
         return outcomes
 
     def _kept_apart_from_erasures(self, merges: Sequence[Merge]) -> AbstractContextManager[None]:

@@ -272,11 +272,24 @@ class EventLog:
 
     def known_messages(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of the message keys that are remembered."""
+        with self.looking_up(keys) as known:
+            pass
+        return known
+
+    @contextmanager
+    def looking_up(self, keys: Sequence[bytes]) -> Iterator[set[bytes]]:
+        """As `known_messages`, while the caller does something else: what is given is filled when
+        the block ends."""
+        known: set[bytes] = set()
         if not keys:
-            return set()
+            yield known
+            return
         with self._pool.connection() as conn:
-            placed = (arrays.smallints([key[0] for key in keys]), arrays.byteas(keys))
-            return {row[0] for row in conn.execute(KNOWN_MESSAGES, placed, binary=True)}
+            with conn.pipeline():
+                placed = (arrays.smallints([key[0] for key in keys]), arrays.byteas(keys))
+                rows = conn.execute(KNOWN_MESSAGES, placed, binary=True)
+                yield known
+            known.update(key for (key,) in rows)
 
     def forget_messages(self, before: datetime) -> int:
         """Drops message ids remembered before an instant; says how many."""
