@@ -43,7 +43,7 @@ from projections.segments import SegmentMembers, Segments
 from projections.signals import Signals
 from projections.standings import Standings
 
-BATCH_EVENTS = 8_000
+BATCH_EVENTS = 12_000
 LEASE_SECONDS = 10
 POLL_SECONDS = 0.05
 MAX_PARKED_IN_A_ROW = 10
