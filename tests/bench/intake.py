@@ -24,15 +24,18 @@ from tests.bench.figures import Job, Report, in_turns
 BATCH = 100
 HERE = Route("POST", "/v1/batch")
 CONNECTIONS, MANY_CONNECTIONS = 4, 16
+JOBS = 3
 COMPANY = {"users": 5_000, "accounts": 300, "until": datetime(2026, 5, 13, tzinfo=UTC)}
 
 
 def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
-    """The server projects nothing meanwhile: what is measured is the way into the log. The client
-    is this process. Its peer takes what another company sends without HTTP: the ratio is what HTTP
-    costs."""
+    """Three jobs take turns at what one company tells: the ids of several companies would name the
+    same people, who would all be merged.
+
+    The server projects nothing meanwhile: what is measured is the way into the log. The client is
+    this process. Its peer takes messages without HTTP: the ratio is what HTTP costs."""
     settings = Settings(data=folder)
-    theirs, of_many, others = (_shares(messages, rounds + 1, seed) for seed in (1, 2, 3))
+    shares = _shares(messages, JOBS * (rounds + 1))
 
     with (
         _serving(folder) as (port, key),
@@ -46,20 +49,20 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
             return len(mine) * BATCH
 
         jobs = {
-            "annals": Job(lambda: next(theirs), lambda mine: _send(mine, port, key, CONNECTIONS)),
+            "annals": Job(lambda: next(shares), lambda mine: _send(mine, port, key, CONNECTIONS)),
             "many": Job(
-                lambda: next(of_many), lambda mine: _send(mine, port, key, MANY_CONNECTIONS)
+                lambda: next(shares), lambda mine: _send(mine, port, key, MANY_CONNECTIONS)
             ),
-            "no http": Job(lambda: next(others), take_all),
+            "no http": Job(lambda: next(shares), take_all),
         }
         rates = in_turns(rounds, jobs)
         for bench, one in (("intake.http.100", "annals"), ("intake.http.100.16", "many")):
             report.rates(bench, {one: rates[one], "no http": rates["no http"]})
 
 
-def _shares(messages: int, count: int, seed: int) -> Iterator[list[bytes]]:
+def _shares(messages: int, count: int) -> Iterator[list[bytes]]:
     """What a company tells, in as many shares of as many batches, in order."""
-    told = list(company.messages(events=messages, seed=seed, **COMPANY))
+    told = list(company.messages(events=messages, **COMPANY))
     bodies = [
         msgspec.json.encode({"batch": told[n : n + BATCH], "sentAt": datetime.now(UTC)})
         for n in range(0, len(told) - BATCH, BATCH)
