@@ -24,7 +24,6 @@ from tests.bench.figures import Job, Report, in_turns
 BATCH = 100
 HERE = Route("POST", "/v1/batch")
 CONNECTIONS, MANY_CONNECTIONS = 4, 16
-JOBS = 3
 COMPANY = {"users": 5_000, "accounts": 300, "until": datetime(2026, 5, 13, tzinfo=UTC)}
 
 
@@ -35,7 +34,6 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
     The server projects nothing meanwhile: what is measured is the way into the log. The client is
     this process. Its peer takes messages without HTTP: the ratio is what HTTP costs."""
     settings = Settings(data=folder)
-    shares = _shares(messages, JOBS * (rounds + 1))
 
     with (
         _serving(folder) as (port, key),
@@ -55,6 +53,7 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
             ),
             "no http": Job(lambda: next(shares), take_all),
         }
+        shares = _shares(messages, len(jobs) * (rounds + 1))
         rates = in_turns(rounds, jobs)
         for bench, one in (("intake.http.100", "annals"), ("intake.http.100.16", "many")):
             report.rates(bench, {one: rates[one], "no http": rates["no http"]})
