@@ -51,6 +51,7 @@ class Together(Generic[Job, Result]):
         self._limit = limit
         self._patience = patience
         self._expected = 0
+        """Callers that were served or waited when the last group ended."""
         self._gathered = threading.Event()
         self._waiting: list[_Turn[Job, Result]] = []
         self._is_busy = False
