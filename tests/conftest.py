@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 from infra import database, embedded, wiring
 from infra.settings import Settings
 from infra.wiring import Annals
+from tests.receiver import Receiver, receiving
 from tests.serving import Clients, served
 
 TEMPLATE = "annals_template"
@@ -120,3 +121,10 @@ def client(annals: Annals) -> Iterator[Clients]:
     """Clients, one for each scope, of a real server over the test's database."""
     with served(annals) as clients:
         yield clients
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Where destinations are told."""
+    with receiving() as one:
+        yield one

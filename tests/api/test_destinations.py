@@ -13,18 +13,12 @@ import pytest
 
 from infra import wiring
 from infra.settings import Settings
-from tests.receiver import Message, Receiver, receiving
+from tests.receiver import Message, Receiver
 from tests.serving import Clients, problem, served, until
 
 PAGE = Path(__file__).parents[2] / "docs" / "destinations.md"
 API = "/api/destinations"
 EVENTS = [{"about": "event"}]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as one:
-        yield one
 
 
 @pytest.fixture

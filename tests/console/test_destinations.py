@@ -13,17 +13,11 @@ from playwright.sync_api import expect
 from infra import wiring
 from infra.settings import Settings
 from tests.console.reader import NARROW, Reader
-from tests.receiver import Receiver, receiving
+from tests.receiver import Receiver
 from tests.serving import Clients, served, until
 
 Reading = Callable[..., Reader]
 PLACE = "/console/settings/destinations"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as one:
-        yield one
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from domain.activity import Activity, ActivityKind
+from domain.commands import Track
 from domain.definitions import DefinitionId
 from domain.destinations import Destination, News, NewsKind
 from infra.delivering import Deliverer
@@ -15,11 +18,13 @@ from infra.outgoing import Outgoing
 from infra.outside import Outside
 from infra.wiring import Annals
 from projections.projector import NAME
-from tests.projections.read_models import owner
+from tests.projections.read_models import NOON, account, owner, user, write
 
 BY = uuid.UUID(int=7)
 EVERYTHING = [News(about) for about in NewsKind]
 NOT_STOPPED = threading.Event()
+PLANTED = "Päivi-Planted"
+"""What must not be found where nothing personal may be."""
 
 
 def make(
@@ -87,3 +92,12 @@ def let_lease_expire(url: str, id: uuid.UUID) -> None:
             " WHERE id = %s",
             (LEASE_SECONDS, id),
         )
+
+
+def did(name: str, in_account: str | None = None, kind: ActivityKind = ActivityKind.EVENT) -> Any:
+    activity = (Activity(kind, name, {"by": "test"}),)
+    return lambda who: Track(user(who), account(in_account) if in_account else (), activity, NOON)
+
+
+def logins(annals: Annals, *names: str) -> None:
+    write(annals, *(did("login")(name) for name in names))

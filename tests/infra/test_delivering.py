@@ -6,29 +6,33 @@ import random
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain import conditions as ask_
-from domain.activity import Activity, ActivityKind
-from domain.commands import Alias, Change, Join, Leave, Track
+from domain.activity import ActivityKind
+from domain.commands import Alias, Change, Join, Leave
 from domain.definitions import Score, ScoreRule, Signal
 from domain.destinations import NAMED, Destination, News, NewsKind
 from domain.events import MembersListed, MembersUnlisted
 from domain.identity import SubjectKind, log_partition
-from infra import delivering, outgoing, outside
+from infra import delivering, outgoing
 from infra.destinations import Destinations
-from infra.outside import Outside
 from infra.wiring import Annals
 from tests.infra import destinations
-from tests.infra.destinations import deliverer, let_lease_expire, make, tell, turn
-from tests.infra.erasures import ask
+from tests.infra.destinations import (
+    PLANTED,
+    deliverer,
+    did,
+    let_lease_expire,
+    logins,
+    make,
+    tell,
+    turn,
+)
 from tests.projections.definitions import activate, profile, stages
 from tests.projections.read_models import (
     NOON,
@@ -41,25 +45,9 @@ from tests.projections.read_models import (
     write,
 )
 from tests.projections.segments import define, settle
-from tests.receiver import Receiver, certified, receiving
+from tests.receiver import Receiver
 
 U, A = SubjectKind.USER, SubjectKind.ACCOUNT
-PLANTED = "Päivi-Planted"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as one:
-        yield one
-
-
-def did(name: str, in_account: str | None = None, kind: ActivityKind = ActivityKind.EVENT) -> Any:
-    activity = (Activity(kind, name, {"by": "test"}),)
-    return lambda who: Track(user(who), account(in_account) if in_account else (), activity, NOON)
-
-
-def logins(annals: Annals, *names: str) -> None:
-    write(annals, *(did("login")(name) for name in names))
 
 
 def ids(items: list[dict[str, Any]]) -> list[str]:
@@ -484,68 +472,6 @@ def test_one_that_says_it_is_gone_is_paused_until_it_is_resumed(
     assert len(receiver.taken()) == 1
 
 
-def test_a_redirect_is_not_followed_and_an_endless_answer_not_read(
-    annals: Annals, receiver: Receiver
-) -> None:
-    logins(annals, "ada")
-    project(annals)
-    id = make(annals, receiver.url, [News(NewsKind.EVENT)])
-    receiver.headers = {"Location": f"{receiver.url}/elsewhere"}
-    receiver.answer = lambda _: 307
-    turn(annals, id)
-    assert annals.destinations.states([id])[id].failure == "307"
-    assert [message.path for message in receiver.came] == ["/hooks"]
-    receiver.answer, receiver.answer_body = (lambda _: 200), b"x" * (10 << 20)
-    tell(annals, id)
-    assert len(receiver.taken()) == 1
-
-
-def test_one_that_does_not_answer_is_given_up(
-    annals: Annals, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outside, "SECONDS", 0.2)
-    logins(annals, "ada")
-    project(annals)
-    id = make(annals, receiver.url, [News(NewsKind.EVENT)])
-    gate = threading.Event()
-    receiver.answer = lambda _: 204 if gate.wait(10) else 500
-    turn(annals, id)
-    gate.set()
-    assert annals.destinations.states([id])[id].failure == "timeout"
-
-
-def test_tls_is_asked_for_a_certificate_that_is_vouched_for(annals: Annals, tmp_path: Path) -> None:
-    logins(annals, "ada")
-    project(annals)
-    file = certified(tmp_path)
-    with receiving(file) as receiver:
-        id = make(annals, receiver.url, [News(NewsKind.EVENT)])
-        turn(annals, id)
-        assert annals.destinations.states([id])[id].failure == "certificate"
-        trusting = Outside(allows_private=True, certificates=file)
-        tell(annals, id, deliverer(annals, outside=trusting))
-        assert len(receiver.taken()) == 1
-
-
-INSIDE = [(2, 1, 6, "", ("10.1.2.3", 443)), (2, 1, 6, "", ("127.0.0.1", 443))]
-
-
-def test_private_addresses_are_refused_whatever_name_leads_to_them(
-    annals: Annals, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logins(annals, "ada")
-    project(annals)
-    port = receiver.url.split(":")[2].split("/")[0]
-    for host in ("127.0.0.1", "localhost", "inside.example"):
-        with monkeypatch.context() as patched:
-            if host == "inside.example":
-                patched.setattr(outside.socket, "getaddrinfo", lambda *_, **__: INSIDE)
-            id = make(annals, f"https://{host}:{port}/", [News(NewsKind.EVENT)])
-            turn(annals, id, deliverer(annals, allows_private=False))
-        assert annals.destinations.states([id])[id].failure == "refused_address"
-    assert receiver.came == []
-
-
 def test_who_leaves_the_segment_of_a_destination_is_told_of_as_the_last_thing(
     annals: Annals, receiver: Receiver
 ) -> None:
@@ -574,134 +500,6 @@ def test_who_leaves_the_segment_of_a_destination_is_told_of_as_the_last_thing(
         ("user.event_tracked", "ada"),
         ("user.segment_left", "ada"),
     ]
-
-
-def planted(annals: Annals) -> uuid.UUID:
-    write(
-        annals,
-        Join(user(PLANTED), account("acme"), {}, {"role": PLANTED}, NOON),
-        Change(U, user(PLANTED), {"name": PLANTED}, NOON),
-        did("login", "acme")(PLANTED),
-    )
-    project(annals)
-    subject = found(annals, user(PLANTED))
-    assert subject is not None
-    return subject
-
-
-def shown(messages: list[Any]) -> str:
-    return "".join(message.body.decode() for message in messages)
-
-
-def test_nothing_of_whoever_is_erased_is_sent_once_the_key_is_destroyed(
-    annals: Annals, receiver: Receiver
-) -> None:
-    subject = planted(annals)
-    asking = [News(NewsKind.EVENT)]
-    all_news, only_events = make(annals, receiver.url), make(annals, f"{receiver.url}/x", asking)
-    receiver.answer = lambda _: 500
-    turn(annals, all_news)
-    assert PLANTED in shown(receiver.came)
-    receiver.came.clear()
-    receiver.answer = lambda _: 204
-    ask(annals, subject)
-    # The read models have not come to it, and still hold the name.
-    turn(annals, all_news)
-    project(annals)
-    tell(annals, all_news)
-    tell(annals, only_events)
-    assert PLANTED not in shown(receiver.came)
-    for path in ("/hooks", "/hooks/x"):
-        [gone] = [one for one in receiver.taken(path) if one["type"] == "contact.erased"]
-        assert gone["user"] == {
-            "id": str(subject),
-            "external_id": None,
-            "email": None,
-            "domain": None,
-            "identities": [],
-            "erased": True,
-        }
-        assert (gone["account"], gone["data"]) == (None, {})
-    assert not [one for one in receiver.taken("/hooks/x") if one["type"] != "contact.erased"]
-
-
-def test_an_erased_account_is_but_an_id_in_what_its_users_did(
-    annals: Annals, receiver: Receiver
-) -> None:
-    write(
-        annals,
-        Join(user("ada"), account(PLANTED), {"name": PLANTED}, {}, NOON),
-        did("login", PLANTED)("ada"),
-    )
-    project(annals)
-    gone = found(annals, account(PLANTED))
-    id = make(annals, receiver.url)
-    ask(annals, gone, kind=A)
-    # The read models have not come to it, and still hold the name.
-    tell(annals, id)
-    assert PLANTED not in shown(receiver.came)
-    [login] = [one for one in receiver.taken() if one["type"] == "user.event_tracked"]
-    assert (login["user"]["external_id"], login["account"]["id"]) == ("ada", str(gone))
-    assert (login["account"]["erased"], login["account"]["identities"]) == (True, [])
-
-
-def test_whoever_is_erased_between_reading_and_sending_is_not_sent(
-    annals: Annals, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subject = planted(annals)
-    id = make(annals, receiver.url)
-    keep = Destinations.keep
-    erased: list[uuid.UUID] = []
-
-    def erasing(self: Destinations, *rest: Any) -> None:
-        keep(self, *rest)
-        if not erased:
-            erased.append(subject)
-            ask(annals, subject)
-
-    monkeypatch.setattr(Destinations, "keep", erasing)
-    tell(annals, id)
-    assert erased
-    assert PLANTED not in shown(receiver.came)
-
-
-def test_case_23_a_segment_of_a_destination_that_listed_an_erased_one_is_cleaned(
-    annals: Annals, receiver: Receiver, database_url: str
-) -> None:
-    subject = planted(annals)
-    segment = define(annals, None)
-    annals.definitions.change_list(segment, [MembersListed([subject], destinations.BY)], NOON)
-    settle(annals)
-    id = make(annals, receiver.url, kind=U, segment=segment)
-    ask(annals, subject)
-    settle(annals)
-    tell(annals, id)
-    assert [one["type"] for one in receiver.taken()] == ["contact.erased"]
-    with owner(database_url) as conn:
-        query = "SELECT count(*) FROM views.segment_members WHERE subject = %s"
-        assert conn.execute(query, (subject,)).fetchone() == (0,)
-
-
-def test_a_failure_leaves_nothing_personal_and_no_secret_in_the_log(
-    annals: Annals, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planted(annals)
-    id = make(annals, f"{receiver.url}?token={PLANTED[-7:]}")
-    receiver.answer, receiver.answer_body = (lambda _: 500), PLANTED.encode()
-    with structlog.testing.capture_logs() as lines:
-        turn(annals, id)
-        monkeypatch.setattr(outgoing.news, "items", lambda *_: 1 / 0)
-        turn(annals, id)
-    assert [one["event"] for one in lines] == [
-        "destination.failed",
-        "destination.failed",
-        "delivering.failed",
-    ]
-    secret = annals.destinations.secrets(id)[0]
-    told = str(lines) + str(annals.destinations.states([id])) + repr(annals.destinations)
-    assert "Planted" not in told
-    assert secret.hex() not in told
-    assert annals.destinations.states([id])[id].failure == "here"
 
 
 def test_an_event_that_does_not_open_holds_up_nobody(
