@@ -14,10 +14,10 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
-import uvicorn
 from litestar import Litestar
 
 from api.app import create_app, put_over
+from api.server import Server
 from infra import background
 from infra.wiring import Annals
 
@@ -154,11 +154,11 @@ NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients over plain HTTP: to read all certificates of the machine for each takes long."""
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn in a thread; signals are the main thread's."""
+class _Server(Server):
+    """One that starts at once and can serve again."""
 
     def __init__(self, app: Litestar) -> None:
-        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False))
+        super().__init__(app)
         self.app = app
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -167,9 +167,6 @@ class _Server(uvicorn.Server):
         while not self.started:
             assert self._thread.is_alive()
             time.sleep(0.005)
-
-    def install_signal_handlers(self) -> None:
-        """Leaves signals alone."""
 
     async def main_loop(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import click
 import httpx
-import uvicorn
 
 from api.app import create_app
 from api.cli.opening import interruptible, opened, settings_of_environment
+from api.server import Server
 from infra import background, embedded
 from infra.settings import Settings
 from infra.wiring import Annals
@@ -76,13 +76,6 @@ def demo_reset(yes: bool) -> None:
     click.echo(f"Deleted {settings.data}.")
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn in a thread: signals are for the main thread, which closes things in order."""
-
-    def install_signal_handlers(self) -> None:
-        """Leaves signals alone."""
-
-
 @contextmanager
 def _serving(annals: Annals) -> Iterator[str]:
     """Serves HTTP in the background; yields the address once it answers."""
@@ -97,10 +90,7 @@ def _serving(annals: Annals) -> Iterator[str]:
             f"cannot serve on {settings.host}:{settings.port} ({error.strerror});"
             " set ANNALS_PORT to a free port"
         ) from None
-    config = uvicorn.Config(
-        create_app(annals), log_level="warning", access_log=False, timeout_graceful_shutdown=5
-    )
-    server = _Server(config)
+    server = Server(create_app(annals))
     thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
     with background.working(annals, project=settings.worker == "thread"):
         thread.start()
