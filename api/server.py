@@ -6,9 +6,9 @@ import uvicorn
 from litestar import Litestar
 
 IDLE_SECONDS = 75
-"""A connection that nobody uses is closed after so long. Whoever sends is to be the first to give it
-up: one that is closed while a request is on its way leaves its sender not knowing what became of
-it. Proxies keep theirs for 60 s as a rule, client libraries for less."""
+"""A connection that nobody uses is closed after so long. Whoever sends is to give it up first:
+where it is closed while a request is on its way, its sender does not know what became of it.
+Proxies keep theirs for 60 s as a rule, clients for less."""
 
 
 class Server(uvicorn.Server):

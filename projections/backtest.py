@@ -23,9 +23,11 @@ from domain.events import (
     ACTIVITY_OF_TOPIC,
     PAYLOAD_OF_TOPIC,
     SUMMED_TOPICS,
+    Absorbed,
     Decision,
     Erased,
     ListChange,
+    MergedInto,
     stream_kind,
 )
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
@@ -63,10 +65,10 @@ SUBJECT_TOPICS = [
     for topic, payload in PAYLOAD_OF_TOPIC.items()
     if topic.partition(".")[0] in set(SubjectKind) and not issubclass(payload, Decision | Erased)
 ]
-ACCOUNT_TOPICS = [
-    topic
-    for topic in SUBJECT_TOPICS
-    if topic in ACTIVITY_OF_TOPIC or topic in SUMMED_TOPICS or topic.startswith("user.membership_")
+MEMBERSHIP_TOPICS = [topic for topic in SUBJECT_TOPICS if topic.startswith("user.membership_")]
+ACCOUNT_TOPICS = [*ACTIVITY_OF_TOPIC, *SUMMED_TOPICS, *MEMBERSHIP_TOPICS]
+MERGE_TOPICS = [
+    topic for topic, one in PAYLOAD_OF_TOPIC.items() if issubclass(one, Absorbed | MergedInto)
 ]
 LIST_TOPICS = [topic for topic, one in PAYLOAD_OF_TOPIC.items() if issubclass(one, ListChange)]
 
@@ -276,6 +278,7 @@ class _Reading:
         self._plan = plan
         self._opener = opener
         self._progress = progress
+        self._traced: set[SubjectId] = set()
         self._opened_topics = (set(SUBJECT_TOPICS) - set(ACTIVITY_OF_TOPIC)) | plan.asked.topics
 
     def lists(self, records: Records[Row]) -> None:
@@ -311,16 +314,30 @@ class _Reading:
     def some(self, records: Records[Row], replayed: set[SubjectId]) -> None:
         """The streams of some subjects, and what others did for the accounts among them."""
         streams = sorted(replayed, key=lambda one: (log_partition(one), one))
+        self._traced |= replayed
         for first in range(0, len(streams), STREAMS_A_READ):
             some = streams[first : first + STREAMS_A_READ]
             self._progress("reading", first, len(streams))
             for piece in records.of_streams(some, SUBJECT_TOPICS):
+                self._merges(records, {row.account for row in _memberships(piece) if row.account})
                 self._tell(piece)
             for piece in records.of_accounts(some, ACCOUNT_TOPICS):
                 self._progress("reading", first, len(streams))
-                self._tell([row for row in piece if row.stream not in replayed])
+                strangers = [row for row in piece if row.stream not in replayed]
+                self._merges(records, {row.stream for row in _memberships(strangers)})
+                self._tell(strangers)
 
-    def _tell(self, rows: Sequence[Any]) -> None:
+    def _merges(self, records: Records[Row], strangers: set[SubjectId]) -> None:
+        """Who some became that are not replayed, and who those did."""
+        while strangers := strangers - self._traced:
+            self._traced |= strangers
+            became: set[SubjectId] = set()
+            for piece in records.of_streams(sorted(strangers), MERGE_TOPICS):
+                payloads = [one.payload for one in self._tell(piece)]
+                became |= {one.survivor for one in payloads if isinstance(one, MergedInto)}
+            strangers = became
+
+    def _tell(self, rows: Sequence[Any]) -> list[Told]:
         self._opener.refresh()
         kept = self._opener.kept()
         rows = [row for row in rows if row.topic in _TOPICS and _tells(row, kept)]
@@ -330,11 +347,16 @@ class _Reading:
                 [row for row in rows if row.topic in self._opened_topics]
             )
         }
-        told = (_told(row, opened.get((row.log_partition, row.position))) for row in rows)
+        told = [_told(row, opened.get((row.log_partition, row.position))) for row in rows]
         self._replay.tell(told, kept)
+        return told
 
 
 _TOPICS = frozenset(SUBJECT_TOPICS)
+
+
+def _memberships(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.topic in MEMBERSHIP_TOPICS]
 
 
 def _tells(row: Place, kept: Kept) -> bool:

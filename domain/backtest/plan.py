@@ -44,7 +44,7 @@ class Plan:
 
     Attributes:
         asked: what the replay has to know.
-        reach: how many steps over memberships the conditions take.
+        reach: how many steps over memberships the conditions take to ask something of others.
         lists: static segments whose lists are asked for.
 
     Args:
@@ -196,8 +196,6 @@ class Plan:
                 metadata = asked.activities.setdefault((activity, name), set())
                 metadata.update(one.name for one in condition.where)
                 return int(kind is SubjectKind.ACCOUNT and activity != "event")
-            case ask.BelongsTo():
-                return int(kind is SubjectKind.ACCOUNT)
             case ask.OfAccounts(_, where):
                 return 1 + self._reach(where, SubjectKind.ACCOUNT)
             case ask.OfUsers(_, where):

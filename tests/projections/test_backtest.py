@@ -18,7 +18,7 @@ from domain import conditions as ask
 from domain.activity import Activity, ActivityKind
 from domain.backtest.backtest import moments
 from domain.backtest.outcomes import band
-from domain.commands import Alias, Change, Command, Join, ReleaseStage, SetStage, Track
+from domain.commands import Alias, Change, Command, Join, Leave, ReleaseStage, SetStage, Track
 from domain.definitions import (
     Definition,
     DefinitionId,
@@ -309,6 +309,61 @@ def test_a_fact_that_is_told_late_counts_on_its_day_and_the_last_word_holds(
         [nobody, none, one, one, one, one],
         [nobody, none, none, none, none, none],
     ]
+
+
+def test_accounts_that_turn_out_to_be_one_are_one_membership_from_that_day_on(
+    annals: Annals, database_url: str
+) -> None:
+    scene = Scene(annals, database_url)
+    day = timedelta(days=1)
+    a0, a1 = account("a0"), account("a1")
+    scene.world.take(
+        Write(
+            [
+                Join(user("u0"), a0, {}, {}, BEGINNING),
+                Join(user("u0"), a1, {}, {}, BEGINNING),
+                Join(user("u1"), a1, {}, {}, BEGINNING),
+                Leave(user("u0"), a0, BEGINNING + day),
+                Change(SubjectKind.ACCOUNT, a0 + a1, {}, BEGINNING + 2 * day),
+            ]
+        )
+    )
+    scene.world.catch_up()
+    with scene.annals.views.connection() as conn:
+        [(loser,)] = conn.execute("SELECT loser FROM views.merges").fetchall()
+    kind = SubjectKind.USER
+    left = Segment(kind, "left", ask.BelongsTo(ended=True))
+    in_loser = Segment(kind, "in it", ask.BelongsTo(other=loser))
+    for sample in (None, 5):
+        tested = scene.test(left, sample=sample)
+        out, one, both = {"out": 2}, {"in": 1, "out": 1}, {"in": 2}
+        assert counts(tested) == [{}, out, one, out, out, out], sample
+        tested = scene.test(in_loser, sample=sample)
+        assert counts(tested)[-3:] == [both] * 3, sample
+
+
+def test_who_was_somebody_else_and_is_erased_belongs_once(
+    annals: Annals, database_url: str
+) -> None:
+    scene = Scene(annals, database_url)
+    day = timedelta(days=1)
+    scene.world.take(
+        Write(
+            [
+                Join(user("u0"), account("a0"), {}, {}, BEGINNING),
+                Join(user("u1"), account("a0"), {}, {}, BEGINNING),
+                Alias(user("u0"), user("u1"), BEGINNING + day),
+                Leave(user("u0"), account("a0"), BEGINNING + 2 * day),
+            ]
+        )
+    )
+    scene.world.take(Erase(SubjectKind.USER, "u0"))
+    scene.world.catch_up()
+    some = Segment(SubjectKind.ACCOUNT, "some", ask.BelongsTo())
+    one, none = {"in": 1}, {"out": 1}
+    for sample in (None, 5):
+        tested = scene.test(some, sample=sample)
+        assert counts(tested) == [{}, one, one, none, none, none], sample
 
 
 def test_who_is_on_a_list_counts_from_the_day_of_the_change(
