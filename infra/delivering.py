@@ -53,11 +53,17 @@ _chance = secrets.SystemRandom()
 
 
 class Failed(Exception):
-    """A message was not taken. `failure`: a status code, or a word for the kind of error."""
+    """A message was not taken.
 
-    def __init__(self, failure: str) -> None:
+    Attributes:
+        failure: a status code, or a word for the kind of error.
+        again_in: seconds to wait before the next attempt, if the destination said so.
+    """
+
+    def __init__(self, failure: str, again_in: float | None = None) -> None:
         super().__init__(failure)
         self.failure = failure
+        self.again_in = again_in
 
 
 def backoff(failures: int) -> float:
@@ -154,14 +160,16 @@ class Deliverer:
         try:
             self._post(id, destination, line, *message)
         except Failed as failed:
-            self._fail(lease, failed.failure)
+            self._fail(lease, failed.failure, failed.again_in)
             return False
         self._destinations.confirm(lease, self._worker, read.reached, sent=True)
         return True
 
-    def _fail(self, lease: Lease, failure: str) -> None:
+    def _fail(self, lease: Lease, failure: str, again_in: float | None = None) -> None:
+        """Notes a failure: the next attempt is as far off as we or the destination want it."""
         state = self._destinations.states([lease.destination])[lease.destination]
-        self._destinations.fail(lease, self._worker, failure, self._pause(state.failures + 1))
+        pause = max(self._pause(state.failures + 1), min(again_in or 0.0, MAX_BACKOFF_SECONDS))
+        self._destinations.fail(lease, self._worker, failure, pause)
         log.warning("destination.failed", destination=str(lease.destination), failure=failure)
 
     def test(self, id: UUID, destination: Destination) -> str | None:
@@ -180,13 +188,13 @@ class Deliverer:
         """Raises: Failed."""
         signed = signing.headers(self._destinations.secrets(id), name, int(time.time()), body)
         try:
-            status = line.post(destination.url, body, signed)
+            status, again_in = line.post(destination.url, body, signed)
         except NotReached as error:
             raise Failed(error.failure) from None
         if status == 410:
             raise Failed(GONE)
         if not 200 <= status < 300:
-            raise Failed(str(status))
+            raise Failed(str(status), again_in)
 
 
 def _active(definitions: Definitions) -> dict[DefinitionId, Defined[Destination]]:

@@ -12,10 +12,12 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import httpcore
@@ -30,6 +32,18 @@ _A_WRITE = 64 * 1024
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Answer(NamedTuple):
+    """What came back.
+
+    Attributes:
+        again_in: seconds that its server wants us to wait before we ask again; None: it says
+            nothing of that.
+    """
+
+    status: int
+    again_in: float | None
 
 
 class NotReached(Exception):
@@ -114,8 +128,8 @@ class Line:
     ) -> None:
         self._pool.close()
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Posts a body of JSON; returns the status code of the answer.
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Posts a body of JSON.
 
         Raises:
             NotReached: there was none.
@@ -129,13 +143,25 @@ class Line:
                     read += len(part)
                     if read > MAX_ANSWER_BYTES or time.monotonic() > deadline:
                         break
-                return answer.status
+                return Answer(answer.status, _again_in(answer.headers))
         except httpcore.TimeoutException:
             raise NotReached("timeout") from None
         except httpcore.NetworkError:
             raise NotReached("connection") from None
         except (httpcore.ProtocolError, httpcore.UnsupportedProtocol):
             raise NotReached("protocol") from None
+
+
+def _again_in(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """What `Retry-After` says (RFC 9110, 10.2.3): seconds, or a date."""
+    said = next((value for name, value in headers if name.lower() == b"retry-after"), b"").strip()
+    if said.isdigit():
+        return float(said[:9])
+    try:
+        at = parsedate_to_datetime(said.decode("latin-1"))
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, at.astimezone(UTC).timestamp() - time.time())
 
 
 class _Guarded(httpcore.NetworkBackend):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
 from domain.destinations import News, NewsKind
 from infra import outside
+from infra.delivering import MAX_BACKOFF_SECONDS
 from infra.outside import Outside
 from infra.wiring import Annals
 from tests.infra.destinations import deliverer, logins, make, tell, turn
@@ -30,6 +33,30 @@ def test_a_redirect_is_not_followed_and_an_endless_answer_not_read(
     receiver.answer, receiver.answer_body = (lambda _: 200), b"x" * (10 << 20)
     tell(annals, id)
     assert len(receiver.taken()) == 1
+
+
+def test_one_that_says_when_to_come_again_is_left_alone_until_then(
+    annals: Annals, receiver: Receiver
+) -> None:
+    logins(annals, "ada")
+    project(annals)
+    receiver.answer = lambda _: 503
+    in_ten_minutes = datetime.now(UTC) + timedelta(minutes=10)
+    for said, seconds in {
+        "120": 120,
+        format_datetime(in_ten_minutes, usegmt=True): 600,
+        "9" * 30: MAX_BACKOFF_SECONDS,
+        "Wed, 21 Oct 2015 07:28:00 GMT": 0,
+        "-5": 0,
+        "soon": 0,
+        "": 0,
+    }.items():
+        id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+        receiver.headers = {"Retry-After": said}
+        turn(annals, id)
+        now = datetime.now(UTC)
+        retry_at = annals.destinations.states([id])[id].retry_at or now
+        assert (retry_at - now).total_seconds() == pytest.approx(seconds, abs=60), said
 
 
 def test_one_that_does_not_answer_is_given_up(
