@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.serving import GOOD, Clients, goods, problem
 
 json_values = st.recursive(
@@ -47,7 +48,7 @@ calls = st.fixed_dictionaries(
 
 class TestAnything:
     @given(messages=st.lists(calls | json_values, min_size=1, max_size=4))
-    @settings(max_examples=80)
+    @settings(max_examples=examples(80))
     def test_no_message_breaks_the_intake_or_takes_a_good_one_with_it(
         self, client: Clients, messages: list[Any]
     ) -> None:
@@ -64,14 +65,14 @@ class TestAnything:
         assert client.see("/api/status")["parked"] == 0
 
     @given(body=json_values | st.dictionaries(st.sampled_from(["batch", "writeKey"]), json_values))
-    @settings(max_examples=50)
+    @settings(max_examples=examples(50))
     def test_any_json_as_a_body_has_an_answer(self, client: Clients, body: Any) -> None:
         answer = _post(client, json.dumps(body).encode())
         if answer.status_code != 200:
             problem(answer, 400)
 
     @given(body=st.binary(max_size=200))
-    @settings(max_examples=50)
+    @settings(max_examples=examples(50))
     def test_any_bytes_as_a_body_have_an_answer(self, client: Clients, body: bytes) -> None:
         for headers in ({}, {"Content-Encoding": "gzip"}):
             problem(_post(client, body, **headers), 400)

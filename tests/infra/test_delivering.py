@@ -22,6 +22,7 @@ from domain.identity import SubjectKind, log_partition
 from infra import delivering, outgoing
 from infra.destinations import Destinations
 from infra.wiring import Annals
+from tests.examples import examples
 from tests.infra import destinations
 from tests.infra.destinations import (
     PLANTED,
@@ -199,7 +200,7 @@ def test_a_destination_is_told_exactly_what_it_asks_for(
         ),
     )
     @example(destinations.EVERYTHING, (None, None))
-    @settings(max_examples=25)
+    @settings(max_examples=examples(25))
     def holds(news: list[News], about: tuple[SubjectKind | None, str | None]) -> None:
         kind, segment = about
         id = make(
@@ -289,7 +290,7 @@ def test_all_of_it_is_taken_in_order_whatever_fails_and_whoever_dies(
         st.lists(st.sampled_from(("write", "turn", "turn", "die")), min_size=4, max_size=12),
         st.integers(0, 1 << 30),
     )
-    @settings(max_examples=8)
+    @settings(max_examples=examples(8))
     def holds(deeds: list[str], seed: int) -> None:
         receiver.came.clear()
         receiver.answer = Chance(seed)

@@ -38,6 +38,7 @@ from domain.events import Tracked
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.subjects import User
 from infra.wiring import Annals
+from tests.examples import examples
 from tests.infra import chain
 from tests.infra.commands import AT, alias, events_of, group, identify, leave, named, track
 
@@ -325,6 +326,6 @@ def test_random_commands_come_to_what_a_plain_model_says(
     servers, runs = [open_annals(), open_annals()], itertools.count()
     run_state_machine_as_test(
         lambda: HandlerMachine(servers, next(runs)),
-        settings=settings(max_examples=40, stateful_step_count=12),
+        settings=settings(max_examples=examples(40), stateful_step_count=12),
     )
     assert chain.problems(database_url) == []

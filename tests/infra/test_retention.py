@@ -21,6 +21,7 @@ from domain.retention import Counts, Retention, month_of
 from infra.sealing import OpenedEvent
 from infra.wiring import Annals
 from projections.counters import require
+from tests.examples import examples
 from tests.infra.erasures import erase
 from tests.projections.read_models import (
     account,
@@ -455,7 +456,7 @@ _runs = st.builds(
 )
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(st.lists(st.tuples(st.lists(_commands, max_size=6), _runs), min_size=1, max_size=3))
 def test_live_equals_rebuilt_whatever_was_ended_when(
     database_url: str, law: Annals, steps: list[tuple[list[Command], tuple[datetime, Counts]]]

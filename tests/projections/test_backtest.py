@@ -36,6 +36,7 @@ from domain.workspace import Definitions
 from infra.definitions import DefinitionStore
 from infra.wiring import Annals
 from projections import backtest
+from tests.examples import examples
 from tests.projections import drafts, naive_past
 from tests.projections.read_models import account, found, user
 from tests.projections.segments import EDITOR, settle
@@ -209,7 +210,7 @@ def test_it_says_what_reading_all_again_for_each_day_says(
                 assert one.before == facts.health.value
 
 
-@settings(max_examples=max(settings().max_examples // 3, 1))
+@settings(max_examples=examples(10))
 @given(st.data())
 def test_of_today_it_says_what_has_been_decided(
     annals: Annals, database_url: str, data: st.DataObject

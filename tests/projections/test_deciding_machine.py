@@ -26,6 +26,7 @@ from domain.references import references
 from infra.definitions import DefinitionStore
 from infra.wiring import Annals
 from projections.deciding import Decider
+from tests.examples import examples
 from tests.projections.read_models import forget_read_models, parked
 from tests.projections.segments import (
     EDITOR,
@@ -356,7 +357,7 @@ def test_membership_is_what_the_evaluator_says_whatever_happens(
 ) -> None:
     # Histories are long, and shrinking one takes minutes: one that fails is read as it is.
     @settings(
-        max_examples=max(settings().max_examples // 3, 1),
+        max_examples=examples(10),
         phases=(Phase.explicit, Phase.reuse, Phase.generate),
     )
     @given(histories)

@@ -14,6 +14,7 @@ from domain.identity import SubjectKind
 from infra.wiring import Annals
 from projections import filters as module
 from projections.filters import FEWEST, Filters, _refresh, filters, refresh
+from tests.examples import examples
 from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, empty, found, owner, project, user, write
 
@@ -58,7 +59,7 @@ def test_values_are_those_of_three_and_more_with_exact_counts(
 ) -> None:
     monkeypatch.setattr(module, "SAMPLE", sample)
 
-    @settings(max_examples=15)
+    @settings(max_examples=examples(15))
     @given(st.lists(lives, max_size=30))
     def whoever_there_is(values: list[dict[str, Any]]) -> None:
         empty(database_url)

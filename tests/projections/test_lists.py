@@ -24,6 +24,7 @@ from projections.contact_list import ContactItem, list_contacts
 from projections.paging import encoded
 from projections.selection import Selection, chosen
 from projections.tables import contacts
+from tests.examples import examples
 from tests.infra.plans import nodes, plans
 from tests.projections.read_models import NOON, empty, owner, project, user, write
 from tests.projections.segments import define, settle
@@ -85,7 +86,7 @@ lives = st.fixed_dictionaries(
 def test_every_property_sorts_by_its_type_both_ways_and_what_is_missing_is_least(
     annals: Annals, database_url: str
 ) -> None:
-    @settings(max_examples=20)
+    @settings(max_examples=examples(20))
     @given(st.lists(lives, min_size=1, max_size=12), st.integers(1, 5))
     def whoever_there_is(values: list[dict[str, Any]], limit: int) -> None:
         empty(database_url)

@@ -27,6 +27,7 @@ from projections.selection import Selection
 from projections.stage_timeline import stage_timeline
 from projections.timeline import timeline
 from projections.vocabulary import KnownNames
+from tests.examples import examples
 from tests.pasts import copied, seen_at
 from tests.projections.read_models import parked
 from tests.projections.segments import EDITOR, define, settle
@@ -123,7 +124,7 @@ def test_a_past_shows_what_was_shown_then_however_the_history_goes_on(
     monkeypatch.setattr(PastDatabases, "create", copied)
     secret = annals.keys.secret("definitions")
 
-    @settings(max_examples=4)
+    @settings(max_examples=examples(4))
     @given(histories, st.integers(0, 10))
     def whatever_happens(history: list[tuple[str, Write]], which: int) -> None:
         world = World(annals, database_url)

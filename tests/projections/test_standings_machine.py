@@ -37,6 +37,7 @@ from infra.definitions import DefinitionStore
 from infra.wiring import Annals
 from projections import deciding
 from projections.deciding import Decider
+from tests.examples import examples
 from tests.projections import decisions, drafts, phases, shown, standings
 from tests.projections.model import Subject
 from tests.projections.read_models import (
@@ -450,12 +451,12 @@ class InTheirOwnTime(Machine):
         self.compare()
 
 
-def run(machine: type[Machine], annals: Annals, url: str, *, examples: int, steps: int) -> None:
+def run(machine: type[Machine], annals: Annals, url: str, *, usual: int, steps: int) -> None:
     # Histories are long, and shrinking one takes minutes: one that fails is read as it is.
     run_state_machine_as_test(
         lambda: machine(annals, url),
         settings=settings(
-            max_examples=max(settings().max_examples * examples // 30, 1),
+            max_examples=examples(usual),
             stateful_step_count=steps,
             phases=(Phase.explicit, Phase.reuse, Phase.generate),
         ),
@@ -466,11 +467,11 @@ def test_what_is_decided_at_once_is_what_can_be_foretold(
     annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deciding, "SWEPT_PARTITIONS", 256)  # how it is cut is for the other to vary
-    run(AtOnce, annals, database_url, examples=5, steps=12)
+    run(AtOnce, annals, database_url, usual=5, steps=12)
 
 
 def test_whatever_happens_everybody_ends_where_the_rules_say(
     annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deciding, "SWEPT_PARTITIONS", 100)
-    run(InTheirOwnTime, annals, database_url, examples=6, steps=25)
+    run(InTheirOwnTime, annals, database_url, usual=6, steps=25)
