@@ -226,6 +226,7 @@ def _put(answers: dict[tuple[DefinitionId, UUID], Any], world: World, active: Ac
             ),
             None,
         )
+        facts.stage = None if stages is None else answers[stages, id]
         profiles = [
             key
             for key, one in active.items()
@@ -233,7 +234,6 @@ def _put(answers: dict[tuple[DefinitionId, UUID], Any], world: World, active: Ac
             and one.kind is facts.kind
             and facts.stage in one.stages
         ]
-        facts.stage = None if stages is None else answers[stages, id]
         facts.health = answers[profiles[0], id] if profiles else Health.NORMAL
         for key, one in active.items():
             answer = answers.get((key, id))
