@@ -45,6 +45,9 @@ it found, and the next goes on from there; one that found nothing reads on."""
 MAX_READ_ON = 5_000
 """Rows of one stream that such a page reads at a time."""
 
+OPENED_AT_ONCE = 200
+"""Of what was read, until a page is full: to open them is dearer than to read them."""
+
 _DAY = timedelta(1)
 _DAYS_MORE = 4
 """Than a page has items: so many can have nothing left where the page begins, or be cut off."""
@@ -176,13 +179,16 @@ class _Search(Generic[Row]):
         """What was found, and after which place to go on; None: that was all."""
         found: list[Opened] = []
         read, many = 0, limit + 1
-        if self._is_sifted:
-            many = max(many, min((4 if self._names else 2) * many, MAX_READ))
+        if self._names:
+            many = max(many, MAX_READ)
+        elif self._is_sifted:
+            many = max(many, min(2 * many, MAX_READ))
         while True:
             rows, horizon = self._read(stretch, many, limit, reads_on=read >= MAX_READ)
-            found += self._sifted(rows)
-            if len(found) > limit:
-                return found[:limit], spot_of(found[limit - 1].row)
+            for start in range(0, len(rows), OPENED_AT_ONCE):
+                found += self._sifted(rows[start : start + OPENED_AT_ONCE])
+                if len(found) > limit:
+                    return found[:limit], spot_of(found[limit - 1].row)
             read += len(rows)
             if horizon is None or (found and read >= MAX_READ):
                 return found, horizon
@@ -210,8 +216,9 @@ class _Search(Generic[Row]):
         topics, cuts = self.topics, list[Spot]()
         if self._names:
             assert topics is not None
-            rows = self._log.read_topics(stretch, self._named, many) if self._named else []
-            cuts += _cuts(stretch, rows, many, by_topic=True)
+            some = many if reads_on else min(many, OPENED_AT_ONCE)
+            rows = self._log.read_topics(stretch, self._named, some) if self._named else []
+            cuts += _cuts(stretch, rows, some, by_topic=True)
             activities = [topic for topic in topics if topic in ACTIVITY_OF_TOPIC]
             windows, cut = self._windows(stretch, activities, limit + _DAYS_MORE)
             done = self._log.read_windows(stretch, windows, activities, many) if windows else []

@@ -252,6 +252,7 @@ def test_pages_hold_what_a_reader_of_the_whole_log_would_pick_out(
     empty(database_url)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timeline_module, "MAX_READ", most)
+        patch.setattr(timeline_module, "OPENED_AT_ONCE", most // 2)
         write(
             annals,
             Change(USER, user("u0"), {}, NOON),
