@@ -60,11 +60,18 @@ FORGET_SAMPLES_OF = "SELECT pg_clear_attribute_stats(%s, %s, %s, %s)"
 MAY_FORGET_SAMPLES = 180_000
 """Version of PostgreSQL from which on a table's owner may; before, a superuser may."""
 
-# Whoever began before can still see what was deleted, so that it would be kept for them.
-STILL_SEEING = """
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < %s
-  AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)"""
+# What was deleted stays for whoever may still see it. A snapshot is as old as the oldest of those
+# transactions that were writing when it was taken, in whichever database of the server. So one of
+# these has it kept, and then each snapshot of this database that was taken meanwhile; standbys may.
+KEPT_FOR = """
+SELECT count(*) FROM (
+    SELECT greatest(age(backend_xid),
+                    CASE WHEN coalesce(datname = current_database(), true)
+                         THEN age(backend_xmin) END) AS age
+    FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+    UNION ALL SELECT age(transaction) FROM pg_prepared_xacts
+    UNION ALL SELECT greatest(age(xmin), age(catalog_xmin)) FROM pg_replication_slots) of
+WHERE of.age > age(%s::text::xid8::xid)"""
 
 REMOVED, LEFT = "removed", "left to the operator"
 
@@ -92,9 +99,10 @@ class Cleaner:
         self._hour = hour
         self._clock = clock
         self._at_once_bytes = at_once_bytes
-        self._sampled_at: datetime | None = None
+        self._deleted: dict[datetime, str] = {}
+        self._sampled: str | None = None
 
-    def clean(self, since: datetime, done: Sequence[str]) -> Cleaned:
+    def clean(self, since: datetime, done: Sequence[str], upto: str) -> Cleaned:
         """Takes the next step of what is left to do; safe to repeat. Tables come first. Taking
         their statistics anew leaves samples of before behind, which go in a step of their own: it
         has to begin when nobody sees them any more, the caller's transaction included.
@@ -102,6 +110,7 @@ class Cleaner:
         Args:
             since: by when everything was deleted.
             done: the tables that were rewritten since then.
+            upto: the id of a transaction that began later, the caller's own.
         """
         rewritten = list(done)
         with psycopg.connect(self._url, autocommit=True) as conn:
@@ -112,33 +121,40 @@ class Cleaner:
                 if f"{schema}.{table}" not in done
             ]
             if tables:
-                waits_for = _still_seen(conn, since) or self._rewrite(conn, tables, rewritten)
+                waits_for = self._still_seen(conn, since, upto)
+                waits_for = waits_for or self._rewrite(conn, tables, rewritten)
                 if waits_for is not None:
                     return Cleaned(rewritten, waits_for)
-                self._sampled_at = _now(conn)
+                self._sampled = None
                 return Cleaned(rewritten, None, again=True)
-            if self._sampled_at is None:  # another process has rewritten them
-                self._sampled_at = _now(conn)
-            waits_for = _still_seen(conn, self._sampled_at)
+            self._sampled = self._sampled or upto
+            waits_for = _kept(conn, self._sampled)
             if waits_for is None and not _written_anew(conn, *STATISTICS):
                 waits_for = "those who plan queries"
             if waits_for is not None:
                 return Cleaned(rewritten, waits_for)
-            self._sampled_at = None
+            self._sampled = None
+            self._deleted.pop(since, None)
             return Cleaned(rewritten, None, wal=_let_wal_go(conn))
 
-    def clean_periods(self, since: datetime) -> str | None:
+    def clean_periods(self, since: datetime, upto: str) -> str | None:
         """Has the secrets of periods that were destroyed by an instant go from the files too; says
-        what it waits for, if it does. Safe to repeat."""
+        what it waits for, if it does. Safe to repeat. `upto` as in `clean`."""
         schema, table = PERIOD_KEYS
         with psycopg.connect(self._url, autocommit=True) as conn:
             conn.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-            waits_for = _still_seen(conn, since)
+            waits_for = self._still_seen(conn, since, upto)
             if waits_for is None and not _written_anew(conn, schema, table):
                 waits_for = f"those who read {schema}.{table}"
             if waits_for is None:
                 _let_wal_go(conn)
+                self._deleted.pop(since, None)
             return waits_for
+
+    def _still_seen(self, conn: psycopg.Connection, since: datetime, upto: str) -> str | None:
+        """Of all transactions that were named as later the first one counts: there would be no end
+        to those that began before the last."""
+        return _kept(conn, self._deleted.setdefault(since, upto))
 
     def _rewrite(
         self,
@@ -161,22 +177,12 @@ class Cleaner:
         return waits_for
 
 
-def _now(conn: psycopg.Connection) -> datetime:
-    row = conn.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    at: datetime = row[0]
-    return at
-
-
-def _still_seen(conn: psycopg.Connection, since: datetime) -> str | None:
-    """Who still sees what was deleted by an instant, in words."""
-    row = conn.execute(STILL_SEEING, (since,)).fetchone()
+def _kept(conn: psycopg.Connection, upto: str) -> str | None:
+    """For whom the server keeps what was deleted before a transaction, in words."""
+    row = conn.execute(KEPT_FOR, (upto,)).fetchone()
     if row is None or not row[0]:
         return None
-    return (
-        f"{row[0]} transactions that began before {since:%Y-%m-%dT%H:%M:%S%z} and still see what"
-        " was deleted"
-    )
+    return f"{row[0]} transactions on the server that still see what was deleted"
 
 
 def _written_anew(conn: psycopg.Connection, schema: str, table: str) -> bool:

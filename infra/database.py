@@ -63,6 +63,15 @@ def _check(connection: psycopg.Connection) -> None:
         ConnectionPool.check_connection(connection)
 
 
+def transaction_of(conn: psycopg.Connection) -> str:
+    """The id of the transaction that a connection is in: later than that of any that had ended
+    before it wrote or locked anything."""
+    row = conn.execute("SELECT pg_current_xact_id()::text").fetchone()
+    assert row is not None
+    id: str = row[0]
+    return id
+
+
 def engine(conninfo: str, role: str, *, size: int) -> sa.Engine:
     """A SQLAlchemy engine for queries in a role, over psycopg."""
     options = conninfo_to_dict(conninfo).get("options") or ""

@@ -32,6 +32,7 @@ from domain.erasure import (
 )
 from domain.errors import Conflict, NotFound, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
+from infra.database import transaction_of
 from infra.destruction import Cause, Destruction, LookAgain
 from infra.digests import KeyedDigest
 from infra.erasure_record import NEWEST_PLACES, ErasureRecord
@@ -129,7 +130,7 @@ log = structlog.get_logger()
 class Cleaner(Protocol):
     """Makes what was deleted go from the database's files too."""
 
-    def clean(self, since: datetime, done: Sequence[str]) -> Cleaned: ...
+    def clean(self, since: datetime, done: Sequence[str], upto: str) -> Cleaned: ...
 
 
 class KeptLedger(Protocol):
@@ -435,7 +436,8 @@ class Erasures:
                 return []
             ids = [row[0] for row in rows]
             done = set(rows[0][2]).intersection(*(row[2] for row in rows))
-            cleaned = self._cleaner.clean(max(row[1] for row in rows), sorted(done))
+            since, upto = max(row[1] for row in rows), transaction_of(conn)
+            cleaned = self._cleaner.clean(since, sorted(done), upto)
             conn.execute(SET_REWRITTEN, (cleaned.rewritten, ids))
             if cleaned.waits_for is None and not cleaned.again:
                 conn.execute(SET_CLEANED, (cleaned.wal, ids))

@@ -32,6 +32,7 @@ from domain.events import (
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.retention import UPKEEP, Counts, Kept, Retention, RetentionRun, kept_since
 from domain.workspace import Workspace
+from infra.database import transaction_of
 from infra.holds import any_held
 from infra.keys import KeyRing
 from infra.ledger import RetentionEntry
@@ -105,7 +106,7 @@ Party = tuple[str, SubjectId, SubjectId | None]
 class Cleaner(Protocol):
     """Makes destroyed secrets go from the database's files too."""
 
-    def clean_periods(self, since: datetime) -> str | None: ...
+    def clean_periods(self, since: datetime, upto: str) -> str | None: ...
 
 
 class KeptLedger(Protocol):
@@ -307,7 +308,7 @@ class AgedActivity:
         with self._pool.connection() as conn:
             row = conn.execute(SELECT_DESTROYED_AT, (id,)).fetchone()
             assert row is not None
-            waits_for = self._cleaner.clean_periods(row[0])
+            waits_for = self._cleaner.clean_periods(row[0], transaction_of(conn))
             if waits_for is None:
                 conn.execute(SET_COMPLETED, (id,))
             else:

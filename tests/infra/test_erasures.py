@@ -26,6 +26,7 @@ from domain.identity import SubjectId, SubjectKind
 from infra import cleaning
 from infra import erasures as erasures_module
 from infra.certificates import verified
+from infra.database import transaction_of
 from infra.wiring import Annals
 from tests.infra import chain
 from tests.infra.commands import (
@@ -476,9 +477,7 @@ def test_case_34_a_long_reader_has_the_cleaning_wait_and_say_so_and_then_it_fini
         assert "still see what was deleted" in (waiting.waits_for or "")
         early.rollback()
         late.execute("SELECT count(*) FROM views.contacts")
-        annals.erasures.step()
-        waiting = annals.erasures.record.get(request.id)
-        assert waiting.waits_for == "those who read views.contacts"
+        until(lambda: _waits_for(annals, request.id) == "those who read views.contacts")
         stop = threading.Event()
         by_itself = threading.Thread(target=annals.erasures.run, args=(stop,))
         by_itself.start()
@@ -495,6 +494,11 @@ def test_case_34_a_long_reader_has_the_cleaning_wait_and_say_so_and_then_it_fini
     assert {"keys.subject_keys", "views.contacts"} < set(statement.rewritten)
 
 
+def _waits_for(annals: Annals, id: uuid.UUID) -> str | None:
+    annals.erasures.step()
+    return annals.erasures.record.get(id).waits_for
+
+
 def test_a_large_table_is_written_anew_in_the_night(annals: Annals, database_url: str) -> None:
     at = datetime(2026, 5, 13, 12, tzinfo=UTC)
     cleaner = cleaning.Cleaner(
@@ -502,12 +506,14 @@ def test_a_large_table_is_written_anew_in_the_night(annals: Annals, database_url
     )
     stored(annals, identify("u1", name="Ada"))
     project(annals)
-    by_day = cleaner.clean(datetime.now(UTC), [])
+    with owner(database_url) as conn:
+        upto = transaction_of(conn)
+    by_day = cleaner.clean(datetime.now(UTC), [], upto)
     assert by_day.waits_for is not None
     assert by_day.waits_for.startswith("03:00, when ")
     assert "views.segment_sweeps" not in by_day.waits_for
     at = datetime(2026, 5, 14, 4, 59, tzinfo=UTC)
-    by_night = cleaner.clean(datetime.now(UTC), by_day.rewritten)
+    by_night = cleaner.clean(datetime.now(UTC), by_day.rewritten, upto)
     assert by_night.waits_for is None
     assert set(by_night.rewritten) > set(by_day.rewritten)
 

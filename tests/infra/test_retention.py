@@ -6,9 +6,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
 from domain import conditions as ask
 from domain.activity import Activity, ActivityKind
@@ -138,6 +140,30 @@ def test_the_secret_of_a_month_goes_from_the_files_too(annals: Annals, database_
         assert waits_for is not None
         assert "still see" in waits_for
         assert wrapped in _file_of(database_url)
+    until(lambda: annals.aged_activity.go_on() is None)
+    assert wrapped not in _file_of(database_url)
+
+
+def test_it_stays_there_for_whoever_wrote_elsewhere_on_the_server_and_whoever_saw_that(
+    annals: Annals, database_url: str
+) -> None:
+    """A snapshot is as old as the oldest transaction that writes, in whichever database."""
+    write_some(annals)
+    with owner(database_url) as conn:
+        [(wrapped,)] = conn.execute(
+            "SELECT wrapped FROM keys.period_keys WHERE period = '2024-05-01'"
+        ).fetchall()
+    project(annals)
+    with psycopg.connect(make_conninfo(database_url, dbname="postgres")) as elsewhere:
+        elsewhere.execute("SELECT pg_current_xact_id()")
+        annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
+        assert "still see" in (annals.aged_activity.go_on() or "")
+        with owner(database_url) as reader, reader.transaction():
+            reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            reader.execute("SELECT")
+            elsewhere.rollback()
+            assert "still see" in (annals.aged_activity.go_on() or "")
+            assert wrapped in _file_of(database_url)
     until(lambda: annals.aged_activity.go_on() is None)
     assert wrapped not in _file_of(database_url)
 
