@@ -99,8 +99,7 @@ class Cleaner:
         self._hour = hour
         self._clock = clock
         self._at_once_bytes = at_once_bytes
-        self._deleted: dict[datetime, str] = {}
-        self._sampled: str | None = None
+        self._later: dict[tuple[datetime, str], str] = {}
 
     def clean(self, since: datetime, done: Sequence[str], upto: str) -> Cleaned:
         """Takes the next step of what is left to do; safe to repeat. Tables come first. Taking
@@ -121,20 +120,15 @@ class Cleaner:
                 if f"{schema}.{table}" not in done
             ]
             if tables:
-                waits_for = self._still_seen(conn, since, upto)
+                waits_for = self._kept(conn, (since, "tables"), upto)
                 waits_for = waits_for or self._rewrite(conn, tables, rewritten)
-                if waits_for is not None:
-                    return Cleaned(rewritten, waits_for)
-                self._sampled = None
-                return Cleaned(rewritten, None, again=True)
-            self._sampled = self._sampled or upto
-            waits_for = _kept(conn, self._sampled)
+                return Cleaned(rewritten, waits_for, again=waits_for is None)
+            waits_for = self._kept(conn, (since, "statistics"), upto)
             if waits_for is None and not _written_anew(conn, *STATISTICS):
                 waits_for = "those who plan queries"
             if waits_for is not None:
                 return Cleaned(rewritten, waits_for)
-            self._sampled = None
-            self._deleted.pop(since, None)
+            self._forget(since)
             return Cleaned(rewritten, None, wal=_let_wal_go(conn))
 
     def clean_periods(self, since: datetime, upto: str) -> str | None:
@@ -143,18 +137,29 @@ class Cleaner:
         schema, table = PERIOD_KEYS
         with psycopg.connect(self._url, autocommit=True) as conn:
             conn.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-            waits_for = self._still_seen(conn, since, upto)
+            waits_for = self._kept(conn, (since, "periods"), upto)
             if waits_for is None and not _written_anew(conn, schema, table):
                 waits_for = f"those who read {schema}.{table}"
             if waits_for is None:
                 _let_wal_go(conn)
-                self._deleted.pop(since, None)
+                self._forget(since)
             return waits_for
 
-    def _still_seen(self, conn: psycopg.Connection, since: datetime, upto: str) -> str | None:
-        """Of all transactions that were named as later the first one counts: there would be no end
-        to those that began before the last."""
-        return _kept(conn, self._deleted.setdefault(since, upto))
+    def _kept(
+        self, conn: psycopg.Connection, what: tuple[datetime, str], upto: str
+    ) -> str | None:
+        """For whom the server keeps what was deleted, in words. Of all transactions that are named
+        as later the first one counts: there is no end to those that began before the last."""
+        later = self._later.setdefault(what, upto)
+        row = conn.execute(KEPT_FOR, (later,)).fetchone()
+        if row is None or not row[0]:
+            return None
+        return f"{row[0]} transactions on the server that still see what was deleted"
+
+    def _forget(self, since: datetime) -> None:
+        for what in list(self._later):
+            if what[0] <= since:
+                self._later.pop(what, None)
 
     def _rewrite(
         self,
@@ -175,14 +180,6 @@ class Cleaner:
             else:
                 rewritten.append(name)
         return waits_for
-
-
-def _kept(conn: psycopg.Connection, upto: str) -> str | None:
-    """For whom the server keeps what was deleted before a transaction, in words."""
-    row = conn.execute(KEPT_FOR, (upto,)).fetchone()
-    if row is None or not row[0]:
-        return None
-    return f"{row[0]} transactions on the server that still see what was deleted"
 
 
 def _written_anew(conn: psycopg.Connection, schema: str, table: str) -> bool:
