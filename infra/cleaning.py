@@ -145,9 +145,7 @@ class Cleaner:
                 self._forget(since)
             return waits_for
 
-    def _kept(
-        self, conn: psycopg.Connection, what: tuple[datetime, str], upto: str
-    ) -> str | None:
+    def _kept(self, conn: psycopg.Connection, what: tuple[datetime, str], upto: str) -> str | None:
         """For whom the server keeps what was deleted, in words. Of all transactions that are named
         as later the first one counts: there is no end to those that began before the last."""
         later = self._later.setdefault(what, upto)
