@@ -9,6 +9,7 @@ takes a moment, large ones in the night.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, tzinfo
 
@@ -23,6 +24,11 @@ AT_ONCE_BYTES = 256 * 1024**2
 
 LOCK_TIMEOUT = "2s"
 """For whoever reads a table: others would have to wait behind us for as long as we wait."""
+
+PATIENCE_SECONDS = 2.0
+"""With transactions that are under way: on a busy server there always are some."""
+
+_POLL_SECONDS = 0.02
 
 NIGHT_HOURS = 3
 """From the clean-up hour on, in which large tables may be written anew."""
@@ -148,11 +154,14 @@ class Cleaner:
     def _kept(self, conn: psycopg.Connection, what: tuple[datetime, str], upto: str) -> str | None:
         """For whom the server keeps what was deleted, in words. Of all transactions that are named
         as later the first one counts: there is no end to those that began before the last."""
-        later = self._later.setdefault(what, upto)
-        row = conn.execute(KEPT_FOR, (later,)).fetchone()
-        if row is None or not row[0]:
-            return None
-        return f"{row[0]} transactions on the server that still see what was deleted"
+        later, deadline = self._later.setdefault(what, upto), time.monotonic() + PATIENCE_SECONDS
+        while True:
+            row = conn.execute(KEPT_FOR, (later,)).fetchone()
+            if row is None or not row[0]:
+                return None
+            if time.monotonic() > deadline:
+                return f"{row[0]} transactions on the server that still see what was deleted"
+            time.sleep(_POLL_SECONDS)
 
     def _forget(self, since: datetime) -> None:
         for what in list(self._later):

@@ -57,6 +57,9 @@ def test_what_is_chosen_is_carried_out_by_command_and_late_events_are_refused(
     assert annals.aged_activity.runs() == []
     client.see("/api/users")
     done = retention(annals, database_url)
+    while "transactions on the server" in done.output:  # of tests that run meanwhile
+        assert done.exit_code == 1
+        done = retention(annals, database_url)
     assert done.exit_code == 0, done.output
     assert "counts: keep" in done.output
     assert "by operator, done" in done.output

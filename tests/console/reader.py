@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -103,6 +104,13 @@ class Reader:
         offset = self.page.locator("#results thead th.pick").count()
         cells = self.page.locator(f"#results tbody tr > :nth-child({n + 1 + offset})")
         return cells.all_inner_texts()
+
+    def in_both_schemes(self) -> Iterator[Scheme]:
+        """The page as it is, in light and in dark."""
+        schemes: tuple[Scheme, ...] = ("light", "dark")
+        for scheme in schemes:
+            self.page.emulate_media(color_scheme=scheme)
+            yield scheme
 
     def shows(self, text: str) -> Locator:
         found = self.page.get_by_text(text).first

@@ -464,6 +464,7 @@ def test_case_34_a_long_reader_has_the_cleaning_wait_and_say_so_and_then_it_fini
     annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cleaning, "LOCK_TIMEOUT", "20ms")
+    monkeypatch.setattr(cleaning, "PATIENCE_SECONDS", 0)
     stored(annals, identify("u1", name="Ada"))
     project(annals)
     with psycopg.connect(database_url) as early, psycopg.connect(database_url) as late:

@@ -20,6 +20,7 @@ from domain.errors import Conflict, NotReady, PeriodOver
 from domain.events import Event, Tracked
 from domain.identity import SubjectKind
 from domain.retention import Counts, Retention, month_of
+from infra import cleaning
 from infra.sealing import OpenedEvent
 from infra.wiring import Annals
 from projections.counters import require
@@ -125,6 +126,12 @@ def test_one_row_ends_a_month_for_everybody(annals: Annals, database_url: str) -
     assert states == [("active",)]
 
 
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "PATIENCE_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("_impatient")
 def test_the_secret_of_a_month_goes_from_the_files_too(annals: Annals, database_url: str) -> None:
     write_some(annals)
     with owner(database_url) as conn:
@@ -144,6 +151,7 @@ def test_the_secret_of_a_month_goes_from_the_files_too(annals: Annals, database_
     assert wrapped not in _file_of(database_url)
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_it_stays_there_for_whoever_wrote_elsewhere_on_the_server_and_whoever_saw_that(
     annals: Annals, database_url: str
 ) -> None:
