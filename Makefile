@@ -31,11 +31,9 @@ browser: ## Install Chromium for the tests of the console, where Debian's packag
 		|| { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 		|| echo "No Chromium, and it cannot be installed here: the tests of the console are skipped"
 
-test-long: install ## The state machines and back-tests again, with ANNALS_TEST_EXAMPLES (300) in place of 30
+test-long: install ## The laws again, with ANNALS_TEST_EXAMPLES (300) in place of 30; a quarter of an hour
 	@ANNALS_TEST_EXAMPLES=$${ANNALS_TEST_EXAMPLES:-300} $(BIN)/python -m pytest -n auto --dist worksteal \
-		tests/infra/test_handler_machine.py tests/projections/test_live_equals_model.py \
-		tests/projections/test_deciding_machine.py tests/projections/test_standings_machine.py \
-		tests/projections/test_backtest.py
+		$$(grep -rl hypothesis tests --include='test_*.py')
 
 test-slow: install ## The tests that have a size, at it: 10,000 erased at once, a review of 1,000,000 events
 	@ANNALS_TEST_SUBJECTS=10000 ANNALS_TEST_EVENTS=1000000 $(BIN)/python -m pytest -s -rP \
