@@ -328,7 +328,9 @@ class _Reading:
                 self._tell(strangers)
 
     def _merges(self, records: Records[Row], strangers: set[SubjectId]) -> None:
-        """Who some became that are not replayed, and who those did."""
+        """Who some became that are not replayed, and who those did, where that is asked for."""
+        if not self._plan.asked.memberships:
+            return
         while strangers := strangers - self._traced:
             self._traced |= strangers
             became: set[SubjectId] = set()

@@ -196,6 +196,8 @@ class Plan:
                 metadata = asked.activities.setdefault((activity, name), set())
                 metadata.update(one.name for one in condition.where)
                 return int(kind is SubjectKind.ACCOUNT and activity != "event")
+            case ask.BelongsTo():
+                asked.memberships = True
             case ask.OfAccounts(_, where):
                 return 1 + self._reach(where, SubjectKind.ACCOUNT)
             case ask.OfUsers(_, where):

@@ -22,12 +22,15 @@ class Asked(msgspec.Struct):
     Attributes:
         properties: names, of users and of accounts.
         activities: (activity, name), each with the names of the metadata that is asked for.
+        memberships: whether it matters to whom somebody belongs, and not what is known of these.
+            Who became whom has to be told then also of those who are not replayed.
     """
 
     properties: dict[SubjectKind, set[str]] = msgspec.field(
         default_factory=lambda: {kind: set(NAME_PROPERTIES) for kind in SubjectKind}
     )
     activities: dict[tuple[str, str], set[str]] = msgspec.field(default_factory=dict)
+    memberships: bool = False
 
     @property
     def topics(self) -> set[str]:

@@ -62,8 +62,7 @@ class Replay:
     """
 
     def __init__(self, asked: Asked, chosen: Iterable[SubjectId] | None, zone: tzinfo) -> None:
-        """`chosen`: the subjects to replay; None: all. Of those that they belong to, or that belong
-        to them, who became whom has to be told too: memberships follow."""
+        """`chosen`: the subjects to replay; None: all."""
         self._asked = asked
         self._chosen = None if chosen is None else frozenset(chosen)
         self._zone = zone
@@ -94,12 +93,11 @@ class Replay:
             elif one.account is not None and one.verb in _MEMBERSHIP_VERBS:
                 if self._is_chosen(one.stream) or self._is_chosen(one.account):
                     self._day(self._effective(one, one.account)).told.append(one)
-            elif one.verb == "merged_into":
-                self._day(one.at).told.append(one)
-            else:
+            elif self._asked.memberships or self._is_chosen(one.stream):
                 if isinstance(one.payload, Absorbed):
                     self._absorbed_at[one.stream] = one.at
-                if one.payload is not None and self._is_chosen(one.stream):
+                says = one.payload is not None and self._is_chosen(one.stream)
+                if says or one.verb == "merged_into":
                     self._day(one.at).told.append(one)
 
     def tell_list(self, segment: UUID, position: int, at: datetime, change: ListChange) -> None:
@@ -289,8 +287,9 @@ class Replay:
         losers |= {loser} | self._losers.pop(loser, set())
         for one in losers:
             self._merged[one] = today
-        there = self._records.setdefault(today, {})
-        there |= self._records.pop(loser, {})
+        moved = self._records.pop(loser, {})
+        if moved:
+            self._records.setdefault(today, {}).update(moved)
         return changed | {SubjectId(today)} | {SubjectId(one) for one in self.neighbours([today])}
 
     def _show(self, id: SubjectId) -> None:
