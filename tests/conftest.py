@@ -5,27 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
-import psycopg
 import psycopg_pool.base
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
-from infra import database, embedded, wiring
+from infra import embedded, wiring
 from infra.settings import Settings
 from infra.wiring import Annals
+from tests.databases import make_template, migrated
 from tests.receiver import Receiver, receiving
 from tests.serving import Clients, served
 
-TEMPLATE = "annals_template"
 ROOM = "ANNALS_TEST_ROOM"
 ROOM_BYTES = 6 * 2**30
 
@@ -83,23 +79,14 @@ def _log_as_it_was() -> Iterator[None]:
 def server() -> Iterator[str]:
     """Connection string of a running PostgreSQL, with a migrated template database on it."""
     with embedded.running(_folder()) as url:
-        template = database.create_database(url, f"{TEMPLATE}_{os.getpid()}")
-        database.migrate(template)
-        yield url
+        yield make_template(url)
 
 
 @pytest.fixture
 def database_url(server: str) -> Iterator[str]:
     """A migrated database of the test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as conn:
-        conn.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(f"{TEMPLATE}_{os.getpid()}")
-            )
-        )
-        yield make_conninfo(server, dbname=name)
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with migrated(server) as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from datetime import datetime
 
 import psycopg
-from psycopg import sql
 
 from domain.errors import NotReady
 from infra.past_databases import PastDatabases
 from infra.wiring import Annals
-from tests.conftest import TEMPLATE
+from tests.databases import copy_template
 
 
 def seen_at(annals: Annals, at: datetime) -> Annals:
@@ -36,8 +34,6 @@ def copied(self: PastDatabases, id: uuid.UUID) -> str:
     """In place of `PastDatabases.create`: migrated already, as the test's own database is."""
     url = self.url_of(id)
     name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
-    template = f"{TEMPLATE}_{os.getpid()}"
     with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        conn.execute(create.format(sql.Identifier(str(name)), sql.Identifier(template)))
+        copy_template(conn, str(name))
     return url

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-import psycopg
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from api.console import sessions
 from api.demo import company
-from infra import database, wiring
+from infra import wiring
 from infra.settings import Settings
 from tests.console.reader import Reader
+from tests.databases import migrated
 from tests.serving import Clients, served
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -42,19 +39,12 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def fresh(server: str, data: Path) -> Iterator[Clients]:
     """A server over a database of its own."""
-    name = f"console_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            url = make_conninfo(server, dbname=name)
-            database.migrate(url)
-            with (
-                wiring.opened(Settings(data=data), url, connections=4) as annals,
-                served(annals) as clients,
-            ):
-                yield clients
-        finally:
-            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with (
+        migrated(server) as url,
+        wiring.opened(Settings(data=data), url, connections=4) as annals,
+        served(annals) as clients,
+    ):
+        yield clients
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from api.demo import company, rules
 from infra import embedded
 from tests.console.conftest import BROWSERS, MISSING, fresh
 from tests.console.reader import Reader
+from tests.databases import make_template
 
 FOLDER = Path(__file__).parents[2] / "docs" / "console"
 SECONDS = 120
@@ -28,7 +29,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as data,
         embedded.running(Path(data) / "server") as server,
-        fresh(server, Path(data)) as clients,
+        fresh(make_template(server), Path(data)) as clients,
         sync_playwright() as playwright,
     ):
         told = list(company.messages(until=datetime.now(UTC)))
