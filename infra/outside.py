@@ -161,7 +161,8 @@ def _again_in(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
         at = parsedate_to_datetime(said.decode("latin-1"))
     except (ValueError, OverflowError):
         return None
-    return max(0.0, at.astimezone(UTC).timestamp() - time.time())
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return max(0.0, at.timestamp() - time.time())
 
 
 class _Guarded(httpcore.NetworkBackend):

@@ -46,6 +46,7 @@ def test_one_that_says_when_to_come_again_is_left_alone_until_then(
         "120": 120,
         format_datetime(in_ten_minutes, usegmt=True): 600,
         "9" * 30: MAX_BACKOFF_SECONDS,
+        "Fri, 31 Dec 9999 23:59:59 -2300": MAX_BACKOFF_SECONDS,
         "Wed, 21 Oct 2015 07:28:00 GMT": 0,
         "-5": 0,
         "soon": 0,
