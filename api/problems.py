@@ -25,6 +25,7 @@ from domain.errors import (
     Refusal,
     SubjectErased,
     Suppressed,
+    TooManyAtOnce,
     Unavailable,
     VersionConflict,
 )
@@ -44,6 +45,7 @@ STATUS: dict[type[Refusal], int] = {
     PeriodOver: 403,
     Conflict: 409,
     VersionConflict: 409,
+    TooManyAtOnce: 429,
     Unavailable: 503,
     NotReady: 503,
 }
@@ -56,6 +58,8 @@ TITLES = {
     409: "What is there stands in the way",
     413: "The body is too large",
     415: "The body is of a kind that is not taken",
+    429: "Too much is asked for at once",
+    431: "The headers are too large",
     500: "Annals failed",
     503: "Annals cannot answer now",
 }
@@ -122,6 +126,8 @@ def problem(
 
 def on_refusal(_: Request[Any, Any, Any], error: Refusal) -> Response[Problem]:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 400)
+    if isinstance(error, TooManyAtOnce):
+        return problem(status, error.code, error.detail, Retry_After=str(error.retry_after))
     if status == 503:
         return problem(status, error.code, error.detail, Retry_After="1")
     return problem(status, error.code, error.detail, error.place)

@@ -82,3 +82,17 @@ class NotReady(Refusal):
     """What was asked for is still being counted; the message says how far it is."""
 
     code = "not-ready"
+
+
+class TooManyAtOnce(Refusal):
+    """More is asked for than there is room for; other requests are served meanwhile.
+
+    Attributes:
+        retry_after: seconds to wait before the same request is sent again.
+    """
+
+    code = "too-many"
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
