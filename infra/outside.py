@@ -29,7 +29,50 @@ SECONDS = 15.0
 
 MAX_ANSWER_BYTES = 64 * 1024
 _A_WRITE = 64 * 1024
+
+_UNICAST_6 = ipaddress.IPv6Network("2000::/3")
+"""All that IANA has given to the internet; every other IPv6 address is refused, named or not."""
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""The only one of these beyond it: the internet of IPv4, as it is seen from IPv6 alone."""
+
+_SPECIAL_6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "2001::/23",  # IETF protocols: Teredo, ORCHID, benchmarks, anycast of services
+            "2001:db8::/32",  # documentation
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+_SPECIAL_4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",  # this host, this network
+            "10.0.0.0/8",
+            "100.64.0.0/10",  # shared by the customers of a carrier
+            "127.0.0.0/8",
+            "168.63.129.16/32",  # what Azure serves each of its machines, metadata among it
+            "169.254.0.0/16",  # of a link; metadata of clouds
+            "172.16.0.0/12",
+            "192.0.0.0/24",  # IETF protocols; metadata of Oracle's cloud
+            "192.0.2.0/24",  # documentation
+            "192.88.99.0/24",  # relays of 6to4
+            "192.168.0.0/16",
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, and the broadcast
+        ),
+    )
+)
+"""What the registries of special purpose addresses of IANA (RFC 6890) have that is not of the
+internet. They stand here because what Python says of an address changes with its version."""
+
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -62,13 +105,22 @@ class NotReached(Exception):
 def is_public(address: Address) -> bool:
     """Whether an address is one of the internet: not this machine's, a private network's, a
     link's, or one behind which one of these hides."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not address.is_multicast
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in _SPECIAL_4)
+    inner = _ipv4_behind(address)
+    if inner is not None and not is_public(inner):
+        return False
+    if address not in _UNICAST_6:
+        return address in _NAT64
+    return not any(address in network for network in _SPECIAL_6)
+
+
+def _ipv4_behind(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Whom a translator or the end of a tunnel passes on what is sent to an address."""
+    whole = int(address)
+    if address in _NAT64 or whole >> 32 & 0xFFFF_FFFF in _ISATAP:
+        return ipaddress.IPv4Address(whole & 0xFFFF_FFFF)
+    return address.sixtofour
 
 
 def is_private(url: str) -> bool:
@@ -77,10 +129,20 @@ def is_private(url: str) -> bool:
     host = parts.hostname or ""
     if parts.scheme != "https" or host in LOOPBACK:
         return True
+    address = _address_in(host)
+    return address is not None and not is_public(address)
+
+
+def _address_in(host: str) -> Address | None:
+    """The address that a host is, in any of the ways to write it: `127.1` and `0x7f000001` too."""
     try:
-        return not is_public(ipaddress.ip_address(host))
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return None
 
 
 class Outside:
