@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from litestar.concurrency import sync_to_thread
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
@@ -35,6 +37,17 @@ def presented_key(header: str | None) -> str | None:
     return None
 
 
+class Asker(NamedTuple):
+    """The API key of a request, by id, and the scope that it has."""
+
+    key_id: UUID
+    scope: ApiScope
+
+
+asking: ContextVar[Asker] = ContextVar("asking")
+"""Who asks for what is being answered; set where a guard let it through."""
+
+
 class Route(NamedTuple):
     """What was asked for, as it is declared: no id in it."""
 
@@ -47,8 +60,8 @@ def route_of(connection: Connection) -> Route:
     return Route(str(scope.get("method", "WEBSOCKET")), scope["path_template"])
 
 
-def authorised(annals: Annals, key: str | None, route: Route, *scopes: ApiScope) -> UUID:
-    """The id of the key, if it opens one of the scopes; that another was tried is put on record.
+def authorised(annals: Annals, key: str | None, route: Route, *scopes: ApiScope) -> Asker:
+    """Who asks, if the key opens one of the scopes; that another was tried is put on record.
 
     Raises:
         ProblemException: 401 without a valid key, 403 with one of another scope.
@@ -64,15 +77,18 @@ def authorised(annals: Annals, key: str | None, route: Route, *scopes: ApiScope)
         raise ProblemException(
             403, "wrong-scope", f"this needs a key with scope {wanted}, this one has {found[1]}"
         )
-    return found[0]
+    return Asker(*found)
 
 
-def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], None]:
+def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
     """A guard that lets through the keys of some scopes."""
 
-    def guard(connection: Connection, _: BaseRouteHandler) -> None:
+    # Not a plain function: what runs in a thread of its own cannot set who asks for the handler.
+    async def guard(connection: Connection, _: BaseRouteHandler) -> None:
         annals: Annals = connection.app.state.annals
         key = presented_key(connection.headers.get("authorization"))
-        connection.state.key_id = authorised(annals, key, route_of(connection), *scopes)
+        asker = await sync_to_thread(authorised, annals, key, route_of(connection), *scopes)
+        connection.state.key_id = asker.key_id
+        asking.set(asker)
 
     return guard

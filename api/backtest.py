@@ -14,7 +14,7 @@ from litestar import Controller, Request, delete, get, post
 from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.auth import READERS, opens
+from api.auth import READERS, asking, opens
 from api.contacts import Cursor, Limit
 from api.defining import check_names
 from api.definitions import (
@@ -27,6 +27,7 @@ from api.definitions import (
 from api.described import SentCondition
 from api.problems import answers
 from domain import checking, soundness
+from domain.access import ApiScope
 from domain.backtest.outcomes import MAX_DAYS, Verdict
 from domain.definitions import (
     Definition,
@@ -38,7 +39,7 @@ from domain.definitions import (
     Undeciding,
     family_of,
 )
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, NotYours
 from domain.identity import SubjectKind
 from domain.workspace import Definitions
 from infra.backtests import Job
@@ -120,7 +121,8 @@ class BacktestView(msgspec.Struct, frozen=True):
 
 
 class BacktestController(Controller):
-    """Nothing is recorded. A back-test stays for an hour, in the process that ran it."""
+    """Nothing is recorded. A back-test stays for an hour, in the process that ran it; only who
+    began it cancels it, or a key of scope admin."""
 
     path = "/api/backtest"
     tags = ("back-tests",)
@@ -192,6 +194,9 @@ class BacktestController(Controller):
     )
     def cancel(self, state: State, id: Id) -> None:
         annals: Annals = state.annals
+        key_id, scope = asking.get()
+        if scope is not ApiScope.ADMIN and annals.backtests.find(id).by != key_id:
+            raise NotYours("another API key began this back-test: it goes by itself in time")
         annals.backtests.cancel(id)
 
 

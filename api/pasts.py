@@ -11,9 +11,10 @@ from litestar import Controller, delete, get, post
 from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.auth import READERS, opens
+from api.auth import READERS, asking, opens
 from api.positions import wait_for
 from api.problems import answers
+from domain.access import ApiScope
 from domain.errors import InvalidInput
 from domain.periods import boundary
 from infra.past_table import PastRow
@@ -61,7 +62,7 @@ def reading(state: State, waiting: str | None, as_of: str | None) -> Annals:
         return annals
     if waiting:
         raise InvalidInput("leave it out: nothing more comes into the past", place="/wait_for")
-    return annals.as_of(instant(as_of, "/as_of"))
+    return annals.as_of(instant(as_of, "/as_of"), asking.get().key_id)
 
 
 class PastRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +92,8 @@ class PastView(msgspec.Struct, frozen=True):
 
 
 class PastController(Controller):
-    """A past is there for all keys, and goes when nobody has read it for an hour."""
+    """A past is there for all keys, belongs to those that asked for it, and goes when nobody has
+    read it for an hour."""
 
     path = "/api/pasts"
     tags = ("pasts",)
@@ -105,7 +107,7 @@ class PastController(Controller):
     )
     def begin(self, state: State, data: JSONBody[PastRequest]) -> PastView:
         annals: Annals = state.annals
-        return _view(annals.pasts.begin(instant(data.at, "/at")))
+        return _view(annals.pasts.begin(instant(data.at, "/at"), asking.get().key_id))
 
     @get(
         sync_to_thread=True,
@@ -131,12 +133,16 @@ class PastController(Controller):
         "/{id:uuid}",
         status_code=204,
         sync_to_thread=True,
-        summary="Drop a past, made or not",
+        summary="Give up a past, made or not: it goes once all keys that asked for it have",
         responses=answers(400, 401, 403, 404, 503),
     )
     def drop(self, state: State, id: Id) -> None:
         annals: Annals = state.annals
-        annals.pasts.forget(id)
+        key_id, scope = asking.get()
+        if scope is ApiScope.ADMIN:
+            annals.pasts.forget(id)
+        else:
+            annals.pasts.give_up(id, key_id)
 
 
 def _view(row: PastRow) -> PastView:

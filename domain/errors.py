@@ -38,6 +38,12 @@ class Conflict(Refusal):
     code = "conflict"
 
 
+class NotYours(Refusal):
+    """It belongs to others who asked for it."""
+
+    code = "not-yours"
+
+
 class SubjectErased(Refusal):
     """The subject's key has been destroyed: nothing of it can be read or written again."""
 

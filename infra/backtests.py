@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,7 @@ class Job:
     """A back-test.
 
     Attributes:
+        by: the API key that began it, by id.
         phase, done, of: what it is at, how much of it is done, and of how much.
         error: why it failed.
     """
@@ -136,12 +138,18 @@ class Backtests:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _forget_old(self) -> None:
-        over = sorted(
-            (one for one in self._jobs.values() if one.ended_at is not None),
-            key=lambda one: one.ended_at or one.begun_at,
-            reverse=True,
-        )
+        """Forgets what is old; and of more than are kept the oldest of whoever has the most, so
+        that nobody drives out what others wait for."""
         limit = datetime.now(UTC) - KEPT_FOR
-        for n, one in enumerate(over):
-            if n >= MAX_KEPT or (one.ended_at is not None and one.ended_at < limit):
-                del self._jobs[one.id]
+        ended = {one.id: one.ended_at for one in self._jobs.values() if one.ended_at is not None}
+        over = sorted(
+            (one for one in self._jobs.values() if one.id in ended), key=lambda one: ended[one.id]
+        )
+        for job in [one for one in over if ended[one.id] < limit]:
+            over.remove(job)
+            del self._jobs[job.id]
+        while len(over) > MAX_KEPT:
+            [(most, _)] = Counter(one.by for one in reversed(over)).most_common(1)
+            oldest = next(one for one in over if one.by == most)
+            over.remove(oldest)
+            del self._jobs[oldest.id]

@@ -22,14 +22,14 @@ import structlog
 from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
-from domain.errors import NotFound, NotReady, Refusal, Unavailable
+from domain.errors import NotFound, NotReady, NotYours, Refusal, Unavailable
 from domain.workspace import Workspace
 from infra import database, past_table
 from infra.definitions import DefinitionStore
 from infra.log import EventLog
 from infra.past_databases import PastDatabases, brief
 from infra.past_log import PastLog, bounds_at
-from infra.past_table import LOST_SECONDS, PastRow
+from infra.past_table import GIVES_WAY_SECONDS, LOST_SECONDS, PastRow
 from infra.rows import RecordedRow
 from infra.sealing import Sealer
 from projections import filters
@@ -102,8 +102,11 @@ class Pasts:
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="past")
 
-    def at(self, at: datetime) -> Past:
+    def at(self, at: datetime, by: uuid.UUID | None = None) -> Past:
         """What was shown at an instant.
+
+        Args:
+            by: the API key that asks, by id; it is one of those that a past belongs to.
 
         Raises:
             NotReady: it is being made from here on; says how far it is, and where to look.
@@ -111,7 +114,7 @@ class Pasts:
         """
         row = next(iter(self._rows(past_table.SELECT_AT, at)), None)
         if row is None or row.is_lost or row.generation != self._sealer.generation():
-            row = self.begin(at)
+            row = self.begin(at, by)
         if row.state == "failed":
             raise Unavailable(f"{row.error}; POST /api/pasts begins anew")
         if row.bounds is None:
@@ -119,16 +122,20 @@ class Pasts:
                 f"what was shown then is being made, {row.progress:.0%} of"
                 f" {row.whole:,} events: see GET /api/pasts/{row.id}, and ask again"
             )
-        if row.is_untouched:
-            self._execute(past_table.TOUCH, row.id)
+        if row.is_untouched or (by is not None and by not in row.asked_by):
+            self._touch(row, by)
         return self._opened(row, row.bounds)
 
-    def begin(self, at: datetime) -> PastRow:
-        """Has a past made, unless it is there or under way; the one longest unread gives way.
+    def begin(self, at: datetime, by: uuid.UUID | None = None) -> PastRow:
+        """Has a past made, unless it is there or under way. The one longest unread gives way: of
+        those that nobody else asked for, or of those that are unread for a while.
+
+        Args:
+            by: the API key that asks, by id.
 
         Raises:
             Unavailable: the database's user may not create databases, or as many as may be are
-                being made.
+                being made, or read by others.
         """
         self._databases.require_right()
         generation, id = self._sealer.generation(), uuid.uuid4()
@@ -145,17 +152,14 @@ class Pasts:
                 if not (row.generation != generation or row.is_lost or row.state == "failed"):
                     kept.append(row)
                     if row.at == at:
-                        conn.execute(past_table.TOUCH, (row.id,))
+                        self._touch(row, by, conn)
                         return row
             while len(kept) >= KEPT:
-                given_up = next((row for row in kept if row.state == "ready"), None)
-                if given_up is None:
-                    raise Unavailable(f"{KEPT} other pasts are being made; try again later")
-                kept.remove(given_up)
+                kept.remove(_gives_way(kept, by))
             gone = [row.id for row in rows if row not in kept]
             conn.execute(past_table.FORGET, (gone,))
             cursor = conn.cursor(row_factory=class_row(PastRow))
-            begun = cursor.execute(past_table.ADD, (id, at, generation)).fetchone()
+            begun = cursor.execute(past_table.ADD, (id, at, generation, _asking(by))).fetchone()
             assert begun is not None
         with self._lock:
             self._own[id] = None
@@ -174,8 +178,24 @@ class Pasts:
         """The one longest unread first."""
         return self._rows(past_table.SELECT_ALL)
 
+    def give_up(self, id: uuid.UUID, by: uuid.UUID) -> None:
+        """Takes an API key from those that a past belongs to; the last one drops it.
+
+        Raises:
+            NotFound: as `find`.
+            NotYours: others asked for it, this key did not.
+        """
+        if by not in self.find(id).asked_by:
+            raise NotYours("others asked for this past: it goes when they give it up, or by itself")
+        with self._views.connection() as conn:
+            left = conn.execute(past_table.GIVE_UP, (by, id)).fetchone()
+            if left is None or left[0]:
+                return
+            conn.execute(past_table.FORGET, ([id],))
+        self._drop([id])
+
     def forget(self, id: uuid.UUID) -> None:
-        """Drops a past, made or not. Raises: NotFound: as `find`."""
+        """Drops a past, made or not, whoever asked for it. Raises: NotFound: as `find`."""
         self.find(id)
         self._execute(past_table.FORGET, [id])
         self._drop([id])
@@ -304,6 +324,17 @@ class Pasts:
             and bool(self._rows(past_table.SELECT_ONE, row.id))
         )
 
+    def _touch(
+        self, row: PastRow, by: uuid.UUID | None, conn: psycopg.Connection | None = None
+    ) -> None:
+        """Notes that a past was asked for, and by whom."""
+        touched = {"id": row.id, "by": _asking(by)}
+        if conn is not None:
+            conn.execute(past_table.TOUCH, touched)
+            return
+        with self._views.connection() as own:
+            own.execute(past_table.TOUCH, touched)
+
     def _opened(self, row: PastRow, bounds: list[int]) -> Past:
         with self._lock:
             past = self._open.get(row.id)
@@ -343,3 +374,22 @@ class Pasts:
     def _execute(self, statement: str, *arguments: object) -> int:
         with self._views.connection() as conn:
             return conn.execute(statement, arguments).rowcount
+
+
+def _asking(by: uuid.UUID | None) -> list[uuid.UUID]:
+    return [] if by is None else [by]
+
+
+def _gives_way(kept: Collection[PastRow], by: uuid.UUID | None) -> PastRow:
+    """The past that is dropped for another one, of those that are kept, the one longest unread
+    first. Raises: Unavailable: none can be."""
+    ready = [row for row in kept if row.state == "ready"]
+    if not ready:
+        raise Unavailable(f"{KEPT} other pasts are being made; try again later")
+    for row in ready:
+        if row.is_unread or set(row.asked_by) <= {by}:
+            return row
+    raise Unavailable(
+        f"{KEPT} pasts are kept, and others read them: try again in {GIVES_WAY_SECONDS // 60}"
+        " minutes"
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
@@ -132,14 +133,17 @@ class Annals:
         """The instant that all is read as of."""
         return self.moment or _now()
 
-    def as_of(self, at: datetime) -> Annals:
+    def as_of(self, at: datetime, by: UUID | None = None) -> Annals:
         """The same for reading what was shown at an instant: `queries`, `definitions`, `timelines`,
         `records` and `log` end there. Keys are those of now: who was erased since is erased there.
+
+        Args:
+            by: the API key that asks, by id.
 
         Raises:
             Refusal: see `infra.pasts.Pasts.at`.
         """
-        past = self.pasts.at(at)
+        past = self.pasts.at(at, by)
         return replace(
             self,
             log=past.log,

@@ -14,12 +14,12 @@ from infra.wiring import Annals
 from tests.databases import copy_template
 
 
-def seen_at(annals: Annals, at: datetime) -> Annals:
+def seen_at(annals: Annals, at: datetime, by: uuid.UUID | None = None) -> Annals:
     """What was shown at an instant, once it is made."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            return annals.as_of(at)
+            return annals.as_of(at, by)
         except NotReady:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -264,3 +264,15 @@ def test_the_command_line_prints_a_table_or_json_and_tells_a_bad_definition_apar
     assert "/stages" in run.output
     file.write_text("no JSON")
     assert CliRunner().invoke(main, ["backtest", str(file)], env=environment).exit_code == 2
+
+
+def test_only_who_began_a_backtest_cancels_it_or_an_admin(client: Clients) -> None:
+    a_past(client)
+    request = {"definition": SEGMENT, "days": 1}
+    ids = [client("audit").post("/api/backtest", json=request).json()["id"] for _ in range(2)]
+    for id in ids:
+        problem(client("read").delete(f"/api/backtest/{id}"), 403, "not-yours")
+        done(client, id)
+    for id, scope in zip(ids, ("audit", "admin"), strict=True):
+        assert client(scope).delete(f"/api/backtest/{id}").status_code == 204
+        problem(client("read").delete(f"/api/backtest/{id}"), 404)

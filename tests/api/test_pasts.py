@@ -120,3 +120,22 @@ def test_an_outside_id_that_nobody_had_then_is_nobody_s(client: Clients) -> None
     now(client)
     assert then(client, user("a"), before)["external_id"] == "a"
     problem(client("read").get(user("b"), params={"as_of": before}), 404)
+
+
+def test_a_read_key_ends_no_past_that_another_key_asked_for(client: Clients) -> None:
+    client.send(ADA)
+    at = now(client)
+    begun = client("admin").post("/api/pasts", json={"at": at})
+    path = f"/api/pasts/{begun.json()['id']}"
+    for scope in ("read", "audit", "comply"):
+        problem(client(scope).delete(path), 403, "not-yours")
+    then(client, "/api/users", at)
+    assert client("read").delete(path).status_code == 204
+    assert client("read").get(path).json()["state"] == "ready"
+    problem(client("read").delete(path), 403, "not-yours")
+    assert client("admin").delete(path).status_code == 204
+    problem(client("admin").delete(path), 404)
+    then(client, "/api/users", at)
+    [mine] = client("read").get("/api/pasts").json()["items"]
+    assert client("read").delete(f"/api/pasts/{mine['id']}").status_code == 204
+    assert client("read").get("/api/pasts").json()["items"] == []

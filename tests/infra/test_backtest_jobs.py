@@ -96,6 +96,16 @@ def test_what_fails_says_why_and_nothing_of_what_it_saw(jobs: Backtests) -> None
     assert "ada" not in str(second.error)
 
 
+def test_who_runs_many_drives_out_nobody_else_s(jobs: Backtests) -> None:
+    other = uuid.uuid4()
+    first = jobs.start(lambda _: RESULT, other)
+    assert over(first) is State.DONE
+    for _ in range(MAX_KEPT + 5):
+        assert over(jobs.start(lambda _: RESULT, BY)) is State.DONE
+    assert len(jobs.all()) == MAX_KEPT
+    assert jobs.find(first.id) is first
+
+
 def test_the_newest_are_kept_for_an_hour(jobs: Backtests, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     for _ in range(MAX_KEPT + 2):

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from infra import signing
 from infra.outside import is_private, is_public
 
-
 REFUSED_4 = [
     "0.0.0.0", "0.255.255.255", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200",
     "100.127.255.255", "127.0.0.1", "127.9.9.9", "168.63.129.16", "169.254.169.254", "172.16.0.1",
@@ -81,13 +80,8 @@ def test_no_address_that_the_library_knows_as_local_is_of_the_internet(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
     if is_public(address):
-        assert not (
-            address.is_private
-            or address.is_loopback
-            or address.is_link_local
-            or address.is_multicast
-            or address.is_unspecified
-        )
+        for sort in ("private", "loopback", "link_local", "multicast", "unspecified"):
+            assert not getattr(address, f"is_{sort}"), sort
 
 
 def test_what_an_address_says_itself_is_seen_without_resolving_it() -> None:

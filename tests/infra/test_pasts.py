@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from domain.conditions import AtLeastTimes, Did, Is, MetadataIs
-from domain.errors import NotFound, NotReady, Unavailable
+from domain.errors import NotFound, NotReady, NotYours, Unavailable
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra import pasts as pasts_module
 from infra.past_databases import PastDatabases
@@ -120,13 +120,46 @@ def test_the_past_that_was_longest_unread_gives_way(annals: Annals, database_url
     for at in (first, second, third):
         seen_at(annals, at)
     with owner(database_url) as conn:
-        conn.execute("UPDATE views.pasts SET used_at = now() - interval '1 minute'")
+        conn.execute("UPDATE views.pasts SET used_at = now() - interval '11 minutes'")
     annals.as_of(first)
     annals.as_of(third)
     seen_at(annals, fourth)
     assert {one.at for one in annals.pasts.all()} == {first, third, fourth}
     annals.pasts.tidy()
     assert len(databases(database_url)) == pasts_module.KEPT
+
+
+def test_what_others_read_gives_way_to_nobody_and_ones_own_does(annals: Annals) -> None:
+    now, mine, others = datetime.now(UTC), uuid.uuid4(), uuid.uuid4()
+    instants = [now - timedelta(seconds=n) for n in range(pasts_module.KEPT + 2)]
+    for at in instants[:2]:
+        seen_at(annals, at, others)
+    seen_at(annals, instants[2], mine)
+    seen_at(annals, instants[3], mine)
+    assert {one.at for one in annals.pasts.all()} == {*instants[:2], instants[3]}
+    seen_at(annals, instants[3], others)
+    with pytest.raises(Unavailable, match="others read them"):
+        annals.pasts.begin(instants[4], mine)
+    assert len(annals.pasts.all()) == pasts_module.KEPT
+
+
+def test_a_past_goes_when_all_keys_that_asked_for_it_have_given_it_up(
+    annals: Annals, database_url: str
+) -> None:
+    at, first, second, none = datetime.now(UTC), uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    id = annals.pasts.begin(at, first).id
+    seen_at(annals, at, second)
+    seen_at(annals, at, second)
+    with pytest.raises(NotYours):
+        annals.pasts.give_up(id, none)
+    annals.pasts.give_up(id, first)
+    with pytest.raises(NotYours):
+        annals.pasts.give_up(id, first)
+    assert annals.pasts.find(id).state == "ready"
+    annals.pasts.give_up(id, second)
+    with pytest.raises(NotFound):
+        annals.pasts.find(id)
+    assert databases(database_url) == []
 
 
 def test_no_more_are_made_at_once_than_are_kept(annals: Annals, held: Callable[[], None]) -> None:
