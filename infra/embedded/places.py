@@ -13,15 +13,20 @@ import secrets
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from infra.embedded import server
-from infra.embedded.server import Account, EmbeddedError
+from infra.embedded.server import Account, EmbeddedError, GivenUp
 
+STARTING = "postgres.starting.lock"
+"""In the data folder: held by whoever starts, stops or removes the server."""
+
+_TURN_SECONDS = 0.02
 SYSTEM_USER = "annals-postgres"
 OUTSIDE = Path("/var/lib/annals")
 
@@ -37,9 +42,23 @@ def opened(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, is_given_up: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Holds a lock file alone.
+
+    Args:
+        is_given_up: asked every few milliseconds until it is had; None: waits for ever.
+
+    Raises:
+        GivenUp: `is_given_up` said so.
+    """
     with opened(path) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if is_given_up is None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        else:
+            while not server.gets(descriptor):
+                if is_given_up():
+                    raise GivenUp
+                time.sleep(_TURN_SECONDS)
         yield
 
 

@@ -16,7 +16,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,14 @@ class EmbeddedError(Exception):
     """The embedded server could not be started, stopped or reached; says what to do."""
 
 
+class GivenUp(Exception):
+    """What was waited for is not wanted any more."""
+
+
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Account:
     """The system user that the server runs as; None for both: the one that runs this."""
@@ -104,30 +112,49 @@ class Account:
             os.close(output)
 
 
-def is_ready(cluster: Path, lock: int) -> bool:
+def is_ready(cluster: Path, lock: int, is_given_up: Callable[[], bool] = _never) -> bool:
     """Whether a server runs, after waiting for one that starts or stops at this moment.
 
     If not, nothing of one is left alive, and the open file `lock` is locked for the next.
+
+    Raises:
+        GivenUp: `is_given_up` said so meanwhile.
     """
-    for _ in _polls(f"something holds {cluster}, and is no server that gets ready"):
-        pid = _postmaster(cluster)
+    for _ in _polls(f"something holds {cluster}, and is no server that gets ready", is_given_up):
+        pid = postmaster(cluster)
         # One killed this instant still stands in /proc; it does not answer any more.
         if pid is not None and _says_ready(cluster, pid) and _answers(cluster):
             return True
         if pid is None:
-            if _gets(lock):
+            if gets(lock):
                 break
             # No one waits for them: a server without its postmaster, or without who started it.
             _kill(_processes(cluster))
     return False
 
 
-def start(cluster: Path, account: Account, binaries: Path, lock: int) -> None:
-    """Starts a server, from nothing if need be, once `is_ready` has said that there is none."""
-    _clear(cluster, _socket_folder(cluster))
+def start(
+    cluster: Path,
+    account: Account,
+    binaries: Path,
+    lock: int,
+    *,
+    socket: Path | None = None,
+    is_given_up: Callable[[], bool] = _never,
+) -> None:
+    """Starts a server, from nothing if need be, once `is_ready` has said that there is none.
+
+    Args:
+        socket: the folder of its socket; None: where this process would put it.
+
+    Raises:
+        EmbeddedError: it does not start; says where its log is.
+        GivenUp: `is_given_up` said so meanwhile; the server goes on starting.
+    """
+    _clear(cluster, socket_folder(cluster))
     if not (cluster / "PG_VERSION").exists():
         _initialise(cluster, account, binaries, lock)
-    socket = _place_of_socket(cluster)
+    socket = socket or _place_of_socket(cluster)
     if socket != cluster:
         _private_folder(socket, account)
     _clear_socket(socket)
@@ -139,27 +166,42 @@ def start(cluster: Path, account: Account, binaries: Path, lock: int) -> None:
     process = account.popen(command, log, lock)
     _children[cluster] = process
     try:
-        for _ in _polls(f"PostgreSQL does not get ready; see {log}"):
+        for _ in _polls(f"PostgreSQL does not get ready; see {log}", is_given_up):
             if _says_ready(cluster, process.pid):
                 return
             if process.poll() is not None:
                 raise EmbeddedError(f"PostgreSQL stopped while starting; {log} ends:\n{_tail(log)}")
+    except GivenUp:
+        raise
     except BaseException:
         stop(cluster)
         raise
 
 
-def stop(cluster: Path) -> None:
-    """Stops the cluster's server, if there is one, and what a killed one left running."""
-    socket = _socket_folder(cluster)
-    pid = _postmaster(cluster)
+def reap(cluster: Path) -> None:
+    """Takes note of the end of a postmaster that this process started, and another process has
+    started anew."""
+    child = _children.get(cluster)
+    if child is not None and child.poll() is not None:
+        _children.pop(cluster, None)
+
+
+def stop(cluster: Path, is_given_up: Callable[[], bool] = _never) -> None:
+    """Stops the cluster's server, if there is one, and what a killed one left running.
+
+    Raises:
+        GivenUp: `is_given_up` said so before the server was gone, which goes on stopping.
+    """
+    socket = socket_folder(cluster)
+    pid = postmaster(cluster)
     if pid is not None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
-        for _ in _polls(f"PostgreSQL (process {pid}) does not stop; see {cluster / 'server.log'}"):
-            if _postmaster(cluster) is None:
+        complaint = f"PostgreSQL (process {pid}) does not stop; see {cluster / 'server.log'}"
+        for _ in _polls(complaint, is_given_up):
+            if postmaster(cluster) is None:
                 break
-    for _ in _polls(f"processes of a killed server do not end in {cluster}"):
+    for _ in _polls(f"processes of a killed server do not end in {cluster}", is_given_up):
         left = _processes(cluster)
         if not left:
             break
@@ -167,18 +209,20 @@ def stop(cluster: Path) -> None:
     _clear(cluster, socket)
 
 
-def conninfo(cluster: Path) -> str:
-    """Connection string of the superuser of the running server, database `postgres`."""
-    socket = str(_socket_folder(cluster))
-    return make_conninfo(host=socket, port=PORT, user="postgres", dbname="postgres")
+def conninfo(socket: Path) -> str:
+    """Connection string of the superuser of the server with this socket, database `postgres`."""
+    return make_conninfo(host=str(socket), port=PORT, user="postgres", dbname="postgres")
 
 
 def _answers(cluster: Path) -> bool:
-    ping = PGconn.ping(f"{conninfo(cluster)} connect_timeout=5".encode())
+    socket = socket_folder(cluster)
+    if socket is None:
+        return False
+    ping = PGconn.ping(f"{conninfo(socket)} connect_timeout=5".encode())
     return ping == Ping.OK
 
 
-def _socket_folder(cluster: Path) -> Path | None:
+def socket_folder(cluster: Path) -> Path | None:
     """Where the server's socket is: with the cluster, wherever that was moved to, or where the
     server says."""
     if (cluster / _SOCKET).exists():
@@ -227,7 +271,7 @@ def _clear_socket(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _postmaster(cluster: Path) -> int | None:
+def postmaster(cluster: Path) -> int | None:
     """The running server's process, if it really is one of this cluster."""
     first = _pid_file(cluster)[0]
     return int(first) if first.isdecimal() and int(first) in _processes(cluster) else None
@@ -256,7 +300,8 @@ def _processes(cluster: Path) -> set[int]:
     return found
 
 
-def _gets(lock: int) -> bool:
+def gets(lock: int) -> bool:
+    """Whether this open file is now locked for its holder alone."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -270,10 +315,12 @@ def _kill(pids: set[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _polls(complaint: str) -> Iterator[None]:
+def _polls(complaint: str, is_given_up: Callable[[], bool] = _never) -> Iterator[None]:
     """Comes round every few milliseconds; raises the complaint when the time is up."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
+        if is_given_up():
+            raise GivenUp
         yield
         time.sleep(_POLL_SECONDS)
     raise EmbeddedError(complaint)

@@ -1,0 +1,155 @@
+"""Starts the server anew when it has died, in whichever of its users notices first.
+
+Each process that uses the server waits for the end of the postmaster, asleep, by a pidfd. The first
+of them to get the lock of who starts it does so; the others find it running. A backend that dies is
+none of this: PostgreSQL restarts the others by itself, and its postmaster lives on.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import structlog
+
+from infra.embedded import places, server
+from infra.embedded.server import Account, EmbeddedError, GivenUp
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 30.0
+"""Before the next start of a server that does not start, or dies soon after; doubled each time."""
+
+SOON_SECONDS = 10.0
+STOP_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+"""How often to look whether the postmaster lives, where the kernel has no pidfd."""
+
+log = structlog.get_logger()
+
+
+@contextmanager
+def supervised(
+    data: Path, users: int, account: Account, cluster: Path, socket: Path
+) -> Iterator[None]:
+    """Starts the cluster's server anew whenever it dies, while in use.
+
+    Args:
+        users: the open lock file by which this process is counted among the users.
+        socket: the folder of the server's socket, where all its users look for it.
+    """
+    supervisor = _Supervisor(data, users, account, cluster, socket)
+    supervisor.thread.start()
+    try:
+        yield
+    finally:
+        supervisor.stop()
+
+
+class _Supervisor:
+    def __init__(
+        self, data: Path, users: int, account: Account, cluster: Path, socket: Path
+    ) -> None:
+        self._data = data
+        self._users = users
+        self._account = account
+        self._cluster = cluster
+        self._socket = socket
+        self._stop = threading.Event()
+        self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.thread = threading.Thread(target=self._run, name="embedded-postgres", daemon=True)
+
+    def stop(self) -> None:
+        """Leaves the server as it is from now on, a start under way included."""
+        self._stop.set()
+        os.eventfd_write(self._woken, 1)
+        self.thread.join(timeout=STOP_SECONDS)
+        if not self.thread.is_alive():
+            os.close(self._woken)
+
+    def _run(self) -> None:
+        tried_at, pause = -SOON_SECONDS, FIRST_PAUSE_SECONDS
+        while True:
+            self._wait_for_death()
+            if time.monotonic() - tried_at < SOON_SECONDS:
+                self._stop.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                pause = FIRST_PAUSE_SECONDS
+            if self._stop.is_set():
+                return
+            try:
+                if not self._start():
+                    log.error("embedded.data_folder_gone")
+                    return
+            except GivenUp:
+                return
+            except (EmbeddedError, OSError) as error:
+                log.error("embedded.not_started", error=type(error).__name__)
+            tried_at = time.monotonic()
+
+    def _wait_for_death(self) -> None:
+        """Returns when there is no postmaster, or this is told to stop."""
+        pid = server.postmaster(self._cluster)
+        if pid is None or self._stop.is_set():
+            return
+        try:
+            watched = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        except OSError:
+            while server.postmaster(self._cluster) == pid and not self._stop.wait(_LOOK_SECONDS):
+                pass
+            return
+        try:
+            poll = select.poll()
+            poll.register(watched, select.POLLIN)
+            poll.register(self._woken, select.POLLIN)
+            # Opened before this look: the number cannot have become another program's.
+            if server.postmaster(self._cluster) == pid:
+                poll.poll()
+        finally:
+            os.close(watched)
+
+    def _start(self) -> bool:
+        """Starts the server, unless another process has; False where its folder is gone, which is
+        to stay so.
+
+        Raises:
+            EmbeddedError: it does not start. GivenUp: told to stop meanwhile.
+        """
+        if not self._is_there():
+            return False
+        log.warning("embedded.server_died")
+        begun = time.monotonic()
+        with places.locked(self._data / places.STARTING, self._stop.is_set):
+            # Another process may have stopped it for good meanwhile, and deleted its files.
+            if not self._is_there():
+                return False
+            server.reap(self._cluster)
+            with places.opened(self._cluster.with_name("postgres.server.lock")) as lock:
+                if not server.is_ready(self._cluster, lock, self._stop.is_set):
+                    server.start(
+                        self._cluster,
+                        self._account,
+                        places.binaries(self._account),
+                        lock,
+                        socket=self._socket,
+                        is_given_up=self._stop.is_set,
+                    )
+        log.warning("embedded.server_is_back", seconds=round(time.monotonic() - begun, 2))
+        return True
+
+    def _is_there(self) -> bool:
+        """Whether the data folder is still the one that this process uses, with its cluster."""
+        with suppress(OSError):
+            users = (self._data / "postgres.lock").stat()
+            return (
+                os.path.samestat(os.fstat(self._users), users)
+                and (self._data / "postgres").resolve() == self._cluster
+                and (self._cluster / "PG_VERSION").exists()
+            )
+        return False
