@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,7 +13,8 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import ConnectionPool
+
+from infra.pool import BUSY_SECONDS, CONNECT_SECONDS, Pool
 
 MIN_SERVER_VERSION = 150_000
 _MADE_BY_ANOTHER = {"42P06", "42P07", "42710", "23505"}
@@ -33,34 +33,47 @@ class UnsuitableDatabase(Exception):
 
 def as_role(conninfo: str, role: str) -> str:
     """The same database, with no more rights than a role has."""
-    options = conninfo_to_dict(conninfo).get("options") or ""
+    given = conninfo_to_dict(conninfo)
+    options = given.get("options") or ""
     return make_conninfo(
         conninfo,
         options=f"{options} -c role={role} -c timezone=UTC -c client_encoding=UTF8".strip(),
         application_name=role,
+        connect_timeout=given.get("connect_timeout") or CONNECT_SECONDS,
     )
 
 
-def pool(conninfo: str, role: str, *, size: int) -> ConnectionPool:
+_OUT_OF_REACH = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "5",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "15000",
+}
+"""After how long a server that no packet reaches any more is given up: 15 s."""
+
+
+def within_bounds(conninfo: str) -> str:
+    """The same, where nobody waits for ever for a server that is out of reach; what it says of that
+    itself holds."""
+    given = conninfo_to_dict(conninfo)
+    return make_conninfo(
+        conninfo, **{name: value for name, value in _OUT_OF_REACH.items() if name not in given}
+    )
+
+
+def pool(
+    conninfo: str, role: str, *, size: int, name: str = "", patience: float = BUSY_SECONDS
+) -> Pool:
     """An open pool of connections in a role; at most `size`, made as they are needed.
 
-    A statement is a transaction of its own, unless it stands in `conn.transaction()`."""
-    return ConnectionPool(
-        as_role(conninfo, role),
-        kwargs={"autocommit": True},
-        min_size=1,
-        max_size=size,
-        timeout=30,
-        open=True,
-        check=_check,
-    )
+    A statement is a transaction of its own, unless it stands in `conn.transaction()`.
 
-
-def _check(connection: psycopg.Connection) -> None:
-    """Asks the server only where it has said something while nobody asked: most often that it
-    closed the connection. A round trip for each use would cost more than most statements."""
-    if select.select([connection.fileno()], [], [], 0)[0]:
-        ConnectionPool.check_connection(connection)
+    Args:
+        name: by which the log speaks of it; empty: the role.
+        patience: seconds to wait for a connection while others use them all.
+    """
+    return Pool(as_role(conninfo, role), name=name or role, size=size, patience=patience)
 
 
 def transaction_of(conn: psycopg.Connection) -> str:
@@ -72,8 +85,8 @@ def transaction_of(conn: psycopg.Connection) -> str:
     return id
 
 
-def engine(conninfo: str, role: str, *, size: int) -> sa.Engine:
-    """A SQLAlchemy engine for queries in a role, over psycopg."""
+def engine(conninfo: str, role: str, *, size: int, patience: float = BUSY_SECONDS) -> sa.Engine:
+    """A SQLAlchemy engine for queries in a role, over psycopg; `patience` as in `pool`."""
     options = conninfo_to_dict(conninfo).get("options") or ""
     target = as_role(make_conninfo(conninfo, options=f"{_PAGES_AT_HAND} {options}"), role)
     return sa.create_engine(
@@ -81,6 +94,7 @@ def engine(conninfo: str, role: str, *, size: int) -> sa.Engine:
         creator=lambda: psycopg.connect(target),
         pool_size=size,
         max_overflow=0,
+        pool_timeout=patience,
         pool_pre_ping=True,
         # What is prepared, and what the server remembers, is in the connection used last.
         pool_use_lifo=True,

@@ -142,14 +142,18 @@ Heads = dict[int, tuple[int, bytes]]
 
 
 class EventLog:
-    """The log in one database. Safe for use from many threads and many processes."""
+    """The log in one database. Safe for use from many threads and many processes.
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    Args:
+        appended: shared with another of this process that has connections of its own.
+    """
+
+    def __init__(self, pool: ConnectionPool, appended: threading.Event | None = None) -> None:
         self._pool = pool
         self._write_together: Together[_Append, list[Position]] = Together(
             self._write, size=lambda one: len(one.order), limit=ROWS_A_TRANSACTION
         )
-        self.appended = threading.Event()
+        self.appended = appended or threading.Event()
         """Set by each append of this process: a hint to look, for a projector in it."""
 
     def append(

@@ -19,7 +19,7 @@ from domain.certificate import Statement
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.periods import Zones
 from domain.workspace import Workspace
-from infra import certificates, database, embedded
+from infra import certificates, database, embedded, pools
 from infra.api_keys import ApiKeys
 from infra.backtests import Backtests
 from infra.catalogue import Catalogue
@@ -46,6 +46,7 @@ from infra.outgoing import Outgoing
 from infra.outside import Outside
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
+from infra.pools import Pools, WorkerPools
 from infra.recorder import Aggregates
 from infra.records import Records
 from infra.refused_attempts import RefusedAttempts
@@ -98,6 +99,9 @@ class Annals:
     """Everything a process needs, open and ready.
 
     Attributes:
+        readiness: the log, by a connection that nothing else uses.
+        working_log: the log, by connections of the workers.
+        workers: connections of the workers.
         moment: the past instant that all is read as of; None: the present.
     """
 
@@ -127,6 +131,9 @@ class Annals:
     pasts: Pasts
     destinations: Destinations
     deliverer: Deliverer
+    readiness: EventLog
+    working_log: EventLog
+    workers: WorkerPools
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -170,9 +177,9 @@ class Annals:
 
     def projector(self) -> Projector[RecordedRow]:
         return Projector(
-            log=self.log,
+            log=self.working_log,
             opener=self.sealer,
-            pool=self.views,
+            pool=self.workers.views,
             workspace=self.workspace_now,
         )
 
@@ -186,23 +193,23 @@ class Annals:
 
     def filler(self) -> Filler[RecordedRow]:
         return Filler(
-            log=self.log,
+            log=self.working_log,
             opener=self.sealer,
-            pool=self.views,
+            pool=self.workers.views,
             workspace=self.workspace_now,
             projector=PROJECTOR,
         )
 
     def decider(self, clock: Callable[[], datetime] = _now) -> Decider:
         return Decider(
-            log=self.log,
+            log=self.working_log,
             recorder=DecisionRecorder(
-                log=self.log,
+                log=self.working_log,
                 keys=self.keys,
                 sealer=self.sealer,
                 secret=self.keys.secret("transition"),
             ),
-            queries=self.queries,
+            queries=self.workers.queries,
             zone=lambda: self.workspace_now().zone,
             clock=clock,
         )
@@ -220,7 +227,7 @@ def collect_garbage_seldom() -> None:
 def database_url(settings: Settings) -> Iterator[str]:
     """The database that settings name: an outside one, or the embedded server while in use."""
     if settings.database_url is not None:
-        yield settings.database_url
+        yield database.within_bounds(settings.database_url)
         return
     with embedded.running(settings.data) as server:
         yield database.create_database(server, DATABASE)
@@ -236,16 +243,24 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         LedgerNeeded: the database was restored, and its ledger is not there, or not whole.
     """
     database.migrate(url)
-    log_pool = database.pool(url, "annals_log", size=connections)
-    keys_pool = database.pool(url, "annals_keys", size=connections)
-    views_pool = database.pool(url, "annals_views", size=6)
-    queries = database.engine(url, "annals_views", size=connections)
+    with (
+        pools.opened(url, connections) as opened_pools,
+        _assembled(settings, url, opened_pools) as annals,
+    ):
+        yield annals
+
+
+@contextmanager
+def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
+    """Everything over open pools. Raises: see `opened`."""
+    keys_pool, workers = pools.keys, pools.workers
     backtests = Backtests()
     sources: list[KeySource] = []
     pasts: Pasts | None = None
     try:
-        settings = as_first_set(settings, log_pool)
-        log = EventLog(log_pool)
+        settings = as_first_set(settings, pools.intake)
+        log = EventLog(pools.intake)
+        working_log = EventLog(workers.log, log.appended)
         # In this order: who begins a database at the same time makes the secrets, then the events.
         is_new = not any(log.heads(range(LOG_PARTITIONS)).values())
         sources += _key_sources(settings)
@@ -259,35 +274,35 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         definitions = partial(DefinitionStore, sealer=sealer, secret=keys.secret("definitions"))
         pasts = Pasts(
             databases=PastDatabases(url),
-            log_pool=log_pool,
-            views=views_pool,
+            log_pool=workers.log,
+            views=pools.views,
             sealer=sealer,
             definitions=definitions,
             defaults=_defaults(settings),
         )
         pasts.tidy()
-        aggregates = Aggregates(log, sealer, log_pool)
+        aggregates = Aggregates(log, sealer, pools.intake)
         handler = Handler(
             log=log,
             keys=keys,
             lookup=lookup,
-            catalogue=Catalogue(log_pool),
+            catalogue=Catalogue(pools.intake),
             aggregates=aggregates,
             sealer=sealer,
             message_secret=keys.secret("message"),
         )
-        certifier = Certifier(log_pool, keys.secret("certificates"))
+        certifier = Certifier(pools.reading, keys.secret("certificates"))
         ledger = Ledger(
             settings.data / LEDGER_FILE,
-            keys_pool,
+            workers.keys,
             keys,
             sign=certifier.sign,
             verify=certifier.is_signed,
         )
         cleaner = Cleaner(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
-        api_keys = ApiKeys(keys_pool)
+        api_keys = ApiKeys(pools.access)
         stored = definitions(log)
-        saved_views = SavedViews(log_pool, keys.secret("saved views"), contents)
+        saved_views = SavedViews(pools.reading, keys.secret("saved views"), contents)
         holds = Holds(keys_pool, aggregates)
         mentions = Mentions(
             definitions=stored,
@@ -297,22 +312,22 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             contents=contents,
             pool=keys_pool,
         )
-        destinations = Destinations(log_pool, keys.secret("destinations"))
+        destinations = Destinations(workers.log, keys.secret("destinations"))
         annals = Annals(
             settings,
             log,
-            Timelines(log_pool),
+            Timelines(pools.reading),
             keys,
             sealer,
             aggregates,
             handler,
             api_keys,
             wrapping,
-            views_pool,
-            queries,
+            pools.views,
+            pools.queries,
             stored,
             saved_views,
-            Records(log_pool),
+            Records(pools.reading),
             backtests,
             Erasures(
                 destruction=Destruction(
@@ -324,8 +339,8 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                     mentions=mentions,
                 ),
                 lookup=lookup,
-                pool=keys_pool,
-                views=views_pool,
+                pool=workers.keys,
+                views=workers.views,
                 secret=keys.secret("erasures"),
                 cleaner=cleaner,
                 certifier=certifier,
@@ -334,17 +349,17 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             ),
             holds,
             mentions,
-            RefusedAttempts(keys_pool),
-            Watching(log_pool, views_pool, api_keys, NAME, _streams_of(queries)),
+            RefusedAttempts(pools.access),
+            Watching(workers.log, workers.views, api_keys, NAME, _streams_of(pools.queries)),
             certifier,
             Scanner(url, _cluster(settings), PastDatabases(url)),
             AgedActivity(
-                log=log,
+                log=working_log,
                 sealer=sealer,
                 keys=keys,
-                pool=keys_pool,
-                log_pool=log_pool,
-                views=views_pool,
+                pool=workers.keys,
+                log_pool=workers.log,
+                views=workers.views,
                 workspace=lambda: stored.load().workspace(_defaults(settings)),
                 cleaner=cleaner,
                 ledger=ledger,
@@ -352,15 +367,18 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             pasts,
             destinations,
             Deliverer(
-                log=log,
+                log=working_log,
                 keys=keys,
                 outgoing=Outgoing(
-                    log=log, sealer=sealer, keys=keys, views=views_pool, projector=NAME
+                    log=working_log, sealer=sealer, keys=keys, views=workers.views, projector=NAME
                 ),
                 definitions=stored,
                 destinations=destinations,
                 outside=_outside(settings),
             ),
+            EventLog(pools.readiness),
+            working_log,
+            workers,
         )
         _replay_ledger(annals, ledger)
         yield annals
@@ -371,9 +389,6 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         for source in sources:
             if isinstance(source, Vault):
                 source.close()
-        queries.dispose()
-        for pool in (log_pool, keys_pool, views_pool):
-            pool.close()
 
 
 def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
