@@ -13,8 +13,10 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
-from psycopg import OperationalError
-from sqlalchemy.exc import OperationalError as QueryError
+from psycopg import Error as DatabaseError
+from psycopg_pool import PoolTimeout, TooManyRequests
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 
 from domain.errors import (
     Conflict,
@@ -30,11 +32,15 @@ from domain.errors import (
     Unavailable,
     VersionConflict,
 )
+from projections.failures import is_of_connection
 
 log = structlog.get_logger()
 
 BODY = "data"
 """What the framework calls the body as a whole."""
+
+_BUSY = (PoolTimeout, TooManyRequests, NoConnectionInTime)
+"""Others use all connections of a pool."""
 
 _STEPS = re.compile(r"[^.\[\]]+")
 
@@ -163,9 +169,17 @@ def on_too_deep(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
     return problem(400, "invalid-input", "the body is nested too deeply to be read")
 
 
-def on_database_away(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    log.warning("request.database_unreachable", error=type(error).__name__)
-    return problem(503, "unavailable", "the database cannot be reached; try again", Retry_After="1")
+def on_database_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """The database is away, or busy; or it found fault with a statement, which is ours."""
+    if isinstance(error, _BUSY):
+        log.warning("request.database_busy", error=type(error).__name__)
+        detail = "too much is asked of the database at once; try again"
+        return problem(503, "unavailable", detail, Retry_After="1")
+    if is_of_connection(error) or isinstance(error, TimeoutError):
+        log.warning("request.database_unreachable", error=type(error).__name__)
+        detail = "the database cannot be reached; try again"
+        return problem(503, "unavailable", detail, Retry_After="1")
+    return on_failure(request, error)
 
 
 def on_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -181,8 +195,8 @@ HANDLERS: dict[Any, Any] = {
     ProblemException: on_problem,
     HTTPException: on_http,
     RecursionError: on_too_deep,
-    OperationalError: on_database_away,
-    QueryError: on_database_away,
-    TimeoutError: on_database_away,
+    DatabaseError: on_database_error,
+    SQLAlchemyError: on_database_error,
+    TimeoutError: on_database_error,
     Exception: on_failure,
 }

@@ -40,7 +40,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
                 ("decider", decider.run),
                 ("sweeper", decider.run_sweeps),
                 ("filler", annals.filler().run),
-                ("filters", partial(filters.run, annals.workers.views)),
+                ("filters", partial(filters.run, annals.pools.workers.views)),
                 ("deliverer", annals.deliverer.run),
             )
         ]

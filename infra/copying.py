@@ -19,10 +19,12 @@ class _EndingEarly(LibpqWriter):
             super().finish(exc)
             return
         link = self.connection.pgconn
+        room = select.poll()  # `select` takes no descriptor past 1,023
+        room.register(link.socket, select.POLLOUT)
         while link.put_copy_end() == 0:
-            select.select([], [link.socket], [])
+            room.poll()
         while link.flush():
-            select.select([], [link.socket], [])
+            room.poll()
 
     def settle(self) -> None:
         """Other threads go on meanwhile. Raises: psycopg.Error: the rows were refused."""

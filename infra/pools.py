@@ -38,7 +38,6 @@ class Pools:
         reading: of the log, for timelines, archives and whatever else reads much of it.
         views: of the read models, for waiting until they are far enough.
         queries: of the read models, for lists and views.
-        readiness: of the log, for the question whether the database answers.
     """
 
     intake: Pool
@@ -47,7 +46,6 @@ class Pools:
     reading: Pool
     views: Pool
     queries: sa.Engine
-    readiness: Pool
     workers: WorkerPools
 
 
@@ -79,7 +77,6 @@ def opened(url: str, size: int) -> Iterator[Pools]:
             reading=pool(LOG, "reading", size),
             views=pool(VIEWS, "views", 4),
             queries=engine(size),
-            readiness=pool(LOG, "readiness", 1),
             workers=WorkerPools(
                 log=workers_pool(LOG, 8),
                 keys=workers_pool(KEYS, 6),

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 import psycopg
 
+from projections.failures import is_of_connection
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -121,11 +123,11 @@ class Together(Generic[Job, Result]):
             results = self._do([one.job for one in group])
             for one, result in zip(group, results, strict=True):
                 one.result = result
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            for one in group:
-                one.error = error
-        except Exception as error:  # what is wrong with one of them must not touch the others
-            if len(group) == 1:
+        except Exception as error:
+            if is_of_connection(error):  # whether anything was done is not known
+                for one in group:
+                    one.error = error
+            elif len(group) == 1:  # what is wrong with one of them must not touch the others
                 group[0].error = error
             else:
                 for one in group:

@@ -46,7 +46,8 @@ from infra.outgoing import Outgoing
 from infra.outside import Outside
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
-from infra.pools import Pools, WorkerPools
+from infra.pools import Pools
+from infra.readiness import Readiness
 from infra.recorder import Aggregates
 from infra.records import Records
 from infra.refused_attempts import RefusedAttempts
@@ -99,9 +100,9 @@ class Annals:
     """Everything a process needs, open and ready.
 
     Attributes:
-        readiness: the log, by a connection that nothing else uses.
-        working_log: the log, by connections of the workers.
-        workers: connections of the workers.
+        working_log, working_definitions: the log and what it defines, by connections of the
+            workers.
+        pools: all connections to the live database.
         moment: the past instant that all is read as of; None: the present.
     """
 
@@ -131,9 +132,10 @@ class Annals:
     pasts: Pasts
     destinations: Destinations
     deliverer: Deliverer
-    readiness: EventLog
+    readiness: Readiness
     working_log: EventLog
-    workers: WorkerPools
+    working_definitions: DefinitionStore
+    pools: Pools
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -175,12 +177,16 @@ class Annals:
         """What holds in the workspace, straight from the log."""
         return self.definitions.load().workspace(_defaults(self.settings))
 
+    def _workers_workspace(self) -> Workspace:
+        """As `workspace_now`, for workers."""
+        return self.working_definitions.load().workspace(_defaults(self.settings))
+
     def projector(self) -> Projector[RecordedRow]:
         return Projector(
             log=self.working_log,
             opener=self.sealer,
-            pool=self.workers.views,
-            workspace=self.workspace_now,
+            pool=self.pools.workers.views,
+            workspace=self._workers_workspace,
         )
 
     def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews[RecordedRow]:
@@ -195,8 +201,8 @@ class Annals:
         return Filler(
             log=self.working_log,
             opener=self.sealer,
-            pool=self.workers.views,
-            workspace=self.workspace_now,
+            pool=self.pools.workers.views,
+            workspace=self._workers_workspace,
             projector=PROJECTOR,
         )
 
@@ -209,8 +215,8 @@ class Annals:
                 sealer=self.sealer,
                 secret=self.keys.secret("transition"),
             ),
-            queries=self.workers.queries,
-            zone=lambda: self.workspace_now().zone,
+            queries=self.pools.workers.queries,
+            zone=lambda: self._workers_workspace().zone,
             clock=clock,
         )
 
@@ -254,6 +260,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
 def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
     """Everything over open pools. Raises: see `opened`."""
     keys_pool, workers = pools.keys, pools.workers
+    readiness = Readiness(url)
     backtests = Backtests()
     sources: list[KeySource] = []
     pasts: Pasts | None = None
@@ -301,7 +308,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         )
         cleaner = Cleaner(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         api_keys = ApiKeys(pools.access)
-        stored = definitions(log)
+        stored, working_definitions = definitions(log), definitions(working_log)
         saved_views = SavedViews(pools.reading, keys.secret("saved views"), contents)
         holds = Holds(keys_pool, aggregates)
         mentions = Mentions(
@@ -360,7 +367,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
                 pool=workers.keys,
                 log_pool=workers.log,
                 views=workers.views,
-                workspace=lambda: stored.load().workspace(_defaults(settings)),
+                workspace=lambda: working_definitions.load().workspace(_defaults(settings)),
                 cleaner=cleaner,
                 ledger=ledger,
             ),
@@ -372,13 +379,14 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
                 outgoing=Outgoing(
                     log=working_log, sealer=sealer, keys=keys, views=workers.views, projector=NAME
                 ),
-                definitions=stored,
+                definitions=working_definitions,
                 destinations=destinations,
                 outside=_outside(settings),
             ),
-            EventLog(pools.readiness),
+            readiness,
             working_log,
-            workers,
+            working_definitions,
+            pools,
         )
         _replay_ledger(annals, ledger)
         yield annals
@@ -389,6 +397,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         for source in sources:
             if isinstance(source, Vault):
                 source.close()
+        readiness.close()
 
 
 def _replay_ledger(annals: Annals, ledger: Ledger) -> None:

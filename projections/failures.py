@@ -5,7 +5,6 @@ raises an index entry that is too long (54000) as the same class as a server tha
 from __future__ import annotations
 
 import psycopg
-from psycopg_pool import PoolClosed, PoolTimeout
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 
@@ -20,7 +19,7 @@ def is_of_connection(error: BaseException) -> bool:
     Args:
         error: of psycopg, its pool or SQLAlchemy; anything else is not the connection's.
     """
-    if isinstance(error, (PoolTimeout, PoolClosed, NoConnectionInTime)):
+    if isinstance(error, NoConnectionInTime):
         return True
     if isinstance(error, DBAPIError):
         if error.orig is None or not isinstance(error.orig, psycopg.Error):

@@ -25,8 +25,9 @@ from infra.embedded import places, server
 from infra.embedded.server import SETTINGS, EmbeddedError, GivenUp
 from infra.embedded.supervisor import supervised
 
-LEAVE_SECONDS = 8.0
-"""That who leaves waits, at most, for the server to stop. It goes on stopping by itself."""
+LOCK_SECONDS, LEAVE_SECONDS = 2.0, 8.0
+"""That who leaves waits, at most, for others who start or stop the server, and for its end, which
+comes by itself."""
 
 __all__ = ["SETTINGS", "EmbeddedError", "remove", "running"]
 
@@ -115,15 +116,18 @@ def _leave(data: Path, users: int) -> None:
     except FileNotFoundError:
         # The data folder was deleted or moved: what lies there now is not ours to stop.
         return
-    deadline = time.monotonic() + LEAVE_SECONDS
+    begun = time.monotonic()
 
-    def is_late() -> bool:
-        return time.monotonic() > deadline
+    def is_after(seconds: float) -> bool:
+        return time.monotonic() - begun > seconds
 
-    # Whoever holds the lock for longer starts it, and so uses it, or removes it.
-    with suppress(GivenUp), places.locked(data / places.STARTING, is_late):
+    # Whoever holds the lock for longer starts the server, and so uses it, or removes it.
+    with (
+        suppress(GivenUp),
+        places.locked(data / places.STARTING, lambda: is_after(LOCK_SECONDS)),
+    ):
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        server.stop((data / "postgres").resolve(), is_late)
+        server.stop((data / "postgres").resolve(), lambda: is_after(LEAVE_SECONDS))
