@@ -212,11 +212,11 @@ class Projector(Generic[Row]):
                     self._log.appended.wait(POLL_SECONDS)
             except (psycopg.OperationalError, TimeoutError) as error:
                 log.warning("projector.database_unreachable", error=type(error).__name__)
-                self._leases.clear()
+                self._let_go()
                 stop.wait(1.0)
             except Exception as error:
                 log.error("projector.failed", error=type(error).__name__)
-                self._leases.clear()
+                self._let_go()
                 stop.wait(1.0)
         self.release()
 
@@ -232,9 +232,13 @@ class Projector(Generic[Row]):
         try:
             self._project(read.rows, read)
         except _LeaseLost:
-            self._leases.clear()
-            self._renewed_at = -math.inf
+            self._let_go()
         return len(read.rows)
+
+    def _let_go(self) -> None:
+        """Has the next step take leases anew: memory and database may differ about them."""
+        self._leases.clear()
+        self._renewed_at = -math.inf
 
     def start_over(self) -> None:
         """Empties the read models and goes back to the beginning of the log, whose steps then
@@ -379,7 +383,8 @@ class Projector(Generic[Row]):
             conn.execute(HEARTBEAT, (NAME, self._worker))
             held = list(self._leases)
             renewed = conn.execute(RENEW_LEASES, (LEASE_SECONDS, NAME, self._worker, held))
-            if renewed.rowcount != len(held):
+            # Those that it forgot are still its own, and nobody takes them until they expire.
+            if not held or renewed.rowcount != len(held):
                 self._leases.clear()
                 conn.execute(RELEASE_LEASES, (NAME, self._worker, list(range(LOG_PARTITIONS))))
             row = conn.execute(LIVE_WORKERS, (NAME, LEASE_SECONDS)).fetchone()

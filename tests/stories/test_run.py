@@ -173,3 +173,21 @@ def test_a_port_in_use_is_said_clearly_and_leaves_no_database_running(data: Path
     assert "ANNALS_PORT" in done.stderr
     assert "Traceback" not in done.stderr
     assert not servers_of(data)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_within_ten_seconds_though_its_database_is_dead_and_does_not_start(
+    data: Path, number: signal.Signals
+) -> None:
+    with running(data) as annals:
+        with (data / "postgres" / "postgresql.conf").open("a") as conf:
+            conf.write("no_such_setting = on\n")
+        first = int((data / "postgres" / "postmaster.pid").read_text().split()[0])
+        os.kill(first, signal.SIGKILL)
+        deadline = time.monotonic() + SECONDS
+        while httpx.get(f"{annals.url}/health/ready", timeout=SECONDS).status_code != 503:
+            assert time.monotonic() < deadline
+        begun = time.monotonic()
+        assert annals.stop(number) == 0
+        assert time.monotonic() - begun < 10
+    assert not servers_of(data)
