@@ -71,7 +71,7 @@ class _Supervisor:
             os.close(self._woken)
 
     def _run(self) -> None:
-        tried_at, pause = -SOON_SECONDS, FIRST_PAUSE_SECONDS
+        tried_at, pause, is_up = -SOON_SECONDS, FIRST_PAUSE_SECONDS, True
         while True:
             self._wait_for_death()
             if time.monotonic() - tried_at < SOON_SECONDS:
@@ -81,13 +81,17 @@ class _Supervisor:
                 pause = FIRST_PAUSE_SECONDS
             if self._stop.is_set():
                 return
+            if is_up:
+                log.warning("embedded.server_died")
             try:
-                if not self._start():
+                is_up = self._start()
+                if not is_up:
                     log.error("embedded.data_folder_gone")
                     return
             except GivenUp:
                 return
             except (EmbeddedError, OSError) as error:
+                is_up = False
                 log.error("embedded.not_started", error=type(error).__name__)
             tried_at = time.monotonic()
 
@@ -123,7 +127,6 @@ class _Supervisor:
         """
         if not self._is_there():
             return False
-        log.warning("embedded.server_died")
         begun = time.monotonic()
         with places.locked(self._data / places.STARTING, self._stop.is_set):
             # Another process may have stopped it for good meanwhile, and deleted its files.
