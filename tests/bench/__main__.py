@@ -16,6 +16,7 @@ from infra.settings import Settings
 from infra.wiring import Annals
 from tests.bench import (
     append,
+    back,
     conditions,
     console,
     deciding,
@@ -40,7 +41,7 @@ def main() -> None:
         nargs="*",
         metavar="BENCH",
         help=", ".join(USUAL) + ", lists, segments, deciding, full, views, console,"
-        " seal.cost, erase.one, erase.10k (default: the first three)",
+        " seal.cost, erase.one, erase.10k, server.back (default: the first three)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
@@ -123,6 +124,9 @@ def main() -> None:
         with _annals(folder) as (annals, url):
             erasing.many(annals, url, report, subjects=options.leaving)
 
+    def run_server_back() -> None:
+        back.run(folder, report, rounds=options.rounds)
+
     benches: dict[str, Callable[[], None]] = {
         "append": run_append,
         "intake": run_intake,
@@ -136,6 +140,7 @@ def main() -> None:
         "seal.cost": run_seal_cost,
         "erase.one": run_erase_one,
         "erase.10k": run_erase_many,
+        "server.back": run_server_back,
     }
     unknown = set(options.benches) - benches.keys()
     if unknown:

@@ -36,7 +36,7 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
     settings = Settings(data=folder)
 
     with (
-        _serving(folder) as (port, key),
+        serving(folder) as (port, key),
         wiring.database_url(settings) as url,
         wiring.opened(settings, url) as annals,
     ):
@@ -97,12 +97,16 @@ def _send(bodies: list[bytes], port: int, key: str, connections: int) -> int:
 
 
 @contextmanager
-def _serving(folder: Path) -> Iterator[tuple[int, str]]:
-    """A server as `annals serve` starts it, with a database of its own."""
+def serving(folder: Path, worker: str = "none") -> Iterator[tuple[int, str]]:
+    """A server as `annals serve` starts it, with a database of its own; its port and a write key.
+
+    Args:
+        worker: `thread`: it projects as well.
+    """
     environment = os.environ | {
         "ANNALS_DATA": str(folder),
         "ANNALS_PORT": "0",
-        "ANNALS_WORKER": "none",
+        "ANNALS_WORKER": worker,
     }
     server = subprocess.Popen(
         [sys.executable, "-m", "api", "serve"], stdout=subprocess.PIPE, text=True, env=environment
