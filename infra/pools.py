@@ -74,13 +74,13 @@ def opened(url: str, size: int) -> Iterator[Pools]:
             intake=pool(LOG, "intake", size),
             keys=pool(KEYS, "keys", size),
             access=pool(KEYS, "access", 3),
-            reading=pool(LOG, "reading", size),
+            reading=pool(LOG, "reading", 6),
             views=pool(VIEWS, "views", 4),
             queries=engine(size),
             workers=WorkerPools(
-                log=workers_pool(LOG, 8),
+                log=workers_pool(LOG, 6),
                 keys=workers_pool(KEYS, 6),
-                views=workers_pool(VIEWS, 8),
-                queries=engine(4, WORKERS_PATIENCE_SECONDS),
+                views=workers_pool(VIEWS, 6),
+                queries=engine(3, WORKERS_PATIENCE_SECONDS),
             ),
         )
