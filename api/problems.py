@@ -42,6 +42,10 @@ BODY = "data"
 _BUSY = (PoolTimeout, TooManyRequests, NoConnectionInTime)
 """Others use all connections of a pool."""
 
+DATABASE_ERRORS = (DatabaseError, SQLAlchemyError, TimeoutError)
+RETRY_SECONDS = "1"
+"""After which who got 503 may ask again."""
+
 _STEPS = re.compile(r"[^.\[\]]+")
 
 STATUS: dict[type[Refusal], int] = {
@@ -137,7 +141,7 @@ def on_refusal(_: Request[Any, Any, Any], error: Refusal) -> Response[Problem]:
     if isinstance(error, TooManyAtOnce):
         return problem(status, error.code, error.detail, Retry_After=str(error.retry_after))
     if status == 503:
-        return problem(status, error.code, error.detail, Retry_After="1")
+        return problem(status, error.code, error.detail, Retry_After=RETRY_SECONDS)
     return problem(status, error.code, error.detail, error.place)
 
 
@@ -169,17 +173,23 @@ def on_too_deep(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
     return problem(400, "invalid-input", "the body is nested too deeply to be read")
 
 
-def on_database_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """The database is away, or busy; or it found fault with a statement, which is ours."""
+def unavailable(error: Exception) -> str | None:
+    """What to say where the database is away or busy; None where it found fault with a statement,
+    which is ours."""
     if isinstance(error, _BUSY):
         log.warning("request.database_busy", error=type(error).__name__)
-        detail = "too much is asked of the database at once; try again"
-        return problem(503, "unavailable", detail, Retry_After="1")
+        return "too much is asked of the database at once; try again"
     if is_of_connection(error) or isinstance(error, TimeoutError):
         log.warning("request.database_unreachable", error=type(error).__name__)
-        detail = "the database cannot be reached; try again"
-        return problem(503, "unavailable", detail, Retry_After="1")
-    return on_failure(request, error)
+        return "the database cannot be reached; try again"
+    return None
+
+
+def on_database_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    detail = unavailable(error)
+    if detail is None:
+        return on_failure(request, error)
+    return problem(503, "unavailable", detail, Retry_After=RETRY_SECONDS)
 
 
 def on_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -195,8 +205,6 @@ HANDLERS: dict[Any, Any] = {
     ProblemException: on_problem,
     HTTPException: on_http,
     RecursionError: on_too_deep,
-    DatabaseError: on_database_error,
-    SQLAlchemyError: on_database_error,
-    TimeoutError: on_database_error,
+    **dict.fromkeys(DATABASE_ERRORS, on_database_error),
     Exception: on_failure,
 }

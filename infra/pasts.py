@@ -30,6 +30,7 @@ from infra.log import EventLog
 from infra.past_databases import PastDatabases, brief
 from infra.past_log import PastLog, bounds_at
 from infra.past_table import GIVES_WAY_SECONDS, LOST_SECONDS, PastRow
+from infra.pools import WORKERS_PATIENCE_SECONDS
 from infra.rows import RecordedRow
 from infra.sealing import Sealer
 from projections import filters
@@ -272,6 +273,8 @@ class Pasts:
             self._drop([row.id])
         except (psycopg.Error, TimeoutError) as unreachable:
             log.warning("past.left_behind", error=type(unreachable).__name__)
+            # As its own it would be kept alive, and asked for again nobody would make it.
+            self._let_go([row.id])
 
     def _fill(self, row: PastRow) -> None:
         self._report(row, 0, 0)
@@ -279,7 +282,7 @@ class Pasts:
         bounds = bounds_at(self._log_pool, row.at)
         past_log = PastLog(self._log_pool, bounds)
         definitions = self._definitions(past_log)
-        pool = database.pool(url, ROLE, size=CONNECTIONS)
+        pool = database.pool(url, ROLE, size=CONNECTIONS, patience=WORKERS_PATIENCE_SECONDS)
         with self._lock:
             self._pools[row.id] = pool
 

@@ -29,6 +29,7 @@ from api.console import (
 from api.console.calls import Refused
 from api.console.pages import ASSETS, PRIVATE, SECURITY_HEADERS, page
 from api.console.sessions import AnyRequest, Forged, NotSignedIn, signed_in
+from api.problems import DATABASE_ERRORS, RETRY_SECONDS, unavailable
 from infra.wiring import Annals
 
 log = structlog.get_logger()
@@ -136,6 +137,15 @@ def _on_http(request: AnyRequest, error: HTTPException) -> Response[str]:
     return _problem(request, error.status_code, error.detail)
 
 
+def _on_database_error(request: AnyRequest, error: Exception) -> Response[str]:
+    detail = unavailable(error)
+    if detail is None:
+        return _on_failure(request, error)
+    response = _problem(request, 503, f"{detail[0].upper()}{detail[1:]}.", code="unavailable")
+    response.set_header("Retry-After", RETRY_SECONDS)
+    return response
+
+
 def _on_failure(request: AnyRequest, error: Exception) -> Response[str]:
     log.error(
         "console.failed", error=type(error).__name__, path=request.scope.get("path_template", "")
@@ -194,6 +204,7 @@ def console() -> Router:
             Forged: _on_forged,
             Refused: _on_refused,
             HTTPException: _on_http,
+            **dict.fromkeys(DATABASE_ERRORS, _on_database_error),
             Exception: _on_failure,
         },
         include_in_schema=False,

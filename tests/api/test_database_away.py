@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from infra import database, embedded, wiring
 from infra.embedded import places
 from infra.settings import Settings
 from tests.infra.embedded_user import postmaster, processes
+from tests.infra.pools import exhausted
 from tests.serving import Clients, problem, served, until, user
 
 WORKERS = ("projector", "decider", "sweeper", "filler", "filters", "deliverer", "erasures")
@@ -111,6 +112,10 @@ def test_while_it_is_away_everybody_is_told_so_and_the_process_says_that_it_live
         assert problem(ASKED["readiness"](clients), 503)
         assert get("/health/live", None)(clients).status_code == 200
         assert {one.result().status_code for one in asked} == {503}
+        key = {"key": clients.keys["read"]}
+        page = clients(None).post("/console/sign-in", data=key, timeout=SECONDS)
+        assert (page.status_code, page.headers["retry-after"]) == (503, "1")
+        assert "The database cannot be reached" in page.text
     until(service.is_ready)
 
 
@@ -182,10 +187,7 @@ def test_a_pool_that_others_use_up_is_no_failure(
     pools = service.clients.annals.pools
     monkeypatch.setattr(pools.reading, "timeout", 0.05)
     monkeypatch.setattr(pools.queries.pool, "_timeout", 0.05)
-    with ExitStack() as held:
-        for _ in range(pools.reading.max_size):
-            held.enter_context(pools.reading.connection())
-            held.enter_context(pools.queries.connect())
+    with exhausted(pools.reading, pools.queries):
         for path in ("/api/saved-views", "/api/users"):
             answer = get(path)(service.clients)
             assert "too much" in problem(answer, 503, "unavailable")["detail"]

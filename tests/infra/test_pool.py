@@ -4,16 +4,15 @@ works."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 from psycopg_pool import PoolTimeout
 
 from domain.activity import Activity, ActivityKind
@@ -22,6 +21,7 @@ from domain.identity import Identity, Scheme
 from infra import database
 from infra.pool import Pool, Unreachable
 from infra.wiring import Annals
+from tests.infra.pools import exhausted
 
 FOR_EVER = 600.0
 _numbers = count()
@@ -99,21 +99,6 @@ def test_a_process_with_thousands_of_open_files_reads_and_appends(
     finally:
         for one in files:
             os.close(one)
-
-
-@contextmanager
-def exhausted(*pools: Pool | sa.Engine) -> Iterator[None]:
-    """All connections of some pools in use."""
-    with ExitStack() as stack:
-        for pool in pools:
-            if isinstance(pool, Pool):
-                for _ in range(pool.max_size):
-                    stack.enter_context(pool.connection())
-            else:
-                assert isinstance(pool.pool, sa.QueuePool)
-                for _ in range(pool.pool.size()):
-                    stack.enter_context(pool.connect())
-        yield
 
 
 class TestNoneStarvesAnother:
