@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -10,6 +11,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import (
+    HTTPScope,
     LifeSpanReceive,
     LifeSpanScope,
     LifeSpanSend,
@@ -32,6 +34,7 @@ from api.history import AccountHistoriesController, UserHistoriesController
 from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
 from api.live import AccountChangesController, UserChangesController
+from api.methods import NoOptionsOfHandlers, answer_head
 from api.operations import HealthController, StatusController
 from api.pasts import PastController
 from api.problems import HANDLERS
@@ -47,7 +50,8 @@ from infra.wiring import Annals
 
 
 class App(Litestar):
-    """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing."""
+    """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing.
+    HEAD goes where GET does."""
 
     async def __call__(
         self,
@@ -57,7 +61,12 @@ class App(Litestar):
     ) -> None:
         if scope["type"] != "lifespan":
             scope["path"] = scope["raw_path"].decode("ascii", "replace")
-        await super().__call__(scope, receive, send)
+        if scope["type"] != "lifespan" and scope.get("method") == "HEAD":
+            await answer_head(
+                super().__call__, cast(HTTPScope, scope), cast(Receive, receive), cast(Send, send)
+            )
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(annals: Annals) -> Litestar:
@@ -101,7 +110,7 @@ def create_app(annals: Annals) -> Litestar:
             console(),
         ],
         exception_handlers=HANDLERS,
-        plugins=[DescribedFields()],
+        plugins=[DescribedFields(), NoOptionsOfHandlers()],
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         openapi_config=OpenAPIConfig(

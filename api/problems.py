@@ -18,6 +18,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 
+from api.methods import with_implied
 from domain.errors import (
     Conflict,
     InvalidInput,
@@ -151,8 +152,12 @@ def on_problem(_: Request[Any, Any, Any], error: ProblemException) -> Response[P
     return problem(error.status, error.code, error.detail)
 
 
-def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
-    """What the framework refuses: unknown paths, methods, parameters of a wrong type."""
+def on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    """What the framework refuses: unknown paths, methods, parameters of a wrong type. A refused
+    OPTIONS has the methods of the path, so it is answered."""
+    allow = ", ".join(with_implied((error.headers or {}).get("allow", "").split(", ")))
+    if error.status_code == 405 and request.method == "OPTIONS":
+        return Response(None, status_code=204, headers={"Allow": allow})
     place, detail = None, error.detail
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
@@ -163,10 +168,9 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Problem
             place = "".join(f"/{step}" for step in _STEPS.findall(key))
             detail = f"{key}: {reason}"
     codes = {400: "invalid-input", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
-    response = problem(error.status_code, codes.get(error.status_code, "refused"), detail, place)
-    if error.status_code == 405 and error.headers:
-        response.set_header("Allow", error.headers.get("allow", ""))
-    return response
+    code = codes.get(error.status_code, "refused")
+    headers = {"Allow": allow} if error.status_code == 405 else {}
+    return problem(error.status_code, code, detail, place, **headers)
 
 
 def on_too_deep(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
