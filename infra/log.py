@@ -30,6 +30,7 @@ from infra.copying import PieceByPiece
 from infra.rows import RecordedRow, Row, envelope_of, instant, stored
 from infra.together import Together
 from projections import arrays
+from projections.pipelining import pipeline
 
 MESSAGE_KEY_BYTES = 16
 ROWS_A_TRANSACTION = 10_000
@@ -184,7 +185,7 @@ class EventLog:
                 heads, first = self._begin(conn, group, recorded_at, rows)
                 rows = chain(first, rows)
                 written, moves = self._copy(conn, group, rows, heads, instant(recorded_at))
-                with conn.pipeline():
+                with pipeline(conn):
                     conn.execute(MOVE_HEADS, moves)
                     conn.execute("COMMIT")
             except pg.UniqueViolation:
@@ -212,7 +213,7 @@ class EventLog:
         touched = sorted({partition for one in group for partition in one.partitions})
         # Sorted, so that two writers that meet the same ids wait for one another in one order.
         keys = sorted(key for one in group for key in one.message_keys)
-        with conn.pipeline():
+        with pipeline(conn):
             conn.execute("BEGIN")
             if keys:
                 remembered = conn.execute(
@@ -289,7 +290,7 @@ class EventLog:
             yield known
             return
         with self._pool.connection() as conn:
-            with conn.pipeline():
+            with pipeline(conn):
                 placed = (arrays.smallints([key[0] for key in keys]), arrays.byteas(keys))
                 rows = conn.execute(KNOWN_MESSAGES, placed, binary=True)
                 yield known

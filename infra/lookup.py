@@ -11,6 +11,7 @@ from infra.digests import KeyedDigest
 from infra.keys import KeyRing
 from projections import arrays
 from projections.arrays import Column
+from projections.pipelining import pipeline
 
 # Only what leads nowhere can be suppressed.
 SELECT_SUBJECTS = """
@@ -93,7 +94,7 @@ class Lookup:
         subjects = arrays.uuids([subject for _, subject in wanted])
         with self._pool.connection() as conn:
             try:
-                with conn.pipeline():
+                with pipeline(conn):
                     conn.execute("BEGIN")
                     conn.execute(CLAIM_LIGHTLY)
                     claimed = conn.execute(CLAIM, (*lookups, subjects))

@@ -17,6 +17,7 @@ from domain.identity import SubjectId, log_partition
 from infra.log import COLUMNS, recorded_row
 from infra.past_log import Bounds
 from infra.rows import RecordedRow
+from projections.pipelining import pipeline
 from projections.stretches import Spot, Stretch, Windows
 
 # What is sorted is read in order from an index, a page at a time. With statistics of other streams
@@ -237,12 +238,14 @@ class Timelines:
         query = ways[_Ways(stretch.newest_first, self._bounds is not None)]
         with (
             self._pool.connection() as conn,
-            conn.pipeline(),
-            conn.transaction(),
             conn.cursor(row_factory=recorded_row, binary=True) as cursor,
         ):
-            conn.execute(BY_INDEX)
-            return cursor.execute(query, asked).fetchall()
+            with pipeline(conn):
+                conn.execute("BEGIN")
+                conn.execute(BY_INDEX)
+                cursor.execute(query, asked)
+                conn.execute("COMMIT")
+            return cursor.fetchall()
 
     def _asked_of_windows(
         self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int

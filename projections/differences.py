@@ -14,6 +14,7 @@ from domain.periods import Moment
 from projections import arrays
 from projections.changes import Id
 from projections.compiler import Scope
+from projections.pipelining import pipeline
 from projections.rules.rule import Row, Rule
 
 PLAN_ONCE = sa.text("SET LOCAL plan_cache_mode = force_generic_plan")
@@ -66,7 +67,7 @@ class Rules:
         assert isinstance(driver, psycopg.Connection)
         driver.prepared_max = PREPARED
         asked: list[tuple[Rule, psycopg.Cursor]] = []
-        with driver.pipeline():
+        with pipeline(driver):
             for rule, subjects in due:
                 text, values = self._statement(rule, moment, conn.dialect)
                 cursor = driver.cursor(binary=True)

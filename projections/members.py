@@ -91,10 +91,8 @@ class Members:
                     change = {"values": _json(payload.values), "deleted": payload.deleted}
                     where = dict(zip(("partition", "user", "account"), key, strict=True))
                     steps.append((CHANGE, change | where))
-        if steps:
-            with conn.pipeline(), conn.cursor() as cursor:
-                for statement, arguments in steps:
-                    cursor.execute(statement, arguments)
+        for statement, arguments in steps:
+            conn.execute(statement, arguments)
         if started:
             self._start(conn, started)
 

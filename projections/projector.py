@@ -37,6 +37,7 @@ from projections.counters import CounterDays
 from projections.definitions import DefinitionsModel
 from projections.filters import FilterModel
 from projections.members import Members
+from projections.pipelining import pipeline
 from projections.reading import Log, Opener, Read, Reader, Row
 from projections.scores import Scores
 from projections.segments import SegmentMembers, Segments
@@ -299,7 +300,7 @@ class Projector(Generic[Row]):
                 kept,
                 summed_before,
             )
-            with conn.pipeline():  # the server writes one model while the next is worked out
+            with pipeline(conn):  # the server writes one model while the next is worked out
                 for model in self._models:
                     model.apply(conn, batch)
             if settles:

@@ -21,6 +21,7 @@ from infra.wiring import Annals
 from tests.databases import make_template, migrated
 from tests.receiver import Receiver, receiving
 from tests.serving import Clients, served
+from tests.sockets import BUFFER, nested_pipelines, note_nested_pipelines, small_buffers
 
 ROOM = "ANNALS_TEST_ROOM"
 ROOM_BYTES = 6 * 2**30
@@ -46,6 +47,9 @@ def pytest_configure() -> None:
     memory = Path("/dev/shm")
     has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES
     os.environ.setdefault(ROOM, str(memory) if has_room else tempfile.gettempdir())
+    note_nested_pipelines()
+    if os.environ.get(BUFFER):
+        small_buffers(int(os.environ[BUFFER])).__enter__()
 
 
 def _folder() -> Path:
@@ -73,6 +77,14 @@ def _log_as_it_was() -> Iterator[None]:
     """A command that a test runs sets the log up for a process of its own."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _no_nested_pipelines() -> Iterator[None]:
+    """Where a pipeline is entered within another, psycopg may hang."""
+    yield
+    nested = nested_pipelines()
+    assert not nested, nested[0]
 
 
 @pytest.fixture(scope="session")
