@@ -43,6 +43,7 @@ from infra.lookup import Lookup
 from infra.mentions import Mentions
 from infra.outgoing import Outgoing
 from infra.outside import Outside
+from infra.parked import Parked
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
 from infra.recorder import Aggregates
@@ -54,6 +55,7 @@ from infra.saved_views import SavedViews
 from infra.scanning import Scanner
 from infra.sealing import Sealer
 from infra.settings import Settings
+from infra.skips import Skips
 from infra.timelines import Timelines
 from infra.vault import Vault
 from infra.watching import Watching
@@ -126,6 +128,7 @@ class Annals:
     pasts: Pasts
     destinations: Destinations
     deliverer: Deliverer
+    skips: Skips
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -170,6 +173,16 @@ class Annals:
             opener=self.sealer,
             pool=self.views,
             workspace=self.workspace_now,
+            skipped=self.skips.all,
+        )
+
+    def parked(self) -> Parked:
+        """Parked events: listed, tried again, skipped."""
+        return Parked(
+            log=self.log,
+            views=self.views,
+            skips=self.skips,
+            retrying=self.projector().retrying,
         )
 
     def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews[RecordedRow]:
@@ -253,6 +266,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         contents = Contents(keys_pool, keys)
         sealer = Sealer(keys, contents)
         definitions = partial(DefinitionStore, sealer=sealer, secret=keys.secret("definitions"))
+        skips = Skips(log_pool, keys)
         pasts = Pasts(
             databases=PastDatabases(url),
             log_pool=log_pool,
@@ -260,6 +274,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             sealer=sealer,
             definitions=definitions,
             defaults=_defaults(settings),
+            skipped=skips.all,
         )
         pasts.tidy()
         aggregates = Aggregates(log, sealer, log_pool)
@@ -357,6 +372,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 destinations=destinations,
                 outside=_outside(settings),
             ),
+            skips,
         )
         _replay_ledger(annals, ledger)
         yield annals
