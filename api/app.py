@@ -33,6 +33,7 @@ from api.intake import MAX_BODY_BYTES, IntakeController
 from api.lists import AccountListsController, UserListsController
 from api.live import AccountChangesController, UserChangesController
 from api.operations import HealthController, StatusController
+from api.parked import ParkedController
 from api.pasts import PastController
 from api.problems import HANDLERS
 from api.refused_attempts import RefusedAttemptsController
@@ -95,6 +96,7 @@ def create_app(annals: Annals) -> Litestar:
             HoldController,
             SuppressionController,
             RetentionController,
+            ParkedController,
             StatusController,
             HealthController,
             root,

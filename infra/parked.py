@@ -8,7 +8,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.errors import Conflict, NotFound
+from domain.errors import Conflict, InvalidInput, NotFound
 from domain.identity import SubjectId
 from domain.parked import (
     ERASING_TOPICS,
@@ -63,8 +63,10 @@ class Parked:
         """A page, by reader, partition and position; skipped ones only where `state` says so.
 
         Raises:
-            InvalidInput: a cursor of something else.
+            InvalidInput: a cursor of something else, or no name of a reader.
         """
+        if reader is not None and "\0" in reader:
+            raise InvalidInput("there is no such reader", place="/reader")
         name = f"{LIST}:{reader or ''}:{state or ''}"
         after = None if cursor is None else decoded(name, cursor, str, int, int)
         key = None if after is None else (after[0], after[1], after[2])
@@ -123,8 +125,10 @@ class Parked:
         return self._retrying.retry(stream) if reader == NAME else Retried(0, 0, None)
 
     def _find(self, reader: str, place: Position) -> ParkedRow:
-        with self._views.connection() as conn:
-            row = parked_list.find(conn, reader, place)
+        row = None
+        if "\0" not in reader:
+            with self._views.connection() as conn:
+                row = parked_list.find(conn, reader, place)
         if row is None:
             raise NotFound("no event of this reader is parked there, or not any more")
         return row

@@ -213,7 +213,9 @@ def test_an_event_that_cannot_be_applied_is_parked_said_so_and_stops_nobody(
         assert rows.fetchall() == [("failed", "DivisionByZero", 3), ("waiting", None, 0)]
 
 
-def test_an_altered_event_is_parked_and_those_of_others_are_not(annals: Annals, database_url: str) -> None:
+def test_an_altered_event_is_parked_and_those_of_others_are_not(
+    annals: Annals, database_url: str
+) -> None:
     logins(annals)
     with owner(database_url) as conn:
         conn.execute(
