@@ -296,12 +296,20 @@ def catch_up(world: World) -> Projector[RecordedRow]:
 
 
 def shown(url: str, happening: Sequence[object]) -> dict[str, list[str]]:
-    """What is to be the same however it came about. What somebody did before an erasure stays in
-    the catalogue, which a rebuild no longer reads."""
+    """What is to be the same however it came about. Names are numbered before it is known whether
+    they are needed; and what somebody did before an erasure stays in the catalogue, which is not
+    what a rebuild reads."""
     by_table = dump(url)
+    del by_table["names"]
     if any(isinstance(one, Erase) for one in happening):
-        del by_table["catalogue"], by_table["names"]
+        del by_table["catalogue"]
     return by_table
+
+
+def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, set[str]]:
+    """Rows, by table, that are in one alone."""
+    found = {table: set(one[table]) ^ set(other[table]) for table in one}
+    return {table: rows for table, rows in found.items() if rows}
 
 
 def streams_parked(url: str) -> list[SubjectId]:
@@ -332,7 +340,7 @@ def test_after_repair_and_retry_all_is_as_if_nothing_had_failed(
     forget_read_models(database_url)
     catch_up(world)
     if not dropped:
-        assert shown(database_url, happening) == live
+        assert differences(shown(database_url, happening), live) == {}
 
 
 @settings(max_examples=examples(25), phases=[Phase.generate])
@@ -362,4 +370,4 @@ def test_everybody_else_is_shown_as_if_the_parked_events_had_never_been(
     )
     drain(worker)
     worker.release()
-    assert shown(database_url, happening) == live
+    assert differences(shown(database_url, happening), live) == {}
