@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 from litestar import Controller, Request, get, post
@@ -76,7 +77,7 @@ class ParkedController(Controller):
     )
     def retry(self, state: State, reader: Reader, position: Place) -> Retried:
         annals: Annals = state.annals
-        return annals.parked().retry(reader, place_of(position))
+        return annals.parked().retry(unquote(reader), place_of(unquote(position)))
 
     @post(
         "/{reader:str}/{position:str}/skip",
@@ -95,7 +96,8 @@ class ParkedController(Controller):
     ) -> Retried:
         annals: Annals = request.app.state.annals
         by = str(request.state.key_id)
-        return annals.parked().skip(reader, place_of(position), data.reason, by)
+        place = place_of(unquote(position))
+        return annals.parked().skip(unquote(reader), place, data.reason, by)
 
 
 def place_of(text: str) -> Position:

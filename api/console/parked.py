@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from litestar import Controller, Response, get, post
 from litestar.params import FromPath
@@ -46,6 +47,7 @@ class ParkedPage(Controller):
             raise Refused(404, "not-found", "There is no such page.", None)
         calls, form = calls_of(request), await request.form()
         reason = str(form.get("reason", ""))
+        reader, position = unquote(reader), unquote(position)
         address = f"/api/parked/{segment_of_path(reader)}/{segment_of_path(position)}/{step}"
         try:
             retried = await calls.post(address, {"reason": reason} if step == "skip" else {})

@@ -31,7 +31,7 @@ def test_an_admin_is_told_of_parked_events_tries_one_again_and_skips_the_other(
     expect(page.get_by_text("CheckViolation")).to_have_count(2)
     for _ in reader.in_both_schemes():
         assert reader.violations() == []
-    retry = page.get_by_role("button", name="again")
+    retry = page.get_by_role("button", name="Try again")
     with refusing(database_url, "contacts", UNFIT["contacts"]):
         retry.first.click()
         expect(page.get_by_role("alert")).to_contain_text("0 events applied, 2 left.")
@@ -41,11 +41,11 @@ def test_an_admin_is_told_of_parked_events_tries_one_again_and_skips_the_other(
     page.get_by_text("Skip", exact=True).click()
     reason = page.get_by_label("Why")
     reason.fill("   ")
-    page.get_by_role("button", name="for good").click()
+    page.get_by_role("button", name="For good").click()
     expect(page.get_by_role("alert")).to_contain_text("say why")
     expect(reason).to_have_attribute("aria-invalid", "true")
     reason.fill(REASON)
-    page.get_by_role("button", name="for good").click()
+    page.get_by_role("button", name="For good").click()
     expect(page.get_by_text("nothing is parked", exact=False)).to_be_visible()
     page.get_by_role("link", name="Skipped").click()
     expect(rows).to_have_count(1)
@@ -62,7 +62,7 @@ def test_who_may_not_handle_them_reads_them_at_any_width(
     reader = reading(client, "read", path=PLACE, width=width)
     page = reader.page
     expect(page.locator("tbody tr")).to_have_count(2)
-    expect(page.get_by_role("button", name="again")).to_have_count(0)
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
     expect(page.get_by_text("Skip", exact=True)).to_have_count(0)
     assert not reader.overflows()
     assert reader.violations() == []
