@@ -36,6 +36,7 @@ from api.lists import AccountListsController, UserListsController
 from api.live import AccountChangesController, UserChangesController
 from api.methods import NoOptionsOfHandlers, answer_head
 from api.operations import HealthController, StatusController
+from api.parked import ParkedController
 from api.pasts import PastController
 from api.problems import HANDLERS
 from api.refused_attempts import RefusedAttemptsController
@@ -104,6 +105,7 @@ def create_app(annals: Annals) -> Litestar:
             HoldController,
             SuppressionController,
             RetentionController,
+            ParkedController,
             StatusController,
             HealthController,
             root,

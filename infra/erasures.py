@@ -117,7 +117,9 @@ JOIN unnest(%b::smallint[], %b::bigint[]) AS w(p, position)
   ON v.log_partition = w.p AND v.position = w.position"""
 
 PLACES = """
-SELECT log_partition, position FROM keys.erasures
+SELECT log_partition, position FROM (
+    SELECT request, log_partition, position FROM keys.erasures
+    UNION ALL SELECT request, log_partition, position FROM keys.erasure_mentions) said
 WHERE request = %s AND position IS NOT NULL ORDER BY log_partition, position"""
 
 LIFT = """

@@ -92,6 +92,12 @@ WHERE e.topic = %b ORDER BY e.stream, e.position"""
 ERASED_STREAMS = """
 SELECT DISTINCT stream FROM log.events WHERE topic IN ('user.erased', 'account.erased')"""
 
+READ_AT = f"""
+SELECT {COLUMNS} FROM log.events e
+JOIN unnest(%b::smallint[], %b::bigint[]) AS w(p, at)
+  ON e.log_partition = w.p AND e.position = w.at
+ORDER BY e.log_partition, e.position"""
+
 HASHES_AT = """
 SELECT e.log_partition, e.position, e.hash FROM log.events e
 JOIN unnest(%b::smallint[], %b::bigint[]) AS w(p, position)
@@ -349,6 +355,11 @@ class EventLog:
         """Events past a position in each of some partitions, at most `limit` a partition, in
         order within each."""
         return self._rows(READ_AFTER, (list(after), list(after.values()), limit))
+
+    def read_at(self, places: Sequence[Position]) -> list[RecordedRow]:
+        """The events at some places, in order within each partition."""
+        asked = ([one.log_partition for one in places], [one.position for one in places])
+        return self._rows(READ_AT, asked)
 
     def _rows(
         self, query: str, arguments: Sequence[object] | Mapping[str, object]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +36,7 @@ from infra.sealing import Sealer
 from projections import filters
 from projections.counters import Filler
 from projections.deciding import NAME as DECIDER
+from projections.parking import SkippedEvent
 from projections.projector import CLOSE_FENCE, ENSURE_FENCE, NAME, Projector
 
 KEPT = 3
@@ -77,6 +78,7 @@ class Pasts:
     Args:
         definitions: what was defined, as a log has it.
         defaults: what holds in a workspace that has chosen nothing.
+        skipped: the events that read models go on without, by decision.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Pasts:
         sealer: Sealer,
         definitions: Callable[[EventLog], DefinitionStore],
         defaults: Workspace,
+        skipped: Callable[[], Sequence[SkippedEvent]],
     ) -> None:
         self._databases = databases
         self._log_pool = log_pool
@@ -95,6 +98,7 @@ class Pasts:
         self._sealer = sealer
         self._definitions = definitions
         self._defaults = defaults
+        self._skipped = skipped
         self._lock = threading.Lock()
         self._open: dict[uuid.UUID, Past] = {}
         self._own: dict[uuid.UUID, Filler[RecordedRow] | None] = {}
@@ -289,7 +293,14 @@ class Pasts:
         def workspace() -> Workspace:
             return definitions.recent().workspace(self._defaults)
 
-        projector = Projector(log=past_log, opener=self._sealer, pool=pool, workspace=workspace)
+        projector = Projector(
+            log=past_log,
+            opener=self._sealer,
+            pool=pool,
+            workspace=workspace,
+            skipped=self._skipped,
+        )
+        projector.start_over()
         whole, done = sum(bounds), 0
         while done < whole:
             self._report(row, done, whole)

@@ -44,6 +44,7 @@ from infra.lookup import Lookup
 from infra.mentions import Mentions
 from infra.outgoing import Outgoing
 from infra.outside import Outside
+from infra.parked import Parked
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
 from infra.pools import Pools
@@ -57,6 +58,7 @@ from infra.saved_views import SavedViews
 from infra.scanning import Scanner
 from infra.sealing import Sealer
 from infra.settings import Settings
+from infra.skips import Skips
 from infra.timelines import Timelines
 from infra.vault import Vault
 from infra.watching import Watching
@@ -136,6 +138,7 @@ class Annals:
     working_log: EventLog
     working_definitions: DefinitionStore
     pools: Pools
+    skips: Skips
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -187,6 +190,16 @@ class Annals:
             opener=self.sealer,
             pool=self.pools.workers.views,
             workspace=self._workers_workspace,
+            skipped=self.skips.all,
+        )
+
+    def parked(self) -> Parked:
+        """Parked events: listed, tried again, skipped."""
+        return Parked(
+            log=self.log,
+            views=self.views,
+            skips=self.skips,
+            retrying=self.projector().retrying,
         )
 
     def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews[RecordedRow]:
@@ -279,6 +292,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         contents = Contents(keys_pool, keys)
         sealer = Sealer(keys, contents)
         definitions = partial(DefinitionStore, sealer=sealer, secret=keys.secret("definitions"))
+        skips = Skips(workers.log, keys)
         pasts = Pasts(
             databases=PastDatabases(url),
             log_pool=workers.log,
@@ -286,6 +300,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             sealer=sealer,
             definitions=definitions,
             defaults=_defaults(settings),
+            skipped=skips.all,
         )
         pasts.tidy()
         aggregates = Aggregates(log, sealer, pools.intake)
@@ -387,6 +402,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             working_log,
             working_definitions,
             pools,
+            skips,
         )
         _replay_ledger(annals, ledger)
         yield annals

@@ -114,6 +114,13 @@ UPDATE views.counter_fills f SET position = v.position
 FROM unnest(%s::smallint[], %s::bigint[]) AS v(log_partition, position)
 WHERE f.counter = %s AND f.log_partition = v.log_partition AND f.log_partition = ANY(%s)"""
 
+# What the projector lacks it counts by itself, if it ever comes to it.
+SELECT_PARKED = """
+SELECT k.log_partition, k.position FROM views.parked k
+JOIN unnest(%s::smallint[], %s::bigint[]) AS w(p, after)
+  ON k.log_partition = w.p AND k.position > w.after
+WHERE k.projector = %s"""
+
 END_FILLS = "DELETE FROM views.counter_fills WHERE log_partition = ANY(%s) AND counter = %s"
 
 MAKE_READY = "UPDATE views.counters SET state = 'ready' WHERE id = %s"
@@ -367,7 +374,14 @@ class Filler(Generic[Row]):
             for row in self._log.read_after(behind, limit)
             if row.position <= ends[row.log_partition]
         ]
-        wanted = [row for row in rows if ACTIVITY_OF_TOPIC.get(row.topic) == counter.activity]
+        asked = (list(behind), list(behind.values()), self._projector)
+        parked = set(conn.execute(SELECT_PARKED, asked).fetchall())
+        wanted = [
+            row
+            for row in rows
+            if ACTIVITY_OF_TOPIC.get(row.topic) == counter.activity
+            and (row.log_partition, row.position) not in parked
+        ]
         opened, kept = self._opener.open_rows(wanted), self._opener.kept()
         if self._opener.generation() != generation:
             return None

@@ -5,12 +5,21 @@ raises an index entry that is too long (54000) as the same class as a server tha
 from __future__ import annotations
 
 import psycopg
+from psycopg import errors as pg
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 
 _OF_CONNECTION = ("08", "53", "57P")
 """Beginnings of SQLSTATEs: connection exceptions, insufficient resources, operator intervention
 without the cancelling of a statement (57014)."""
+
+_OF_CONTENTION = ("40001", "40P01", "55P03")
+"""SQLSTATEs: serialization failure, deadlock, lock not available."""
+
+
+def is_of_contention(error: BaseException) -> bool:
+    """Whether another transaction stood in the way, as it may not the next time."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in _OF_CONTENTION
 
 
 def is_of_connection(error: BaseException) -> bool:
@@ -25,6 +34,8 @@ def is_of_connection(error: BaseException) -> bool:
         if error.orig is None or not isinstance(error.orig, psycopg.Error):
             return isinstance(error, InterfaceError)
         return is_of_connection(error.orig)
+    if isinstance(error, pg.PipelineAborted):
+        return False  # a statement before it failed, whose own error has its state
     if not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
         return False
     return error.sqlstate is None or error.sqlstate.startswith(_OF_CONNECTION)

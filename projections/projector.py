@@ -3,7 +3,7 @@
 A worker holds partitions by lease. It reads past its checkpoints, applies a batch to every read
 model and moves the checkpoints on in one transaction, which a fencing token guards: a worker that
 lost a lease while it was away cannot write. An event that cannot be applied is parked, said so, and
-stops nobody.
+stops nobody: `projections.parking`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Generic, Protocol
 
 import psycopg
 import structlog
-from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.errors import Unavailable, UnreadableEvent
+from domain.errors import Unavailable
 from domain.events import DefinitionActivated, DefinitionChanged, DefinitionMade, Erased, MergedInto
 from domain.identity import LOG_PARTITIONS, SubjectId
 from domain.retention import ALWAYS, Kept
 from domain.workspace import Workspace
-from projections import arrays, merges
+from projections import arrays, merges, parking, probe
 from projections.activity_days import ActivityDays
 from projections.batch import Batch, Opened, Place
 from projections.catalogue import CatalogueModel
@@ -35,10 +34,13 @@ from projections.changes import Changes
 from projections.contacts import Contacts
 from projections.counters import CounterDays
 from projections.definitions import DefinitionsModel
+from projections.failures import is_of_connection, is_of_contention
 from projections.filters import FilterModel
 from projections.members import Members
+from projections.parking import ErasedWhileParked, SkippedEvent
 from projections.pipelining import pipeline
 from projections.reading import Log, Opener, Read, Reader, Row
+from projections.retrying import Retrying
 from projections.scores import Scores
 from projections.segments import SegmentMembers, Segments
 from projections.signals import Signals
@@ -47,9 +49,18 @@ from projections.standings import Standings
 BATCH_EVENTS = 12_000
 LEASE_SECONDS = 10
 POLL_SECONDS = 0.05
-MAX_PARKED_IN_A_ROW = 10
-"""Of readable events. Where none can be applied, it is not the events that are wrong: the worker
-says so and tries again, and does not park the whole log."""
+TRIES = 3
+"""Of an event alone, before it is parked."""
+
+CONTENDED_TRIES = 6
+"""Of a batch that others stand in the way of, before it is halved, or parked if it is one event."""
+
+CONTENDED_SECONDS = 0.02
+"""Before the second of these tries; each later one waits twice as long."""
+
+PROOF_SECONDS = 1.0
+"""How long read models count as working, once known events could be applied (`projections.probe`).
+Where these cannot be, no event is parked: the worker says so and tries again."""
 NAME = "main"
 
 ENSURE_CHECKPOINTS = """
@@ -109,17 +120,13 @@ TRUNCATE views.contacts, views.seen, views.merges, views.memberships, views.acti
          views.segments, views.segment_lists, views.segment_members, views.segment_leavers,
          views.segment_counts, views.standings, views.stage_spells, views.scores, views.signals,
          views.timers, views.sweeps, views.changes_due, views.deciding,
-         views.counter_days, views.counter_fills, views.parked"""
+         views.counter_days, views.counter_fills"""
 
 # A token more: what other workers still have in memory is not written any more.
 RESET_CHECKPOINTS = """
 UPDATE views.checkpoints
 SET position = 0, worker = NULL, fencing_token = fencing_token + 1, leased_until = '-infinity'
 WHERE projector = %s"""
-
-PARK = """
-INSERT INTO views.parked (projector, log_partition, position, error) VALUES (%s, %s, %s, %s)
-ON CONFLICT DO NOTHING"""
 
 REACHED = """
 SELECT count(*) FROM views.checkpoints c
@@ -143,8 +150,8 @@ class _LeaseLost(Exception):
     """Another worker holds a partition of this batch now."""
 
 
-class _KeysChanged(Exception):
-    """A key was destroyed while the batch was in memory."""
+class _Outdated(Exception):
+    """A key was destroyed, or an event parked or tried again, while the batch was in memory."""
 
 
 class Lease:
@@ -167,6 +174,7 @@ class Projector(Generic[Row]):
 
     Args:
         workspace: tells what holds now; asked once a batch, inside the fence.
+        skipped: the events that readers go on without, by decision; asked when all begins anew.
     """
 
     def __init__(
@@ -177,12 +185,14 @@ class Projector(Generic[Row]):
         pool: ConnectionPool,
         workspace: Callable[[], Workspace],
         batch_events: int = BATCH_EVENTS,
+        skipped: Callable[[], Sequence[SkippedEvent]] = tuple,
     ) -> None:
         self._log = log
         self._opener = opener
         self._pool = pool
         self._workspace = workspace
         self._batch_events = batch_events
+        self._skipped = skipped
         self._models: tuple[ReadModel, ...] = (
             FilterModel(),
             Contacts(),
@@ -202,7 +212,10 @@ class Projector(Generic[Row]):
         self._reader = Reader(log, opener, batch_events)
         self._leases: dict[int, Lease] = {}
         self._renewed_at = -math.inf
-        self._parked_in_a_row = 0
+        self._proved_at = -math.inf
+        self.retrying = Retrying(
+            log=log, opener=opener, pool=pool, projector=NAME, write=self._write
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Works until told to stop, then hands its partitions back."""
@@ -211,12 +224,11 @@ class Projector(Generic[Row]):
                 self._log.appended.clear()
                 if not self.step():
                     self._log.appended.wait(POLL_SECONDS)
-            except (psycopg.OperationalError, TimeoutError) as error:
-                log.warning("projector.database_unreachable", error=type(error).__name__)
-                self._let_go()
-                stop.wait(1.0)
             except Exception as error:
-                log.error("projector.failed", error=type(error).__name__)
+                if is_of_connection(error):
+                    log.warning("projector.database_unreachable", error=type(error).__name__)
+                else:
+                    log.error("projector.failed", error=type(error).__name__)
                 self._let_go()
                 stop.wait(1.0)
         self.release()
@@ -243,71 +255,111 @@ class Projector(Generic[Row]):
 
     def start_over(self) -> None:
         """Empties the read models and goes back to the beginning of the log, whose steps then
-        fill them again. Readers see them empty at first."""
+        fill them again. Readers see them empty at first. What is skipped stays so."""
+        skipped = self._skipped()
         with self._pool.connection() as conn, conn.transaction():
             conn.execute(ENSURE_FENCE, (NAME,))
             conn.execute(CLOSE_FENCE, (NAME,))
             conn.execute(EMPTY_READ_MODELS)
+            parking.forget(conn, NAME, skipped)
             conn.execute(RESET_CHECKPOINTS, (NAME,))
         self._leases.clear()
         self._renewed_at = -math.inf
 
     def _project(self, rows: Sequence[Row], read: Read[Row] | None = None) -> None:
         """Applies rows, in their order; parks the one that cannot be. `read` has them opened."""
+        tries = 0
         while True:
+            tries += 1
             try:
                 self._apply(rows, read)
-                self._parked_in_a_row = 0
                 return
-            except (_KeysChanged, pg.DeadlockDetected, pg.SerializationFailure):
-                read = None
-            except (_LeaseLost, psycopg.OperationalError, Unavailable):
+            except ErasedWhileParked as erased:
+                if erased.index:
+                    self._project(rows[: erased.index])
+                self.retrying.release(erased.stream)
+                rows, tries = rows[erased.index :], 0
+            except _Outdated:
+                if tries >= CONTENDED_TRIES and len(rows) > 1:
+                    self._project_halves(rows)
+                    return
+            except (_LeaseLost, Unavailable):
                 raise
             except Exception as error:
-                if len(rows) == 1:
-                    if not isinstance(error, UnreadableEvent):
-                        self._parked_in_a_row += 1
-                        if self._parked_in_a_row > MAX_PARKED_IN_A_ROW:
-                            raise
-                    self._park(rows[0], error)
+                if is_of_connection(error):
+                    raise
+                is_contended = is_of_contention(error)
+                if is_contended and tries < CONTENDED_TRIES:
+                    time.sleep(CONTENDED_SECONDS * 2 ** (tries - 1))
+                elif len(rows) > 1:
+                    self._project_halves(rows)
                     return
-                middle = len(rows) // 2
-                self._project(rows[:middle])
-                self._project(rows[middle:])
-                return
+                elif tries >= TRIES:
+                    self._prove()
+                    self._park(rows[0], error, tries)
+                    return
+            read = None
+
+    def _project_halves(self, rows: Sequence[Row]) -> None:
+        middle = len(rows) // 2
+        self._project(rows[:middle])
+        self._project(rows[middle:])
 
     def _apply(self, rows: Sequence[Row], read: Read[Row] | None) -> None:
         if read is not None and read.opened is not None:
-            generation, opened = read.generation, read.opened
+            known, generation, opened = None, read.generation, read.opened
         else:
-            generation, opened = self._opener.refresh(), self._opener.open_rows(rows)
+            with self._pool.connection() as conn:
+                known = parking.passed(conn, NAME, rows)
+            generation = self._opener.refresh()
+            opened = self._opener.open_rows([row for row in rows if row not in known])
         settles = not _SETTLING.isdisjoint(type(one.payload) for one in opened)
         with self._pool.connection() as conn, conn.transaction():
             conn.execute(CLOSE_FENCE if settles else SHARE_FENCE, (NAME,))
             if self._opener.generation() != generation:
-                raise _KeysChanged
+                raise _Outdated
+            passed = parking.passed(conn, NAME, rows)
+            if known is not None and passed.places != known.places:
+                raise _Outdated
+            if known is None and passed.places:
+                opened = [one for one in opened if one.row not in passed]
             kept = self._opener.kept()
             self._begin(rows, kept)
-            summed_before = {
-                partition: lease.summed_before
-                for partition, lease in self._leases.items()
-                if lease.summed_before is not None
-            }
-            batch = Batch(
-                opened,
-                merges.survivors(conn, _subjects(opened)),
-                self._workspace(),
-                kept,
-                summed_before,
-            )
-            with pipeline(conn):  # the server writes one model while the next is worked out
-                for model in self._models:
-                    model.apply(conn, batch)
-            if settles:
-                self._settle(conn, batch)
+            self._write(conn, opened, kept, self._summed_before(), settles=settles)
+            parking.add_waiting(conn, NAME, passed.waiting)
             reached = self._move(conn, rows)
         for partition, position in reached.items():
             self._leases[partition].position = position
+
+    def _write(
+        self,
+        conn: psycopg.Connection,
+        opened: Sequence[Opened],
+        kept: Kept,
+        summed_before: Mapping[int, datetime],
+        *,
+        settles: bool = True,
+    ) -> None:
+        """Writes opened events to all read models; where one settles, with the fence closed."""
+        batch = Batch(
+            opened,
+            merges.survivors(conn, _subjects(opened)),
+            self._workspace(),
+            kept,
+            summed_before,
+        )
+        with pipeline(conn):  # the server writes one model while the next is worked out
+            for model in self._models:
+                model.apply(conn, batch)
+        if settles:
+            self._settle(conn, batch)
+
+    def _summed_before(self) -> dict[int, datetime]:
+        return {
+            partition: lease.summed_before
+            for partition, lease in self._leases.items()
+            if lease.summed_before is not None
+        }
 
     def _begin(self, rows: Sequence[Place], kept: Kept) -> None:
         """Of activity that is gone when a partition is begun, sums are all that there is; of what
@@ -354,20 +406,25 @@ class Projector(Generic[Row]):
             raise _LeaseLost
         return reached
 
-    def _park(self, row: Place, error: Exception) -> None:
+    def _prove(self) -> None:
+        """Raises: Exception: it is not the events that are wrong: known ones fail too."""
+        if time.monotonic() - self._proved_at > PROOF_SECONDS:
+            probe.prove(self._pool, self._models, self._workspace())
+            self._proved_at = time.monotonic()
+
+    def _park(self, row: Place, error: Exception, tries: int) -> None:
         with self._pool.connection() as conn, conn.transaction():
-            name = type(error).__name__
             conn.execute(SHARE_FENCE, (NAME,))
             self._opener.refresh()
             self._begin([row], self._opener.kept())
-            conn.execute(PARK, (NAME, row.log_partition, row.position, name))
+            parking.park(conn, NAME, row, error, tries)
             reached = self._move(conn, [row])
         log.error(
             "projector.parked",
             log_partition=row.log_partition,
             position=row.position,
             topic=row.topic,
-            error=name,
+            error=type(error).__name__,
         )
         for partition, position in reached.items():
             self._leases[partition].position = position

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from domain.commands import Position
 from domain.errors import UnreadableEvent
 from domain.retention import Kept
 from projections.batch import Opened, Place
@@ -33,6 +34,7 @@ class Log(Protocol[Row_co]):
     def appended(self) -> threading.Event: ...
     def heads(self, partitions: Sequence[int]) -> dict[int, int]: ...
     def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[Row_co]: ...
+    def read_at(self, places: Sequence[Position]) -> Sequence[Row_co]: ...
 
 
 class Opener(Protocol[Row_contra]):

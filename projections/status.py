@@ -12,7 +12,9 @@ from projections.paging import Page
 from projections.sweeps import Sweep, under_way
 
 CHECKPOINTS = sa.text("SELECT log_partition, position FROM views.checkpoints WHERE projector = :p")
-PARKED = sa.text("SELECT count(*) FROM views.parked WHERE projector = :p")
+PARKED = sa.text("""
+SELECT projector, count(*) FROM views.parked WHERE state <> 'skipped'
+GROUP BY projector ORDER BY projector""")
 NAMES = sa.text("""
 SELECT scope, name, value_type, uses, first_at, last_at FROM views.catalogue
 WHERE scope = ANY(:scopes) ORDER BY uses DESC, scope, name""")
@@ -26,13 +28,15 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     Attributes:
         recorded: events in the log.
         behind: events that the read models do not show yet.
-        parked: events that could not be applied, and wait for an operator.
+        parked: events that readers of the log lack, and that wait for an operator.
+        parked_by_reader: the same for each reader that lacks any; the read models' is `main`.
         deciding: what decides anew about everybody, and how far it is.
     """
 
     recorded: int
     behind: int
     parked: int
+    parked_by_reader: dict[str, int]
     deciding: list[Sweep]
 
 
@@ -52,8 +56,10 @@ def status(conn: sa.Connection, projector: str, heads: Mapping[int, int]) -> Pro
         row.log_partition: row.position for row in conn.execute(CHECKPOINTS, {"p": projector})
     }
     behind = sum(head - reached.get(partition, 0) for partition, head in heads.items())
-    parked = conn.scalar(PARKED, {"p": projector}) or 0
-    return ProjectionStatus(sum(heads.values()), max(0, behind), parked, under_way(conn))
+    parked: dict[str, int] = {row[0]: row[1] for row in conn.execute(PARKED)}
+    return ProjectionStatus(
+        sum(heads.values()), max(0, behind), sum(parked.values()), parked, under_way(conn)
+    )
 
 
 def list_names(conn: sa.Connection, scopes: list[str]) -> Page[NameItem]:

@@ -278,8 +278,11 @@ def test_making_the_read_models_again_shows_what_was_shown_before(
 
 
 def test_all_that_is_made_from_the_log_is_made_again(annals: Annals, database_url: str) -> None:
-    """Names keep their numbers, and registered counters what they are to count; pasts stay."""
-    kept = {"checkpoints", "workers", "fences", "names", "counters", "saved_views", "pasts"}
+    """Names keep their numbers, and registered counters what they are to count; pasts stay, and
+    what other readers have parked."""
+    kept = {
+        "checkpoints", "workers", "fences", "names", "counters", "saved_views", "pasts", "parked",
+    }  # fmt: skip
     with psycopg.connect(database_url) as conn:
         rows = conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'views'")
         tables = {table for (table,) in rows}

@@ -8,7 +8,7 @@ import sys
 import click
 import structlog
 
-from api.cli import api_keys, backtest, backups, proving, serving, upkeep
+from api.cli import api_keys, backtest, backups, parked, proving, serving, upkeep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,5 +48,6 @@ for command in (
     proving.public_key,
     proving.verify_certificate,
     backtest.backtest,
+    parked.parked,
 ):
     main.add_command(command)

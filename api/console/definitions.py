@@ -143,8 +143,8 @@ class Definitions(Controller):
         self, request: AnyRequest, refused: Refused | None, sent: Json
     ) -> Response[str]:
         calls = calls_of(request)
-        settings, found = await asyncio.gather(
-            calls.get("/api/settings"), calls.get("/api/definitions")
+        settings, found, status = await asyncio.gather(
+            calls.get("/api/settings"), calls.get("/api/definitions"), calls.get("/api/status")
         )
         return page(
             request,
@@ -155,6 +155,7 @@ class Definitions(Controller):
             refused=refused,
             families=FAMILIES,
             definitions=found["items"],
+            parked=status["parked"],
         )
 
 

@@ -52,6 +52,12 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
             ("/{id}", ({"id"}, READING)),
         )
     },
+    ("get", "/api/parked"): ({"reader", "state", "cursor", "limit"}, LISTING),
+    ("post", "/api/parked/{reader}/{position}/retry"): ({"reader", "position"}, READING | {"409"}),
+    ("post", "/api/parked/{reader}/{position}/skip"): (
+        {"reader", "position"},
+        READING | {"409", "413"},
+    ),
     ("get", "/api/refused-attempts"): ({"cursor", "limit"}, LISTING),
     ("get", "/api/retention/runs"): (set(), {"401", "403", "503"}),
     ("get", "/api/api-keys"): (set(), {"401", "403", "503"}),

@@ -17,9 +17,11 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from api.cli import main
+from domain.commands import Position
 from domain.conditions import Attribute, AttributeIs, In
 from domain.errors import NotFound
 from domain.identity import SubjectKind
+from domain.parked import ParkedState
 from domain.scan import Searcher
 from infra import wiring
 from infra.ledger import FILE, LedgerNeeded
@@ -39,8 +41,9 @@ from tests.infra.commands import (
     user_of,
 )
 from tests.infra.erasures import OFFICER, ask, carried_through, erased
-from tests.projections.read_models import project
+from tests.projections.read_models import dump, project
 from tests.projections.segments import define
+from tests.projections.test_parking import refusing
 
 NAMES_ADA = AttributeIs(Attribute.EMAIL, In(["ada@example.com", "bob@example.com"]))
 
@@ -269,3 +272,33 @@ def test_the_ledger_is_kept_beside_the_database_before_an_erasure_is_completed(
     assert path.stat().st_mode & 0o077 == 0
     open_annals()
     assert str(id) in path.read_text()
+
+
+def test_what_was_skipped_stays_so_after_a_restore(
+    annals: Annals, database_url: str, empty_database: str, tmp_path: Path
+) -> None:
+    unfit = "properties ->> 'name' IS DISTINCT FROM 'Unfit'"
+    with refusing(database_url, "contacts", unfit):
+        stored(annals, identify("u1", name="Unfit"), track("u1"))
+        project(annals)
+        [failed] = (
+            annals.parked().page(reader=None, state=ParkedState.FAILED, cursor=None, limit=9).items
+        )
+        partition, _, position = failed.position.partition(":")
+        place = Position(int(partition), int(position))
+        assert annals.parked().skip("main", place, "Unfit is no name", "operator").left == 0
+    shown = dump(database_url)
+    deployment = Deployment(annals, database_url, tmp_path / "backups")
+    data = deployment.data()
+    assert deployment.restored(empty_database, data, deployment.newest_ledger)[0] == 0
+    with wiring.opened(Settings(data=data), empty_database, connections=4) as again:
+        project(again)
+        assert dump(empty_database) == shown
+        assert again.status().parked == 0
+        [one] = (
+            again.parked()
+            .page(reader="main", state=ParkedState.SKIPPED, cursor=None, limit=9)
+            .items
+        )
+    assert one.skip is not None
+    assert (one.skip.reason, one.skip.by) == ("Unfit is no name", "operator")

@@ -1,0 +1,99 @@
+"""`annals parked`: events that could not be applied."""
+
+from __future__ import annotations
+
+import click
+
+from api.cli.opening import opened
+from api.parked import place_of
+from domain.errors import Refusal
+from domain.parked import MAX_REASON_CHARS, ParkedState, Retried
+from domain.retention import OPERATOR
+from projections.paging import MAX_LIMIT
+from projections.projector import NAME
+
+ITS_READER = click.option(
+    "--reader", default=NAME, show_default=True, help="That lacks the event, as the list names it."
+)
+
+
+@click.group()
+def parked() -> None:
+    """List, try again or skip events that could not be applied.
+
+    POSITION is partition and position in the log, like 12:345, as the list has it.
+    """
+
+
+@parked.command("list")
+@click.option("--reader", help="Only of this reader; main: the read models.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in ParkedState]),
+    help="Only these; without it all but those skipped.",
+)
+def list_parked(reader: str | None, state: str | None) -> None:
+    """List parked events: reader, position, state, topic, subject, kind of error, since when.
+
+    Of those that are skipped, also by whom, when and why.
+    """
+    with opened() as annals:
+        found, cursor = annals.parked(), None
+        chosen = None if state is None else ParkedState(state)
+        while True:
+            page = found.page(reader=reader, state=chosen, cursor=cursor, limit=MAX_LIMIT)
+            for one in page.items:
+                what = [one.reader, one.position, one.state, one.topic or "-", str(one.subject)]
+                if one.error is not None:
+                    what.append(f"{one.error} ({one.tries} tries)")
+                what.append(f"since {one.parked_at:%Y-%m-%d %H:%M}Z")
+                if one.skip is not None:
+                    why = one.skip.reason or "(the reason went with an erasure)"
+                    what.append(f"skipped by {one.skip.by}: {why}")
+                click.echo("  ".join(what))
+            cursor = page.next
+            if cursor is None:
+                return
+
+
+@parked.command("retry")
+@click.argument("position")
+@ITS_READER
+def retry_parked(position: str, reader: str) -> None:
+    """Try the parked events of a stream again, in their order.
+
+    Exit code 1: one of them still cannot be applied.
+    """
+    with opened() as annals:
+        try:
+            _say(annals.parked().retry(reader, place_of(position)))
+        except Refusal as refusal:
+            raise click.ClickException(refusal.detail) from None
+
+
+@parked.command("skip")
+@click.argument("position")
+@ITS_READER
+@click.option(
+    "--reason", required=True, help=f"Why; it stays on record. At most {MAX_REASON_CHARS:,} signs."
+)
+def skip_parked(position: str, reader: str, reason: str) -> None:
+    """Go on without an event, for good, and try what waits behind it.
+
+    The decision outlives a rebuild and a restore. What erases cannot be skipped. Exit code 1: it
+    cannot be, or one that waits behind it cannot be applied either.
+    """
+    with opened() as annals:
+        try:
+            retried = annals.parked().skip(reader, place_of(position), reason, OPERATOR)
+            click.echo(f"{reader} goes on without {position}.")
+            _say(retried)
+        except Refusal as refusal:
+            raise click.ClickException(refusal.detail) from None
+
+
+def _say(retried: Retried) -> None:
+    """Raises: click.ClickException: some are left."""
+    click.echo(f"{retried.applied:,} applied, {retried.left:,} left")
+    if retried.left:
+        raise click.ClickException(f"the first of those left fails with {retried.error}")

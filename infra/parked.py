@@ -1,0 +1,171 @@
+"""Parked events, as admins handle them: listed, tried again, skipped with a reason on record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+from psycopg_pool import ConnectionPool
+
+from domain.commands import Position
+from domain.errors import Conflict, InvalidInput, NotFound
+from domain.identity import SubjectId
+from domain.parked import (
+    ERASING_TOPICS,
+    ParkedEvent,
+    ParkedState,
+    Retried,
+    Skip,
+    checked_skip_reason,
+)
+from infra.log import EventLog
+from infra.rows import RecordedRow
+from infra.skips import Skips
+from projections import parked_list, parking
+from projections.paging import Page, decoded, encoded
+from projections.parked_list import ParkedRow
+from projections.parking import SkippedEvent
+from projections.projector import CLOSE_FENCE, ENSURE_FENCE, NAME
+from projections.retrying import Retrying
+
+LIST = "parked"
+
+log = structlog.get_logger()
+
+
+class Parked:
+    """
+    Args:
+        retrying: of the projector whose read models are served.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        views: ConnectionPool,
+        skips: Skips,
+        retrying: Retrying[RecordedRow],
+    ) -> None:
+        self._log = log
+        self._views = views
+        self._skips = skips
+        self._retrying = retrying
+
+    def page(
+        self,
+        *,
+        reader: str | None,
+        state: ParkedState | None,
+        cursor: str | None,
+        limit: int,
+    ) -> Page[ParkedEvent]:
+        """A page, by reader, partition and position; skipped ones only where `state` says so.
+
+        Raises:
+            InvalidInput: a cursor of something else, or no name of a reader.
+        """
+        if reader is not None and "\0" in reader:
+            raise InvalidInput("there is no such reader", place="/reader")
+        name = f"{LIST}:{reader or ''}:{state or ''}"
+        after = None if cursor is None else decoded(name, cursor, str, int, int)
+        key = None if after is None else (after[0], after[1], after[2])
+        with self._views.connection() as conn:
+            rows = parked_list.page(conn, reader, state, key, limit + 1)
+        following = encoded(name, *rows[limit - 1].key) if len(rows) > limit else None
+        return Page(self._items(rows[:limit]), following, None)
+
+    def retry(self, reader: str, place: Position) -> Retried:
+        """Tries the parked events of a stream again, in their order.
+
+        Raises:
+            NotFound: nothing is parked there.
+            Conflict: it is skipped, or another reader's than the read models'.
+        """
+        row = self._find(reader, place)
+        _check_open(row)
+        if row.reader != NAME:
+            raise Conflict(
+                f"only what the read models lack ({NAME}) can be tried again: {reader} goes on"
+                " by itself; skip it, to have it off the list"
+            )
+        return self._retrying.retry(self._stream(row))
+
+    def skip(self, reader: str, place: Position, reason: str, by: str) -> Retried:
+        """Has a reader go on without an event, for good, and tries what waits behind it.
+
+        Raises:
+            InvalidInput: no reason, or one that is too long.
+            NotFound: nothing is parked there.
+            Conflict: it is skipped already, waits behind another, or an erasure rests on it.
+            SubjectErased: whom it is about is erased; it goes from the list by itself.
+        """
+        reason = checked_skip_reason(reason)
+        row = self._find(reader, place)
+        stream = self._stream(row)
+        with self._views.connection() as conn, conn.transaction():
+            conn.execute(ENSURE_FENCE, (NAME,))
+            conn.execute(CLOSE_FENCE, (NAME,))  # no batch passes it meanwhile, nor a retry
+            row = parked_list.find(conn, reader, place) or row
+            _check_open(row)
+            if row.state == ParkedState.WAITING:
+                raise Conflict("it waits behind another of its stream: retry or skip that one")
+            [recorded] = self._log.read_at([place])
+            if recorded.topic in ERASING_TOPICS:
+                raise Conflict("an erasure rests on it: it can be tried again, never skipped")
+            self._skips.add(reader, place, stream, reason, by)
+            [skip] = self._skips.of(reader, [place]).values()
+            parking.mark_skipped(conn, SkippedEvent(reader, place, stream, skip.at))
+        log.info(
+            "projector.skipped",
+            reader=reader,
+            log_partition=place.log_partition,
+            position=place.position,
+        )
+        return self._retrying.retry(stream) if reader == NAME else Retried(0, 0, None)
+
+    def _find(self, reader: str, place: Position) -> ParkedRow:
+        row = None
+        if "\0" not in reader:
+            with self._views.connection() as conn:
+                row = parked_list.find(conn, reader, place)
+        if row is None:
+            raise NotFound("no event of this reader is parked there, or not any more")
+        return row
+
+    def _stream(self, row: ParkedRow) -> SubjectId:
+        if row.stream is not None:
+            return SubjectId(row.stream)
+        return self._log.read_at([row.place])[0].stream
+
+    def _items(self, rows: Sequence[ParkedRow]) -> list[ParkedEvent]:
+        unknown = [row.place for row in rows if row.stream is None or row.topic is None]
+        recorded = {
+            Position(one.log_partition, one.position): one
+            for one in (self._log.read_at(unknown) if unknown else ())
+        }
+        skips: dict[tuple[str, Position], Skip] = {}
+        for reader in {row.reader for row in rows if row.state == ParkedState.SKIPPED}:
+            places = [row.place for row in rows if row.reader == reader]
+            skips |= {(reader, at): one for at, one in self._skips.of(reader, places).items()}
+        return [
+            ParkedEvent(
+                reader=row.reader,
+                position=f"{row.log_partition}:{row.position}",
+                state=ParkedState(row.state),
+                subject=row.stream
+                or (recorded[row.place].stream if row.place in recorded else None),
+                topic=row.topic or (recorded[row.place].topic if row.place in recorded else None),
+                error=row.error,
+                tries=row.tries,
+                parked_at=row.parked_at,
+                tried_at=row.tried_at,
+                skip=skips.get((row.reader, row.place)),
+            )
+            for row in rows
+        ]
+
+
+def _check_open(row: ParkedRow) -> None:
+    if row.state == ParkedState.SKIPPED:
+        raise Conflict("it is skipped already: the reason is on record, and stays so")
