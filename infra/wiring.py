@@ -25,6 +25,7 @@ from infra.catalogue import Catalogue
 from infra.certificates import Certifier
 from infra.cleaning import Cleaner
 from infra.contents import Contents
+from infra.counter_owners import CounterOwners
 from infra.decision_recorder import DecisionRecorder
 from infra.defaults import as_first_set
 from infra.definitions import DefinitionStore
@@ -59,7 +60,8 @@ from infra.vault import Vault
 from infra.watching import Watching
 from infra.wrapping import Wrapping
 from projections import contact_view
-from projections.counters import Filler
+from projections.counter_filler import Filler
+from projections.counter_keeper import CounterKeeper
 from projections.deciding import Decider
 from projections.projector import NAME, Projector
 from projections.projector import NAME as PROJECTOR
@@ -126,6 +128,7 @@ class Annals:
     pasts: Pasts
     destinations: Destinations
     deliverer: Deliverer
+    counter_owners: CounterOwners
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -180,13 +183,23 @@ class Annals:
         """See `certificates.differing_partitions`."""
         return certificates.differing_partitions(self.log, statement)
 
-    def filler(self) -> Filler[RecordedRow]:
+    def counter_keeper(self, clock: Callable[[], datetime] = _now) -> CounterKeeper:
+        return CounterKeeper(
+            pool=self.views,
+            needed=self.counter_owners.needed,
+            projector=PROJECTOR,
+            clock=clock,
+        )
+
+    def filler(self, clock: Callable[[], datetime] = _now) -> Filler[RecordedRow]:
         return Filler(
             log=self.log,
             opener=self.sealer,
             pool=self.views,
             workspace=self.workspace_now,
             projector=PROJECTOR,
+            keeper=self.counter_keeper(clock),
+            clock=clock,
         )
 
     def decider(self, clock: Callable[[], datetime] = _now) -> Decider:
@@ -294,6 +307,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             pool=keys_pool,
         )
         destinations = Destinations(log_pool, keys.secret("destinations"))
+        counter_owners = CounterOwners(stored, saved_views)
         annals = Annals(
             settings,
             log,
@@ -327,6 +341,12 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 certifier=certifier,
                 ledger=ledger,
                 pasts=pasts,
+                counters=CounterKeeper(
+                    pool=views_pool,
+                    needed=counter_owners.needed,
+                    projector=PROJECTOR,
+                    clock=_now,
+                ),
             ),
             holds,
             mentions,
@@ -357,6 +377,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 destinations=destinations,
                 outside=_outside(settings),
             ),
+            counter_owners,
         )
         _replay_ledger(annals, ledger)
         yield annals

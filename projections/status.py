@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 import sqlalchemy as sa
 
+from projections.counter_requests import CounterNumbers, in_number
 from projections.paging import Page
 from projections.sweeps import Sweep, under_way
 
@@ -28,12 +29,14 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
         behind: events that the read models do not show yet.
         parked: events that could not be applied, and wait for an operator.
         deciding: what decides anew about everybody, and how far it is.
+        counters: of metadata, how many there are and may be.
     """
 
     recorded: int
     behind: int
     parked: int
     deciding: list[Sweep]
+    counters: CounterNumbers
 
 
 class NameItem(msgspec.Struct, frozen=True):
@@ -53,7 +56,9 @@ def status(conn: sa.Connection, projector: str, heads: Mapping[int, int]) -> Pro
     }
     behind = sum(head - reached.get(partition, 0) for partition, head in heads.items())
     parked = conn.scalar(PARKED, {"p": projector}) or 0
-    return ProjectionStatus(sum(heads.values()), max(0, behind), parked, under_way(conn))
+    return ProjectionStatus(
+        sum(heads.values()), max(0, behind), parked, under_way(conn), in_number(conn)
+    )
 
 
 def list_names(conn: sa.Connection, scopes: list[str]) -> Page[NameItem]:
