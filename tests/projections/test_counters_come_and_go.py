@@ -21,8 +21,10 @@ from domain.counters import Counter, counter_of
 from domain.definitions import DefinitionId
 from domain.errors import InvalidInput, NotReady, TooManyAtOnce
 from domain.evaluation import metadata_passes
+from domain.events import Payload
 from domain.identity import SubjectId
 from domain.periods import Moment
+from domain.workspace import Definitions
 from infra.rows import RecordedRow
 from infra.wiring import Annals
 from projections import counter_filler, counter_keeper, counter_requests
@@ -317,6 +319,13 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counter_keeper, "PIECE_ROWS", 1)
 
 
+def delete_all(annals: Annals) -> None:
+    def delete(state: Definitions) -> list[Payload]:
+        return [one for id in state.active for one in state.delete(id, EDITOR)]
+
+    annals.definitions.decide(delete, datetime.now(UTC))
+
+
 @settings(max_examples=examples(12))
 @given(
     seed=st.integers(0, 2**32),
@@ -332,10 +341,7 @@ def test_whatever_is_asked_defined_and_erased_counters_are_bounded_true_and_not_
     with owner(database_url) as conn:
         for table in ("counters", "counter_fills"):
             conn.execute(f"DELETE FROM views.{table}")
-    start = annals.definitions.load()
-    now = datetime.now(UTC)
-    for id in start.active:  # of another example
-        annals.definitions.decide(lambda state, id=id: state.delete(id, EDITOR), now)
+    delete_all(annals)  # of another example
     projector, filler = annals.projector(), filler_over(annals, annals.log, clock, 3)
     keeper = annals.counter_keeper(clock)
     deeds: list[tuple[str, int]] = []
@@ -418,6 +424,7 @@ def test_whatever_is_asked_defined_and_erased_counters_are_bounded_true_and_not_
             if name not in gone and metadata_passes(condition.where[0].test, amount, moment):
                 expected[found(annals, user(name))] += 1
         assert days(annals, counter_of(condition)) == expected, n
+    keeper.look()  # notes that some definitions do not need theirs any more
     clock.now += 2 * HOUR
     keeper.look()
     while filler.step():
@@ -427,5 +434,3 @@ def test_whatever_is_asked_defined_and_erased_counters_are_bounded_true_and_not_
     with annals.views.connection() as conn:
         left = {id for (id,) in conn.execute("SELECT DISTINCT counter FROM views.counter_days")}
     assert left <= needed
-    for id in list(defined):
-        annals.definitions.decide(lambda state, id=id: state.delete(id, EDITOR), now)
