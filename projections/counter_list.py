@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 
-from domain.conditions import MetadataIs
+from domain.conditions import Did, MetadataIs
 from domain.counters import Counter
+from domain.words import words
 from projections.counter_requests import CounterNumbers, in_number, share_of
 
 MOST_ROWS = 10_000
@@ -43,6 +45,7 @@ class CounterItem(msgspec.Struct, frozen=True):
     """What is counted of events with certain metadata.
 
     Attributes:
+        says: it in words.
         activity, name: what was done.
         where: tests of its metadata, all of which have to hold.
         state: `waiting` for its turn, `filling` from the log, or `ready`.
@@ -55,6 +58,7 @@ class CounterItem(msgspec.Struct, frozen=True):
     """
 
     id: UUID
+    says: str
     activity: str
     name: str
     where: tuple[MetadataIs, ...]
@@ -62,7 +66,7 @@ class CounterItem(msgspec.Struct, frozen=True):
     filled: float
     needed_by: Sequence[NeededBy]
     asked_by: UUID | None
-    last_used: datetime | None
+    last_used: datetime
     rows: int
 
 
@@ -77,9 +81,11 @@ def list_counters(conn: sa.Connection, needed: Mapping[Counter, Sequence[NeededB
     for row in conn.execute(SELECT_ALL, {"most": MOST_ROWS}):
         counter = Counter(row.activity, row.name, row.tests)
         is_ready = row.state == "ready"
+        asked = Did(cast(Any, counter.activity), counter.name, where=list(counter.where))
         items.append(
             CounterItem(
                 id=row.id,
+                says=words(asked),
                 activity=row.activity,
                 name=row.name,
                 where=counter.where,
