@@ -27,6 +27,7 @@ from api.compliance import ErasureController, HoldController, SuppressionControl
 from api.console.routes import console, root
 from api.console.sessions import sessions_of
 from api.contacts import AccountsController, MembershipController, UsersController
+from api.counters import CountersController
 from api.definitions import DefinitionsController
 from api.described import DescribedFields
 from api.destinations import DestinationsController
@@ -107,6 +108,7 @@ def create_app(annals: Annals) -> Litestar:
             RetentionController,
             ParkedController,
             StatusController,
+            CountersController,
             HealthController,
             root,
             console(),

@@ -6,6 +6,7 @@ Segments are listed here too, and defined at `api.segments`; settings are at `ap
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -36,17 +37,19 @@ from domain.definitions import (
     Stages,
     StageType,
     Status,
+    Undeciding,
 )
 from domain.identity import SubjectKind
 from domain.references import parts
 from infra.wiring import Annals
-from projections import counters, definition_list
+from projections import definition_list
+from projections.counter_requests import require
 from projections.definition_list import DefinitionItem, DefinitionVersion
 from projections.paging import Page
 
 READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]
 READING_PROBLEMS = answers(400, 401, 403, 404, 503)
-CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 503)
+CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 429, 503)
 MOVING_PROBLEMS = answers(400, 401, 403, 404, 409, 503)
 
 Type = Annotated[DefinitionKind | None, QueryParameter(description="only these; all if left out")]
@@ -181,7 +184,7 @@ class DefinitionsController(Controller):
         guards=EDITING,
         sync_to_thread=True,
         summary="Define something, as a draft",
-        responses=answers(400, 401, 403, 409, 413, 503),
+        responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
     def define(self, request: HttpRequest, data: JSONBody[DefinitionRequest]) -> Saved:
         annals: Annals = request.app.state.annals
@@ -207,9 +210,13 @@ class DefinitionsController(Controller):
         guards=EDITING,
         sync_to_thread=True,
         summary="Have a draft decide from now on",
-        responses=MOVING_PROBLEMS,
+        responses=answers(400, 401, 403, 404, 409, 429, 503),
     )
     def activate(self, request: HttpRequest, id: Id) -> Saved:
+        annals: Annals = request.app.state.annals
+        draft = annals.definitions.load().find(id).definition
+        if not isinstance(draft, Undeciding):
+            _require(annals, draft)
         return saved(request, id, lambda state, by: state.activate(id, by))
 
     @post(
@@ -240,14 +247,20 @@ def sent(annals: Annals, data: DefinitionRequest) -> Definition:
 
     Raises:
         InvalidInput: it disagrees with itself, or asks what cannot be asked; says where.
-        NotReady: what it asks of metadata is being counted.
+        NotReady: what it asks of metadata is being counted. TooManyAtOnce: it cannot be.
     """
     definition = decoded(data)
     soundness.check(definition)
     check_names(annals, partial(soundness.check_names, definition), definition)
-    with annals.queries.connect() as conn:
-        counters.require(conn, AllOf([part.condition for part in parts(definition)]))
+    _require(annals, definition)
     return definition
+
+
+def _require(annals: Annals, definition: Definition) -> None:
+    """Raises: NotReady: what it asks of metadata is being counted. TooManyAtOnce: it cannot be."""
+    asked = AllOf([part.condition for part in parts(definition)])
+    with annals.queries.connect() as conn:
+        require(conn, asked, by=None, at=datetime.now(UTC))
 
 
 def decoded(data: DefinitionRequest) -> Definition:

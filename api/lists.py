@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -27,9 +28,10 @@ from domain.identity import SubjectKind
 from domain.periods import Moment
 from domain.workspace import Workspace
 from infra.wiring import Annals
-from projections import bars, counters, export
+from projections import bars, export
 from projections.bars import Bars
 from projections.contact_list import SORTABLE, ContactPage, Lists, list_contacts
+from projections.counter_requests import require
 from projections.filters import Filters, filters
 from projections.paging import DEFAULT_LIMIT, MAX_LIMIT
 from projections.selection import Selection
@@ -72,8 +74,8 @@ Format = Annotated[
     Literal["csv", "ndjson"], QueryParameter(description="comma-separated or a JSON object a line")
 ]
 
-LISTING_PROBLEMS = answers(400, 401, 403, 503)
-ASKING_PROBLEMS = answers(400, 401, 403, 413, 503)
+LISTING_PROBLEMS = answers(400, 401, 403, 429, 503)
+ASKING_PROBLEMS = answers(400, 401, 403, 413, 429, 503)
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -123,11 +125,15 @@ def _by_query(
     return Question(segment=segment, filter=raw, search=search, wait_for=waiting, as_of=as_of)
 
 
-def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Selection:
+def selection(conn: sa.Connection, kind: SubjectKind, question: Question, *, by: UUID) -> Selection:
     """What a question means, after its checks.
+
+    Args:
+        by: the API key that asks.
 
     Raises:
         InvalidInput: no such segment, or a filter that cannot be asked; says where.
+        NotReady: what it asks of metadata is being counted. TooManyAtOnce: it cannot be.
     """
     known, condition = KnownNames(conn), None
     if question.segment is not None and known.segments().get(question.segment) != kind:
@@ -137,7 +143,7 @@ def selection(conn: sa.Connection, kind: SubjectKind, question: Question) -> Sel
     if raw.strip() != b"null":
         condition = checking.decoded(raw, "/filter")
         checking.check(condition, kind, known, "/filter")
-        counters.require(conn, condition)
+        require(conn, condition, by=by, at=datetime.now(UTC))
     return Selection(kind, question.segment, condition, question.search)
 
 
@@ -145,13 +151,13 @@ def _moment(annals: Annals, workspace: Workspace) -> Moment:
     return Moment(annals.now(), workspace.zone)
 
 
-def _list(state: State, kind: SubjectKind, question: ListQuestion) -> ContactPage:
-    annals = reading(state, question.wait_for, question.as_of)
+def _list(request: HttpRequest, kind: SubjectKind, question: ListQuestion) -> ContactPage:
+    annals = reading(request.app.state, question.wait_for, question.as_of)
     workspace = annals.workspace()
     with annals.queries.connect() as conn:
         return list_contacts(
             conn,
-            selection(conn, kind, question),
+            selection(conn, kind, question, by=request.state.key_id),
             _moment(annals, workspace),
             sort=question.sort,
             columns=question.columns,
@@ -162,13 +168,13 @@ def _list(state: State, kind: SubjectKind, question: ListQuestion) -> ContactPag
         )
 
 
-def _bars(state: State, kind: SubjectKind, question: Question) -> Bars:
-    annals = reading(state, question.wait_for, question.as_of)
+def _bars(request: HttpRequest, kind: SubjectKind, question: Question) -> Bars:
+    annals = reading(request.app.state, question.wait_for, question.as_of)
     workspace = annals.workspace()
     with annals.queries.connect() as conn:
         return bars.bars(
             conn,
-            selection(conn, kind, question),
+            selection(conn, kind, question, by=request.state.key_id),
             _moment(annals, workspace),
             currency=workspace.currency,
         )
@@ -204,7 +210,7 @@ def _export(request: HttpRequest, kind: SubjectKind, question: RowsQuestion, for
     workspace = annals.workspace()
     with annals.queries.connect() as conn:
         lists = Lists(
-            selection(conn, kind, question),
+            selection(conn, kind, question, by=request.state.key_id),
             _moment(annals, workspace),
             KnownNames(conn).properties(kind),
             sort=question.sort,
@@ -235,7 +241,7 @@ class _Lists(Controller):
     @get(sync_to_thread=True, summary="List, search and sort", responses=LISTING_PROBLEMS)
     def list(
         self,
-        state: State,
+        request: HttpRequest,
         question: NamedDependency[Question],
         sort: Sort = DEFAULT_SORT,
         columns: Columns = None,
@@ -251,7 +257,7 @@ class _Lists(Controller):
             limit=limit,
             total=total,
         )
-        return _list(state, self.kind, asked)
+        return _list(request, self.kind, asked)
 
     @post(
         status_code=200,
@@ -259,12 +265,12 @@ class _Lists(Controller):
         summary="List, search and sort; for long conditions",
         responses=ASKING_PROBLEMS,
     )
-    def list_by_body(self, state: State, data: JSONBody[ListQuestion]) -> ContactPage:
-        return _list(state, self.kind, data)
+    def list_by_body(self, request: HttpRequest, data: JSONBody[ListQuestion]) -> ContactPage:
+        return _list(request, self.kind, data)
 
     @get("/bars", sync_to_thread=True, summary="Stages and healths", responses=LISTING_PROBLEMS)
-    def bars(self, state: State, question: NamedDependency[Question]) -> Bars:
-        return _bars(state, self.kind, question)
+    def bars(self, request: HttpRequest, question: NamedDependency[Question]) -> Bars:
+        return _bars(request, self.kind, question)
 
     @post(
         "/bars",
@@ -273,8 +279,8 @@ class _Lists(Controller):
         summary="Stages and healths; for long conditions",
         responses=ASKING_PROBLEMS,
     )
-    def bars_by_body(self, state: State, data: JSONBody[Question]) -> Bars:
-        return _bars(state, self.kind, data)
+    def bars_by_body(self, request: HttpRequest, data: JSONBody[Question]) -> Bars:
+        return _bars(request, self.kind, data)
 
     @get(
         "/filters",

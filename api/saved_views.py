@@ -27,7 +27,7 @@ from projections.vocabulary import KnownNames
 
 READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]
 READING_PROBLEMS = answers(400, 401, 403, 404, 503)
-CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 503)
+CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 429, 503)
 
 ViewId = Annotated[UUID, PathParameter(description="id of a saved view")]
 Kind = Annotated[SubjectKind | None, QueryParameter(description="only views of these")]
@@ -79,13 +79,14 @@ class SavedViewController(Controller):
         status_code=200,
         sync_to_thread=True,
         summary="Save a view",
-        responses=answers(400, 401, 403, 409, 413, 503),
+        responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
     def save(
         self, request: Request[Any, Any, Any], data: JSONBody[SavedViewRequest]
     ) -> SavedViewItem:
         annals: Annals = request.app.state.annals
-        view, now, by = _checked(annals, data), datetime.now(UTC), request.state.key_id
+        now, by = datetime.now(UTC), request.state.key_id
+        view = _checked(annals, data, by)
         item = SavedViewItem(uuid.uuid4(), view, now, by, now, by)
         annals.saved_views.add(item)
         return item
@@ -104,7 +105,7 @@ class SavedViewController(Controller):
         before = annals.saved_views.get(id)
         item = msgspec.structs.replace(
             before,
-            view=_checked(annals, data),
+            view=_checked(annals, data, request.state.key_id),
             changed_at=datetime.now(UTC),
             changed_by=request.state.key_id,
         )
@@ -126,11 +127,12 @@ class SavedViewController(Controller):
         return gone
 
 
-def _checked(annals: Annals, data: SavedViewRequest) -> SavedView:
+def _checked(annals: Annals, data: SavedViewRequest, by: UUID) -> SavedView:
     """Raises: InvalidInput: what the list itself would refuse, or a name that cannot be."""
     name = checked_name(data.name)
     with annals.queries.connect() as conn:
-        asked = selection(conn, data.kind, Question(segment=data.segment, filter=data.filter))
+        question = Question(segment=data.segment, filter=data.filter)
+        asked = selection(conn, data.kind, question, by=by)
         types = KnownNames(conn).properties(data.kind)
     order(data.sort, types)
     columns = checked_columns(data.columns, types)

@@ -30,8 +30,9 @@ from domain.identity import Identity, SubjectId, SubjectKind
 from domain.periods import Moment
 from domain.workspace import MAX_LISTED, Definitions
 from infra.wiring import Annals
-from projections import counters, segment_list
+from projections import segment_list
 from projections.contact_view import streams_of
+from projections.counter_requests import require
 from projections.paging import DEFAULT_LIMIT, Page
 from projections.segment_list import Preview, SegmentItem, SegmentMember
 
@@ -173,13 +174,13 @@ class SegmentsController(Controller):
         guards=READING,
         sync_to_thread=True,
         summary="How many a condition holds of, and some of them; nothing is saved",
-        responses=answers(400, 401, 403, 413, 503),
+        responses=answers(400, 401, 403, 413, 429, 503),
     )
-    def preview(self, state: State, data: JSONBody[PreviewRequest]) -> Preview:
-        annals: Annals = state.annals
+    def preview(self, request: Request[Any, Any, Any], data: JSONBody[PreviewRequest]) -> Preview:
+        annals: Annals = request.app.state.annals
         if not 0 <= data.sample <= MAX_SAMPLE:
             raise InvalidInput(f"a sample has 0 to {MAX_SAMPLE}", place="/sample")
-        condition = _condition(annals, data.kind, data.condition)
+        condition = _condition(annals, data.kind, data.condition, by=request.state.key_id)
         moment = Moment(datetime.now(UTC), annals.workspace().zone)
         with annals.queries.connect() as conn:
             return segment_list.preview(conn, data.kind, condition, moment, sample=data.sample)
@@ -189,7 +190,7 @@ class SegmentsController(Controller):
         guards=EDITING,
         sync_to_thread=True,
         summary="Define a segment",
-        responses=answers(400, 401, 403, 409, 413, 503),
+        responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
     def define(self, request: Request[Any, Any, Any], data: JSONBody[SegmentRequest]) -> Saved:
         annals: Annals = request.app.state.annals
@@ -212,7 +213,7 @@ class SegmentsController(Controller):
         guards=EDITING,
         sync_to_thread=True,
         summary="Change a segment's name or condition",
-        responses=CHANGING_PROBLEMS,
+        responses=answers(400, 401, 403, 404, 409, 413, 429, 503),
     )
     def change(
         self, request: Request[Any, Any, Any], id: SegmentId, data: JSONBody[SegmentRequest]
@@ -271,14 +272,15 @@ def _segment(annals: Annals, data: SegmentRequest) -> Segment:
         raise InvalidInput(
             "a segment has a condition or members, not both: leave one out", place="/members"
         )
-    return Segment(data.kind, name, _condition(annals, data.kind, data.condition))
+    return Segment(data.kind, name, _condition(annals, data.kind, data.condition, by=None))
 
 
-def _condition(annals: Annals, kind: SubjectKind, sent: object) -> Condition:
+def _condition(annals: Annals, kind: SubjectKind, sent: object, *, by: UUID | None) -> Condition:
+    """`by`: the API key of a question; None: a segment asks."""
     condition = checking.decoded(msgspec.json.encode(sent), "/condition")
     check_names(annals, lambda names: checking.check(condition, kind, names, "/condition"))
     with annals.queries.connect() as conn:
-        counters.require(conn, condition)
+        require(conn, condition, by=by, at=datetime.now(UTC))
     return condition
 
 

@@ -7,15 +7,17 @@ asks the same thing means the same counter.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import msgspec
 
 from domain.checking import parts
 from domain.conditions import Condition, Did, MetadataIs
+from domain.definitions import Definition
 from domain.evaluation import metadata_passes
 from domain.periods import Moment
+from domain.references import parts as parts_of_definition
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(tuple[MetadataIs, ...]).decode
@@ -42,7 +44,12 @@ class Counter(msgspec.Struct, frozen=True):
 
     def counts(self, metadata: Mapping[str, object], moment: Moment) -> bool:
         """Whether an event with this metadata counts. Of the moment only its zone matters."""
-        return all(metadata_passes(one.test, metadata.get(one.name), moment) for one in self.where)
+        return all_pass(self.where, metadata, moment)
+
+
+def all_pass(where: Sequence[MetadataIs], metadata: Mapping[str, object], moment: Moment) -> bool:
+    """Whether metadata passes all of some tests. Of the moment only its zone matters."""
+    return all(metadata_passes(one.test, metadata.get(one.name), moment) for one in where)
 
 
 def counter_of(condition: Did) -> Counter:
@@ -56,3 +63,12 @@ def counters_of(condition: Condition) -> set[Counter]:
     if isinstance(condition, Did):
         return {counter_of(condition)} if condition.where else set()
     return {one for part, _ in parts(condition) for one in counters_of(part)}
+
+
+def counters_of_definition(definition: Definition) -> set[Counter]:
+    """All counters that the conditions of a definition need."""
+    return {
+        counter
+        for part in parts_of_definition(definition)
+        for counter in counters_of(part.condition)
+    }

@@ -145,6 +145,12 @@ class Pasts(Protocol):
     def drop_all(self) -> None: ...
 
 
+class Counters(Protocol):
+    """Counters of metadata, which can ask for somebody by e-mail address."""
+
+    def forget_names(self) -> bool: ...
+
+
 class Certifier(Protocol):
     def issue(self, conn: psycopg.Connection, request: uuid.UUID) -> bytes: ...
 
@@ -187,6 +193,7 @@ class Erasures:
         certifier: Certifier,
         ledger: KeptLedger,
         pasts: Pasts,
+        counters: Counters,
     ) -> None:
         self._destruction = destruction
         self._lookup = lookup
@@ -197,6 +204,7 @@ class Erasures:
         self._certifier = certifier
         self._ledger = ledger
         self._pasts = pasts
+        self._counters = counters
         self.record = ErasureRecord(pool)
         self._wake = threading.Event()
         self._stepping = threading.Lock()
@@ -379,7 +387,7 @@ class Erasures:
             conn.execute(SET_STEP.format(column=MOVE[ErasureStep.RECORDED]), (id,))
             return until is not ErasureStep.RECORDED
         if row["forgotten_at"] is None and until is not ErasureStep.RECORDED:
-            waits_for = self._still_shown(conn, id) or self._still_past()
+            waits_for = self._still_shown(conn, id) or self._still_past() or self._still_counted()
             if waits_for is None:
                 conn.execute(SET_STEP.format(column=MOVE[ErasureStep.FORGOTTEN]), (id,))
             else:
@@ -408,6 +416,12 @@ class Erasures:
             log.warning("erasures.past_not_dropped", error=type(error).__name__)
             return "the databases of pasts cannot be dropped yet"
         return None
+
+    def _still_counted(self) -> str | None:
+        """Has counters go that can name somebody; says what stands in the way, or None."""
+        if self._counters.forget_names():
+            return None
+        return "counts of metadata that an e-mail address was asked for with are being deleted"
 
     def _destroy_next(self, row: Mapping[str, Any]) -> bool:
         """Destroys the keys of the next subjects; says whether there were any."""

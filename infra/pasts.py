@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import psycopg
 import sqlalchemy as sa
@@ -34,7 +34,8 @@ from infra.pools import WORKERS_PATIENCE_SECONDS
 from infra.rows import RecordedRow
 from infra.sealing import Sealer
 from projections import filters
-from projections.counters import Filler
+from projections.counter_filler import Filler
+from projections.counter_keeper import CounterKeeper
 from projections.deciding import NAME as DECIDER
 from projections.parking import SkippedEvent
 from projections.projector import CLOSE_FENCE, ENSURE_FENCE, NAME, Projector
@@ -66,6 +67,10 @@ class Past:
     log: PastLog
     definitions: DefinitionStore
     queries: sa.Engine
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class _Gone(Exception):
@@ -237,12 +242,12 @@ class Pasts:
                 log.warning("pasts.failed", error=type(error).__name__)
 
     def count(self) -> None:
-        """Counts what conditions on metadata wait for, in the pasts made here."""
+        """Counts what conditions on metadata wait for, in the pasts made here, a piece for each in
+        turn."""
         with self._lock:
             fillers = [one for one in self._own.values() if one is not None]
-        for filler in fillers:
-            while not self._stop.is_set() and filler.step():
-                pass
+        while fillers and not self._stop.is_set():
+            fillers = [one for one in fillers if one.step()]
 
     def close(self) -> None:
         """Ends what is being made, and drops what was made here."""
@@ -323,6 +328,8 @@ class Pasts:
                 pool=pool,
                 workspace=workspace,
                 projector=NAME,
+                keeper=CounterKeeper(pool=pool, needed=None, projector=NAME, clock=_now),
+                clock=_now,
             )
         self._execute(past_table.MAKE_READY, bounds, row.id)
 

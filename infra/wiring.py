@@ -26,6 +26,7 @@ from infra.catalogue import Catalogue
 from infra.certificates import Certifier
 from infra.cleaning import Cleaner
 from infra.contents import Contents
+from infra.counter_owners import CounterOwners
 from infra.decision_recorder import DecisionRecorder
 from infra.defaults import as_first_set
 from infra.definitions import DefinitionStore
@@ -64,7 +65,8 @@ from infra.vault import Vault
 from infra.watching import Watching
 from infra.wrapping import Wrapping
 from projections import contact_view
-from projections.counters import Filler
+from projections.counter_filler import Filler
+from projections.counter_keeper import CounterKeeper
 from projections.deciding import Decider
 from projections.projector import NAME, Projector
 from projections.projector import NAME as PROJECTOR
@@ -139,6 +141,7 @@ class Annals:
     working_definitions: DefinitionStore
     pools: Pools
     skips: Skips
+    counter_owners: CounterOwners
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -210,13 +213,23 @@ class Annals:
         """See `certificates.differing_partitions`."""
         return certificates.differing_partitions(self.log, statement)
 
-    def filler(self) -> Filler[RecordedRow]:
+    def counter_keeper(self, clock: Callable[[], datetime] = _now) -> CounterKeeper:
+        return CounterKeeper(
+            pool=self.pools.workers.views,
+            needed=self.counter_owners.needed,
+            projector=PROJECTOR,
+            clock=clock,
+        )
+
+    def filler(self, clock: Callable[[], datetime] = _now) -> Filler[RecordedRow]:
         return Filler(
             log=self.working_log,
             opener=self.sealer,
             pool=self.pools.workers.views,
             workspace=self._workers_workspace,
             projector=PROJECTOR,
+            keeper=self.counter_keeper(clock),
+            clock=clock,
         )
 
     def decider(self, clock: Callable[[], datetime] = _now) -> Decider:
@@ -335,6 +348,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             pool=keys_pool,
         )
         destinations = Destinations(workers.log, keys.secret("destinations"))
+        counter_owners = CounterOwners(stored, saved_views)
         annals = Annals(
             settings,
             log,
@@ -368,6 +382,12 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
                 certifier=certifier,
                 ledger=ledger,
                 pasts=pasts,
+                counters=CounterKeeper(
+                    pool=workers.views,
+                    needed=counter_owners.needed,
+                    projector=PROJECTOR,
+                    clock=_now,
+                ),
             ),
             holds,
             mentions,
@@ -403,6 +423,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             working_definitions,
             pools,
             skips,
+            counter_owners,
         )
         _replay_ledger(annals, ledger)
         yield annals

@@ -36,7 +36,7 @@ from projections import projector
 from projections.changes import Event, Id
 from projections.differences import Rules
 from projections.due import Again, looks_due
-from projections.rules.reading import read_rules, signature
+from projections.rules.reading import read_counters, read_rules, signature
 from projections.rules.rule import Rule, Verdict
 from projections.sweeps import sweep_all
 
@@ -67,6 +67,10 @@ SETTLE = sa.text("UPDATE views.deciding SET waits_for = NULL WHERE decider = :na
 MOVE_DAY = sa.text("UPDATE views.deciding SET swept_day = :today WHERE decider = :name")
 
 FORGET_NOTES = sa.text("DELETE FROM views.changes_due")
+
+# Held until the transaction ends: one that is removed meanwhile would count nothing.
+HOLD_COUNTERS = sa.text("""
+SELECT id FROM views.counters WHERE id = ANY(:ids) AND state = 'ready' ORDER BY id FOR SHARE""")
 
 TAKE_NOTES = sa.text("""
 SELECT id, changes FROM views.changes_due LIMIT :limit FOR UPDATE SKIP LOCKED""")
@@ -157,6 +161,8 @@ class Decider:
         self._zone = zone
         self._clock = clock
         self._rules: tuple[tuple[int, ...], Rules] = ((), Rules([]))
+        self._counters: list[UUID] = []
+        """That the rules ask."""
 
     def run(self, stop: threading.Event) -> None:
         """Looks at what changes and at what is due until told to stop."""
@@ -196,9 +202,9 @@ class Decider:
                 return 0
             conn, moment = turn
             notes = conn.execute(TAKE_NOTES, {"limit": NOTES_A_STEP}).all()
-            if not notes:
+            rules = self._countable(conn) if notes else None
+            if rules is None:
                 return 0
-            rules = self._look_up(conn)
             due = looks_due(conn, rules, [changes for _, changes in notes])
             self._decide(conn, rules, moment, due, _Causes(conn, rules, [id for id, _ in notes]))
             conn.execute(DELETE_NOTES, {"ids": [id for id, _ in notes]})
@@ -211,9 +217,9 @@ class Decider:
                 return 0
             conn, moment = turn
             timers = conn.execute(TAKE_TIMERS, {"now": moment.now, "limit": TIMERS_A_TICK}).all()
-            if not timers:
+            rules = self._countable(conn) if timers else None
+            if rules is None:
                 return 0
-            rules = self._look_up(conn)
             due: dict[str, dict[Id, datetime]] = {}
             for one in timers:
                 if one.rule in rules.by_key:
@@ -239,7 +245,9 @@ class Decider:
                 return 0
             conn, moment = turn
             self._end_sweeps(conn)
-            rules = self._look_up(conn)
+            rules = self._countable(conn)
+            if rules is None:
+                return 0
             swept = list(conn.scalars(SWEPT_RULES))
             row = conn.execute(TAKE_SWEEP, {"rules": rules.first_of(swept)}).one_or_none()
             if row is None:
@@ -308,8 +316,21 @@ class Decider:
     def _look_up(self, conn: sa.Connection) -> Rules:
         now = signature(conn)
         if self._rules[0] != now:
-            self._rules = (now, read_rules(conn))
+            self._rules, self._counters = (now, read_rules(conn)), read_counters(conn)
         return self._rules[1]
+
+    def _countable(self, conn: sa.Connection) -> Rules | None:
+        """The rules, once all that they ask of metadata is counted; None: it is being counted, as
+        after a restore, and what was not counted would have occurred to nobody."""
+        for _ in range(2):
+            rules = self._look_up(conn)
+            if not self._counters:
+                return rules
+            held = conn.execute(HOLD_COUNTERS, {"ids": self._counters}).all()
+            if len(held) == len(self._counters):
+                return rules
+            self._rules = ((), rules)  # an erasure may have changed what they ask, and no version
+        return None
 
     def _decide(
         self,

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from domain.counters import counters_of_definition
 from domain.definitions import (
     Definition,
     DefinitionId,
@@ -67,7 +68,7 @@ FROM views.definitions WHERE id = %(id)s"""
 
 CLEAN = """
 UPDATE views.definitions SET name = %(name)s, definition = %(definition)s
-WHERE id = %(id)s AND version = ANY(%(versions)s)"""
+WHERE id = %(id)s AND version = ANY(%(versions)s) RETURNING version, status"""
 
 CLEAN_VERSIONS = """
 UPDATE views.definition_versions SET definition = %(definition)s
@@ -130,8 +131,16 @@ class DefinitionsModel:
                 self._move(conn, id, Status.ARCHIVED, by, at)
             case DefinitionCleaned(id, versions, definition):
                 asked = _said(id, definition) | {"versions": versions}
-                conn.execute(CLEAN, asked)
+                row = conn.execute(CLEAN, asked).fetchone()
                 conn.execute(CLEAN_VERSIONS, asked)
+                if (
+                    row is not None
+                    and row[1] == Status.ACTIVE
+                    and counters_of_definition(definition)
+                ):
+                    # What it asks of metadata is counted anew, by another text.
+                    of = None if isinstance(definition, Segment) else id
+                    sweep(conn, id, OfDefinition(row[0], of))
                 return
             case DefinitionDeleted(id, by):
                 conn.execute(MOVE, {"id": id, "status": DELETED, "at": at, "by": by})

@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 import sqlalchemy as sa
 
+from projections.counter_requests import CounterNumbers, in_number
 from projections.paging import Page
 from projections.sweeps import Sweep, under_way
 
@@ -31,6 +32,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
         parked: events that readers of the log lack, and that wait for an operator.
         parked_by_reader: the same for each reader that lacks any; the read models' is `main`.
         deciding: what decides anew about everybody, and how far it is.
+        counters: of metadata, how many there are and may be.
     """
 
     recorded: int
@@ -38,6 +40,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     parked: int
     parked_by_reader: dict[str, int]
     deciding: list[Sweep]
+    counters: CounterNumbers
 
 
 class NameItem(msgspec.Struct, frozen=True):
@@ -58,7 +61,12 @@ def status(conn: sa.Connection, projector: str, heads: Mapping[int, int]) -> Pro
     behind = sum(head - reached.get(partition, 0) for partition, head in heads.items())
     parked: dict[str, int] = {row[0]: row[1] for row in conn.execute(PARKED)}
     return ProjectionStatus(
-        sum(heads.values()), max(0, behind), sum(parked.values()), parked, under_way(conn)
+        sum(heads.values()),
+        max(0, behind),
+        sum(parked.values()),
+        parked,
+        under_way(conn),
+        in_number(conn),
     )
 
 

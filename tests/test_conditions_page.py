@@ -20,9 +20,9 @@ from domain.identity import SubjectKind
 from domain.periods import Moment
 from infra.wiring import Annals
 from projections.compiler import Scope, predicate
-from projections.counters import require
 from projections.tables import contacts
 from projections.vocabulary import KnownNames
+from tests.projections.counting import need
 from tests.projections.read_models import account, event, project, user, write
 
 PAGE = (Path(__file__).parent.parent / "docs" / "conditions.md").read_text()
@@ -75,7 +75,7 @@ def test_the_questions_have_the_answers_of_the_page(company: Annals) -> None:
     assert len(questions) == 11
     for _, condition, _ in questions:
         with suppress(NotReady), company.queries.connect() as conn:
-            require(conn, decoded(condition.encode()))
+            need(conn, decoded(condition.encode()))
     filler = company.filler()
     while filler.step():
         pass
@@ -84,7 +84,7 @@ def test_the_questions_have_the_answers_of_the_page(company: Annals) -> None:
             kind = SubjectKind(plural.removesuffix("s"))
             asked = decoded(condition.encode())
             check(asked, kind, KnownNames(conn))
-            require(conn, asked)
+            need(conn, asked)
             for scope in Scope:
                 test = predicate(asked, kind, TODAY, scope=scope)
                 found = sa.select(contacts.c.external_id).where(contacts.c.kind == kind, test)

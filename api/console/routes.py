@@ -15,6 +15,7 @@ from api.console import (
     backtests,
     contact,
     contacts,
+    counters,
     definitions,
     destinations,
     erasing,
@@ -42,6 +43,7 @@ TITLES = {
     403: "Your key does not open this",
     404: "There is no such thing",
     409: "What is there stands in the way",
+    429: "Too much is asked for at once",
     503: "Annals cannot answer now",
 }
 
@@ -178,6 +180,7 @@ def console() -> Router:
             segments.Segments,
             links.Links,
             keys.Keys,
+            counters.Counters,
             destinations.DestinationPages,
             retention.RetentionPage,
             parked.ParkedPage,

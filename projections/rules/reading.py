@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 
 from domain.conditions import Condition
+from domain.counters import counters_of_definition
 from domain.definitions import (
     Definition,
     DefinitionId,
@@ -55,8 +57,11 @@ SELECT id, CAST(definition AS text) AS definition, version, status, changed_at
 FROM views.definitions WHERE family <> 'segment' AND status IN ('active', 'archived')
 ORDER BY created_at, id""")
 
+ACTIVE = sa.text("""
+SELECT CAST(definition AS text) FROM views.definitions WHERE status = 'active'""")
+
 _condition = msgspec.json.Decoder(Condition).decode
-_definition: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
+_definition: Callable[[str], Definition] = msgspec.json.Decoder(Definition).decode
 
 
 class _One(NamedTuple):
@@ -81,7 +86,7 @@ class _Read:
         for row in conn.execute(DEFINITIONS):
             is_active = row.status == Status.ACTIVE
             one = _One(DefinitionId(row.id), row.version, is_active, row.changed_at)
-            match _definition.decode(row.definition):
+            match _definition(row.definition):
                 case Stages() as stages:
                     self.stages.append((one, stages))
                 case HealthProfile() as profile:
@@ -195,6 +200,12 @@ def _segment(read: _Read, row: sa.Row[tuple[object, ...]]) -> Rule:
         is_deleted=row.is_deleted,
         asks_the_calendar=_moves(asked),
     )
+
+
+def read_counters(conn: sa.Connection) -> list[UUID]:
+    """The counters of metadata that the rules ask."""
+    found = conn.scalars(ACTIVE)
+    return sorted({one.id for text in found for one in counters_of_definition(_definition(text))})
 
 
 def signature(conn: sa.Connection) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ ADMINISTRATION = (
     "/console/settings/keys",
     "/console/settings/links",
     "/console/settings/retention",
+    "/console/settings/counters",
     "/console/backtests",
 )
 TO_COME = ".bars .skeleton, #filters > .skeleton, [data-count] .none:text-is('counting…')"

@@ -12,11 +12,14 @@ import psycopg
 import pytest
 
 from domain import conditions as ask
+from domain.activity import Activity, ActivityKind
+from domain.commands import Track
 from domain.conditions import Attribute, Condition
+from domain.counters import counter_of
 from domain.definitions import DefinitionId, Segment
 from domain.destinations import Destination, News, NewsKind
 from domain.erasure import ErasureScope, NamedIn
-from domain.errors import Conflict
+from domain.errors import Conflict, NotReady
 from domain.identity import SubjectId, SubjectKind
 from domain.mentions import MARK
 from domain.saved_views import SavedView, SavedViewItem
@@ -26,13 +29,14 @@ from infra.definitions import DefinitionStore
 from infra.wiring import Annals
 from projections import definition_list
 from tests.infra import chain
-from tests.infra.commands import identify, stored, subject_of
+from tests.infra.commands import identify, named, stored, subject_of
 from tests.infra.erasures import OFFICER, carried_through, destroy_keys, erase, erased
 from tests.infra.erasures import ask as ask_to_erase
 from tests.pasts import seen_at
+from tests.projections.counting import need, ready
 from tests.projections.definitions import change
 from tests.projections.read_models import dump, forget_read_models, project
-from tests.projections.segments import EDITOR, define
+from tests.projections.segments import EDITOR, define, members, settle
 
 ANN, BEN = "ann@x.example", "ben@x.example"
 USER = SubjectKind.USER
@@ -223,3 +227,52 @@ def test_what_was_destroyed_with_nothing_in_its_place_is_missing_and_all_else_go
         assert [one.id for one in definition_list.list_definitions(conn).items] == [kept]
     store.decide(lambda state: state.delete(kept, EDITOR), datetime.now(UTC))
     assert store.load().segments == {}
+
+
+def referred(test: ask.Test) -> ask.Did:
+    return ask.Did("event", "came", where=[ask.MetadataIs("by", test)])
+
+
+def came(who: str, by: str) -> Track:
+    did = (Activity(ActivityKind.EVENT, "came", {"by": by}),)
+    return Track((named(who),), (), did, datetime(2026, 5, 13, tzinfo=UTC))
+
+
+def test_case_23_counters_that_ask_for_an_erased_one_go_and_definitions_have_theirs_counted_anew(
+    annals: Annals, database_url: str
+) -> None:
+    people(annals)
+    stored(annals, came("u3", ANN), came("u4", BEN), came("u5", "a friend"))
+    project(annals)
+    kept, of_ben = referred(ask.IsNot(ANN)), referred(ask.Is(BEN))
+    asked = [referred(ask.Is(ANN)), referred(ask.Is("a friend"))]
+    for one in (kept, of_ben, *asked):
+        with pytest.raises(NotReady), annals.queries.connect() as conn:
+            need(conn, one)
+    ready(annals)
+    segment = define(annals, kept)
+    define(annals, of_ben)
+    settle(annals)
+    u3, u4, u5 = (subject_of(annals, one) for one in ("u3", "u4", "u5"))
+    assert members(annals, segment) == {u4, u5}
+    erased(annals, subject_of(annals, "u1"))
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute("SELECT id, tests, state FROM views.counters").fetchall()
+        left = conn.execute("SELECT DISTINCT counter FROM views.counter_days").fetchall()
+    cleaned = counter_of(referred(ask.IsNot(MARK))).id
+    there = {counter_of(one).id for one in (of_ben, asked[1])}
+    assert {id for id, *_ in rows} == there | {cleaned}
+    assert {id for (id,) in left} == there
+    assert all(ANN not in tests for _, tests, _ in rows)
+    found = annals.scanner.scan([ANN]).findings
+    assert [one.place for one in found if one.place.startswith("table ")] == []
+    decider = annals.decider()
+    for _ in range(3):
+        project(annals)
+        decider.step()
+        decider.sweep()
+    assert members(annals, segment) == {u4, u5}  # decides nothing until that is counted
+    ready(annals)
+    settle(annals)
+    # Whoever came by the erased one did not come by the mark: the plain evaluator says so, too.
+    assert members(annals, segment) == {u3, u4, u5}

@@ -20,10 +20,11 @@ from infra import pasts as pasts_module
 from infra.past_databases import PastDatabases
 from infra.past_log import bounds_at
 from infra.wiring import Annals
-from projections import contact_view, counters
+from projections import contact_view
 from tests.infra.commands import group, identify, stored, subject_of, track
 from tests.infra.erasures import ask, erased
 from tests.pasts import copied, databases, seen_at
+from tests.projections.counting import need
 from tests.projections.read_models import owner, project
 
 PLANTED = "zq-planted-name"
@@ -250,10 +251,10 @@ def test_a_condition_on_metadata_is_counted_when_it_is_first_asked_of_a_past(
     past = seen_at(annals, at)
     asked = Did("event", "login", AtLeastTimes(1), None, [MetadataIs("where", Is("app"))])
     with past.queries.connect() as conn, pytest.raises(NotReady):
-        counters.require(conn, asked)
+        need(conn, asked)
     annals.pasts.count()
     with past.queries.connect() as conn:
-        counters.require(conn, asked)
+        need(conn, asked)
 
 
 class TestErased:

@@ -23,9 +23,9 @@ from domain.retention import Counts, Retention, month_of
 from infra import cleaning
 from infra.sealing import OpenedEvent
 from infra.wiring import Annals
-from projections.counters import require
 from tests.examples import examples
 from tests.infra.erasures import erase
+from tests.projections.counting import need
 from tests.projections.read_models import (
     account,
     dump,
@@ -522,7 +522,7 @@ def law(annals: Annals) -> Annals:
     choose_brussels(annals)
     asked = ask.Did("event", "login", ask.Occurred(), None, [ask.MetadataIs("n", ask.AtLeast(2))])
     with pytest.raises(NotReady), annals.queries.connect() as conn:
-        require(conn, asked)
+        need(conn, asked)
     filler = annals.filler()
     while filler.step():
         pass

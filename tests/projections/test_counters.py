@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,9 +25,10 @@ from domain.periods import LastDays, Moment, Zones
 from domain.workspace import Workspace
 from infra.wiring import Annals
 from projections.compiler import Scope, predicate
-from projections.counters import Filler, require
+from projections.counter_filler import Filler
 from projections.tables import contacts
 from tests.infra.erasures import erase
+from tests.projections.counting import need, ready
 from tests.projections.read_models import (
     NOON,
     account,
@@ -56,17 +57,11 @@ QUESTIONS = (
 )
 
 
-def ready(annals: Annals) -> None:
-    filler = annals.filler()
-    while filler.step():
-        pass
-
-
 def counted(
     annals: Annals, condition: ask.Condition, kind: SubjectKind, scope: Scope = Scope.ALL
 ) -> set[SubjectId]:
     with annals.queries.connect() as conn:
-        require(conn, condition)
+        need(conn, condition)
         test = predicate(condition, kind, MOMENT, scope=scope)
         return set(conn.scalars(sa.select(contacts.c.subject).where(contacts.c.kind == kind, test)))
 
@@ -74,7 +69,7 @@ def counted(
 def asked_for(annals: Annals, *conditions: ask.Condition) -> None:
     for one in conditions:
         with pytest.raises(NotReady), annals.queries.connect() as conn:
-            require(conn, one)
+            need(conn, one)
 
 
 def bought(name: str, account_name: str | None = None, **metadata: Any) -> Track:
@@ -88,7 +83,7 @@ def test_what_is_not_counted_yet_is_said_with_how_far_it_is(annals: Annals) -> N
     [question] = QUESTIONS[:1]
     says = "metadata of event 'paid' is being counted: 0 % of the log"
     with pytest.raises(NotReady, match=says), annals.queries.connect() as conn:
-        require(conn, ask.Not(ask.AllOf([question])))
+        need(conn, ask.Not(ask.AllOf([question])))
     ready(annals)
     assert counted(annals, question, SubjectKind.USER) == {subject_of(annals, user("ann"))}
 
@@ -190,6 +185,8 @@ def test_counters_equal_what_was_done_live_and_rebuilt(
         pool=annals.views,
         workspace=lambda: Workspace(Zones(MOMENT.zone)),
         projector="main",
+        keeper=annals.counter_keeper(),
+        clock=lambda: datetime.now(UTC),
         chunk_events=chance.choice((1, 3, 1_000)),
     )
     questions = list(QUESTIONS)

@@ -25,10 +25,10 @@ from infra.wiring import Annals
 from projections import backtest, why
 from projections.compiler import predicate
 from projections.contact_view import ActivityCounts, streams_of, view
-from projections.counters import require
 from projections.tables import contacts
 from projections.timeline import Wanted, timeline
 from projections.timeline_items import TimelineItem
+from tests.projections.counting import need
 from tests.projections.read_models import (
     account,
     event,
@@ -178,7 +178,7 @@ def test_of_what_is_left_a_back_test_counts_what_lists_count(
     chosen = Settings(time_zone=str(BRUSSELS))
     annals.definitions.decide(lambda one: one.choose(DefinitionId(uuid4()), chosen, uuid4()), MAY)
     with suppress(NotReady), annals.queries.connect() as conn:
-        require(conn, _ASKED[2])
+        need(conn, _ASKED[2])
     filler = annals.filler()
     while filler.step():
         pass

@@ -1,0 +1,21 @@
+"""Settings: what is counted of metadata, for whom, and how many counters there may be."""
+
+from __future__ import annotations
+
+from litestar import Controller, Response, get
+
+from api.console.contacts import calls_of
+from api.console.pages import page
+from api.console.sessions import AnyRequest
+
+PLACES = {"segment": "/console/segments", "saved_view": None}
+"""Where owners are shown that are not among the definitions of the settings."""
+
+
+class Counters(Controller):
+    path = "/settings/counters"
+
+    @get()
+    async def list(self, request: AnyRequest) -> Response[str]:
+        found = await calls_of(request).get("/api/counters")
+        return page(request, "settings/counters.html", found=found, places=PLACES)
