@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -26,6 +27,7 @@ from tests.infra.erasures import ask, erased
 from tests.pasts import copied, databases, seen_at
 from tests.projections.counting import need
 from tests.projections.read_models import owner, project
+from tests.projections.segments import define
 
 PLANTED = "zq-planted-name"
 
@@ -246,6 +248,7 @@ def test_a_condition_on_metadata_is_counted_when_it_is_first_asked_of_a_past(
     annals: Annals,
 ) -> None:
     stored(annals, track("u1"), track("u1"))
+    define(annals, Did("event", "login", where=[MetadataIs("where", Is("the web"))]))
     at = datetime.now(UTC)
     stored(annals, track("u1"))
     past = seen_at(annals, at)
@@ -255,6 +258,8 @@ def test_a_condition_on_metadata_is_counted_when_it_is_first_asked_of_a_past(
     annals.pasts.count()
     with past.queries.connect() as conn:
         need(conn, asked)
+        # Nothing decides there, so what was defined then is not counted before somebody asks.
+        assert conn.scalar(sa.text("SELECT count(*) FROM views.counters")) == 1
 
 
 class TestErased:
