@@ -83,7 +83,11 @@ def test_another_mrr_property_supplies_the_mrr_of_all_and_bars_follow(
         chosen: list[str | None],
     ) -> None:
         empty(database_url)
-        told = replace(annals, definitions=DefinitionStore(annals.log, annals.sealer, secret))
+        told = replace(
+            annals,
+            definitions=DefinitionStore(annals.log, annals.sealer, secret),
+            working_definitions=DefinitionStore(annals.working_log, annals.sealer, secret),
+        )
         for n, (kind, values, code) in enumerate(contacts):
             traits = values if code is None else values | {"currency": code}
             identity = user(f"u{n}") if kind is USER else account(f"a{n}")
