@@ -123,8 +123,11 @@ def rebuilt(annals: Annals, url: str) -> dict[str, list[str]]:
 def test_more_bad_events_of_one_sender_than_any_count_stop_nobody(
     annals: Annals, database_url: str
 ) -> None:
+    write(annals, *(login(f"bad{n}") for n in range(25)))
+    project(annals)
     with refusing(database_url, "contacts", UNFIT["contacts"]):
-        write(annals, *(plan(f"bad{n}", "pro") for n in range(25)), login("good"))
+        write(annals, *(plan(f"bad{n}", "pro") for n in range(25)))
+        write(annals, login("good"))
         project(annals)
         assert "good" in names(annals)
         assert annals.status().parked_by_reader == {NAME: 25}
