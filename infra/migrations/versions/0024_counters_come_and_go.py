@@ -6,8 +6,8 @@ of the log before that moment (`upto`), in any order, and several counters with 
 
 from alembic import op
 
-revision = "0025"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
