@@ -227,8 +227,9 @@ class Lists:
 
     def all_rows(self, conn: sa.Connection, *, at_a_time: int) -> Iterator[Sequence[ContactItem]]:
         """Every row in order, by a cursor of the server's, as of one instant."""
-        streamed = conn.execution_options(stream_results=True, max_row_buffer=at_a_time)
-        with streamed.execute(self._rows(conn)) as rows:
+        # Of this statement alone: one that only sets something has no rows for a cursor.
+        streamed = {"stream_results": True, "max_row_buffer": at_a_time}
+        with conn.execute(self._rows(conn), execution_options=streamed) as rows:
             for some in rows.partitions(at_a_time):
                 yield [self._item(row) for row in some]
 
