@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from api.attending import answer_of
 from api.problems import ProblemException
 from domain.access import ApiScope
+from infra.places import Demand
 from infra.wiring import Annals
 
 READERS = (ApiScope.READ, ApiScope.AUDIT, ApiScope.COMPLY, ApiScope.ADMIN)
+
+PLACE = "place"
+"""The name of a route's option: a `Demand`."""
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -67,12 +72,18 @@ def authorised(annals: Annals, key: str | None, route: Route, *scopes: ApiScope)
     return found[0]
 
 
-def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], None]:
-    """A guard that lets through the keys of some scopes."""
+def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
+    """A guard that lets through the keys of some scopes. What readers may ask takes a place of its
+    sort: what the route says by `opt={PLACE: ...}`, else that of a question."""
+    usual = Demand.QUESTION if ApiScope.READ in scopes else None
 
-    def guard(connection: Connection, _: BaseRouteHandler) -> None:
+    async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         annals: Annals = connection.app.state.annals
         key = presented_key(connection.headers.get("authorization"))
-        connection.state.key_id = authorised(annals, key, route_of(connection), *scopes)
+        id = authorised(annals, key, route_of(connection), *scopes)
+        connection.state.key_id = id
+        sort: Demand | None = handler.opt.get(PLACE, usual)
+        if sort is not None:
+            await answer_of(connection.scope).take_place(annals.places, sort, id)
 
     return guard

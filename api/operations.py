@@ -28,13 +28,12 @@ class HealthController(Controller):
 
     @get(
         "/ready",
-        sync_to_thread=True,
         summary="Whether it can serve: the database answers",
         responses=answers(503),
     )
-    def ready(self, state: State) -> dict[str, str]:
+    async def ready(self, state: State) -> dict[str, str]:
         annals: Annals = state.annals
-        annals.log.heads([0])
+        await annals.readiness.require()
         return {"status": "ready"}
 
 

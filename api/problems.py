@@ -29,6 +29,8 @@ from domain.errors import (
     Unavailable,
     VersionConflict,
 )
+from infra.readers import ReaderLeft
+from projections.failures import is_cancelled
 
 log = structlog.get_logger()
 
@@ -82,7 +84,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
-    """The problems that a route can answer with, for the OpenAPI document."""
+    """The problems that a route can answer with, for the OpenAPI document. Whatever takes a key may
+    be asked too much by one."""
+    if 401 in statuses:
+        statuses = tuple(sorted({*statuses, 429}))
     return {
         status: ResponseSpec(
             Problem,
@@ -162,8 +167,21 @@ def on_too_deep(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
 
 
 def on_database_away(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    if is_cancelled(error):
+        return problem(
+            503,
+            "takes-too-long",
+            "this takes longer than a question may: narrow it, by a segment, a shorter condition or"
+            " a shorter time",
+            Retry_After="10",
+        )
     log.warning("request.database_unreachable", error=type(error).__name__)
     return problem(503, "unavailable", "the database cannot be reached; try again", Retry_After="1")
+
+
+def on_reader_left(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
+    """Nobody reads it."""
+    return problem(503, "unavailable", "the client has left", Retry_After="1")
 
 
 def on_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -182,5 +200,6 @@ HANDLERS: dict[Any, Any] = {
     OperationalError: on_database_away,
     QueryError: on_database_away,
     TimeoutError: on_database_away,
+    ReaderLeft: on_reader_left,
     Exception: on_failure,
 }

@@ -16,6 +16,11 @@ from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
+from infra.readers import ReadersPool
+
+WAIT_SECONDS = 5.0
+"""That a reader waits for a connection."""
+
 MIN_SERVER_VERSION = 150_000
 _MADE_BY_ANOTHER = {"42P06", "42P07", "42710", "23505"}
 # What is queried lies in memory or on solid state: a page anywhere costs little more than the next.
@@ -45,12 +50,26 @@ def pool(conninfo: str, role: str, *, size: int) -> ConnectionPool:
     """An open pool of connections in a role; at most `size`, made as they are needed.
 
     A statement is a transaction of its own, unless it stands in `conn.transaction()`."""
-    return ConnectionPool(
-        as_role(conninfo, role),
+    return _opened(ConnectionPool, as_role(conninfo, role), size=size, timeout=30)
+
+
+def readers_pool(conninfo: str, role: str, *, size: int, seconds: float) -> ConnectionPool:
+    """The same for what readers ask: a statement takes so many seconds at most, and is cancelled
+    when its reader leaves."""
+    options = conninfo_to_dict(conninfo).get("options") or ""
+    given = make_conninfo(conninfo, options=f"{_within(seconds)} {options}".strip())
+    return _opened(ReadersPool, as_role(given, role), size=size, timeout=WAIT_SECONDS)
+
+
+def _opened(
+    type: type[ConnectionPool], conninfo: str, *, size: int, timeout: float
+) -> ConnectionPool:
+    return type(
+        conninfo,
         kwargs={"autocommit": True},
         min_size=1,
         max_size=size,
-        timeout=30,
+        timeout=timeout,
         open=True,
         check=_check,
     )
@@ -72,19 +91,37 @@ def transaction_of(conn: psycopg.Connection) -> str:
     return id
 
 
-def engine(conninfo: str, role: str, *, size: int) -> sa.Engine:
-    """A SQLAlchemy engine for queries in a role, over psycopg."""
+def engine(
+    conninfo: str,
+    role: str,
+    *,
+    size: int,
+    seconds: float | None = None,
+    application: str | None = None,
+) -> sa.Engine:
+    """A SQLAlchemy engine for queries in a role, over psycopg.
+
+    Args:
+        seconds: that a statement may take before the server cancels it; None: any.
+        application: what the server shows as the name of its connections; None: the role.
+    """
     options = conninfo_to_dict(conninfo).get("options") or ""
-    target = as_role(make_conninfo(conninfo, options=f"{_PAGES_AT_HAND} {options}"), role)
+    given = make_conninfo(conninfo, options=f"{_PAGES_AT_HAND} {_within(seconds)} {options}")
+    target = make_conninfo(as_role(given, role), application_name=application or role)
     return sa.create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(target),
         pool_size=size,
         max_overflow=0,
+        pool_timeout=WAIT_SECONDS,
         pool_pre_ping=True,
         # What is prepared, and what the server remembers, is in the connection used last.
         pool_use_lifo=True,
     )
+
+
+def _within(seconds: float | None) -> str:
+    return "" if seconds is None else f"-c statement_timeout={round(1_000 * seconds)}"
 
 
 @contextmanager

@@ -17,19 +17,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
-from domain.errors import NotFound, NotReady, Refusal, Unavailable
+from domain.errors import NotFound, NotReady, Refusal, TooManyAtOnce, Unavailable
 from domain.workspace import Workspace
-from infra import database, past_table
+from infra import database, past_table, readers
 from infra.definitions import DefinitionStore
 from infra.log import EventLog
 from infra.past_databases import PastDatabases, brief
 from infra.past_log import PastLog, bounds_at
 from infra.past_table import LOST_SECONDS, PastRow
+from infra.reading import Reading
 from infra.rows import RecordedRow
 from infra.sealing import Sealer
 from projections import filters
@@ -38,6 +38,9 @@ from projections.deciding import NAME as DECIDER
 from projections.projector import CLOSE_FENCE, ENSURE_FENCE, NAME, Projector
 
 KEPT = 3
+BY_KEY = 2
+"""Of those that are being made, by one API key."""
+
 IDLE_SECONDS = 3_600
 POLL_SECONDS = 1.0
 CONNECTIONS = 3
@@ -63,7 +66,7 @@ class Past:
     at: datetime
     log: PastLog
     definitions: DefinitionStore
-    queries: sa.Engine
+    reading: Reading
 
 
 class _Gone(Exception):
@@ -75,6 +78,7 @@ class Pasts:
 
     Args:
         definitions: what was defined, as a log has it.
+        reading: opens the connections by which a database of read models is read.
         defaults: what holds in a workspace that has chosen nothing.
     """
 
@@ -86,6 +90,7 @@ class Pasts:
         views: ConnectionPool,
         sealer: Sealer,
         definitions: Callable[[EventLog], DefinitionStore],
+        reading: Callable[[str], Reading],
         defaults: Workspace,
     ) -> None:
         self._databases = databases
@@ -93,11 +98,14 @@ class Pasts:
         self._views = views
         self._sealer = sealer
         self._definitions = definitions
+        self._reading = reading
         self._defaults = defaults
         self._lock = threading.Lock()
         self._open: dict[uuid.UUID, Past] = {}
         self._own: dict[uuid.UUID, Filler[RecordedRow] | None] = {}
         """Those made here; what counts metadata for them, once they are ready."""
+        self._asked_by: dict[uuid.UUID, uuid.UUID] = {}
+        """The API keys for which they were begun."""
         self._pools: dict[uuid.UUID, ConnectionPool] = {}
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="past")
@@ -127,11 +135,13 @@ class Pasts:
         """Has a past made, unless it is there or under way; the one longest unread gives way.
 
         Raises:
-            Unavailable: the database's user may not create databases, or as many as may be are
-                being made.
+            Unavailable: the database's user may not create databases.
+            TooManyAtOnce: as many as may be are being made, in all or for the reader's API key.
         """
         self._databases.require_right()
         generation, id = self._sealer.generation(), uuid.uuid4()
+        reader = readers.current()
+        key = None if reader is None else reader.key
         with self._views.connection() as conn, conn.transaction():
             conn.execute(ENSURE_FENCE, (FENCE,))
             conn.execute(CLOSE_FENCE, (FENCE,))
@@ -147,10 +157,21 @@ class Pasts:
                     if row.at == at:
                         conn.execute(past_table.TOUCH, (row.id,))
                         return row
+            if key is not None:
+                making = [row for row in kept if row.state != "ready"]
+                if sum(self._asked_by.get(row.id) == key for row in making) >= BY_KEY:
+                    raise TooManyAtOnce(
+                        f"{BY_KEY} other pasts are being made for this API key: wait until one"
+                        " is ready",
+                        retry_after=10,
+                    )
             while len(kept) >= KEPT:
                 given_up = next((row for row in kept if row.state == "ready"), None)
                 if given_up is None:
-                    raise Unavailable(f"{KEPT} other pasts are being made; try again later")
+                    raise TooManyAtOnce(
+                        f"{KEPT} other pasts are being made: wait until one is ready",
+                        retry_after=10,
+                    )
                 kept.remove(given_up)
             gone = [row.id for row in rows if row not in kept]
             conn.execute(past_table.FORGET, (gone,))
@@ -159,6 +180,8 @@ class Pasts:
             assert begun is not None
         with self._lock:
             self._own[id] = None
+            if key is not None:
+                self._asked_by[id] = key
         self._threads.submit(self._drop, gone)
         self._threads.submit(self._make, begun)
         return begun
@@ -309,8 +332,8 @@ class Pasts:
             past = self._open.get(row.id)
             if past is None:
                 past_log = PastLog(self._log_pool, bounds)
-                queries = database.engine(self._databases.url_of(row.id), ROLE, size=CONNECTIONS)
-                past = Past(row.at, past_log, self._definitions(past_log), queries)
+                reading = self._reading(self._databases.url_of(row.id))
+                past = Past(row.at, past_log, self._definitions(past_log), reading)
                 self._open[row.id] = past
             return past
 
@@ -331,8 +354,9 @@ class Pasts:
             pools = [self._pools.pop(id) for id in ids if id in self._pools]
             for id in ids:
                 self._own.pop(id, None)
+                self._asked_by.pop(id, None)
         for past in pasts:
-            past.queries.dispose()
+            past.reading.dispose()
         for pool in pools:
             pool.close()
 

@@ -45,6 +45,9 @@ from infra.outgoing import Outgoing
 from infra.outside import Outside
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
+from infra.places import Places
+from infra.readiness import Readiness
+from infra.reading import reading
 from infra.recorder import Aggregates
 from infra.records import Records
 from infra.refused_attempts import RefusedAttempts
@@ -97,6 +100,9 @@ class Annals:
     """Everything a process needs, open and ready.
 
     Attributes:
+        queries: for what readers ask in a moment; `long_queries` for previews, reviews and
+            back-tests, `streams` for exports (`infra.reading`).
+        deciding: for the decider.
         moment: the past instant that all is read as of; None: the present.
     """
 
@@ -111,6 +117,11 @@ class Annals:
     wrapping: Wrapping
     views: ConnectionPool
     queries: sa.Engine
+    long_queries: sa.Engine
+    streams: sa.Engine
+    places: Places
+    readiness: Readiness
+    deciding: sa.Engine
     definitions: DefinitionStore
     saved_views: SavedViews
     records: Records
@@ -133,8 +144,9 @@ class Annals:
         return self.moment or _now()
 
     def as_of(self, at: datetime) -> Annals:
-        """The same for reading what was shown at an instant: `queries`, `definitions`, `timelines`,
-        `records` and `log` end there. Keys are those of now: who was erased since is erased there.
+        """The same for reading what was shown at an instant: the engines for readers,
+        `definitions`, `timelines`, `records` and `log` end there. Keys are those of now: who was
+        erased since is erased there.
 
         Raises:
             Refusal: see `infra.pasts.Pasts.at`.
@@ -144,7 +156,9 @@ class Annals:
             self,
             log=past.log,
             timelines=self.timelines.until(past.log.bounds),
-            queries=past.queries,
+            queries=past.reading.queries,
+            long_queries=past.reading.long,
+            streams=past.reading.streams,
             definitions=past.definitions,
             records=self.records.until(past.log.bounds),
             moment=past.at,
@@ -174,7 +188,7 @@ class Annals:
 
     def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews[RecordedRow]:
         """Of a subject, by its own id and those of the subjects merged into it."""
-        return Reviews(self.queries.connect, self.timelines, self.sealer, kind, streams)
+        return Reviews(self.long_queries.connect, self.timelines, self.sealer, kind, streams)
 
     def differing_partitions(self, statement: Statement) -> list[int]:
         """See `certificates.differing_partitions`."""
@@ -198,7 +212,7 @@ class Annals:
                 sealer=self.sealer,
                 secret=self.keys.secret("transition"),
             ),
-            queries=self.queries,
+            queries=self.deciding,
             zone=lambda: self.workspace_now().zone,
             clock=clock,
         )
@@ -235,7 +249,12 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     log_pool = database.pool(url, "annals_log", size=connections)
     keys_pool = database.pool(url, "annals_keys", size=connections)
     views_pool = database.pool(url, "annals_views", size=6)
-    queries = database.engine(url, "annals_views", size=connections)
+    timelines_pool = database.readers_pool(
+        url, "annals_log", size=connections, seconds=settings.long_query_seconds
+    )
+    asked = reading(url, settings)
+    readiness = Readiness(url)
+    deciding = database.engine(url, "annals_views", size=4)
     backtests = Backtests()
     sources: list[KeySource] = []
     pasts: Pasts | None = None
@@ -259,6 +278,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             views=views_pool,
             sealer=sealer,
             definitions=definitions,
+            reading=partial(reading, settings=settings),
             defaults=_defaults(settings),
         )
         pasts.tidy()
@@ -297,7 +317,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         annals = Annals(
             settings,
             log,
-            Timelines(log_pool),
+            Timelines(timelines_pool),
             keys,
             sealer,
             aggregates,
@@ -305,7 +325,12 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             api_keys,
             wrapping,
             views_pool,
-            queries,
+            asked.queries,
+            asked.long,
+            asked.streams,
+            Places(),
+            readiness,
+            deciding,
             stored,
             saved_views,
             Records(log_pool),
@@ -331,7 +356,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
             holds,
             mentions,
             RefusedAttempts(keys_pool),
-            Watching(log_pool, views_pool, api_keys, NAME, _streams_of(queries)),
+            Watching(log_pool, views_pool, api_keys, NAME, _streams_of(asked.queries)),
             certifier,
             Scanner(url, _cluster(settings), PastDatabases(url)),
             AgedActivity(
@@ -367,8 +392,10 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         for source in sources:
             if isinstance(source, Vault):
                 source.close()
-        queries.dispose()
-        for pool in (log_pool, keys_pool, views_pool):
+        asked.dispose()
+        deciding.dispose()
+        readiness.close()
+        for pool in (timelines_pool, log_pool, keys_pool, views_pool):
             pool.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -27,9 +27,24 @@ _encode = msgspec.json.Encoder().encode
 _FIELDS = tuple(name for name in ContactItem.__struct_fields__ if name != "properties")
 
 
-def lines(conn: sa.Connection, lists: Lists, format: str) -> Iterator[bytes]:
+class Ended(Exception):
+    """The database ended the connection: there are no more rows, and none that were read before
+    may be sent."""
+
+
+def lines(
+    conn: sa.Connection,
+    lists: Lists,
+    format: str,
+    *,
+    is_ended: Callable[[], bool] = lambda: False,
+) -> Iterator[bytes]:
     """The file in pieces, as of one instant. The first piece comes once the database has answered:
-    what can be refused is refused before it."""
+    what can be refused is refused before it.
+
+    Raises:
+        Ended: as `is_ended` says before a piece.
+    """
     names = list(lists.types) if lists.columns is None else lists.columns
     found = lists.all_rows(conn, at_a_time=ROWS_AT_A_TIME)
     first = next(found, ())
@@ -44,9 +59,16 @@ def lines(conn: sa.Connection, lists: Lists, format: str) -> Iterator[bytes]:
             else:
                 gathered += b"".join(_encode(one) + b"\n" for one in some)
             if len(gathered) >= PIECE_BYTES:
+                if is_ended():
+                    raise Ended
                 yield bytes(gathered)
                 gathered.clear()
     yield bytes(gathered)
+
+
+def last_line(code: str, detail: str) -> bytes:
+    """What a file of JSON lines ends with if it ends too early."""
+    return _encode({"error": {"code": code, "detail": detail}}) + b"\n"
 
 
 def csv_lines(rows: Sequence[Sequence[str]]) -> bytes:

@@ -13,6 +13,15 @@ _OF_CONNECTION = ("08", "53", "57P")
 """Beginnings of SQLSTATEs: connection exceptions, insufficient resources, operator intervention
 without the cancelling of a statement (57014)."""
 
+_CANCELLED = "57014"
+"""A statement that took longer than it may, or that nobody waits for any more."""
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether the server cancelled a statement, and nothing else is wrong."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, psycopg.Error) and cause.sqlstate == _CANCELLED
+
 
 def is_of_connection(error: BaseException) -> bool:
     """Whether the connection or the server failed, and not what was sent over it.

@@ -171,7 +171,7 @@ def test_an_export_that_the_reader_leaves_gives_its_connection_back(client: Clie
     for _ in range(10):
         with client("read").stream("GET", "/api/users/export", params={"format": "ndjson"}) as one:
             next(one.iter_bytes(100))
-    pool = client.annals.queries.pool
+    pool = client.annals.streams.pool
     assert isinstance(pool, QueuePool)
     deadline = time.monotonic() + 30
     while pool.checkedout() and time.monotonic() < deadline:
