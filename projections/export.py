@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -46,24 +47,24 @@ def lines(
         Ended: as `is_ended` says before a piece.
     """
     names = list(lists.types) if lists.columns is None else lists.columns
-    found = lists.all_rows(conn, at_a_time=ROWS_AT_A_TIME)
-    first = next(found, ())
-    gathered = bytearray()
-    if format == "csv":
-        gathered += csv_lines([[*_FIELDS, *(f"{PROPERTY}{name}" for name in names)]])
-    for rows in chain([first], found):
-        for start in range(0, len(rows), ROWS_ENCODED_AT_ONCE):
-            some = rows[start : start + ROWS_ENCODED_AT_ONCE]
-            if format == "csv":
-                gathered += csv_lines([_cells(one, names) for one in some])
-            else:
-                gathered += b"".join(_encode(one) + b"\n" for one in some)
-            if len(gathered) >= PIECE_BYTES:
-                if is_ended():
-                    raise Ended
-                yield bytes(gathered)
-                gathered.clear()
-    yield bytes(gathered)
+    with closing(lists.all_rows(conn, at_a_time=ROWS_AT_A_TIME)) as found:
+        first = next(found, ())
+        gathered = bytearray()
+        if format == "csv":
+            gathered += csv_lines([[*_FIELDS, *(f"{PROPERTY}{name}" for name in names)]])
+        for rows in chain([first], found):
+            for start in range(0, len(rows), ROWS_ENCODED_AT_ONCE):
+                some = rows[start : start + ROWS_ENCODED_AT_ONCE]
+                if format == "csv":
+                    gathered += csv_lines([_cells(one, names) for one in some])
+                else:
+                    gathered += b"".join(_encode(one) + b"\n" for one in some)
+                if len(gathered) >= PIECE_BYTES:
+                    if is_ended():
+                        raise Ended
+                    yield bytes(gathered)
+                    gathered.clear()
+        yield bytes(gathered)
 
 
 def last_line(code: str, detail: str) -> bytes:
