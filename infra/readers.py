@@ -119,11 +119,14 @@ def require_present() -> None:
 
 
 def is_ended(conn: sa.Connection) -> bool:
-    """Whether the server ended a connection that only waits. Asks nothing of the server: it says
-    something while nobody asked when it ends one."""
+    """Whether the server ended a connection that only waits; then this side closes it too, for its
+    cursors cannot be closed any more. Asks nothing of the server: it says something while nobody
+    asked when it ends one."""
     driver = conn.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-    return driver.closed or bool(select.select([driver.fileno()], [], [], 0)[0])
+    if not driver.closed and select.select([driver.fileno()], [], [], 0)[0]:
+        driver.close()
+    return bool(driver.closed)
 
 
 def attend(engine: sa.Engine) -> sa.Engine:

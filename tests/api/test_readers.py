@@ -144,18 +144,16 @@ def test_an_erasure_ends_an_export_that_is_read_slowly_and_the_export_says_so(
 def test_a_csv_that_is_ended_is_not_whole_to_its_reader(
     crowd: Clients, database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with (
-        owner(database_url) as conn,
-        crowd("read").stream("GET", "/api/users/export") as answer,
-        pytest.raises(httpx.RemoteProtocolError),
-    ):
-        for n, _ in enumerate(answer.iter_bytes(1_000)):
-            if n == 0:
-                conn.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE application_name = %s AND datname = current_database()",
-                    (STREAMS,),
-                )
+    with owner(database_url) as conn, crowd("read").stream("GET", "/api/users/export") as answer:
+        pieces = answer.iter_bytes(1_000)
+        next(pieces)
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = %s AND datname = current_database()",
+            (STREAMS,),
+        )
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(pieces)
     said = capfd.readouterr()
     assert "Traceback" not in said.out + said.err
     assert (said.out + said.err).count("answer.broken_off") == 1
