@@ -25,7 +25,7 @@ from api.described import SentCondition
 from api.pasts import AsOf, reading
 from api.problems import answers
 from domain import checking
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, TakesTooLong
 from domain.identity import SubjectKind
 from domain.periods import Moment
 from domain.workspace import Workspace
@@ -237,7 +237,7 @@ def _told(first: bytes, following: Iterator[bytes], format: str) -> Iterator[byt
         yield from following
     except (SQLAlchemyError, psycopg.Error, export.Ended) as error:
         if format == "ndjson" and is_cancelled(error):
-            yield export.last_line("takes-too-long", "this takes too long: narrow the question")
+            yield export.last_line(TakesTooLong.code, TakesTooLong().detail)
         elif format == "ndjson":
             detail = "the server ended this export, as an erasure of somebody does: export again"
             yield export.last_line("interrupted", detail)

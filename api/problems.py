@@ -25,6 +25,7 @@ from domain.errors import (
     Refusal,
     SubjectErased,
     Suppressed,
+    TakesTooLong,
     TooManyAtOnce,
     Unavailable,
     VersionConflict,
@@ -50,6 +51,7 @@ STATUS: dict[type[Refusal], int] = {
     TooManyAtOnce: 429,
     Unavailable: 503,
     NotReady: 503,
+    TakesTooLong: 503,
 }
 TITLES = {
     400: "The request cannot be taken as it is",
@@ -166,15 +168,9 @@ def on_too_deep(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
     return problem(400, "invalid-input", "the body is nested too deeply to be read")
 
 
-def on_database_away(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+def on_database_away(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     if is_cancelled(error):
-        return problem(
-            503,
-            "takes-too-long",
-            "this takes longer than a question may: narrow it, by a segment, a shorter condition or"
-            " a shorter time",
-            Retry_After="10",
-        )
+        return on_refusal(request, TakesTooLong())
     log.warning("request.database_unreachable", error=type(error).__name__)
     return problem(503, "unavailable", "the database cannot be reached; try again", Retry_After="1")
 
