@@ -40,6 +40,7 @@ TITLES = {
     403: "Your key does not open this",
     404: "There is no such thing",
     409: "What is there stands in the way",
+    429: "Too much is asked for at once",
     503: "Annals cannot answer now",
 }
 
