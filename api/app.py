@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import cast
 
 from litestar import Litestar
+from litestar.concurrency import get_asyncio_executor, set_asyncio_executor
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -21,6 +23,7 @@ from litestar.types import (
 )
 
 from api.api_keys import ApiKeysController
+from api.attending import attended
 from api.backtest import BacktestController
 from api.by_day import AccountDaysController, UserDaysController
 from api.compliance import ErasureController, HoldController, SuppressionController
@@ -50,10 +53,14 @@ from api.stages import AccountStagesController, UserStagesController
 from api.why import AccountWhyController, UserWhyController
 from infra.wiring import Annals
 
+THREADS = 64
+"""In which a process answers: more than readers have places for, so that intake finds one free. The
+loop's own are four more than the machine has cores."""
+
 
 class App(Litestar):
     """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing.
-    HEAD goes where GET does."""
+    HEAD goes where GET does; requests are attended to as `api.attending` says."""
 
     async def __call__(
         self,
@@ -61,18 +68,21 @@ class App(Litestar):
         receive: Receive | LifeSpanReceive,
         send: Send | LifeSpanSend,
     ) -> None:
-        if scope["type"] != "lifespan":
-            scope["path"] = scope["raw_path"].decode("ascii", "replace")
-        if scope["type"] != "lifespan" and scope.get("method") == "HEAD":
-            await answer_head(
-                super().__call__, cast(HTTPScope, scope), cast(Receive, receive), cast(Send, send)
-            )
-        else:
+        if scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
+            return
+        scope["path"] = scope["raw_path"].decode("ascii", "replace")
+        answer = self._answer_head if scope.get("method") == "HEAD" else super().__call__
+        await attended(answer, scope, cast(Receive, receive), cast(Send, send))
+
+    async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await answer_head(super().__call__, cast(HTTPScope, scope), receive, send)
 
 
 def create_app(annals: Annals) -> Litestar:
     """The application over open resources; it neither opens nor closes them."""
+    if get_asyncio_executor() is None:
+        set_asyncio_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="http"))
     app = App(
         [
             IntakeController,

@@ -13,11 +13,16 @@ from litestar.concurrency import sync_to_thread
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from api.attending import answer_of
 from api.problems import ProblemException
 from domain.access import ApiScope
+from infra.places import Demand
 from infra.wiring import Annals
 
 READERS = (ApiScope.READ, ApiScope.AUDIT, ApiScope.COMPLY, ApiScope.ADMIN)
+
+PLACE = "place"
+"""The name of a route's option: a `Demand`."""
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -81,14 +86,19 @@ def authorised(annals: Annals, key: str | None, route: Route, *scopes: ApiScope)
 
 
 def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
-    """A guard that lets through the keys of some scopes."""
+    """A guard that lets through the keys of some scopes. What readers may ask takes a place of its
+    sort: what the route says by `opt={PLACE: ...}`, else that of a question."""
+    usual = Demand.QUESTION if ApiScope.READ in scopes else None
 
     # Not a plain function: what runs in a thread of its own cannot set who asks for the handler.
-    async def guard(connection: Connection, _: BaseRouteHandler) -> None:
+    async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         annals: Annals = connection.app.state.annals
         key = presented_key(connection.headers.get("authorization"))
         asker = await sync_to_thread(authorised, annals, key, route_of(connection), *scopes)
         connection.state.key_id = asker.key_id
         asking.set(asker)
+        sort: Demand | None = handler.opt.get(PLACE, usual)
+        if sort is not None:
+            await answer_of(connection.scope).take_place(annals.places, sort, asker.key_id)
 
     return guard

@@ -227,7 +227,7 @@ def prepared(annals: Annals, data: BacktestRequest) -> Callable[[Progress], Test
             sample=data.sample,
             now=now,
             zone=zone,
-            queries=annals.queries,
+            queries=annals.long_queries,
             log=annals.log,
             records=annals.records,
             opener=annals.sealer,

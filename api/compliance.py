@@ -13,7 +13,7 @@ from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
-from api.auth import opens
+from api.auth import PLACE, opens
 from api.contacts import Cursor, Limit, named, subject_of
 from api.positions import wait_for
 from api.problems import answers
@@ -34,6 +34,7 @@ from domain.erasure import (
 from domain.errors import InvalidInput, NotFound
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.scan import Scan, checked_values
+from infra.places import Demand
 from infra.wiring import Annals
 from projections.paging import DEFAULT_LIMIT, Page, decoded, encoded
 from projections.tables import segment_members
@@ -216,6 +217,7 @@ class ErasureController(Controller):
     @post(
         "/scan",
         status_code=200,
+        opt={PLACE: Demand.SCAN},
         sync_to_thread=True,
         summary="Search every table and, if the server is ours, every file for values",
         responses=answers(400, 401, 403, 413, 503),

@@ -5,33 +5,39 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
+import psycopg
 import sqlalchemy as sa
 from litestar import Controller, Request, get, post
-from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody, QueryParameter
 from litestar.response import Stream
+from sqlalchemy.exc import SQLAlchemyError
 
-from api.auth import READERS, opens
+from api.attending import answer_of
+from api.auth import PLACE, READERS, opens
 from api.contacts import Cursor, Limit, WaitFor
 from api.described import SentCondition
 from api.pasts import AsOf, reading
 from api.problems import answers
 from domain import checking
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, TakesTooLong
 from domain.identity import SubjectKind
 from domain.periods import Moment
 from domain.workspace import Workspace
+from infra.places import Demand
+from infra.readers import is_ended
 from infra.wiring import Annals
 from projections import bars, export
 from projections.bars import Bars
 from projections.contact_list import SORTABLE, ContactPage, Lists, list_contacts
 from projections.counter_requests import require
+from projections.failures import is_cancelled
 from projections.filters import Filters, filters
 from projections.paging import DEFAULT_LIMIT, MAX_LIMIT
 from projections.selection import Selection
@@ -199,16 +205,11 @@ class _Lines:
             self._lines.close()
 
 
-async def _close_export(request: HttpRequest) -> None:
-    lines: _Lines | None = request.state.get("lines")
-    if lines is not None:
-        await sync_to_thread(lines.close)
-
-
 def _export(request: HttpRequest, kind: SubjectKind, question: RowsQuestion, format: str) -> Stream:
     annals = reading(request.app.state, question.wait_for, question.as_of)
+    answer = answer_of(request.scope)
     workspace = annals.workspace()
-    with annals.queries.connect() as conn:
+    with annals.streams.connect() as conn:
         lists = Lists(
             selection(conn, kind, question, by=request.state.key_id),
             _moment(annals, workspace),
@@ -217,18 +218,36 @@ def _export(request: HttpRequest, kind: SubjectKind, question: RowsQuestion, for
             columns=question.columns,
             currency=workspace.currency,
         )
-        lists.check(conn)
 
     def lines() -> Generator[bytes, None, None]:
-        with annals.queries.connect() as conn:
-            yield from export.lines(conn, lists, format)
+        with annals.streams.connect() as conn:
+            answer.is_over = partial(is_ended, conn)
+            try:
+                yield from export.lines(conn, lists, format, is_ended=answer.is_over)
+            finally:
+                answer.is_over = lambda: False
 
-    request.state.lines = _Lines(lines())
+    whole = _Lines(lines())
+    answer.at_end(whole.close)
     return Stream(
-        request.state.lines,
+        _told(next(whole), whole, format),
         media_type=export.MEDIA_TYPES[format],
         headers={"Content-Disposition": f'attachment; filename="{kind}s.{format}"'},
     )
+
+
+def _told(first: bytes, following: Iterator[bytes], format: str) -> Iterator[bytes]:
+    """The lines, and why there are no more of them if they end too early."""
+    try:
+        yield first
+        yield from following
+    except (SQLAlchemyError, psycopg.Error, export.Ended) as error:
+        if format == "ndjson" and is_cancelled(error):
+            yield export.last_line(TakesTooLong.code, TakesTooLong().detail)
+        elif format == "ndjson":
+            detail = "the server ended this export, as an erasure of somebody does: export again"
+            yield export.last_line("interrupted", detail)
+        raise
 
 
 class _Lists(Controller):
@@ -296,7 +315,7 @@ class _Lists(Controller):
     @get(
         "/export",
         sync_to_thread=True,
-        after_response=_close_export,
+        opt={PLACE: Demand.EXPORT},
         summary="All rows of a list, as a file",
         responses=LISTING_PROBLEMS,
     )
@@ -315,7 +334,7 @@ class _Lists(Controller):
         "/export",
         status_code=200,
         sync_to_thread=True,
-        after_response=_close_export,
+        opt={PLACE: Demand.EXPORT},
         summary="All rows of a list, as a file; for long conditions",
         responses=ASKING_PROBLEMS,
     )

@@ -12,12 +12,13 @@ from litestar import Controller, Request, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
-from api.auth import READERS, opens
+from api.auth import PLACE, READERS, opens
 from api.contacts import ContactId, asked
 from api.positions import position_text
 from api.problems import answers
 from domain.commands import Position
 from domain.identity import SubjectId, SubjectKind
+from infra.places import Demand
 from infra.watching import Watch, Watching
 from infra.wiring import Annals
 from projections import contact_view
@@ -58,6 +59,7 @@ class _Changes(Controller):
     @get(
         "/changes",
         sync_to_thread=True,
+        opt={PLACE: Demand.LIVE},
         summary="Says when any of them changed, as server-sent events",
         responses=STREAM | answers(401, 403, 503),
     )
@@ -67,6 +69,7 @@ class _Changes(Controller):
     @get(
         "/{id:str}/changes",
         sync_to_thread=True,
+        opt={PLACE: Demand.LIVE},
         summary="Says when one changed, or was erased, as server-sent events",
         responses=STREAM | answers(400, 401, 403, 404, 503),
     )

@@ -29,11 +29,13 @@ from domain.errors import (
     Refusal,
     SubjectErased,
     Suppressed,
+    TakesTooLong,
     TooManyAtOnce,
     Unavailable,
     VersionConflict,
 )
-from projections.failures import is_of_connection
+from infra.readers import ReaderLeft
+from projections.failures import is_cancelled, is_of_connection
 
 log = structlog.get_logger()
 
@@ -61,6 +63,7 @@ STATUS: dict[type[Refusal], int] = {
     TooManyAtOnce: 429,
     Unavailable: 503,
     NotReady: 503,
+    TakesTooLong: 503,
 }
 TITLES = {
     400: "The request cannot be taken as it is",
@@ -95,7 +98,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
-    """The problems that a route can answer with, for the OpenAPI document."""
+    """The problems that a route can answer with, for the OpenAPI document. Whatever takes a key may
+    be asked too much by one."""
+    if 401 in statuses:
+        statuses = tuple(sorted({*statuses, 429}))
     return {
         status: ResponseSpec(
             Problem,
@@ -190,10 +196,17 @@ def unavailable(error: Exception) -> str | None:
 
 
 def on_database_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    if is_cancelled(error):
+        return on_refusal(request, TakesTooLong())
     detail = unavailable(error)
     if detail is None:
         return on_failure(request, error)
     return problem(503, "unavailable", detail, Retry_After=RETRY_SECONDS)
+
+
+def on_reader_left(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
+    """Nobody reads it."""
+    return problem(503, "unavailable", "the client has left", Retry_After="1")
 
 
 def on_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -210,5 +223,6 @@ HANDLERS: dict[Any, Any] = {
     HTTPException: on_http,
     RecursionError: on_too_deep,
     **dict.fromkeys(DATABASE_ERRORS, on_database_error),
+    ReaderLeft: on_reader_left,
     Exception: on_failure,
 }

@@ -8,10 +8,11 @@ from litestar import Controller, get
 from litestar.datastructures import State
 from litestar.response import Stream
 
-from api.auth import opens
+from api.auth import PLACE, opens
 from api.contacts import READING_PROBLEMS, ContactId, Cursor, Limit, WaitFor, asked
 from domain.access import ApiScope
 from domain.identity import SubjectKind
+from infra.places import Demand
 from infra.wiring import Annals
 from projections.contact_view import streams_of
 from projections.paging import DEFAULT_LIMIT
@@ -28,6 +29,7 @@ class _Reviews(Controller):
     @get(
         "/{id:str}/review",
         sync_to_thread=True,
+        opt={PLACE: Demand.REVIEW},
         summary="All that is on file, and a page of all that happened, oldest first",
         responses=READING_PROBLEMS,
     )
@@ -50,6 +52,7 @@ class _Reviews(Controller):
     @get(
         "/{id:str}/review/archive",
         sync_to_thread=True,
+        opt={PLACE: Demand.REVIEW},
         media_type="application/zip",
         summary="The same as a zip: JSON with its schema, CSV by table, a summary to read",
         responses=READING_PROBLEMS,

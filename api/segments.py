@@ -13,7 +13,7 @@ from litestar import Controller, Request, delete, get, post, put
 from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.auth import READERS, opens
+from api.auth import PLACE, READERS, opens
 from api.contacts import Cursor, Limit, WaitFor, named
 from api.defining import Saved, check_names, saved
 from api.described import SentCondition
@@ -29,6 +29,7 @@ from domain.events import DefinitionChanged, DefinitionDeleted, DefinitionMade, 
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.periods import Moment
 from domain.workspace import MAX_LISTED, Definitions
+from infra.places import Demand
 from infra.wiring import Annals
 from projections import segment_list
 from projections.contact_view import streams_of
@@ -171,6 +172,7 @@ class SegmentsController(Controller):
     @post(
         "/preview",
         status_code=200,
+        opt={PLACE: Demand.PREVIEW},
         guards=READING,
         sync_to_thread=True,
         summary="How many a condition holds of, and some of them; nothing is saved",
@@ -182,7 +184,7 @@ class SegmentsController(Controller):
             raise InvalidInput(f"a sample has 0 to {MAX_SAMPLE}", place="/sample")
         condition = _condition(annals, data.kind, data.condition, by=request.state.key_id)
         moment = Moment(datetime.now(UTC), annals.workspace().zone)
-        with annals.queries.connect() as conn:
+        with annals.long_queries.connect() as conn:
             return segment_list.preview(conn, data.kind, condition, moment, sample=data.sample)
 
     @post(

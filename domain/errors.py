@@ -84,6 +84,18 @@ class Unavailable(Refusal):
     code = "unavailable"
 
 
+class TakesTooLong(Refusal):
+    """The question takes longer than it may."""
+
+    code = "takes-too-long"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this takes longer than a question may: narrow it, by a segment, a shorter condition or"
+            " a shorter time"
+        )
+
+
 class NotReady(Refusal):
     """What was asked for is still being counted; the message says how far it is."""
 

@@ -16,11 +16,15 @@ from uuid import UUID
 
 import structlog
 
-from domain.errors import NotFound, Refusal, Unavailable
+from domain.errors import NotFound, Refusal, TooManyAtOnce
 from projections.backtest import Progress, Tested
+from projections.failures import is_cancelled
 
 AT_ONCE = 2
 MAX_WAITING = 8
+BY_KEY = 4
+"""Of those that run or wait, by one API key."""
+
 MAX_KEPT = 20
 KEPT_FOR = timedelta(hours=1)
 
@@ -79,8 +83,11 @@ class Job:
         except Refusal as error:
             self.error, self.state = error.detail, State.FAILED
         except Exception as error:
-            log.error("backtest.failed", error=type(error).__name__)
-            self.error = "Annals failed at this; the operator's log says where"
+            if is_cancelled(error):
+                self.error = "it takes longer than a question may: take a smaller sample"
+            else:
+                log.error("backtest.failed", error=type(error).__name__)
+                self.error = "Annals failed at this; the operator's log says where"
             self.state = State.FAILED
         self.ended_at = datetime.now(UTC)
 
@@ -97,12 +104,17 @@ class Backtests:
         """Begins a back-test, or has it wait for its turn.
 
         Raises:
-            Unavailable: too many wait already.
+            TooManyAtOnce: too many wait already, or too many of the key.
         """
         with self._lock:
             self._forget_old()
-            if sum(not one.is_over for one in self._jobs.values()) >= AT_ONCE + MAX_WAITING:
-                raise Unavailable("other back-tests wait for their turn; try again later")
+            waiting = [one.by for one in self._jobs.values() if not one.is_over]
+            if len(waiting) >= AT_ONCE + MAX_WAITING or waiting.count(by) >= BY_KEY:
+                raise TooManyAtOnce(
+                    f"a process takes {AT_ONCE + MAX_WAITING} back-tests on at once, {BY_KEY} of"
+                    " one API key: wait until others are done",
+                    retry_after=10,
+                )
             job = Job(by)
             self._jobs[job.id] = job
         self._threads.submit(job.run, work)

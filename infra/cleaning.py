@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, tzinfo
 
 import psycopg
@@ -18,6 +19,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from infra.erasures import Cleaned
+from infra.reading import STREAMS
 
 AT_ONCE_BYTES = 256 * 1024**2
 """Of tables, indexes included, that are written anew at any time of the day."""
@@ -27,6 +29,9 @@ LOCK_TIMEOUT = "2s"
 
 PATIENCE_SECONDS = 2.0
 """With transactions that are under way: on a busy server there always are some."""
+
+STREAM_GRACE_SECONDS = 1.0
+"""For exports that are being read and see what was deleted; then they are ended."""
 
 _POLL_SECONDS = 0.02
 
@@ -78,6 +83,12 @@ SELECT count(*) FROM (
     UNION ALL SELECT age(transaction) FROM pg_prepared_xacts
     UNION ALL SELECT greatest(age(xmin), age(catalog_xmin)) FROM pg_replication_slots) of
 WHERE of.age > age(%s::text::xid8::xid)"""
+
+# Whoever reads an export slowly would keep its snapshot, and its hold on the tables, for as long.
+END_STREAMS = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE application_name = %s AND datname = current_database()
+  AND xact_start < coalesce(%s, now())"""
 
 REMOVED, LEFT = "removed", "left to the operator"
 
@@ -154,12 +165,14 @@ class Cleaner:
     def _kept(self, conn: psycopg.Connection, what: tuple[datetime, str], upto: str) -> str | None:
         """For whom the server keeps what was deleted, in words. Of all transactions that are named
         as later the first one counts: there is no end to those that began before the last."""
-        later, deadline = self._later.setdefault(what, upto), time.monotonic() + PATIENCE_SECONDS
+        later, began = self._later.setdefault(what, upto), time.monotonic()
         while True:
             row = conn.execute(KEPT_FOR, (later,)).fetchone()
             if row is None or not row[0]:
                 return None
-            if time.monotonic() > deadline:
+            if time.monotonic() > began + STREAM_GRACE_SECONDS:
+                _end_streams(conn, what[0])
+            if time.monotonic() > began + PATIENCE_SECONDS:
                 return f"{row[0]} transactions on the server that still see what was deleted"
             time.sleep(_POLL_SECONDS)
 
@@ -183,10 +196,17 @@ class Cleaner:
             if size > self._at_once_bytes and not by_night:
                 waits_for = f"{self._hour:02}:00, when {name} is written anew"
             elif not _written_anew(conn, schema, table):
+                _end_streams(conn, None)
                 waits_for = f"those who read {name}"
             else:
                 rewritten.append(name)
         return waits_for
+
+
+def _end_streams(conn: psycopg.Connection, since: datetime | None) -> None:
+    """Ends exports of any process that began before an instant; None: all that there are."""
+    with suppress(pg.InsufficientPrivilege):
+        conn.execute(END_STREAMS, (STREAMS, since))
 
 
 def _written_anew(conn: psycopg.Connection, schema: str, table: str) -> bool:

@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra.pool import BUSY_SECONDS, CONNECT_SECONDS, Pool
+from infra.readers import ReadersPool
 
 MIN_SERVER_VERSION = 150_000
 _MADE_BY_ANOTHER = {"42P06", "42P07", "42710", "23505"}
@@ -76,6 +77,14 @@ def pool(
     return Pool(as_role(conninfo, role), name=name or role, size=size, patience=patience)
 
 
+def readers_pool(conninfo: str, role: str, *, size: int, name: str, seconds: float) -> ReadersPool:
+    """The same for what readers ask: a statement takes so many seconds at most, and is cancelled
+    when its reader leaves."""
+    options = conninfo_to_dict(conninfo).get("options") or ""
+    given = make_conninfo(conninfo, options=f"{_within(seconds)} {options}".strip())
+    return ReadersPool(as_role(given, role), name=name, size=size, patience=BUSY_SECONDS)
+
+
 def transaction_of(conn: psycopg.Connection) -> str:
     """The id of the transaction that a connection is in: later than that of any that had ended
     before it wrote or locked anything."""
@@ -85,10 +94,25 @@ def transaction_of(conn: psycopg.Connection) -> str:
     return id
 
 
-def engine(conninfo: str, role: str, *, size: int, patience: float = BUSY_SECONDS) -> sa.Engine:
-    """A SQLAlchemy engine for queries in a role, over psycopg; `patience` as in `pool`."""
+def engine(
+    conninfo: str,
+    role: str,
+    *,
+    size: int,
+    patience: float = BUSY_SECONDS,
+    seconds: float | None = None,
+    application: str | None = None,
+) -> sa.Engine:
+    """A SQLAlchemy engine for queries in a role, over psycopg.
+
+    Args:
+        patience: as in `pool`.
+        seconds: that a statement may take before the server cancels it; None: any.
+        application: what the server shows as the name of its connections; None: the role.
+    """
     options = conninfo_to_dict(conninfo).get("options") or ""
-    target = as_role(make_conninfo(conninfo, options=f"{_PAGES_AT_HAND} {options}"), role)
+    given = make_conninfo(conninfo, options=f"{_PAGES_AT_HAND} {_within(seconds)} {options}")
+    target = make_conninfo(as_role(given, role), application_name=application or role)
     return sa.create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(target),
@@ -99,6 +123,10 @@ def engine(conninfo: str, role: str, *, size: int, patience: float = BUSY_SECOND
         # What is prepared, and what the server remembers, is in the connection used last.
         pool_use_lifo=True,
     )
+
+
+def _within(seconds: float | None) -> str:
+    return "" if seconds is None else f"-c statement_timeout={round(1_000 * seconds)}"
 
 
 @contextmanager

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
-from domain.errors import NotFound, NotReady, NotYours, Refusal, Unavailable
+from domain.errors import NotFound, NotReady, NotYours, Refusal, TooManyAtOnce, Unavailable
 from domain.workspace import Workspace
 from infra import database, past_table
 from infra.definitions import DefinitionStore
@@ -31,6 +30,7 @@ from infra.past_databases import PastDatabases, brief
 from infra.past_log import PastLog, bounds_at
 from infra.past_table import GIVES_WAY_SECONDS, LOST_SECONDS, PastRow
 from infra.pools import WORKERS_PATIENCE_SECONDS
+from infra.reading import Reading
 from infra.rows import RecordedRow
 from infra.sealing import Sealer
 from projections import filters
@@ -41,6 +41,9 @@ from projections.parking import SkippedEvent
 from projections.projector import CLOSE_FENCE, ENSURE_FENCE, NAME, Projector
 
 KEPT = 3
+BY_KEY = 2
+"""Of those that are being made, by one API key."""
+
 IDLE_SECONDS = 3_600
 POLL_SECONDS = 1.0
 CONNECTIONS = 3
@@ -66,7 +69,7 @@ class Past:
     at: datetime
     log: PastLog
     definitions: DefinitionStore
-    queries: sa.Engine
+    reading: Reading
 
 
 def _now() -> datetime:
@@ -82,6 +85,7 @@ class Pasts:
 
     Args:
         definitions: what was defined, as a log has it.
+        reading: opens the connections by which a database of read models is read.
         defaults: what holds in a workspace that has chosen nothing.
         skipped: the events that read models go on without, by decision.
     """
@@ -94,6 +98,7 @@ class Pasts:
         views: ConnectionPool,
         sealer: Sealer,
         definitions: Callable[[EventLog], DefinitionStore],
+        reading: Callable[[str], Reading],
         defaults: Workspace,
         skipped: Callable[[], Sequence[SkippedEvent]],
     ) -> None:
@@ -102,12 +107,14 @@ class Pasts:
         self._views = views
         self._sealer = sealer
         self._definitions = definitions
+        self._reading = reading
         self._defaults = defaults
         self._skipped = skipped
         self._lock = threading.Lock()
         self._open: dict[uuid.UUID, Past] = {}
         self._own: dict[uuid.UUID, Filler[RecordedRow] | None] = {}
         """Those made here; what counts metadata for them, once they are ready."""
+        """The API keys for which they were begun."""
         self._pools: dict[uuid.UUID, ConnectionPool] = {}
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="past")
@@ -144,8 +151,9 @@ class Pasts:
             by: the API key that asks, by id.
 
         Raises:
-            Unavailable: the database's user may not create databases, or as many as may be are
-                being made, or read by others.
+            Unavailable: the database's user may not create databases, or others read as many as
+                are kept.
+            TooManyAtOnce: as many as may be are being made, in all or for this API key.
         """
         self._databases.require_right()
         generation, id = self._sealer.generation(), uuid.uuid4()
@@ -164,6 +172,13 @@ class Pasts:
                     if row.at == at:
                         self._touch(row, by, conn)
                         return row
+            making = [row for row in kept if row.state != "ready"]
+            if by is not None and sum(by in row.asked_by for row in making) >= BY_KEY:
+                raise TooManyAtOnce(
+                    f"{BY_KEY} other pasts are being made for this API key: wait until one is"
+                    " ready",
+                    retry_after=10,
+                )
             while len(kept) >= KEPT:
                 kept.remove(_gives_way(kept, by))
             gone = [row.id for row in rows if row not in kept]
@@ -361,8 +376,8 @@ class Pasts:
             past = self._open.get(row.id)
             if past is None:
                 past_log = PastLog(self._log_pool, bounds)
-                queries = database.engine(self._databases.url_of(row.id), ROLE, size=CONNECTIONS)
-                past = Past(row.at, past_log, self._definitions(past_log), queries)
+                reading = self._reading(self._databases.url_of(row.id))
+                past = Past(row.at, past_log, self._definitions(past_log), reading)
                 self._open[row.id] = past
             return past
 
@@ -384,7 +399,7 @@ class Pasts:
             for id in ids:
                 self._own.pop(id, None)
         for past in pasts:
-            past.queries.dispose()
+            past.reading.dispose()
         for pool in pools:
             pool.close()
 
@@ -403,10 +418,12 @@ def _asking(by: uuid.UUID | None) -> list[uuid.UUID]:
 
 def _gives_way(kept: Collection[PastRow], by: uuid.UUID | None) -> PastRow:
     """The past that is dropped for another one, of those that are kept, the one longest unread
-    first. Raises: Unavailable: none can be."""
+    first. Raises: TooManyAtOnce, Unavailable: none can be."""
     ready = [row for row in kept if row.state == "ready"]
     if not ready:
-        raise Unavailable(f"{KEPT} other pasts are being made; try again later")
+        raise TooManyAtOnce(
+            f"{KEPT} other pasts are being made: wait until one is ready", retry_after=10
+        )
     for row in ready:
         if row.is_unread or set(row.asked_by) <= {by}:
             return row

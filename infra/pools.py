@@ -11,6 +11,9 @@ import sqlalchemy as sa
 
 from infra import database
 from infra.pool import BUSY_SECONDS, Pool
+from infra.readers import ReadersPool
+from infra.reading import Reading, reading
+from infra.settings import Settings
 
 LOG, KEYS, VIEWS = "annals_log", "annals_keys", "annals_views"
 WORKERS_PATIENCE_SECONDS = 30.0
@@ -35,22 +38,23 @@ class Pools:
         intake: of the log, for what appends.
         keys: for the key ring and the look-ups, whoever asks them: each use is short.
         access: of the keys, for what opens a door: API keys.
-        reading: of the log, for timelines, archives and whatever else reads much of it.
+        reading: of the log, for timelines, archives and whatever else reads much of it; what
+            nobody waits for is cancelled.
         views: of the read models, for waiting until they are far enough.
-        queries: of the read models, for lists and views.
+        readers: of the read models, for lists, views, previews and exports.
     """
 
     intake: Pool
     keys: Pool
     access: Pool
-    reading: Pool
+    reading: ReadersPool
     views: Pool
-    queries: sa.Engine
+    readers: Reading
     workers: WorkerPools
 
 
 @contextmanager
-def opened(url: str, size: int) -> Iterator[Pools]:
+def opened(url: str, size: int, settings: Settings) -> Iterator[Pools]:
     """Pools that make connections as they are needed; closed on the way out.
 
     Args:
@@ -65,22 +69,25 @@ def opened(url: str, size: int) -> Iterator[Pools]:
         def workers_pool(role: str, size: int) -> Pool:
             return pool(role, f"workers {role}", size, WORKERS_PATIENCE_SECONDS)
 
-        def engine(size: int, patience: float = BUSY_SECONDS) -> sa.Engine:
-            made = database.engine(url, VIEWS, size=size, patience=patience)
-            stack.callback(made.dispose)
-            return made
-
+        log_reading = database.readers_pool(
+            url, LOG, size=6, name="reading", seconds=settings.long_query_seconds
+        )
+        stack.enter_context(log_reading)
+        readers = reading(url, settings)
+        stack.callback(readers.dispose)
+        deciding = database.engine(url, VIEWS, size=3, patience=WORKERS_PATIENCE_SECONDS)
+        stack.callback(deciding.dispose)
         yield Pools(
             intake=pool(LOG, "intake", size),
             keys=pool(KEYS, "keys", size),
             access=pool(KEYS, "access", 3),
-            reading=pool(LOG, "reading", 6),
+            reading=log_reading,
             views=pool(VIEWS, "views", 4),
-            queries=engine(size),
+            readers=readers,
             workers=WorkerPools(
                 log=workers_pool(LOG, 6),
                 keys=workers_pool(KEYS, 6),
                 views=workers_pool(VIEWS, 6),
-                queries=engine(3, WORKERS_PATIENCE_SECONDS),
+                queries=deciding,
             ),
         )

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from domain.scan import Finding, Scan, Searcher
+from infra import readers
 from infra.past_databases import PastDatabases
 
 PIECE_BYTES = 4 * 1024**2
@@ -44,7 +45,11 @@ class Scanner:
     def scan(self, values: list[str]) -> Scan:
         """Searches every table (system tables and their statistics too), those of pasts as well,
         every large object, and every file of the embedded server, its write-ahead log included,
-        after a checkpoint."""
+        after a checkpoint.
+
+        Raises:
+            ReaderLeft: nobody waits for it any more.
+        """
         searcher = Searcher(values)
         findings: list[Finding] = []
         counted = {"tables": 0, "large_objects": 0, "files": 0}
@@ -53,6 +58,7 @@ class Scanner:
 
         def search(kind: str, place: str, pieces: Iterator[bytes]) -> None:
             nonlocal total
+            readers.require_present()
             counts, size = searcher.search(pieces)
             total += size
             counted[kind] += 1
@@ -70,12 +76,15 @@ class Scanner:
 
         for past in self._pasts.names().values():
             try:
-                with psycopg.connect(self._pasts.url(past), autocommit=True) as conn:
+                with (
+                    psycopg.connect(self._pasts.url(past), autocommit=True) as conn,
+                    readers.asking(conn),
+                ):
                     search_tables(conn, f"{past}.")
             except psycopg.OperationalError:
                 if past in self._pasts.names().values():
                     raise  # else it was dropped meanwhile
-        with psycopg.connect(self._url, autocommit=True) as conn:
+        with psycopg.connect(self._url, autocommit=True) as conn, readers.asking(conn):
             search_tables(conn)
             for (oid,) in conn.execute(SELECT_LARGE_OBJECTS).fetchall():
                 search("large_objects", f"large object {oid}", _large_object(conn, oid))

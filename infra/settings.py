@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+_SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 KEY_SOURCE = re.compile(r"file|file:.+|env:\w+|vault:https?://.+")
 
 
@@ -36,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True):
         destination_certificates: file with those that vouch for them, or `system`.
         cleanup_hour: of the day in the time zone, from which large tables that held something
             erased may be written anew.
+        query_seconds: that a statement of a list, a bar or a view may take.
+        long_query_seconds: the same of a preview, a review, an export or a back-test.
         demo_data: folder of the sample files, if it is there.
     """
 
@@ -53,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True):
     cleanup_hour: int = 3
     private_destinations: str = "refuse"
     destination_certificates: str = "system"
+    query_seconds: float = 10.0
+    long_query_seconds: float = 60.0
     demo_data: Path = Path("../shared/data")
 
     @classmethod
@@ -71,6 +76,14 @@ class Settings(msgspec.Struct, frozen=True):
         hour = text("CLEANUP_HOUR", "3")
         if not hour.isdecimal() or int(hour) > 23:
             raise InvalidSetting(f"ANNALS_CLEANUP_HOUR must be a number from 0 to 23, not {hour!r}")
+        seconds = {"QUERY_SECONDS": "10", "LONG_QUERY_SECONDS": "60"}
+        for name, default in seconds.items():
+            seconds[name] = text(name, default)
+            if not _SECONDS.fullmatch(seconds[name]) or not 0.1 <= float(seconds[name]) <= 3_600:
+                raise InvalidSetting(
+                    f"ANNALS_{name} must be a number of seconds from 0.1 to 3600, not"
+                    f" {seconds[name]!r}"
+                )
         private = text("PRIVATE_DESTINATIONS", "refuse")
         if private not in ("refuse", "allow"):
             raise InvalidSetting(
@@ -114,5 +127,7 @@ class Settings(msgspec.Struct, frozen=True):
             cleanup_hour=int(hour),
             private_destinations=private,
             destination_certificates=certificates,
+            query_seconds=float(seconds["QUERY_SECONDS"]),
+            long_query_seconds=float(seconds["LONG_QUERY_SECONDS"]),
             demo_data=Path(text("DEMO_DATA", "../shared/data")),
         )

@@ -48,8 +48,10 @@ from infra.outside import Outside
 from infra.parked import Parked
 from infra.past_databases import PastDatabases
 from infra.pasts import Pasts
+from infra.places import Places
 from infra.pools import Pools
 from infra.readiness import Readiness
+from infra.reading import reading
 from infra.recorder import Aggregates
 from infra.records import Records
 from infra.refused_attempts import RefusedAttempts
@@ -107,6 +109,8 @@ class Annals:
         working_log, working_definitions: the log and what it defines, by connections of the
             workers.
         pools: all connections to the live database.
+        queries: for what readers ask in a moment; `long_queries` for previews, reviews and
+            back-tests, `streams` for exports (`infra.reading`).
         moment: the past instant that all is read as of; None: the present.
     """
 
@@ -121,6 +125,9 @@ class Annals:
     wrapping: Wrapping
     views: ConnectionPool
     queries: sa.Engine
+    long_queries: sa.Engine
+    streams: sa.Engine
+    places: Places
     definitions: DefinitionStore
     saved_views: SavedViews
     records: Records
@@ -149,8 +156,9 @@ class Annals:
         return self.moment or _now()
 
     def as_of(self, at: datetime, by: UUID | None = None) -> Annals:
-        """The same for reading what was shown at an instant: `queries`, `definitions`, `timelines`,
-        `records` and `log` end there. Keys are those of now: who was erased since is erased there.
+        """The same for reading what was shown at an instant: the engines for readers,
+        `definitions`, `timelines`, `records` and `log` end there. Keys are those of now: who was
+        erased since is erased there.
 
         Args:
             by: the API key that asks, by id.
@@ -163,7 +171,9 @@ class Annals:
             self,
             log=past.log,
             timelines=self.timelines.until(past.log.bounds),
-            queries=past.queries,
+            queries=past.reading.queries,
+            long_queries=past.reading.long,
+            streams=past.reading.streams,
             definitions=past.definitions,
             records=self.records.until(past.log.bounds),
             moment=past.at,
@@ -207,7 +217,7 @@ class Annals:
 
     def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews[RecordedRow]:
         """Of a subject, by its own id and those of the subjects merged into it."""
-        return Reviews(self.queries.connect, self.timelines, self.sealer, kind, streams)
+        return Reviews(self.long_queries.connect, self.timelines, self.sealer, kind, streams)
 
     def differing_partitions(self, statement: Statement) -> list[int]:
         """See `certificates.differing_partitions`."""
@@ -276,7 +286,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     """
     database.migrate(url)
     with (
-        pools.opened(url, connections) as opened_pools,
+        pools.opened(url, connections, settings) as opened_pools,
         _assembled(settings, url, opened_pools) as annals,
     ):
         yield annals
@@ -312,6 +322,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             views=pools.views,
             sealer=sealer,
             definitions=definitions,
+            reading=partial(reading, settings=settings),
             defaults=_defaults(settings),
             skipped=skips.all,
         )
@@ -360,7 +371,10 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             api_keys,
             wrapping,
             pools.views,
-            pools.queries,
+            pools.readers.queries,
+            pools.readers.long,
+            pools.readers.streams,
+            Places(),
             stored,
             saved_views,
             Records(pools.reading),
@@ -392,7 +406,9 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             holds,
             mentions,
             RefusedAttempts(pools.access),
-            Watching(workers.log, workers.views, api_keys, NAME, _streams_of(pools.queries)),
+            Watching(
+                workers.log, workers.views, api_keys, NAME, _streams_of(pools.readers.queries)
+            ),
             certifier,
             Scanner(url, _cluster(settings), PastDatabases(url)),
             AgedActivity(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -225,10 +225,13 @@ class Lists:
             following = encoded(self._list_name, last.sort_key, last.subject)
         return items, following
 
-    def all_rows(self, conn: sa.Connection, *, at_a_time: int) -> Iterator[Sequence[ContactItem]]:
+    def all_rows(
+        self, conn: sa.Connection, *, at_a_time: int
+    ) -> Generator[Sequence[ContactItem], None, None]:
         """Every row in order, by a cursor of the server's, as of one instant."""
-        streamed = conn.execution_options(stream_results=True, max_row_buffer=at_a_time)
-        with streamed.execute(self._rows(conn)) as rows:
+        # Of this statement alone: one that only sets something has no rows for a cursor.
+        streamed = {"stream_results": True, "max_row_buffer": at_a_time}
+        with conn.execute(self._rows(conn), execution_options=streamed) as rows:
             for some in rows.partitions(at_a_time):
                 yield [self._item(row) for row in some]
 

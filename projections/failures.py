@@ -22,6 +22,16 @@ def is_of_contention(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and error.sqlstate in _OF_CONTENTION
 
 
+_CANCELLED = "57014"
+"""A statement that took longer than it may, or that nobody waits for any more."""
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether the server cancelled a statement, and nothing else is wrong."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, psycopg.Error) and cause.sqlstate == _CANCELLED
+
+
 def is_of_connection(error: BaseException) -> bool:
     """Whether the connection or the server failed, and not what was sent over it.
 

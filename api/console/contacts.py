@@ -94,7 +94,7 @@ async def shown(calls: Calls, address: Address, types: dict[str, str]) -> Shown:
     try:
         found = await calls.post(f"/api/{address.kind}s", question)
     except Refused as refused:
-        if refused.status not in (400, 404, 503):
+        if refused.status not in (400, 404, 429, 503):
             raise
         return Shown(address, columns, [], 0, 0, None, address.previous(), None, None, refused)
     items, first = found["items"], (address.page - 1) * ROWS + 1

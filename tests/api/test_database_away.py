@@ -186,8 +186,8 @@ def test_a_pool_that_others_use_up_is_no_failure(
     until(service.is_ready)
     pools = service.clients.annals.pools
     monkeypatch.setattr(pools.reading, "timeout", 0.05)
-    monkeypatch.setattr(pools.queries.pool, "_timeout", 0.05)
-    with exhausted(pools.reading, pools.queries):
+    monkeypatch.setattr(pools.readers.queries.pool, "_timeout", 0.05)
+    with exhausted(pools.reading, pools.readers.queries):
         for path in ("/api/saved-views", "/api/users"):
             answer = get(path)(service.clients)
             assert "too much" in problem(answer, 503, "unavailable")["detail"]

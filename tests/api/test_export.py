@@ -87,6 +87,18 @@ def test_users_and_accounts_are_exported_apart(client: Clients) -> None:
     assert [row["external_id"] for row in rows(exported(client))] == ["ada"]
 
 
+@pytest.mark.parametrize("format", ["csv", "ndjson"])
+def test_an_export_with_a_search_that_may_be_misspelt_holds_what_the_list_holds(
+    client: Clients, format: str
+) -> None:
+    client.send(*(identify(f"u{n}", n, name=("Alexander", "Ada")[n % 2]) for n in range(4)))
+    asked = {"search": "Alexandre", "sort": "external_id"}
+    assert [one["external_id"] for one in client.pages("/api/users", **asked)] == ["u0", "u2"]
+    text = exported(client, format=format, **asked)
+    found = rows(text) if format == "csv" else [json.loads(line) for line in text.splitlines()]
+    assert [one["external_id"] for one in found] == ["u0", "u2"]
+
+
 def test_an_export_of_nobody_has_its_head_alone(client: Clients) -> None:
     assert exported(client).count("\n") == 1
     assert exported(client, format="ndjson") == ""
@@ -159,7 +171,7 @@ def test_an_export_that_the_reader_leaves_gives_its_connection_back(client: Clie
     for _ in range(10):
         with client("read").stream("GET", "/api/users/export", params={"format": "ndjson"}) as one:
             next(one.iter_bytes(100))
-    pool = client.annals.queries.pool
+    pool = client.annals.streams.pool
     assert isinstance(pool, QueuePool)
     deadline = time.monotonic() + 30
     while pool.checkedout() and time.monotonic() < deadline:

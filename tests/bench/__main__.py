@@ -25,6 +25,7 @@ from tests.bench import (
     lists,
     projecting,
     segments,
+    slow_exports,
     views,
 )
 from tests.bench.figures import Report
@@ -41,7 +42,7 @@ def main() -> None:
         nargs="*",
         metavar="BENCH",
         help=", ".join(USUAL) + ", lists, segments, deciding, full, views, console,"
-        " seal.cost, erase.one, erase.10k, server.back (default: the first three)",
+        " export.slow, seal.cost, erase.one, erase.10k, server.back (default: the first three)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
@@ -112,6 +113,12 @@ def main() -> None:
             populate(url, size)
             console.run(annals, report, rounds=PAINTS)
 
+    def run_export_slow() -> None:
+        size = Size(options.users, options.users // 20, options.users * 4)
+        with _annals(folder) as (annals, url):
+            populate(url, size)
+            slow_exports.run(annals, report)
+
     def run_seal_cost() -> None:
         with _annals(folder) as (annals, _):
             erasing.seal_cost(annals, report, rounds=options.rounds)
@@ -137,6 +144,7 @@ def main() -> None:
         "full": run_full,
         "views": run_views,
         "console": run_console,
+        "export.slow": run_export_slow,
         "seal.cost": run_seal_cost,
         "erase.one": run_erase_one,
         "erase.10k": run_erase_many,

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from domain.errors import InvalidInput, NotFound, Unavailable
+from domain.errors import InvalidInput, NotFound, TooManyAtOnce
 from infra import backtests
-from infra.backtests import AT_ONCE, MAX_KEPT, MAX_WAITING, Backtests, Job, State
+from infra.backtests import AT_ONCE, BY_KEY, MAX_KEPT, MAX_WAITING, Backtests, Job, State
 from projections import backtest
 from projections.backtest import Progress
 
@@ -77,10 +77,18 @@ def test_one_that_runs_or_waits_ends_when_it_is_cancelled(jobs: Backtests) -> No
 
 
 def test_so_many_may_wait_and_no_more(jobs: Backtests) -> None:
-    for _ in range(AT_ONCE + MAX_WAITING):
+    for n in range(AT_ONCE + MAX_WAITING):
+        jobs.start(Work(), uuid.UUID(int=n // BY_KEY))
+    with pytest.raises(TooManyAtOnce):
         jobs.start(Work(), BY)
-    with pytest.raises(Unavailable):
+
+
+def test_so_many_of_one_key_may_wait_while_others_begin(jobs: Backtests) -> None:
+    for _ in range(BY_KEY):
         jobs.start(Work(), BY)
+    with pytest.raises(TooManyAtOnce):
+        jobs.start(Work(), BY)
+    jobs.start(Work(), uuid.uuid4())
 
 
 def test_what_fails_says_why_and_nothing_of_what_it_saw(jobs: Backtests) -> None:

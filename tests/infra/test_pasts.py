@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from domain.conditions import AtLeastTimes, Did, Is, MetadataIs
-from domain.errors import NotFound, NotReady, NotYours, Unavailable
+from domain.errors import NotFound, NotReady, NotYours, TooManyAtOnce, Unavailable
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra import pasts as pasts_module
 from infra.past_databases import PastDatabases
@@ -169,7 +169,7 @@ def test_no_more_are_made_at_once_than_are_kept(annals: Annals, held: Callable[[
     now = datetime.now(UTC)
     begun = [annals.pasts.begin(now - timedelta(seconds=n)) for n in range(pasts_module.KEPT)]
     assert annals.pasts.begin(now).id == begun[0].id
-    with pytest.raises(Unavailable, match="being made"):
+    with pytest.raises(TooManyAtOnce, match="being made"):
         annals.pasts.begin(now - timedelta(days=1))
     with pytest.raises(NotReady, match=str(begun[0].id)):
         annals.as_of(now)

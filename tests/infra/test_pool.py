@@ -110,7 +110,7 @@ class TestNoneStarvesAnother:
             assert annals.api_keys.list() == []
 
     def test_readers_leave_intake_and_workers_theirs(self, annals: Annals) -> None:
-        with exhausted(annals.pools.reading, annals.pools.queries, annals.pools.views):
+        with exhausted(annals.pools.reading, annals.pools.readers.queries, annals.pools.views):
             store(annals)
             annals.projector().step()
         assert annals.status().behind == 0
