@@ -20,6 +20,7 @@ class Server(uvicorn.Server):
                 app,
                 log_level="warning",
                 access_log=False,
+                proxy_headers=False,  # `api.proxies` reads them, from trusted proxies only
                 timeout_keep_alive=IDLE_SECONDS,
                 timeout_graceful_shutdown=5,
             )

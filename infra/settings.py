@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import ssl
@@ -12,6 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 KEY_SOURCE = re.compile(r"file|file:.+|env:\w+|vault:https?://.+")
+
+TrustedProxies = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
 class InvalidSetting(Exception):
@@ -36,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True):
         destination_certificates: file with those that vouch for them, or `system`.
         cleanup_hour: of the day in the time zone, from which large tables that held something
             erased may be written anew.
+        trusted_proxies: networks of the proxies that are believed about the client's address and
+            scheme.
         demo_data: folder of the sample files, if it is there.
     """
 
@@ -53,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True):
     cleanup_hour: int = 3
     private_destinations: str = "refuse"
     destination_certificates: str = "system"
+    trusted_proxies: TrustedProxies = ()
     demo_data: Path = Path("../shared/data")
 
     @classmethod
@@ -98,6 +104,14 @@ class Settings(msgspec.Struct, frozen=True):
                 "ANNALS_KEK names where key-encryption keys are kept: file, file:PATH, env:NAME or"
                 f" vault:https://HOST:PORT/MOUNT/KEY, parted by spaces; not {kek!r}"
             )
+        proxies = text("TRUSTED_PROXIES", "none")
+        try:
+            trusted_proxies = _networks(proxies)
+        except ValueError:
+            raise InvalidSetting(
+                "ANNALS_TRUSTED_PROXIES must be none, or addresses and networks like 10.0.0.0/8,"
+                f" parted by spaces; not {proxies!r}"
+            ) from None
         data = Path(text("DATA", ".data")).absolute()
         return cls(
             data=data,
@@ -114,5 +128,11 @@ class Settings(msgspec.Struct, frozen=True):
             cleanup_hour=int(hour),
             private_destinations=private,
             destination_certificates=certificates,
+            trusted_proxies=trusted_proxies,
             demo_data=Path(text("DEMO_DATA", "../shared/data")),
         )
+
+
+def _networks(text: str) -> TrustedProxies:
+    """Raises: ValueError: a word is no address and no network."""
+    return () if text == "none" else tuple(map(ipaddress.ip_network, text.split()))

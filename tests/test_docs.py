@@ -213,6 +213,8 @@ def test_the_operators_table_has_every_setting_and_what_holds_if_it_is_unset() -
             assert value is None
         elif isinstance(value, Path) and not default.startswith("."):
             assert value == Path(default).absolute()
+        elif isinstance(value, tuple):
+            assert (" ".join(map(str, value)) or "none") == default
         else:
             assert str(value).removeprefix(f"{Path.cwd()}/") == default
     own = (ROOT / "tests" / "conftest.py").read_text()

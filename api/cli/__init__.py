@@ -19,7 +19,7 @@ def main() -> None:
     ANNALS_DATABASE_URL (embedded PostgreSQL if unset), ANNALS_KEK (file),
     ANNALS_VAULT_TOKEN_FILE, ANNALS_VAULT_CERTIFICATES, ANNALS_WORKER (thread or none),
     ANNALS_TIME_ZONE (UTC), ANNALS_MRR_PROPERTY (mrr), ANNALS_RENEWAL_PROPERTY (renewal_date),
-    ANNALS_CLEANUP_HOUR (3),
+    ANNALS_CLEANUP_HOUR (3), ANNALS_TRUSTED_PROXIES (none),
     ANNALS_DEMO_DATA; docs/operating.md explains them. Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
     structlog.configure(
