@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -10,6 +11,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import (
+    HTTPScope,
     LifeSpanReceive,
     LifeSpanScope,
     LifeSpanSend,
@@ -20,6 +22,7 @@ from litestar.types import (
 
 from api.api_keys import ApiKeysController
 from api.backtest import BacktestController
+from api.bodies import MAX_BODY_BYTES, Reservation, has_body
 from api.by_day import AccountDaysController, UserDaysController
 from api.compliance import ErasureController, HoldController, SuppressionController
 from api.console.routes import console, root
@@ -29,7 +32,8 @@ from api.definitions import DefinitionsController
 from api.described import DescribedFields
 from api.destinations import DestinationsController
 from api.history import AccountHistoriesController, UserHistoriesController
-from api.intake import MAX_BODY_BYTES, IntakeController
+from api.intake import IntakeController
+from api.limits import Limits
 from api.lists import AccountListsController, UserListsController
 from api.live import AccountChangesController, UserChangesController
 from api.operations import HealthController, StatusController
@@ -47,7 +51,8 @@ from infra.wiring import Annals
 
 
 class App(Litestar):
-    """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing."""
+    """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing. Reads
+    bodies within the rooms of the process, and tells API keys what is left of their rates."""
 
     async def __call__(
         self,
@@ -55,9 +60,22 @@ class App(Litestar):
         receive: Receive | LifeSpanReceive,
         send: Send | LifeSpanSend,
     ) -> None:
-        if scope["type"] != "lifespan":
-            scope["path"] = scope["raw_path"].decode("ascii", "replace")
-        await super().__call__(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        request = cast("HTTPScope", scope)
+        request["path"] = request["raw_path"].decode("ascii", "replace")
+        request.setdefault("state", {})
+        limits: Limits = self.state.limits
+        sending = limits.told(request, cast("Send", send))
+        if not has_body(request):
+            await super().__call__(request, receive, sending)
+            return
+        reservation = Reservation(limits.rooms, request, cast("Receive", receive))
+        try:
+            await super().__call__(request, reservation.receive, sending)
+        finally:
+            reservation.give_back()
 
 
 def create_app(annals: Annals) -> Litestar:
@@ -127,7 +145,9 @@ def create_app(annals: Annals) -> Litestar:
 
 def put_over(app: Litestar, annals: Annals) -> None:
     """Has an application that serves nobody now answer from these resources."""
-    app.state = State({"annals": annals, "sessions": sessions_of(annals)})
+    app.state = State(
+        {"annals": annals, "sessions": sessions_of(annals), "limits": Limits(annals.settings)}
+    )
 
 
 def _version() -> str:

@@ -82,7 +82,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
-    """The problems that a route can answer with, for the OpenAPI document."""
+    """The problems that a route can answer with, for the OpenAPI document. Each route that wants an
+    API key answers 429 where the key asks too often."""
+    if 401 in statuses:
+        statuses = (*statuses, 429)
     return {
         status: ResponseSpec(
             Problem,

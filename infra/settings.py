@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 KEY_SOURCE = re.compile(r"file|file:.+|env:\w+|vault:https?://.+")
+RATE = re.compile(r"[1-9][0-9]{0,8}")
 
 TrustedProxies = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -59,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True):
     private_destinations: str = "refuse"
     destination_certificates: str = "system"
     trusted_proxies: TrustedProxies = ()
+    requests_per_second: int = 2_000
+    messages_per_second: int = 50_000
     demo_data: Path = Path("../shared/data")
 
     @classmethod
@@ -112,6 +115,14 @@ class Settings(msgspec.Struct, frozen=True):
                 "ANNALS_TRUSTED_PROXIES must be none, or addresses and networks like 10.0.0.0/8,"
                 f" parted by spaces; not {proxies!r}"
             ) from None
+        rates = {}
+        for name, default in (("REQUESTS", "2000"), ("MESSAGES", "50000")):
+            rate = text(f"{name}_PER_SECOND", default)
+            if not RATE.fullmatch(rate):
+                raise InvalidSetting(
+                    f"ANNALS_{name}_PER_SECOND must be a number from 1 to 999999999, not {rate!r}"
+                )
+            rates[name] = int(rate)
         data = Path(text("DATA", ".data")).absolute()
         return cls(
             data=data,
@@ -129,6 +140,8 @@ class Settings(msgspec.Struct, frozen=True):
             private_destinations=private,
             destination_certificates=certificates,
             trusted_proxies=trusted_proxies,
+            requests_per_second=rates["REQUESTS"],
+            messages_per_second=rates["MESSAGES"],
             demo_data=Path(text("DEMO_DATA", "../shared/data")),
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from api.auth import Route
+from api import segment
 from api.demo import company
 from api.intake import take
 from infra import wiring
@@ -22,7 +22,6 @@ from infra.settings import Settings
 from tests.bench.figures import Job, Report, in_turns
 
 BATCH = 100
-HERE = Route("POST", "/v1/batch")
 CONNECTIONS, MANY_CONNECTIONS = 4, 16
 COMPANY = {"users": 5_000, "accounts": 300, "until": datetime(2026, 5, 13, tzinfo=UTC)}
 
@@ -43,7 +42,7 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
 
         def take_all(mine: list[bytes]) -> int:
             for body in mine:
-                take(annals, body, "", key, HERE)
+                take(annals, segment.decoded(body))
             return len(mine) * BATCH
 
         jobs = {
