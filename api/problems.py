@@ -55,8 +55,10 @@ TITLES = {
     403: "This API key does not open this",
     404: "There is no such thing",
     405: "This method is not offered here",
+    408: "The request came too slowly",
     409: "What is there stands in the way",
     413: "The body is too large",
+    414: "The address is too long",
     415: "The body is of a kind that is not taken",
     429: "Too much is asked for at once",
     431: "The headers are too large",
@@ -107,10 +109,8 @@ class ProblemException(Exception):
         self.detail = detail
 
 
-def problem(
-    status: int, code: str, detail: str, place: str | None = None, **headers: str
-) -> Response[Problem]:
-    body = Problem(
+def problem_of(status: int, code: str, detail: str, place: str | None = None) -> Problem:
+    return Problem(
         f"urn:annals:problem:{code}",
         TITLES.get(status, "The request was refused"),
         status,
@@ -119,8 +119,13 @@ def problem(
         detail,
         place or None,
     )
+
+
+def problem(
+    status: int, code: str, detail: str, place: str | None = None, **headers: str
+) -> Response[Problem]:
     return Response(
-        body,
+        problem_of(status, code, detail, place),
         status_code=status,
         media_type="application/problem+json",
         headers={name.replace("_", "-"): value for name, value in headers.items()},

@@ -25,12 +25,12 @@ def client_address(scope: AsgiScope, trusted: TrustedProxies) -> str:
     as long as the address that appended is trusted; what stands before that, clients can invent.
     """
     client = scope.get("client")
-    nearest = None if client is None else _parsed(client[0])
+    nearest = None if client is None else parsed(client[0])
     if nearest is None:
         return ""
     hops = reversed(list(_values(scope, _FORWARDED_FOR)))
     while is_trusted(nearest, trusted):
-        following = _parsed(next(hops, ""))
+        following = parsed(next(hops, ""))
         if following is None:
             break
         nearest = following
@@ -42,7 +42,7 @@ def is_https(scope: AsgiScope, trusted: TrustedProxies) -> bool:
     if scope.get("scheme") == "https":
         return True
     client = scope.get("client")
-    nearest = None if client is None else _parsed(client[0])
+    nearest = None if client is None else parsed(client[0])
     if nearest is None or not is_trusted(nearest, trusted):
         return False
     return [*_values(scope, _FORWARDED_PROTO)][-1:] == ["https"]
@@ -60,7 +60,7 @@ def _values(scope: AsgiScope, wanted: bytes) -> Iterator[str]:
                 yield part.strip().lower()
 
 
-def _parsed(text: str) -> Address | None:
+def parsed(text: str) -> Address | None:
     """An address as proxies write it, `[::1]:8080` and `192.0.2.1:8080` included; None: it is none.
 
     An IPv4 address inside an IPv6 one, as sockets for both give it, is the IPv4 address.
