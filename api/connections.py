@@ -139,7 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._head_bytes += len(piece)
             super().data_received(piece)
             if self._head_bytes >= MAX_HEAD_BYTES:
-                self._refuse(*_TOO_LARGE)
+                self._refuse_head()
         self._stay_on_guard()
 
     def _stay_on_guard(self) -> None:
@@ -165,13 +165,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         if len(self.url) > MAX_TARGET_BYTES:
-            self._refuse(414, "too-large", f"the address is longer than {MAX_TARGET_BYTES:,} bytes")
+            self._refuse(
+                414, "address-too-long", f"the address is longer than {MAX_TARGET_BYTES:,} bytes"
+            )
             raise _Refused
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
         if len(self.headers) > MAX_HEADERS:
-            self._refuse(*_TOO_LARGE)
+            self._refuse_head()
             raise _Refused
 
     def on_headers_complete(self) -> None:
@@ -230,6 +232,13 @@ class BoundedProtocol(HttpToolsProtocol):
         elif now - self._progress_since > PROGRESS_SECONDS:
             self._progress_since, self._progress_bytes = now, 0
 
+    def _refuse_head(self) -> None:
+        self._refuse(
+            431,
+            "head-too-large",
+            f"send at most {MAX_HEADERS} headers, and {MAX_HEAD_BYTES:,} bytes with the request line",
+        )
+
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Answers for the application, and closes. The first reason counts.
 
@@ -258,13 +267,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
         else:
             self.transport.close()
-
-
-_TOO_LARGE = (
-    431,
-    "head-too-large",
-    f"send at most {MAX_HEADERS} headers, and {MAX_HEAD_BYTES:,} bytes with the request line",
-)
 
 
 def make_room_for_connections() -> None:

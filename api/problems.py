@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -31,6 +32,8 @@ from domain.errors import (
 )
 
 log = structlog.get_logger()
+
+Handler = Callable[[Request[Any, Any, Any], Any], "Response[Problem]"]
 
 BODY = "data"
 """What the framework calls the body as a whole."""
@@ -182,7 +185,20 @@ def on_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Pr
     return problem(500, "failed", "Annals failed at this; the operator's log says where")
 
 
-HANDLERS: dict[Any, Any] = {
+def _releasing(handler: Handler) -> Handler:
+    """Lets go of the frames that an error went through, and of the bodies in them: errors and
+    frames hold each other, so that they would stay until garbage is collected."""
+
+    def handle(request: Request[Any, Any, Any], error: Any) -> Response[Problem]:
+        try:
+            return handler(request, error)
+        finally:
+            error.__traceback__ = error.__context__ = None
+
+    return handle
+
+
+_HANDLERS: dict[Any, Handler] = {
     Refusal: on_refusal,
     ProblemException: on_problem,
     HTTPException: on_http,
@@ -192,3 +208,5 @@ HANDLERS: dict[Any, Any] = {
     TimeoutError: on_database_away,
     Exception: on_failure,
 }
+
+HANDLERS: dict[Any, Any] = {kind: _releasing(handler) for kind, handler in _HANDLERS.items()}

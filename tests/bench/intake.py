@@ -35,7 +35,7 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
     settings = Settings(data=folder)
 
     with (
-        _serving(folder) as (port, key),
+        serving(folder) as (port, key, _),
         wiring.database_url(settings) as url,
         wiring.opened(settings, url) as annals,
     ):
@@ -96,8 +96,9 @@ def _send(bodies: list[bytes], port: int, key: str, connections: int) -> int:
 
 
 @contextmanager
-def _serving(folder: Path) -> Iterator[tuple[int, str]]:
-    """A server as `annals serve` starts it, with a database of its own."""
+def serving(folder: Path) -> Iterator[tuple[int, str, int]]:
+    """A server as `annals serve` starts it, with a database of its own: its port, its write key and
+    its process."""
     environment = os.environ | {
         "ANNALS_DATA": str(folder),
         "ANNALS_PORT": "0",
@@ -110,7 +111,7 @@ def _serving(folder: Path) -> Iterator[tuple[int, str]]:
         assert server.stdout is not None
         port = int(server.stdout.readline().split(";")[0].rpartition(":")[2])
         keys = msgspec.json.decode((folder / "keys.json").read_bytes(), type=dict[str, str])
-        yield port, keys["write"]
+        yield port, keys["write"], server.pid
     finally:
         server.terminate()
         server.wait(timeout=60)
