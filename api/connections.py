@@ -236,7 +236,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(
             431,
             "head-too-large",
-            f"send at most {MAX_HEADERS} headers, and {MAX_HEAD_BYTES:,} bytes with the request line",
+            f"send at most {MAX_HEADERS} headers, {MAX_HEAD_BYTES:,} bytes with the request line",
         )
 
     def _refuse(self, status: int, code: str, detail: str) -> None:

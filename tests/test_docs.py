@@ -163,7 +163,9 @@ def test_every_code_of_a_refusal_is_explained_to_senders() -> None:
         if one.code not in INTERNAL_CODES
     }
     for source in (ROOT / "api").glob("*.py"):
-        found = re.findall(r'ProblemException\(\s*(\d+), "([a-z-]+)"', source.read_text())
+        found = re.findall(
+            r'(?:ProblemException|_refuse)\(\s*(\d+), "([a-z-]+)"', source.read_text()
+        )
         raised |= {(code, int(status)) for status, code in found}
     unforeseen = {("refused", None), ("failed", 500), ("method-not-allowed", 405)}
     statuses = {("stored", None), ("duplicate", None)}
