@@ -164,10 +164,11 @@ def test_every_code_of_a_refusal_is_explained_to_senders() -> None:
     }
     for source in (ROOT / "api").glob("*.py"):
         found = re.findall(
-            r'(?:ProblemException|_refuse)\(\s*(\d+), "([a-z-]+)"', source.read_text()
+            r'(?:ProblemException|_refuse)\(\s*(\d+),\s*"([a-z-]+)"', source.read_text()
         )
         raised |= {(code, int(status)) for status, code in found}
     unforeseen = {("refused", None), ("failed", 500), ("method-not-allowed", 405)}
+    unforeseen |= {("too-large", 413)}
     statuses = {("stored", None), ("duplicate", None)}
     assert documented - statuses == raised | unforeseen
 
