@@ -25,6 +25,7 @@ from litestar.types import (
 from api.api_keys import ApiKeysController
 from api.attending import attended
 from api.backtest import BacktestController
+from api.bodies import MAX_BODY_BYTES, Reservation, has_body
 from api.by_day import AccountDaysController, UserDaysController
 from api.compliance import ErasureController, HoldController, SuppressionController
 from api.console.routes import console, root
@@ -35,7 +36,8 @@ from api.definitions import DefinitionsController
 from api.described import DescribedFields
 from api.destinations import DestinationsController
 from api.history import AccountHistoriesController, UserHistoriesController
-from api.intake import MAX_BODY_BYTES, IntakeController
+from api.intake import IntakeController
+from api.limits import Limits
 from api.lists import AccountListsController, UserListsController
 from api.live import AccountChangesController, UserChangesController
 from api.methods import NoOptionsOfHandlers, answer_head
@@ -59,8 +61,9 @@ loop's own are four more than the machine has cores."""
 
 
 class App(Litestar):
-    """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing.
-    HEAD goes where GET does; requests are attended to as `api.attending` says."""
+    """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing. HEAD
+    goes where GET does; requests are attended to as `api.attending` says. Reads bodies within the
+    rooms of the process, and tells API keys what is left of their rates."""
 
     async def __call__(
         self,
@@ -71,12 +74,27 @@ class App(Litestar):
         if scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
             return
-        scope["path"] = scope["raw_path"].decode("ascii", "replace")
-        answer = self._answer_head if scope.get("method") == "HEAD" else super().__call__
-        await attended(answer, scope, cast(Receive, receive), cast(Send, send))
+        request = cast(HTTPScope, scope)
+        request["path"] = request["raw_path"].decode("ascii", "replace")
+        request.setdefault("state", {})
+        answer = self._answer_head if request["method"] == "HEAD" else self._answer
+        await attended(answer, request, cast(Receive, receive), cast(Send, send))
 
     async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await answer_head(super().__call__, cast(HTTPScope, scope), receive, send)
+        await answer_head(self._answer, cast(HTTPScope, scope), receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = cast(HTTPScope, scope)
+        limits: Limits = self.state.limits
+        sending = limits.told(request, send)
+        if not has_body(request):
+            await super().__call__(request, receive, sending)
+            return
+        reservation = Reservation(limits.rooms, request, receive)
+        try:
+            await super().__call__(request, reservation.receive, sending)
+        finally:
+            reservation.give_back()
 
 
 def create_app(annals: Annals) -> Litestar:
@@ -150,7 +168,9 @@ def create_app(annals: Annals) -> Litestar:
 
 def put_over(app: Litestar, annals: Annals) -> None:
     """Has an application that serves nobody now answer from these resources."""
-    app.state = State({"annals": annals, "sessions": sessions_of(annals)})
+    app.state = State(
+        {"annals": annals, "sessions": sessions_of(annals), "limits": Limits(annals.settings)}
+    )
 
 
 def _version() -> str:

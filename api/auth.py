@@ -6,16 +6,20 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from litestar.concurrency import sync_to_thread
+from anyio.to_thread import run_sync
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.attending import answer_of
+from api.limits import Limits
 from api.problems import ProblemException
+from api.proxies import client_address
 from domain.access import ApiScope
+from domain.errors import TooManyAtOnce
 from infra.places import Demand
 from infra.wiring import Annals
 
@@ -57,7 +61,7 @@ class Route(NamedTuple):
     """What was asked for, as it is declared: no id in it."""
 
     method: str
-    path: str
+    route: str
 
 
 def route_of(connection: Connection) -> Route:
@@ -65,24 +69,56 @@ def route_of(connection: Connection) -> Route:
     return Route(str(scope.get("method", "WEBSOCKET")), scope["path_template"])
 
 
-def authorised(annals: Annals, key: str | None, route: Route, *scopes: ApiScope) -> Asker:
+async def known(connection: Connection, key: str) -> tuple[UUID, ApiScope]:
+    """The id and the scope of a key, which is told to the connection; counts the request.
+
+    The event loop never asks the database: that is for threads of their own, so that a pool that
+    is empty keeps nobody waiting but those who need it.
+
+    Raises:
+        ProblemException: 401, the key is unknown or revoked.
+        TooManyAtOnce: the key asks too often, or its address presented too many wrong ones.
+    """
+    annals: Annals = connection.app.state.annals
+    limits: Limits = connection.app.state.limits
+    found = annals.api_keys.recalled(key)
+    if found is None:
+        address = client_address(connection.scope, annals.settings.trusted_proxies)
+        seconds = limits.wrong_keys.seconds_to_wait(address)
+        if seconds and not await run_sync(annals.api_keys.is_live, key, limiter=limits.looking_up):
+            raise TooManyAtOnce(
+                "too many wrong API keys came from this address; correct the key, or wait",
+                retry_after=seconds,
+            )
+        found = await run_sync(annals.api_keys.find, key, limiter=limits.looking_up)
+        if found is None:
+            limits.wrong_keys.note(address)
+            raise ProblemException(401, "unknown-key", "the API key is unknown or was revoked")
+    limits.key_rates.admit(found[0])
+    connection.state.key_id = found[0]
+    return found
+
+
+async def authorised(connection: Connection, key: str | None, *scopes: ApiScope) -> Asker:
     """Who asks, if the key opens one of the scopes; that another was tried is put on record.
 
     Raises:
         ProblemException: 401 without a valid key, 403 with one of another scope.
+        TooManyAtOnce: see `known`.
     """
     if key is None:
         raise ProblemException(401, "missing-key", "send an API key: Authorization: Bearer <key>")
-    found = annals.api_keys.find(key)
-    if found is None:
-        raise ProblemException(401, "unknown-key", "the API key is unknown or was revoked")
-    if found[1] not in scopes:
-        annals.refused_attempts.note(*found, method=route.method, route=route.path)
+    id, scope = await known(connection, key)
+    if scope not in scopes:
+        annals: Annals = connection.app.state.annals
+        limits: Limits = connection.app.state.limits
+        note = partial(annals.refused_attempts.note, id, scope, **route_of(connection)._asdict())
+        await run_sync(note, limiter=limits.looking_up)
         wanted = " or ".join(scopes)
         raise ProblemException(
-            403, "wrong-scope", f"this needs a key with scope {wanted}, this one has {found[1]}"
+            403, "wrong-scope", f"this needs a key with scope {wanted}, this one has {scope}"
         )
-    return Asker(*found)
+    return Asker(id, scope)
 
 
 def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
@@ -94,8 +130,7 @@ def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], Awaitab
     async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         annals: Annals = connection.app.state.annals
         key = presented_key(connection.headers.get("authorization"))
-        asker = await sync_to_thread(authorised, annals, key, route_of(connection), *scopes)
-        connection.state.key_id = asker.key_id
+        asker = await authorised(connection, key, *scopes)
         asking.set(asker)
         sort: Demand | None = handler.opt.get(PLACE, usual)
         if sort is not None:

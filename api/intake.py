@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import UUID
 
 import msgspec
 from anyio.to_thread import run_sync
 from litestar import Controller, post
 from litestar import Request as HttpRequest
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.spec import (
     OpenAPIFormat,
     OpenAPIMediaType,
@@ -21,16 +22,22 @@ from litestar.openapi.spec import (
 )
 
 from api import segment
-from api.auth import Route, authorised, presented_key, route_of
+from api.auth import authorised, presented_key
+from api.bodies import MAX_BODY_BYTES, MAX_UNKEYED_BODY_BYTES, read, reservation_of, unpacked
+from api.limits import Limits
 from api.positions import position_text
 from api.problems import ProblemException, answers
+from api.segment import Envelope
 from domain.access import ApiScope
 from domain.commands import Duplicate, Outcome, Position, Refused, Request, Stored
 from domain.errors import InvalidInput
 from domain.properties import RefusedValue
 from infra.wiring import Annals
 
-MAX_BODY_BYTES = 4 * 1024 * 1024
+UNKEYED = (
+    "send the API key as Authorization: Bearer <key>; only a plain body of up to"
+    f" {MAX_UNKEYED_BODY_BYTES:,} bytes is looked at for a writeKey"
+)
 
 
 class MessageResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,30 +108,76 @@ class IntakeController(Controller):
         security=[{"ApiKey": []}, {"WriteKey": []}, {}],
     )
     async def batch(self, request: HttpRequest[Any, Any, Any]) -> BatchResult:
-        body = await request.body()
-        return await run_sync(
-            take,
-            request.app.state.annals,
-            body,
-            request.headers.get("content-encoding", ""),
-            presented_key(request.headers.get("authorization")),
-            route_of(request),
-        )
+        limits: Limits = request.app.state.limits
+        encoding = request.headers.get("content-encoding", "")
+        if encoding not in ("", "identity", "gzip"):
+            raise ProblemException(
+                415, "unknown-encoding", "send the body plain or with Content-Encoding: gzip"
+            )
+        key = presented_key(request.headers.get("authorization"))
+        if key is None:
+            body, key, key_id = await _read_for_its_key(request, encoding)
+        else:
+            key_id, key = (await authorised(request, key, ApiScope.WRITE)).key_id, None
+            body = await read(request.scope, request.receive, MAX_BODY_BYTES)
+        if encoding == "gzip":
+            body = await run_sync(unpacked, body)
+        reservation = reservation_of(request)
+        if reservation is not None:
+            reservation.shrink(len(body))
+        parcel = [body]
+        del body
+        return await run_sync(_take, request.app.state.annals, limits, key_id, key, parcel)
 
 
-def take(annals: Annals, body: bytes, encoding: str, key: str | None, route: Route) -> BatchResult:
-    """What comes of a batch: its body, as sent, and the key presented with it.
+async def _read_for_its_key(
+    request: HttpRequest[Any, Any, Any], encoding: str
+) -> tuple[bytearray, str, UUID]:
+    """A body without a key in a header, the key that stands in it, and the id of that.
+
+    Raises:
+        ProblemException: 401: the body is packed or long, so that it is not looked at; or it holds
+            no key that opens this.
+    """
+    length = request.headers.get("content-length", "")
+    if encoding == "gzip" or (length.isdecimal() and int(length) > MAX_UNKEYED_BODY_BYTES):
+        raise ProblemException(401, "missing-key", UNKEYED)
+    try:
+        body = await read(request.scope, request.receive, MAX_UNKEYED_BODY_BYTES)
+    except RequestEntityTooLarge:
+        raise ProblemException(401, "missing-key", UNKEYED) from None
+    key = segment.write_key_of(body)
+    try:
+        key_id = (await authorised(request, key, ApiScope.WRITE)).key_id
+    except BaseException:
+        body.clear()
+        raise
+    assert key is not None
+    return body, key, key_id
+
+
+def _take(
+    annals: Annals, limits: Limits, key_id: UUID, key: str | None, parcel: list[bytearray]
+) -> BatchResult:
+    """Takes the body out of a parcel, so that nobody else holds it.
+
+    Args:
+        key: what stands in the body, where the body was read for it.
 
     Raises:
         InvalidInput: nothing of the body can be read.
-        ProblemException: a key that may not send; a body too large or in an unknown encoding.
+        ProblemException: the body says another key than it was read for.
     """
+    envelope = segment.decoded(parcel.pop())
+    if key is not None and envelope.write_key != key:
+        raise ProblemException(401, "unknown-key", "the API key is unknown or was revoked")
+    limits.key_rates.spend(key_id, envelope.count)
+    return take(annals, envelope)
+
+
+def take(annals: Annals, envelope: Envelope) -> BatchResult:
+    """What comes of a batch."""
     received_at = datetime.now(UTC)
-    if key is not None:
-        authorised(annals, key, route, ApiScope.WRITE)
-    envelope = segment.decoded(_decompressed(body, encoding))
-    if key is None:
-        authorised(annals, envelope.write_key, route, ApiScope.WRITE)
     requests: list[Request] = []
     results: list[MessageResult | None] = []
     ids: list[str | None] = []
@@ -169,24 +222,3 @@ def _result(message_id: str | None, outcome: Outcome, n: int) -> MessageResult:
 
 def _refused(message_id: str | None, code: str, detail: str, place: str) -> MessageResult:
     return MessageResult("refused", message_id, (), code, detail, place)
-
-
-def _decompressed(body: bytes, encoding: str) -> bytes:
-    if encoding in ("", "identity"):
-        return body
-    if encoding != "gzip":
-        raise ProblemException(
-            415, "unknown-encoding", "send the body plain or with Content-Encoding: gzip"
-        )
-    try:
-        inflater = zlib.decompressobj(wbits=31)
-        plain = inflater.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error:
-        raise InvalidInput("the body is not gzip, though Content-Encoding says so") from None
-    if len(plain) > MAX_BODY_BYTES:
-        raise ProblemException(
-            413, "too-large", f"the body unpacks to more than {MAX_BODY_BYTES} bytes"
-        )
-    if not inflater.eof:
-        raise InvalidInput("the gzip body was cut short")
-    return plain

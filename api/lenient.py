@@ -17,7 +17,7 @@ _MAX_DIGITS = 400
 _MARKS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
-def loaded(text: bytes) -> object:
+def loaded(text: bytes | bytearray) -> object:
     """The value that a JSON text holds.
 
     Raises:
@@ -30,7 +30,7 @@ def _whole(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
 
 
-def _shallow(text: bytes) -> bytes:
+def _shallow(text: bytes | bytearray) -> bytes:
     kept, depth, start = [], 0, 0
     for found in _MARKS.finditer(text):
         mark = found[0]
@@ -45,4 +45,4 @@ def _shallow(text: bytes) -> bytes:
             depth -= 1
     if depth > MAX_DEPTH:
         raise ValueError("the text is cut short")
-    return b"".join(kept) + text[start:]
+    return b"".join([*kept, text[start:]])

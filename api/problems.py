@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -39,6 +40,8 @@ from projections.failures import is_cancelled, is_of_connection
 
 log = structlog.get_logger()
 
+Handler = Callable[[Request[Any, Any, Any], Any], "Response[Problem]"]
+
 BODY = "data"
 """What the framework calls the body as a whole."""
 
@@ -71,8 +74,10 @@ TITLES = {
     403: "This API key does not open this",
     404: "There is no such thing",
     405: "This method is not offered here",
+    408: "The request came too slowly",
     409: "What is there stands in the way",
     413: "The body is too large",
+    414: "The address is too long",
     415: "The body is of a kind that is not taken",
     429: "Too much is asked for at once",
     431: "The headers are too large",
@@ -123,10 +128,8 @@ class ProblemException(Exception):
         self.detail = detail
 
 
-def problem(
-    status: int, code: str, detail: str, place: str | None = None, **headers: str
-) -> Response[Problem]:
-    body = Problem(
+def problem_of(status: int, code: str, detail: str, place: str | None = None) -> Problem:
+    return Problem(
         f"urn:annals:problem:{code}",
         TITLES.get(status, "The request was refused"),
         status,
@@ -135,8 +138,13 @@ def problem(
         detail,
         place or None,
     )
+
+
+def problem(
+    status: int, code: str, detail: str, place: str | None = None, **headers: str
+) -> Response[Problem]:
     return Response(
-        body,
+        problem_of(status, code, detail, place),
         status_code=status,
         media_type="application/problem+json",
         headers={name.replace("_", "-"): value for name, value in headers.items()},
@@ -217,7 +225,20 @@ def on_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Pr
     return problem(500, "failed", "Annals failed at this; the operator's log says where")
 
 
-HANDLERS: dict[Any, Any] = {
+def _releasing(handler: Handler) -> Handler:
+    """Lets go of the frames that an error went through, and of the bodies in them: errors and
+    frames hold each other, so that they would stay until garbage is collected."""
+
+    def handle(request: Request[Any, Any, Any], error: Any) -> Response[Problem]:
+        try:
+            return handler(request, error)
+        finally:
+            error.__traceback__ = error.__context__ = None
+
+    return handle
+
+
+_HANDLERS: dict[Any, Handler] = {
     Refusal: on_refusal,
     ProblemException: on_problem,
     HTTPException: on_http,
@@ -226,3 +247,5 @@ HANDLERS: dict[Any, Any] = {
     ReaderLeft: on_reader_left,
     Exception: on_failure,
 }
+
+HANDLERS: dict[Any, Any] = {kind: _releasing(handler) for kind, handler in _HANDLERS.items()}

@@ -8,7 +8,8 @@ user is refused, but for an event of an account alone, in which `anonymousId` an
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeGuard
 
@@ -56,14 +57,25 @@ class Message(msgspec.Struct, frozen=True):
 
 class Batch(msgspec.Struct, frozen=True):
     batch: list[msgspec.Raw]
-    writeKey: Any = None
-    sentAt: Any = None
+    writeKey: msgspec.Raw = msgspec.Raw(b"null")
+    sentAt: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Keyed(msgspec.Struct, frozen=True):
+    """All that is read of a body before its sender is known."""
+
+    writeKey: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What came in one request: each message decoded, or why it could not be."""
+    """
+    Attributes:
+        count: of messages.
+        messages: each decoded when its turn comes, or why it could not be. Can be read once.
+    """
 
-    messages: list[Message | InvalidInput]
+    count: int
+    messages: Iterator[Message | InvalidInput]
     write_key: str | None
     sent_at: datetime | None
 
@@ -71,10 +83,30 @@ class Envelope(msgspec.Struct, frozen=True):
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _batch_decoder = msgspec.json.Decoder(Batch)
+_key_decoder = msgspec.json.Decoder(Keyed)
 _message_decoder = msgspec.json.Decoder(Message)
 
+_LOOKS_LIKE_A_KEY = re.compile(rb'"writeKey"\s{0,8}:\s{0,8}"([\x21\x23-\x5b\x5d-\x7e]{1,256})"')
+_MAX_SHORT_BYTES = 1_024
 
-def decoded(body: bytes) -> Envelope:
+
+def write_key_of(body: bytes | bytearray) -> str | None:
+    """The `writeKey` beside `batch`. Nothing else of the body becomes an object.
+
+    Where the body is no strict JSON, the first text that looks like one: whoever takes the body
+    compares it with the key that `decoded` finds.
+    """
+    try:
+        key = _short(_key_decoder.decode(body).writeKey)
+        return key if isinstance(key, str) else None
+    except msgspec.ValidationError:
+        return None
+    except _UNREADABLE:
+        found = _LOOKS_LIKE_A_KEY.search(body)
+        return None if found is None else found[1].decode()
+
+
+def decoded(body: bytes | bytearray) -> Envelope:
     """Decodes a batch; a message that is no JSON object spoils only itself.
 
     Raises:
@@ -82,20 +114,30 @@ def decoded(body: bytes) -> Envelope:
     """
     try:
         batch = _batch_decoder.decode(body)
-        count, messages = len(batch.batch), [_message(raw) for raw in batch.batch]
-        write_key, sent_at = batch.writeKey, batch.sentAt
+        write_key, sent_at = _short(batch.writeKey), _short(batch.sentAt)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"expected {{'batch': [...]}}: {error}", place="/batch") from None
     except _UNREADABLE:
         return _leniently_decoded(body)
+    count = len(batch.batch)
     if count > MAX_MESSAGES:
         raise InvalidInput(
             f"the batch has {count} messages, at most {MAX_MESSAGES} are taken", place="/batch"
         )
-    return Envelope(messages, write_key if isinstance(write_key, str) else None, _sent_at(sent_at))
+    return Envelope(
+        count,
+        map(_message, batch.batch),
+        write_key if isinstance(write_key, str) else None,
+        _sent_at(sent_at),
+    )
 
 
-def _leniently_decoded(body: bytes) -> Envelope:
+def _short(raw: msgspec.Raw) -> object:
+    """What a short value says; None where it is long."""
+    return msgspec.json.decode(raw) if memoryview(raw).nbytes <= _MAX_SHORT_BYTES else None
+
+
+def _leniently_decoded(body: bytes | bytearray) -> Envelope:
     """Takes what no strict decoder does, so that only the values which hold it are refused."""
     try:
         content = lenient.loaded(body)
@@ -110,7 +152,8 @@ def _leniently_decoded(body: bytes) -> Envelope:
         )
     key = content.get("writeKey")
     return Envelope(
-        [_leniently_read(sent) for sent in content["batch"]],
+        len(content["batch"]),
+        map(_leniently_read, content["batch"]),
         key if isinstance(key, str) else None,
         _sent_at(content.get("sentAt")),
     )

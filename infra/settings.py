@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import ssl
@@ -13,6 +14,9 @@ import msgspec
 
 _SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 KEY_SOURCE = re.compile(r"file|file:.+|env:\w+|vault:https?://.+")
+RATE = re.compile(r"[1-9][0-9]{0,8}")
+
+TrustedProxies = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
 class InvalidSetting(Exception):
@@ -39,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True):
             erased may be written anew.
         query_seconds: that a statement of a list, a bar or a view may take.
         long_query_seconds: the same of a preview, a review, an export or a back-test.
+        trusted_proxies: networks of the proxies that are believed about the client's address and
+            scheme.
         demo_data: folder of the sample files, if it is there.
     """
 
@@ -58,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True):
     destination_certificates: str = "system"
     query_seconds: float = 10.0
     long_query_seconds: float = 60.0
+    trusted_proxies: TrustedProxies = ()
+    requests_per_second: int = 2_000
+    messages_per_second: int = 50_000
     demo_data: Path = Path("../shared/data")
 
     @classmethod
@@ -111,6 +120,22 @@ class Settings(msgspec.Struct, frozen=True):
                 "ANNALS_KEK names where key-encryption keys are kept: file, file:PATH, env:NAME or"
                 f" vault:https://HOST:PORT/MOUNT/KEY, parted by spaces; not {kek!r}"
             )
+        proxies = text("TRUSTED_PROXIES", "none")
+        try:
+            trusted_proxies = _networks(proxies)
+        except ValueError:
+            raise InvalidSetting(
+                "ANNALS_TRUSTED_PROXIES must be none, or addresses and networks like 10.0.0.0/8,"
+                f" parted by spaces; not {proxies!r}"
+            ) from None
+        rates = {}
+        for name, default in (("REQUESTS", "2000"), ("MESSAGES", "50000")):
+            rate = text(f"{name}_PER_SECOND", default)
+            if not RATE.fullmatch(rate):
+                raise InvalidSetting(
+                    f"ANNALS_{name}_PER_SECOND must be a number from 1 to 999999999, not {rate!r}"
+                )
+            rates[name] = int(rate)
         data = Path(text("DATA", ".data")).absolute()
         return cls(
             data=data,
@@ -129,5 +154,13 @@ class Settings(msgspec.Struct, frozen=True):
             destination_certificates=certificates,
             query_seconds=float(seconds["QUERY_SECONDS"]),
             long_query_seconds=float(seconds["LONG_QUERY_SECONDS"]),
+            trusted_proxies=trusted_proxies,
+            requests_per_second=rates["REQUESTS"],
+            messages_per_second=rates["MESSAGES"],
             demo_data=Path(text("DEMO_DATA", "../shared/data")),
         )
+
+
+def _networks(text: str) -> TrustedProxies:
+    """Raises: ValueError: a word is no address and no network."""
+    return () if text == "none" else tuple(map(ipaddress.ip_network, text.split()))

@@ -164,6 +164,7 @@ class _Server(Server):
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self.run, args=([self._listener],), daemon=True)
         self._thread.start()
+        running.append(self)
         while not self.started:
             assert self._thread.is_alive()
             time.sleep(0.005)
@@ -184,6 +185,7 @@ class _Server(Server):
             await asyncio.sleep(0.001)
 
 
+running: list[_Server] = []
 _idle: list[_Server] = []
 """Those that served before: to start one takes longer than most tests."""
 

@@ -163,9 +163,12 @@ def test_every_code_of_a_refusal_is_explained_to_senders() -> None:
         if one.code not in INTERNAL_CODES
     }
     for source in (ROOT / "api").glob("*.py"):
-        found = re.findall(r'ProblemException\(\s*(\d+), "([a-z-]+)"', source.read_text())
+        found = re.findall(
+            r'(?:ProblemException|_refuse)\(\s*(\d+),\s*"([a-z-]+)"', source.read_text()
+        )
         raised |= {(code, int(status)) for status, code in found}
     unforeseen = {("refused", None), ("failed", 500), ("method-not-allowed", 405)}
+    unforeseen |= {("too-large", 413)}
     statuses = {("stored", None), ("duplicate", None)}
     assert documented - statuses == raised | unforeseen
 
@@ -213,6 +216,8 @@ def test_the_operators_table_has_every_setting_and_what_holds_if_it_is_unset() -
             assert value is None
         elif isinstance(value, Path) and not default.startswith("."):
             assert value == Path(default).absolute()
+        elif isinstance(value, tuple):
+            assert (" ".join(map(str, value)) or "none") == default
         else:
             assert str(value).removeprefix(f"{Path.cwd()}/") == default
     own = (ROOT / "tests" / "conftest.py").read_text()

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-
 import click
-import structlog
 
-from api.cli import api_keys, backtest, backups, parked, proving, serving, upkeep
+from api.cli import api_keys, backtest, backups, log_lines, parked, proving, serving, upkeep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,18 +15,11 @@ def main() -> None:
     ANNALS_DATABASE_URL (embedded PostgreSQL if unset), ANNALS_KEK (file),
     ANNALS_VAULT_TOKEN_FILE, ANNALS_VAULT_CERTIFICATES, ANNALS_WORKER (thread or none),
     ANNALS_TIME_ZONE (UTC), ANNALS_MRR_PROPERTY (mrr), ANNALS_RENEWAL_PROPERTY (renewal_date),
-    ANNALS_CLEANUP_HOUR (3),
+    ANNALS_CLEANUP_HOUR (3), ANNALS_TRUSTED_PROXIES (none),
+    ANNALS_REQUESTS_PER_SECOND (2000), ANNALS_MESSAGES_PER_SECOND (50000),
     ANNALS_DEMO_DATA; docs/operating.md explains them. Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=logging.WARNING)
+    log_lines.configure()
 
 
 for command in (

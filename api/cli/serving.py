@@ -90,7 +90,7 @@ def _serving(annals: Annals) -> Iterator[str]:
             f"cannot serve on {settings.host}:{settings.port} ({error.strerror});"
             " set ANNALS_PORT to a free port"
         ) from None
-    server = Server(create_app(annals))
+    server = Server(create_app(annals), settings.trusted_proxies)
     thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
     with background.working(annals, project=settings.worker == "thread"):
         thread.start()

@@ -32,11 +32,12 @@ from api.console.calls import Refused
 from api.console.pages import ASSETS, PRIVATE, SECURITY_HEADERS, page
 from api.console.sessions import AnyRequest, Forged, NotSignedIn, signed_in
 from api.problems import DATABASE_ERRORS, RETRY_SECONDS, unavailable
-from infra.wiring import Annals
+from domain.errors import TooManyAtOnce
 
 log = structlog.get_logger()
 
 HOME = "/console/users"
+MAX_SIGN_IN_BYTES = 64 * 1024
 FOR_EVER = "public, max-age=31536000, immutable"
 TITLES = {
     400: "This cannot be shown as it is",
@@ -87,12 +88,11 @@ def sign_in_page(request: AnyRequest) -> Response[str]:
     )
 
 
-@post("/sign-in", status_code=200)
+@post("/sign-in", status_code=200, request_max_body_size=MAX_SIGN_IN_BYTES)
 async def sign_in(request: AnyRequest) -> Response[Any]:
-    annals: Annals = request.app.state.annals
     form = await request.form()
     key, wanted = str(form.get("key", "")).strip(), _wanted(str(form.get("next", "")))
-    if sessions.scope_of(annals, key) is None:
+    if await sessions.scope_of(request, key) is None:
         refused = "This key is unknown, was revoked, or may not read."
         return page(request, "sign_in.html", status=401, wanted=wanted, refused=refused)
     answer = Redirect(wanted, status_code=303, headers=SECURITY_HEADERS | PRIVATE)
@@ -134,6 +134,12 @@ def _on_refused(request: AnyRequest, refused: Refused) -> Response[str]:
     if refused.status == 401:
         return _on_not_signed_in(request, NotSignedIn())
     return _problem(request, refused.status, refused.detail, code=refused.code)
+
+
+def _on_too_many(request: AnyRequest, error: TooManyAtOnce) -> Response[str]:
+    answer = _problem(request, 429, error.detail, code=error.code)
+    answer.set_header("Retry-After", str(error.retry_after))
+    return answer
 
 
 def _on_http(request: AnyRequest, error: HTTPException) -> Response[str]:
@@ -208,6 +214,7 @@ def console() -> Router:
             NotSignedIn: _on_not_signed_in,
             Forged: _on_forged,
             Refused: _on_refused,
+            TooManyAtOnce: _on_too_many,
             HTTPException: _on_http,
             **dict.fromkeys(DATABASE_ERRORS, _on_database_error),
             Exception: _on_failure,

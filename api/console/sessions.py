@@ -22,7 +22,8 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
 
-from api.auth import READERS
+from api.auth import READERS, known
+from api.problems import ProblemException
 from domain.access import ApiScope
 from infra.wiring import Annals
 
@@ -104,20 +105,27 @@ def sessions_of(annals: Annals) -> Sessions:
     return Sessions(annals.keys.secret(SECRET))
 
 
-def scope_of(annals: Annals, key: str) -> ApiScope | None:
-    """What a key opens; None where it is unknown, revoked or may not read."""
-    found = annals.api_keys.find(key)
-    return found[1] if found is not None and found[1] in READERS else None
+async def scope_of(connection: Connection, key: str) -> ApiScope | None:
+    """What a key opens; None where it is unknown, revoked or may not read.
+
+    Raises:
+        TooManyAtOnce: see `api.auth.known`.
+    """
+    try:
+        _, scope = await known(connection, key)
+    except ProblemException:
+        return None
+    return scope if scope in READERS else None
 
 
-def signed_in(connection: Connection, _: BaseRouteHandler) -> None:
+async def signed_in(connection: Connection, _: BaseRouteHandler) -> None:
     """A guard: leaves the session in the connection's state.
 
     Raises:
         NotSignedIn.
     """
     sealed = connection.app.state.sessions.open(connection.cookies.get(COOKIE, ""))
-    scope = None if sealed is None else scope_of(connection.app.state.annals, sealed.key)
+    scope = None if sealed is None else await scope_of(connection, sealed.key)
     if sealed is None or scope is None:
         raise NotSignedIn
     connection.state.session = Session(sealed.key, sealed.token, scope)

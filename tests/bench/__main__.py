@@ -22,6 +22,7 @@ from tests.bench import (
     deciding,
     erasing,
     intake,
+    junk,
     lists,
     projecting,
     segments,
@@ -42,7 +43,8 @@ def main() -> None:
         nargs="*",
         metavar="BENCH",
         help=", ".join(USUAL) + ", lists, segments, deciding, full, views, console,"
-        " export.slow, seal.cost, erase.one, erase.10k, server.back (default: the first three)",
+        " export.slow, junk.memory, seal.cost, erase.one, erase.10k, server.back (default: the"
+        " first three)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
@@ -62,6 +64,7 @@ def main() -> None:
         help="events of the subject in erase.one (1000000)",
     )
     parser.add_argument("--leaving", type=int, default=10_000, help="subjects in erase.10k (10000)")
+    parser.add_argument("--seconds", type=float, default=60, help="of junk.memory (60)")
     options = parser.parse_args()
     settings = Settings.from_environment()
     report = Report(settings.data / "bench.jsonl")
@@ -77,6 +80,9 @@ def main() -> None:
 
     def run_intake() -> None:
         intake.run(folder, report, messages=options.events, rounds=options.rounds)
+
+    def run_junk() -> None:
+        junk.run(folder, report, seconds=options.seconds)
 
     def run_lists() -> None:
         size = Size(options.users, options.users // 20, options.users * 4)
@@ -138,6 +144,7 @@ def main() -> None:
         "append": run_append,
         "intake": run_intake,
         "projecting": run_projecting,
+        "junk.memory": run_junk,
         "lists": run_lists,
         "segments": run_segments,
         "deciding": run_deciding,

@@ -66,7 +66,7 @@ class _Load:
 def run(folder: Path, report: Report, *, rounds: int) -> None:
     """Seconds from the kill to the answer that a batch is stored that was sent after it."""
     took: list[float] = []
-    with serving(folder, worker="thread") as (port, key):
+    with serving(folder, worker="thread") as (port, key, _):
         load = _Load(port, key)
         for thread in load.threads:
             thread.start()

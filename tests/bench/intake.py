@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from api.auth import Route
+from api import segment
 from api.demo import company
 from api.intake import take
 from infra import wiring
@@ -22,7 +22,6 @@ from infra.settings import Settings
 from tests.bench.figures import Job, Report, in_turns
 
 BATCH = 100
-HERE = Route("POST", "/v1/batch")
 CONNECTIONS, MANY_CONNECTIONS = 4, 16
 COMPANY = {"users": 5_000, "accounts": 300, "until": datetime(2026, 5, 13, tzinfo=UTC)}
 
@@ -36,14 +35,14 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
     settings = Settings(data=folder)
 
     with (
-        serving(folder) as (port, key),
+        serving(folder) as (port, key, _),
         wiring.database_url(settings) as url,
         wiring.opened(settings, url) as annals,
     ):
 
         def take_all(mine: list[bytes]) -> int:
             for body in mine:
-                take(annals, body, "", key, HERE)
+                take(annals, segment.decoded(body))
             return len(mine) * BATCH
 
         jobs = {
@@ -97,8 +96,9 @@ def _send(bodies: list[bytes], port: int, key: str, connections: int) -> int:
 
 
 @contextmanager
-def serving(folder: Path, worker: str = "none") -> Iterator[tuple[int, str]]:
-    """A server as `annals serve` starts it, with a database of its own; its port and a write key.
+def serving(folder: Path, worker: str = "none") -> Iterator[tuple[int, str, int]]:
+    """A server as `annals serve` starts it, with a database of its own: its port, its write key and
+    its process.
 
     Args:
         worker: `thread`: it projects as well.
@@ -115,7 +115,7 @@ def serving(folder: Path, worker: str = "none") -> Iterator[tuple[int, str]]:
         assert server.stdout is not None
         port = int(server.stdout.readline().split(";")[0].rpartition(":")[2])
         keys = msgspec.json.decode((folder / "keys.json").read_bytes(), type=dict[str, str])
-        yield port, keys["write"]
+        yield port, keys["write"], server.pid
     finally:
         server.terminate()
         server.wait(timeout=60)

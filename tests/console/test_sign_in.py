@@ -88,7 +88,8 @@ def test_a_session_is_worth_nothing_once_altered_too_old_or_its_key_revoked(
     monkeypatch.undo()
     http, _ = session(client, "read")
     assert http.get("/console/users").status_code == 200
-    monkeypatch.setattr(client.annals.api_keys, "find", lambda key: None)
+    for look_up in ("recalled", "find"):
+        monkeypatch.setattr(client.annals.api_keys, look_up, lambda key: None)
     assert http.get("/console/users").headers["location"].startswith("/console/sign-in")
 
 

@@ -31,6 +31,7 @@ def test_everything_can_be_set() -> None:
             "ANNALS_MRR_PROPERTY": "revenue",
             "ANNALS_RENEWAL_PROPERTY": "renews",
             "ANNALS_PRIVATE_DESTINATIONS": "allow",
+            "ANNALS_TRUSTED_PROXIES": "10.0.0.0/8 192.0.2.7 fd00::/8",
             "PORT": "1",
         }
     )
@@ -40,6 +41,7 @@ def test_everything_can_be_set() -> None:
     assert found.time_zone == ZoneInfo("Europe/Brussels")
     assert (found.mrr_property, found.renewal_property) == ("revenue", "renews")
     assert found.private_destinations == "allow"
+    assert list(map(str, found.trusted_proxies)) == ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]
 
 
 def test_an_empty_value_is_as_good_as_none() -> None:
@@ -62,6 +64,9 @@ def test_an_empty_value_is_as_good_as_none() -> None:
         ("TIME_ZONE", "Europe"),
         ("TIME_ZONE", "a\0b"),
         ("PRIVATE_DESTINATIONS", "yes"),
+        ("TRUSTED_PROXIES", "proxy.example"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,fd00::/8"),
         ("DESTINATION_CERTIFICATES", "/nowhere.pem"),
         ("DESTINATION_CERTIFICATES", __file__),
     ],
