@@ -42,7 +42,11 @@ DELETE_UNUSED_NAMES = """
 DELETE FROM views.names n
 WHERE NOT EXISTS (SELECT FROM views.activity_days d WHERE d.name_id = n.id)"""
 
-SELECT_NAMES = "SELECT kind, name, id FROM views.names WHERE kind = ANY(%s) AND name = ANY(%s)"
+# Numbers are found by digests of names (migration 0024): a name can be longer than an index takes.
+SELECT_NAMES = """
+SELECT kind, name, id FROM views.names
+WHERE kind = ANY(%(kinds)s) AND views.digest_of(name) = ANY(views.digests_of(%(names)s))
+  AND name = ANY(%(names)s)"""
 
 TAKE_NAME = """
 INSERT INTO views.names (kind, name, id)
@@ -66,7 +70,8 @@ class Names:
         while missing:
             with self._pool.connection() as conn:
                 kinds = sorted({kind for kind, _ in missing})
-                rows = conn.execute(SELECT_NAMES, (kinds, [name for _, name in missing]))
+                asked = {"kinds": kinds, "names": [name for _, name in missing]}
+                rows = conn.execute(SELECT_NAMES, asked)
                 ids |= {(kind, name): id for kind, name, id in rows}
                 missing -= ids.keys()
                 if missing:  # a taken number is a conflict too: look again, and try those left

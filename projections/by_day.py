@@ -32,7 +32,8 @@ JOIN views.activity_days d
 COUNTS = """
 SELECT n.name, d.day, sum(d.count)::bigint
 FROM ({days}) d JOIN views.names n ON n.id = d.name_id
-WHERE n.kind = :activity AND n.name = ANY(:names) AND (d.own OR n.kind <> 'event')
+WHERE n.kind = :activity AND views.digest_of(n.name) = ANY(views.digests_of(:names))
+  AND n.name = ANY(:names) AND (d.own OR n.kind <> 'event')
 GROUP BY n.name, d.day"""
 
 _COUNTS = {

@@ -378,7 +378,10 @@ class Compiler:
             table, that = "counter_days", f"did.counter = {asked.id(counter_of(condition).id)}"
         else:
             activity, name = asked.text(condition.activity), asked.text(condition.name)
-            id = f"(SELECT id FROM views.names WHERE kind = {activity} AND name = {name})"
+            id = (
+                f"(SELECT id FROM views.names WHERE kind = {activity}"
+                f" AND views.digest_of(name) = views.digest_of({name}) AND name = {name})"
+            )
             table, that = "activity_days", f"did.name_id = {id}"
         if condition.period is not None:
             first, last = bounds(condition.period, self._moment.today)

@@ -51,7 +51,8 @@ SELECT n.name, d.day, sum(d.count)::bigint
 FROM views.names n JOIN views.activity_days d
   ON d.log_partition = :partition AND d.subject = :subject AND d.name_id = n.id
  AND d.day > :first AND d.day <= :today
-WHERE n.kind = 'event' AND n.name = ANY(:names) GROUP BY n.name, d.day""")
+WHERE n.kind = 'event' AND views.digest_of(n.name) = ANY(views.digests_of(:names))
+  AND n.name = ANY(:names) GROUP BY n.name, d.day""")
 
 
 class OverviewProperty(msgspec.Struct, frozen=True):

@@ -63,7 +63,8 @@ FROM views.names n CROSS JOIN LATERAL (
     WHERE d.log_partition = :partition AND d.subject = :subject AND d.name_id = n.id
       AND d.day BETWEEN :first_day AND :last_day AND d.first_at <= :high AND d.last_at >= :low
     GROUP BY d.day ORDER BY d.day {order} LIMIT :limit) d
-WHERE n.kind = ANY(:kinds) AND n.name = ANY(:names)"""
+WHERE n.kind = ANY(:kinds) AND views.digest_of(n.name) = ANY(views.digests_of(:names))
+  AND n.name = ANY(:names)"""
 
 _WINDOWS = {
     newest: sa.text(WINDOWS.format(order=order)) for newest, order in ((True, "DESC"), (False, ""))
