@@ -29,11 +29,14 @@ EVENTS_A_STEP = 1_000
 ATTEMPTS = 20
 """Of one transaction, where keys are destroyed meanwhile."""
 
-# Counters that are being filled begin anew: they have counted what is not parked. Locked before the
-# fence, in which order their filler takes both.
-LOCK_BUILDING = "SELECT 1 FROM views.counters WHERE state = 'building' ORDER BY id FOR UPDATE"
+# Counters that are being filled begin anew: the filler passed what was parked, or may still come
+# to it.
+BEGIN_COUNTERS_ANEW = """
+UPDATE views.counters SET state = 'waiting' WHERE state = 'filling' RETURNING id"""
 
-BEGIN_FILLS_ANEW = "DELETE FROM views.counter_fills WHERE log_partition = ANY(%s)"
+DELETE_FILLS = "DELETE FROM views.counter_fills WHERE log_partition = ANY(%s) AND counter = ANY(%s)"
+
+DELETE_COUNTS = "DELETE FROM views.counter_days WHERE log_partition = ANY(%s) AND counter = ANY(%s)"
 
 CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
 
@@ -162,10 +165,13 @@ class Retrying(Generic[Row]):
                     opened = self._opener.open_rows(self._log.read_at(parked.places(positions)))
                     if self._opener.generation() != generation:
                         raise _KeysChanged
+                    anew = [id for (id,) in conn.execute(BEGIN_COUNTERS_ANEW)]
+                    if anew:
+                        conn.execute(DELETE_FILLS, (ALL_PARTITIONS, anew))
+                        conn.execute(DELETE_COUNTS, (ALL_PARTITIONS, anew))
                     self._write(conn, opened, self._opener.kept(), self._summed(conn, parked))
                     taken = (self._projector, parked.log_partition, positions)
                     conn.execute(TAKE_OUT, taken)
-                    conn.execute(BEGIN_FILLS_ANEW, (ALL_PARTITIONS,))
                     conn.execute(COUNT_FILTERS_ANEW)
                 return len(positions)
             except _KeysChanged:
@@ -174,7 +180,6 @@ class Retrying(Generic[Row]):
 
     def _next(self, conn: psycopg.Connection, parked: _Parked, size: int) -> list[int]:
         """The first parked positions, with the fence closed until the transaction ends."""
-        conn.execute(LOCK_BUILDING)
         conn.execute(ENSURE_FENCE, (self._projector,))
         conn.execute(CLOSE_FENCE, (self._projector,))
         asked = (self._projector, parked.log_partition, parked.stream, size)

@@ -319,9 +319,9 @@ def test_a_run_that_is_killed_is_gone_on_with(
     else:
         left = 2 if place == "in a partition" else 1
         if place == "in a partition":
-            append = annals.log.append
+            append = annals.working_log.append
             monkeypatch.setattr(
-                annals.log,
+                annals.working_log,
                 "append",
                 lambda rows: (append(rows), die()),
             )

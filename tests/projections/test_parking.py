@@ -36,13 +36,13 @@ from projections.activity_days import ActivityDays
 from projections.batch import Batch
 from projections.catalogue import CatalogueModel
 from projections.compiler import predicate
-from projections.counters import require
 from projections.merges import survivors
 from projections.projector import NAME, Projector
 from projections.tables import contacts
 from tests.examples import examples
 from tests.infra.erasures import erase
 from tests.pasts import seen_at
+from tests.projections.counting import need
 from tests.projections.read_models import (
     NOON,
     account,
@@ -397,7 +397,7 @@ MUCH = ask.Did("event", "paid", ask.ExactlyTimes(1), None, [ask.MetadataIs("sum"
 def payers(annals: Annals) -> set[SubjectId]:
     """Those who paid once, by the counter of it."""
     with annals.queries.connect() as conn:
-        require(conn, MUCH)
+        need(conn, MUCH)
         test = predicate(MUCH, SubjectKind.USER, Moment(NOON, ZoneInfo("UTC")))
         return set(conn.scalars(sa.select(contacts.c.subject).where(test)))
 
@@ -417,11 +417,14 @@ def test_a_counter_counts_what_was_parked_once(
             while filler.step():
                 pass
             assert payers(annals) == set()
-        else:  # it has begun, and counted nothing of what is parked
+        else:  # it has begun, and not come to what is parked
+            filler.step()
             with owner(database_url) as conn:
+                conn.execute("UPDATE views.counters SET state = 'filling'")
                 conn.execute(
-                    "INSERT INTO views.counter_fills (log_partition, counter, position)"
-                    " SELECT p, id, 1000 FROM views.counters, generate_series(0, 255) p"
+                    "INSERT INTO views.counter_fills (log_partition, counter, position, upto)"
+                    " SELECT p, id, 0, 1000 FROM views.counters, generate_series(0, 255) p"
+                    " ON CONFLICT (log_partition, counter) DO UPDATE SET position = 0, upto = 1000"
                 )
     ann = found(annals, user("ann"))
     assert annals.projector().retrying.retry(ann) == Retried(1, 0, None)
