@@ -95,7 +95,7 @@ class Deliverer:
         self._pause = pause
         self._worker = uuid.uuid4()
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, idle: Idle) -> None:
         """Works until told to stop, and lets go of what it is at then."""
         under_way: dict[UUID, Future[None]] = {}
         with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="delivering") as executor:
@@ -108,7 +108,7 @@ class Deliverer:
                 except (psycopg.Error, TimeoutError, Refusal) as error:
                     log.warning("delivering.failed", error=type(error).__name__)
                     stop.wait(RETRY_SECONDS)
-                stop.wait(POLL_SECONDS)
+                idle.wait(POLL_SECONDS)
 
     def due(self) -> list[UUID]:
         """The destinations that may be told something now. One that was activated by a process

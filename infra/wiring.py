@@ -56,6 +56,7 @@ from infra.sealing import Sealer
 from infra.settings import Settings
 from infra.timelines import Timelines
 from infra.vault import Vault
+from infra.wakeups import Listener, Wakeups
 from infra.watching import Watching
 from infra.wrapping import Wrapping
 from projections import contact_view
@@ -97,6 +98,7 @@ class Annals:
     """Everything a process needs, open and ready.
 
     Attributes:
+        listening_url: connection string for a listener.
         moment: the past instant that all is read as of; None: the present.
     """
 
@@ -126,6 +128,8 @@ class Annals:
     pasts: Pasts
     destinations: Destinations
     deliverer: Deliverer
+    wakeups: Wakeups
+    listening_url: str
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -189,6 +193,10 @@ class Annals:
             projector=PROJECTOR,
         )
 
+    def listener(self) -> Listener:
+        """What wakes the workers of this process when another one makes work."""
+        return Listener(self.listening_url, self.wakeups)
+
     def decider(self, clock: Callable[[], datetime] = _now) -> Decider:
         return Decider(
             log=self.log,
@@ -241,7 +249,8 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     pasts: Pasts | None = None
     try:
         settings = as_first_set(settings, log_pool)
-        log = EventLog(log_pool)
+        wakeups = Wakeups()
+        log = EventLog(log_pool, wakeups)
         # In this order: who begins a database at the same time makes the secrets, then the events.
         is_new = not any(log.heads(range(LOG_PARTITIONS)).values())
         sources += _key_sources(settings)
@@ -357,6 +366,8 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
                 destinations=destinations,
                 outside=_outside(settings),
             ),
+            wakeups,
+            database.as_role(url, "annals_log"),
         )
         _replay_ledger(annals, ledger)
         yield annals

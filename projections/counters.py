@@ -31,6 +31,7 @@ from domain.workspace import Workspace
 from projections import arrays, merges
 from projections.batch import Batch, Opened, Place
 from projections.changes import ADD_DUE, Facts, Id, packed
+from projections.idling import Idle
 
 CHUNK_EVENTS = 20_000
 LAST_EVENTS = 2_000
@@ -78,6 +79,8 @@ FROM views.counter_days d JOIN views.counters c ON c.id = d.counter
 WHERE d.by_subject = ANY(%s) AND d.subject <> d.by_subject"""
 
 SELECT_KNOWN = sa.text("SELECT id FROM views.counters WHERE id = ANY(:ids)")
+
+WAKE_FILLERS = sa.text("NOTIFY annals")
 
 REGISTER = sa.text("""
 INSERT INTO views.counters (id, activity, name, tests) VALUES (:id, :activity, :name, :tests)
@@ -256,6 +259,7 @@ def require(conn: sa.Connection, condition: Condition) -> None:
     ]
     if new:
         conn.execute(REGISTER, new)
+        conn.execute(WAKE_FILLERS)
         conn.commit()
     unready = conn.execute(UNREADY, {"ids": list(wanted)}).first()
     if unready is not None:
@@ -301,12 +305,12 @@ class Filler(Generic[Row]):
         self._projector = projector
         self._chunk_events = chunk_events
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, idle: Idle) -> None:
         """Works until told to stop."""
         while not stop.is_set():
             try:
                 if not self.step():
-                    stop.wait(POLL_SECONDS)
+                    idle.wait(POLL_SECONDS)
             except Exception as error:
                 log.warning("counters.failed", error=type(error).__name__)
                 stop.wait(1.0)

@@ -36,6 +36,7 @@ from projections.contacts import Contacts
 from projections.counters import CounterDays
 from projections.definitions import DefinitionsModel
 from projections.filters import FilterModel
+from projections.idling import Idle
 from projections.members import Members
 from projections.reading import Log, Opener, Read, Reader, Row
 from projections.scores import Scores
@@ -203,13 +204,18 @@ class Projector(Generic[Row]):
         self._renewed_at = -math.inf
         self._parked_in_a_row = 0
 
-    def run(self, stop: threading.Event) -> None:
-        """Works until told to stop, then hands its partitions back."""
+    def run(self, stop: threading.Event, idle: Idle, progress: Callable[[], None]) -> None:
+        """Works until told to stop, then hands its partitions back.
+
+        Args:
+            progress: called after each batch.
+        """
         while not stop.is_set():
             try:
-                self._log.appended.clear()
-                if not self.step():
-                    self._log.appended.wait(POLL_SECONDS)
+                if self.step():
+                    progress()
+                else:
+                    idle.wait(POLL_SECONDS)
             except (psycopg.OperationalError, TimeoutError) as error:
                 log.warning("projector.database_unreachable", error=type(error).__name__)
                 self._leases.clear()
