@@ -24,7 +24,10 @@ run: install ## Start everything with the demo data and serve on ANNALS_PORT (80
 	@exec $(BIN)/annals run
 
 test: install browser ## Run the tests, in parallel, on real PostgreSQL and in a real browser
-	@$(BIN)/python -m pytest -n auto --dist worksteal
+	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/crash
+
+test-crash: install ## Kill server, worker and PostgreSQL at random under load for SECONDS (240), then check the books
+	@ANNALS_TEST_CRASH_SECONDS=$(or $(SECONDS),240) $(BIN)/python -m pytest tests/crash
 
 browser: ## Install Chromium for the tests of the console, where Debian's packages can be had
 	@command -v chromium chromium-browser google-chrome >/dev/null \

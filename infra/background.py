@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,6 +14,7 @@ import structlog
 from domain.errors import Refusal
 from infra.wiring import Annals
 from projections import filters
+from projections.idling import Idle
 
 MESSAGE_MEMORY = timedelta(days=30)
 UPKEEP_SECONDS = 600.0
@@ -31,27 +32,35 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
         threading.Thread(target=annals.erasures.run, args=(stop,), name="erasures", daemon=True),
         threading.Thread(target=annals.pasts.run, args=(stop,), name="pasts", daemon=True),
     ]
+    wakeups, listener = annals.wakeups, None
     if project:
         decider = annals.decider()
-        threads += [
-            threading.Thread(target=work, args=(stop,), name=name, daemon=True)
-            for name, work in (
-                ("projector", annals.projector().run),
-                ("decider", decider.run),
-                ("sweeper", decider.run_sweeps),
-                ("filler", annals.filler().run),
-                ("filters", partial(filters.run, annals.pools.workers.views)),
-                ("deliverer", annals.deliverer.run),
-            )
+        workers: list[tuple[str, Callable[[threading.Event, Idle], None], bool]] = [
+            ("projector", partial(annals.projector().run, progress=wakeups.signal), True),
+            ("decider", decider.run, False),
+            ("sweeper", decider.run_sweeps, False),
+            ("filler", annals.filler().run, False),
+            ("filters", partial(filters.run, annals.pools.workers.views), False),
+            ("deliverer", annals.deliverer.run, False),
         ]
+        threads += [
+            threading.Thread(
+                target=work, args=(stop, wakeups.sleeper(eager=eager)), name=name, daemon=True
+            )
+            for name, work, eager in workers
+        ]
+        listener = annals.listener()
+        listener.start()
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
         stop.set()
-        annals.log.appended.set()
+        wakeups.signal()
         annals.erasures.wake()
+        if listener is not None:
+            listener.close()
         for thread in threads:
             thread.join(timeout=15)
 

@@ -34,6 +34,7 @@ from infra.keys import KeyRing
 from infra.log import EventLog
 from infra.outgoing import Outgoing, Read
 from infra.outside import Line, NotReached, Outside
+from projections.idling import Idle
 
 AT_A_TIME = 8
 """Destinations that a process tells at the same time."""
@@ -95,7 +96,7 @@ class Deliverer:
         self._pause = pause
         self._worker = uuid.uuid4()
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, idle: Idle) -> None:
         """Works until told to stop, and lets go of what it is at then."""
         under_way: dict[UUID, Future[None]] = {}
         with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="delivering") as executor:
@@ -108,7 +109,7 @@ class Deliverer:
                 except (psycopg.Error, TimeoutError, Refusal) as error:
                     log.warning("delivering.failed", error=type(error).__name__)
                     stop.wait(RETRY_SECONDS)
-                stop.wait(POLL_SECONDS)
+                idle.wait(POLL_SECONDS)
 
     def due(self) -> list[UUID]:
         """The destinations that may be told something now. One that was activated by a process

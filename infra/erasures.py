@@ -39,6 +39,7 @@ from infra.erasure_record import NEWEST_PLACES, ErasureRecord
 from infra.keys import ALL_PARTITIONS, erased_by
 from infra.ledger import ErasureEntry
 from infra.lookup import Lookup
+from infra.wakeups import SLEEP_SECONDS
 from projections.projector import reached
 
 SUBJECTS_AT_A_TIME = 1_000
@@ -257,18 +258,20 @@ class Erasures:
         """Carries on with what is unfinished, until told to stop."""
         while not stop.is_set():
             self._wake.clear()
+            pause = POLL_SECONDS
             try:
-                self.step()
+                if not self.step():
+                    pause = SLEEP_SECONDS
             except (psycopg.Error, Refusal, TimeoutError) as error:
                 log.warning("erasures.failed", error=type(error).__name__)
-            self._wake.wait(POLL_SECONDS)
+            self._wake.wait(pause)
 
     def wake(self) -> None:
         """Has `run` look at once."""
         self._wake.set()
 
-    def step(self) -> None:
-        """Brings everything that is unfinished as far as it gets now."""
+    def step(self) -> int:
+        """Brings everything that is unfinished as far as it gets now; returns how much it was."""
         with self._pool.connection() as conn:
             ids = [row[0] for row in conn.execute(UNFINISHED)]
         for id in ids:
@@ -278,6 +281,7 @@ class Erasures:
             self._clean()
         for id in ids:
             self._certify(id)
+        return len(ids)
 
     def prepare_again(self, revived: Sequence[ErasureEntry]) -> None:
         """Before the ledger is replayed over a restored database: has ready again what is to stand

@@ -11,7 +11,6 @@ its own durable result. The stored format and the chain are specified in docs/lo
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,6 +28,7 @@ from domain.identity import LOG_PARTITIONS, SubjectId, log_partition
 from infra.copying import PieceByPiece
 from infra.rows import RecordedRow, Row, envelope_of, instant, stored
 from infra.together import Together
+from infra.wakeups import NOTIFY, Wakeups
 from projections import arrays
 from projections.pipelining import pipeline
 
@@ -152,16 +152,15 @@ class EventLog:
     """The log in one database. Safe for use from many threads and many processes.
 
     Args:
-        appended: shared with another of this process that has connections of its own.
+        wakeups: whom an append wakes; None: nobody.
     """
 
-    def __init__(self, pool: ConnectionPool, appended: threading.Event | None = None) -> None:
+    def __init__(self, pool: ConnectionPool, wakeups: Wakeups | None = None) -> None:
         self._pool = pool
+        self._wakeups = wakeups
         self._write_together: Together[_Append, list[Position]] = Together(
             self._write, size=lambda one: len(one.order), limit=ROWS_A_TRANSACTION
         )
-        self.appended = appended or threading.Event()
-        """Set by each append of this process: a hint to look, for a projector in it."""
 
     def append(
         self, rows: Sequence[Row] | RowSource, message_keys: Sequence[bytes] = ()
@@ -193,6 +192,8 @@ class EventLog:
                 written, moves = self._copy(conn, group, rows, heads, instant(recorded_at))
                 with pipeline(conn):
                     conn.execute(MOVE_HEADS, moves)
+                    if self._wakeups is not None and self._wakeups.owes_notice():
+                        conn.execute(NOTIFY)
                     conn.execute("COMMIT")
             except pg.UniqueViolation:
                 conn.rollback()
@@ -200,7 +201,8 @@ class EventLog:
             except BaseException:
                 conn.rollback()
                 raise
-        self.appended.set()
+        if self._wakeups is not None:
+            self._wakeups.signal()
         return written
 
     @staticmethod

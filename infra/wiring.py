@@ -64,6 +64,7 @@ from infra.settings import Settings
 from infra.skips import Skips
 from infra.timelines import Timelines
 from infra.vault import Vault
+from infra.wakeups import Listener, Wakeups
 from infra.watching import Watching
 from infra.wrapping import Wrapping
 from projections import contact_view
@@ -111,6 +112,7 @@ class Annals:
         pools: all connections to the live database.
         queries: for what readers ask in a moment; `long_queries` for previews, reviews and
             back-tests, `streams` for exports (`infra.reading`).
+        listening_url: connection string for a listener.
         moment: the past instant that all is read as of; None: the present.
     """
 
@@ -149,6 +151,8 @@ class Annals:
     pools: Pools
     skips: Skips
     counter_owners: CounterOwners
+    wakeups: Wakeups
+    listening_url: str
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -242,6 +246,10 @@ class Annals:
             clock=clock,
         )
 
+    def listener(self) -> Listener:
+        """What wakes the workers of this process when another one makes work."""
+        return Listener(self.listening_url, self.wakeups)
+
     def decider(self, clock: Callable[[], datetime] = _now) -> Decider:
         return Decider(
             log=self.working_log,
@@ -302,8 +310,9 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
     pasts: Pasts | None = None
     try:
         settings = as_first_set(settings, pools.intake)
-        log = EventLog(pools.intake)
-        working_log = EventLog(workers.log, log.appended)
+        wakeups = Wakeups()
+        log = EventLog(pools.intake, wakeups)
+        working_log = EventLog(workers.log, wakeups)
         # In this order: who begins a database at the same time makes the secrets, then the events.
         is_new = not any(log.heads(range(LOG_PARTITIONS)).values())
         sources += _key_sources(settings)
@@ -440,6 +449,8 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             pools,
             skips,
             counter_owners,
+            wakeups,
+            database.as_role(url, "annals_log"),
         )
         _replay_ledger(annals, ledger)
         yield annals

@@ -30,6 +30,7 @@ from projections.batch import Opened, Place
 from projections.counter_keeper import CounterKeeper
 from projections.counters import add, tallied
 from projections.failures import is_of_connection
+from projections.idling import Idle
 
 CHUNK_EVENTS = 10_000
 """That are read in one transaction, at most."""
@@ -169,7 +170,7 @@ class Filler(Generic[Row]):
         self._next_partition = 0
         self._put_off: dict[uuid.UUID, tuple[datetime, timedelta]] = {}
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, idle: Idle) -> None:
         """Works until told to stop."""
         while not stop.is_set():
             is_busy = False
@@ -180,7 +181,7 @@ class Filler(Generic[Row]):
                     log.warning("counters.failed", error=type(error).__name__)
                     stop.wait(1.0)
             if not is_busy:
-                stop.wait(POLL_SECONDS)
+                idle.wait(POLL_SECONDS)
 
     def step(self) -> bool:
         """Takes a step of each sort of work; says whether there was any."""

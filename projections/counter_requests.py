@@ -55,6 +55,9 @@ SELECT count(*) AS number,
        min(last_used) FILTER (WHERE NOT kept AND asked_by = CAST(:by AS uuid)) AS oldest_by_key
 FROM views.counters WHERE state <> 'removing'""")
 
+WAKE_FILLERS = sa.text("NOTIFY annals")
+"""Said to those who listen to `infra.wakeups.CHANNEL`."""
+
 REGISTER = sa.text("""
 INSERT INTO views.counters (id, activity, name, tests, kept, asked_by, asked_at, last_used)
 VALUES (:id, :activity, :name, :tests, false, :by, :at, :at)""")
@@ -153,6 +156,7 @@ def _register(conn: sa.Connection, new: Iterable[Counter], by: UUID | None, at: 
             for one in added
         ],
     )
+    conn.execute(WAKE_FILLERS)
 
 
 def _check_room(conn: sa.Connection, new: int, by: UUID | None, at: datetime) -> None:

@@ -36,6 +36,7 @@ from projections import projector
 from projections.changes import Event, Id
 from projections.differences import Rules
 from projections.due import Again, looks_due
+from projections.idling import Idle
 from projections.rules.reading import read_counters, read_rules, signature
 from projections.rules.rule import Rule, Verdict
 from projections.sweeps import sweep_all
@@ -164,20 +165,20 @@ class Decider:
         self._counters: list[UUID] = []
         """That the rules ask."""
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, idle: Idle) -> None:
         """Looks at what changes and at what is due until told to stop."""
-        self._repeat(lambda: self.step() + self.tick(), stop)
+        self._repeat(lambda: self.step() + self.tick(), stop, idle)
 
-    def run_sweeps(self, stop: threading.Event) -> None:
+    def run_sweeps(self, stop: threading.Event, idle: Idle) -> None:
         """Decides whole segments anew where that is due, until told to stop. Apart from `run`, so
         that what changes does not wait for it."""
-        self._repeat(self.sweep, stop)
+        self._repeat(self.sweep, stop, idle)
 
-    def _repeat(self, step: Callable[[], int], stop: threading.Event) -> None:
+    def _repeat(self, step: Callable[[], int], stop: threading.Event, idle: Idle) -> None:
         while not stop.is_set():
             try:
                 if not step():
-                    stop.wait(POLL_SECONDS)
+                    idle.wait(POLL_SECONDS)
             except (OperationalError, psycopg.OperationalError, TimeoutError, Refusal) as error:
                 log.warning("decider.waits", error=type(error).__name__)
                 stop.wait(1.0)

@@ -26,6 +26,7 @@ from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partitio
 from domain.properties import PropertyType
 from projections.bars import bars_of_all
 from projections.batch import Batch
+from projections.idling import Idle
 from projections.vocabulary import KnownNames
 
 SAMPLE = 50_000
@@ -167,9 +168,10 @@ class FilterModel:
             conn.execute(NOTE_ERASURE, (kind.value,))
 
 
-def run(pool: ConnectionPool, stop: threading.Event) -> None:
+def run(pool: ConnectionPool, stop: threading.Event, idle: Idle) -> None:
     """Keeps the filters up to date until told to stop."""
-    while not stop.wait(PAUSE_SECONDS):
+    while not stop.is_set():
+        idle.wait(PAUSE_SECONDS)
         try:
             refresh(pool)
         except (psycopg.Error, TimeoutError) as error:

@@ -36,6 +36,7 @@ from projections.counters import CounterDays
 from projections.definitions import DefinitionsModel
 from projections.failures import is_of_connection, is_of_contention
 from projections.filters import FilterModel
+from projections.idling import Idle
 from projections.members import Members
 from projections.parking import ErasedWhileParked, SkippedEvent
 from projections.pipelining import pipeline
@@ -217,13 +218,18 @@ class Projector(Generic[Row]):
             log=log, opener=opener, pool=pool, projector=NAME, write=self._write
         )
 
-    def run(self, stop: threading.Event) -> None:
-        """Works until told to stop, then hands its partitions back."""
+    def run(self, stop: threading.Event, idle: Idle, progress: Callable[[], None]) -> None:
+        """Works until told to stop, then hands its partitions back.
+
+        Args:
+            progress: called after each batch.
+        """
         while not stop.is_set():
             try:
-                self._log.appended.clear()
-                if not self.step():
-                    self._log.appended.wait(POLL_SECONDS)
+                if self.step():
+                    progress()
+                else:
+                    idle.wait(POLL_SECONDS)
             except Exception as error:
                 if is_of_connection(error):
                     log.warning("projector.database_unreachable", error=type(error).__name__)

@@ -21,6 +21,7 @@ from tests.bench import (
     console,
     deciding,
     erasing,
+    idle,
     intake,
     junk,
     lists,
@@ -43,7 +44,7 @@ def main() -> None:
         nargs="*",
         metavar="BENCH",
         help=", ".join(USUAL) + ", lists, segments, deciding, full, views, console,"
-        " export.slow, junk.memory, seal.cost, erase.one, erase.10k, server.back (default: the"
+        " idle, export.slow, junk.memory, seal.cost, erase.one, erase.10k, server.back (default: the"
         " first three)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
@@ -140,6 +141,9 @@ def main() -> None:
     def run_server_back() -> None:
         back.run(folder, report, rounds=options.rounds)
 
+    def run_idle() -> None:
+        idle.run(folder, report, rounds=options.rounds)
+
     benches: dict[str, Callable[[], None]] = {
         "append": run_append,
         "intake": run_intake,
@@ -151,6 +155,7 @@ def main() -> None:
         "full": run_full,
         "views": run_views,
         "console": run_console,
+        "idle": run_idle,
         "export.slow": run_export_slow,
         "seal.cost": run_seal_cost,
         "erase.one": run_erase_one,

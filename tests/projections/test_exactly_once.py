@@ -143,7 +143,10 @@ def test_many_workers_at_once_that_take_each_others_leases_count_everything_once
     monkeypatch.setattr(projector_module, "LEASE_SECONDS", 0)
     stop = threading.Event()
     workers = [
-        threading.Thread(target=one.projector().run, args=(stop,))
+        threading.Thread(
+            target=one.projector().run,
+            args=(stop, one.wakeups.sleeper(eager=True), one.wakeups.signal),
+        )
         for one in (annals, open_annals())
     ]
     for worker in workers:
