@@ -94,9 +94,11 @@ async def attended(
 ) -> None:
     """Answers a request by an application. What the console asks within a request of its own is
     asked by the reader of that."""
-    reader = readers.current()
-    is_inner = reader is not None
-    reader = reader or Reader()
+    # Not told by the context alone: where the server goes on reading a connection within the last
+    # send of an answer, the next request of the connection inherits the context of that answer.
+    outer = readers.current() if _transport_of(send) is None else None
+    is_inner = outer is not None
+    reader = outer or Reader()
     receiver = _Receiver(scope, receive, reader)
     answer = Answer(reader, receiver)
     sender = _Sender(send, answer)

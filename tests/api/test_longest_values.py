@@ -47,6 +47,7 @@ LONGEST_BYTES = {
     "health": 16,
     "currency": 4,
     "projector": 64,
+    "reader": 64,
     "decider": 64,
     "rule": 64,
     "digest": 32,
