@@ -49,7 +49,7 @@ class Wakeups:
             self._condition.notify_all()
 
     def owes_notice(self) -> bool:
-        """Whether a transaction that makes work is to hold `NOTIFY`; if so, it is taken for told."""
+        """Whether a transaction that makes work is to hold `NOTIFY`; a yes counts as told."""
         with self._condition:
             now = time.monotonic()
             if now - self._notified_at < NOTIFY_SECONDS:

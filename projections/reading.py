@@ -7,7 +7,6 @@ database would then wait for the worker.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import attrgetter

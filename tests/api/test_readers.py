@@ -162,8 +162,8 @@ def test_a_csv_that_is_ended_is_not_whole_to_its_reader(
 
 @pytest.fixture
 def hurried(database_url: str, tmp_path: Path) -> Iterator[Clients]:
-    """A server whose questions may take a tenth of a second."""
-    settings = Settings(data=tmp_path, query_seconds=0.1)
+    """A server whose questions may take 0.4 seconds."""
+    settings = Settings(data=tmp_path, query_seconds=0.4)
     with wiring.opened(settings, database_url) as annals, served(annals) as clients:
         yield clients
 

@@ -43,9 +43,9 @@ def main() -> None:
         "benches",
         nargs="*",
         metavar="BENCH",
-        help=", ".join(USUAL) + ", lists, segments, deciding, full, views, console,"
-        " idle, export.slow, junk.memory, seal.cost, erase.one, erase.10k, server.back (default: the"
-        " first three)",
+        help=", ".join(USUAL) + ", lists, segments, deciding, full, views, console, idle,"
+        " export.slow, junk.memory, seal.cost, erase.one, erase.10k, server.back"
+        " (default: the first three)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
