@@ -31,6 +31,7 @@ from projections.counter_keeper import CounterKeeper
 from projections.counters import add, tallied
 from projections.failures import is_of_connection
 from projections.idling import Idle
+from projections.watchdog import watched
 
 CHUNK_EVENTS = 10_000
 """That are read in one transaction, at most."""
@@ -42,6 +43,9 @@ TURN_SECONDS = 1.0
 
 IN_TURN = 16
 """Counters that one reading serves."""
+
+STEP_SECONDS = 300.0
+"""How long a piece may take; it holds the fence, for which batches that settle wait."""
 
 POLL_SECONDS = 0.2
 
@@ -240,7 +244,8 @@ class Filler(Generic[Row]):
         """A piece is read while no merge and no erasure is under way."""
         began, generation = time.monotonic(), self._opener.refresh()
         try:
-            with self._pool.connection() as conn, conn.transaction():
+            limit = watched(self._pool, "filler", STEP_SECONDS)
+            with limit as conn, conn.transaction():
                 if not self._take_fence(conn):
                     return False
                 conn.execute(ENSURE_FENCE, (self._projector,))

@@ -13,11 +13,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Generic, Protocol
 
 import psycopg
 import structlog
+from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
@@ -26,7 +28,7 @@ from domain.events import DefinitionActivated, DefinitionChanged, DefinitionMade
 from domain.identity import LOG_PARTITIONS, SubjectId
 from domain.retention import ALWAYS, Kept
 from domain.workspace import Workspace
-from projections import arrays, merges, parking, probe
+from projections import arrays, fences, merges, parking, probe
 from projections.activity_days import ActivityDays
 from projections.batch import Batch, Opened, Place
 from projections.catalogue import CatalogueModel
@@ -35,9 +37,11 @@ from projections.contacts import Contacts
 from projections.counters import CounterDays
 from projections.definitions import DefinitionsModel
 from projections.failures import is_of_connection, is_of_contention
+from projections.fences import FenceTaken
 from projections.filters import FilterModel
 from projections.idling import Idle
 from projections.members import Members
+from projections.pace import Pace
 from projections.parking import ErasedWhileParked, SkippedEvent
 from projections.pipelining import pipeline
 from projections.reading import Log, Opener, Read, Reader, Row
@@ -46,6 +50,7 @@ from projections.scores import Scores
 from projections.segments import SegmentMembers, Segments
 from projections.signals import Signals
 from projections.standings import Standings
+from projections.watchdog import Hung, watched
 
 BATCH_EVENTS = 12_000
 LEASE_SECONDS = 10
@@ -192,7 +197,7 @@ class Projector(Generic[Row]):
         self._opener = opener
         self._pool = pool
         self._workspace = workspace
-        self._batch_events = batch_events
+        self._pace = Pace(batch_events)
         self._skipped = skipped
         self._models: tuple[ReadModel, ...] = (
             FilterModel(),
@@ -210,9 +215,10 @@ class Projector(Generic[Row]):
             Changes(),
         )
         self._worker = uuid.uuid4()
-        self._reader = Reader(log, opener, batch_events)
+        self._reader = Reader(log, opener)
         self._leases: dict[int, Lease] = {}
         self._renewed_at = -math.inf
+        self._applying = 0
         self._proved_at = -math.inf
         self.retrying = Retrying(
             log=log, opener=opener, pool=pool, projector=NAME, write=self._write
@@ -240,16 +246,29 @@ class Projector(Generic[Row]):
         self.release()
 
     def step(self) -> int:
-        """Brings the read models on by one batch; returns the number of events it held."""
+        """Brings the read models on by one batch; returns the number of events it held. One that
+        hangs is cut off, and smaller ones follow it."""
+        try:
+            return self._step()
+        except Hung:
+            # Whether it was committed is not known: the leases, taken anew, say so.
+            self._pace.hung(self._applying)
+            self._let_go()
+        except FenceTaken:
+            log.warning("projector.waits_for_fence")
+        return 0
+
+    def _step(self) -> int:
         self._lease()
         if not self._leases:
             return 0
         places = {partition: lease.position for partition, lease in self._leases.items()}
-        read = self._reader.next(places)
+        read = self._reader.next(places, self._pace.events)
         if not read.rows:
             return 0
         try:
             self._project(read.rows, read)
+            self._pace.done()
         except _LeaseLost:
             self._let_go()
         return len(read.rows)
@@ -259,18 +278,33 @@ class Projector(Generic[Row]):
         self._leases.clear()
         self._renewed_at = -math.inf
 
-    def start_over(self) -> None:
+    def start_over(self, stop: threading.Event | None = None) -> None:
         """Empties the read models and goes back to the beginning of the log, whose steps then
-        fill them again. Readers see them empty at first. What is skipped stays so."""
+        fill them again. Readers see them empty at first. What is skipped stays so.
+
+        Waits for batches and readers that are under way. Told to stop before they are done, it
+        does nothing."""
+        while stop is None or not stop.is_set():
+            try:
+                self._empty()
+                break
+            except pg.LockNotAvailable:
+                log.warning("projector.waits_to_start_over")
+        self._let_go()
+
+    def _empty(self) -> None:
         skipped = self._skipped()
-        with self._pool.connection() as conn, conn.transaction():
+        with self._connection(self._pace.events) as conn, conn.transaction():
+            fences.limit_wait(conn)
             conn.execute(ENSURE_FENCE, (NAME,))
             conn.execute(CLOSE_FENCE, (NAME,))
             conn.execute(EMPTY_READ_MODELS)
             parking.forget(conn, NAME, skipped)
             conn.execute(RESET_CHECKPOINTS, (NAME,))
-        self._leases.clear()
-        self._renewed_at = -math.inf
+
+    def _connection(self, events: int = 0) -> AbstractContextManager[psycopg.Connection]:
+        """For a piece of work on so many events. It raises Hung if that takes too long."""
+        return watched(self._pool, "projector", self._pace.seconds(events))
 
     def _project(self, rows: Sequence[Row], read: Read[Row] | None = None) -> None:
         """Applies rows, in their order; parks the one that cannot be. `read` has them opened."""
@@ -320,8 +354,9 @@ class Projector(Generic[Row]):
             generation = self._opener.refresh()
             opened = self._opener.open_rows([row for row in rows if row not in known])
         settles = not _SETTLING.isdisjoint(type(one.payload) for one in opened)
-        with self._pool.connection() as conn, conn.transaction():
-            conn.execute(CLOSE_FENCE if settles else SHARE_FENCE, (NAME,))
+        self._applying = len(rows)
+        with self._connection(len(rows)) as conn, conn.transaction():
+            fences.wait_for(conn, CLOSE_FENCE if settles else SHARE_FENCE, NAME)
             if self._opener.generation() != generation:
                 raise _Outdated
             passed = parking.passed(conn, NAME, rows)
@@ -419,8 +454,8 @@ class Projector(Generic[Row]):
             self._proved_at = time.monotonic()
 
     def _park(self, row: Place, error: Exception, tries: int) -> None:
-        with self._pool.connection() as conn, conn.transaction():
-            conn.execute(SHARE_FENCE, (NAME,))
+        with self._connection(1) as conn, conn.transaction():
+            fences.wait_for(conn, SHARE_FENCE, NAME)
             self._opener.refresh()
             self._begin([row], self._opener.kept())
             parking.park(conn, NAME, row, error, tries)
@@ -441,7 +476,7 @@ class Projector(Generic[Row]):
         now = time.monotonic()
         if now - self._renewed_at < LEASE_SECONDS / 3:
             return
-        with self._pool.connection() as conn:
+        with self._connection() as conn:
             conn.execute(ENSURE_CHECKPOINTS, (NAME,))
             conn.execute(ENSURE_FENCE, (NAME,))
             conn.execute(HEARTBEAT, (NAME, self._worker))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
@@ -66,38 +67,42 @@ class Read(msgspec.Struct, Generic[Row], frozen=True):
 class Reader(Generic[Row]):
     """Gives one worker its batches, each with about as many events as it should have."""
 
-    def __init__(self, log: Log[Row], opener: Opener[Row], batch_events: int) -> None:
+    def __init__(self, log: Log[Row], opener: Opener[Row]) -> None:
         self._log = log
         self._opener = opener
-        self._batch_events = batch_events
         self._ahead: Future[Read[Row]] | None = None
         self._executor: ThreadPoolExecutor | None = None
 
-    def next(self, places: dict[int, int]) -> Read[Row]:
-        """The batch after some positions; begins to read the one after it, if there is more."""
+    def next(self, places: dict[int, int], events: int) -> Read[Row]:
+        """The batch after some positions; begins to read the one after it, if there is more.
+
+        Args:
+            events: that it should hold, about.
+        """
         ahead, self._ahead = self._ahead, None
         read = None if ahead is None else ahead.result()
         if read is None or read.places != places:
-            read = self._read(places)
-        if len(read.rows) >= self._batch_events // 2:
+            read = self._read(places, events)
+        if len(read.rows) >= max(events // 2, 1):
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(1, thread_name_prefix="reading-ahead")
-            self._ahead = self._executor.submit(self._read, read.following)
+            self._ahead = self._executor.submit(self._read, read.following, events)
         return read
 
     def close(self) -> None:
         """Lets go of what was read ahead."""
         self._ahead = None
         if self._executor is not None:
-            self._executor.shutdown()
+            self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
 
-    def _read(self, places: dict[int, int]) -> Read[Row]:
+    def _read(self, places: dict[int, int], events: int) -> Read[Row]:
         heads = self._log.heads(list(places))
-        behind = {p: position for p, position in places.items() if heads[p] > position}
+        some = islice((p for p, position in places.items() if heads[p] > position), events)
+        behind = {partition: places[partition] for partition in some}
         if not behind:
             return Read(places, [], [], 0)
-        limit = math.ceil(self._batch_events / len(behind))
+        limit = math.ceil(events / len(behind))
         rows = sorted(self._log.read_after(behind, limit), key=_PLACE)
         generation = self._opener.refresh()
         try:

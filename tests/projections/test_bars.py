@@ -23,6 +23,7 @@ from projections.bars import Bars, amount, bars_of, bars_of_all, currency, shown
 from projections.contact_list import list_contacts
 from projections.contact_view import view
 from projections.contacts import _add, _see, _Sight
+from projections.pace import Pace
 from projections.selection import Selection
 from projections.tables import contacts
 from tests.infra.erasures import erase
@@ -76,7 +77,7 @@ def test_kept_bars_are_what_a_recount_says_after_every_batch(
     def whatever_happens(history: list[tuple[Command, str]]) -> None:
         empty(database_url)
         worker = annals.projector()
-        worker._batch_events = 3
+        worker._pace = Pace(3)
         for command, then in history:
             write(annals, command)
             if then:
