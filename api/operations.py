@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from api.auth import READERS, opens
 from api.pasts import AsOf, reading
 from api.problems import answers
+from domain.errors import Unavailable
 from infra.wiring import Annals
 from projections import status
 from projections.paging import Page
@@ -28,12 +29,17 @@ class HealthController(Controller):
 
     @get(
         "/ready",
-        summary="Whether it can serve: the database answers",
+        summary="Whether it can serve: the database answers, and all workers move",
         responses=answers(503),
     )
     async def ready(self, state: State) -> dict[str, str]:
         annals: Annals = state.annals
         await annals.readiness.require()
+        stalled = annals.wakeups.stalled()
+        if stalled:
+            raise Unavailable(
+                f"this does not move: {', '.join(stalled)}; see /api/status and the log"
+            )
         return {"status": "ready"}
 
 

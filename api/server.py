@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,  # `api.proxies` reads them, from trusted proxies only
                 timeout_keep_alive=IDLE_SECONDS,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=2,
             )
         )
         self._looked_at = 0.0

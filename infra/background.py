@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,10 +16,13 @@ from domain.errors import Refusal
 from infra.wiring import Annals
 from projections import filters
 from projections.idling import Idle
+from projections.watchdog import where
 
 MESSAGE_MEMORY = timedelta(days=30)
 UPKEEP_SECONDS = 600.0
 UPKEEP_RETRY_SECONDS = 5.0
+END_SECONDS = 4.0
+"""That all background work together has to end, once it is told to."""
 
 log = structlog.get_logger()
 
@@ -36,7 +40,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
     if project:
         decider = annals.decider()
         workers: list[tuple[str, Callable[[threading.Event, Idle], None], bool]] = [
-            ("projector", partial(annals.projector().run, progress=wakeups.signal), True),
+            ("projector", annals.projector().run, True),
             ("decider", decider.run, False),
             ("sweeper", decider.run_sweeps, False),
             ("filler", annals.filler().run, False),
@@ -45,7 +49,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
         ]
         threads += [
             threading.Thread(
-                target=work, args=(stop, wakeups.sleeper(eager=eager)), name=name, daemon=True
+                target=work, args=(stop, wakeups.sleeper(name, eager=eager)), name=name, daemon=True
             )
             for name, work, eager in workers
         ]
@@ -61,8 +65,17 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
         annals.erasures.wake()
         if listener is not None:
             listener.close()
-        for thread in threads:
-            thread.join(timeout=15)
+        _join(threads)
+        wakeups.dismiss()
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    """Waits for threads to end, but not for those that hang: they end with the process."""
+    deadline = time.monotonic() + END_SECONDS
+    for thread in threads:
+        thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        if thread.is_alive() and thread.ident is not None:
+            log.error("worker.left_behind", worker=thread.name, at=where(thread.ident))
 
 
 def _upkeep(annals: Annals, stop: threading.Event) -> None:

@@ -12,9 +12,12 @@ import os
 import select
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import structlog
+
+from projections.idling import WorkerState
 
 CHANNEL = "annals"
 NOTIFY = f"NOTIFY {CHANNEL}"
@@ -29,6 +32,11 @@ NOTIFY_SECONDS = 0.5
 
 RECONNECT_SECONDS = 1.0
 
+STALLED = "stalled"
+STALLED_SECONDS = 300.0
+"""A worker that has not moved for so long hangs: more than any piece of work takes, and than the
+watchdog gives a batch (`projections.pace`)."""
+
 log = structlog.get_logger()
 
 
@@ -40,6 +48,7 @@ class Wakeups:
         self._signals = 0
         self._signalled_at = -math.inf
         self._notified_at = -math.inf
+        self._sleepers: list[Sleeper] = []
 
     def signal(self) -> None:
         """Wakes the workers of this process."""
@@ -57,10 +66,27 @@ class Wakeups:
             self._notified_at = now
             return True
 
-    def sleeper(self, *, eager: bool = False) -> Sleeper:
+    def sleeper(self, worker: str, *, eager: bool = False) -> Sleeper:
         """What a worker waits by. An eager one looks after each signal, and not only every so
-        often."""
-        return Sleeper(self, eager=eager)
+        often; where it moves, the others have something to do."""
+        sleeper = Sleeper(self, worker, eager=eager)
+        with self._condition:
+            self._sleepers.append(sleeper)
+        return sleeper
+
+    def dismiss(self) -> None:
+        """Forgets the workers, which have ended."""
+        with self._condition:
+            self._sleepers.clear()
+
+    def workers(self) -> list[WorkerState]:
+        """How the workers of this process are."""
+        with self._condition:
+            return [one.state() for one in self._sleepers]
+
+    def stalled(self) -> list[str]:
+        """The workers that hang, by name."""
+        return [one.name for one in self.workers() if one.state == STALLED]
 
     def wait(self, seen: int, seconds: float, *, eager: bool) -> int:
         """For `Sleeper`. Waits until there are signals after those seen; returns how many."""
@@ -78,15 +104,33 @@ class Wakeups:
 class Sleeper:
     """Of one worker."""
 
-    def __init__(self, wakeups: Wakeups, *, eager: bool) -> None:
+    def __init__(self, wakeups: Wakeups, worker: str, *, eager: bool) -> None:
         self._wakeups = wakeups
+        self._worker = worker
         self._eager = eager
         self._seen = 0
+        self._is_waiting = False
+        self._moved_at = time.monotonic()
+
+    def moved(self) -> None:
+        self._moved_at = time.monotonic()
+        if self._eager:
+            self._wakeups.signal()
+
+    def state(self) -> WorkerState:
+        ago = time.monotonic() - self._moved_at
+        state = "idle" if self._is_waiting else STALLED if ago > STALLED_SECONDS else "working"
+        return WorkerState(self._worker, state, datetime.now(UTC) - timedelta(seconds=ago))
 
     def wait(self, seconds: float) -> None:
         """Returns when it is time to look: after `seconds` or sooner while there may be something
         to do, else when there is a signal, and every `SLEEP_SECONDS`."""
-        self._seen = self._wakeups.wait(self._seen, seconds, eager=self._eager)
+        self._is_waiting = True
+        try:
+            self._seen = self._wakeups.wait(self._seen, seconds, eager=self._eager)
+        finally:
+            self._is_waiting = False
+            self._moved_at = time.monotonic()
 
 
 class Listener:

@@ -187,7 +187,7 @@ class Annals:
         """How far the read models are behind the log."""
         heads = self.log.heads(range(LOG_PARTITIONS))
         with self.queries.connect() as conn:
-            return status(conn, NAME, heads)
+            return status(conn, NAME, heads, self.wakeups.workers())
 
     def workspace(self) -> Workspace:
         """What holds in the workspace, or held less than a second ago."""

@@ -184,7 +184,9 @@ class Filler(Generic[Row]):
                 except Exception as error:
                     log.warning("counters.failed", error=type(error).__name__)
                     stop.wait(1.0)
-            if not is_busy:
+            if is_busy:
+                idle.moved()
+            else:
                 idle.wait(POLL_SECONDS)
 
     def step(self) -> bool:

@@ -177,7 +177,9 @@ class Decider:
     def _repeat(self, step: Callable[[], int], stop: threading.Event, idle: Idle) -> None:
         while not stop.is_set():
             try:
-                if not step():
+                if step():
+                    idle.moved()
+                else:
                     idle.wait(POLL_SECONDS)
             except (OperationalError, psycopg.OperationalError, TimeoutError, Refusal) as error:
                 log.warning("decider.waits", error=type(error).__name__)

@@ -224,16 +224,12 @@ class Projector(Generic[Row]):
             log=log, opener=opener, pool=pool, projector=NAME, write=self._write
         )
 
-    def run(self, stop: threading.Event, idle: Idle, progress: Callable[[], None]) -> None:
-        """Works until told to stop, then hands its partitions back.
-
-        Args:
-            progress: called after each batch.
-        """
+    def run(self, stop: threading.Event, idle: Idle) -> None:
+        """Works until told to stop, then hands its partitions back."""
         while not stop.is_set():
             try:
                 if self.step():
-                    progress()
+                    idle.moved()
                 else:
                     idle.wait(POLL_SECONDS)
             except Exception as error:

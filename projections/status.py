@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from projections.counter_requests import CounterNumbers, in_number
+from projections.idling import WorkerState
 from projections.paging import Page
 from projections.sweeps import Sweep, under_way
 
@@ -16,6 +17,9 @@ CHECKPOINTS = sa.text("SELECT log_partition, position FROM views.checkpoints WHE
 PARKED = sa.text("""
 SELECT projector, count(*) FROM views.parked WHERE state <> 'skipped'
 GROUP BY projector ORDER BY projector""")
+PROJECTORS = sa.text("""
+SELECT count(*) FROM views.workers
+WHERE projector = :p AND seen_at > now() - interval '15 seconds'""")
 NAMES = sa.text("""
 SELECT scope, name, value_type, uses, first_at, last_at FROM views.catalogue
 WHERE scope = ANY(:scopes) ORDER BY uses DESC, scope, name""")
@@ -33,6 +37,8 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
         parked_by_reader: the same for each reader that lacks any; the read models' is `main`.
         deciding: what decides anew about everybody, and how far it is.
         counters: of metadata, how many there are and may be.
+        projectors: those that were alive some seconds ago, in all processes.
+        workers: those of the process that answers.
     """
 
     recorded: int
@@ -41,6 +47,8 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     parked_by_reader: dict[str, int]
     deciding: list[Sweep]
     counters: CounterNumbers
+    projectors: int
+    workers: list[WorkerState]
 
 
 class NameItem(msgspec.Struct, frozen=True):
@@ -54,7 +62,12 @@ class NameItem(msgspec.Struct, frozen=True):
     last_at: datetime
 
 
-def status(conn: sa.Connection, projector: str, heads: Mapping[int, int]) -> ProjectionStatus:
+def status(
+    conn: sa.Connection,
+    projector: str,
+    heads: Mapping[int, int],
+    workers: list[WorkerState],
+) -> ProjectionStatus:
     reached: dict[int, int] = {
         row.log_partition: row.position for row in conn.execute(CHECKPOINTS, {"p": projector})
     }
@@ -67,6 +80,8 @@ def status(conn: sa.Connection, projector: str, heads: Mapping[int, int]) -> Pro
         parked,
         under_way(conn),
         in_number(conn),
+        conn.scalar(PROJECTORS, {"p": projector}) or 0,
+        workers,
     )
 
 

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import stat
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 import click
+import psycopg
+import structlog
 
 from infra import wiring
 from infra.settings import InvalidSetting, Settings
 from infra.wiring import Annals
+from projections.watchdog import where
+
+CUT_SECONDS = 6.0
+"""That a process has to end once it is told to; then what waits for others is cut off."""
+
+LEFT_SECONDS = 3.5
+"""That it has to end after that."""
+
+log = structlog.get_logger()
 
 
 def settings_of_environment() -> Settings:
@@ -34,14 +50,21 @@ def opened() -> Iterator[Annals]:
             yield annals
     except wiring.CANNOT_START as error:
         raise click.ClickException(str(error)) from None
+    except psycopg.OperationalError as error:
+        raise click.ClickException(
+            f"the database went away ({type(error).__name__}); call it again once it is back"
+        ) from None
 
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Turns Ctrl-C and a polite kill into an event, so that everything is closed in order."""
+    """Turns Ctrl-C and a polite kill into an event, so that everything is closed in order. What
+    does not come to its end is cut off, so that the process ends within ten seconds."""
     interrupted = threading.Event()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if not interrupted.is_set():
+            threading.Thread(target=_see_to_the_end, name="end", daemon=True).start()
         interrupted.set()
 
     before = [signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -50,3 +73,23 @@ def interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)
+
+
+def _see_to_the_end() -> None:
+    """Where the process still lives when it should have ended: ends all that waits on a socket, and
+    then the process itself."""
+    time.sleep(CUT_SECONDS)
+    hanging = {
+        thread.name: where(thread.ident)[-3:]
+        for thread in threading.enumerate()
+        if thread.ident not in (None, threading.get_ident())
+    }
+    log.error("process.cut_off", at=hanging)
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            number = int(descriptor.name)
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as link:
+                    link.shutdown(socket.SHUT_RDWR)
+    time.sleep(LEFT_SECONDS)
+    os._exit(1)

@@ -101,7 +101,7 @@ def _serving(annals: Annals) -> Iterator[str]:
         finally:
             annals.watching.close()
             server.should_exit = True
-            thread.join(timeout=10)
+            thread.join(timeout=4)
             listener.close()
 
 

@@ -28,7 +28,7 @@ def rebuild(yes: bool) -> None:
         click.confirm("Empty the read models and make them again?", abort=True)
     with opened() as annals, interruptible() as interrupted:
         projector = annals.projector()
-        projector.start_over()
+        projector.start_over(interrupted)
         total = annals.status().recorded
         with shown("Rebuilding", total, Console(stderr=True)) as advance:
             while not interrupted.is_set():

@@ -145,7 +145,7 @@ def test_many_workers_at_once_that_take_each_others_leases_count_everything_once
     workers = [
         threading.Thread(
             target=one.projector().run,
-            args=(stop, one.wakeups.sleeper(eager=True), one.wakeups.signal),
+            args=(stop, one.wakeups.sleeper("projector", eager=True)),
         )
         for one in (annals, open_annals())
     ]
@@ -206,7 +206,7 @@ def test_an_event_that_cannot_be_applied_is_parked_said_so_and_stops_nobody(
     project(annals)
     heads = annals.log.heads(list(range(256)))
     with annals.queries.connect() as conn:
-        told = status(conn, projector_module.NAME, heads)
+        told = status(conn, projector_module.NAME, heads, [])
     assert (told.behind, told.parked) == (0, 2)
     assert told.parked_by_reader == {"main": 2}
     assert told.recorded == sum(heads.values())
