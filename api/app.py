@@ -10,7 +10,6 @@ from litestar import Litestar
 from litestar.concurrency import get_asyncio_executor, set_asyncio_executor
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import (
     HTTPScope,
@@ -33,7 +32,7 @@ from api.console.sessions import sessions_of
 from api.contacts import AccountsController, MembershipController, UsersController
 from api.counters import CountersController
 from api.definitions import DefinitionsController
-from api.described import DescribedFields
+from api.described import DescribedFields, Document
 from api.destinations import DestinationsController
 from api.history import AccountHistoriesController, UserHistoriesController
 from api.intake import IntakeController
@@ -150,7 +149,7 @@ def create_app(annals: Annals) -> Litestar:
             version=_version(),
             description="Users and accounts as an append-only record, each shown whole.",
             path="/schema",
-            render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+            render_plugins=[Document(path=["/", "/openapi.json"])],
             security=[{"ApiKey": []}],
             components=Components(
                 security_schemes={

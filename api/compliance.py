@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
 from api.auth import PLACE, opens
@@ -57,6 +58,12 @@ Outcome = Annotated[
     TargetOutcome | None, QueryParameter(description="only those of whom this became")
 ]
 Released = Annotated[bool, QueryParameter(description="those that were released, too")]
+
+CERTIFICATE = {
+    200: ResponseSpec(
+        dict[str, Any], generate_examples=False, description="the file, with its signature"
+    )
+}
 
 
 class ErasureRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -275,7 +282,7 @@ class ErasureController(Controller):
         sync_to_thread=True,
         media_type="application/json",
         summary="The certificate of a completed erasure",
-        responses=answers(400, 401, 403, 404, 503),
+        responses=CERTIFICATE | answers(400, 401, 403, 404, 503),
     )
     def certificate(self, state: State, id: ErasureId) -> Response[bytes]:
         annals: Annals = state.annals

@@ -1,10 +1,15 @@
-"""What OpenAPI says of a field that is decoded apart, for errors that name the place."""
+"""What OpenAPI says where the framework's own description would be wrong: of fields that are
+decoded apart, of unions whose members overlap, of files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-from litestar.openapi.spec import Schema
+from litestar import Request
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
@@ -35,3 +40,37 @@ class DescribedFields(OpenAPISchemaPlugin):
 
 def _mark(field: FieldDefinition) -> DescribedAs | None:
     return next((one for one in field.metadata if isinstance(one, DescribedAs)), None)
+
+
+class Document(JsonRenderPlugin):
+    """The document as JSON. A union of integers and other numbers is one of numbers there: exactly
+    one of the two would hold of no whole number, which is both."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return super().render(request, _numbers_joined(openapi_schema))
+
+
+def _numbers_joined(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_numbers_joined(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    joined = {name: _numbers_joined(one) for name, one in part.items()}
+    members = joined.get("oneOf")
+    if members is not None and {"type": "number"} in members:
+        joined["oneOf"] = [one for one in members if one != {"type": "integer"}]
+    return joined
+
+
+def files(media_types: Iterable[str]) -> type[Operation]:
+    """An operation that answers with a text in one of several media types."""
+    types = tuple(media_types)
+
+    @dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            answer = cast(OpenAPIResponse, (self.responses or {})["200"])
+            text = Schema(type=OpenAPIType.STRING)
+            answer.content = {one: OpenAPIMediaType(schema=text) for one in types}
+
+    return Described

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.attending import answer_of
 from api.auth import PLACE, READERS, opens
 from api.contacts import Cursor, Limit, WaitFor
-from api.described import SentCondition
+from api.described import SentCondition, files
 from api.pasts import AsOf, reading
 from api.problems import answers
 from domain import checking
@@ -79,6 +79,8 @@ WithTotal = Annotated[
 Format = Annotated[
     Literal["csv", "ndjson"], QueryParameter(description="comma-separated or a JSON object a line")
 ]
+
+EXPORTED = files(export.MEDIA_TYPES.values())
 
 LISTING_PROBLEMS = answers(400, 401, 403, 429, 503)
 ASKING_PROBLEMS = answers(400, 401, 403, 413, 429, 503)
@@ -316,6 +318,7 @@ class _Lists(Controller):
         "/export",
         sync_to_thread=True,
         opt={PLACE: Demand.EXPORT},
+        operation_class=EXPORTED,
         summary="All rows of a list, as a file",
         responses=LISTING_PROBLEMS,
     )
@@ -335,6 +338,7 @@ class _Lists(Controller):
         status_code=200,
         sync_to_thread=True,
         opt={PLACE: Demand.EXPORT},
+        operation_class=EXPORTED,
         summary="All rows of a list, as a file; for long conditions",
         responses=ASKING_PROBLEMS,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -212,6 +213,56 @@ def test_a_batch_and_the_ways_to_send_a_key_are_described(document: Any) -> None
     assert document["security"] == [{"ApiKey": []}]
     assert set(document["components"]["securitySchemes"]) == {"ApiKey", "WriteKey"}
     assert document["paths"]["/health/ready"]["get"]["security"] == [{}]
+
+
+def test_no_value_is_of_two_members_of_a_union_of_which_it_has_to_be_of_one(document: Any) -> None:
+    def schema(part: Any) -> Any:
+        name = part.get("$ref", "").rsplit("/", 1)[-1]
+        return document["components"]["schemas"][name] if name else part
+
+    def types(part: Any) -> set[str]:
+        if "oneOf" in part:
+            return set().union(*(types(schema(one)) for one in part["oneOf"]))
+        found = part["type"] if isinstance(part["type"], list) else [part["type"]]
+        return {"number" if one == "integer" else one for one in found}
+
+    def tags(part: Any) -> dict[str, str]:
+        fields = {name: part["properties"][name] for name in part.get("required", ())}
+        return {name: field["const"] for name, field in fields.items() if "const" in field}
+
+    def are_apart(one: Any, other: Any) -> bool:
+        if types(one).isdisjoint(types(other)):
+            return True
+        told, also_told = tags(one), tags(other)
+        return any(told[name] != also_told[name] for name in told.keys() & also_told.keys())
+
+    def unions(part: Any) -> list[Any]:
+        if isinstance(part, list):
+            return [one for inner in part for one in unions(inner)]
+        if not isinstance(part, dict):
+            return []
+        own = [part["oneOf"]] if "oneOf" in part else []
+        return own + [one for inner in part.values() for one in unions(inner)]
+
+    found = unions(document)
+    assert len(found) > 100
+    for members in found:
+        for one, other in combinations(map(schema, members), 2):
+            assert are_apart(one, other), (one, other)
+
+
+@pytest.mark.parametrize("format", ["csv", "ndjson"])
+def test_an_export_is_of_a_kind_that_the_document_names(
+    client: Clients, document: Any, format: str
+) -> None:
+    for method in ("get", "post"):
+        body = {"json": {}} if method == "post" else {}
+        answer = client("read").request(
+            method, "/api/users/export", params={"format": format}, **body
+        )
+        said = document["paths"]["/api/users/export"][method]["responses"]["200"]["content"]
+        assert set(said) == {"text/csv", "application/x-ndjson"}
+        assert answer.headers["content-type"].split(";")[0] in said
 
 
 def test_every_reference_of_the_document_leads_somewhere(document: Any) -> None:
