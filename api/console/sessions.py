@@ -24,6 +24,7 @@ from litestar.handlers import BaseRouteHandler
 
 from api.auth import READERS, known
 from api.problems import ProblemException
+from api.proxies import is_https
 from domain.access import ApiScope
 from infra.wiring import Annals
 
@@ -172,5 +173,5 @@ def cookie(
         max_age=seconds,
         httponly=True,
         samesite="lax",
-        secure=request.scope.get("scheme") == "https",
+        secure=is_https(request.scope, request.app.state.annals.settings.trusted_proxies),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,8 +13,10 @@ from playwright.sync_api import expect
 
 from api.console import sessions
 from api.console.sessions import Sessions
+from infra import wiring
+from infra.settings import Settings
 from tests.console.reader import Reader
-from tests.serving import Clients
+from tests.serving import Clients, served
 
 Reading = Callable[..., Reader]
 Session = Callable[[Clients, str], tuple[httpx.Client, str]]
@@ -54,9 +58,24 @@ def test_what_browsers_load_says_once_in_which_letters_it_is(client: Clients) ->
     assert not [one for one in types if one.count("charset") > 1]
 
 
+@pytest.fixture
+def behind_proxy(database_url: str, tmp_path: Path) -> Iterator[Clients]:
+    """A server that believes what this machine says of its clients."""
+    trusted = Settings(data=tmp_path, trusted_proxies=(ip_network("127.0.0.1"),))
+    with wiring.opened(trusted, database_url, connections=4) as annals, served(annals) as clients:
+        yield clients
+
+
+def test_a_stranger_cannot_say_that_it_came_by_tls(client: Clients) -> None:
+    form, behind = {"key": client.keys["read"]}, {"X-Forwarded-Proto": "https"}
+    answer = client(None).post("/console/sign-in", data=form, headers=behind)
+    assert "secure" not in answer.headers["set-cookie"].lower()
+
+
 def test_the_cookie_is_for_this_host_alone_hidden_from_scripts_and_behind_tls_from_others(
-    client: Clients,
+    behind_proxy: Clients,
 ) -> None:
+    client = behind_proxy
     form = {"key": client.keys["read"]}
     plain = client(None).post("/console/sign-in", data=form).headers["set-cookie"].lower()
     assert "httponly" in plain

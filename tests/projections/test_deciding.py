@@ -223,14 +223,14 @@ def test_the_cause_is_what_happened_though_a_decision_on_it_was_recorded_after(
     settle(annals)
     write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
     project(annals)
-    append = annals.log.append
+    append = annals.working_log.append
 
     def after_another_write(*asked: Any) -> Any:
         monkeypatch.undo()
         write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
         return append(*asked)
 
-    monkeypatch.setattr(annals.log, "append", after_another_write)
+    monkeypatch.setattr(annals.working_log, "append", after_another_write)
     settle(annals)
     [entered, left] = transitions(annals)[found(annals, user("ada")), pros]
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 100)
