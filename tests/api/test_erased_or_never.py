@@ -81,7 +81,7 @@ class Asking:
             )
         text = answer.text.replace(id, "...").replace(quote(id, safe=""), "...")
         headers = dict(answer.headers) | {"content-length": str(len(text))}
-        headers.pop("ratelimit")  # it counts what the key asks, whomever about
+        headers.pop("ratelimit", None)  # it counts what the key asks, whomever about
         return (answer.status_code, headers, text), sent
 
 
