@@ -29,9 +29,8 @@ KEYS_FILE = "keys.json"
 @click.option("--demo/--no-demo", default=True, help="Load the demo data, if not there yet.")
 def run(demo: bool) -> None:
     """Start everything, load the demo data, print address and keys, and serve."""
-    with opened() as annals, interruptible() as interrupted, _serving(annals) as url:
+    with opened() as annals, interruptible() as interrupted, _serving(annals) as (url, keys):
         click.echo(f"Annals serves at {url}  (health: {url}/health/ready, API: {url}/schema)")
-        keys = annals.api_keys.at_hand(annals.settings.data / KEYS_FILE)
         if demo and not _load_demo(annals, url, keys, interrupted):
             return
         _print_keys(annals.settings, url, keys)
@@ -42,8 +41,7 @@ def run(demo: bool) -> None:
 @click.command()
 def serve() -> None:
     """Serve HTTP, and project in this process unless ANNALS_WORKER=none."""
-    with opened() as annals, interruptible() as interrupted, _serving(annals) as url:
-        keys = annals.api_keys.at_hand(annals.settings.data / KEYS_FILE)
+    with opened() as annals, interruptible() as interrupted, _serving(annals) as (url, keys):
         click.echo(f"Annals serves at {url}; API keys for {', '.join(keys)} in its data folder")
         interrupted.wait()
 
@@ -77,8 +75,9 @@ def demo_reset(yes: bool) -> None:
 
 
 @contextmanager
-def _serving(annals: Annals) -> Iterator[str]:
-    """Serves HTTP in the background; yields the address once it answers."""
+def _serving(annals: Annals) -> Iterator[tuple[str, dict[str, str]]]:
+    """Serves HTTP in the background; yields the address once it answers, and the keys at hand,
+    which are in their file before anybody is told that it is ready."""
     settings = annals.settings
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -93,11 +92,12 @@ def _serving(annals: Annals) -> Iterator[str]:
     server = Server(create_app(annals), settings.trusted_proxies)
     thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
     with background.working(annals, project=settings.worker == "thread"):
+        keys = annals.api_keys.at_hand(settings.data / KEYS_FILE)
         thread.start()
         try:
             url = f"http://{settings.host}:{listener.getsockname()[1]}"
             _wait_until_ready(url, thread)
-            yield url
+            yield url, keys
         finally:
             annals.watching.close()
             server.should_exit = True
