@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -54,6 +55,19 @@ def opened() -> Iterator[Annals]:
         raise click.ClickException(
             f"the database went away ({type(error).__name__}); call it again once it is back"
         ) from None
+
+
+@contextmanager
+def told_in_the_log() -> Iterator[None]:
+    """Makes what a command cannot do a line of the log, where nobody looks at a terminal: the log
+    of a service is JSON lines and nothing else."""
+    try:
+        yield
+    except click.ClickException as error:
+        if sys.stderr.isatty():
+            raise
+        log.critical("process.failed", reason=error.message)
+        sys.exit(error.exit_code)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import click
 import httpx
 
 from api.app import create_app
-from api.cli.opening import interruptible, opened, settings_of_environment
+from api.cli.opening import interruptible, opened, settings_of_environment, told_in_the_log
 from api.server import Server
 from infra import background, embedded
 from infra.settings import Settings
@@ -41,7 +41,12 @@ def run(demo: bool) -> None:
 @click.command()
 def serve() -> None:
     """Serve HTTP, and project in this process unless ANNALS_WORKER=none."""
-    with opened() as annals, interruptible() as interrupted, _serving(annals) as (url, keys):
+    with (
+        told_in_the_log(),
+        opened() as annals,
+        interruptible() as interrupted,
+        _serving(annals) as (url, keys),
+    ):
         click.echo(f"Annals serves at {url}; API keys for {', '.join(keys)} in its data folder")
         interrupted.wait()
 
@@ -50,6 +55,7 @@ def serve() -> None:
 def work() -> None:
     """Project in a process of its own; start as many as there is work for."""
     with (
+        told_in_the_log(),
         opened() as annals,
         interruptible() as interrupted,
         background.working(annals, project=True),

@@ -169,9 +169,10 @@ def test_a_port_in_use_is_said_clearly_and_leaves_no_database_running(data: Path
         port = str(taken.getsockname()[1])
         done = run("serve", data=data, ANNALS_PORT=port)
     assert done.returncode == 1
-    assert port in done.stderr
-    assert "ANNALS_PORT" in done.stderr
-    assert "Traceback" not in done.stderr
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in told] == ["process.failed"]
+    assert f":{port} " in told[0]["reason"]
+    assert "ANNALS_PORT" in told[0]["reason"]
     assert not servers_of(data)
 
 
