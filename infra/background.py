@@ -61,7 +61,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        wakeups.signal()
+        wakeups.end()
         annals.erasures.wake()
         if listener is not None:
             listener.close()

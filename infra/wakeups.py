@@ -49,6 +49,7 @@ class Wakeups:
         self._signalled_at = -math.inf
         self._notified_at = -math.inf
         self._sleepers: list[Sleeper] = []
+        self._ending = threading.Event()
 
     def signal(self) -> None:
         """Wakes the workers of this process."""
@@ -74,10 +75,16 @@ class Wakeups:
             self._sleepers.append(sleeper)
         return sleeper
 
+    def end(self) -> None:
+        """Wakes the workers of this process for the last time: they are told to end."""
+        self._ending.set()
+        self.signal()
+
     def dismiss(self) -> None:
         """Forgets the workers, which have ended."""
         with self._condition:
             self._sleepers.clear()
+        self._ending.clear()
 
     def workers(self) -> list[WorkerState]:
         """How the workers of this process are."""
@@ -97,7 +104,7 @@ class Wakeups:
                 self._condition.wait_for(lambda: self._signals != seen, pause)
                 return self._signals
             signals = self._signals
-        time.sleep(seconds)
+        self._ending.wait(seconds)
         return signals
 
 

@@ -67,6 +67,17 @@ def test_after_a_signal_it_looks_often_for_a_moment() -> None:
         sleeper.wait(0.001)
 
 
+@pytest.mark.parametrize("signalled", [True, False])
+@pytest.mark.parametrize("eager", [True, False])
+def test_a_worker_that_waits_wakes_by_the_end(eager: bool, signalled: bool) -> None:
+    wakeups = Wakeups()
+    sleeper = wakeups.sleeper("one", eager=eager)
+    if signalled:  # it looks every so often, and this is how often
+        wakeups.signal()
+        sleeper.wait(0.0)
+    assert wakes(lambda: sleeper.wait(LONG), wakeups.end)
+
+
 def test_what_another_process_appends_wakes_this_one(
     annals: Annals, open_annals: Callable[[], Annals]
 ) -> None:
