@@ -108,14 +108,14 @@ def serving(folder: Path, worker: str = "none") -> Iterator[tuple[int, str, int]
         "ANNALS_PORT": "0",
         "ANNALS_WORKER": worker,
     }
-    server = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "api", "serve"], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        assert server.stdout is not None
-        port = int(server.stdout.readline().split(";")[0].rpartition(":")[2])
-        keys = msgspec.json.decode((folder / "keys.json").read_bytes(), type=dict[str, str])
-        yield port, keys["write"], server.pid
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
+    ) as server:
+        try:
+            assert server.stdout is not None
+            port = int(server.stdout.readline().split(";")[0].rpartition(":")[2])
+            keys = msgspec.json.decode((folder / "keys.json").read_bytes(), type=dict[str, str])
+            yield port, keys["write"], server.pid
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
