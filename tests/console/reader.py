@@ -124,6 +124,8 @@ class Reader:
     def violations(self) -> list[str]:
         """What axe-core finds that is serious or worse."""
         self.page.evaluate(AXE.read_text())
+        # What waits for an answer is paler until it is there.
+        expect(self.page.locator(".htmx-request")).to_have_count(0)
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         return [
             f"{one['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
