@@ -3,7 +3,6 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-crash test-long test-slow browser screenshots check format bench bench-lists demo-reset lock clean
@@ -81,3 +80,4 @@ lock: install ## Lock the newest versions that pyproject.toml allows, with hashe
 
 clean: ## Remove what tools leave behind, but not the data
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -prune -exec rm -rf {} +
