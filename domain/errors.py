@@ -78,6 +78,12 @@ class UnreadableEvent(Exception):
     """A recorded event does not open, though its subject's key is there."""
 
 
+class Altered(Refusal):
+    """It rests on a recorded event that does not open, though its keys are there."""
+
+    code = "altered"
+
+
 class Unavailable(Refusal):
     """Annals cannot answer now; the same request may succeed later."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from itertools import islice
@@ -39,7 +39,7 @@ from domain.errors import (
     VersionConflict,
 )
 from domain.events import Erased, Event
-from domain.identity import Identity, Merge, SubjectId, SubjectKind
+from domain.identity import Identity, Known, Merge, Resolution, SubjectId, SubjectKind
 from domain.properties import (
     RefusedValue,
 )
@@ -50,7 +50,7 @@ from infra.digests import KeyedDigest
 from infra.keys import KeyRing
 from infra.log import MESSAGE_KEY_BYTES, EventLog
 from infra.lookup import Lookup
-from infra.recorder import Aggregates
+from infra.recorder import Aggregates, altered
 from infra.sealing import Sealer
 from infra.together import Together
 
@@ -169,11 +169,7 @@ class Handler:
         todo = [n for place, n in enumerate(todo) if place not in unwanted]
         commands = [one for place, one in enumerate(commands) if place not in unwanted]
         self._catalogue.take(new_names(commands, self._catalogue.types))
-        decision = Decision(self._catalogue.types, known, _new_id)
-        targets = [decision.resolve(command) for command in commands]
-        if not self._lookup.claim(decision.claims, decision.states):
-            raise _LookAgain
-        self._load(decision, commands, targets)
+        decision, targets = self._resolved(commands, known)
 
         events: list[Event] = []
         owners: list[int] = []
@@ -230,31 +226,51 @@ class Handler:
             if isinstance(command, Track) and command.at < since
         }
 
+    def _resolved(
+        self, commands: Sequence[Command], known: Known
+    ) -> tuple[Decision, list[Target | Refusal]]:
+        """Whom each command is about, with their states. Those that would be decided on a state
+        that is not whole are refused, and the others resolved as if these were not there."""
+        refused: dict[int, Refusal] = {}
+        while True:
+            decision = Decision(self._catalogue.types, dict(known), _new_id)
+            targets = [
+                refused[n] if n in refused else decision.resolve(command)
+                for n, command in enumerate(commands)
+            ]
+            if not self._lookup.claim(decision.claims, decision.states):
+                raise _LookAgain
+            gaps = self._load(decision, commands, targets)
+            more = _resting_on(gaps, commands, targets) if gaps else {}
+            if not more:
+                return decision, targets
+            refused |= more
+
     def _load(
         self,
         decision: Decision,
         commands: Sequence[Command],
         targets: Sequence[Target | Refusal],
-    ) -> None:
+    ) -> dict[SubjectId, Position]:
         """Loads, in one read, the aggregates that are decided on; and finds out which of those
-        that are only tracked have not begun (claimed by a writer that died before its append)."""
+        that are only tracked have not begun (claimed by a writer that died before its append).
+        Returns the gaps of those whose states are not whole."""
         wanted: dict[SubjectId, SubjectKind] = {}
         tracked: dict[SubjectId, SubjectKind] = {}
         for command, target in zip(commands, targets, strict=True):
             if isinstance(target, Refusal):
                 continue
             for resolution, kind in target:
-                needs_state = (
-                    not isinstance(command, Track) or resolution.claims or resolution.merges
-                )
+                needs_state = _is_decided_on(command, resolution)
                 (wanted if needs_state else tracked)[resolution.subject] = kind
                 wanted.update((merge.loser, kind) for merge in resolution.merges)
         old = {id: kind for id, kind in wanted.items() if id not in decision.states}
-        decision.states |= self._aggregates.load(old)
+        loaded = self._aggregates.load_each(old)
+        decision.states |= loaded.states
         stale = [
             Merge(id, survivor)
-            for id in old
-            if (survivor := decision.states[id].merged_into) is not None
+            for id, state in loaded.states.items()
+            if id not in loaded.gaps and (survivor := state.merged_into) is not None
         ]
         if stale:  # a writer died between a merge and the look-ups' repointing
             self._lookup.repoint(stale)
@@ -269,6 +285,7 @@ class Handler:
         for id, kind in unsure.items():
             if id not in begun:
                 decision.states[id] = subject(kind, id)
+        return loaded.gaps
 
     def _remember_begun(self, subjects: Iterable[SubjectId]) -> None:
         if len(self._begun) > BEGUN_CACHE:
@@ -291,6 +308,7 @@ class Handler:
 
         Raises:
             NotFound: there is no such subject (any more).
+            Altered: what is known of it is not whole.
             Unavailable: others changed it at the same time, time and again.
         """
         kind, id = command.kind, command.subject
@@ -353,6 +371,30 @@ class Handler:
     def _erasure_key(self, subject: SubjectId) -> bytes:
         """Under which the log remembers that it has said that a subject is erased."""
         return self._erasure_digest(str(subject))[:MESSAGE_KEY_BYTES]
+
+
+def _is_decided_on(command: Command, resolution: Resolution) -> bool:
+    """Whether the state of the subject matters to a command; tracked activity is appended to
+    whatever there is."""
+    return not isinstance(command, Track) or bool(resolution.claims or resolution.merges)
+
+
+def _resting_on(
+    gaps: Mapping[SubjectId, Position],
+    commands: Sequence[Command],
+    targets: Sequence[Target | Refusal],
+) -> dict[int, Refusal]:
+    """Why commands, by index, are refused: they would be decided on what is left of a state."""
+    refusals: dict[int, Refusal] = {}
+    for n, (command, target) in enumerate(zip(commands, targets, strict=True)):
+        if isinstance(target, Refusal):
+            continue
+        for resolution, kind in target:
+            if _is_decided_on(command, resolution):
+                for id in (resolution.subject, *(merge.loser for merge in resolution.merges)):
+                    if id in gaps:
+                        refusals[n] = altered(kind, gaps[id])
+    return refusals
 
 
 def _naming(suppressed: set[Identity], commands: Sequence[Command]) -> dict[int, Refused]:

@@ -396,6 +396,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
                     keys=keys,
                     holds=holds,
                     mentions=mentions,
+                    views=workers.views,
                 ),
                 lookup=lookup,
                 pool=workers.keys,
