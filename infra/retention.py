@@ -44,6 +44,10 @@ from infra.sealing import PERIODS_SCHEMA_VERSION, OpenedEvent, Sealer
 from infra.wrapping import MOVE_GENERATION
 from projections import retention as read_models
 from projections.batch import Day, DayCount
+from projections.gaps import Gap, note, parted
+
+READER = "retention"
+"""The name of runs among readers that lack events."""
 
 ROWS_AT_A_TIME = 5_000
 EVENTS_AT_A_TIME = 1_000
@@ -251,7 +255,9 @@ class AgedActivity:
             events += len(rows)
             unsealed += sum(row.schema_version < PERIODS_SCHEMA_VERSION for row in rows)
             if run["counts"] == Counts.KEEP:
-                for one in self._sealer.open_rows(rows):
+                opened, gaps = parted(self._sealer.open_each(rows))
+                self._note(gaps)
+                for one in opened:
                     _add(sums, one, workspace)
         with self._log_pool.connection() as reading:
             asked = (partition, line, list(SUMMED_TOPICS), ends)
@@ -268,6 +274,12 @@ class AgedActivity:
             self._log.append(self._sealer.sealing(summed))
             appended += len(summed)
         conn.execute(SET_SUMMED, (events, unsealed, appended, run["id"]))
+
+    def _note(self, gaps: Sequence[Gap]) -> None:
+        """Lists what the sums lack: it does not open."""
+        if gaps:
+            with self._views.connection() as conn:
+                note(conn, READER, gaps)
 
     def _activity(self, partition: int, line: int, kept: Kept) -> Iterator[list[RecordedRow]]:
         after = 0

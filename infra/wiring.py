@@ -29,6 +29,7 @@ from infra.contents import Contents
 from infra.counter_owners import CounterOwners
 from infra.decision_recorder import DecisionRecorder
 from infra.defaults import as_first_set
+from infra.definitions import READER as DEFINITIONS_READER
 from infra.definitions import DefinitionStore
 from infra.delivering import Deliverer
 from infra.destinations import Destinations
@@ -71,6 +72,7 @@ from projections import contact_view
 from projections.counter_filler import Filler
 from projections.counter_keeper import CounterKeeper
 from projections.deciding import Decider
+from projections.gaps import Gap, note
 from projections.projector import NAME, Projector
 from projections.projector import NAME as PROJECTOR
 from projections.review import Reviews
@@ -216,6 +218,7 @@ class Annals:
             log=self.log,
             views=self.views,
             skips=self.skips,
+            sealer=self.sealer,
             retrying=self.projector().retrying,
         )
 
@@ -323,7 +326,12 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         lookup = Lookup(keys_pool, keys.secret("lookup"), keys)
         contents = Contents(keys_pool, keys)
         sealer = Sealer(keys, contents)
-        definitions = partial(DefinitionStore, sealer=sealer, secret=keys.secret("definitions"))
+        definitions = partial(
+            DefinitionStore,
+            sealer=sealer,
+            secret=keys.secret("definitions"),
+            note=partial(_note, workers.views),
+        )
         skips = Skips(workers.log, keys)
         pasts = Pasts(
             databases=PastDatabases(url),
@@ -504,6 +512,12 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
         annals.aged_activity.repeat(run)
     ledger.settle()
     ledger.keep()
+
+
+def _note(views: ConnectionPool, gaps: Sequence[Gap]) -> None:
+    """Lists events that what is defined lacks."""
+    with views.connection() as conn:
+        note(conn, DEFINITIONS_READER, gaps)
 
 
 def _streams_of(queries: sa.Engine) -> Callable[[SubjectId], list[SubjectId]]:

@@ -7,13 +7,22 @@ the rest of it: it names the place, and nothing is decided by it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
+import psycopg
 import structlog
 
+from projections import arrays
 from projections.batch import Opened, Place
+
+NOTE = """
+INSERT INTO views.parked (projector, log_partition, position, error, stream, topic)
+SELECT %b, p, position, error, s, t
+FROM unnest(%b::smallint[], %b::bigint[], %b::text[], %b::uuid[], %b::text[])
+     AS w(p, position, error, s, t)
+ON CONFLICT DO NOTHING RETURNING log_partition, position"""
 
 log = structlog.get_logger()
 
@@ -62,11 +71,33 @@ def place_of(row: Place) -> str:
 def tell(reader: str, gaps: Iterable[Gap]) -> None:
     """Says in the log that a reader goes on without some rows; nothing of what they hold."""
     for gap in gaps:
+        row = gap.row
         log.error(
             "reader.passed",
             reader=reader,
-            log_partition=gap.row.log_partition,
-            position=gap.row.position,
-            topic=gap.row.topic,
+            log_partition=row.log_partition,
+            position=row.position,
+            topic=row.topic,
             error=gap.error,
         )
+
+
+def note(conn: psycopg.Connection, reader: str, gaps: Sequence[Gap]) -> None:
+    """Lists the rows that a reader goes on without among the parked events, and tells of those that
+    were not listed yet."""
+    if not gaps:
+        return
+    rows = [gap.row for gap in gaps]
+    listed = conn.execute(
+        NOTE,
+        (
+            reader,
+            arrays.smallints([row.log_partition for row in rows]),
+            arrays.bigints([row.position for row in rows]),
+            arrays.texts([gap.error for gap in gaps]),
+            arrays.uuids([row.stream for row in rows]),
+            arrays.texts([row.topic for row in rows]),
+        ),
+    )
+    new = set(listed.fetchall())
+    tell(reader, [gap for gap in gaps if (gap.row.log_partition, gap.row.position) in new])
