@@ -126,7 +126,6 @@ class Destruction:
             return {
                 id: msgspec.structs.replace(
                     state,
-                    version=max(state.version, 1),
                     merged_into=state.merged_into or survivors.get(id),
                     absorbed=tuple(dict.fromkeys((*state.absorbed, *merges.losers(conn, [id])))),
                 )

@@ -172,24 +172,17 @@ class Aggregates(Repository[UUID]):
         gaps = _missing(histories, states)
         grouped: dict[SubjectId, list[Event]] = {}
         for one in found:
+            stream = one.row.stream
             if isinstance(one, Gap):
-                gaps[one.row.stream] = min(
-                    gaps.get(one.row.stream, _place(one.row)), _place(one.row)
-                )
+                gaps[stream] = min(gaps.get(stream, _place(one.row)), _place(one.row))
             elif one.payload is not None:
-                grouped.setdefault(one.row.stream, []).append(event_of(one, one.payload))
+                grouped.setdefault(stream, []).append(event_of(one, one.payload))
+        for id in gaps:
+            events, last = grouped.pop(id, []), histories[id][-1].version
+            states[id] = _as_far_as_it_goes(states[id], events, last)
         for id, history in grouped.items():
-            if id in gaps:
-                states[id] = _as_far_as_it_goes(states[id], history)
-            else:
-                states[id] = replay(states[id], history)
-        self._save(
-            [
-                states[id]
-                for id, past in grouped.items()
-                if len(past) >= SNAPSHOT_EVERY and id not in gaps
-            ]
-        )
+            states[id] = replay(states[id], history)
+        self._save([states[id] for id, past in grouped.items() if len(past) >= SNAPSHOT_EVERY])
         return Loaded(states, gaps)
 
     def _opened_snapshots(
@@ -271,9 +264,12 @@ def _missing(
     return missing
 
 
-def _as_far_as_it_goes(state: User | Account, events: Sequence[Event]) -> User | Account:
-    """What events come to of which some are missing, without those that rest on these."""
+def _as_far_as_it_goes(
+    state: User | Account, events: Sequence[Event], version: int | None
+) -> User | Account:
+    """What events come to of which some are missing, without those that rest on these; at the
+    version of the last that there is."""
     for event in events:
         with suppress(LookupError):
             state = state.evolve(event)
-    return state
+    return msgspec.structs.replace(state, version=version or state.version)
