@@ -23,7 +23,7 @@ from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.errors import DuplicateMessage, VersionConflict
+from domain.errors import DuplicateMessage, PastHead, VersionConflict
 from domain.identity import LOG_PARTITIONS, SubjectId, log_partition
 from infra.copying import PieceByPiece
 from infra.fetching import COLUMNS, fetched
@@ -107,6 +107,14 @@ CROSS JOIN LATERAL (
     SELECT * FROM log.events e WHERE e.log_partition = w.p AND e.position > w.after
     ORDER BY e.position LIMIT %b) e"""
 
+# The last row of each partition, by its key.
+ROWS_PAST_HEADS = """
+SELECT h.log_partition, e.position, h.head FROM log.heads h
+CROSS JOIN LATERAL (
+    SELECT position FROM log.events e WHERE e.log_partition = h.log_partition
+    ORDER BY position DESC LIMIT 1) e
+WHERE h.log_partition = ANY(%s) AND e.position > h.head ORDER BY h.log_partition"""
+
 HEADS = "SELECT log_partition, head FROM log.heads WHERE log_partition = ANY(%b)"
 
 Encoded = tuple[bytes, bytes, bytes | None]
@@ -174,6 +182,7 @@ class EventLog:
 
         Raises:
             VersionConflict: another writer has stored one of these versions.
+            PastHead: rows stand past the head of a partition.
             DuplicateMessage: one of the message ids is already remembered.
             psycopg.OperationalError: the database went away; whether the rows were stored is
                 known only by sending the same message ids again.
@@ -195,6 +204,10 @@ class EventLog:
                     conn.execute("COMMIT")
             except pg.UniqueViolation:
                 conn.rollback()
+                touched = {partition for one in group for partition in one.partitions}
+                past = [row[0] for row in conn.execute(ROWS_PAST_HEADS, (sorted(touched),))]
+                if past:
+                    raise PastHead(past) from None
                 raise VersionConflict("another writer appended to the stream first") from None
             except BaseException:
                 conn.rollback()

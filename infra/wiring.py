@@ -48,6 +48,7 @@ from infra.outgoing import Outgoing
 from infra.outside import Outside
 from infra.parked import Parked
 from infra.past_databases import PastDatabases
+from infra.past_heads import PastHeads
 from infra.pasts import Pasts
 from infra.places import Places
 from infra.pools import Pools
@@ -155,6 +156,7 @@ class Annals:
     counter_owners: CounterOwners
     wakeups: Wakeups
     listening_url: str
+    past_heads: PastHeads
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -189,7 +191,7 @@ class Annals:
         """How far the read models are behind the log."""
         heads = self.log.heads(range(LOG_PARTITIONS))
         with self.queries.connect() as conn:
-            return status(conn, NAME, heads, self.wakeups.workers())
+            return status(conn, NAME, heads, self.wakeups.workers(), self.past_heads.recent())
 
     def workspace(self) -> Workspace:
         """What holds in the workspace, or held less than a second ago."""
@@ -460,8 +462,10 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             counter_owners,
             wakeups,
             database.as_role(url, "annals_log"),
+            PastHeads(workers.log, workers.views),
         )
         _replay_ledger(annals, ledger)
+        annals.past_heads.look()
         yield annals
     finally:
         backtests.close()
