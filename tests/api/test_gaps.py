@@ -9,8 +9,6 @@ import zipfile
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
 from domain.commands import Position
 from domain.identity import SubjectId
 from infra.wiring import Annals
@@ -20,23 +18,23 @@ from tests.serving import Clients, account, problem, until, user
 AT = datetime.now(UTC) - timedelta(days=3)
 
 
-def told(client: Clients) -> SubjectId:
+def told(client: Clients, name: str = "ada") -> SubjectId:
     """A user of whom six things are known, one of them a sign-in in an account."""
     when = [f"{AT + timedelta(minutes=n):%Y-%m-%dT%H:%M:%SZ}" for n in range(4)]
     client.send(
-        {"type": "identify", "userId": "ada", "traits": {"plan": "free"}, "timestamp": when[0]},
-        {"type": "group", "userId": "ada", "groupId": "acme", "timestamp": when[0]},
-        {"type": "identify", "userId": "ada", "traits": {"plan": "pro"}, "timestamp": when[1]},
+        {"type": "identify", "userId": name, "traits": {"plan": "free"}, "timestamp": when[0]},
+        {"type": "group", "userId": name, "groupId": "acme", "timestamp": when[0]},
+        {"type": "identify", "userId": name, "traits": {"plan": "pro"}, "timestamp": when[1]},
         {
             "type": "track",
-            "userId": "ada",
+            "userId": name,
             "event": "login",
             "context": {"groupId": "acme"},
             "timestamp": when[2],
         },
-        {"type": "track", "userId": "ada", "event": "paid", "timestamp": when[3]},
+        {"type": "track", "userId": name, "event": "paid", "timestamp": when[3]},
     )
-    return SubjectId(client.see(user("ada"))["id"])
+    return SubjectId(client.see(user(name))["id"])
 
 
 def changes(url: str, subject: SubjectId) -> list[Position]:
@@ -54,25 +52,25 @@ def archive(client: Clients, path: str) -> dict[str, bytes]:
         return {one: opened.read(one) for one in opened.namelist()}
 
 
-@pytest.mark.parametrize("alteration", ALTERATIONS)
 def test_an_altered_row_is_a_gap_of_the_timeline_which_goes_on(
-    client: Clients, database_url: str, alteration: str
+    client: Clients, database_url: str
 ) -> None:
-    subject = told(client)
-    before = client.pages(user("ada", "/timeline"), limit=2)
-    place = changes(database_url, subject)[1]
-    alter(database_url, place, ALTERATIONS[alteration])
-    shown = client.pages(user("ada", "/timeline"), limit=2)
-    assert [one["position"] for one in shown] == [one["position"] for one in before]
-    [gap] = [one for one in shown if one["type"] == "gap"]
-    assert gap["position"] == text(place)
-    assert (gap["name"], gap["changes"], gap["details"]) == (None, None, None)
-    assert gap["user"]["id"] == str(subject)
-    is_known = alteration not in ("no topic", "newer")
-    assert gap["gap"]["reason"] == ("altered" if is_known else "unreadable")
-    assert [one for one in shown if one != gap] == [
-        one for one in before if one["position"] != gap["position"]
-    ]
+    for alteration, assignment in ALTERATIONS.items():
+        subject, timeline = told(client, alteration), user(alteration, "/timeline")
+        before = client.pages(timeline, limit=2)
+        place = changes(database_url, subject)[1]
+        alter(database_url, place, assignment)
+        shown = client.pages(timeline, limit=2)
+        assert [one["position"] for one in shown] == [one["position"] for one in before]
+        [gap] = [one for one in shown if one["type"] == "gap"]
+        assert gap["position"] == text(place)
+        assert (gap["name"], gap["changes"], gap["details"]) == (None, None, None)
+        assert gap["user"]["id"] == str(subject)
+        is_known = alteration not in ("no topic", "newer")
+        assert gap["gap"]["reason"] == ("altered" if is_known else "unreadable")
+        assert [one for one in shown if one != gap] == [
+            one for one in before if one["position"] != gap["position"]
+        ]
 
 
 def test_a_gap_is_found_by_the_topic_of_its_envelope_and_by_no_name(
@@ -111,33 +109,33 @@ def test_what_the_account_keeps_is_a_gap_in_the_timelines_of_both(
     assert client.see(f"{account('acme')}/timeline")["items"] != []
 
 
-@pytest.mark.parametrize("alteration", ALTERATIONS)
 def test_review_and_archive_name_the_gap_and_hold_all_else(
-    client: Clients, database_url: str, alteration: str
+    client: Clients, database_url: str
 ) -> None:
-    subject = told(client)
-    whole = json.loads(archive(client, user("ada"))["review.json"])["history"]
-    place = changes(database_url, subject)[1]
-    alter(database_url, place, ALTERATIONS[alteration])
-    shown = client.get(user("ada", "/review"), scope="comply", limit=3).json()
-    assert shown["history"]["total"] == len(whole)
-    files = archive(client, user("ada"))
-    history = json.loads(files["review.json"])["history"]
-    assert [one["position"] for one in history] == [one["position"] for one in whole]
-    [gap] = [one for one in history if one["type"] == "gap"]
-    assert gap["position"] == text(place)
-    summary = files["summary.html"].decode()
-    assert "Events that do not open" in summary
-    assert text(place) in summary
-    rows: list[dict[str, Any]] = [
-        row
-        for name in ("activity", "changes", "decisions")
-        for row in csv.DictReader(io.StringIO(files[f"{name}.csv"].decode()))
-    ]
-    assert len(rows) == len(whole) - (alteration not in KNOWN_TOPICS)
-    assert [row["type"] for row in rows if row["gap"]] == (
-        ["gap"] if alteration in KNOWN_TOPICS else []
-    )
+    for alteration, assignment in ALTERATIONS.items():
+        subject, path = told(client, alteration), user(alteration)
+        whole = json.loads(archive(client, path)["review.json"])["history"]
+        place = changes(database_url, subject)[1]
+        alter(database_url, place, assignment)
+        shown = client.get(f"{path}/review", scope="comply", limit=3).json()
+        assert shown["history"]["total"] == len(whole)
+        files = archive(client, path)
+        history = json.loads(files["review.json"])["history"]
+        assert [one["position"] for one in history] == [one["position"] for one in whole]
+        [gap] = [one for one in history if one["type"] == "gap"]
+        assert gap["position"] == text(place)
+        summary = files["summary.html"].decode()
+        assert "Events that do not open" in summary
+        assert text(place) in summary
+        rows: list[dict[str, Any]] = [
+            row
+            for name in ("activity", "changes", "decisions")
+            for row in csv.DictReader(io.StringIO(files[f"{name}.csv"].decode()))
+        ]
+        assert len(rows) == len(whole) - (alteration not in KNOWN_TOPICS)
+        assert [row["type"] for row in rows if row["gap"]] == (
+            ["gap"] if alteration in KNOWN_TOPICS else []
+        )
 
 
 def test_overview_and_stages_say_which_changes_they_left_out(
@@ -149,18 +147,35 @@ def test_overview_and_stages_say_which_changes_they_left_out(
     assert client.see(user("ada", "/stages"))["gaps"] == []
 
 
+def test_what_rests_on_the_altered_one_is_refused_over_http_and_says_where(
+    client: Clients, database_url: str
+) -> None:
+    place = changes(database_url, told(client))[1]
+    alter(database_url, place, ALTERATIONS["state"])
+    left = client("write").delete("/api/accounts/external:acme/users/external:ada")
+    assert text(place) in problem(left, 409, "altered")["detail"]
+    problem(client("admin").delete(user("ada", "/stage")), 409, "altered")
+
+
 def test_an_instant_that_is_none_stops_no_reader(client: Clients, database_url: str) -> None:
     """It is outside of every timeline, as it is outside of time."""
     subject = told(client)
     before = client.pages(user("ada", "/timeline"))
     place = changes(database_url, subject)[1]
-    for instant in ("infinity", "-infinity", "4000-01-01 BC"):
+    for n, instant in enumerate(("infinity", "-infinity", "4000-01-01 BC")):
         alter(database_url, place, f"occurred_at = '{instant}'")
         shown = client.pages(user("ada", "/timeline"), limit=2)
         assert len(shown) == len(before) - 1
-        archive(client, user("ada"))
-    client.send({"type": "track", "userId": "bob", "event": "login"})
-    client.see(user("bob"))
+        assert len(archive(client, user("ada"))) > 1
+        told_again = client.send(
+            {"type": "identify", "userId": "ada", "traits": {"plan": "big"}},
+            {"type": "identify", "userId": f"bob{n}", "traits": {"plan": "big"}},
+        )
+        assert [one["status"] for one in told_again["results"]] == ["refused", "stored"]
+        assert told_again["results"][0]["code"] == "altered"
+    client.annals.projector().start_over()
+    until(lambda: client.see("/api/status")["behind"] == 0)
+    client.see(user("bob0"))
 
 
 def test_why_names_the_decision_that_does_not_open_and_knows_the_one_before(
