@@ -23,7 +23,7 @@ from domain.access import ApiScope
 from domain.activity import ActivityKind
 from domain.commands import Leave, Refused, Stored
 from domain.commands import Request as CommandRequest
-from domain.errors import InvalidInput, NotFound
+from domain.errors import Altered, InvalidInput, NotFound
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, identity
 from infra.wiring import Annals
 from projections import contact_view
@@ -272,7 +272,7 @@ class MembershipController(Controller):
         status_code=200,
         sync_to_thread=True,
         summary="End a user's membership; it stays on record, with both dates",
-        responses=answers(400, 401, 403, 404, 503),
+        responses=answers(400, 401, 403, 404, 409, 503),
     )
     def remove(self, state: State, id: ContactId, user: ContactId) -> Removed:
         annals: Annals = state.annals
@@ -283,5 +283,5 @@ class MembershipController(Controller):
         command = Leave((member,), (account,), datetime.now(UTC))
         outcome = annals.handler.handle([CommandRequest(command)])[0]
         if isinstance(outcome, Refused):
-            raise NotFound(outcome.detail)
+            raise (Altered if outcome.code == Altered.code else NotFound)(outcome.detail)
         return Removed(position_text(outcome.positions if isinstance(outcome, Stored) else ()))

@@ -21,6 +21,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 
 from api.methods import with_implied
 from domain.errors import (
+    Altered,
     Conflict,
     InvalidInput,
     NotFound,
@@ -61,6 +62,7 @@ STATUS: dict[type[Refusal], int] = {
     NotYours: 403,
     Suppressed: 403,
     PeriodOver: 403,
+    Altered: 409,
     Conflict: 409,
     VersionConflict: 409,
     TooManyAtOnce: 429,

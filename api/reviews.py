@@ -11,7 +11,7 @@ from litestar.response import Stream
 from api.auth import PLACE, opens
 from api.contacts import READING_PROBLEMS, ContactId, Cursor, Limit, WaitFor, asked
 from domain.access import ApiScope
-from domain.identity import SubjectKind
+from domain.identity import Identity, Scheme, SubjectKind
 from infra.places import Demand
 from infra.wiring import Annals
 from projections.contact_view import streams_of
@@ -45,9 +45,11 @@ class _Reviews(Controller):
             streams = streams_of(conn, subject)
         found = annals.reviews(self.kind, streams)
         history_page = found.page(cursor=cursor, limit=limit, total=True)
-        state_now = annals.aggregates.load({streams[0]: self.kind})[streams[0]]
-        named_in = annals.mentions.find(state_now.identities)
-        return ReviewPage(_file(annals, found), history_page, named_in)
+        file = _file(annals, found)
+        shown = [Identity(Scheme(one.scheme), one.value) for one in file.contact.identities]
+        recorded = annals.aggregates.load_each({streams[0]: self.kind}).states[streams[0]]
+        named_in = annals.mentions.find({*shown, *recorded.identities})
+        return ReviewPage(file, history_page, named_in)
 
     @get(
         "/{id:str}/review/archive",

@@ -65,7 +65,7 @@ class _Stages(Controller):
         status_code=200,
         sync_to_thread=True,
         summary="Put into a stage by hand, where no rule moves it until it is released",
-        responses=answers(400, 401, 403, 404, 413, 503),
+        responses=answers(400, 401, 403, 404, 409, 413, 503),
     )
     def set(self, request: HttpRequest, id: ContactId, data: JSONBody[StageByHand]) -> StageMoved:
         annals: Annals = request.app.state.annals
@@ -89,7 +89,7 @@ class _Stages(Controller):
         status_code=200,
         sync_to_thread=True,
         summary="Let rules decide the stage again",
-        responses=answers(400, 401, 403, 404, 503),
+        responses=answers(400, 401, 403, 404, 409, 503),
     )
     def release(self, request: HttpRequest, id: ContactId) -> StageMoved:
         annals: Annals = request.app.state.annals

@@ -13,6 +13,7 @@ from api.auth import READERS, opens
 from api.contacts import READING_PROBLEMS, ContactId, WaitFor, asked
 from api.pasts import AsOf
 from api.positions import parsed
+from api.problems import answers
 from domain.commands import Position
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
@@ -45,7 +46,7 @@ class _Whys(Controller):
         "/{id:str}/why",
         sync_to_thread=True,
         summary="Why something was decided: the rule, what it saw, the cause",
-        responses=READING_PROBLEMS,
+        responses=READING_PROBLEMS | answers(409),
     )
     def why(
         self,

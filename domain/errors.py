@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class Refusal(Exception):
     """A request that Annals understood and will not carry out.
@@ -76,6 +78,27 @@ class DuplicateMessage(Refusal):
 
 class UnreadableEvent(Exception):
     """A recorded event does not open, though its subject's key is there."""
+
+
+class Altered(Refusal):
+    """It rests on a recorded event that does not open, though its keys are there."""
+
+    code = "altered"
+
+
+class PastHead(Altered):
+    """Rows of the log stand past the head of a partition: nothing can be appended to it.
+
+    Attributes:
+        partitions: those.
+    """
+
+    def __init__(self, partitions: Collection[int]) -> None:
+        super().__init__(
+            "nothing can be appended to a partition of the log that this is in, which holds rows"
+            " past its head; have the operator look at /api/status"
+        )
+        self.partitions = frozenset(partitions)
 
 
 class Unavailable(Refusal):

@@ -87,6 +87,7 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
             annals.erasures.forget_tokens(now)
             annals.refused_attempts.forget()
             annals.aged_activity.upkeep(now, stop)
+            annals.past_heads.look()
             pause = UPKEEP_SECONDS
         except (psycopg.Error, Refusal) as error:
             log.warning("upkeep.failed", error=type(error).__name__)

@@ -7,9 +7,9 @@ from datetime import datetime
 from itertools import groupby
 
 from domain.decisions import series
-from domain.errors import DuplicateMessage, SubjectErased, Unavailable
+from domain.errors import DuplicateMessage, PastHead, SubjectErased, Unavailable
 from domain.events import Decision, Event
-from domain.identity import SubjectId, SubjectKind
+from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.digests import KeyedDigest
 from infra.keys import KeyRing
 from infra.log import MESSAGE_KEY_BYTES, EventLog
@@ -73,6 +73,9 @@ class DecisionRecorder:
                 todo = [group for group in todo if not known & group.keys()]
             except SubjectErased:
                 continue
+            except PastHead as past:
+                # An alarm: nothing is decided of these any more, and of all others as ever.
+                todo = [g for g in todo if log_partition(_subject(g)) not in past.partitions]
         raise Unavailable("others change the same subjects all the time")
 
     def _message_key(self, found: Found) -> bytes:

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -24,18 +25,38 @@ from domain.workspace import Definitions
 from infra.log import EventLog
 from infra.rows import RecordedRow
 from infra.sealing import Sealer
+from projections.gaps import Gap, parted, tell
 
 ATTEMPTS = 20
 RECENT_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 60.0
+"""Between two looks at events that did not open."""
+
+READER = "definitions"
+"""Its name among the readers that lack events."""
 
 
 class DefinitionStore:
     """One for each process; safe for use from many threads."""
 
-    def __init__(self, log: EventLog, sealer: Sealer, secret: bytes) -> None:
-        """`secret` is random and the deployment's own: it names the stream."""
+    def __init__(
+        self,
+        log: EventLog,
+        sealer: Sealer,
+        secret: bytes,
+        note: Callable[[Sequence[Gap]], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            secret: random and the deployment's own: it names the stream.
+            note: is told of events that do not open, without which all else holds; None: the log
+                alone is.
+        """
         self._log = log
         self._sealer = sealer
+        self._note = note or partial(tell, READER)
+        self._gaps: list[Position] = []
+        self._looked_at = -math.inf
         self.stream = SubjectId(uuid.UUID(bytes=secret[:16], version=4))
         self._lock = threading.Lock()
         self._known = Definitions()
@@ -44,6 +65,7 @@ class DefinitionStore:
     def load(self) -> Definitions:
         """What holds now, straight from the log."""
         with self._lock:
+            self._look_again()
             rows = self._rows_after(self._known.version)
             for event in self._opened(rows):
                 self._known = self._known.evolve(event)
@@ -51,6 +73,15 @@ class DefinitionStore:
                 self._known = msgspec.structs.replace(self._known, version=rows[-1].version)
             self._loaded_at = time.monotonic()
             return self._known
+
+    def _look_again(self) -> None:
+        """Begins anew once an event opens that did not, as after the row was restored."""
+        if not self._gaps or time.monotonic() - self._looked_at < LOOK_AGAIN_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        opened, _ = parted(self._sealer.open_each(self._log.read_at(self._gaps)))
+        if opened:
+            self._known, self._gaps = Definitions(), []
 
     def recent(self) -> Definitions:
         """What holds now, or held less than a second ago in another process."""
@@ -99,6 +130,12 @@ class DefinitionStore:
         return self._log.read_streams({self.stream: version})[self.stream]
 
     def _opened(self, rows: Sequence[RecordedRow]) -> list[Event]:
+        opened, gaps = parted(self._sealer.open_each(rows))
+        if gaps:
+            self._note(gaps)
+            known = set(self._gaps)
+            places = (Position(gap.row.log_partition, gap.row.position) for gap in gaps)
+            self._gaps += [place for place in places if place not in known]
         return [
             Event(
                 stream_kind(one.row.topic),
@@ -107,6 +144,6 @@ class DefinitionStore:
                 one.row.occurred_at,
                 one.payload,
             )
-            for one in self._sealer.open_rows(rows)
+            for one in opened
             if one.payload is not None
         ]

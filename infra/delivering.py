@@ -148,7 +148,7 @@ class Deliverer:
         if found is None:
             return False
         destination = found.definition
-        read = self._outgoing.next(destination, self._destinations.cursors(id), definitions)
+        read = self._outgoing.next(id, destination, self._destinations.cursors(id), definitions)
         if read is None:
             return False
         if not read.items:

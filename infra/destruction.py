@@ -14,6 +14,7 @@ from typing import TypedDict
 
 import msgspec
 import psycopg
+from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.erasure import TargetOutcome
@@ -26,6 +27,7 @@ from infra.keys import KeyRing, erased_by, lock_keys
 from infra.log import EventLog
 from infra.mentions import Mention, Mentions
 from infra.recorder import Aggregates
+from projections import merges
 
 MERGES = {topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload in (Absorbed, MergedInto)}
 
@@ -81,6 +83,7 @@ class Destruction:
         keys: KeyRing,
         holds: Holds,
         mentions: Mentions,
+        views: ConnectionPool,
     ) -> None:
         self._handler = handler
         self._aggregates = aggregates
@@ -88,6 +91,7 @@ class Destruction:
         self._keys = keys
         self._holds = holds
         self._mentions = mentions
+        self._views = views
 
     def aim(self, request: uuid.UUID, kind: SubjectKind, targets: Sequence[SubjectId]) -> Aim:
         """Finds out, in a few queries however many, what targets are today, and what names them."""
@@ -96,9 +100,11 @@ class Destruction:
         states: States = {}
         wanted = {one for one in targets if kinds.get(one) is kind}
         while wanted:
-            loaded = self._aggregates.load(dict.fromkeys(wanted, kind))
-            states |= loaded
-            survivors = {one.merged_into for one in loaded.values()} - {None}
+            loaded = self._aggregates.load_each(dict.fromkeys(wanted, kind))
+            states |= loaded.states
+            if loaded.gaps:
+                states |= self._as_shown({id: loaded.states[id] for id in loaded.gaps})
+            survivors = {states[one].merged_into for one in wanted} - {None}
             wanted = {one for one in survivors if one is not None and one not in states}
         everything = {}
         for target in targets:
@@ -111,6 +117,20 @@ class Destruction:
         named = (name for one in free for name in states[everything[one][0]].identities)
         mentions = self._mentions.prepare(request, named)
         return Aim(states, everything, frozenset(free), mentions)
+
+    def _as_shown(self, states: States) -> States:
+        """States that are not whole, with the merges that the read models show: one of those whose
+        event does not open would leave somebody out."""
+        with self._views.connection() as conn:
+            survivors = merges.survivors(conn, states)
+            return {
+                id: msgspec.structs.replace(
+                    state,
+                    merged_into=state.merged_into or survivors.get(id),
+                    absorbed=tuple(dict.fromkeys((*state.absorbed, *merges.losers(conn, [id])))),
+                )
+                for id, state in states.items()
+            }
 
     def destroy(self, conn: psycopg.Connection, aim: Aim, cause: Cause) -> Outcomes:
         """Destroys the keys of those targets that may go, in the caller's transaction, and notes
@@ -171,8 +191,9 @@ class Destruction:
     ) -> None:
         """See `Erasures.prepare_again`. Holds forbid nothing here: they are erased already."""
         kinds = self._aggregates.kinds(subjects)
-        loaded = self._aggregates.load({id: kind for id in subjects if kinds.get(id) is kind})
-        named = [name for state in loaded.values() for name in state.identities]
+        wanted = {id: kind for id in subjects if kinds.get(id) is kind}
+        states = self._aggregates.load_each(wanted).states
+        named = [name for state in states.values() for name in state.identities]
         self._mentions.record_apart(request, self._mentions.prepare(request, named))
 
     def settle(self, cause: Cause, at: datetime) -> None:

@@ -30,7 +30,7 @@ from domain.erasure import (
     ErasureStep,
     TargetOutcome,
 )
-from domain.errors import Conflict, NotFound, Refusal, Unavailable
+from domain.errors import Conflict, NotFound, PastHead, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
 from infra.database import transaction_of
 from infra.destruction import Cause, Destruction, LookAgain
@@ -50,6 +50,8 @@ TOKEN_MEMORY = timedelta(days=30)
 
 POLL_SECONDS = 0.5
 ATTEMPTS = 5
+
+STOPPED = "a partition of the log to which nothing can be appended: see past_heads in /api/status"
 
 ADD_REQUEST = """
 INSERT INTO keys.erasure_requests
@@ -386,7 +388,11 @@ class Erasures:
                 SubjectId(one) for (one,) in conn.execute(UNRECORDED, (id, SUBJECTS_AT_A_TIME))
             ]
             if subjects:
-                self._destruction.finish(kind, subjects, row["requested_at"])
+                try:
+                    self._destruction.finish(kind, subjects, row["requested_at"])
+                except PastHead:
+                    conn.execute(SET_WAITING, (STOPPED, [id]))
+                    return False
                 return True
             conn.execute(SET_STEP.format(column=MOVE[ErasureStep.RECORDED]), (id,))
             return until is not ErasureStep.RECORDED

@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from itertools import islice
 
@@ -31,6 +31,7 @@ from domain.decision import Decision, Target, identities_of, new_names
 from domain.errors import (
     DuplicateMessage,
     NotFound,
+    PastHead,
     PeriodOver,
     Refusal,
     SubjectErased,
@@ -39,7 +40,15 @@ from domain.errors import (
     VersionConflict,
 )
 from domain.events import Erased, Event
-from domain.identity import Identity, Merge, SubjectId, SubjectKind
+from domain.identity import (
+    Identity,
+    Known,
+    Merge,
+    Resolution,
+    SubjectId,
+    SubjectKind,
+    log_partition,
+)
 from domain.properties import (
     RefusedValue,
 )
@@ -50,7 +59,7 @@ from infra.digests import KeyedDigest
 from infra.keys import KeyRing
 from infra.log import MESSAGE_KEY_BYTES, EventLog
 from infra.lookup import Lookup
-from infra.recorder import Aggregates
+from infra.recorder import Aggregates, altered
 from infra.sealing import Sealer
 from infra.together import Together
 
@@ -121,9 +130,12 @@ class Handler:
         return [list(islice(outcomes, len(batch))) for batch in batches]
 
     def _handle(self, requests: Sequence[Request]) -> list[Outcome]:
+        stopped: frozenset[int] = frozenset()
         for attempt in range(ATTEMPTS):
             try:
-                return self._attempt(requests)
+                return self._attempt(requests, stopped)
+            except PastHead as past:
+                stopped |= past.partitions
             except (_LookAgain, VersionConflict, DuplicateMessage, PeriodOver):
                 time.sleep(_chance.random() * min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE))
             except SubjectErased:
@@ -136,7 +148,11 @@ class Handler:
         identities = identities_of(one.command for one in requests)
         self._keys.free_identities(set(self._lookup.find(identities).values()))
 
-    def _attempt(self, requests: Sequence[Request]) -> list[Outcome]:
+    def _attempt(self, requests: Sequence[Request], stopped: frozenset[int]) -> list[Outcome]:
+        """
+        Args:
+            stopped: partitions to which nothing can be appended.
+        """
         digests = [
             None
             if one.message_id is None
@@ -169,11 +185,7 @@ class Handler:
         todo = [n for place, n in enumerate(todo) if place not in unwanted]
         commands = [one for place, one in enumerate(commands) if place not in unwanted]
         self._catalogue.take(new_names(commands, self._catalogue.types))
-        decision = Decision(self._catalogue.types, known, _new_id)
-        targets = [decision.resolve(command) for command in commands]
-        if not self._lookup.claim(decision.claims, decision.states):
-            raise _LookAgain
-        self._load(decision, commands, targets)
+        decision, targets = self._resolved(commands, known, stopped)
 
         events: list[Event] = []
         owners: list[int] = []
@@ -230,31 +242,54 @@ class Handler:
             if isinstance(command, Track) and command.at < since
         }
 
+    def _resolved(
+        self, commands: Sequence[Command], known: Known, stopped: frozenset[int]
+    ) -> tuple[Decision, list[Target | Refusal]]:
+        """Whom each command is about, with their states. Those that would be decided on a state
+        that is not whole, or appended to a partition that is stopped, are refused, and the others
+        resolved as if these were not there."""
+        refused: dict[int, Refusal] = {}
+        while True:
+            decision = Decision(self._catalogue.types, dict(known), _new_id)
+            targets = [
+                refused[n] if n in refused else decision.resolve(command)
+                for n, command in enumerate(commands)
+            ]
+            if not self._lookup.claim(decision.claims, decision.states):
+                raise _LookAgain
+            gaps = self._load(decision, commands, targets)
+            more = _resting_on(gaps, commands, targets) if gaps else {}
+            if stopped:
+                more |= _in(stopped, targets)
+            if not more:
+                return decision, targets
+            refused |= more
+
     def _load(
         self,
         decision: Decision,
         commands: Sequence[Command],
         targets: Sequence[Target | Refusal],
-    ) -> None:
+    ) -> dict[SubjectId, Position]:
         """Loads, in one read, the aggregates that are decided on; and finds out which of those
-        that are only tracked have not begun (claimed by a writer that died before its append)."""
+        that are only tracked have not begun (claimed by a writer that died before its append).
+        Returns the gaps of those whose states are not whole."""
         wanted: dict[SubjectId, SubjectKind] = {}
         tracked: dict[SubjectId, SubjectKind] = {}
         for command, target in zip(commands, targets, strict=True):
             if isinstance(target, Refusal):
                 continue
             for resolution, kind in target:
-                needs_state = (
-                    not isinstance(command, Track) or resolution.claims or resolution.merges
-                )
+                needs_state = _is_decided_on(command, resolution)
                 (wanted if needs_state else tracked)[resolution.subject] = kind
                 wanted.update((merge.loser, kind) for merge in resolution.merges)
         old = {id: kind for id, kind in wanted.items() if id not in decision.states}
-        decision.states |= self._aggregates.load(old)
+        loaded = self._aggregates.load_each(old)
+        decision.states |= loaded.states
         stale = [
             Merge(id, survivor)
-            for id in old
-            if (survivor := decision.states[id].merged_into) is not None
+            for id, state in loaded.states.items()
+            if id not in loaded.gaps and (survivor := state.merged_into) is not None
         ]
         if stale:  # a writer died between a merge and the look-ups' repointing
             self._lookup.repoint(stale)
@@ -269,6 +304,7 @@ class Handler:
         for id, kind in unsure.items():
             if id not in begun:
                 decision.states[id] = subject(kind, id)
+        return loaded.gaps
 
     def _remember_begun(self, subjects: Iterable[SubjectId]) -> None:
         if len(self._begun) > BEGUN_CACHE:
@@ -291,6 +327,7 @@ class Handler:
 
         Raises:
             NotFound: there is no such subject (any more).
+            Altered: what is known of it is not whole.
             Unavailable: others changed it at the same time, time and again.
         """
         kind, id = command.kind, command.subject
@@ -323,21 +360,31 @@ class Handler:
         for kind in SubjectKind:
             subjects = [id for id, of_kind in unfinished if of_kind == kind]
             for start in range(0, len(subjects), ERASED_AT_A_TIME):
-                self.finish_erasure(kind, subjects[start : start + ERASED_AT_A_TIME], at)
+                with suppress(PastHead):  # which is an alarm, and goes on by itself
+                    self.finish_erasure(kind, subjects[start : start + ERASED_AT_A_TIME], at)
         return len(unfinished)
 
     def finish_erasure(
         self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime
     ) -> tuple[Position, ...]:
         """What is left to do once keys are destroyed: snapshots go, and the log says so, once for
-        each subject, however often and by however many this is done. Returns where it says so."""
+        each subject, however often and by however many this is done. Returns where it says so.
+
+        Raises:
+            PastHead: once the others are finished: of some nothing can be appended.
+        """
         self._aggregates.forget(subjects)
         self._begun.difference_update(subjects)
         keys = {one: self._erasure_key(one) for one in subjects}
         said: dict[SubjectId, Position] = {}
+        stopped: frozenset[int] = frozenset()
         for _ in range(ATTEMPTS):
             known = self._log.known_messages(list(keys.values()))
-            todo = [one for one in subjects if one not in said and keys[one] not in known]
+            todo = [
+                one
+                for one in subjects
+                if one not in said and keys[one] not in known and log_partition(one) not in stopped
+            ]
             before = [one for one in subjects if one not in said and keys[one] in known]
             said |= self._log.said(before, Event(kind, subjects[0], None, at, Erased()).topic)
             erased = [Event(kind, id, None, at, Erased()) for id in todo]
@@ -345,14 +392,57 @@ class Handler:
                 places = self._log.append(self._sealer.sealing(erased), [keys[one] for one in todo])
             except DuplicateMessage:
                 continue
+            except PastHead as past:
+                stopped |= past.partitions
+                continue
             said |= dict(zip(todo, places, strict=True))
             self._keys.complete_erasures({id: one.position for id, one in said.items()})
+            if len(said) < len(subjects):
+                raise PastHead(stopped)
             return tuple(said[one] for one in subjects)
         raise Unavailable("others finish the same erasure; it goes on by itself")
 
     def _erasure_key(self, subject: SubjectId) -> bytes:
         """Under which the log remembers that it has said that a subject is erased."""
         return self._erasure_digest(str(subject))[:MESSAGE_KEY_BYTES]
+
+
+def _is_decided_on(command: Command, resolution: Resolution) -> bool:
+    """Whether the state of the subject matters to a command; tracked activity is appended to
+    whatever there is."""
+    return not isinstance(command, Track) or bool(resolution.claims or resolution.merges)
+
+
+def _resting_on(
+    gaps: Mapping[SubjectId, Position],
+    commands: Sequence[Command],
+    targets: Sequence[Target | Refusal],
+) -> dict[int, Refusal]:
+    """Why commands, by index, are refused: they would be decided on what is left of a state."""
+    refusals: dict[int, Refusal] = {}
+    for n, (command, target) in enumerate(zip(commands, targets, strict=True)):
+        if isinstance(target, Refusal):
+            continue
+        for resolution, kind in target:
+            if _is_decided_on(command, resolution):
+                for id in (resolution.subject, *(merge.loser for merge in resolution.merges)):
+                    if id in gaps:
+                        refusals[n] = altered(kind, gaps[id])
+    return refusals
+
+
+def _in(partitions: frozenset[int], targets: Sequence[Target | Refusal]) -> dict[int, Refusal]:
+    """Why those commands, by index, are refused that are about somebody in some partitions."""
+    return {
+        n: PastHead(partitions)
+        for n, target in enumerate(targets)
+        if not isinstance(target, Refusal)
+        and any(
+            log_partition(id) in partitions
+            for resolution, _ in target
+            for id in (resolution.subject, *(merge.loser for merge in resolution.merges))
+        )
+    }
 
 
 def _naming(suppressed: set[Identity], commands: Sequence[Command]) -> dict[int, Refused]:

@@ -77,7 +77,7 @@ class Holds:
         """
         if self._aggregates.kinds([subject]).get(subject) is not kind:
             raise NotFound(f"there is no such {kind}")
-        state = self._aggregates.load({subject: kind})[subject]
+        state = self._aggregates.load_each({subject: kind}).states[subject]
         if state.merged_into is not None:
             return self.place(kind, state.merged_into, reason=reason, by=by)
         if not state.version:

@@ -33,6 +33,7 @@ from infra.log import EventLog
 from infra.rows import RecordedRow
 from infra.saved_views import SavedViews
 from infra.sealing import Sealer
+from projections.gaps import parted
 
 SAVED_VIEW = "saved_view"
 
@@ -199,7 +200,8 @@ class Mentions:
         newest: dict[uuid.UUID, int] = {}
         said: dict[uuid.UUID, _Saying] = {}
         found: list[_Saying] = []
-        for opened in self._sealer.open_rows(rows):
+        opened_rows, _ = parted(self._sealer.open_each(rows))
+        for opened in opened_rows:
             payload, row = opened.payload, opened.row
             if isinstance(payload, DefinitionMade | DefinitionChanged | DefinitionCleaned):
                 own = contents.get(row.event_id)

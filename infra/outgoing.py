@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -18,7 +17,6 @@ from psycopg_pool import ConnectionPool
 
 from domain.definitions import Settings
 from domain.destinations import Destination
-from domain.errors import UnreadableEvent
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.news import ERASED_TOPICS
 from domain.workspace import Definitions
@@ -27,6 +25,7 @@ from infra.log import EventLog
 from infra.rows import RecordedRow
 from infra.sealing import OpenedEvent, Sealer
 from projections import news
+from projections.gaps import note, parted
 from projections.news import Item, NotYet
 
 MAX_ITEMS = 100
@@ -37,7 +36,14 @@ SCANNED_ROWS = 500
 """Of the log, for one message; where names or a segment choose among them, all are opened that
 envelopes do not rule out, else as many as a message holds."""
 
+DESTINATION = "destination:"
+
 _encoder = msgspec.json.Encoder()
+
+
+def reader_of(destination: UUID) -> str:
+    """The name of a destination among those that lack events."""
+    return f"{DESTINATION}{destination}"
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -83,7 +89,11 @@ class Outgoing:
             return news.shown(conn, self._projector)
 
     def next(
-        self, destination: Destination, cursors: Mapping[int, int], definitions: Definitions
+        self,
+        id: UUID,
+        destination: Destination,
+        cursors: Mapping[int, int],
+        definitions: Definitions,
     ) -> Read | None:
         """What a destination is to be told next; None: nothing is to be looked at.
 
@@ -100,7 +110,7 @@ class Outgoing:
         if len(wanted) > MAX_ITEMS and not destination.is_narrowed:
             rows = rows[: rows.index(wanted[MAX_ITEMS])]
             wanted = wanted[:MAX_ITEMS]
-        events = self._opened(wanted)
+        events = self._opened(id, wanted)
         with self._views.connection() as conn:
             told = news.items(
                 conn,
@@ -134,17 +144,16 @@ class Outgoing:
         never = erased - self._log.begun(erased)
         return [row for row in rows if row.stream not in never]
 
-    def _opened(self, rows: Sequence[RecordedRow]) -> list[tuple[RecordedRow, OpenedEvent]]:
-        """Without those that do not open though their keys are there, which are parked for the
-        operator by the projector."""
-        try:
-            return list(zip(rows, self._sealer.open_rows(rows), strict=True))
-        except UnreadableEvent:
-            opened = []
-            for row in rows:
-                with suppress(UnreadableEvent):
-                    opened.append((row, self._sealer.open_rows([row])[0]))
-            return opened
+    def _opened(
+        self, destination: UUID, rows: Sequence[RecordedRow]
+    ) -> list[tuple[RecordedRow, OpenedEvent]]:
+        """Without those that do not open though their keys are there, which are listed for the
+        operator."""
+        opened, gaps = parted(self._sealer.open_each(rows))
+        if gaps:
+            with self._views.connection() as conn:
+                note(conn, reader_of(destination), gaps)
+        return [(one.row, one) for one in opened]
 
     def _readable(self, subjects: Collection[SubjectId]) -> set[SubjectId]:
         keys = self._keys.fetch([one.int for one in subjects])

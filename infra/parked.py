@@ -9,6 +9,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.errors import Conflict, InvalidInput, NotFound
+from domain.events import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId
 from domain.parked import (
     ERASING_TOPICS,
@@ -18,17 +19,35 @@ from domain.parked import (
     Skip,
     checked_skip_reason,
 )
+from infra.definitions import READER as DEFINITIONS
 from infra.log import EventLog
+from infra.outgoing import DESTINATION
+from infra.retention import READER as RETENTION
 from infra.rows import RecordedRow
+from infra.sealing import Sealer
 from infra.skips import Skips
 from projections import parked_list, parking
+from projections.counter_filler import READER as COUNTERS
+from projections.gaps import Gap
 from projections.paging import Page, decoded, encoded
 from projections.parked_list import ParkedRow
 from projections.parking import SkippedEvent
 from projections.projector import CLOSE_FENCE, ENSURE_FENCE, NAME
-from projections.retrying import Retrying
+from projections.retrying import FAIL, TAKE_OUT, Retrying, count_anew
 
 LIST = "parked"
+
+_PAST = {
+    RETENTION: (
+        "it opens, but the sums of its month were taken without it; skip it, to have it off the"
+        " list, with the reason on record"
+    ),
+    DESTINATION: (
+        "it opens, but the destination was told of what came after it, and is told in order: tell"
+        " the receiver by hand what the timeline shows at this position, then skip it"
+    ),
+}
+"""What to do about an event that a reader is past for good."""
 
 log = structlog.get_logger()
 
@@ -45,9 +64,11 @@ class Parked:
         log: EventLog,
         views: ConnectionPool,
         skips: Skips,
+        sealer: Sealer,
         retrying: Retrying[RecordedRow],
     ) -> None:
         self._log = log
+        self._sealer = sealer
         self._views = views
         self._skips = skips
         self._retrying = retrying
@@ -76,20 +97,38 @@ class Parked:
         return Page(self._items(rows[:limit]), following, None)
 
     def retry(self, reader: str, place: Position) -> Retried:
-        """Tries the parked events of a stream again, in their order.
+        """Tries the parked events of a stream again, in their order. Of another reader than the
+        read models: looks whether the event opens by now, as after the row was restored, and has
+        the reader take it in where it can.
 
         Raises:
             NotFound: nothing is parked there.
-            Conflict: it is skipped, or another reader's than the read models'.
+            Conflict: it is skipped, or it opens and the reader is past it for good.
         """
         row = self._find(reader, place)
         _check_open(row)
-        if row.reader != NAME:
-            raise Conflict(
-                f"only what the read models lack ({NAME}) can be tried again: {reader} goes on"
-                " by itself; skip it, to have it off the list"
-            )
-        return self._retrying.retry(self._stream(row))
+        if row.reader == NAME:
+            return self._retrying.retry(self._stream(row))
+        [one] = self._sealer.open_each(self._log.read_at([place]))
+        key = (reader, place.log_partition, place.position)
+        with self._views.connection() as conn, conn.transaction():
+            if isinstance(one, Gap):
+                conn.execute(FAIL, (one.error, *key))
+                return Retried(0, 1, one.error)
+            is_erased = one.payload is None and one.is_kept
+            if not is_erased and reader not in (COUNTERS, DEFINITIONS):
+                raise Conflict(_PAST[RETENTION if reader == RETENTION else DESTINATION])
+            activity = ACTIVITY_OF_TOPIC.get(one.row.topic)
+            if reader == COUNTERS and activity is not None:
+                count_anew(conn, NAME, activity)
+            conn.execute(TAKE_OUT, (reader, place.log_partition, [place.position]))
+        log.info(
+            "reader.retried",
+            reader=reader,
+            log_partition=place.log_partition,
+            position=place.position,
+        )
+        return Retried(1, 0, None)
 
     def skip(self, reader: str, place: Position, reason: str, by: str) -> Retried:
         """Has a reader go on without an event, for good, and tries what waits behind it.

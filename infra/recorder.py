@@ -6,10 +6,12 @@ The library gives aggregates their life cycle; the tables, the sealing and the b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
+import msgspec
 from eventsourcing.application import Repository
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import (
@@ -21,14 +23,17 @@ from eventsourcing.persistence import (
 )
 from psycopg_pool import ConnectionPool
 
-from domain.errors import VersionConflict
+from domain.commands import Position
+from domain.errors import Altered, UnreadableEvent, VersionConflict
 from domain.events import Event, StreamKind, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects import SNAPSHOT_EVERY, Account, User, replay, subject
 from infra.log import EventLog
 from infra.rows import RecordedRow, Row
-from infra.sealing import SCHEMA_VERSION, Sealer
+from infra.sealing import SCHEMA_VERSION, Sealer, event_of
 from projections import arrays
+from projections.batch import Place
+from projections.gaps import Gap
 
 SELECT_SNAPSHOTS = """
 SELECT s.stream, s.version, s.state FROM log.snapshots s
@@ -113,6 +118,26 @@ def _stored(row: Row) -> StoredRow:
     return StoredRow(row.stream, row.version or 0, row.topic, row.state, row)
 
 
+class Loaded(NamedTuple):
+    """
+    Attributes:
+        gaps: of those subjects of whom an event does not open or is not there: its place, or that
+            of the first event behind it.
+    """
+
+    states: dict[SubjectId, User | Account]
+    gaps: dict[SubjectId, Position]
+
+
+def altered(kind: SubjectKind, gap: Position) -> Altered:
+    """The refusal of what would be decided on a state that is not whole."""
+    return Altered(
+        f"the event of this {kind} at {gap.log_partition}:{gap.position} in the log does not open,"
+        " or one before it is missing: nothing is decided on what is left; have the operator"
+        " restore it"
+    )
+
+
 class Aggregates(Repository[UUID]):
     """Users and accounts, one by one as the library loads them, or a whole batch in one read."""
 
@@ -124,22 +149,56 @@ class Aggregates(Repository[UUID]):
 
     def load(self, wanted: Mapping[SubjectId, SubjectKind]) -> dict[SubjectId, User | Account]:
         """The state of each subject, from its newest snapshot and the events after it, in three
-        queries however many; one that has not begun has version 0."""
+        queries however many; one that has not begun has version 0.
+
+        Raises:
+            Altered: an event of one of them does not open.
+        """
+        loaded = self.load_each(wanted)
+        for id, gap in loaded.gaps.items():
+            raise altered(wanted[id], gap)
+        return loaded.states
+
+    def load_each(self, wanted: Mapping[SubjectId, SubjectKind]) -> Loaded:
+        """As `load`, and of those of whom an event does not open, what the others come to."""
         states = {id: subject(kind, id) for id, kind in wanted.items()}
         snapshots = self._snapshots(list(wanted))
         for kind in SubjectKind:
-            states |= self._sealer.open_states(
+            states |= self._opened_snapshots(
                 kind, [one for one in snapshots if wanted[one[0]] is kind]
             )
         histories = self._log.read_streams({id: state.version for id, state in states.items()})
-        events = self._sealer.open_events([row for rows in histories.values() for row in rows])
+        found = self._sealer.open_each([row for rows in histories.values() for row in rows])
+        gaps = _missing(histories, states)
         grouped: dict[SubjectId, list[Event]] = {}
-        for event in events:
-            grouped.setdefault(event.stream, []).append(event)
+        for one in found:
+            stream = one.row.stream
+            if isinstance(one, Gap):
+                gaps[stream] = min(gaps.get(stream, _place(one.row)), _place(one.row))
+            elif one.payload is not None:
+                grouped.setdefault(stream, []).append(event_of(one, one.payload))
+        for id in gaps:
+            events, last = grouped.pop(id, []), histories[id][-1].version
+            states[id] = _as_far_as_it_goes(states[id], events, last)
         for id, history in grouped.items():
             states[id] = replay(states[id], history)
         self._save([states[id] for id, past in grouped.items() if len(past) >= SNAPSHOT_EVERY])
-        return states
+        return Loaded(states, gaps)
+
+    def _opened_snapshots(
+        self, kind: SubjectKind, snapshots: Sequence[tuple[SubjectId, int, bytes]]
+    ) -> dict[SubjectId, User | Account]:
+        """Without those that do not open: events tell all that they do."""
+        try:
+            return self._sealer.open_states(kind, snapshots)
+        except (UnreadableEvent, msgspec.MsgspecError):
+            if len(snapshots) == 1:
+                return {}
+        middle = len(snapshots) // 2
+        halves = (snapshots[:middle], snapshots[middle:])
+        return {
+            id: state for half in halves for id, state in self._opened_snapshots(kind, half).items()
+        }
 
     def at_version(self, id: SubjectId, kind: SubjectKind, version: int) -> User | Account:
         """A subject as it was at a version, by the library's own replay.
@@ -163,7 +222,11 @@ class Aggregates(Repository[UUID]):
         """What each of those that have begun is."""
         with self._pool.connection() as conn:
             rows = conn.execute(FIRST_TOPICS, arrays.placed(subjects), binary=True).fetchall()
-        return {SubjectId(stream): stream_kind(topic) for stream, topic in rows}
+        kinds: dict[SubjectId, StreamKind] = {}
+        for stream, topic in rows:
+            with suppress(KeyError):  # a topic that is none
+                kinds[SubjectId(stream)] = stream_kind(topic)
+        return kinds
 
     def _snapshots(self, subjects: Sequence[SubjectId]) -> list[tuple[SubjectId, int, bytes]]:
         if not subjects:
@@ -180,3 +243,33 @@ class Aggregates(Repository[UUID]):
             ]
             with self._pool.connection() as conn:
                 conn.cursor().executemany(SAVE_SNAPSHOT, rows)
+
+
+def _place(row: Place) -> Position:
+    return Position(row.log_partition, row.position)
+
+
+def _missing(
+    histories: Mapping[SubjectId, Sequence[RecordedRow]],
+    states: Mapping[SubjectId, User | Account],
+) -> dict[SubjectId, Position]:
+    """Of those whose versions do not follow one another: the first row behind what is missing."""
+    missing: dict[SubjectId, Position] = {}
+    for id, rows in histories.items():
+        version = states[id].version
+        if rows and rows[-1].version != version + len(rows):
+            missing[id] = next(
+                _place(row) for n, row in enumerate(rows, version + 1) if row.version != n
+            )
+    return missing
+
+
+def _as_far_as_it_goes(
+    state: User | Account, events: Sequence[Event], version: int | None
+) -> User | Account:
+    """What events come to of which some are missing, without those that rest on these; at the
+    version of the last that there is."""
+    for event in events:
+        with suppress(LookupError):
+            state = state.evolve(event)
+    return msgspec.structs.replace(state, version=version or state.version)

@@ -9,7 +9,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.identity import SubjectId, log_partition
-from infra.log import COLUMNS, recorded_row
+from infra.fetching import COLUMNS, fetched, recorded_row, take_any_instant
 from infra.past_log import Bounds, is_within
 from infra.rows import RecordedRow
 
@@ -98,11 +98,8 @@ class Records:
             at, position = rows[-1].occurred_at, rows[-1].position
 
     def _rows(self, query: str, asked: Mapping[str, object]) -> list[RecordedRow]:
-        with (
-            self._pool.connection() as conn,
-            conn.cursor(row_factory=recorded_row, binary=True) as cursor,
-        ):
-            return cursor.execute(query.format(columns=COLUMNS), asked).fetchall()
+        text = query.format(columns=COLUMNS)
+        return fetched(self._pool, lambda _, cursor: cursor.execute(text, asked))
 
     def _pieces(self, query: str, asked: dict[str, object]) -> Iterator[list[RecordedRow]]:
         """From a cursor on the server: what it finds need not fit in memory."""
@@ -111,6 +108,7 @@ class Records:
             conn.transaction(),
             conn.cursor("past", row_factory=recorded_row, withhold=False) as cursor,
         ):
+            take_any_instant(cursor)
             cursor.execute(query.format(columns=COLUMNS), asked, binary=True)
             while piece := cursor.fetchmany(ROWS_A_FETCH):
                 yield self._within(piece)

@@ -33,16 +33,21 @@ from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.retention import UPKEEP, Counts, Kept, Retention, RetentionRun, kept_since
 from domain.workspace import Workspace
 from infra.database import transaction_of
+from infra.fetching import COLUMNS, fetched
 from infra.holds import any_held
 from infra.keys import KeyRing
 from infra.ledger import RetentionEntry
-from infra.log import COLUMNS, EventLog, recorded_row
+from infra.log import EventLog
 from infra.periods import DESTROY_PERIODS
 from infra.rows import RecordedRow
 from infra.sealing import PERIODS_SCHEMA_VERSION, OpenedEvent, Sealer
 from infra.wrapping import MOVE_GENERATION
 from projections import retention as read_models
 from projections.batch import Day, DayCount
+from projections.gaps import Gap, note, parted
+
+READER = "retention"
+"""The name of runs among readers that lack events."""
 
 ROWS_AT_A_TIME = 5_000
 EVENTS_AT_A_TIME = 1_000
@@ -250,7 +255,9 @@ class AgedActivity:
             events += len(rows)
             unsealed += sum(row.schema_version < PERIODS_SCHEMA_VERSION for row in rows)
             if run["counts"] == Counts.KEEP:
-                for one in self._sealer.open_rows(rows):
+                opened, gaps = parted(self._sealer.open_each(rows))
+                self._note(gaps)
+                for one in opened:
                     _add(sums, one, workspace)
         with self._log_pool.connection() as reading:
             asked = (partition, line, list(SUMMED_TOPICS), ends)
@@ -268,22 +275,25 @@ class AgedActivity:
             appended += len(summed)
         conn.execute(SET_SUMMED, (events, unsealed, appended, run["id"]))
 
+    def _note(self, gaps: Sequence[Gap]) -> None:
+        """Lists what the sums lack: it does not open."""
+        if gaps:
+            with self._views.connection() as conn:
+                note(conn, READER, gaps)
+
     def _activity(self, partition: int, line: int, kept: Kept) -> Iterator[list[RecordedRow]]:
         after = 0
         while True:
-            with (
-                self._log_pool.connection() as conn,
-                conn.cursor(row_factory=recorded_row, binary=True) as cursor,
-            ):
-                asked = (partition, after, line, ACTIVITY_TOPICS, kept.since, kept.taken_since)
-                rows = cursor.execute(
-                    SELECT_ACTIVITY.format(columns=COLUMNS), (*asked, ROWS_AT_A_TIME)
-                ).fetchall()
+            bounds = (partition, after, line, ACTIVITY_TOPICS, kept.since, kept.taken_since)
+            rows = self._rows(SELECT_ACTIVITY.format(columns=COLUMNS), (*bounds, ROWS_AT_A_TIME))
             if rows:
                 yield rows
             if len(rows) < ROWS_AT_A_TIME:
                 return
             after = rows[-1].position
+
+    def _rows(self, query: str, asked: tuple[object, ...]) -> list[RecordedRow]:
+        return fetched(self._log_pool, lambda _, cursor: cursor.execute(query, asked))
 
     def _end(self, *, despite_holds: bool = False) -> str | None:
         """Destroys the secrets, and has the read models forget what goes with them; says what

@@ -39,6 +39,7 @@ from infra.key_encryption import KEY_BYTES
 from infra.keys import KeyRing
 from infra.rows import RecordedRow, Row, envelope, envelope_of
 from infra.subject_key import SubjectKey
+from projections.gaps import Gap, GapReason
 
 SCHEMA_VERSION = 1
 """Of every payload written now but those of tracked activity. A reader takes this and all before
@@ -65,6 +66,11 @@ class Tampered(UnreadableEvent):
     """A stored part does not belong where it stands, or was altered. Names the place only."""
 
 
+class UnknownForm(UnreadableEvent):
+    """The topic, the schema version or the form of a stored event is none that is known here. Names
+    the place only."""
+
+
 class OpenedEvent(msgspec.Struct, frozen=True):
     """A recorded event, opened as far as its keys still allow.
 
@@ -84,6 +90,12 @@ class OpenedEvent(msgspec.Struct, frozen=True):
     @property
     def kind(self) -> SubjectKind:
         return SubjectKind(self.row.topic.partition(".")[0])
+
+
+def event_of(one: OpenedEvent, payload: Payload) -> Event:
+    """The domain event that a row holds, with its payload."""
+    row = one.row
+    return Event(one.kind, row.stream, row.version, row.occurred_at, payload, row.account)
 
 
 def _random_ids(count: int) -> list[bytes]:
@@ -286,7 +298,31 @@ class Sealer:
 
         Raises:
             Tampered: a part was altered or moved; names partition and position.
+            UnknownForm: it was written by a newer version; names the place too.
         """
+        secrets = self._secrets(rows, keys)
+        try:
+            return [_opened(row, secrets) for row in rows]
+        except UnreadableEvent:
+            newer = self._newer(rows, secrets)
+            if newer is None:
+                raise
+        return [_opened(row, newer) for row in rows]
+
+    def open_each(
+        self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None = None
+    ) -> list[OpenedEvent | Gap]:
+        """As `open_rows`; rows that do not open come back as gaps, in their places."""
+        secrets = self._secrets(rows, keys)
+        try:
+            return [_opened(row, secrets) for row in rows]
+        except UnreadableEvent:
+            secrets = self._newer(rows, secrets) or secrets
+        return [_opened_or_gap(row, secrets) for row in rows]
+
+    def _secrets(
+        self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None
+    ) -> _Secrets:
         if keys is None:
             subjects = {row.stream.int for row in rows}
             subjects.update(
@@ -297,15 +333,14 @@ class Sealer:
         periods = self._keys.fetch_periods(
             {month_of(row.occurred_at) for row in rows if _is_of_period(row)}
         )
-        contents = self.contents(rows)
-        try:
-            return [_opened(row, keys, periods, kept, contents) for row in rows]
-        except Tampered:
-            behind = _behind(rows, keys)
-            if not behind:
-                raise
-        keys = {**keys, **self._keys.fetch_anew(behind)}
-        return [_opened(row, keys, periods, kept, contents) for row in rows]
+        return _Secrets(keys, periods, kept, self.contents(rows))
+
+    def _newer(self, rows: Sequence[RecordedRow], secrets: _Secrets) -> _Secrets | None:
+        """The same with versions of keys that another process made since; None: there are none."""
+        behind = _behind(rows, secrets.keys)
+        if not behind:
+            return None
+        return secrets._replace(keys={**secrets.keys, **self._keys.fetch_anew(behind)})
 
     def contents(self, rows: Sequence[RecordedRow]) -> dict[uuid.UUID, Current]:
         """What of the rows is sealed under a key of its own, by the id of the event; or is replaced
@@ -334,14 +369,7 @@ class Sealer:
             Tampered: as `open_rows`.
         """
         return [
-            Event(
-                one.kind,
-                one.row.stream,
-                one.row.version,
-                one.row.occurred_at,
-                one.payload,
-                one.row.account,
-            )
+            event_of(one, one.payload)
             for one in self.open_rows(rows, keys)
             if one.payload is not None
         ]
@@ -400,6 +428,15 @@ def _snapshot_bound(subject: SubjectId, version: int) -> bytes:
     return _SNAPSHOT + subject.bytes + struct.pack(">qH", version, SCHEMA_VERSION)
 
 
+class _Secrets(NamedTuple):
+    """What opens some rows."""
+
+    keys: Mapping[int, SubjectKey]
+    periods: Mapping[int, bytes]
+    kept: Kept
+    contents: Mapping[uuid.UUID, Current]
+
+
 class _Needed(NamedTuple):
     """What is needed to seal some events.
 
@@ -446,13 +483,17 @@ def _is_of_period(row: RecordedRow) -> bool:
     return row.schema_version >= PERIODS_SCHEMA_VERSION and row.topic in ACTIVITY_OF_TOPIC
 
 
-def _opened(
-    row: RecordedRow,
-    keys: Mapping[int, SubjectKey],
-    periods: Mapping[int, bytes],
-    kept: Kept,
-    contents: Mapping[uuid.UUID, Current],
-) -> OpenedEvent:
+def _opened_or_gap(row: RecordedRow, secrets: _Secrets) -> OpenedEvent | Gap:
+    try:
+        return _opened(row, secrets)
+    except UnreadableEvent as error:
+        is_altered = isinstance(error, Tampered)
+        reason = GapReason.ALTERED if is_altered else GapReason.UNREADABLE
+        return Gap(row, reason, type(error).__name__)
+
+
+def _opened(row: RecordedRow, secrets: _Secrets) -> OpenedEvent:
+    keys, periods, kept, contents = secrets
     if not row.state and PAYLOAD_OF_TOPIC.get(row.topic) is Erased:
         return OpenedEvent(row, Erased())
     is_activity = row.topic in ACTIVITY_OF_TOPIC
@@ -488,9 +529,12 @@ def _opened(
                     part = _account_decoder.decode(plain)
                 else:
                     sums = _sums_decoder.decode(plain)
-    except (Tampered, InvalidTag, KeyError, msgspec.MsgspecError):
-        raise Tampered(
-            f"the event at partition {row.log_partition}, position {row.position}"
-            " does not open: it was altered, moved, or written by a newer version"
+    except (Tampered, InvalidTag, KeyError, ValueError, msgspec.MsgspecError) as error:
+        place = f"the event at partition {row.log_partition}, position {row.position}"
+        is_known = row.topic in PAYLOAD_OF_TOPIC and row.schema_version <= CONTENTS_SCHEMA_VERSION
+        if is_known and not isinstance(error, msgspec.MsgspecError):
+            raise Tampered(f"{place} does not open: it was altered or moved") from None
+        raise UnknownForm(
+            f"{place} is of a form that is not known: it was written by a newer version, or altered"
         ) from None
     return OpenedEvent(row, payload, part, sums)

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+import psycopg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.identity import SubjectId, log_partition
-from infra.log import COLUMNS, recorded_row
+from infra.fetching import COLUMNS, Cursor, fetched
 from infra.past_log import Bounds
 from infra.rows import RecordedRow
 from projections.pipelining import pipeline
@@ -104,7 +105,8 @@ SELECT (SELECT count(*) FROM log.events e
 OCCURRED_AT = """
 SELECT e.log_partition, e.position, e.occurred_at
 FROM unnest(%b::smallint[], %b::bigint[]) AS w(p, at)
-JOIN log.events e ON e.log_partition = w.p AND e.position = w.at"""
+JOIN log.events e ON e.log_partition = w.p AND e.position = w.at
+ AND e.occurred_at BETWEEN '0001-01-01' AND '9999-12-31'"""
 
 
 _BEFORE_ALL, _AFTER_ALL = -1, 2**63 - 1
@@ -236,16 +238,15 @@ class Timelines:
         self, ways: Mapping[_Ways, str], stretch: Stretch, asked: Mapping[str, object]
     ) -> list[RecordedRow]:
         query = ways[_Ways(stretch.newest_first, self._bounds is not None)]
-        with (
-            self._pool.connection() as conn,
-            conn.cursor(row_factory=recorded_row, binary=True) as cursor,
-        ):
+
+        def ask(conn: psycopg.Connection, cursor: Cursor) -> None:
             with pipeline(conn):
                 conn.execute("BEGIN")
                 conn.execute(BY_INDEX)
                 cursor.execute(query, asked)
                 conn.execute("COMMIT")
-            return cursor.fetchall()
+
+        return fetched(self._pool, ask)
 
     def _asked_of_windows(
         self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int

@@ -29,6 +29,7 @@ from infra.contents import Contents
 from infra.counter_owners import CounterOwners
 from infra.decision_recorder import DecisionRecorder
 from infra.defaults import as_first_set
+from infra.definitions import READER as DEFINITIONS_READER
 from infra.definitions import DefinitionStore
 from infra.delivering import Deliverer
 from infra.destinations import Destinations
@@ -47,6 +48,7 @@ from infra.outgoing import Outgoing
 from infra.outside import Outside
 from infra.parked import Parked
 from infra.past_databases import PastDatabases
+from infra.past_heads import PastHeads
 from infra.pasts import Pasts
 from infra.places import Places
 from infra.pools import Pools
@@ -71,6 +73,7 @@ from projections import contact_view
 from projections.counter_filler import Filler
 from projections.counter_keeper import CounterKeeper
 from projections.deciding import Decider
+from projections.gaps import Gap, note
 from projections.projector import NAME, Projector
 from projections.projector import NAME as PROJECTOR
 from projections.review import Reviews
@@ -153,6 +156,7 @@ class Annals:
     counter_owners: CounterOwners
     wakeups: Wakeups
     listening_url: str
+    past_heads: PastHeads
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -187,7 +191,7 @@ class Annals:
         """How far the read models are behind the log."""
         heads = self.log.heads(range(LOG_PARTITIONS))
         with self.queries.connect() as conn:
-            return status(conn, NAME, heads, self.wakeups.workers())
+            return status(conn, NAME, heads, self.wakeups.workers(), self.past_heads.recent())
 
     def workspace(self) -> Workspace:
         """What holds in the workspace, or held less than a second ago."""
@@ -216,6 +220,7 @@ class Annals:
             log=self.log,
             views=self.views,
             skips=self.skips,
+            sealer=self.sealer,
             retrying=self.projector().retrying,
         )
 
@@ -323,7 +328,12 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         lookup = Lookup(keys_pool, keys.secret("lookup"), keys)
         contents = Contents(keys_pool, keys)
         sealer = Sealer(keys, contents)
-        definitions = partial(DefinitionStore, sealer=sealer, secret=keys.secret("definitions"))
+        definitions = partial(
+            DefinitionStore,
+            sealer=sealer,
+            secret=keys.secret("definitions"),
+            note=partial(_note, workers.views),
+        )
         skips = Skips(workers.log, keys)
         pasts = Pasts(
             databases=PastDatabases(url),
@@ -396,6 +406,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
                     keys=keys,
                     holds=holds,
                     mentions=mentions,
+                    views=workers.views,
                 ),
                 lookup=lookup,
                 pool=workers.keys,
@@ -451,8 +462,10 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             counter_owners,
             wakeups,
             database.as_role(url, "annals_log"),
+            PastHeads(workers.log, workers.views),
         )
         _replay_ledger(annals, ledger)
+        annals.past_heads.look()
         yield annals
     finally:
         backtests.close()
@@ -503,6 +516,12 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
         annals.aged_activity.repeat(run)
     ledger.settle()
     ledger.keep()
+
+
+def _note(views: ConnectionPool, gaps: Sequence[Gap]) -> None:
+    """Lists events that what is defined lacks."""
+    with views.connection() as conn:
+        note(conn, DEFINITIONS_READER, gaps)
 
 
 def _streams_of(queries: sa.Engine) -> Callable[[SubjectId], list[SubjectId]]:

@@ -36,12 +36,18 @@ from domain.replay.replay import Replay
 from domain.retention import Kept
 from projections import ways
 from projections.batch import Opened, Place
+from projections.gaps import Gap, parted, place_of, tell
 from projections.paging import Page, decoded, encoded
 from projections.reading import Opener, Row, Row_co
 
 STREAMS_A_READ = 1_000
 PARTITIONS_A_READ = 16
 EVENTS_A_READ = 8_000
+
+READER = "back-test"
+"""The name in the log of who goes on without an event."""
+
+LISTED_GAPS = 100
 
 COUNT = sa.text("SELECT count(*) FROM views.contacts WHERE kind = :kind")
 
@@ -91,6 +97,7 @@ class BacktestResult(msgspec.Struct, frozen=True):
         compared_with: the active definition whose place it would take; null: there is none.
         differing: how many would be elsewhere than the active definition has them; `moves`: from
             where to where.
+        gaps: positions of events that do not open, and are left out; 100 at most.
     """
 
     type: str
@@ -107,6 +114,7 @@ class BacktestResult(msgspec.Struct, frozen=True):
     compared_with: Compared | None
     differing: int
     moves: list[Move]
+    gaps: list[str]
 
 
 class BacktestSubject(msgspec.Struct, frozen=True):
@@ -220,6 +228,7 @@ def run(
         compared_with=_compared(plan),
         differing=sum(one.subjects for one in some_moves),
         moves=some_moves,
+        gaps=list(reading.gaps)[:LISTED_GAPS],
     )
     return Tested(result, found.verdicts)
 
@@ -271,7 +280,11 @@ def _with_losers(conn: sa.Connection, subjects: Iterable[UUID]) -> set[SubjectId
 
 
 class _Reading:
-    """Reads the past into a replay."""
+    """Reads the past into a replay.
+
+    Attributes:
+        gaps: positions of what does not open, in the order in which they were met.
+    """
 
     def __init__(self, replay: Replay, plan: Plan, opener: Opener[Any], progress: Progress) -> None:
         self._replay = replay
@@ -279,16 +292,25 @@ class _Reading:
         self._opener = opener
         self._progress = progress
         self._traced: set[SubjectId] = set()
+        self.gaps: dict[str, None] = {}
         self._opened_topics = (set(SUBJECT_TOPICS) - set(ACTIVITY_OF_TOPIC)) | plan.asked.topics
 
     def lists(self, records: Records[Row]) -> None:
         """The lists of static segments."""
         for segment in self._plan.lists:
             for piece in records.of_streams([SubjectId(segment)], LIST_TOPICS):
-                for one in self._opener.open_rows(piece):
+                for one in self._passed(self._opener.open_each(piece)):
                     if isinstance(one.payload, ListChange):
                         row = one.row
                         self._replay.tell_list(segment, row.position, row.occurred_at, one.payload)
+
+    def _passed(self, found: Sequence[Opened | Gap]) -> list[Opened]:
+        """What opened; takes note of what did not."""
+        opened, gaps = parted(found)
+        new = {place_of(gap.row): gap for gap in gaps if place_of(gap.row) not in self.gaps}
+        tell(READER, new.values())
+        self.gaps |= dict.fromkeys(new)
+        return opened
 
     def all(self, log: Log[Row]) -> None:
         """The whole log, some partitions at a time."""
@@ -343,12 +365,12 @@ class _Reading:
         self._opener.refresh()
         kept = self._opener.kept()
         rows = [row for row in rows if row.topic in _TOPICS and _tells(row, kept)]
+        found = self._opener.open_each([row for row in rows if row.topic in self._opened_topics])
         opened: dict[tuple[int, int], Opened] = {
-            (one.row.log_partition, one.row.position): one
-            for one in self._opener.open_rows(
-                [row for row in rows if row.topic in self._opened_topics]
-            )
+            (one.row.log_partition, one.row.position): one for one in self._passed(found)
         }
+        if self.gaps:
+            rows = [row for row in rows if place_of(row) not in self.gaps]
         told = [_told(row, opened.get((row.log_partition, row.position))) for row in rows]
         self._replay.tell(told, kept)
         return told

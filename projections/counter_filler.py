@@ -25,11 +25,12 @@ from domain.events import ACTIVITY_OF_TOPIC
 from domain.identity import LOG_PARTITIONS
 from domain.retention import Kept
 from domain.workspace import Workspace
-from projections import merges
+from projections import gaps, merges
 from projections.batch import Opened, Place
 from projections.counter_keeper import CounterKeeper
 from projections.counters import add, tallied
 from projections.failures import is_of_connection
+from projections.gaps import Gap
 from projections.idling import Idle
 from projections.watchdog import watched
 
@@ -53,6 +54,9 @@ PUT_OFF_FOR = timedelta(minutes=1)
 """A counter that cannot be counted waits for so long, then twice as long each time."""
 
 PUT_OFF_AT_MOST = timedelta(hours=1)
+
+READER = "counters"
+"""Its name among those that lack events."""
 
 FENCE = "filling"
 """One process at a time fills: two would read the same."""
@@ -128,7 +132,7 @@ class Opener(Protocol[Row_contra]):
     def refresh(self) -> int: ...
     def generation(self) -> int: ...
     def kept(self) -> Kept: ...
-    def open_rows(self, rows: Sequence[Row_contra]) -> Sequence[Opened]: ...
+    def open_each(self, rows: Sequence[Row_contra]) -> Sequence[Opened | Gap]: ...
 
 
 class Span(NamedTuple):
@@ -308,7 +312,7 @@ class Filler(Generic[Row]):
         lacking: Lacking,
         generation: int,
     ) -> dict[int, int]:
-        """Counts a piece; returns how far in each partition.
+        """Counts a piece, without what does not open; returns how far in each partition.
 
         Raises:
             _KeysChanged: nothing of it may be kept.
@@ -329,9 +333,11 @@ class Filler(Generic[Row]):
             and ACTIVITY_OF_TOPIC.get(row.topic) in activities
             and (row.log_partition, row.position) not in parked
         ]
-        opened, kept = self._opener.open_rows(wanted), self._opener.kept()
+        opened, unopened = gaps.parted(self._opener.open_each(wanted))
+        kept = self._opener.kept()
         if self._opener.generation() != generation:
             raise _KeysChanged
+        gaps.note(conn, READER, unopened)
         subjects = {row.stream for row in wanted} | {
             row.account for row in wanted if row.account is not None
         }

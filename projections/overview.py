@@ -20,6 +20,7 @@ from domain.definitions import Preferred
 from domain.errors import NotFound
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.periods import Moment, start_of
+from projections.gaps import parted, place_of
 from projections.reading import Opener, Row
 from projections.stage_timeline import StageLog
 from projections.stretches import Spot, Stretch, spot_of
@@ -94,6 +95,7 @@ class Overview(msgspec.Struct, frozen=True):
     Attributes:
         first_day, last_day: of the 30.
         preferred: whether the workspace chose the properties, the events.
+        gaps: positions of changes in these days that do not open, and are left out of `before`.
     """
 
     first_day: date
@@ -101,6 +103,7 @@ class Overview(msgspec.Struct, frozen=True):
     properties: list[OverviewProperty]
     events: list[OverviewEvent]
     preferred: dict[str, bool]
+    gaps: list[str]
 
 
 def overview(
@@ -137,13 +140,15 @@ def overview(
         for name in properties
         if name not in row.changed_at or datetime.fromisoformat(row.changed_at[name]) >= began
     }
-    before = _before(log, opener, kind, subject, unsure, began) if unsure else {}
+    gaps: list[str] = []
+    before = _before(log, opener, kind, subject, unsure, began, gaps) if unsure else {}
     return Overview(
         first_day,
         moment.today,
         [_property(name, row.properties, before) for name in properties],
         _events(conn, events, asked),
         {"properties": bool(preferred.properties), "events": bool(preferred.events)},
+        gaps,
     )
 
 
@@ -154,9 +159,14 @@ def _before(
     subject: SubjectId,
     names: set[str],
     began: datetime,
+    gaps: list[str],
 ) -> dict[str, tuple[Any, datetime]]:
     """Of those of the properties that changed since an instant: what they were then, and when they
-    last changed."""
+    last changed.
+
+    Args:
+        gaps: takes the positions of changes that do not open.
+    """
     opener.refresh()
     topics = [f"{kind}.properties_changed", f"{kind}.absorbed"]
     stretch = Stretch([subject], low=Spot(began), newest_first=False)
@@ -164,7 +174,9 @@ def _before(
     while True:
         rows = sorted(log.read_topics(stretch, topics, ROWS_AT_ONCE), key=spot_of)
         last = rows[:ROWS_AT_ONCE]  # of each topic there may be more after these
-        for one in opener.open_rows(last):
+        opened, unopened = parted(opener.open_each(last))
+        gaps += [place_of(gap.row) for gap in unopened]
+        for one in opened:
             for change in changes_of(one.payload) or ():
                 if change.name in names:
                     was, _ = found.get(change.name, (change.before, began))

@@ -20,7 +20,7 @@ import msgspec
 import psycopg
 
 from domain.commands import Position
-from domain.identity import SubjectId
+from domain.identity import SubjectId, log_partition
 from domain.parked import ERASED_TOPICS, ERASING_TOPICS
 from projections import arrays
 from projections.batch import Place
@@ -52,6 +52,10 @@ ON CONFLICT DO NOTHING"""
 PARK = """
 INSERT INTO views.parked (projector, log_partition, position, error, stream, topic, tries)
 VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
+
+FORGET_GAPS = """
+DELETE FROM views.parked
+WHERE log_partition = ANY(%s) AND stream = ANY(%s) AND projector <> %s AND state <> 'skipped'"""
 
 FORGET_PARKED = "DELETE FROM views.parked WHERE projector = %s AND log_partition = ANY(%s)"
 
@@ -182,6 +186,12 @@ def forget(conn: psycopg.Connection, projector: str, skipped: Sequence[SkippedEv
     conn.execute(FORGET_PARKED, (projector, ALL_PARTITIONS))
     for one in skipped:
         mark_skipped(conn, one)
+
+
+def forget_gaps(conn: psycopg.Connection, projector: str, erased: Sequence[SubjectId]) -> None:
+    """Takes off the list what other readers lack of those who are erased: nobody can read it."""
+    partitions = sorted({log_partition(one) for one in erased})
+    conn.execute(FORGET_GAPS, (partitions, list(erased), projector))
 
 
 def mark_skipped(conn: psycopg.Connection, one: SkippedEvent) -> None:

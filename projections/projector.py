@@ -421,6 +421,7 @@ class Projector(Generic[Row]):
             for model in self._models:
                 model.erase(conn, erased)
             merges.forget(conn, erased)
+            parking.forget_gaps(conn, NAME, erased)
 
     def _move(self, conn: psycopg.Connection, rows: Sequence[Place]) -> dict[int, int]:
         reached = {row.log_partition: row.position for row in rows}

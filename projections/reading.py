@@ -19,6 +19,7 @@ from domain.commands import Position
 from domain.errors import UnreadableEvent
 from domain.retention import Kept
 from projections.batch import Opened, Place
+from projections.gaps import Gap
 
 _PLACE = attrgetter("log_partition", "position")
 
@@ -42,6 +43,7 @@ class Opener(Protocol[Row_contra]):
     def generation(self) -> int: ...
     def kept(self) -> Kept: ...
     def open_rows(self, rows: Sequence[Row_contra]) -> Sequence[Opened]: ...
+    def open_each(self, rows: Sequence[Row_contra]) -> Sequence[Opened | Gap]: ...
 
 
 class Read(msgspec.Struct, Generic[Row], frozen=True):

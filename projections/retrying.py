@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Generic, NamedTuple
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -33,6 +34,10 @@ ATTEMPTS = 20
 # to it.
 BEGIN_COUNTERS_ANEW = """
 UPDATE views.counters SET state = 'waiting' WHERE state = 'filling' RETURNING id"""
+
+COUNT_ANEW = """
+UPDATE views.counters SET state = 'waiting'
+WHERE activity = %s AND state IN ('filling', 'ready') RETURNING id"""
 
 DELETE_FILLS = "DELETE FROM views.counter_fills WHERE log_partition = ANY(%s) AND counter = ANY(%s)"
 
@@ -88,6 +93,20 @@ class _Parked(NamedTuple):
 
     def places(self, positions: Sequence[int]) -> list[Position]:
         return [Position(self.log_partition, one) for one in positions]
+
+
+def count_anew(conn: psycopg.Connection, projector: str, activity: str) -> None:
+    """Has all counters of an activity counted anew, in a transaction that closes the fence: some of
+    them lack an event."""
+    conn.execute(ENSURE_FENCE, (projector,))
+    conn.execute(CLOSE_FENCE, (projector,))
+    _delete_counts(conn, [id for (id,) in conn.execute(COUNT_ANEW, (activity,))])
+
+
+def _delete_counts(conn: psycopg.Connection, counters: Sequence[UUID]) -> None:
+    if counters:
+        conn.execute(DELETE_FILLS, (ALL_PARTITIONS, counters))
+        conn.execute(DELETE_COUNTS, (ALL_PARTITIONS, counters))
 
 
 class Retrying(Generic[Row]):
@@ -165,10 +184,7 @@ class Retrying(Generic[Row]):
                     opened = self._opener.open_rows(self._log.read_at(parked.places(positions)))
                     if self._opener.generation() != generation:
                         raise _KeysChanged
-                    anew = [id for (id,) in conn.execute(BEGIN_COUNTERS_ANEW)]
-                    if anew:
-                        conn.execute(DELETE_FILLS, (ALL_PARTITIONS, anew))
-                        conn.execute(DELETE_COUNTS, (ALL_PARTITIONS, anew))
+                    _delete_counts(conn, [id for (id,) in conn.execute(BEGIN_COUNTERS_ANEW)])
                     self._write(conn, opened, self._opener.kept(), self._summed(conn, parked))
                     taken = (self._projector, parked.log_partition, positions)
                     conn.execute(TAKE_OUT, taken)

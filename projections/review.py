@@ -28,10 +28,12 @@ from projections.export import cell, csv_lines
 from projections.paging import Page
 from projections.reading import Opener, Row
 from projections.timeline import TimelineLog, Wanted, timeline
-from projections.timeline_items import GROUPS, TimelineItem
+from projections.timeline_items import GROUPS, GapItem, TimelineItem
 
 FORMAT = "annals-review-1"
 ROWS_AT_A_TIME = 500
+LISTED_GAPS = 1_000
+"""Whose places the summary names; the others are counted."""
 
 SEGMENTS = sa.text("""
 SELECT m.segment, s.name, m.entered_at
@@ -48,7 +50,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 _encode = msgspec.json.Encoder().encode
 _HISTORY_FIELDS = ("at", "recorded_at", "type", "name", "user", "account", "changes", "details",
-                   "position")  # fmt: skip
+                   "position", "gap")  # fmt: skip
 
 
 class SegmentOfContact(msgspec.Struct, frozen=True):
@@ -78,7 +80,7 @@ class WholeFile(File, frozen=True):
 
     Attributes:
         history: all that happened, oldest first: activity, changes of properties, memberships and
-            identities, and decisions, each with its cause.
+            identities, and decisions, each with its cause. What does not open is a gap.
     """
 
     history: list[TimelineItem]
@@ -193,8 +195,8 @@ class Reviews(Generic[Row]):
         yield sink.taken()
 
     def _entries(self, file: File) -> Iterator[tuple[str, Iterable[bytes]]]:
-        yield "summary.html", [summary(file)]
-        yield "review.json", self._json(file)
+        gaps = _Gaps()
+        yield "review.json", self._json(file, gaps)
         yield "review.schema.json", [schema()]
         yield "identities.csv", [_table(("scheme", "value"), file.contact.identities)]
         yield "properties.csv", [_table(PropertyItem.__struct_fields__, file.properties)]
@@ -202,11 +204,13 @@ class Reviews(Generic[Row]):
         yield "segments.csv", [_table(SegmentOfContact.__struct_fields__, file.segments)]
         for name, types in TABLES.items():
             yield f"{name}.csv", self._csv(types)
+        yield "summary.html", [summary(file, gaps)]
 
-    def _json(self, file: File) -> Iterator[bytes]:
+    def _json(self, file: File, gaps: _Gaps) -> Iterator[bytes]:
         yield _encode(file)[:-1] + b',"history":['
         between = b"\n"
         for items in self.history():
+            gaps.take(items)
             if items:
                 yield between + b",\n".join(map(_encode, items))
                 between = b",\n"
@@ -218,13 +222,35 @@ class Reviews(Generic[Row]):
             yield csv_lines([_cells(one) for one in items])
 
 
+class _Gaps:
+    """What does not open of all that happened: how much it is, and the first of it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[tuple[TimelineItem, GapItem]] = []
+
+    def take(self, items: Iterable[TimelineItem]) -> None:
+        for one in items:
+            if one.gap is not None:
+                self.count += 1
+                if len(self.first) < LISTED_GAPS:
+                    self.first.append((one, one.gap))
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Each place, with what its envelope says."""
+        for one, gap in self.first:
+            yield one.position, f"{gap.reason}: {gap.topic}, recorded {one.recorded_at:%Y-%m-%d}"
+        if self.count > len(self.first):
+            yield "more", f"{self.count - len(self.first):,}, in review.json"
+
+
 def schema() -> bytes:
     """The JSON schema of `review.json`."""
     return msgspec.json.format(_encode(msgspec.json.schema(WholeFile)), indent=2) + b"\n"
 
 
-def summary(file: File) -> bytes:
-    """A page to read: who it is, what is on file, how much happened."""
+def summary(file: File, gaps: _Gaps) -> bytes:
+    """A page to read: who it is, what is on file, how much happened, what of it does not open."""
     contact = file.contact
     sections = [
         ("Identities", [(one.scheme, one.value) for one in contact.identities]),
@@ -242,6 +268,8 @@ def summary(file: File) -> bytes:
         ),
         ("Stage and health", [("stage", contact.stage), ("health", contact.health)]),
     ]  # fmt: skip
+    if gaps.count:
+        sections.append(("Events that do not open", list(gaps.rows())))
     title = html.escape(contact.name or contact.external_id or str(contact.id))
     body = "".join(_section(name, rows) for name, rows in sections)
     return (
@@ -282,7 +310,7 @@ def _table(fields: Sequence[str], rows: Sequence[Any]) -> bytes:
 def _cells(item: TimelineItem) -> list[str]:
     values: list[Any] = [getattr(item, field) for field in _HISTORY_FIELDS]
     return [
-        cell(_encode(value).decode() if isinstance(value, list | dict) else _party(value))
+        cell(_encode(value).decode() if isinstance(value, list | dict | GapItem) else _party(value))
         for value in values
     ]
 

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from domain.commands import Position
 from domain.events import OfEvent, StageEntered, StageTransition
 from domain.identity import SubjectId, SubjectKind, log_partition
+from projections.gaps import parted, place_of
 from projections.reading import Opener, Row
 from projections.stretches import Stretch, spot_of
 
@@ -86,11 +87,14 @@ class StageTimeline(msgspec.Struct, frozen=True):
         spells: oldest first, with the times in no stage between them and after the last.
         summary: by stage, in the order of today's stages, then by name; no stage is last.
         backdated: whether facts that were told late moved it.
+        gaps: positions of decisions that do not open, and are left out; none are read where it is
+            not backdated.
     """
 
     spells: list[Spell]
     summary: list[StageSummary]
     backdated: bool
+    gaps: list[str]
 
 
 class _Decided(msgspec.Struct, frozen=True):
@@ -116,23 +120,26 @@ def stage_timeline(
     now: datetime,
 ) -> StageTimeline:
     """The stages of somebody, as decided, or with `backdated` as the facts occurred."""
+    gaps: list[str] = []
     if backdated:
-        decided = _moved(log, opener, kind, subject)
+        decided, gaps = _moved(log, opener, kind, subject)
     else:
         rows = conn.execute(SPELLS, {"partition": log_partition(subject), "subject": subject})
         decided = [_Decided(*row) for row in rows]
     order: list[str] = conn.scalar(ORDER, {"kind": kind.value}) or []
     spells = with_gaps(decided, order)
-    return StageTimeline(spells, summary(spells, order, now), backdated)
+    return StageTimeline(spells, summary(spells, order, now), backdated, gaps)
 
 
 def _moved(
     log: StageLog[Row], opener: Opener[Row], kind: SubjectKind, subject: SubjectId
-) -> list[_Decided]:
+) -> tuple[list[_Decided], list[str]]:
+    """The spells, and the positions of the decisions that do not open."""
     opener.refresh()
+    opened, gaps = parted(opener.open_each(_stage_rows(log, kind, subject)))
     transitions = [
         (one.row.occurred_at, one.payload)
-        for one in opener.open_rows(_stage_rows(log, kind, subject))
+        for one in opened
         if isinstance(one.payload, StageTransition)
     ]
     transitions.sort(key=lambda one: one[1].ordinal)
@@ -142,7 +149,7 @@ def _moved(
         if isinstance(payload.cause, OfEvent)
     }
     occurred_at = log.occurred_at(sorted(causes))
-    return moved(transitions, occurred_at)
+    return moved(transitions, occurred_at), [place_of(gap.row) for gap in gaps]
 
 
 def _stage_rows(log: StageLog[Row], kind: SubjectKind, subject: SubjectId) -> list[Row]:

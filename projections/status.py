@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -28,6 +28,21 @@ PROPERTY_SCOPES = ["user.property", "account.property", "membership.property"]
 ACTIVITY_SCOPES = ["event", "screen", "channel"]
 
 
+class PositionPastHead(msgspec.Struct, frozen=True):
+    """A position past the head of its partition, where there can be none: an alarm.
+
+    Attributes:
+        of: `log`: a row of the log itself; else who has read so far: `main` (the read models) or
+            `destination:` and an id.
+        head: the newest position that was appended.
+    """
+
+    of: str
+    log_partition: int
+    position: int
+    head: int
+
+
 class ProjectionStatus(msgspec.Struct, frozen=True):
     """
     Attributes:
@@ -39,6 +54,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
         counters: of metadata, how many there are and may be.
         projectors: those that were alive some seconds ago, in all processes.
         workers: those of the process that answers.
+        past_heads: positions past their heads, as of the last minute; there should be none.
     """
 
     recorded: int
@@ -49,6 +65,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     counters: CounterNumbers
     projectors: int
     workers: list[WorkerState]
+    past_heads: list[PositionPastHead]
 
 
 class NameItem(msgspec.Struct, frozen=True):
@@ -67,6 +84,7 @@ def status(
     projector: str,
     heads: Mapping[int, int],
     workers: list[WorkerState],
+    past_heads: Sequence[PositionPastHead] = (),
 ) -> ProjectionStatus:
     reached: dict[int, int] = {
         row.log_partition: row.position for row in conn.execute(CHECKPOINTS, {"p": projector})
@@ -82,6 +100,7 @@ def status(
         in_number(conn),
         conn.scalar(PROJECTORS, {"p": projector}) or 0,
         workers,
+        list(past_heads),
     )
 
 

@@ -23,6 +23,7 @@ from domain.events import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind, log_partition
 from projections.batch import Opened
 from projections.contact_view import names_of
+from projections.gaps import Gap
 from projections.paging import Page, decoded, encoded
 from projections.reading import Opener, Row
 from projections.stretches import BEGINNING, END, Spot, Stretch, Windows, spot_of
@@ -176,9 +177,9 @@ class _Search(Generic[Row]):
             self._named = named_topics(self.topics or (), properties=is_property)
         self._is_sifted = bool(wanted.names) or not TRACKED_EVENTS.isdisjoint(self.topics or ())
 
-    def page(self, stretch: Stretch, limit: int) -> tuple[list[Opened], Spot | None]:
+    def page(self, stretch: Stretch, limit: int) -> tuple[list[Opened | Gap], Spot | None]:
         """What was found, and after which place to go on; None: that was all."""
-        found: list[Opened] = []
+        found: list[Opened | Gap] = []
         read, many = 0, limit + 1
         if self._names:
             many = max(many, MAX_READ)
@@ -197,14 +198,19 @@ class _Search(Generic[Row]):
             left = MAX_READ - read if read < MAX_READ else MAX_READ_ON
             many = max(limit + 1, min(4 * many, left))
 
-    def _sifted(self, rows: Sequence[Row]) -> list[Opened]:
+    def _sifted(self, rows: Sequence[Row]) -> Sequence[Opened | Gap]:
+        """What is wanted of some rows. A gap has a topic, but no name to be found by."""
         topics = self.topics
         if topics is not None:
             rows = [row for row in rows if row.topic in topics]
-        opened = list(self._opener.open_rows(rows))
+        found = self._opener.open_each(rows)
         if not self._names:
-            return opened
-        return [one for one in opened if has_name(one, self._names, self._definitions)]
+            return found
+        return [
+            one
+            for one in found
+            if not isinstance(one, Gap) and has_name(one, self._names, self._definitions)
+        ]
 
     def _read(
         self, stretch: Stretch, many: int, limit: int, *, reads_on: bool

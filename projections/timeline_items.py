@@ -27,7 +27,8 @@ from domain.events import (
 )
 from domain.identity import SubjectId, SubjectKind
 from domain.properties import Values
-from projections.batch import Opened, Place
+from projections.batch import Opened
+from projections.gaps import Gap, GapReason, place_of
 
 DEFINITION_NAMES = sa.text("SELECT id, name FROM views.definitions WHERE id = ANY(:ids)")
 
@@ -70,7 +71,10 @@ for _topic in PAYLOAD_OF_TOPIC:
         _TOPICS_OF_TYPE.setdefault(_type, []).append(_topic)
 
 ITEM_TYPES = tuple(_TOPICS_OF_TYPE)
-"""Every `type` that an item can have."""
+"""Every `type` that an item can have that is no gap."""
+
+GAP = "gap"
+"""The `type` of a gap."""
 
 TYPES = tuple(dict.fromkeys((*ActivityKind, *GROUPS, *ITEM_TYPES)))
 """What a timeline can be filtered by."""
@@ -95,11 +99,23 @@ class ValueChange(msgspec.Struct, frozen=True):
     after: Any
 
 
+class GapItem(msgspec.Struct, frozen=True):
+    """Why an event does not open, though the keys that it needs are there.
+
+    Attributes:
+        topic: as its envelope says, like `user.properties_changed`.
+    """
+
+    reason: GapReason
+    topic: str
+
+
 class TimelineItem(msgspec.Struct, frozen=True):
     """One thing that happened.
 
     Attributes:
-        type: event, page, screen, channel, campaign, or what changed (`properties_changed`, ...).
+        type: event, page, screen, channel, campaign, what changed (`properties_changed`, ...), or
+            `gap`: an event that does not open, of which only its envelope is shown.
         name: of the activity, the stage, the health, the score, the signal or the segment; null
             for other changes.
         changes: of properties, of the subject or of its membership, by name; null for what changes
@@ -107,6 +123,7 @@ class TimelineItem(msgspec.Struct, frozen=True):
         details: metadata of the activity, or what else there is to say; null where it is erased.
         position: partition and position in the log.
         kept: false for activity that is no longer kept: that it was, and when, is all there is.
+        gap: null unless it is one.
     """
 
     at: datetime
@@ -119,6 +136,7 @@ class TimelineItem(msgspec.Struct, frozen=True):
     details: dict[str, Any] | None
     position: str
     kept: bool = True
+    gap: GapItem | None = None
 
 
 def topics_of(kind: SubjectKind, types: Iterable[str]) -> list[str]:
@@ -187,18 +205,45 @@ def _changes(before: Values, values: Values, deleted: Iterable[str]) -> list[Val
 
 def items(
     conn: sa.Connection,
-    opened: Sequence[Opened],
+    found: Sequence[Opened | Gap],
     parties: Mapping[SubjectId, tuple[str | None, str | None]],
 ) -> list[TimelineItem]:
     """
     Args:
         parties: external id and name of those users and accounts that are there.
     """
-    ids = {one.payload.definition for one in opened if isinstance(one.payload, Decision)}
+    ids = {
+        one.payload.definition
+        for one in found
+        if not isinstance(one, Gap) and isinstance(one.payload, Decision)
+    }
     names: dict[UUID, str] = {}
     if ids:
         names = {row.id: row.name for row in conn.execute(DEFINITION_NAMES, {"ids": list(ids)})}
-    return [_item(one, parties, names) for one in opened]
+    return [
+        _gap(one, parties) if isinstance(one, Gap) else _item(one, parties, names) for one in found
+    ]
+
+
+def _gap(gap: Gap, parties: Mapping[SubjectId, tuple[str | None, str | None]]) -> TimelineItem:
+    row = gap.row
+    stream = _party(row.stream, parties, erased=row.stream not in parties)
+    account = None
+    if row.account is not None:
+        account = _party(row.account, parties, erased=row.account not in parties)
+    is_of_account = row.topic.startswith(f"{SubjectKind.ACCOUNT}.")
+    return TimelineItem(
+        at=row.occurred_at,
+        recorded_at=row.recorded_at,
+        type=GAP,
+        name=None,
+        user=None if is_of_account else stream,
+        account=stream if is_of_account else account,
+        changes=None,
+        details=None,
+        position=place_of(row),
+        gap=GapItem(gap.reason, row.topic),
+    )
 
 
 def _item(
@@ -228,7 +273,7 @@ def _item(
         account=account if kind == "user" else stream,
         changes=changes_of(payload),
         details=_details(payload if payload is not None else one.account_sums),
-        position=_position(row),
+        position=place_of(row),
         kept=one.is_kept,
     )
 
@@ -246,10 +291,6 @@ def _details(payload: Payload | None) -> dict[str, Any] | None:
             if isinstance(payload, Absorbed):
                 told.pop("properties", None)
             return told
-
-
-def _position(row: Place) -> str:
-    return f"{row.log_partition}:{row.position}"
 
 
 def _party(

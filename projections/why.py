@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from domain.commands import Position
 from domain.conditions import Condition
 from domain.definitions import Definition, HealthProfile, Score, Segment, Stages, family_of
-from domain.errors import NotFound
+from domain.errors import Altered, NotFound
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     Cause,
@@ -38,6 +38,7 @@ from domain.identity import SubjectId, SubjectKind
 from domain.references import parts
 from domain.words import words
 from projections.batch import Opened
+from projections.gaps import Gap, place_of
 from projections.reading import Opener, Row, Row_co
 
 VERSION = sa.text("""
@@ -54,6 +55,9 @@ VERBS_OF: dict[str, tuple[str, ...]] = {
     "segment": ("segment_entered", "segment_left"),
 }
 """What can be asked about, with the decisions about it."""
+
+MAX_NAMED = 10
+"""Positions in one refusal."""
 
 _definition: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
 
@@ -120,7 +124,7 @@ class ByEvent(msgspec.Struct, frozen=True, tag="event"):
 
     Attributes:
         what: its type: `event`, `page`, `properties_changed`, ...
-        name: of the activity; null for changes, and where it was erased.
+        name: of the activity; null for changes, and where it was erased or does not open.
         position: in the log.
     """
 
@@ -186,6 +190,8 @@ class Why(msgspec.Struct, frozen=True):
         by_hand: whether somebody overruled the rules.
         definition: null: its version is not known here (any more).
         rules: its conditions, and what they saw; none where no rule was asked.
+        gaps: positions of newer decisions of its sort that do not open: one of these may be the
+            last.
     """
 
     what: str
@@ -199,6 +205,7 @@ class Why(msgspec.Struct, frozen=True):
     definition: DefinitionSeen | None
     rules: list[RuleSeen]
     cause: CauseSeen
+    gaps: list[str]
 
 
 def at(
@@ -215,13 +222,16 @@ def at(
 
     Raises:
         NotFound: there is no decision about the subject.
+        Altered: it does not open.
     """
     row = records.at(place)
     if row is not None and row.stream in streams:
         opener.refresh()
-        [one] = opener.open_rows([row])
+        [one] = opener.open_each([row])
+        if isinstance(one, Gap):
+            raise Altered(f"the event at {place_of(row)} does not open: {one.reason}")
         if isinstance(one.payload, Decision):
-            return _why(conn, records, opener, one, one.payload)
+            return _why(conn, records, opener, one, one.payload, [])
     raise NotFound("there is no decision about it at this position")
 
 
@@ -242,16 +252,25 @@ def last(
 
     Raises:
         NotFound: nothing has been decided.
+        Altered: there are decisions, none of which opens.
     """
     opener.refresh()
     newest: Opened | None = None
+    gaps: list[Gap] = []
     for verb in VERBS_OF[of]:
-        found = _newest(records, opener, subject, f"{kind}.{verb}", definition)
+        found = _newest(records, opener, subject, f"{kind}.{verb}", definition, gaps)
         if found is not None and (newest is None or found.row.position > newest.row.position):
             newest = found
     if newest is None or not isinstance(newest.payload, Decision):
+        if gaps:
+            raise Altered(
+                f"what has been decided about its {of} does not open, at"
+                f" {', '.join(place_of(gap.row) for gap in gaps[:MAX_NAMED])}"
+            )
         raise NotFound(f"nothing has been decided about its {of} yet")
-    return _why(conn, records, opener, newest, newest.payload)
+    last = newest.row.position
+    newer = [place_of(gap.row) for gap in gaps if gap.row.position > last]
+    return _why(conn, records, opener, newest, newest.payload, newer)
 
 
 def _newest(
@@ -260,9 +279,17 @@ def _newest(
     subject: SubjectId,
     topic: str,
     definition: UUID | None,
+    gaps: list[Gap],
 ) -> Opened | None:
+    """
+    Args:
+        gaps: takes those that are met on the way.
+    """
     for rows in records.newest(subject, topic):
-        for one in opener.open_rows(rows):
+        for one in opener.open_each(rows):
+            if isinstance(one, Gap):
+                gaps.append(one)
+                continue
             payload = one.payload
             if isinstance(payload, Decision) and definition in (None, payload.definition):
                 return one
@@ -275,6 +302,7 @@ def _why(
     opener: Opener[Row],
     one: Opened,
     decision: Decision,
+    gaps: list[str],
 ) -> Why:
     found = _version(conn, decision.definition, decision.version)
     definition, seen = (None, None) if found is None else found
@@ -288,7 +316,7 @@ def _why(
     return Why(
         what=one.row.topic.partition(".")[2],
         at=one.row.occurred_at,
-        position=f"{one.row.log_partition}:{one.row.position}",
+        position=place_of(one.row),
         ordinal=decision.ordinal,
         stage=stage,
         before=before,
@@ -297,6 +325,7 @@ def _why(
         definition=seen,
         rules=_rules(conn, definition, decision),
         cause=_cause(conn, records, opener, decision),
+        gaps=gaps,
     )
 
 
@@ -385,9 +414,10 @@ def _event(records: Records[Row], opener: Opener[Row], place: Position) -> Cause
     row = records.at(place)
     if row is None:
         raise NotFound("the event that was the cause is not in the log")
-    [one] = opener.open_rows([row])
-    where = f"{place.log_partition}:{place.position}"
-    match one.payload:
+    [found] = opener.open_each([row])
+    one = None if isinstance(found, Gap) else found
+    where = place_of(row)
+    match one and one.payload:
         case StageSet(stage, reason, by):
             return ByHand(stage, False, by, reason, row.occurred_at, where)
         case StageReleased(by):
@@ -395,9 +425,9 @@ def _event(records: Records[Row], opener: Opener[Row], place: Position) -> Cause
         case _:
             pass
     name: str | None = None
-    if isinstance(one.payload, Tracked):
+    if one is not None and isinstance(one.payload, Tracked):
         name = one.payload.activity.name
-    elif one.account_part is not None:
+    elif one is not None and one.account_part is not None:
         name = one.account_part.name
     what = ACTIVITY_OF_TOPIC.get(row.topic) or row.topic.partition(".")[2]
     return ByEvent(what, name, row.occurred_at, row.recorded_at, where)

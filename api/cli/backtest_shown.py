@@ -77,6 +77,8 @@ def print_result(result: BacktestResult, console: Console) -> None:
         )
     console.print(table)
     console.print(f"{result.subjects:,} of {result.of:,} {result.kind}s were looked at.")
+    if result.gaps:
+        console.print(f"Left out, as they do not open: the events at {', '.join(result.gaps)}.")
     if result.compared_with is None:
         console.print("Nothing is active that it could be compared with.")
         return

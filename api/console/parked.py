@@ -24,7 +24,7 @@ STATES = {
     ParkedState.SKIPPED: "skipped",
 }
 OURS = "main"
-"""The reader whose events can be tried again."""
+"""The reader that makes the read models."""
 
 
 class ParkedPage(Controller):

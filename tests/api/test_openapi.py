@@ -80,16 +80,16 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/api/holds"): ({"released"}, LISTING),
     ("post", "/api/holds/{id}/release"): ({"id"}, READING | {"413"}),
     ("post", "/api/suppressions/lift"): (set(), READING | {"413"}),
-    ("delete", "/api/accounts/{id}/users/{user}"): ({"id", "user"}, READING),
+    ("delete", "/api/accounts/{id}/users/{user}"): ({"id", "user"}, READING | {"409"}),
     **{
         (method, f"/api/{kind}/{{id}}/stage"): ({"id"}, READING | refused)
         for kind in ("users", "accounts")
-        for method, refused in (("post", {"413"}), ("delete", set()))
+        for method, refused in (("post", {"409", "413"}), ("delete", {"409"}))
     },
     **{
         ("get", f"/api/{kind}/{{id}}/why"): (
             {"id", "of", "definition", "position"} | THEN,
-            READING,
+            READING | {"409"},
         )
         for kind in ("users", "accounts")
     },

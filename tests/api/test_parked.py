@@ -67,20 +67,21 @@ def test_a_row_of_another_reader_needs_no_more_than_its_place(
     with owner(database_url) as conn:
         conn.execute(
             "INSERT INTO views.parked (projector, log_partition, position, error)"
-            " VALUES ('counters', %s, %s, 'Tampered')",
+            " VALUES ('retention', %s, %s, 'Tampered')",
             (partition, position),
         )
-    [one] = client.see("/api/parked", reader="counters")["items"]
+    [one] = client.see("/api/parked", reader="retention")["items"]
     assert (one["topic"] or "").startswith("user.")
     assert one["subject"] == client.see(user("ada"))["id"]
     admin = client("admin")
-    assert "by itself" in problem(admin.post(f"/api/parked/counters/{place}/retry"), 409)["detail"]
-    answer = admin.post(f"/api/parked/counters/{place}/skip", json={"reason": REASON})
+    retry = admin.post(f"/api/parked/retention/{place}/retry")
+    assert "skip it" in problem(retry, 409)["detail"]
+    answer = admin.post(f"/api/parked/retention/{place}/skip", json={"reason": REASON})
     assert answer.json() == {"applied": 0, "left": 0, "error": None}
     assert client.see("/api/status")["parked"] == 0
     client.annals.projector().start_over()
     [one] = client.see("/api/parked", state="skipped")["items"]
-    assert (one["reader"], one["skip"]["reason"]) == ("counters", REASON)
+    assert (one["reader"], one["skip"]["reason"]) == ("retention", REASON)
 
 
 def test_a_retry_applies_the_whole_stream_or_says_what_is_left(

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from domain.identity import SubjectId
+from tests.altered import ALTERATIONS, alter, places_of
 from tests.console.reader import Reader
-from tests.serving import Clients, until
+from tests.serving import Clients, until, user
 
 Reading = Callable[..., Reader]
 
@@ -281,3 +283,21 @@ def test_a_decision_unfolds_to_the_rule_what_it_saw_and_the_cause(
     expect(reason).to_contain_text("Decided by stages Life, version 2")
     assert reader.violations() == []
     assert not reader.overflows()
+
+
+def test_what_does_not_open_is_named_in_the_timeline_and_in_the_review(
+    client: Clients, reading: Reading, database_url: str
+) -> None:
+    people(client, "ada", "bob")
+    subject = SubjectId(client.see(user("ada"))["id"])
+    [place] = places_of(database_url, subject, "user.event_tracked")
+    alter(database_url, place, ALTERATIONS["state"])
+    reader = reading(client, "comply", path=f"/console/users/{subject}/timeline")
+    at = f"altered, at {place.log_partition}:{place.position} in the log"
+    happened = reader.page.locator("#happened")
+    expect(happened).to_contain_text("Does not open")
+    expect(happened).to_contain_text(at)
+    expect(happened).to_contain_text("Properties changed")
+    assert reader.violations() == []
+    reader.go(f"/console/users/{subject}/review")
+    expect(reader.page.locator("main")).to_contain_text(at)

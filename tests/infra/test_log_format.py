@@ -19,7 +19,7 @@ from domain.events import AccountPart, Tracked
 from domain.identity import SubjectId, log_partition
 from domain.retention import Kept
 from infra.rows import GENESIS, RecordedRow, Row, chained, stored_bytes
-from infra.sealing import Tampered, _opened
+from infra.sealing import Tampered, _opened, _Secrets
 from infra.subject_key import SubjectKey
 from infra.wiring import Annals
 from tests.infra import chain
@@ -91,11 +91,12 @@ def test_the_example_opens_under_its_keys() -> None:
     row = RecordedRow(
         **fields, log_partition=75, position=1, recorded_at=RECORDED_AT, hash=BLOCKS["hash"]
     )
-    opened = _opened(row, keys, {}, Kept(), {})
+    secrets = _Secrets(keys, {}, Kept(), {})
+    opened = _opened(row, secrets)
     assert opened.payload == PAYLOAD
     assert opened.account_part == AccountPart("login")
     with pytest.raises(Tampered):
-        _opened(msgspec.structs.replace(row, occurred_at=RECORDED_AT), keys, {}, Kept(), {})
+        _opened(msgspec.structs.replace(row, occurred_at=RECORDED_AT), secrets)
 
 
 def test_the_example_is_sealed_as_the_page_says() -> None:

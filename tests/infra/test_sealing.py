@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.activity import Activity, ActivityKind
-from domain.errors import SubjectErased
+from domain.errors import SubjectErased, UnreadableEvent
 from domain.events import PAYLOAD_OF_TOPIC, AccountPart, Erased, Event, PropertiesChanged, Tracked
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects import User
@@ -63,7 +63,7 @@ def altered(row: RecordedRow, **fields: object) -> RecordedRow:
 
 
 def assert_tampered(annals: Annals, row: RecordedRow) -> None:
-    with pytest.raises(Tampered) as caught:
+    with pytest.raises(UnreadableEvent) as caught:
         annals.sealer.open_rows([row])
     assert f"partition {row.log_partition}, position {row.position}" in str(caught.value)
     shown = "".join(traceback.format_exception(caught.value))

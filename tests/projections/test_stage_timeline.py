@@ -82,7 +82,7 @@ def test_gaps_and_back_and_forth_show_with_how_often_and_how_long(annals: Annals
 
 def test_who_was_in_no_stage_has_none(annals: Annals) -> None:
     jo = told(annals, "free", 0)
-    assert seen(annals, jo) == seen(annals, jo, day=11) == StageTimeline([], [], False)
+    assert seen(annals, jo) == seen(annals, jo, day=11) == StageTimeline([], [], False, [])
 
 
 def test_a_fact_that_is_told_late_moves_the_timeline_only_where_that_is_wanted(

@@ -44,6 +44,7 @@ from infra.sealing import OpenedEvent
 from infra.wiring import Annals
 from projections import timeline as timeline_module
 from projections.contact_view import streams_of, survivor_of
+from projections.gaps import Gap
 from projections.paging import Page, encoded
 from projections.projector import Projector
 from projections.timeline import ALL, Wanted, timeline
@@ -488,9 +489,9 @@ def test_a_page_by_name_opens_no_more_than_the_days_on_which_it_was_done(annals:
         def __getattr__(self, name: str) -> object:
             return getattr(annals.sealer, name)
 
-        def open_rows(self, rows: Sequence[RecordedRow]) -> Sequence[OpenedEvent]:
+        def open_each(self, rows: Sequence[RecordedRow]) -> Sequence[OpenedEvent | Gap]:
             opened.append(len(rows))
-            return annals.sealer.open_rows(rows)
+            return annals.sealer.open_each(rows)
 
     subject = found(annals, user("u"))
     with annals.queries.connect() as conn:
