@@ -51,6 +51,7 @@ from api.saved_views import SavedViewController
 from api.segments import SegmentsController
 from api.settings import SettingsController
 from api.stages import AccountStagesController, UserStagesController
+from api.typed_requests import TypedRequest
 from api.why import AccountWhyController, UserWhyController
 from infra.wiring import Annals
 
@@ -142,6 +143,7 @@ def create_app(annals: Annals) -> Litestar:
         ],
         exception_handlers=HANDLERS,
         plugins=[DescribedFields(), NoOptionsOfHandlers()],
+        request_class=TypedRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         openapi_config=OpenAPIConfig(

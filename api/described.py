@@ -13,6 +13,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
+from api import following
 from domain.conditions import Condition
 
 
@@ -43,11 +44,13 @@ def _mark(field: FieldDefinition) -> DescribedAs | None:
 
 
 class Document(JsonRenderPlugin):
-    """The document as JSON. A union of integers and other numbers is one of numbers there: exactly
-    one of the two would hold of no whole number, which is both."""
+    """The document as JSON, with links. A union of integers and other numbers is one of numbers
+    there: exactly one of the two would hold of no whole number, which is both."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, _numbers_joined(openapi_schema))
+        document = _numbers_joined(openapi_schema)
+        following.link(document)
+        return super().render(request, document)
 
 
 def _numbers_joined(part: Any) -> Any:

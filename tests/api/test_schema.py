@@ -1,0 +1,134 @@
+"""Whatever is asked, the answer is as the OpenAPI document says: schemathesis asks.
+
+Conditions are recursive and have laws of their own (tests/projections/test_compiler.py), so that
+here a few leaves stand for all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import settings
+from schemathesis import engine
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import events
+
+from domain.access import ApiScope
+from tests.api.test_scopes import NOBODY_ASKED, scopes_of
+from tests.serving import Clients
+
+SECONDS = os.environ.get("ANNALS_TEST_SCHEMA_SECONDS")
+"""How long each phase of the long run may take."""
+LEAVES = ("AllOf", "PropertyIs", "StageIs")
+ENDLESS = r"/changes$"
+OWN = (ApiScope.WRITE, ApiScope.ADMIN, ApiScope.COMPLY, ApiScope.READ, ApiScope.AUDIT)
+"""Whose key an operation is asked with, the first that it opens to."""
+
+
+@pytest.fixture
+def document(client: Clients) -> dict[str, Any]:
+    """With conditions that end: groups hold leaves."""
+    client.send(
+        {"type": "identify", "userId": "ada", "traits": {"name": "Ada", "plan": "pro"}},
+        {"type": "group", "userId": "ada", "groupId": "acme", "traits": {"mrr": 5}},
+        {"type": "track", "userId": "ada", "event": "opened", "properties": {"page": 1}},
+    )
+    whole: dict[str, Any] = client(None).get("/schema/openapi.json").json()
+    for name, schema in whole["components"]["schemas"].items():
+        groups = {"AllOf", "OneOf", "Not", "OfAccounts", "OfUsers"}
+        _cut(schema, LEAVES[1:] if name in groups else LEAVES)
+    return whole
+
+
+def _cut(part: Any, leaves: tuple[str, ...]) -> None:
+    for inner in part.values() if isinstance(part, dict) else part:
+        if isinstance(inner, dict | list):
+            _cut(inner, leaves)
+    members = part.get("oneOf", ()) if isinstance(part, dict) else ()
+    names = [one.get("$ref", "").rpartition("/")[2] for one in members]
+    if "AllOf" in names:
+        part["oneOf"] = [
+            one for name, one in zip(names, members, strict=True) if name in leaves or not name
+        ]
+
+
+def failures(
+    client: Clients,
+    document: dict[str, Any],
+    scope: ApiScope | None,
+    examples: int,
+    **phases: bool,
+) -> Iterator[str]:
+    """Asks all operations and says what is wrong with the answers.
+
+    Args:
+        scope: of the key; None: each operation is asked with one that it opens to.
+    """
+    names = ("examples", "coverage", "fuzzing", "stateful")
+    config = SchemathesisConfig.from_dict(
+        {
+            "generation": {"max-examples": examples, "database": "none", "no-shrink": True},
+            "phases": {one: {"enabled": phases.get(one, False)} for one in names},
+            # Whether a segment exists, and what two fields say together, is in no schema.
+            "checks": {"positive_data_acceptance": {"enabled": False}},
+            "continue-on-failure": True,
+            "request-timeout": 60,
+            **({"max-time": float(SECONDS)} if SECONDS else {"seed": 1}),
+        }
+    )
+    schema = schemathesis.openapi.from_dict(document, config=config)
+    schema.config.base_url = client.url
+
+    @schema.auth()
+    class _ApiKey:
+        def get(self, case: schemathesis.Case, _: object) -> str | None:
+            if scope is not None:
+                return client.keys[scope]
+            if case.operation.path in NOBODY_ASKED:
+                return None
+            open_to = scopes_of(case.operation.method, case.operation.path)
+            return client.keys[next(one for one in OWN if one in open_to)]
+
+        def set(self, case: schemathesis.Case, key: str | None, _: object) -> None:
+            if key is not None:
+                case.headers["Authorization"] = f"Bearer {key}"
+
+    for event in engine.from_schema(schema.exclude(path_regex=ENDLESS)).execute():
+        if isinstance(event, events.ScenarioFinished):
+            for id, checks in event.recorder.checks.items():
+                for check in checks:
+                    if check.failure_info is not None:
+                        case = event.recorder.cases[id].value
+                        failure = check.failure_info.failure
+                        yield f"{case.operation.label}: {failure.title}\n{failure.message}\n{case}"
+        elif isinstance(event, events.NonFatalError | events.FatalError):
+            yield str(event)
+
+
+def test_with_a_key_that_opens_it_each_operation_answers_as_documented(
+    client: Clients, document: dict[str, Any]
+) -> None:
+    examples = settings().max_examples // 15
+    found = list(failures(client, document, None, examples, fuzzing=True, stateful=True))
+    assert not found, "\n\n".join(found[:20])
+    assert client.see("/api/status")["parked"] == 0
+
+
+@pytest.mark.parametrize("scope", ApiScope)
+def test_with_a_key_of_any_scope_all_operations_answer_as_documented(
+    client: Clients, document: dict[str, Any], scope: ApiScope
+) -> None:
+    found = list(failures(client, document, scope, 1, fuzzing=True))
+    assert not found, "\n\n".join(found[:20])
+    assert client.see("/api/status")["parked"] == 0
+
+
+@pytest.mark.skipif(SECONDS is None, reason="takes minutes: make test-schema")
+def test_every_boundary_of_the_document_is_one_of_the_server(
+    client: Clients, document: dict[str, Any]
+) -> None:
+    found = list(failures(client, document, None, 1, coverage=True))
+    assert not found, "\n\n".join(found[:20])
