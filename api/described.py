@@ -27,6 +27,8 @@ class DescribedAs:
 SentCondition = Annotated[Any, DescribedAs(Condition)]
 """A condition as it is sent: `domain.checking` decodes it."""
 
+PerhapsCondition = Annotated[Any, DescribedAs(Condition | None)]
+
 
 class DescribedFields(OpenAPISchemaPlugin):
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
