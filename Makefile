@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-crash test-long test-slow test-schema browser screenshots check format bench bench-lists demo-reset lock clean
+.PHONY: help install run test test-crash test-long test-slow test-schema browser screenshots examples check format bench bench-lists demo-reset lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ test-schema: install ## Ask all that the OpenAPI document describes, for SECONDS
 
 screenshots: install browser ## Take the pictures of the console in docs/ from the demo company
 	@$(BIN)/python -m tests.console.screenshots
+
+examples: install ## Record the examples of the OpenAPI document anew
+	@$(BIN)/python -m tests.api.story
 
 check: install ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
-from api import following
+from api import examples, following
 from domain.conditions import Condition
 
 
@@ -46,12 +46,13 @@ def _mark(field: FieldDefinition) -> DescribedAs | None:
 
 
 class Document(JsonRenderPlugin):
-    """The document as JSON, with links. A union of integers and other numbers is one of numbers
-    there: exactly one of the two would hold of no whole number, which is both."""
+    """The document as JSON, with links and examples. A union of integers and other numbers is one
+    of numbers there: exactly one of the two would hold of no whole number, which is both."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         document = _numbers_joined(openapi_schema)
         following.link(document)
+        examples.show(document)
         return super().render(request, document)
 
 
