@@ -13,7 +13,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
-from api import examples, following
+from api import answer_headers, examples, following
 from domain.conditions import Condition
 
 
@@ -46,11 +46,13 @@ def _mark(field: FieldDefinition) -> DescribedAs | None:
 
 
 class Document(JsonRenderPlugin):
-    """The document as JSON, with links and examples. A union of integers and other numbers is one
-    of numbers there: exactly one of the two would hold of no whole number, which is both."""
+    """The document as JSON, with headers, links and examples. A union of integers and other
+    numbers is one of numbers there: exactly one of the two would hold of no whole number, which
+    is both."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         document = _numbers_joined(openapi_schema)
+        answer_headers.tell(document)
         following.link(document)
         examples.show(document)
         return super().render(request, document)

@@ -340,3 +340,16 @@ def test_what_is_as_long_as_the_document_allows_is_taken_and_what_is_longer_is_r
                 problem(answer, 400, "invalid-input")
             elif not path.endswith("/stage"):  # there are none here
                 assert answer.status_code == 200, (path, answer.text)
+
+
+def test_who_is_refused_for_now_or_for_want_of_a_key_is_told_how_to_go_on(
+    client: Clients, document: Any
+) -> None:
+    responses = document["paths"]["/api/users"]["get"]["responses"]
+    for status in ("429", "503"):
+        assert responses[status]["headers"]["Retry-After"]["required"]
+    refused = client(None).get("/api/users")
+    assert "www-authenticate" in refused.headers
+    told = {name.lower() for name in responses["200"]["headers"]}
+    assert told == {"ratelimit", "ratelimit-policy"}
+    assert told <= set(client("read").get("/api/users").headers)
