@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-crash test-long test-slow browser screenshots check format bench bench-lists demo-reset lock clean
+.PHONY: help install run test test-crash test-long test-slow test-schema browser screenshots examples check format bench bench-lists demo-reset lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,8 +41,15 @@ test-slow: install ## The tests that have a size, at it: 10,000 erased at once, 
 	@ANNALS_TEST_SUBJECTS=10000 ANNALS_TEST_EVENTS=1000000 $(BIN)/python -m pytest -s -rP \
 		tests/infra/test_erasures.py tests/projections/test_review.py -k "case_18_all or long_life"
 
+test-schema: install ## Ask all that the OpenAPI document describes, for SECONDS (120) a phase, at every boundary too
+	@ANNALS_TEST_SCHEMA_SECONDS=$(or $(SECONDS),120) ANNALS_TEST_EXAMPLES=$${ANNALS_TEST_EXAMPLES:-300} \
+		$(BIN)/python -m pytest tests/api/test_schema.py
+
 screenshots: install browser ## Take the pictures of the console in docs/ from the demo company
 	@$(BIN)/python -m tests.console.screenshots
+
+examples: install ## Record the examples of the OpenAPI document anew
+	@$(BIN)/python -m tests.api.story
 
 check: install ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .

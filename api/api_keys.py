@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import opens
+from api.bounds import Name
 from api.problems import answers
 from domain.access import ApiScope
 from domain.definitions import checked_name
@@ -32,7 +33,7 @@ HttpRequest = Request[Any, Any, Any]
 class ApiKeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`name` says what it is for."""
 
-    name: str
+    name: Name
     scope: ApiScope
 
 
@@ -44,7 +45,7 @@ class MadeApiKey(msgspec.Struct, frozen=True):
 
     id: UUID
     scope: ApiScope
-    name: str
+    name: Name
     key: str
 
 

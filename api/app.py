@@ -25,6 +25,7 @@ from api.api_keys import ApiKeysController
 from api.attending import attended
 from api.backtest import BacktestController
 from api.bodies import MAX_BODY_BYTES, Reservation, has_body
+from api.bounds import BoundedFields
 from api.by_day import AccountDaysController, UserDaysController
 from api.compliance import ErasureController, HoldController, SuppressionController
 from api.console.routes import console, root
@@ -51,6 +52,7 @@ from api.saved_views import SavedViewController
 from api.segments import SegmentsController
 from api.settings import SettingsController
 from api.stages import AccountStagesController, UserStagesController
+from api.typed_requests import TypedRequest
 from api.why import AccountWhyController, UserWhyController
 from infra.wiring import Annals
 
@@ -141,7 +143,8 @@ def create_app(annals: Annals) -> Litestar:
             console(),
         ],
         exception_handlers=HANDLERS,
-        plugins=[DescribedFields(), NoOptionsOfHandlers()],
+        plugins=[BoundedFields(), DescribedFields(), NoOptionsOfHandlers()],
+        request_class=TypedRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         openapi_config=OpenAPIConfig(

@@ -15,6 +15,7 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, asking, opens
+from api.bounds import Bounds, Name
 from api.contacts import Cursor, Limit
 from api.defining import check_names
 from api.definitions import (
@@ -74,7 +75,7 @@ class SegmentDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     """Users or accounts of whom a condition holds."""
 
     kind: SubjectKind
-    name: str
+    name: Name
     condition: SentCondition
 
 
@@ -94,8 +95,8 @@ class BacktestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     definition: Draft | None = None
     id: UUID | None = None
     compare_with: UUID | None = None
-    days: int = 30
-    sample: int | None = DEFAULT_SAMPLE
+    days: Annotated[int, Bounds(minimum=1, maximum=MAX_DAYS)] = 30
+    sample: Annotated[int, Bounds(minimum=1, maximum=MAX_SAMPLE)] | None = DEFAULT_SAMPLE
 
 
 class BacktestView(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.params import QueryParameter
 
 from api.auth import READERS, opens
+from api.bounds import Bounds
 from api.contacts import READING_PROBLEMS, TABS, ContactId, Tab, WaitFor, asked
 from api.pasts import AsOf
 from domain.errors import InvalidInput, NotFound
@@ -20,7 +21,7 @@ MAX_NAMES = 100
 MAX_DAYS = 366
 
 Names = Annotated[
-    list[str] | None,
+    Annotated[list[str], Bounds(min_items=1, max_items=MAX_NAMES)] | None,
     QueryParameter(
         name="name",
         description=f"what to count, each in a parameter of its own; 1 to {MAX_NAMES} of them",

@@ -15,12 +15,15 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
 from api.auth import PLACE, opens
+from api.bounds import Bounds, Positions, ReasonCode, SubjectText
 from api.contacts import Cursor, Limit, named, subject_of
 from api.positions import wait_for
 from api.problems import answers
 from api.told import ToldDestination, told
 from domain.access import ApiScope
 from domain.erasure import (
+    CONFIRMATION,
+    MAX_IDEMPOTENCY_KEY_CHARS,
     MAX_LISTED_FOR_ERASURE,
     Erasure,
     ErasureOrder,
@@ -34,7 +37,7 @@ from domain.erasure import (
 )
 from domain.errors import InvalidInput, NotFound
 from domain.identity import Identity, SubjectId, SubjectKind
-from domain.scan import Scan, checked_values
+from domain.scan import MAX_CHARS, MAX_VALUES, MIN_CHARS, Scan, checked_values
 from infra.places import Demand
 from infra.wiring import Annals
 from projections.paging import DEFAULT_LIMIT, Page, decoded, encoded
@@ -45,8 +48,10 @@ HttpRequest = Request[Any, Any, Any]
 
 OFFICERS = [opens(ApiScope.COMPLY)]
 
+Ids = Annotated[list[SubjectText], Bounds(min_items=1, max_items=MAX_LISTED_FOR_ERASURE)]
+Sought = Annotated[str, Bounds(min_length=MIN_CHARS, max_length=MAX_CHARS)]
 IdempotencyKey = Annotated[
-    str | None,
+    Annotated[str, Bounds(min_length=1, max_length=MAX_IDEMPOTENCY_KEY_CHARS)] | None,
     HeaderParameter(
         name="Idempotency-Key",
         description="of your choice: the same request under the same key is one erasure",
@@ -80,13 +85,13 @@ class ErasureRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """
 
     kind: SubjectKind
-    id: str | None = None
-    ids: list[str] | None = None
+    id: SubjectText | None = None
+    ids: Ids | None = None
     segment: UUID | None = None
-    confirm: str
-    reason: str = "art-17"
+    confirm: Annotated[str, Bounds(const=CONFIRMATION)]
+    reason: ReasonCode = "art-17"
     suppress: bool = False
-    wait_for: str | None = None
+    wait_for: Positions | None = None
 
 
 class Accepted(Erasure, frozen=True, kw_only=True):
@@ -113,7 +118,7 @@ class ScanRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         values: up to 200 that should be gone, of 6 characters at least; kept for the search only.
     """
 
-    values: list[str]
+    values: Annotated[list[Sought], Bounds(min_items=1, max_items=MAX_VALUES)]
 
 
 class HoldRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,8 +129,8 @@ class HoldRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: SubjectKind
-    id: str
-    reason: str
+    id: SubjectText
+    reason: ReasonCode
 
 
 class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,7 +139,7 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reason: a code.
     """
 
-    reason: str
+    reason: ReasonCode
 
 
 class LiftRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,7 +149,7 @@ class LiftRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: SubjectKind
-    id: str
+    id: SubjectText
 
 
 class Lifted(msgspec.Struct, frozen=True):

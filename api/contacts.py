@@ -16,6 +16,7 @@ from litestar.datastructures import State
 from litestar.params import PathParameter, QueryParameter
 
 from api.auth import READERS, opens
+from api.bounds import SUBJECT_CHARS, Positions
 from api.pasts import AsOf, reading
 from api.positions import position_text
 from api.problems import answers
@@ -33,7 +34,7 @@ from projections.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="rows a page")]
 Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before")]
 WaitFor = Annotated[
-    str | None,
+    Positions | None,
     QueryParameter(
         name="wait_for", description="`position` of an answer: waits until it can be seen here"
     ),
@@ -42,7 +43,8 @@ ContactId = Annotated[
     str,
     PathParameter(
         description="our id, or `external:...`, `email:...`, `domain:...`, with what a path"
-        " cannot hold escaped"
+        " cannot hold escaped",
+        schema_extra={"min_length": 1, "max_length": SUBJECT_CHARS},
     ),
 ]
 TABS = {f"{activity}s": activity.value for activity in ActivityKind}

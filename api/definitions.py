@@ -17,9 +17,10 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
+from api.bounds import Hours, Name, Weight
 from api.contacts import WaitFor
 from api.defining import Saved, check_names, saved
-from api.described import SentCondition
+from api.described import PerhapsCondition, SentCondition
 from api.pasts import AsOf, reading
 from api.problems import answers
 from domain import checking, soundness
@@ -63,7 +64,7 @@ HttpRequest = Request[Any, Any, Any]
 class StageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A stage: the first of a list whose condition holds is the one that a contact is in."""
 
-    name: str
+    name: Name
     type: StageType
     condition: SentCondition
 
@@ -72,7 +73,7 @@ class StagesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     """The stages of users or of accounts, in order."""
 
     kind: SubjectKind
-    name: str
+    name: Name
     stages: list[StageRequest]
 
 
@@ -86,17 +87,17 @@ class HealthProfileRequest(
     """
 
     kind: SubjectKind
-    name: str
+    name: Name
     stages: list[str | None]
-    good: SentCondition = None
-    bad: SentCondition = None
+    good: PerhapsCondition = None
+    bad: PerhapsCondition = None
 
 
 class ScoreRuleRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of a score. `weight` may be negative, but not 0."""
 
-    name: str
-    weight: int
+    name: Name
+    weight: Weight
     condition: SentCondition
 
 
@@ -104,7 +105,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     """The weight of the rules that hold by the weight of all, from 0 to 100 %."""
 
     kind: SubjectKind
-    name: str
+    name: Name
     rules: list[ScoreRuleRequest]
 
 
@@ -116,11 +117,11 @@ class SignalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     """
 
     kind: SubjectKind
-    name: str
+    name: Name
     condition: SentCondition
-    reentry_hours: int | None = None
-    goal: SentCondition = None
-    goal_hours: int | None = None
+    reentry_hours: Hours | None = None
+    goal: PerhapsCondition = None
+    goal_hours: Hours | None = None
 
 
 DefinitionRequest = StagesRequest | HealthProfileRequest | ScoreRequest | SignalRequest

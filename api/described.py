@@ -13,6 +13,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
+from api import answer_headers, examples, following
 from domain.conditions import Condition
 
 
@@ -25,6 +26,8 @@ class DescribedAs:
 
 SentCondition = Annotated[Any, DescribedAs(Condition)]
 """A condition as it is sent: `domain.checking` decodes it."""
+
+PerhapsCondition = Annotated[Any, DescribedAs(Condition | None)]
 
 
 class DescribedFields(OpenAPISchemaPlugin):
@@ -43,11 +46,16 @@ def _mark(field: FieldDefinition) -> DescribedAs | None:
 
 
 class Document(JsonRenderPlugin):
-    """The document as JSON. A union of integers and other numbers is one of numbers there: exactly
-    one of the two would hold of no whole number, which is both."""
+    """The document as JSON, with headers, links and examples. A union of integers and other
+    numbers is one of numbers there: exactly one of the two would hold of no whole number, which
+    is both."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, _numbers_joined(openapi_schema))
+        document = _numbers_joined(openapi_schema)
+        answer_headers.tell(document)
+        following.link(document)
+        examples.show(document)
+        return super().render(request, document)
 
 
 def _numbers_joined(part: Any) -> Any:

@@ -15,12 +15,13 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter
 
 from api.auth import opens
+from api.bounds import Bounds, Name, PostUrl
 from api.defining import Saved, check_names, saved
 from api.problems import answers
 from domain import soundness
 from domain.access import ApiScope
 from domain.definitions import Defined, DefinitionId, Status
-from domain.destinations import Destination, News
+from domain.destinations import Destination, News, NewsKind
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.events import Event
 from domain.identity import LOG_PARTITIONS, SubjectKind
@@ -52,9 +53,9 @@ class DestinationRequest(
         segment: only news about who is in it when they are sent; it is of `kind`.
     """
 
-    name: str
-    url: str
-    news: list[News]
+    name: Name
+    url: PostUrl
+    news: Annotated[list[News], Bounds(min_items=1, max_items=len(NewsKind))]
     kind: SubjectKind | None = None
     segment: UUID | None = None
 

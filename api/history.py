@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from litestar.params import QueryParameter
 
 from api.auth import READERS, opens
+from api.bounds import Bounds
 from api.contacts import READING_PROBLEMS, ContactId, Cursor, Limit, WaitFor, asked
 from api.pasts import AsOf
 from domain.activity import MAX_URL_CHARS
@@ -28,7 +29,7 @@ from projections.timeline_items import TYPES, TimelineItem
 MAX_NAMES = 20
 
 Types = Annotated[
-    list[str] | None,
+    list[Annotated[str, Bounds(enum=list(TYPES))]] | None,
     QueryParameter(
         name="type",
         description="only what is of this type, each in a parameter of its own: "
@@ -36,7 +37,7 @@ Types = Annotated[
     ),
 ]
 Names = Annotated[
-    list[str] | None,
+    Annotated[list[str], Bounds(max_items=MAX_NAMES)] | None,
     QueryParameter(
         name="name",
         description="only what is called this, each in a parameter of its own: activity, stages,"

@@ -21,8 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.attending import answer_of
 from api.auth import PLACE, READERS, opens
+from api.bounds import Bounds, Instant, Positions
 from api.contacts import Cursor, Limit, WaitFor
-from api.described import SentCondition, files
+from api.described import PerhapsCondition, files
 from api.pasts import AsOf, reading
 from api.problems import answers
 from domain import checking
@@ -35,12 +36,12 @@ from infra.readers import is_ended
 from infra.wiring import Annals
 from projections import bars, export
 from projections.bars import Bars
-from projections.contact_list import SORTABLE, ContactPage, Lists, list_contacts
+from projections.contact_list import MAX_COLUMNS, SORTABLE, ContactPage, Lists, list_contacts
 from projections.counter_requests import require
 from projections.failures import is_cancelled
 from projections.filters import Filters, filters
 from projections.paging import DEFAULT_LIMIT, MAX_LIMIT
-from projections.selection import Selection
+from projections.selection import MAX_SEARCH_CHARS, Selection
 from projections.vocabulary import KnownNames
 
 HttpRequest = Request[Any, Any, Any]
@@ -51,8 +52,10 @@ Segment = Annotated[UUID | None, QueryParameter(description="only the members of
 Filter = Annotated[
     str | None, QueryParameter(description="only those of whom this condition holds, as JSON")
 ]
+SearchText = Annotated[str, Bounds(max_length=MAX_SEARCH_CHARS)]
+ColumnNames = Annotated[list[str], Bounds(max_items=MAX_COLUMNS)]
 Search = Annotated[
-    str | None,
+    SearchText | None,
     QueryParameter(
         description="part of a name, e-mail, domain or external id; of five characters and more"
         " also misspelt"
@@ -66,7 +69,7 @@ Sort = Annotated[
     ),
 ]
 Columns = Annotated[
-    list[str] | None,
+    ColumnNames | None,
     QueryParameter(description="properties to return, each in a parameter of its own; default all"),
 ]
 WithTotal = Annotated[
@@ -95,10 +98,10 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     segment: UUID | None = None
-    filter: SentCondition = None
-    search: str | None = None
-    wait_for: str | None = None
-    as_of: str | None = None
+    filter: PerhapsCondition = None
+    search: SearchText | None = None
+    wait_for: Positions | None = None
+    as_of: Instant | None = None
 
 
 class RowsQuestion(Question, frozen=True, kw_only=True):
@@ -108,7 +111,7 @@ class RowsQuestion(Question, frozen=True, kw_only=True):
     """
 
     sort: str = DEFAULT_SORT
-    columns: list[str] | None = None
+    columns: ColumnNames | None = None
 
 
 class ListQuestion(RowsQuestion, frozen=True, kw_only=True):

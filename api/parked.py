@@ -11,20 +11,27 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
+from api.bounds import Bounds
 from api.contacts import Cursor, Limit
 from api.positions import parsed
 from api.problems import answers
 from domain.access import ApiScope
 from domain.commands import Position
 from domain.errors import InvalidInput, NotFound
-from domain.parked import ParkedEvent, ParkedState, Retried
+from domain.parked import MAX_REASON_CHARS, ParkedEvent, ParkedState, Retried
 from infra.wiring import Annals
 from projections.paging import DEFAULT_LIMIT, Page
 
 ADMINS = [opens(ApiScope.ADMIN)]
 
 Reader = Annotated[str, PathParameter(description="that lacks the event: `main` or another")]
-Place = Annotated[str, PathParameter(description="of the event, as the list has it, like `12:345`")]
+Place = Annotated[
+    str,
+    PathParameter(
+        description="of the event, as the list has it, like `12:345`",
+        schema_extra={"pattern": "^[0-9]+:[0-9]+$"},
+    ),
+]
 OfReader = Annotated[
     str | None, QueryParameter(name="reader", description="only of this; `main`: the read models")
 ]
@@ -41,7 +48,7 @@ class SkipRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             sealed under the key of whom the event is about.
     """
 
-    reason: str
+    reason: Annotated[str, Bounds(min_length=1, max_length=MAX_REASON_CHARS)]
 
 
 class ParkedController(Controller):

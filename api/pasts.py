@@ -12,6 +12,7 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, asking, opens
+from api.bounds import Instant
 from api.positions import wait_for
 from api.problems import answers
 from domain.access import ApiScope
@@ -22,7 +23,7 @@ from infra.wiring import Annals
 from projections.paging import Page
 
 AsOf = Annotated[
-    str | None,
+    Instant | None,
     QueryParameter(
         name="as_of", description="a past instant (ISO 8601 with a zone): answers as was shown then"
     ),
@@ -68,7 +69,7 @@ def reading(state: State, waiting: str | None, as_of: str | None) -> Annals:
 class PastRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`at`: a past instant (ISO 8601 with a zone)."""
 
-    at: str
+    at: Instant
 
 
 class PastView(msgspec.Struct, frozen=True):

@@ -13,8 +13,9 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import READERS, opens
-from api.described import SentCondition
-from api.lists import DEFAULT_SORT, Question, selection
+from api.bounds import Name
+from api.described import PerhapsCondition
+from api.lists import DEFAULT_SORT, ColumnNames, Question, selection
 from api.problems import answers
 from domain.access import ApiScope
 from domain.definitions import checked_name
@@ -41,11 +42,11 @@ class SavedViewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: SubjectKind
-    name: str
+    name: Name
     sort: str = DEFAULT_SORT
-    columns: list[str] | None = None
+    columns: ColumnNames | None = None
     segment: UUID | None = None
-    filter: SentCondition = None
+    filter: PerhapsCondition = None
 
 
 class SavedViewController(Controller):

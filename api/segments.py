@@ -14,9 +14,10 @@ from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.auth import PLACE, READERS, opens
+from api.bounds import Bounds, Name, SubjectText
 from api.contacts import Cursor, Limit, WaitFor, named
 from api.defining import Saved, check_names, saved
-from api.described import SentCondition
+from api.described import PerhapsCondition, SentCondition
 from api.pasts import AsOf, reading
 from api.positions import position_text
 from api.problems import answers
@@ -44,6 +45,7 @@ Kind = Annotated[
     SubjectKind | None,
     QueryParameter(description="segments of users or of accounts; both if left out"),
 ]
+Listed = Annotated[list[SubjectText], Bounds(max_items=MAX_LISTED)]
 SegmentId = Annotated[UUID, PathParameter(description="of a segment")]
 
 READING_PROBLEMS = answers(400, 401, 403, 404, 503)
@@ -59,9 +61,9 @@ class SegmentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: SubjectKind
-    name: str
-    condition: SentCondition = None
-    members: list[str] | None = None
+    name: Name
+    condition: PerhapsCondition = None
+    members: Listed | None = None
 
 
 class PreviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,15 +74,15 @@ class PreviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: SubjectKind
     condition: SentCondition
-    sample: int = 10
+    sample: Annotated[int, Bounds(minimum=0, maximum=MAX_SAMPLE)] = 10
 
 
 class ListRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who is put on the list of a static segment, and who is taken off: by our ids, or
     `external:...`, `email:...`, `domain:...`."""
 
-    add: list[str] = msgspec.field(default_factory=list)
-    remove: list[str] = msgspec.field(default_factory=list)
+    add: Listed = msgspec.field(default_factory=list)
+    remove: Listed = msgspec.field(default_factory=list)
 
 
 class DefinitionStep(msgspec.Struct, frozen=True):

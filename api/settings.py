@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -14,6 +14,7 @@ from litestar.datastructures import State
 from litestar.params import JSONBody
 
 from api.auth import READERS, opens
+from api.bounds import Bounds, LinkUrl, Name
 from api.defining import Saved, check_names
 from api.pasts import AsOf, reading
 from api.positions import position_text
@@ -22,8 +23,11 @@ from domain import soundness
 from domain.access import ApiScope
 from domain.definitions import DefinitionId, Settings
 from domain.identity import SubjectKind
-from domain.retention import Counts
+from domain.retention import MAX_MONTHS, Counts
+from domain.soundness import MAX_LINKS, MAX_PREFERRED
 from infra.wiring import Annals
+
+FewNames = Annotated[list[str], Bounds(max_items=MAX_PREFERRED)]
 
 HttpRequest = Request[Any, Any, Any]
 
@@ -31,8 +35,8 @@ HttpRequest = Request[Any, Any, Any]
 class PreferredNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the Overview of a user or an account shows first, by name, in order."""
 
-    properties: list[str] = msgspec.field(default_factory=list)
-    events: list[str] = msgspec.field(default_factory=list)
+    properties: FewNames = msgspec.field(default_factory=list)
+    events: FewNames = msgspec.field(default_factory=list)
 
 
 class LinkChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,8 +48,8 @@ class LinkChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: SubjectKind
-    name: str
-    url: str
+    name: Name
+    url: LinkUrl
 
 
 class RetentionChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,7 +60,7 @@ class RetentionChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         counts: whether the counts of older activity are kept or dropped.
     """
 
-    months: int
+    months: Annotated[int, Bounds(minimum=1, maximum=MAX_MONTHS)]
     counts: Counts = Counts.KEEP
 
 
@@ -74,13 +78,15 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     mrr_property: str | None = None
-    currency: str | None = None
+    currency: Annotated[str, Bounds(pattern="^[A-Z]{3}$")] | None = None
     renewal_property: str | None = None
     time_zone: str | None = None
     users: PreferredNames = msgspec.field(default_factory=PreferredNames)
     accounts: PreferredNames = msgspec.field(default_factory=PreferredNames)
     backdated_stages: bool = False
-    links: list[LinkChoice] = msgspec.field(default_factory=list)
+    links: Annotated[list[LinkChoice], Bounds(max_items=MAX_LINKS)] = msgspec.field(
+        default_factory=list
+    )
     retention: RetentionChoice | None = None
 
 

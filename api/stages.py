@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, delete, post
 from litestar.params import JSONBody
 
 from api.auth import opens
+from api.bounds import Bounds
 from api.contacts import ContactId, subject_of, unescaped
 from api.positions import position_text
 from api.problems import answers
@@ -35,7 +36,7 @@ class StageByHand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     stage: str | None
-    reason: str
+    reason: Annotated[str, Bounds(min_length=1, max_length=MAX_REASON_CHARS)]
 
 
 class StageMoved(msgspec.Struct, frozen=True):
@@ -46,7 +47,7 @@ class StageMoved(msgspec.Struct, frozen=True):
 
 def _checked_reason(sent: str) -> str:
     reason = sent.strip()
-    if not 0 < len(reason) <= MAX_REASON_CHARS:
+    if not reason or len(sent) > MAX_REASON_CHARS:
         raise InvalidInput(f"say why, in 1 to {MAX_REASON_CHARS} characters", place="/reason")
     try:
         return checked_text(reason)

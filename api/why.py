@@ -10,6 +10,7 @@ from litestar.datastructures import State
 from litestar.params import QueryParameter
 
 from api.auth import READERS, opens
+from api.bounds import Place
 from api.contacts import READING_PROBLEMS, ContactId, WaitFor, asked
 from api.pasts import AsOf
 from api.positions import parsed
@@ -21,7 +22,7 @@ from projections import contact_view, why
 from projections.why import VERBS_OF, Why
 
 AtPosition = Annotated[
-    str | None,
+    Place | None,
     QueryParameter(description="of the decision in the log, `partition:position`"),
 ]
 Of = Annotated[

@@ -46,6 +46,16 @@ def stored_users(client: Clients) -> set[str]:
 
 
 class TestBodies:
+    def test_a_value_of_another_type_is_refused_and_not_converted(self, client: Clients) -> None:
+        for body, place in (
+            ({"backdated_stages": 0}, "/backdated_stages"),
+            ({"backdated_stages": "true"}, "/backdated_stages"),
+            ({"retention": {"months": "5"}}, "/retention/months"),
+            ({"users": {"events": ["a", 1]}}, "/users/events/1"),
+        ):
+            answer = client("admin").put("/api/settings", json=body)
+            assert problem(answer, 400, "invalid-input")["place"] == place
+
     def test_what_is_not_json_is_refused_whole(self, client: Clients) -> None:
         for body in NO_JSON:
             problem(post(client, body), 400, "invalid-input")

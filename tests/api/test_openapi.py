@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving import Clients, account, user
+from tests.serving import Clients, account, problem, user
 
 READING = {"400", "401", "403", "404", "503"}
 LISTING = {"400", "401", "403", "503"}
@@ -293,3 +293,63 @@ def test_what_is_answered_has_the_fields_that_the_document_says(
         answered = document["paths"][route]["get"]["responses"]["200"]["content"]
         name = answered["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
         assert client.see(path).keys() == schemas[name]["properties"].keys()
+
+
+def test_what_is_as_long_as_the_document_allows_is_taken_and_what_is_longer_is_refused(
+    client: Clients, document: Any
+) -> None:
+    def bound(schema: str, field: str, keyword: str) -> int:
+        said = document["components"]["schemas"][schema]["properties"][field]
+        return int(next(one[keyword] for one in (said, *said.get("oneOf", ())) if keyword in one))
+
+    id = "u" * (bound("HoldRequest", "id", "maxLength") - len("external:"))
+    client.send({"type": "identify", "userId": id})
+    client.see("/api/users")
+    whom = {"kind": "user", "id": f"external:{id}"}
+    most = {
+        "/api/segments": bound("SegmentRequest", "name", "maxLength"),
+        "/api/segments/preview": bound("PreviewRequest", "sample", "maximum"),
+        "/api/users/bars": bound("Question", "search", "maxLength"),
+        "/api/holds": bound("HoldRequest", "reason", "maxLength"),
+        "/api/erasures/scan": bound("ScanRequest", "values", "maxItems"),
+        "/api/api-keys": bound("ApiKeyRequest", "name", "maxLength"),
+        "/api/users/{id}/stage": bound("StageByHand", "reason", "maxLength"),
+    }
+
+    def body(path: str, length: int) -> dict[str, Any]:
+        return {
+            "/api/segments": {"kind": "user", "name": "n" * length, "members": []},
+            "/api/segments/preview": {
+                "kind": "user",
+                "condition": {"type": "stage", "stages": [None]},
+                "sample": length,
+            },
+            "/api/users/bars": {"search": "s" * length},
+            "/api/holds": {**whom, "reason": "r" * length},
+            "/api/erasures/scan": {"values": ["absent"] * length},
+            "/api/api-keys": {"name": "n" * length, "scope": "read"},
+            "/api/users/{id}/stage": {"stage": None, "reason": "r" * length},
+        }[path]
+
+    for path, length in most.items():
+        for beyond in (0, 1):
+            scope = "comply" if path.startswith(("/api/holds", "/api/erasures")) else "admin"
+            address = path.replace("/{id}", user(id).removeprefix("/api/users"))
+            answer = client(scope).post(address, json=body(path, length + beyond))
+            if beyond:
+                problem(answer, 400, "invalid-input")
+            elif not path.endswith("/stage"):  # there are none here
+                assert answer.status_code == 200, (path, answer.text)
+
+
+def test_who_is_refused_for_now_or_for_want_of_a_key_is_told_how_to_go_on(
+    client: Clients, document: Any
+) -> None:
+    responses = document["paths"]["/api/users"]["get"]["responses"]
+    for status in ("429", "503"):
+        assert responses[status]["headers"]["Retry-After"]["required"]
+    refused = client(None).get("/api/users")
+    assert "www-authenticate" in refused.headers
+    told = {name.lower() for name in responses["200"]["headers"]}
+    assert told == {"ratelimit", "ratelimit-policy"}
+    assert told <= set(client("read").get("/api/users").headers)
