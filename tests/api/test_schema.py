@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import schemathesis
 
 SECONDS = os.environ.get("ANNALS_TEST_SCHEMA_SECONDS")
-"""How long each phase of the long run may take."""
+"""How long each test of the long run may take."""
 LEAVES = ("AllOf", "PropertyIs", "StageIs")
 ENDLESS = r"/changes$"
 KNOWN = {"users": "external%3Aada", "accounts": "external%3Aacme"}
