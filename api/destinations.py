@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -42,15 +42,14 @@ Id = Annotated[UUID, PathParameter(description="of a destination")]
 HttpRequest = Request[Any, Any, Any]
 
 
-class DestinationRequest(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="destination"
-):
+class DestinationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     Attributes:
         url: https, without user name and password.
         news: what it is told, each kind once; `names` narrows activity and properties.
         kind: only news about a user, or about an account; null: all.
         segment: only news about who is in it when they are sent; it is of `kind`.
+        type: as answers have it; it may be left out.
     """
 
     name: Name
@@ -58,6 +57,7 @@ class DestinationRequest(
     news: Annotated[list[News], Bounds(min_items=1, max_items=len(NewsKind))]
     kind: SubjectKind | None = None
     segment: UUID | None = None
+    type: Literal["destination"] = "destination"
 
 
 class Delivery(msgspec.Struct, frozen=True):

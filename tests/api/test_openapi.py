@@ -353,3 +353,14 @@ def test_who_is_refused_for_now_or_for_want_of_a_key_is_told_how_to_go_on(
     told = {name.lower() for name in responses["200"]["headers"]}
     assert told == {"ratelimit", "ratelimit-policy"}
     assert told <= set(client("read").get("/api/users").headers)
+
+
+def test_a_destination_may_be_sent_without_its_type_and_the_document_says_so(
+    client: Clients, document: Any
+) -> None:
+    schema = document["components"]["schemas"]["DestinationRequest"]
+    assert "type" not in schema["required"]
+    body = {"name": "CRM", "url": "https://hooks.crm.example/a", "news": [{"about": "stage"}]}
+    for change, status in (({}, 200), ({"type": "destination"}, 200), ({"type": "segment"}, 400)):
+        sent = body | {"name": f"CRM {change}"} | change
+        assert client("admin").post("/api/destinations", json=sent).status_code == status

@@ -8,21 +8,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from itertools import cycle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import schemathesis
 from hypothesis import settings
-from schemathesis import engine
-from schemathesis.config import SchemathesisConfig
-from schemathesis.engine import events
 
 from domain.access import ApiScope
 from tests.api.test_scopes import NOBODY_ASKED, scopes_of
 from tests.serving import Clients
 
+if TYPE_CHECKING:
+    import schemathesis
+
 SECONDS = os.environ.get("ANNALS_TEST_SCHEMA_SECONDS")
-"""How long each phase of the long run may take."""
+"""How long each test of the long run may take."""
 LEAVES = ("AllOf", "PropertyIs", "StageIs")
 ENDLESS = r"/changes$"
 KNOWN = {"users": "external%3Aada", "accounts": "external%3Aacme"}
@@ -74,6 +73,12 @@ def failures(
         well: takes the operations that answered well.
         scopes: of the keys, in turn; none: each operation is asked with one that it opens to.
     """
+    # It tunes hypothesis for all tests of a process, so that it comes no sooner than it is needed.
+    import schemathesis
+    from schemathesis import engine
+    from schemathesis.config import SchemathesisConfig
+    from schemathesis.engine import events
+
     names = ("examples", "coverage", "fuzzing", "stateful")
     config = SchemathesisConfig.from_dict(
         {
@@ -135,7 +140,8 @@ def failures(
                     if check.failure_info is not None:
                         case = event.recorder.cases[id].value
                         failure = check.failure_info.failure
-                        yield f"{case.operation.label}: {failure.title}\n{failure.message}\n{case}"
+                        asked = (case.path_parameters, case.query, case.body)  # no key is shown
+                        yield f"{case.operation.label}: {failure.title}\n{failure.message}\n{asked}"
         elif isinstance(event, events.NonFatalError | events.FatalError):
             yield str(event)
 
