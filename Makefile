@@ -33,7 +33,7 @@ browser: ## Install Chromium for the tests of the console, where Debian's packag
 		|| { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 		|| echo "No Chromium, and it cannot be installed here: the tests of the console are skipped"
 
-test-long: install ## The laws again, with ANNALS_TEST_EXAMPLES (300) in place of 30; a quarter of an hour
+test-long: install ## The laws again, with ANNALS_TEST_EXAMPLES (300) in place of 15; most of an hour
 	@ANNALS_TEST_EXAMPLES=$${ANNALS_TEST_EXAMPLES:-300} $(BIN)/python -m pytest -n auto --dist worksteal \
 		$$(grep -rl hypothesis tests --include='test_*.py')
 

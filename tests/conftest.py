@@ -32,7 +32,7 @@ ROOM_BYTES = 6 * 2**30
 settings.register_profile(
     "annals",
     deadline=None,
-    max_examples=int(os.environ.get("ANNALS_TEST_EXAMPLES", "30")),
+    max_examples=int(os.environ.get("ANNALS_TEST_EXAMPLES", "15")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("annals")
@@ -40,6 +40,11 @@ settings.load_profile("annals")
 # Hypothesis forbids strategies to draw from Python's own generator, and a thread of a service that
 # runs in the same process looks like one that does.
 psycopg_pool.base.random = Random().random
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers wait for the server, and for each other's locks, for a third of their time."""
+    return 3 * len(os.sched_getaffinity(0)) // 2
 
 
 def pytest_configure() -> None:
@@ -126,6 +131,18 @@ def annals(open_annals: Callable[[], Annals]) -> Annals:
 def client(annals: Annals) -> Iterator[Clients]:
     """Clients, one for each scope, of a real server over the test's database."""
     with served(annals) as clients:
+        yield clients
+
+
+@pytest.fixture(scope="module")
+def standing(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
+    """The same for all tests of a module that change nothing which another of them sees."""
+    settings = Settings(data=tmp_path_factory.mktemp("standing"))
+    with (
+        migrated(server) as url,
+        wiring.opened(settings, url, connections=4) as annals,
+        served(annals) as clients,
+    ):
         yield clients
 
 

@@ -24,7 +24,7 @@ def make_template(server: str) -> str:
 
 
 def copy_template(conn: psycopg.Connection, name: str) -> None:
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
     conn.execute(create.format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
 
 

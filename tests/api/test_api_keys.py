@@ -114,9 +114,9 @@ def test_two_who_revoke_one_another_at_once_leave_one_key_of_scope_admin(annals:
     ],
 )
 def test_a_key_that_cannot_be_is_refused(
-    client: Clients, body: dict[str, Any], place: str | None
+    standing: Clients, body: dict[str, Any], place: str | None
 ) -> None:
-    before = listed(client)
-    refused = problem(client("admin").post("/api/api-keys", json=body), 400, "invalid-input")
+    before = listed(standing)
+    refused = problem(standing("admin").post("/api/api-keys", json=body), 400, "invalid-input")
     assert refused.get("place") == place
-    assert listed(client).keys() == before.keys()
+    assert listed(standing).keys() == before.keys()

@@ -215,10 +215,10 @@ ANYBODY = "00000000-0000-4000-8000-000000000000"
     ],
 )  # fmt: skip
 def test_what_cannot_be_tested_is_refused_at_its_place(
-    client: Clients, request_: dict[str, Any], place: str
+    standing: Clients, request_: dict[str, Any], place: str
 ) -> None:
-    a_past(client)
-    body = problem(client("read").post("/api/backtest", json=request_), 400, "invalid-input")
+    a_past(standing)
+    body = problem(standing("read").post("/api/backtest", json=request_), 400, "invalid-input")
     assert body["place"] == place
 
 

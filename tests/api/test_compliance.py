@@ -204,10 +204,10 @@ def test_the_same_request_under_its_key_is_one_erasure_and_another_is_refused(
         {"id": "external:ada", "reason": "b\u00e9cause"},
     ],
 )
-def test_who_is_meant_is_said_in_one_way_or_refused(client: Clients, whom: Any) -> None:
-    client.send(identify("ada"))
-    erase(client, 400, **whom)
-    assert client.get(user("ada")).status_code == 200
+def test_who_is_meant_is_said_in_one_way_or_refused(standing: Clients, whom: Any) -> None:
+    standing.send(identify("ada"))
+    erase(standing, 400, **whom)
+    assert standing.get(user("ada")).status_code == 200
 
 
 def test_whoever_was_erased_for_good_is_refused_by_name_in_the_answer_to_the_sender(

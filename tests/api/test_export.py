@@ -116,9 +116,9 @@ def test_an_export_of_nobody_has_its_head_alone(client: Clients) -> None:
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_anything_is_sent(
-    client: Clients, query: dict[str, Any], place: str
+    standing: Clients, query: dict[str, Any], place: str
 ) -> None:
-    assert problem(client.get("/api/users/export", **query), 400)["place"] == place
+    assert problem(standing.get("/api/users/export", **query), 400)["place"] == place
 
 
 def test_an_export_needs_a_key_that_reads(client: Clients) -> None:

@@ -71,10 +71,10 @@ def test_a_timeline_is_narrowed_by_type_name_and_time_and_turned_round(client: C
     ],
 )
 def test_nonsense_is_refused_at_its_place(
-    client: Clients, query: dict[str, Any], place: str
+    standing: Clients, query: dict[str, Any], place: str
 ) -> None:
-    client.send(track("ada", "opened"))
-    assert problem(client.get(user("ada", "/timeline"), **query), 400)["place"] == place
+    standing.send(track("ada", "opened"))
+    assert problem(standing.get(user("ada", "/timeline"), **query), 400)["place"] == place
 
 
 def test_stages_and_scores_of_a_definition_show_below_a_user(client: Clients) -> None:

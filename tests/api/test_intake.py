@@ -224,9 +224,9 @@ class TestKeys:
 
     @pytest.mark.parametrize("scope", ["read", "audit", "comply", "admin"])
     @pytest.mark.parametrize("path", ["/api/users", "/api/accounts", "/api/status"])
-    def test_every_scope_but_write_reads(self, client: Clients, scope: str, path: str) -> None:
-        assert client(scope).get(path).status_code == 200
-        refused = client("write").get(path)
+    def test_every_scope_but_write_reads(self, standing: Clients, scope: str, path: str) -> None:
+        assert standing(scope).get(path).status_code == 200
+        refused = standing("write").get(path)
         assert (refused.status_code, refused.json()["code"]) == (403, "wrong-scope")
 
     @pytest.mark.parametrize("scope", ["write", "read", "audit", "admin"])

@@ -131,11 +131,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("asked", "place"), MISTAKES, ids=[place for _, place in MISTAKES])
 def test_every_mistake_is_refused_at_its_place(
-    client: Clients, asked: dict[str, Any], place: str
+    standing: Clients, asked: dict[str, Any], place: str
 ) -> None:
-    people(client)
-    client.see("/api/users")
-    read = client("read")
+    people(standing)
+    standing.see("/api/users")
+    read = standing("read")
     assert problem(read.post("/api/users", json=asked), 400)["place"] == place
     query = {key: json.dumps(v) if key == "filter" else v for key, v in asked.items()}
     assert problem(read.get("/api/users", params=query), 400)["place"] == place
@@ -146,30 +146,30 @@ def test_every_mistake_is_refused_at_its_place(
 
 @pytest.mark.parametrize("depth", [13, 1_000, 10_000, 100_000])
 def test_a_filter_nested_too_deeply_is_refused_and_harms_nobody(
-    client: Clients, depth: int
+    standing: Clients, depth: int
 ) -> None:
     deep = '{"type":"not","of":' * depth + '{"type":"all","of":[]}' + "}" * depth
     headers = {"Content-Type": "application/json"}
     for path in ("/api/users", "/api/accounts/bars", "/api/users/export"):
         body = f'{{"filter":{deep}}}'
-        answer = client("read").post(path, content=body, headers=headers)
+        answer = standing("read").post(path, content=body, headers=headers)
         assert "nested" in problem(answer, 400)["detail"]
     if depth < 10_000:
-        answer = client("read").get("/api/users", params={"filter": deep})
+        answer = standing("read").get("/api/users", params={"filter": deep})
         if depth < 1_000:
             assert problem(answer, 400)["place"].startswith("/filter")
         else:
             problem(answer, 414)
-    assert client("read").get("/api/users").status_code == 200
+    assert standing("read").get("/api/users").status_code == 200
 
 
 @pytest.mark.parametrize("body", ["", "x", "[]", '{"filtre": null}', '{"limit": "x"}', "\xff"])
-def test_what_is_no_question_is_refused(client: Clients, body: str) -> None:
+def test_what_is_no_question_is_refused(standing: Clients, body: str) -> None:
     headers = {"Content-Type": "application/json"}
     for path in ("/api/users", "/api/users/bars", "/api/accounts/export"):
         if path != "/api/users" and body == "":
             continue
-        answer = client("read").post(path, content=body.encode("latin-1"), headers=headers)
+        answer = standing("read").post(path, content=body.encode("latin-1"), headers=headers)
         problem(answer, 400)
 
 

@@ -86,8 +86,8 @@ class TestLists:
             writing.result()
 
     @pytest.mark.parametrize("sort", ["nonsense", "", "-", "--name", "name,email", "properties"])
-    def test_an_unknown_order_is_refused(self, client: Clients, sort: str) -> None:
-        assert problem(client.get("/api/users", sort=sort), 400)["place"] == "/sort"
+    def test_an_unknown_order_is_refused(self, standing: Clients, sort: str) -> None:
+        assert problem(standing.get("/api/users", sort=sort), 400)["place"] == "/sort"
 
     def test_a_search_finds_parts_of_all_names_in_any_case_and_takes_them_literally(
         self, client: Clients
@@ -135,16 +135,16 @@ class TestIds:
         ["a/b", "a//b/", "/", "100%", "%2F", "a b", "a+b", "?x=1#y", "é", "日本", ":", "a:b", ".."],
     )
     def test_an_outside_id_of_any_characters_names_its_subject(
-        self, client: Clients, id: str
+        self, standing: Clients, id: str
     ) -> None:
-        client.send(group(id, id), track(id, "opened", context={"groupId": id}))
+        standing.send(group(id, id), track(id, "opened", context={"groupId": id}))
         for path in (user(id), account(id)):
-            assert client.see(path)["external_id"] == id
-            assert names(client.see(f"{path}/events")["items"]) == ["opened"]
-            assert client.see(f"{path}/timeline", total=True)["total"] >= 1
+            assert standing.see(path)["external_id"] == id
+            assert names(standing.see(f"{path}/events")["items"]) == ["opened"]
+            assert standing.see(f"{path}/timeline", total=True)["total"] >= 1
         removed = f"{account(id)}/users/{quote(f'external:{id}', safe='')}"
-        client.taken(client("write").delete(removed))
-        assert client.see(user(id))["members"] == 0
+        standing.taken(standing("write").delete(removed))
+        assert standing.see(user(id))["members"] == 0
 
     def test_every_form_of_an_id_names_the_same_subject(self, client: Clients) -> None:
         client.send(
@@ -169,9 +169,9 @@ class TestIds:
         ["ada", "external:", "email:x", "domain:a.example", "external:%00", "external:%ff", "1234",
          "external:%20a", "external:" + "x" * 10_000],
     )  # fmt: skip
-    def test_what_is_no_id_is_refused(self, client: Clients, id: str) -> None:
+    def test_what_is_no_id_is_refused(self, standing: Clients, id: str) -> None:
         for tab in ("", "/timeline", "/events", "/accounts", "/properties"):
-            assert problem(client.get(f"/api/users/{id}{tab}"), 400)["place"] == "/id"
+            assert problem(standing.get(f"/api/users/{id}{tab}"), 400)["place"] == "/id"
 
 
 TABS = ("events", "pages", "screens", "channels", "campaigns")
@@ -316,10 +316,10 @@ WAITS = [
 
 
 @pytest.mark.parametrize("path", READS)
-def test_nonsense_in_a_query_is_refused_at_its_place(client: Clients, path: str) -> None:
-    client.send(group("acme", "ada"), track("ada", "opened"))
-    assert client.get(path).status_code == 200
-    read = client("read")
+def test_nonsense_in_a_query_is_refused_at_its_place(standing: Clients, path: str) -> None:
+    standing.send(group("acme", "ada"), track("ada", "opened"))
+    assert standing.get(path).status_code == 200
+    read = standing("read")
     for wait in WAITS:
         assert problem(read.get(path, params={"wait_for": wait}), 400)["place"] == "/wait_for", wait
     if path.endswith("/properties") or path in (user("ada"), account("acme")):

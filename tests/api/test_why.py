@@ -215,10 +215,10 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
     ],
 )
 def test_what_cannot_be_asked_is_refused(
-    client: Clients, query: dict[str, str], status: int, place: str | None
+    standing: Clients, query: dict[str, str], status: int, place: str | None
 ) -> None:
-    client.send(identify("ada"))
-    body = problem(client.get(user("ada", "/why"), **query), status)
+    standing.send(identify("ada"))
+    body = problem(standing.get(user("ada", "/why"), **query), status)
     assert body.get("place") == place or place is None
 
 

@@ -287,9 +287,11 @@ class TestRaces:
         looks: list[int] = []
         attempt = Handler._attempt
 
-        def counted(self: Handler, requests: Sequence[Request]) -> list[Outcome]:
+        def counted(
+            self: Handler, requests: Sequence[Request], stopped: frozenset[int]
+        ) -> list[Outcome]:
             looks.append(len(requests))
-            return attempt(self, requests)
+            return attempt(self, requests, stopped)
 
         monkeypatch.setattr(Handler, "_attempt", counted)
 
