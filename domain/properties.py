@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,8 @@ MAX_NAME_CHARS = 128
 MAX_TEXT_CHARS = 8_192
 MAX_LIST_ITEMS = 256
 MAX_NUMBER = 2**63 - 1
+
+RETIRED = "an admin retired this name; stop sending it, or have it restored in the catalogue"
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?\Z")
 _EMAIL = re.compile(r"\S+@\S+\.\S+")
@@ -169,12 +171,17 @@ def checked_text(text: str) -> str:
     return text
 
 
-def checked_write(sent: Mapping[str, object], types: Mapping[str, PropertyType]) -> PropertyWrite:
+def checked_write(
+    sent: Mapping[str, object],
+    types: Mapping[str, PropertyType],
+    retired: Collection[str] = (),
+) -> PropertyWrite:
     """Checks each value of a write alone: what fits is kept, `null` deletes, the rest is refused.
 
     Args:
         sent: property values as they came.
         types: the fixed type of each property named in `sent` that has one.
+        retired: names under which no value is taken; `null` still deletes what there is.
     """
     values: dict[str, Value] = {}
     deleted: list[str] = []
@@ -185,6 +192,8 @@ def checked_write(sent: Mapping[str, object], types: Mapping[str, PropertyType])
             refused.append(RefusedValue(shown_name(name), problem))
         elif value is None:
             deleted.append(name)
+        elif name in retired:
+            refused.append(RefusedValue(name, RETIRED))
         else:
             try:
                 values[name] = _typed(value, types.get(name))

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 import psycopg
 
-from domain.events import MembershipChanged, MembershipStarted, PropertiesChanged
+from domain.events import (
+    MembershipChanged,
+    MembershipStarted,
+    NamesRestored,
+    NamesRetired,
+    PropertiesChanged,
+)
 from domain.identity import SubjectId
+from domain.names import Retired
 from domain.properties import PropertyType, Value
 from projections.batch import Batch
 
 COUNT_USES = """
-INSERT INTO views.catalogue AS c (scope, name, value_type, uses, first_at, last_at)
-SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[],
-                     %b::timestamptz[], %b::timestamptz[])
+INSERT INTO views.catalogue AS c
+       (scope, name, value_type, uses, first_at, last_at, retired_at, retired_by)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[],
+                     %b::timestamptz[], %b::timestamptz[], %b::uuid[])
 ON CONFLICT (scope, name) DO UPDATE
 SET uses = c.uses + excluded.uses, first_at = least(c.first_at, excluded.first_at),
     last_at = greatest(c.last_at, excluded.last_at)"""
+
+RETIRE = """
+UPDATE views.catalogue c SET retired_at = v.at, retired_by = v.by
+FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::uuid[]) AS v(scope, name, at, by)
+WHERE c.scope = v.scope AND c.name = v.name"""
 
 # Pages and campaigns are not names of a closed catalogue: they are counted by subject alone.
 _OPEN_ENDED = {"page", "campaign"}
@@ -44,15 +58,36 @@ class CatalogueModel:
                 key = (scope, name)
                 _, count, first, last = uses.get(key, (None, 0, at, at))
                 uses[key] = (_type_of(value), count + 1, min(first, at), max(last, at))
+        rules = batch.workspace.names
         if uses:
-            rows = sorted((*key, *use) for key, use in uses.items())
+            rows = [
+                (*key, *use, *_since(rules.retired_since(*key)))
+                for key, use in sorted(uses.items())
+            ]
             conn.execute(COUNT_USES, [list(column) for column in zip(*rows, strict=True)])
+        changed = sorted(
+            {
+                (scope.value, name)
+                for one in batch.definitions
+                if isinstance(one.payload, NamesRetired | NamesRestored)
+                for scope in (one.payload.scope,)
+                for name in one.payload.names
+            }
+        )
+        if changed:
+            # As of now, which may be newer than what the batch says.
+            held = [(*key, *_since(rules.retired_since(*key))) for key in changed]
+            conn.execute(RETIRE, [list(column) for column in zip(*held, strict=True)])
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         """Names are of the workspace, not of a subject."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         """Holds names only, and those are no personal data."""
+
+
+def _since(retired: Retired | None) -> tuple[datetime | None, UUID | None]:
+    return (None, None) if retired is None else (retired.at, retired.by)
 
 
 def _type_of(value: Value) -> str:
