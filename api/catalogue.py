@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 from litestar import Controller, Request, get, post
@@ -14,13 +15,14 @@ from api.auth import READERS, opens
 from api.bounds import Bounds
 from api.contacts import WaitFor
 from api.pasts import AsOf, reading
-from api.positions import position_text
+from api.positions import catch_up, position_text
 from api.problems import answers
 from domain.access import ApiScope
+from domain.identity import SubjectKind
 from domain.names import MAX_NAMES_AT_ONCE, NameScope
-from domain.properties import MAX_NAME_CHARS
+from domain.properties import MAX_NAME_CHARS, PropertyType
 from infra.wiring import Annals
-from projections import status
+from projections import retyping, status
 from projections.paging import Page
 from projections.status import NameItem
 
@@ -51,6 +53,32 @@ class NamesChanged(msgspec.Struct, frozen=True):
     """
 
     position: str
+
+
+class TypeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Attributes:
+        scope: `user.property` or `account.property`.
+        preview: true only says what would come of it.
+    """
+
+    scope: NameScope
+    name: SentName
+    type: PropertyType
+    preview: bool = False
+
+
+class TypeChanged(NamesChanged, frozen=True):
+    """
+    Attributes:
+        fit, unfit: how many have a value that is one of the new type, or can be made one without
+            loss; and how many have another, which is shown no longer.
+        examples: the ids of up to five of the latter.
+    """
+
+    fit: int
+    unfit: int
+    examples: list[UUID]
 
 
 class CatalogueController(Controller):
@@ -116,6 +144,27 @@ class CatalogueController(Controller):
         annals: Annals = request.app.state.annals
         by, at = request.state.key_id, datetime.now(UTC)
         return NamesChanged(position_text(annals.names.restore(data.scope, data.names, by, at)))
+
+    @post(
+        "/type",
+        guards=EDITING,
+        status_code=200,
+        sync_to_thread=True,
+        summary="Give a property another type: values that fit are converted, the rest is told",
+        responses=CHANGING_PROBLEMS,
+    )
+    def change_type(self, request: HttpRequest, data: JSONBody[TypeRequest]) -> TypeChanged:
+        annals: Annals = request.app.state.annals
+        by, asked = request.state.key_id, (data.scope, data.name, data.type)
+        annals.names.check_type(*asked, by)
+        catch_up(annals)
+        kind = SubjectKind(data.scope.partition(".")[0])
+        with annals.long_queries.connect() as conn:
+            found = retyping.fit(conn, kind, data.name, data.type)
+        positions = []
+        if not data.preview:
+            positions = annals.names.change_type(*asked, by, datetime.now(UTC))
+        return TypeChanged(position_text(positions), found.fit, found.unfit, found.examples)
 
 
 def _names(annals: Annals, scopes: list[str], *, retired: bool) -> Page[NameItem]:

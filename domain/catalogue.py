@@ -1,17 +1,18 @@
-"""What admins decide about names of the catalogue: to retire them, and to restore them.
+"""What admins decide about names of the catalogue: to retire them, to restore them, and of what
+type a property is.
 
-Decided on all that is defined, for what a definition or a saved view rests on cannot be retired.
+Decided on all that is defined, for what a definition or a saved view rests on stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
-from domain import checking
+from domain import checking, soundness
 from domain.definitions import Settings, Status
 from domain.errors import Conflict, InvalidInput
-from domain.events import NamesRestored, NamesRetired, Payload
+from domain.events import NamesRestored, NamesRetired, Payload, PropertyTypeChanged
 from domain.identity import SubjectKind
 from domain.name_uses import NameUse, uses_of, uses_of_view
 from domain.names import (
@@ -21,6 +22,7 @@ from domain.names import (
     Retired,
     property_scope,
 )
+from domain.properties import PropertyType
 from domain.saved_views import SavedView
 from domain.workspace import Definitions, Workspace
 
@@ -89,6 +91,52 @@ def restore(
     return [NamesRestored(scope, back, by)] if back else []
 
 
+def change_type(
+    state: Definitions,
+    scope: NameScope,
+    name: str,
+    type: PropertyType,
+    by: UUID,
+    *,
+    claimed: Mapping[str, PropertyType],
+    used: Uses,
+    workspace: Workspace,
+) -> list[Payload]:
+    """Gives a property another type; nothing comes of the one that it has.
+
+    Args:
+        claimed: the names of the scope that were ever sent, with their types of then.
+        used: see `uses`.
+
+    Raises:
+        InvalidInput: there is no such property of users or accounts.
+        Conflict: something tests it as of another type, which the refusal names.
+    """
+    if scope not in {property_scope(kind) for kind in SubjectKind}:
+        raise InvalidInput(
+            "only properties of users and of accounts get another type; retire the name, and send"
+            " another",
+            place="/scope",
+        )
+    if name not in claimed:
+        raise InvalidInput(checking.unknown(scope.in_words, name, claimed), place="/name")
+    to = CatalogueName(scope, name)
+    if state.names.types.get(to, claimed[name]) is type:
+        return []
+    unfit = [user for user, use in used.get(to, ()) if not use.fits(type)]
+    for supplies, types in (
+        (workspace.mrr_property, soundness.AMOUNTS),
+        (workspace.renewal_property, soundness.DATES),
+    ):
+        if name == supplies and type not in types:
+            unfit.append("the settings")
+    if unfit:
+        raise _used(
+            name, list(dict.fromkeys(unfit)), "/name", f" as what {type.with_article} is not"
+        )
+    return [PropertyTypeChanged(scope, name, type, by)]
+
+
 def uses(state: Definitions, workspace: Workspace, views: Iterable[SavedView]) -> Uses:
     """What uses each name: definitions that are no longer archived, drafts included; saved views;
     and where the workspace reads MRR and renewals from, chosen or not."""
@@ -120,9 +168,11 @@ def _check_names(scope: NameScope, names: Sequence[str], claimed: Collection[str
             raise InvalidInput(checking.unknown(scope.in_words, name, claimed), place=f"/names/{n}")
 
 
-def _used(name: str, users: Sequence[str], place: str) -> Conflict:
+def _used(name: str, users: Sequence[str], place: str, how: str = "") -> Conflict:
     shown = ", ".join(users[:SHOWN_USERS])
     more = len(users) - SHOWN_USERS
     if more > 0:
         shown += f" and {more} more"
-    return Conflict(f"“{name}” is used inside {shown}: change or delete that first", place=place)
+    return Conflict(
+        f"“{name}” is used inside {shown}{how}: change or delete that first", place=place
+    )

@@ -19,7 +19,7 @@ from domain.conditions import Health
 from domain.definitions import Definition, DefinitionId, DefinitionKind
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.names import NameScope
-from domain.properties import Values
+from domain.properties import PropertyType, Values
 
 
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -322,6 +322,16 @@ class NamesRestored(Payload, frozen=True):
     by: UUID
 
 
+class PropertyTypeChanged(Payload, frozen=True):
+    """A property of users or accounts is of another type from now on. Values of before are shown as
+    ones of this type, where they fit."""
+
+    scope: NameScope
+    name: str
+    type: PropertyType
+    by: UUID
+
+
 class ListChange(Payload, frozen=True):
     """The list of a static segment, whose own stream this is, was changed by hand."""
 
@@ -378,6 +388,7 @@ _LIST_PAYLOADS: dict[str, type[Payload]] = {
 _NAME_PAYLOADS: dict[str, type[Payload]] = {
     "names_retired": NamesRetired,
     "names_restored": NamesRestored,
+    "property_type_changed": PropertyTypeChanged,
 }
 _ACTIVITY_TOPICS = {
     "event": "event_tracked",

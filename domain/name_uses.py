@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from domain import links
+from domain import checking, links
 from domain.checking import parts as parts_of
 from domain.conditions import BelongsTo, Condition, Did, OfAccounts, OfUsers, PropertyIs, Test
 from domain.definitions import Definition, Settings
 from domain.destinations import Destination, NewsKind
 from domain.identity import SubjectKind
 from domain.names import CatalogueName, NameScope, property_scope
+from domain.properties import PropertyType
 from domain.references import parts
 from domain.saved_views import SavedView
 
@@ -31,6 +32,10 @@ class NameUse(NamedTuple):
     to: CatalogueName
     place: str
     test: Test | None = None
+
+    def fits(self, type: PropertyType) -> bool:
+        """Whether a property of this type would do."""
+        return self.test is None or checking.fits(self.test, type)
 
 
 def uses_of(definition: Definition) -> Iterator[NameUse]:
@@ -54,6 +59,17 @@ def retired_use(definition: Definition, retired: Collection[CatalogueName]) -> N
     for uses in meant.values():
         if all(use.to in retired for use in uses):
             return uses[0]
+    return None
+
+
+def unfit_use(
+    definition: Definition, types: Mapping[CatalogueName, PropertyType]
+) -> NameUse | None:
+    """The first test in a definition that a property of these types cannot be put to."""
+    for use in uses_of(definition):
+        type = types.get(use.to)
+        if type is not None and not use.fits(type):
+            return use
     return None
 
 

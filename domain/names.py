@@ -1,8 +1,9 @@
-"""What admins decided about names of the catalogue: which ones are retired.
+"""What admins decided about names of the catalogue: which are retired, and of what type they are.
 
 The catalogue is closed: it takes a bounded number of names of each scope. A retired name frees its
 place there, cannot be asked about any more, and what is sent under it is refused, until it is
-restored. What the log holds stays as it is.
+restored. A property is of the type that its first value had, until an admin gives it another.
+What the log holds stays as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from domain.identity import SubjectKind
+from domain.properties import PropertyType
 
 NAMES_PER_SCOPE = 2_000
 """In use; retired names do not count."""
@@ -62,6 +64,22 @@ class NameRules(msgspec.Struct, frozen=True):
     """What holds of names, beyond what senders made of them."""
 
     retired: dict[CatalogueName, Retired] = msgspec.field(default_factory=dict)
+    types: dict[CatalogueName, PropertyType] = msgspec.field(default_factory=dict)
+
+    def type_of(self, scope: str, name: str) -> PropertyType | None:
+        """The type that an admin gave to a property; None: none did."""
+        if not self.types or scope not in _SCOPES:
+            return None
+        return self.types.get(CatalogueName(NameScope(scope), name))
+
+    def types_of(self, kind: SubjectKind) -> dict[str, PropertyType]:
+        """Those properties of users, or of accounts, to which an admin gave a type."""
+        wanted = property_scope(kind)
+        return {name: type for (scope, name), type in self.types.items() if scope is wanted}
+
+    def change_type(self, scope: NameScope, name: str, type: PropertyType) -> NameRules:
+        changed = self.types | {CatalogueName(scope, name): type}
+        return msgspec.structs.replace(self, types=changed)
 
     def retire(self, scope: NameScope, names: Iterable[str], at: datetime, by: UUID) -> NameRules:
         since = Retired(at, by)

@@ -49,10 +49,11 @@ from domain.events import (
     NamesRestored,
     NamesRetired,
     Payload,
+    PropertyTypeChanged,
 )
 from domain.identity import SubjectId, SubjectKind
 from domain.links import Link
-from domain.name_uses import retired_use
+from domain.name_uses import retired_use, unfit_use
 from domain.names import NameRules
 from domain.periods import Zones
 from domain.references import Named, path_back, provides, references_of, who_asks
@@ -352,7 +353,7 @@ class Definitions(msgspec.Struct, frozen=True):
                 return family_of(definition)
             case DefinitionActivated(id) | DefinitionArchived(id) | DefinitionDeleted(id):
                 return family_of(self.current[id].definition)
-            case NamesRetired() | NamesRestored():
+            case NamesRetired() | NamesRestored() | PropertyTypeChanged():
                 return DefinitionKind.SETTINGS
             case _:
                 raise TypeError("this is decided elsewhere")
@@ -377,6 +378,12 @@ class Definitions(msgspec.Struct, frozen=True):
             raise InvalidInput(
                 f"the {scope.in_words} {name!r} is retired; restore it, or ask for another",
                 place=retired.place,
+            )
+        unfit = unfit_use(definition, self.names.types)
+        if unfit is not None:
+            type = self.names.types[unfit.to]
+            raise InvalidInput(
+                f"the property {unfit.to.name!r} is {type.with_article} by now", place=unfit.place
             )
         if isinstance(definition, Settings):
             return
@@ -468,6 +475,9 @@ class Definitions(msgspec.Struct, frozen=True):
                 return msgspec.structs.replace(self, version=version, names=rules)
             case NamesRestored(scope, names):
                 rules = self.names.restore(scope, names)
+                return msgspec.structs.replace(self, version=version, names=rules)
+            case PropertyTypeChanged(scope, name, to):
+                rules = self.names.change_type(scope, name, to)
                 return msgspec.structs.replace(self, version=version, names=rules)
             case _:
                 return msgspec.structs.replace(self, version=version)

@@ -40,7 +40,11 @@ class _Known:
         for scope, name in rules.retired:
             self.retired[scope].add(name)
         self.used: dict[NameScope, Types] = {
-            scope: {name: kind for name, kind in types.items() if name not in self.retired[scope]}
+            scope: {
+                name: rules.type_of(scope, name) or kind
+                for name, kind in types.items()
+                if name not in self.retired[scope]
+            }
             for scope, types in claimed.items()
         }
 

@@ -8,7 +8,9 @@ from uuid import UUID
 
 from domain import catalogue as decide
 from domain.commands import Position
+from domain.events import Payload
 from domain.names import NAMES_PER_SCOPE, NameScope
+from domain.properties import PropertyType
 from domain.workspace import Definitions, Workspace
 from infra.catalogue import Catalogue
 from infra.definitions import DefinitionStore
@@ -54,6 +56,37 @@ class Names:
             ),
             at,
         )
+
+    def change_type(
+        self, scope: NameScope, name: str, type: PropertyType, by: UUID, at: datetime
+    ) -> list[Position]:
+        """Raises: see `domain.catalogue.change_type`."""
+        return self._definitions.decide(self._type_changed(scope, name, type, by), at)
+
+    def check_type(self, scope: NameScope, name: str, type: PropertyType, by: UUID) -> None:
+        """Raises: as `change_type`, which this does without doing it."""
+        self._type_changed(scope, name, type, by)(self._definitions.load())
+
+    def _type_changed(
+        self, scope: NameScope, name: str, type: PropertyType, by: UUID
+    ) -> Callable[[Definitions], list[Payload]]:
+        claimed = self._catalogue.claimed(scope)
+        views = [one.view for one in self._saved_views.all()]
+
+        def decided(state: Definitions) -> list[Payload]:
+            workspace = self._workspace(state)
+            return decide.change_type(
+                state,
+                scope,
+                name,
+                type,
+                by,
+                claimed=claimed,
+                used=decide.uses(state, workspace, views),
+                workspace=workspace,
+            )
+
+        return decided
 
     def restore(
         self, scope: NameScope, names: Sequence[str], by: UUID, at: datetime

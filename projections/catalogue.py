@@ -13,7 +13,9 @@ from domain.events import (
     MembershipStarted,
     NamesRestored,
     NamesRetired,
+    Payload,
     PropertiesChanged,
+    PropertyTypeChanged,
 )
 from domain.identity import SubjectId
 from domain.names import Retired
@@ -29,9 +31,11 @@ ON CONFLICT (scope, name) DO UPDATE
 SET uses = c.uses + excluded.uses, first_at = least(c.first_at, excluded.first_at),
     last_at = greatest(c.last_at, excluded.last_at)"""
 
-RETIRE = """
-UPDATE views.catalogue c SET retired_at = v.at, retired_by = v.by
-FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::uuid[]) AS v(scope, name, at, by)
+RULE = """
+UPDATE views.catalogue c
+SET value_type = coalesce(v.type, c.value_type), retired_at = v.at, retired_by = v.by
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
+     AS v(scope, name, type, at, by)
 WHERE c.scope = v.scope AND c.name = v.name"""
 
 # Pages and campaigns are not names of a closed catalogue: they are counted by subject alone.
@@ -61,29 +65,35 @@ class CatalogueModel:
         rules = batch.workspace.names
         if uses:
             rows = [
-                (*key, *use, *_since(rules.retired_since(*key)))
-                for key, use in sorted(uses.items())
+                (*key, rules.type_of(*key) or kind, *use, *_since(rules.retired_since(*key)))
+                for key, (kind, *use) in sorted(uses.items())
             ]
             conn.execute(COUNT_USES, [list(column) for column in zip(*rows, strict=True)])
-        changed = sorted(
-            {
-                (scope.value, name)
-                for one in batch.definitions
-                if isinstance(one.payload, NamesRetired | NamesRestored)
-                for scope in (one.payload.scope,)
-                for name in one.payload.names
-            }
-        )
-        if changed:
+        ruled = sorted({name for one in batch.definitions for name in _ruled(one.payload)})
+        if ruled:
             # As of now, which may be newer than what the batch says.
-            held = [(*key, *_since(rules.retired_since(*key))) for key in changed]
-            conn.execute(RETIRE, [list(column) for column in zip(*held, strict=True)])
+            held = [
+                (scope, name, rules.type_of(scope, name), *_since(rules.retired_since(scope, name)))
+                for scope, name in ruled
+            ]
+            conn.execute(RULE, [list(column) for column in zip(*held, strict=True)])
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         """Names are of the workspace, not of a subject."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         """Holds names only, and those are no personal data."""
+
+
+def _ruled(payload: Payload | None) -> list[tuple[str, str]]:
+    """The names, each with its scope, that an admin decided about."""
+    match payload:
+        case NamesRetired(scope, names) | NamesRestored(scope, names):
+            return [(scope.value, name) for name in names]
+        case PropertyTypeChanged(scope, name):
+            return [(scope.value, name)]
+        case _:
+            return []
 
 
 def _since(retired: Retired | None) -> tuple[datetime | None, UUID | None]:

@@ -32,6 +32,7 @@ from domain.events import (
     MergedInto,
     NamesRestored,
     NamesRetired,
+    PropertyTypeChanged,
 )
 from domain.identity import LOG_PARTITIONS, SubjectId
 from domain.retention import ALWAYS, Kept
@@ -157,6 +158,7 @@ _SETTLING = {
     DefinitionActivated,
     NamesRetired,
     NamesRestored,
+    PropertyTypeChanged,
 }
 
 

@@ -245,6 +245,8 @@ def _operating() -> Iterator[Step]:
     names = {"scope": "account.property", "names": ["name"]}
     for verb in ("retire", "restore"):
         yield Step("post", f"/api/catalogue/{verb}", body=names)
+    typed = {"scope": "account.property", "name": "mrr", "type": "string"}
+    yield Step("post", "/api/catalogue/type", body=typed)
     at = {"reader": "main", "position": "17:42"}
     parked = "/api/parked/{reader}/{position}"
     skipping = {"reason": "sent by a test"}

@@ -218,3 +218,106 @@ def test_a_past_shows_the_names_that_were_in_use_then(client: Clients) -> None:
     until(lambda: seen() is not None)
     assert seen() == ["plan", "typo"]
     assert seen(retired=True) == []
+
+
+def retype(client: Clients, scope: str, name: str, type: str, **more: Any) -> Json:
+    asked = {"scope": scope, "name": name, "type": type, **more}
+    return client.taken(client("admin").post("/api/catalogue/type", json=asked))
+
+
+def values(client: Clients, *ids: str, name: str) -> list[Any]:
+    return [client.see(user(id))["properties"].get(name) for id in ids]
+
+
+def test_a_property_gets_another_type_values_that_fit_are_converted_and_the_rest_is_told(
+    client: Clients,
+) -> None:
+    sent = {"ada": "5", "bob": "about 7", "cyd": "2.50"}
+    client.send(
+        *({"type": "identify", "userId": id, "traits": {"seats": n}} for id, n in sent.items())
+    )
+    bob = client.see(user("bob"))["id"]
+    told = {"fit": 2, "unfit": 1, "examples": [bob]}
+    previewed = retype(client, "user.property", "seats", "number", preview=True)
+    assert previewed == {"position": "", **told}
+    assert values(client, *sent, name="seats") == list(sent.values())
+
+    changed = retype(client, "user.property", "seats", "number")
+    assert {**changed, "position": ""} == previewed
+    assert values(client, *sent, name="seats") == [5, None, 2.5]
+    [item] = client.see("/api/catalogue/properties")["items"]
+    assert item["type"] == "number"
+    more = {"type": "property", "name": "seats", "test": {"op": "greater", "value": 3}}
+    found = client("read").post("/api/users", json={"filter": more}).json()["items"]
+    assert [one["external_id"] for one in found] == ["ada"]
+
+    results = client.send(
+        {"type": "identify", "userId": "bob", "traits": {"seats": 7}},
+        {"type": "identify", "userId": "ada", "traits": {"seats": "6"}},
+    )["results"]
+    assert [[one["name"] for one in result.get("refused", ())] for result in results] == [
+        [],
+        ["seats"],
+    ]
+    assert values(client, *sent, name="seats") == [5, 7, 2.5]
+
+    retype(client, "user.property", "seats", "string")
+    assert values(client, *sent, name="seats") == ["5", "7", "2.50"]
+    assert retype(client, "user.property", "seats", "string")["position"] == ""
+
+
+def test_the_mrr_of_all_follows_the_type_of_its_property(client: Clients) -> None:
+    sent = {"a": ["5"], "b": ["x"], "c": ["7.50"]}
+    client.send(*({"type": "group", "groupId": id, "traits": {"mrr": n}} for id, n in sent.items()))
+
+    def mrr() -> list[Any]:
+        rows = client.see("/api/accounts", sort="external_id")["items"]
+        return [one["mrr"] for one in rows]
+
+    assert mrr() == [None, None, None]
+    retype(client, "account.property", "mrr", "number")
+    assert mrr() == ["5", None, "7.5"]
+    sums = client.see("/api/accounts/bars")
+    assert "12.5" in str(sums)
+
+
+def test_the_type_of_what_a_definition_tests_is_not_changed_and_the_refusal_names_it(
+    client: Clients,
+) -> None:
+    client.send(identify(plan="5", seats=5, renewal_date="2026-05-01"))
+    client.see("/api/users")
+    several = is_property("seats", op="greater", value=1)
+    known = is_property("plan", op="is_set")
+    segment = {"kind": "user", "name": "Several", "condition": {"type": "all", "of": [several]}}
+    made(client, "/api/segments", segment)
+    made(client, "/api/segments", {"kind": "user", "name": "Known", "condition": known})
+
+    def refusal(name: str, type: str, scope: str = "user.property", status: int = 409) -> Json:
+        asked = {"scope": scope, "name": name, "type": type}
+        return problem(client("admin").post("/api/catalogue/type", json=asked), status)
+
+    assert "“Several”" in refusal("seats", "string")["detail"]
+    assert "the settings" in refusal("renewal_date", "number")["detail"]
+    assert refusal("seets", "string", status=400)["place"] == "/name"
+    assert refusal("role", "string", "membership.property", status=400)["place"] == "/scope"
+    retype(client, "user.property", "plan", "number")
+    found = made(client, "/api/segments", {**segment, "name": "Many"})
+    assert found
+    as_text = {"kind": "user", "name": "S", "condition": is_property("plan", op="is", value="5")}
+    problem(client("admin").post("/api/segments", json=as_text), 400)
+
+
+def test_who_has_no_fitting_value_any_more_leaves_what_asked_for_one(client: Clients) -> None:
+    client.send(identify(plan="pro"))
+    client.see("/api/users")
+    known = {"kind": "user", "name": "Known", "condition": is_property("plan", op="is_set")}
+    segment = client.taken(client("admin").post("/api/segments", json=known))["id"]
+
+    def members() -> int:
+        return len(client.see(f"/api/segments/{segment}/members")["items"])
+
+    until(lambda: members() == 1)
+    retype(client, "user.property", "plan", "number")
+    until(lambda: members() == 0)
+    retype(client, "user.property", "plan", "string")
+    until(lambda: members() == 1)

@@ -32,6 +32,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
     ("get", "/api/catalogue/events"): (THEN | {"retired"}, LISTING),
     ("post", "/api/catalogue/retire"): (set(), LISTING | {"409", "413"}),
     ("post", "/api/catalogue/restore"): (set(), LISTING | {"409", "413"}),
+    ("post", "/api/catalogue/type"): (set(), LISTING | {"409", "413"}),
     ("post", "/api/pasts"): (set(), LISTING | {"413"}),
     ("get", "/api/pasts"): (set(), {"401", "403", "503"}),
     ("get", "/api/pasts/{id}"): ({"id"}, READING),

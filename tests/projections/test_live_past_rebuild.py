@@ -21,7 +21,7 @@ from domain.definitions import Definition, DefinitionId, Segment
 from domain.errors import Refusal
 from domain.identity import MAX_IDENTITY_CHARS, SubjectKind
 from domain.names import NameScope
-from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS
+from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS, PropertyType
 from infra import wiring
 from infra.past_databases import PastDatabases
 from infra.rows import RecordedRow
@@ -61,7 +61,7 @@ def list_of(items: int) -> list[str]:
 
 
 class Rule(NamedTuple):
-    """Retires a property, or restores it."""
+    """Retires a property, restores it, or gives it a type."""
 
     verb: str
     scope: NameScope
@@ -127,9 +127,11 @@ steps = st.one_of(
     st.builds(Define, st.sampled_from(["make", "make", "change", "archive"]), definitions),
     st.builds(
         Rule,
-        st.sampled_from(["retire", "retire", "restore"]),
+        st.sampled_from(["retire", "restore", *PropertyType, *PropertyType]),
         st.sampled_from([NameScope.USER_PROPERTY, NameScope.ACCOUNT_PROPERTY]),
-        st.sampled_from(["plan", "seats", "tags", "name", LONG_NAMES[0]]),
+        st.sampled_from(
+            ["plan", "seats", "tags", "name", "mrr", "date", "currency", LONG_NAMES[0]]
+        ),
     ),
 )
 
@@ -161,8 +163,11 @@ class Definer:
         with suppress(Refusal):
             if step.verb == "retire":
                 names.retire(*asked)
-            else:
+            elif step.verb == "restore":
                 names.restore(*asked)
+            else:
+                type = PropertyType(step.verb)
+                names.change_type(step.scope, step.name, type, EDITOR, datetime.now(UTC))
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
