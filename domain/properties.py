@@ -28,7 +28,7 @@ MAX_NUMBER = 2**63 - 1
 RETIRED = "an admin retired this name; stop sending it, or have it restored in the catalogue"
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?\Z")
-_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,400})?")
 _EMAIL = re.compile(r"\S+@\S+\.\S+")
 _TOKEN = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9_\-+/=.]{32,}\Z")
 

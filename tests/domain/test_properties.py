@@ -231,21 +231,22 @@ def test_true_and_one_are_two_values() -> None:
     assert before["active"] is True
 
 
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
 typed = st.one_of(
     st.booleans(),
     st.integers(-(2**63) + 1, 2**63 - 1),
     st.floats(-9e18, 9e18),
-    st.text(max_size=20),
+    texts,
     st.sampled_from(["7", "007", "-1.50", "1e3", "true", "False", "2024-05-13", "9" * 30, "٣"]),
     st.datetimes(timezones=st.just(UTC)),
-    st.lists(st.text(max_size=5) | st.sampled_from(["5", "true"]), max_size=2),
+    st.lists(texts | st.sampled_from(["5", "true"]), max_size=2),
 )
 
 
 def as_json(value: object) -> object:
     """As a read model has it, where all numbers are decimals without an exponent."""
     if isinstance(value, float):
-        return json.loads(f"{Decimal(repr(value)):f}".replace("-0.0", "0.0"))
+        return json.loads(f"{Decimal(repr(value)):f}") if value else 0.0
     return value if isinstance(value, bool | int | str | list) else msgspec.to_builtins(value)
 
 
@@ -273,7 +274,7 @@ def test_what_was_converted_without_loss_comes_back(value: Any, to: PropertyType
     was = PropertyType.DATE if isinstance(value, datetime) else inferred_type(value)
     found = converted(value, to)
     assert was is not None
-    assert found is None or converted(found, was) == value
+    assert found is None or as_json(converted(found, was)) == as_json(value)
 
 
 @pytest.mark.parametrize(
