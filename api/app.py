@@ -27,6 +27,7 @@ from api.backtest import BacktestController
 from api.bodies import MAX_BODY_BYTES, Reservation, has_body
 from api.bounds import BoundedFields
 from api.by_day import AccountDaysController, UserDaysController
+from api.catalogue import CatalogueController
 from api.compliance import ErasureController, HoldController, SuppressionController
 from api.console.routes import console, root
 from api.console.sessions import sessions_of
@@ -137,6 +138,7 @@ def create_app(annals: Annals) -> Litestar:
             RetentionController,
             ParkedController,
             StatusController,
+            CatalogueController,
             CountersController,
             HealthController,
             root,

@@ -217,7 +217,7 @@ def prepared(annals: Annals, data: BacktestRequest) -> Callable[[Progress], Test
     definitions = annals.definitions.load()
     draft, replaces = _draft(annals, definitions, data)
     active = definitions.active
-    zone, now = annals.workspace_now().zone, datetime.now(UTC)
+    workspace, now = annals.workspace_now(), datetime.now(UTC)
 
     def work(progress: Progress) -> Tested:
         return backtest.run(
@@ -227,7 +227,8 @@ def prepared(annals: Annals, data: BacktestRequest) -> Callable[[Progress], Test
             days=data.days,
             sample=data.sample,
             now=now,
-            zone=zone,
+            zone=workspace.zone,
+            names=workspace.names,
             queries=annals.long_queries,
             log=annals.log,
             records=annals.records,

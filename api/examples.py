@@ -50,6 +50,7 @@ PARAMETERS: Document = {
     "position": "17:42",
     "reader": "main",
     "released": True,
+    "retired": True,
     "search": "ada",
     "segment": "73796715-4b20-42f4-830b-8fd62aa4ef4d",
     "sort": "-last_seen",

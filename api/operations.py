@@ -1,4 +1,4 @@
-"""What operators and dashboards ask of the service itself: health, lag, and the catalogue."""
+"""What operators and dashboards ask of the service itself: health and lag."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from litestar import Controller, get
 from litestar.datastructures import State
 
 from api.auth import READERS, opens
-from api.pasts import AsOf, reading
 from api.problems import answers
 from domain.errors import Unavailable
 from infra.wiring import Annals
-from projections import status
-from projections.paging import Page
-from projections.status import NameItem, ProjectionStatus
+from projections.status import ProjectionStatus
 
 STATUS_PROBLEMS = answers(401, 403, 503)
-NAMES_PROBLEMS = answers(400, 401, 403, 503)
 
 
 class HealthController(Controller):
@@ -57,26 +53,3 @@ class StatusController(Controller):
     def status(self, state: State) -> ProjectionStatus:
         annals: Annals = state.annals
         return annals.status()
-
-    @get(
-        "/catalogue/properties",
-        sync_to_thread=True,
-        summary="Properties in use, with types",
-        responses=NAMES_PROBLEMS,
-    )
-    def properties(self, state: State, as_of: AsOf = None) -> Page[NameItem]:
-        return self._names(state, as_of, status.PROPERTY_SCOPES)
-
-    @get(
-        "/catalogue/events",
-        sync_to_thread=True,
-        summary="Events, screens and channels in use",
-        responses=NAMES_PROBLEMS,
-    )
-    def events(self, state: State, as_of: AsOf = None) -> Page[NameItem]:
-        return self._names(state, as_of, status.ACTIVITY_SCOPES)
-
-    def _names(self, state: State, as_of: str | None, scopes: list[str]) -> Page[NameItem]:
-        annals = reading(state, None, as_of)
-        with annals.queries.connect() as conn:
-            return status.list_names(conn, scopes)

@@ -343,6 +343,15 @@ def _of_kind(found: SubjectKind | None, kind: SubjectKind, place: str) -> None:
         raise InvalidInput(f"this is a segment of {found}s, not of {kind}s", place=place)
 
 
+def fits(test: Test, type: PropertyType) -> bool:
+    """Whether a property of a type can be tested so."""
+    try:
+        _fits(test, type, "", "")
+    except InvalidInput:
+        return False
+    return True
+
+
 def _fits(test: Test, type: PropertyType, what: str, place: str) -> None:
     allowed = _OPERATORS[type]
     if not isinstance(test, allowed):

@@ -5,7 +5,7 @@ Pure: `infra.handler` finds the state, and stores what comes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from domain.activity import ActivityKind
@@ -13,7 +13,9 @@ from domain.commands import Alias, Change, Command, Join, Leave, Track
 from domain.errors import InvalidInput, NotFound, Refusal
 from domain.events import Event, Payload, Tracked
 from domain.identity import Identity, Known, Merge, Resolution, SubjectId, SubjectKind, resolve
+from domain.names import CatalogueName, NameScope, property_scope
 from domain.properties import (
+    RETIRED,
     PropertyType,
     PropertyWrite,
     RefusedValue,
@@ -24,16 +26,16 @@ from domain.properties import (
 )
 from domain.subjects import Account, Subject, User, numbered, replay, subject
 
-Scope = str
-"""What a name names: `user.property`, `account.property`, `membership.property`, `event` or
-`screen`."""
+Types = Callable[[NameScope], Mapping[str, PropertyType]]
+"""The names of a scope that are in use, each with its type."""
 
-Types = Callable[[Scope], Mapping[str, PropertyType]]
-"""The names of a scope, each with its type."""
+RetiredNames = Callable[[NameScope], Collection[str]]
+"""The names of a scope that are retired."""
 
-_USER_PROPERTY, _ACCOUNT_PROPERTY = "user.property", "account.property"
-_MEMBERSHIP_PROPERTY = "membership.property"
-_CATALOGUED = (ActivityKind.EVENT, ActivityKind.SCREEN)
+_CATALOGUED = {
+    ActivityKind.EVENT: NameScope.EVENT,
+    ActivityKind.SCREEN: NameScope.SCREEN,
+}
 
 Target = tuple[tuple[Resolution, SubjectKind], ...]
 
@@ -46,8 +48,15 @@ class Decision:
         new_id: gives a random id to a subject that is new.
     """
 
-    def __init__(self, types: Types, known: Known, new_id: Callable[[], SubjectId]) -> None:
+    def __init__(
+        self,
+        types: Types,
+        retired: RetiredNames,
+        known: Known,
+        new_id: Callable[[], SubjectId],
+    ) -> None:
         self._types = types
+        self._retired = retired
         self._known = known
         self._new_id = new_id
         self.states: dict[SubjectId, User | Account] = {}
@@ -69,19 +78,23 @@ class Decision:
                 return (user, self._subject(SubjectKind.ACCOUNT, command.account))
             case Track():
                 for activity in command.activities:
-                    if activity.kind in _CATALOGUED and activity.name not in self._types(
-                        activity.kind
-                    ):
-                        return InvalidInput(
-                            f"there are too many {activity.kind} names already; put what varies"
-                            " into the properties, not into the name"
-                        )
+                    scope = _CATALOGUED.get(activity.kind)
+                    if scope is not None and activity.name not in self._types(scope):
+                        return self._unnamed(scope, activity.name)
         parties = []
         if command.user:
             parties.append(self._subject(SubjectKind.USER, command.user))
         if command.account:
             parties.append(self._subject(SubjectKind.ACCOUNT, command.account))
         return tuple(parties)
+
+    def _unnamed(self, scope: NameScope, name: str) -> Refusal:
+        if name in self._retired(scope):
+            return InvalidInput(f"this {scope} is refused: {RETIRED}")
+        return InvalidInput(
+            f"there are too many {scope} names already; put what varies into the properties, not"
+            " into the name"
+        )
 
     def _subject(
         self, kind: SubjectKind, identities: Sequence[Identity]
@@ -105,8 +118,7 @@ class Decision:
                 events += self._merge(merge, at)
         match command:
             case Change():
-                scope = _USER_PROPERTY if command.kind is SubjectKind.USER else _ACCOUNT_PROPERTY
-                write = self._write(scope, command.properties)
+                write = self._write(property_scope(command.kind), command.properties)
                 events += self._register(ids[0], command.identities, at)
                 events += self._apply(ids[0], self.states[ids[0]].change_properties(write), at)
                 return events, write.refused
@@ -114,8 +126,8 @@ class Decision:
                 return events + self._register(ids[0], command.user + command.previous, at), ()
             case Join():
                 user, account = ids
-                write = self._write(_ACCOUNT_PROPERTY, command.account_properties)
-                ties = self._write(_MEMBERSHIP_PROPERTY, command.membership_properties)
+                write = self._write(NameScope.ACCOUNT_PROPERTY, command.account_properties)
+                ties = self._write(NameScope.MEMBERSHIP_PROPERTY, command.membership_properties)
                 events += self._register(account, command.account, at)
                 events += self._apply(account, self.states[account].change_properties(write), at)
                 events += self._register(user, command.user, at)
@@ -174,8 +186,8 @@ class Decision:
         self.states[id] = replay(self.states[id], events)
         return events
 
-    def _write(self, scope: Scope, sent: dict[str, object]) -> PropertyWrite:
-        return checked_write(sent, self._types(scope))
+    def _write(self, scope: NameScope, sent: dict[str, object]) -> PropertyWrite:
+        return checked_write(sent, self._types(scope), self._retired(scope))
 
 
 def identities_of(commands: Iterable[Command]) -> list[Identity]:
@@ -191,30 +203,30 @@ def identities_of(commands: Iterable[Command]) -> list[Identity]:
     return list(wanted)
 
 
-def new_names(commands: Iterable[Command], types: Types) -> dict[tuple[Scope, str], PropertyType]:
-    """The names that no one used before, with the type that each first value suggests."""
-    names: dict[tuple[Scope, str], PropertyType] = {}
+def new_names(commands: Iterable[Command], types: Types) -> dict[CatalogueName, PropertyType]:
+    """The names that are not in use, with the type that each first value suggests."""
+    names: dict[CatalogueName, PropertyType] = {}
 
-    def properties(scope: Scope, sent: dict[str, object]) -> None:
+    def properties(scope: NameScope, sent: dict[str, object]) -> None:
         known = types(scope)
         for name, value in sent.items():
             if name not in known and (scope, name) not in names and name_problem(name) is None:
                 kind = inferred_type(value)
                 if kind is not None and is_acceptable(value):
-                    names[scope, name] = kind
+                    names[CatalogueName(scope, name)] = kind
 
     for command in commands:
         match command:
             case Change():
-                user = command.kind is SubjectKind.USER
-                properties(_USER_PROPERTY if user else _ACCOUNT_PROPERTY, command.properties)
+                properties(property_scope(command.kind), command.properties)
             case Join():
-                properties(_ACCOUNT_PROPERTY, command.account_properties)
-                properties(_MEMBERSHIP_PROPERTY, command.membership_properties)
+                properties(NameScope.ACCOUNT_PROPERTY, command.account_properties)
+                properties(NameScope.MEMBERSHIP_PROPERTY, command.membership_properties)
             case Track():
                 for activity in command.activities:
-                    if activity.kind in _CATALOGUED:
-                        names[activity.kind.value, activity.name] = PropertyType.STRING
+                    scope = _CATALOGUED.get(activity.kind)
+                    if scope is not None:
+                        names[CatalogueName(scope, activity.name)] = PropertyType.STRING
             case _:
                 pass
     return names

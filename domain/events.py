@@ -18,7 +18,8 @@ from domain.activity import Activity
 from domain.conditions import Health
 from domain.definitions import Definition, DefinitionId, DefinitionKind
 from domain.identity import Identity, SubjectId, SubjectKind
-from domain.properties import Values
+from domain.names import NameScope
+from domain.properties import PropertyType, Values
 
 
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -305,6 +306,32 @@ class DefinitionCleaned(Payload, frozen=True):
     definition: Definition
 
 
+class NamesRetired(Payload, frozen=True):
+    """Names of the catalogue were retired: what is sent under them is refused from now on."""
+
+    scope: NameScope
+    names: list[str]
+    by: UUID
+
+
+class NamesRestored(Payload, frozen=True):
+    """Names of the catalogue that were retired are in use again."""
+
+    scope: NameScope
+    names: list[str]
+    by: UUID
+
+
+class PropertyTypeChanged(Payload, frozen=True):
+    """A property of users or accounts is of another type from now on. Values of before are shown as
+    ones of this type, where they fit."""
+
+    scope: NameScope
+    name: str
+    type: PropertyType
+    by: UUID
+
+
 class ListChange(Payload, frozen=True):
     """The list of a static segment, whose own stream this is, was changed by hand."""
 
@@ -358,6 +385,11 @@ _LIST_PAYLOADS: dict[str, type[Payload]] = {
     "members_listed": MembersListed,
     "members_unlisted": MembersUnlisted,
 }
+_NAME_PAYLOADS: dict[str, type[Payload]] = {
+    "names_retired": NamesRetired,
+    "names_restored": NamesRestored,
+    "property_type_changed": PropertyTypeChanged,
+}
 _ACTIVITY_TOPICS = {
     "event": "event_tracked",
     "page": "page_viewed",
@@ -366,36 +398,29 @@ _ACTIVITY_TOPICS = {
     "campaign": "campaign_touched",
 }
 
-PAYLOAD_OF_TOPIC: dict[str, type[Payload]] = {
-    f"{kind}.{verb}": payload
-    for kind in SubjectKind
-    for verb, payload in (
-        _AGGREGATE_PAYLOADS | _DECISION_PAYLOADS | dict.fromkeys(_ACTIVITY_TOPICS.values(), Tracked)
-    ).items()
-} | {
-    f"{kind}.{verb}": payload
-    for kind in DefinitionKind
-    for verb, payload in (_DEFINITION_PAYLOADS | _LIST_PAYLOADS).items()
-}
-"""Topic, like `user.properties_changed`, to the type of its payload."""
-
 StreamKind = SubjectKind | DefinitionKind
 """What a stream is about: the first part of its topics."""
 
+_PAYLOADS: dict[StreamKind, dict[str, type[Payload]]] = {
+    **dict.fromkeys(SubjectKind, _AGGREGATE_PAYLOADS | _DECISION_PAYLOADS),
+    **dict.fromkeys(DefinitionKind, _DEFINITION_PAYLOADS | _LIST_PAYLOADS),
+    DefinitionKind.SETTINGS: _DEFINITION_PAYLOADS | _LIST_PAYLOADS | _NAME_PAYLOADS,
+}
 _TOPIC: dict[tuple[StreamKind, type[Payload]], str] = {
     (kind, payload): f"{kind}.{verb}"
-    for kind in SubjectKind
-    for verb, payload in (_AGGREGATE_PAYLOADS | _DECISION_PAYLOADS).items()
-} | {
-    (kind, payload): f"{kind}.{verb}"
-    for kind in DefinitionKind
-    for verb, payload in (_DEFINITION_PAYLOADS | _LIST_PAYLOADS).items()
+    for kind, payloads in _PAYLOADS.items()
+    for verb, payload in payloads.items()
 }
 _TRACKED_TOPIC: dict[tuple[StreamKind, str], str] = {
     (kind, activity): f"{kind}.{verb}"
     for kind in SubjectKind
     for activity, verb in _ACTIVITY_TOPICS.items()
 }
+PAYLOAD_OF_TOPIC: dict[str, type[Payload]] = {
+    topic: payload for (_, payload), topic in _TOPIC.items()
+} | dict.fromkeys(_TRACKED_TOPIC.values(), Tracked)
+"""Topic, like `user.properties_changed`, to the type of its payload."""
+
 ACTIVITY_OF_TOPIC = {topic: activity for (_, activity), topic in _TRACKED_TOPIC.items()}
 """Topic, like `user.page_viewed`, to the kind of activity it records."""
 

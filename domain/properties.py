@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -24,7 +25,10 @@ MAX_TEXT_CHARS = 8_192
 MAX_LIST_ITEMS = 256
 MAX_NUMBER = 2**63 - 1
 
+RETIRED = "an admin retired this name; stop sending it, or have it restored in the catalogue"
+
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?\Z")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,400})?")
 _EMAIL = re.compile(r"\S+@\S+\.\S+")
 _TOKEN = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9_\-+/=.]{32,}\Z")
 
@@ -140,6 +144,70 @@ def checked_value(value: object, expected: PropertyType) -> Value:
     return checked_number(value)
 
 
+def converted(value: Value, to: PropertyType) -> Value | None:
+    """What a value is as one of another type, where nothing of it is lost: a text that is a number,
+    a date, `true` or `false`, and these as texts; a boolean and 1 or 0; a text and the list of it.
+    None: it does not fit.
+
+    A date and its text, and numbers that are the same in decimals, come out the same: read models
+    hold values as JSON, and keep no more of them."""
+    if isinstance(value, datetime):
+        value = str(msgspec.to_builtins(value))
+    if isinstance(value, list):
+        if to is PropertyType.LIST:
+            return value
+        return converted(value[0], to) if len(value) == 1 else None
+    match to:
+        case PropertyType.STRING:
+            return _as_text(value)
+        case PropertyType.NUMBER:
+            return _as_number(value)
+        case PropertyType.BOOLEAN:
+            if isinstance(value, str):
+                return {"true": True, "false": False}.get(value.casefold())
+            return bool(value) if value in (0, 1) else None
+        case PropertyType.DATE:
+            return _as_date(value)
+        case PropertyType.LIST:
+            return [_as_text(value)]
+
+
+def _as_text(value: str | int | float | bool) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = f"{Decimal(repr(value)):f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _as_number(value: str | int | float | bool) -> int | float | None:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int | float):
+        return value
+    if not _NUMBER.fullmatch(value):
+        return None
+    exact = Decimal(value)
+    number = int(exact) if exact == exact.to_integral_value() else float(exact)
+    try:
+        checked_number(number)
+    except ValueError:
+        return None
+    return number if Decimal(repr(number)) == exact else None
+
+
+def _as_date(value: object) -> datetime | None:
+    if not isinstance(value, str) or not _DATE.match(value):
+        return None
+    try:
+        return parse_instant(value)
+    except ValueError:
+        return None
+
+
 def checked_number(number: int | float) -> int | float:
     """A number that every store and reader can hold.
 
@@ -169,12 +237,17 @@ def checked_text(text: str) -> str:
     return text
 
 
-def checked_write(sent: Mapping[str, object], types: Mapping[str, PropertyType]) -> PropertyWrite:
+def checked_write(
+    sent: Mapping[str, object],
+    types: Mapping[str, PropertyType],
+    retired: Collection[str] = (),
+) -> PropertyWrite:
     """Checks each value of a write alone: what fits is kept, `null` deletes, the rest is refused.
 
     Args:
         sent: property values as they came.
         types: the fixed type of each property named in `sent` that has one.
+        retired: names under which no value is taken; `null` still deletes what there is.
     """
     values: dict[str, Value] = {}
     deleted: list[str] = []
@@ -185,6 +258,8 @@ def checked_write(sent: Mapping[str, object], types: Mapping[str, PropertyType])
             refused.append(RefusedValue(shown_name(name), problem))
         elif value is None:
             deleted.append(name)
+        elif name in retired:
+            refused.append(RefusedValue(name, RETIRED))
         else:
             try:
                 values[name] = _typed(value, types.get(name))

@@ -62,11 +62,11 @@ def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
     not; says where."""
     if isinstance(definition, Settings):
         _supplies(
-            definition.mrr_property, _AMOUNTS, "an MRR is a number", vocabulary, "/mrr_property"
+            definition.mrr_property, AMOUNTS, "an MRR is a number", vocabulary, "/mrr_property"
         )
         _supplies(
             definition.renewal_property,
-            _DATES,
+            DATES,
             "a renewal is a date",
             vocabulary,
             "/renewal_property",
@@ -89,8 +89,9 @@ def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
         checking.check(part.condition, definition.kind, vocabulary, part.place)
 
 
-_AMOUNTS = (PropertyType.NUMBER, PropertyType.STRING)
-_DATES = (PropertyType.DATE, PropertyType.STRING)
+AMOUNTS = (PropertyType.NUMBER, PropertyType.STRING)
+DATES = (PropertyType.DATE, PropertyType.STRING)
+"""Types of the properties that may supply MRR, and renewals."""
 
 
 def _supplies(

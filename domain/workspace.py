@@ -46,10 +46,15 @@ from domain.events import (
     Event,
     MembersListed,
     MembersUnlisted,
+    NamesRestored,
+    NamesRetired,
     Payload,
+    PropertyTypeChanged,
 )
 from domain.identity import SubjectId, SubjectKind
 from domain.links import Link
+from domain.name_uses import retired_use, unfit_use
+from domain.names import NameRules
 from domain.periods import Zones
 from domain.references import Named, path_back, provides, references_of, who_asks
 from domain.retention import Retention
@@ -81,6 +86,7 @@ class Workspace(msgspec.Struct, frozen=True):
         mrr_property, renewal_property: that supply MRR and renewal date.
         currency: ISO 4217, of an MRR that comes without one of its own; None: it is not known.
         users, accounts: what the Overview shows first.
+        names: what admins decided about names of the catalogue.
     """
 
     zones: Zones = Zones()
@@ -92,6 +98,7 @@ class Workspace(msgspec.Struct, frozen=True):
     backdated_stages: bool = False
     links: tuple[Link, ...] = ()
     retention: Retention | None = None
+    names: NameRules = NameRules()
 
     @property
     def zone(self) -> tzinfo:
@@ -106,12 +113,14 @@ class Definitions(msgspec.Struct, frozen=True):
         current: what there is, by id; what is archived included.
         deleted: what there was once, as it stood then.
         zones: since when which time zone holds, by name, in order; None: as the server is set.
+        names: what admins decided about names of the catalogue.
     """
 
     version: int = 0
     current: dict[DefinitionId, Defined[Definition]] = msgspec.field(default_factory=dict)
     deleted: dict[DefinitionId, Defined[Definition]] = msgspec.field(default_factory=dict)
     zones: tuple[tuple[datetime, str | None], ...] = ()
+    names: NameRules = NameRules()
 
     def of(self, family: type[D]) -> dict[DefinitionId, Defined[D]]:
         """The definitions of a family."""
@@ -155,7 +164,7 @@ class Definitions(msgspec.Struct, frozen=True):
             defaults: for what was not chosen.
         """
         if self.settings is None:
-            return defaults
+            return msgspec.structs.replace(defaults, names=self.names)
         chosen, first = self.settings.definition, defaults.zones.first
         return Workspace(
             zones=Zones(
@@ -172,6 +181,7 @@ class Definitions(msgspec.Struct, frozen=True):
             backdated_stages=chosen.backdated_stages,
             links=tuple(chosen.links),
             retention=chosen.retention,
+            names=self.names,
         )
 
     def find(self, id: UUID) -> Defined[Definition]:
@@ -343,6 +353,8 @@ class Definitions(msgspec.Struct, frozen=True):
                 return family_of(definition)
             case DefinitionActivated(id) | DefinitionArchived(id) | DefinitionDeleted(id):
                 return family_of(self.current[id].definition)
+            case NamesRetired() | NamesRestored() | PropertyTypeChanged():
+                return DefinitionKind.SETTINGS
             case _:
                 raise TypeError("this is decided elsewhere")
 
@@ -360,6 +372,19 @@ class Definitions(msgspec.Struct, frozen=True):
 
     def _check(self, id: DefinitionId, definition: Definition, *, activates: bool) -> None:
         """What has to hold among the definitions that would be active with this one."""
+        retired = retired_use(definition, self.names.retired)
+        if retired is not None:
+            scope, name = retired.to
+            raise InvalidInput(
+                f"the {scope.in_words} {name!r} is retired; restore it, or ask for another",
+                place=retired.place,
+            )
+        unfit = unfit_use(definition, self.names.types)
+        if unfit is not None:
+            type = self.names.types[unfit.to]
+            raise InvalidInput(
+                f"the property {unfit.to.name!r} is {type.with_article} by now", place=unfit.place
+            )
         if isinstance(definition, Settings):
             return
         replaced = self._replaced(id, definition)
@@ -445,6 +470,15 @@ class Definitions(msgspec.Struct, frozen=True):
                     current=_cleaned(self.current, payload),
                     deleted=_cleaned(self.deleted, payload),
                 )
+            case NamesRetired(scope, names, by):
+                rules = self.names.retire(scope, names, at, by)
+                return msgspec.structs.replace(self, version=version, names=rules)
+            case NamesRestored(scope, names):
+                rules = self.names.restore(scope, names)
+                return msgspec.structs.replace(self, version=version, names=rules)
+            case PropertyTypeChanged(scope, name, to):
+                rules = self.names.change_type(scope, name, to)
+                return msgspec.structs.replace(self, version=version, names=rules)
             case _:
                 return msgspec.structs.replace(self, version=version)
 

@@ -250,7 +250,9 @@ class Handler:
         resolved as if these were not there."""
         refused: dict[int, Refusal] = {}
         while True:
-            decision = Decision(self._catalogue.types, dict(known), _new_id)
+            decision = Decision(
+                self._catalogue.types, self._catalogue.retired, dict(known), _new_id
+            )
             targets = [
                 refused[n] if n in refused else decision.resolve(command)
                 for n, command in enumerate(commands)

@@ -44,6 +44,7 @@ from infra.ledger import Ledger, LedgerNeeded, RetentionEntry
 from infra.log import EventLog
 from infra.lookup import Lookup
 from infra.mentions import Mentions
+from infra.names import Names
 from infra.outgoing import Outgoing
 from infra.outside import Outside
 from infra.parked import Parked
@@ -157,6 +158,7 @@ class Annals:
     wakeups: Wakeups
     listening_url: str
     past_heads: PastHeads
+    names: Names
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -347,11 +349,13 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         )
         pasts.tidy()
         aggregates = Aggregates(log, sealer, pools.intake)
+        stored, working_definitions = definitions(log), definitions(working_log)
+        catalogue = Catalogue(pools.intake, lambda: stored.recent().names)
         handler = Handler(
             log=log,
             keys=keys,
             lookup=lookup,
-            catalogue=Catalogue(pools.intake),
+            catalogue=catalogue,
             aggregates=aggregates,
             sealer=sealer,
             message_secret=keys.secret("message"),
@@ -366,7 +370,6 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         )
         cleaner = Cleaner(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         api_keys = ApiKeys(pools.access)
-        stored, working_definitions = definitions(log), definitions(working_log)
         saved_views = SavedViews(pools.reading, keys.secret("saved views"), contents)
         holds = Holds(keys_pool, aggregates)
         mentions = Mentions(
@@ -463,6 +466,12 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             wakeups,
             database.as_role(url, "annals_log"),
             PastHeads(workers.log, workers.views),
+            Names(
+                stored,
+                catalogue,
+                saved_views,
+                lambda state: state.workspace(_defaults(settings)),
+            ),
         )
         _replay_ledger(annals, ledger)
         annals.past_heads.look()

@@ -31,6 +31,7 @@ from domain.events import (
     stream_kind,
 )
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
+from domain.names import NameRules
 from domain.replay.asked import Told
 from domain.replay.replay import Replay
 from domain.retention import Kept
@@ -183,6 +184,7 @@ def run(
     sample: int | None,
     now: datetime,
     zone: tzinfo,
+    names: NameRules,
     queries: sa.Engine,
     log: Log[Row],
     records: Records[Row],
@@ -194,6 +196,7 @@ def run(
     Args:
         replaces: the active definition that it is held against, where there can be several.
         sample: how many subjects to look at; None: all.
+        names: by which properties have other types than they were sent with.
 
     Raises:
         InvalidInput: what it asks for comes back to itself.
@@ -201,7 +204,7 @@ def run(
     plan = Plan(draft, active, replaces)
     with queries.connect() as conn:
         population = _population(conn, plan, sample)
-    replay = Replay(plan.asked, population.replayed, zone)
+    replay = Replay(plan.asked, population.replayed, zone, names)
     reading = _Reading(replay, plan, opener, progress)
     reading.lists(records)
     if sample is None:

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 import psycopg
 
-from domain.events import MembershipChanged, MembershipStarted, PropertiesChanged
+from domain.events import (
+    MembershipChanged,
+    MembershipStarted,
+    NamesRestored,
+    NamesRetired,
+    Payload,
+    PropertiesChanged,
+    PropertyTypeChanged,
+)
 from domain.identity import SubjectId
+from domain.names import Retired
 from domain.properties import PropertyType, Value
 from projections.batch import Batch
 
 COUNT_USES = """
-INSERT INTO views.catalogue AS c (scope, name, value_type, uses, first_at, last_at)
-SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[],
-                     %b::timestamptz[], %b::timestamptz[])
+INSERT INTO views.catalogue AS c
+       (scope, name, value_type, uses, first_at, last_at, retired_at, retired_by)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[],
+                     %b::timestamptz[], %b::timestamptz[], %b::uuid[])
 ON CONFLICT (scope, name) DO UPDATE
 SET uses = c.uses + excluded.uses, first_at = least(c.first_at, excluded.first_at),
     last_at = greatest(c.last_at, excluded.last_at)"""
+
+RULE = """
+UPDATE views.catalogue c
+SET value_type = coalesce(v.type, c.value_type), retired_at = v.at, retired_by = v.by
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
+     AS v(scope, name, type, at, by)
+WHERE c.scope = v.scope AND c.name = v.name"""
 
 # Pages and campaigns are not names of a closed catalogue: they are counted by subject alone.
 _OPEN_ENDED = {"page", "campaign"}
@@ -44,15 +62,42 @@ class CatalogueModel:
                 key = (scope, name)
                 _, count, first, last = uses.get(key, (None, 0, at, at))
                 uses[key] = (_type_of(value), count + 1, min(first, at), max(last, at))
+        rules = batch.workspace.names
         if uses:
-            rows = sorted((*key, *use) for key, use in uses.items())
+            rows = [
+                (*key, rules.type_of(*key) or kind, *use, *_since(rules.retired_since(*key)))
+                for key, (kind, *use) in sorted(uses.items())
+            ]
             conn.execute(COUNT_USES, [list(column) for column in zip(*rows, strict=True)])
+        ruled = sorted({name for one in batch.definitions for name in _ruled(one.payload)})
+        if ruled:
+            # As of now, which may be newer than what the batch says.
+            held = [
+                (scope, name, rules.type_of(scope, name), *_since(rules.retired_since(scope, name)))
+                for scope, name in ruled
+            ]
+            conn.execute(RULE, [list(column) for column in zip(*held, strict=True)])
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         """Names are of the workspace, not of a subject."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         """Holds names only, and those are no personal data."""
+
+
+def _ruled(payload: Payload | None) -> list[tuple[str, str]]:
+    """The names, each with its scope, that an admin decided about."""
+    match payload:
+        case NamesRetired(scope, names) | NamesRestored(scope, names):
+            return [(scope.value, name) for name in names]
+        case PropertyTypeChanged(scope, name):
+            return [(scope.value, name)]
+        case _:
+            return []
+
+
+def _since(retired: Retired | None) -> tuple[datetime | None, UUID | None]:
+    return (None, None) if retired is None else (retired.at, retired.by)
 
 
 def _type_of(value: Value) -> str:

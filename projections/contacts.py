@@ -11,9 +11,9 @@ import msgspec
 import psycopg
 
 from domain.events import Absorbed, Identified, PropertiesChanged, Registered
-from domain.identity import Identity, SubjectId, log_partition
-from domain.properties import Value
-from projections import arrays, bars
+from domain.identity import Identity, SubjectId, SubjectKind, log_partition
+from domain.properties import PropertyType, Value, converted
+from projections import arrays, bars, retyping
 from projections.bars import Counted
 from projections.batch import Batch
 
@@ -23,17 +23,19 @@ CURRENCY_PROPERTY = "currency"
 # follows from its identities and properties: whatever writes these writes it too.
 CHANGE_CONTACTS = """
 INSERT INTO views.contacts AS c
-       (log_partition, subject, kind, identities, properties, changed_at, registered_at, mrr,
+       (log_partition, subject, kind, identities, properties, sent, changed_at, registered_at, mrr,
         currency, name, external_id, email, domain)
-SELECT p, s, k, i, v, t, r, m::numeric, u, views.name_of(v), views.external_id_of(i),
+SELECT p, s, k, i, v, o, t, r, m::numeric, u, views.name_of(v), views.external_id_of(i),
        views.email_of(i), views.domain_of(i)
 FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[],
-            %(identities)b::jsonb[], %(properties)b::jsonb[], %(changed_at)b::jsonb[],
+            %(identities)b::jsonb[], %(properties)b::jsonb[], %(sent)b::jsonb[],
+            %(changed_at)b::jsonb[],
             %(registered_at)b::timestamptz[], %(mrr)b::text[], %(currencies)b::text[])
-     AS w(p, s, k, i, v, t, r, m, u)
+     AS w(p, s, k, i, v, o, t, r, m, u)
 ON CONFLICT (log_partition, subject) DO UPDATE
 SET identities = c.identities || excluded.identities,
     properties = c.properties || excluded.properties,
+    sent = c.sent || excluded.sent,
     changed_at = c.changed_at || excluded.changed_at,
     registered_at = coalesce(c.registered_at, excluded.registered_at),
     mrr = CASE WHEN excluded.properties ? %(mrr_property)b THEN excluded.mrr ELSE c.mrr END,
@@ -46,13 +48,14 @@ SET identities = c.identities || excluded.identities,
 
 DELETE_PROPERTIES = """
 UPDATE views.contacts c
-SET properties = c.properties - w.names, changed_at = c.changed_at - w.names,
-    name = views.name_of(c.properties - w.names),
-    mrr = CASE WHEN %(mrr_property)b = ANY(w.names) THEN NULL ELSE c.mrr END,
-    currency = CASE WHEN 'currency' = ANY(w.names) THEN NULL ELSE c.currency END
-FROM (SELECT p, s, string_to_array(n, E'\\x01') AS names
-      FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(names)b::text[])
-           AS v(p, s, n)) w
+SET properties = c.properties - w.missing, changed_at = c.changed_at - w.names,
+    sent = c.sent - w.names, name = views.name_of(c.properties - w.missing),
+    mrr = CASE WHEN %(mrr_property)b = ANY(w.missing) THEN NULL ELSE c.mrr END,
+    currency = CASE WHEN 'currency' = ANY(w.missing) THEN NULL ELSE c.currency END
+FROM (SELECT p, s, string_to_array(n, E'\\x01') AS names,
+             string_to_array(m, E'\\x01') AS missing
+      FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(names)b::text[],
+                  %(missing)b::text[]) AS v(p, s, n, m)) w
 WHERE c.log_partition = w.p AND c.subject = w.s AND c.log_partition = ANY(%(partitions)b)"""
 
 ADD_CONTACTS = """
@@ -101,10 +104,13 @@ _encode = msgspec.json.Encoder().encode
 class _Change:
     """What a batch makes of one contact: folded first, so that it is written once."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, types: Mapping[str, PropertyType]) -> None:
         self.kind = kind
+        self._types = types
         self.identities: list[dict[str, object]] = []
         self.values: dict[str, Value] = {}
+        self.sent: dict[str, Value] = {}
+        self.unfit: set[str] = set()
         self.changed_at: dict[str, str] = {}
         self.deleted: set[str] = set()
         self.registered_at: datetime | None = None
@@ -112,9 +118,9 @@ class _Change:
     def counts_as(self, before: Counted, mrr_property: str) -> Counted:
         """What bars count the contact as afterwards."""
         mrr, code = before.mrr, before.currency
-        if mrr_property in self.values or mrr_property in self.deleted:
+        if mrr_property in self.values or mrr_property in self.missing:
             mrr = bars.amount(self.values.get(mrr_property))
-        if CURRENCY_PROPERTY in self.values or CURRENCY_PROPERTY in self.deleted:
+        if CURRENCY_PROPERTY in self.values or CURRENCY_PROPERTY in self.missing:
             code = bars.currency(self.values.get(CURRENCY_PROPERTY))
         return before._replace(mrr=mrr, currency=code)
 
@@ -126,21 +132,51 @@ class _Change:
     def set(self, values: dict[str, Value], deleted: Iterable[str], at: datetime) -> None:
         stamp = at.isoformat()
         for name, value in values.items():
-            self.values[name] = value
+            if name in self._types:
+                self._convert(name, value)
+            else:
+                self.values[name] = value
             self.changed_at[name] = stamp
             self.deleted.discard(name)
         for name in deleted:
             self.values.pop(name, None)
+            self.sent.pop(name, None)
+            self.unfit.discard(name)
             self.changed_at.pop(name, None)
             self.deleted.add(name)
+
+    def _convert(self, name: str, value: Value) -> None:
+        """Takes a value of a property that an admin gave another type."""
+        self.sent[name] = value
+        fitting = converted(value, self._types[name])
+        if fitting is None:
+            self.values.pop(name, None)
+            self.unfit.add(name)
+        else:
+            self.values[name] = fitting
+            self.unfit.discard(name)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The properties that there are no values of, because of this."""
+        return frozenset(self.deleted | self.unfit)
 
 
 class Contacts:
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes = _changes(batch)
         made = _see(conn, _sights(batch, changes))
-        if not made and not changes:
-            return
+        if made or changes:
+            self._write(conn, batch, made, changes)
+        retyping.apply(conn, batch)
+
+    def _write(
+        self,
+        conn: psycopg.Connection,
+        batch: Batch,
+        made: Mapping[SubjectId, str],
+        changes: dict[SubjectId, _Change],
+    ) -> None:
         before = bars.counted(conn, [id for id in changes if id not in made])
         _add(conn, {id: kind for id, kind in made.items() if id not in changes})
         mrr_property = batch.workspace.mrr_property
@@ -170,6 +206,7 @@ class Contacts:
                 "kinds": arrays.texts([row[3].kind for row in rows]),
                 "identities": arrays.jsons([_encode(row[3].identities) for row in rows]),
                 "properties": arrays.jsons([_encode(one) for one in values]),
+                "sent": arrays.jsons([_encode(row[3].sent) for row in rows]),
                 "changed_at": arrays.jsons([_encode(row[3].changed_at) for row in rows]),
                 "registered_at": arrays.instants([row[3].registered_at for row in rows]),
                 "mrr": arrays.texts([None if one is None else f"{one:f}" for one in amounts]),
@@ -179,7 +216,7 @@ class Contacts:
                 "mrr_property": mrr_property,
             },
         )
-        less = [row for row in rows if row[3].deleted]
+        less = [row for row in rows if row[3].missing]
         if less:
             conn.execute(
                 DELETE_PROPERTIES,
@@ -187,6 +224,7 @@ class Contacts:
                     "partitions": [row[0] for row in less],
                     "subjects": [row[2] for row in less],
                     "names": ["\x01".join(sorted(row[3].deleted)) for row in less],
+                    "missing": ["\x01".join(sorted(row[3].missing)) for row in less],
                     "mrr_property": mrr_property,
                 },
             )
@@ -212,13 +250,14 @@ class Contacts:
 
 def _changes(batch: Batch) -> dict[SubjectId, _Change]:
     changes: dict[SubjectId, _Change] = {}
+    types = {kind: batch.workspace.names.types_of(kind) for kind in SubjectKind}
     for kind, _, subject, _, event in batch.changes:
         payload, at = event.payload, event.row.occurred_at
         if not isinstance(payload, Registered | Identified | PropertiesChanged | Absorbed):
             continue
         change = changes.get(subject)
         if change is None:
-            change = changes[subject] = _Change(kind.value)
+            change = changes[subject] = _Change(kind.value, types[kind])
         match payload:
             case Registered(identities):
                 change.know(identities)

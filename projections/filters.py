@@ -57,7 +57,7 @@ WITH counted AS (
     SELECT p.key, i.value, count(*) AS n
     FROM views.contacts c CROSS JOIN jsonb_each(c.properties) p
     JOIN views.catalogue t ON t.scope = %(kind)s || '.property' AND t.name = p.key
-     AND t.value_type IN ('string', 'boolean', 'list')
+     AND t.retired_at IS NULL AND t.value_type IN ('string', 'boolean', 'list')
     CROSS JOIN LATERAL jsonb_array_elements_text(CASE jsonb_typeof(p.value)
         WHEN 'array' THEN (SELECT coalesce(jsonb_agg(DISTINCT e), '[]')
                            FROM jsonb_array_elements(p.value) e)
@@ -92,7 +92,8 @@ SELECT min(views.instant_of(properties, %(name)s) COLLATE "C"),
 FROM views.contacts WHERE kind = %(kind)s"""
 
 SELECT_TYPES = """
-SELECT name, value_type FROM views.catalogue WHERE scope = %s || '.property' ORDER BY name"""
+SELECT name, value_type FROM views.catalogue
+WHERE scope = %s || '.property' AND retired_at IS NULL ORDER BY name"""
 
 SHARE_FENCE = "SELECT 1 FROM views.fences FOR SHARE"
 

@@ -36,7 +36,8 @@ SELECT properties, changed_at FROM views.contacts
 WHERE log_partition = :partition AND subject = :subject AND kind = :kind""")
 
 MOST_USED = sa.text("""
-SELECT name FROM views.catalogue WHERE scope = :scope AND name = ANY(:names)
+SELECT name FROM views.catalogue
+WHERE scope = :scope AND name = ANY(:names) AND retired_at IS NULL
 ORDER BY uses DESC, name LIMIT :most""")
 
 MOST_FREQUENT = sa.text("""

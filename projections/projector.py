@@ -24,7 +24,16 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.errors import Unavailable
-from domain.events import DefinitionActivated, DefinitionChanged, DefinitionMade, Erased, MergedInto
+from domain.events import (
+    DefinitionActivated,
+    DefinitionChanged,
+    DefinitionMade,
+    Erased,
+    MergedInto,
+    NamesRestored,
+    NamesRetired,
+    PropertyTypeChanged,
+)
 from domain.identity import LOG_PARTITIONS, SubjectId
 from domain.retention import ALWAYS, Kept
 from domain.workspace import Workspace
@@ -141,7 +150,16 @@ JOIN unnest(%b::smallint[], %b::bigint[]) AS v(p, position)
 WHERE c.projector = %b"""
 
 log = structlog.get_logger()
-_SETTLING = {MergedInto, Erased, DefinitionMade, DefinitionChanged, DefinitionActivated}
+_SETTLING = {
+    MergedInto,
+    Erased,
+    DefinitionMade,
+    DefinitionChanged,
+    DefinitionActivated,
+    NamesRetired,
+    NamesRestored,
+    PropertyTypeChanged,
+}
 
 
 class ReadModel(Protocol):

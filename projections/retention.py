@@ -16,6 +16,7 @@ from domain.retention import Kept
 from projections.activity_days import DELETE_UNUSED_NAMES
 from projections.merges import ALL_PARTITIONS
 from projections.projector import CLOSE_FENCE, ENSURE_FENCE, NAME
+from projections.sweeps import DECIDE_ANEW
 
 # A partition that is not begun yet will be begun with the sums.
 BEHIND = """
@@ -57,9 +58,6 @@ FROM uses u WHERE k.scope = u.kind AND k.name = u.name"""
 
 CLOSED_SCOPES = ["event", "screen", "channel"]
 """Of activity, those whose names are in the catalogue."""
-
-# The decider then looks at everybody again, as when read models were made anew.
-DECIDE_ANEW = "DELETE FROM views.deciding"
 
 
 def close(conn: psycopg.Connection) -> None:

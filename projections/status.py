@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
@@ -21,8 +22,10 @@ PROJECTORS = sa.text("""
 SELECT count(*) FROM views.workers
 WHERE projector = :p AND seen_at > now() - interval '15 seconds'""")
 NAMES = sa.text("""
-SELECT scope, name, value_type, uses, first_at, last_at FROM views.catalogue
-WHERE scope = ANY(:scopes) ORDER BY uses DESC, scope, name""")
+SELECT scope, name, value_type, uses, first_at, last_at, retired_at, retired_by
+FROM views.catalogue
+WHERE scope = ANY(:scopes) AND (retired_at IS NOT NULL) = :retired
+ORDER BY uses DESC, scope, name""")
 
 PROPERTY_SCOPES = ["user.property", "account.property", "membership.property"]
 ACTIVITY_SCOPES = ["event", "screen", "channel"]
@@ -69,7 +72,11 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
 
 
 class NameItem(msgspec.Struct, frozen=True):
-    """A name in use: how often, and when for the first and the last time (by occurrence)."""
+    """A name: how often it was used, and when for the first and the last time (by occurrence).
+
+    Attributes:
+        retired_at: null: it is in use. retired_by: the API key that retired it.
+    """
 
     scope: str
     name: str
@@ -77,6 +84,8 @@ class NameItem(msgspec.Struct, frozen=True):
     uses: int
     first_at: datetime
     last_at: datetime
+    retired_at: datetime | None
+    retired_by: UUID | None
 
 
 def status(
@@ -104,7 +113,9 @@ def status(
     )
 
 
-def list_names(conn: sa.Connection, scopes: list[str]) -> Page[NameItem]:
-    """All names of some scopes, most used first. There are few: the catalogue is closed."""
-    items = [NameItem(*row) for row in conn.execute(NAMES, {"scopes": scopes})]
+def list_names(conn: sa.Connection, scopes: list[str], *, retired: bool) -> Page[NameItem]:
+    """All names of some scopes that are in use, or those that are retired, most used first. There
+    are few: the catalogue is closed."""
+    asked = {"scopes": scopes, "retired": retired}
+    items = [NameItem(*row) for row in conn.execute(NAMES, asked)]
     return Page(items, None, len(items))

@@ -18,6 +18,9 @@ from domain.events import Cause
 from domain.identity import LOG_PARTITIONS
 from projections.rules.rule import Rule
 
+# The decider then looks at everybody again, as when read models were made anew.
+DECIDE_ANEW = "DELETE FROM views.deciding"
+
 OF_DEFINITION = """
 INSERT INTO views.sweeps (rule, cause, next_partition)
 SELECT coalesce(kind || CASE family WHEN 'stages' THEN '.stage'

@@ -84,6 +84,8 @@ catalogue = sa.Table(
     sa.Column("uses", sa.BigInteger),
     sa.Column("first_at", _instant),
     sa.Column("last_at", _instant),
+    sa.Column("retired_at", _instant),
+    sa.Column("retired_by", sa.Uuid),
 )
 
 segment_members = sa.Table(

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from domain.definitions import Definition, DefinitionId, DefinitionKind
 from domain.identity import SubjectKind
+from domain.names import property_scope
 from domain.properties import PropertyType
 from domain.references import provides
 from domain.workspace import Definitions
@@ -38,13 +39,15 @@ class KnownNames:
         """Most used first."""
         rows = self._conn.execute(
             sa.select(catalogue.c.name, catalogue.c.value_type)
-            .where(catalogue.c.scope == f"{kind}.property")
+            .where(catalogue.c.scope == property_scope(kind), catalogue.c.retired_at.is_(None))
             .order_by(catalogue.c.uses.desc(), catalogue.c.name)
         )
         return {name: PropertyType(type) for name, type in rows}
 
     def activities(self, activity: str) -> Collection[str]:
-        names = sa.select(catalogue.c.name).where(catalogue.c.scope == activity)
+        names = sa.select(catalogue.c.name).where(
+            catalogue.c.scope == activity, catalogue.c.retired_at.is_(None)
+        )
         return set(self._conn.scalars(names))
 
     def segments(self) -> Mapping[UUID, SubjectKind]:

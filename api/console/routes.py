@@ -13,6 +13,7 @@ from litestar.response import Redirect
 
 from api.console import (
     backtests,
+    catalogue,
     contact,
     contacts,
     counters,
@@ -187,6 +188,7 @@ def console() -> Router:
             links.Links,
             keys.Keys,
             counters.Counters,
+            catalogue.CataloguePage,
             destinations.DestinationPages,
             retention.RetentionPage,
             parked.ParkedPage,

@@ -35,7 +35,9 @@ from domain.events import (
     Tracked,
 )
 from domain.identity import SubjectId, SubjectKind
+from domain.names import NameRules
 from domain.periods import day_of
+from domain.properties import converted
 from domain.replay.asked import Asked, Told
 from domain.replay.past import (
     Day,
@@ -61,9 +63,20 @@ class Replay:
         hand: of those subjects whose stage is set by hand, the stage.
     """
 
-    def __init__(self, asked: Asked, chosen: Iterable[SubjectId] | None, zone: tzinfo) -> None:
-        """`chosen`: the subjects to replay; None: all."""
+    def __init__(
+        self,
+        asked: Asked,
+        chosen: Iterable[SubjectId] | None,
+        zone: tzinfo,
+        names: NameRules,
+    ) -> None:
+        """
+        Args:
+            chosen: the subjects to replay; None: all.
+            names: by which properties have other types than they were sent with; None: none has.
+        """
         self._asked = asked
+        self._types = {kind: names.types_of(kind) for kind in SubjectKind}
         self._chosen = None if chosen is None else frozenset(chosen)
         self._zone = zone
         self._days: defaultdict[date, Day] = defaultdict(Day)
@@ -251,10 +264,14 @@ class Replay:
         return {id}
 
     def _write(self, past: Past, position: int, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            if name in self._asked.properties[past.facts.kind]:
+        kind = past.facts.kind
+        types = self._types[kind]
+        for name, sent in values.items():
+            if name in self._asked.properties[kind]:
                 before = past.written.get(name)
                 if before is None or before[0] < position:
+                    type = None if sent is None else types.get(name)
+                    value = sent if type is None else converted(sent, type)
                     past.written[name] = (position, value)
 
     def _apply_membership(self, one: Told, account: SubjectId) -> set[SubjectId]:

@@ -242,6 +242,11 @@ def _operating() -> Iterator[Step]:
     yield Step("delete", f"{keys}/{{id}}", {"id": "<key>"})
     for path in ("status", "counters", "catalogue/events", "catalogue/properties", "parked"):
         yield Step("get", f"/api/{path}")
+    names = {"scope": "account.property", "names": ["name"]}
+    for verb in ("retire", "restore"):
+        yield Step("post", f"/api/catalogue/{verb}", body=names)
+    typed = {"scope": "account.property", "name": "mrr", "type": "string"}
+    yield Step("post", "/api/catalogue/type", body=typed)
     at = {"reader": "main", "position": "17:42"}
     parked = "/api/parked/{reader}/{position}"
     skipping = {"reason": "sent by a test"}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -18,6 +21,7 @@ from domain.properties import (
     PropertyWrite,
     checked_value,
     checked_write,
+    converted,
     inferred_type,
     is_acceptable,
     merged,
@@ -225,3 +229,80 @@ def test_true_and_one_are_two_values() -> None:
     changed, _, before = merged({"active": True}, PropertyWrite({"active": 1}, (), ()))
     assert (changed, before) == ({"active": 1}, {"active": True})
     assert before["active"] is True
+
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
+typed = st.one_of(
+    st.booleans(),
+    st.integers(-(2**63) + 1, 2**63 - 1),
+    st.floats(-9e18, 9e18),
+    texts,
+    st.sampled_from(["7", "007", "-1.50", "1e3", "true", "False", "2024-05-13", "9" * 30, "٣"]),
+    st.datetimes(timezones=st.just(UTC)),
+    st.lists(texts | st.sampled_from(["5", "true"]), max_size=2),
+)
+
+
+def as_json(value: object) -> object:
+    """As a read model has it, where all numbers are decimals without an exponent."""
+    if isinstance(value, float):
+        return json.loads(f"{Decimal(repr(value)):f}") if value else 0.0
+    return value if isinstance(value, bool | int | str | list) else msgspec.to_builtins(value)
+
+
+@given(typed, st.sampled_from(PropertyType))
+def test_a_converted_value_is_one_of_its_new_type_and_the_same_from_the_log_and_from_json(
+    value: Any, to: PropertyType
+) -> None:
+    found = converted(value, to)
+    again = converted(as_json(value), to)  # type: ignore[arg-type]
+    assert (found is None) == (again is None)
+    if found is None:
+        return
+    assert as_json(found) == as_json(again)
+    if to is PropertyType.DATE:
+        assert isinstance(found, datetime)
+        assert found.tzinfo is UTC
+    else:
+        assert checked_value(found, to) == found
+        assert type(checked_value(found, to)) is type(found)
+
+
+@given(typed, st.sampled_from(PropertyType))
+def test_what_was_converted_without_loss_comes_back(value: Any, to: PropertyType) -> None:
+    assume(not isinstance(value, str | list))  # texts write the same number in several ways
+    was = PropertyType.DATE if isinstance(value, datetime) else inferred_type(value)
+    found = converted(value, to)
+    assert was is not None
+    assert found is None or as_json(converted(found, was)) == as_json(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "to", "found"),
+    [
+        ("12", PropertyType.NUMBER, 12),
+        ("-1.50", PropertyType.NUMBER, -1.5),
+        ("1e3", PropertyType.NUMBER, None),
+        ("9" * 30, PropertyType.NUMBER, None),
+        (" 1", PropertyType.NUMBER, None),
+        (2.5, PropertyType.STRING, "2.5"),
+        (5.0, PropertyType.STRING, "5"),
+        (1e16, PropertyType.STRING, "10000000000000000"),
+        (True, PropertyType.STRING, "true"),
+        ("FALSE", PropertyType.BOOLEAN, False),
+        (1, PropertyType.BOOLEAN, True),
+        (2, PropertyType.BOOLEAN, None),
+        ("yes", PropertyType.BOOLEAN, None),
+        ("2026-05-01", PropertyType.DATE, datetime(2026, 5, 1, tzinfo=UTC)),
+        ("2026-02-30", PropertyType.DATE, None),
+        (datetime(2026, 5, 1, tzinfo=UTC), PropertyType.STRING, "2026-05-01T00:00:00Z"),
+        (datetime(2026, 5, 1, tzinfo=UTC), PropertyType.NUMBER, None),
+        ("a", PropertyType.LIST, ["a"]),
+        (["7"], PropertyType.NUMBER, 7),
+        (["a", "b"], PropertyType.STRING, None),
+        ([], PropertyType.STRING, None),
+    ],
+)
+def test_values_that_fit_are_converted(value: Any, to: PropertyType, found: object) -> None:
+    assert converted(value, to) == found
+    assert type(converted(value, to)) is type(found)

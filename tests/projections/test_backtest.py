@@ -32,6 +32,7 @@ from domain.definitions import (
 )
 from domain.errors import Refusal
 from domain.identity import SubjectKind
+from domain.names import NameRules
 from domain.workspace import Definitions
 from infra.definitions import DefinitionStore
 from infra.wiring import Annals
@@ -155,6 +156,7 @@ class Scene:
             sample=sample,
             now=NOW,
             zone=ZONE,
+            names=NameRules(),
             queries=annals.queries,
             log=annals.log,
             records=annals.records,

@@ -20,7 +20,8 @@ from domain.commands import Alias, Change, Join, Track
 from domain.definitions import Definition, DefinitionId, Segment
 from domain.errors import Refusal
 from domain.identity import MAX_IDENTITY_CHARS, SubjectKind
-from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS
+from domain.names import NameScope
+from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS, PropertyType
 from infra import wiring
 from infra.past_databases import PastDatabases
 from infra.rows import RecordedRow
@@ -31,7 +32,7 @@ from tests.examples import examples
 from tests.pasts import copied, seen_at
 from tests.projections.definitions import activate, archive, change, profile, score, signal, stages
 from tests.projections.read_models import account, drain, dump, empty, parked, user
-from tests.projections.segments import settle
+from tests.projections.segments import EDITOR, settle
 from tests.projections.test_live_equals_model import (
     Erase,
     Project,
@@ -57,6 +58,14 @@ def wide(count: int, seed: int) -> str:
 
 def list_of(items: int) -> list[str]:
     return [wide(1 + 8_000 // items, n) for n in range(items)]
+
+
+class Rule(NamedTuple):
+    """Retires a property, restores it, or gives it a type."""
+
+    verb: str
+    scope: NameScope
+    name: str
 
 
 class Define(NamedTuple):
@@ -116,7 +125,18 @@ steps = st.one_of(
     st.builds(Stop, st.integers(0, 1), st.booleans()),
     st.builds(Erase, st.just(SubjectKind.USER), user_names),
     st.builds(Define, st.sampled_from(["make", "make", "change", "archive"]), definitions),
+    st.builds(
+        Rule,
+        st.sampled_from(["retire", "restore", *PropertyType, *PropertyType]),
+        st.sampled_from([NameScope.USER_PROPERTY, NameScope.ACCOUNT_PROPERTY]),
+        st.sampled_from(
+            ["plan", "seats", "tags", "name", "mrr", "date", "currency", LONG_NAMES[0]]
+        ),
+    ),
 )
+
+
+Step = Write | Erase | Project | Stop | Define | Rule
 
 
 class Definer:
@@ -138,6 +158,17 @@ class Definer:
             else:
                 archive(self._annals, last)
 
+    def rule(self, step: Rule) -> None:
+        names, asked = self._annals.names, (step.scope, [step.name], EDITOR, datetime.now(UTC))
+        with suppress(Refusal):
+            if step.verb == "retire":
+                names.retire(*asked)
+            elif step.verb == "restore":
+                names.restore(*asked)
+            else:
+                type = PropertyType(step.verb)
+                names.change_type(step.scope, step.name, type, EDITOR, datetime.now(UTC))
+
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_what_is_projected_live_as_a_past_and_by_a_rebuild_is_the_same(
@@ -147,7 +178,7 @@ def test_what_is_projected_live_as_a_past_and_by_a_rebuild_is_the_same(
 
     @settings(max_examples=examples(4))
     @given(st.lists(steps, min_size=3, max_size=12))
-    def whatever_happens(history: list[Write | Erase | Project | Stop | Define]) -> None:
+    def whatever_happens(history: list[Step]) -> None:
         empty(database_url)
         # Connections take some kilobytes at a time; a process remembers what was defined.
         with (
@@ -159,13 +190,13 @@ def test_what_is_projected_live_as_a_past_and_by_a_rebuild_is_the_same(
     whatever_happens()
 
 
-def live_as_past_as_rebuilt(
-    annals: Annals, url: str, history: list[Write | Erase | Project | Stop | Define]
-) -> None:
+def live_as_past_as_rebuilt(annals: Annals, url: str, history: list[Step]) -> None:
     world, definer = Here(annals, url), Definer(annals)
     for step in history:
         if isinstance(step, Define):
             definer.take(step)
+        elif isinstance(step, Rule):
+            definer.rule(step)
         else:
             world.take(step)
     settle(annals, url=url)
