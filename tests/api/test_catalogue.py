@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from infra.wiring import Annals
+from tests.api.test_backtests import by_day, result_of
 from tests.serving import Clients, problem, served, until, user
 
 Json = dict[str, Any]
@@ -321,3 +322,13 @@ def test_who_has_no_fitting_value_any_more_leaves_what_asked_for_one(client: Cli
     until(lambda: members() == 0)
     retype(client, "user.property", "plan", "string")
     until(lambda: members() == 1)
+
+
+def test_a_back_test_reads_values_of_before_as_ones_of_the_new_type(client: Clients) -> None:
+    client.send(identify(seats="5"))
+    retype(client, "user.property", "seats", "number")
+    client.see(user("ada"))
+    more = is_property("seats", op="greater", value=3)
+    draft = {"type": "segment", "kind": "user", "name": "Large", "condition": more}
+    body = result_of(client, draft)
+    assert by_day(body)[-1] == {"in": 1}

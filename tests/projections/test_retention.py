@@ -19,6 +19,7 @@ from domain.commands import Change, Join, Track
 from domain.definitions import DefinitionId, Segment, Settings
 from domain.errors import NotReady
 from domain.identity import SubjectId, SubjectKind
+from domain.names import NameRules
 from domain.periods import Moment
 from domain.retention import Counts
 from infra.wiring import Annals
@@ -215,6 +216,7 @@ def back_tested(annals: Annals, condition: ask.Condition) -> Mapping[SubjectId, 
         sample=None,
         now=NOW,
         zone=BRUSSELS,
+        names=NameRules(),
         queries=annals.queries,
         log=annals.log,
         records=annals.records,
