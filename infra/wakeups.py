@@ -25,7 +25,7 @@ NOTIFY = f"NOTIFY {CHANNEL}"
 AWAKE_SECONDS = 1.5
 """For how long workers look often after a signal."""
 
-SLEEP_SECONDS = 2.0
+SLEEP_SECONDS = 5.0
 
 NOTIFY_SECONDS = 0.5
 """A process notifies others at most so often: those whom it woke look often for longer."""
