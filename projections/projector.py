@@ -19,7 +19,6 @@ from typing import Generic, Protocol
 
 import psycopg
 import structlog
-from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
@@ -302,7 +301,10 @@ class Projector(Generic[Row]):
             try:
                 self._empty()
                 break
-            except pg.LockNotAvailable:
+            except psycopg.Error as error:
+                # Emptying takes locks that others hold, and a deadlock is told to either side.
+                if not is_of_contention(error):
+                    raise
                 log.warning("projector.waits_to_start_over")
         self._let_go()
 

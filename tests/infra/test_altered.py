@@ -25,6 +25,7 @@ from domain.commands import (
 from domain.definitions import Segment
 from domain.errors import Altered, Conflict, NotReady
 from domain.identity import SubjectId, SubjectKind
+from domain.names import NameRules
 from domain.parked import ParkedEvent, Retried
 from domain.retention import Counts
 from domain.subjects import SNAPSHOT_EVERY
@@ -349,6 +350,7 @@ def test_a_back_test_leaves_the_altered_one_out_and_names_its_place(
             log=annals.log,
             records=annals.records,
             opener=annals.sealer,
+            names=NameRules(),
             progress=lambda *_: None,
         )
     assert tested.result.gaps == [text(place)]
