@@ -23,6 +23,7 @@ from projections.watchdog import Hung, watched
 from tests.infra.commands import group, identify, stored
 from tests.pasts import copied, seen_at
 from tests.projections.read_models import dump, forget_read_models, owner, parked, project
+from tests.serving import until
 
 PEOPLE = 40
 EVENTS = 2 * PEOPLE + 1
@@ -195,6 +196,30 @@ def test_starting_over_waits_for_readers_until_told_to_stop(
         projector.start_over(stop)
     assert dump(database_url) == live
     projector.start_over()
+    assert dump(database_url)["contacts"] == []
+    project(annals)
+    assert dump(database_url) == live
+
+
+def test_starting_over_goes_on_after_a_deadlock(annals: Annals, database_url: str) -> None:
+    """A worker that reads, and then waits for the fence, waits for who waits for it."""
+    people(annals)
+    project(annals)
+    live = dump(database_url)
+    thread = threading.Thread(target=annals.projector().start_over, daemon=True)
+    with owner(database_url) as worker, worker.transaction():
+        worker.execute("SET LOCAL deadlock_timeout = '60s'")  # so that the other is ended
+        worker.execute("SELECT count(*) FROM views.contacts")
+        thread.start()
+        with owner(database_url) as conn:
+            waits = (
+                "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                " WHERE d.datname = current_database() AND NOT l.granted"
+            )
+            until(lambda: conn.execute(waits).fetchone() is not None)
+        worker.execute(SHARE_FENCE, (NAME,))
+    thread.join(60)
+    assert not thread.is_alive()
     assert dump(database_url)["contacts"] == []
     project(annals)
     assert dump(database_url) == live
