@@ -91,7 +91,7 @@ class Reservation:
         self._rooms, self._scope, self._receive = rooms, scope, receive
         self._room: Room | None = None
         self._size = 0
-        scope[RESERVATION] = self  # type: ignore[literal-required]
+        scope[RESERVATION] = self  # type: ignore[literal-required]  # a key of ours
 
     async def receive(self) -> HTTPReceiveMessage:
         """Stands in for the server's own `receive`.
@@ -186,4 +186,4 @@ def unpacked(packed: bytearray, limit: int = MAX_BODY_BYTES) -> bytearray:
 
 def reservation_of(connection: Any) -> Reservation | None:
     """Of a request that has a body."""
-    return connection.scope.get(RESERVATION)  # type: ignore[no-any-return]
+    return connection.scope.get(RESERVATION)  # type: ignore[no-any-return]  # put there above

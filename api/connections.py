@@ -111,7 +111,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answered_since: float | None = None
         self._refused_at: float | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP alone
         super().connection_made(transport)
         self._head_since = self.loop.time()
         self._is_counted = self._doors.enter(self._client())

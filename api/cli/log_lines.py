@@ -78,7 +78,7 @@ def _on_warning(
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001 - of the signature
     line: str | None = None,  # noqa: ARG001 - the line of the code; its place is enough
 ) -> None:
     log.warning("warning.shown", kind=category.__name__, place=_place(filename, lineno))
