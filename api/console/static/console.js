@@ -80,9 +80,12 @@
     const button = one("#delete");
     button.disabled = count === 0;
     button.textContent = count ? `Delete ${number(count)}` : "Delete";
+    const state = whole.value ? `all ${total}` : every.checked && total > on.length ? `${on.length} of ${total}` : "";
+    if (note.dataset.state === state) return;  // or a click that is under way misses its button
+    note.dataset.state = state;
     note.replaceChildren();
     if (whole.value) note.append(`All ${number(total)} that match are selected. `);
-    else if (every.checked && total > on.length) {
+    else if (state) {
       const more = document.createElement("button");
       more.type = "button";
       more.textContent = `Select all ${number(total)} that match`;
