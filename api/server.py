@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import cast
 
 import uvicorn
@@ -16,8 +17,11 @@ IDLE_SECONDS = 75
 where it is closed while a request is on its way, its sender does not know what became of it.
 Proxies keep theirs for 60 s as a rule, clients for less."""
 
-LOOK_SECONDS = 1.0
-"""How often connections are looked at for what takes too long."""
+TICK_SECONDS = 1.0
+"""How often connections are looked at for what takes too long, and answers get a new date."""
+
+DATED = 0
+"""The count of a tick at which Uvicorn sets the date of answers."""
 
 
 class Server(uvicorn.Server):
@@ -37,16 +41,29 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=2,
             )
         )
-        self._looked_at = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = asyncio.Event()
         make_room_for_connections()
 
     def install_signal_handlers(self) -> None:
         """Leaves signals alone."""
 
+    def end(self) -> None:
+        """Has it end what it does, and then itself. From any thread."""
+        self.should_exit = True
+        if self._loop is not None and self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._ending.set)
+
+    async def main_loop(self) -> None:
+        """Ticks once a second. Uvicorn does ten times: most of what an idle server costs."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(DATED):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._ending.wait()
+
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()
-        if now - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = now
-            for connection in list(self.server_state.connections):
-                cast(BoundedProtocol, connection).look(now)
+        for connection in list(self.server_state.connections):
+            cast(BoundedProtocol, connection).look(now)
         return await super().on_tick(counter)

@@ -58,6 +58,12 @@ STATE = sa.text("SELECT waits_for, swept_day FROM views.deciding WHERE decider =
 STATE_ALONE = sa.text("""
 SELECT waits_for, swept_day FROM views.deciding WHERE decider = :name FOR UPDATE""")
 
+IS_DUE = sa.text("""
+SELECT EXISTS (SELECT FROM views.changes_due)
+    OR EXISTS (SELECT FROM views.timers WHERE due_at <= :now)
+    OR NOT EXISTS (SELECT FROM views.deciding
+                   WHERE decider = :name AND waits_for IS NULL AND swept_day >= :today)""")
+
 REACHED = sa.text("""
 SELECT count(*) = 0 FROM unnest(CAST(:positions AS bigint[])) WITH ORDINALITY AS w(position, n)
 LEFT JOIN views.checkpoints c ON c.projector = :projector AND c.log_partition = w.n - 1
@@ -167,7 +173,7 @@ class Decider:
 
     def run(self, stop: threading.Event, idle: Idle) -> None:
         """Looks at what changes and at what is due until told to stop."""
-        self._repeat(lambda: self.step() + self.tick(), stop, idle)
+        self._repeat(lambda: self.step() + self.tick() if self._is_due() else 0, stop, idle)
 
     def run_sweeps(self, stop: threading.Event, idle: Idle) -> None:
         """Decides whole segments anew where that is due, until told to stop. Apart from `run`, so
@@ -187,6 +193,14 @@ class Decider:
             except Exception as error:
                 log.error("decider.failed", error=type(error).__name__)
                 stop.wait(1.0)
+
+    def _is_due(self) -> bool:
+        """Whether there is anything to look at. Locks nothing: most looks find nothing, and a lock
+        on a row is a write."""
+        moment = self._moment()
+        asked = {"name": NAME, "now": moment.now, "today": moment.today}
+        with self._queries.connect() as conn:
+            return bool(conn.scalar(IS_DUE, asked))
 
     @contextmanager
     def _turn(self) -> Iterator[tuple[sa.Connection, Moment] | None]:

@@ -169,12 +169,9 @@ class _Server(Server):
             assert self._thread.is_alive()
             time.sleep(0.005)
 
-    async def main_loop(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        await super().main_loop()
-
     def let_go(self) -> None:
         """Ends when all is answered and nobody is connected any more."""
+        assert self._loop is not None
         asyncio.run_coroutine_threadsafe(self._let_go(), self._loop).result(20)
 
     async def _let_go(self) -> None:

@@ -106,7 +106,7 @@ def _serving(annals: Annals) -> Iterator[tuple[str, dict[str, str]]]:
             yield url, keys
         finally:
             annals.watching.close()
-            server.should_exit = True
+            server.end()
             thread.join(timeout=4)
             listener.close()
 

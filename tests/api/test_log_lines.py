@@ -119,7 +119,7 @@ assert httpx.get(url).status_code == 500
 with socket.create_connection(listener.getsockname()) as client:
     client.sendall(b"no HTTP at all\\r\\n\\r\\n")
     assert client.recv(100).startswith(b"HTTP/1.1 400 ")
-server.should_exit = True
+server.end()
 thread.join()
 """
     [line] = lines_of(script, SECRET)
