@@ -30,15 +30,22 @@ def nothing_is_stored(client: Clients) -> bool:
     return not any(heads.values())
 
 
-def refused_alone(client: Clients, message: bytes) -> dict[str, Any]:
-    """Sends a message between two good ones; returns its result."""
+def refused_alone(client: Clients, *messages: bytes) -> list[dict[str, Any]]:
+    """Sends each message in a batch of its own, between two good ones; returns their results."""
     before = goods(client)
-    answer = client.send_bytes(batch(GOOD, message, GOOD))
-    assert [answer["results"][n]["status"] for n in (0, 2)] == ["stored", "stored"]
-    assert goods(client) == before + 2
-    result: dict[str, Any] = answer["results"][1]
-    assert answer["success"] == (result["status"] != "refused")
-    return result
+    results = []
+    for message in messages:
+        answer = client.send_bytes(batch(GOOD, message, GOOD))
+        assert [answer["results"][n]["status"] for n in (0, 2)] == ["stored", "stored"]
+        result: dict[str, Any] = answer["results"][1]
+        assert answer["success"] == (result["status"] != "refused")
+        results.append(result)
+    assert goods(client) == before + 2 * len(messages)
+    return results
+
+
+def encoded(*messages: dict[str, Any]) -> list[bytes]:
+    return [json.dumps(message).encode() for message in messages]
 
 
 def stored_users(client: Clients) -> set[str]:
@@ -229,21 +236,21 @@ WHO = b'"userId":"bad","timestamp":"2026-03-04T05:06:07Z"'
 
 class TestMessages:
     def test_a_message_that_is_no_object_spoils_itself_only(self, client: Clients) -> None:
-        for message in BAD_MESSAGES:
-            assert refused_alone(client, message)["place"] == "/batch/1"
+        for result in refused_alone(client, *BAD_MESSAGES):
+            assert result["place"] == "/batch/1"
 
     def test_an_unknown_type_of_call_is_refused(self, client: Clients) -> None:
-        for kind in BAD_TYPES:
-            result = refused_alone(client, b'{"type":' + kind + b"," + WHO + b"}")
+        messages = [b'{"type":' + kind + b"," + WHO + b"}" for kind in BAD_TYPES]
+        for result in refused_alone(client, *messages):
             assert (result["code"], result["place"]) == ("invalid-input", "/batch/1/type")
-            assert stored_users(client) == {"good"}
+        assert stored_users(client) == {"good"}
 
     def test_a_message_that_is_too_large_is_refused(self, client: Clients) -> None:
         text = b"x" * (32 * 1024)
-        result = refused_alone(client, b'{"type":"identify","userId":"bad","x":"' + text + b'"}')
-        assert result["status"] == "refused"
+        plain = b'{"type":"identify","userId":"bad","x":"' + text + b'"}'
         surrogate = b'{"type":"identify","userId":"bad","y":"\\ud83d","x":"' + text + b'"}'
-        assert refused_alone(client, surrogate)["status"] == "refused"
+        for result in refused_alone(client, plain, surrogate):
+            assert result["status"] == "refused"
         assert stored_users(client) == {"good"}
 
     @pytest.mark.parametrize(
@@ -265,50 +272,47 @@ class TestMessages:
     def test_an_id_that_cannot_be_is_refused_at_its_place(
         self, client: Clients, call: dict[str, Any], place: str
     ) -> None:
-        for id in BAD_IDS:
-            result = refused_alone(client, json.dumps(filled(call, id)).encode())
+        for result in refused_alone(client, *encoded(*(filled(call, id) for id in BAD_IDS))):
             assert (result["status"], result["place"]) == ("refused", f"/batch/1{place}")
-            assert stored_users(client) == {"good"}
-            assert client.see("/api/accounts")["total"] == 0
+        assert stored_users(client) == {"good"}
+        assert client.see("/api/accounts")["total"] == 0
 
     def test_a_message_id_that_cannot_be_is_refused(self, client: Clients) -> None:
-        for id in BAD_MESSAGE_IDS:
-            message = {"type": "identify", "userId": "bad", "messageId": id}
-            result = refused_alone(client, json.dumps(message).encode())
+        call = {"type": "identify", "userId": "bad"}
+        messages = encoded(*({**call, "messageId": id} for id in BAD_MESSAGE_IDS))
+        for result in refused_alone(client, *messages):
             assert (result["status"], result["place"]) == ("refused", "/batch/1/messageId")
-            assert stored_users(client) == {"good"}
+        assert stored_users(client) == {"good"}
 
     def test_a_timestamp_that_is_no_moment_is_refused(self, client: Clients) -> None:
-        for timestamp in BAD_TIMES:
-            message = {"type": "identify", "userId": "bad", "timestamp": timestamp}
-            result = refused_alone(client, json.dumps(message).encode())
+        call = {"type": "identify", "userId": "bad"}
+        messages = encoded(*({**call, "timestamp": time} for time in BAD_TIMES))
+        for result in refused_alone(client, *messages):
             assert (result["status"], result["place"]) == ("refused", "/batch/1/timestamp")
-            assert stored_users(client) == {"good"}
+        assert stored_users(client) == {"good"}
 
     @pytest.mark.parametrize("call", ["track", "screen"])
     def test_an_event_or_screen_without_a_proper_name_is_refused(
         self, client: Clients, call: str
     ) -> None:
-        for name in BAD_NAMES:
-            key = "event" if call == "track" else "name"
-            result = refused_alone(
-                client, json.dumps({"type": call, "userId": "bad", key: name}).encode()
-            )
+        key = "event" if call == "track" else "name"
+        messages = encoded(*({"type": call, "userId": "bad", key: name} for name in BAD_NAMES))
+        for result in refused_alone(client, *messages):
             assert (result["status"], result["place"]) == ("refused", f"/batch/1/{key}")
 
     def test_a_page_without_a_proper_url_is_refused(self, client: Clients) -> None:
-        for url in BAD_URLS:
-            message = {"type": "page", "userId": "bad", "properties": {"url": url}}
-            result = refused_alone(client, json.dumps(message).encode())
+        call = {"type": "page", "userId": "bad"}
+        messages = encoded(*({**call, "properties": {"url": url}} for url in BAD_URLS))
+        for result in refused_alone(client, *messages):
             assert (result["status"], result["place"]) == ("refused", "/batch/1/properties/url")
 
     @pytest.mark.parametrize("place", ["traits", "context"])
     def test_a_part_that_is_no_object_is_refused_at_its_place(
         self, client: Clients, place: str
     ) -> None:
-        for value in NO_OBJECTS:
-            message = {"type": "identify", "userId": "bad", place: value}
-            result = refused_alone(client, json.dumps(message).encode())
+        call = {"type": "identify", "userId": "bad"}
+        messages = encoded(*({**call, place: value} for value in NO_OBJECTS))
+        for result in refused_alone(client, *messages):
             assert (result["status"], result["place"]) == ("refused", f"/batch/1/{place}")
 
 
@@ -354,34 +358,28 @@ class TestValues:
     def test_a_value_that_cannot_be_kept_is_refused_alone_by_name(
         self, client: Clients, call: bytes
     ) -> None:
-        for value in BAD_VALUES:
-            result = refused_alone(client, call % (WHO, value))
+        for result in refused_alone(client, *(call % (WHO, value) for value in BAD_VALUES)):
             assert result["status"] == "stored"
             assert [one["name"] for one in result["refused"]] == ["bad"]
-            assert "bad" in stored_users(client)
+        assert "bad" in stored_users(client)
 
     @pytest.mark.parametrize("call", ["identify", "track"])
     def test_a_value_under_an_impossible_name_is_refused_alone(
         self, client: Clients, call: str
     ) -> None:
-        for name in BAD_PROPERTY_NAMES:
-            values = {name: 1, "fine": 1}
-            message = {
-                "type": call,
-                "userId": "bad",
-                "event": "x",
-                "traits": values,
-                "properties": values,
-            }
-            result = refused_alone(client, json.dumps(message).encode())
+        message = {"type": call, "userId": "bad", "event": "x"}
+        named = [{name: 1, "fine": 1} for name in BAD_PROPERTY_NAMES]
+        messages = encoded(*({**message, "traits": one, "properties": one} for one in named))
+        results = refused_alone(client, *messages)
+        for name, result in zip(BAD_PROPERTY_NAMES, results, strict=True):
             assert result["status"] == "stored"
             assert len(result.get("refused", [])) == (0 if (call, name) == ("track", " ") else 1)
 
     @pytest.mark.parametrize("place", [b"context", b"unknown", b"integrations"])
     def test_what_is_not_read_does_not_matter(self, client: Clients, place: bytes) -> None:
-        for value in BAD_VALUES:
-            message = b'{"type":"identify",%s,"%s":{"a":%s}}' % (WHO, place, value)
-            assert refused_alone(client, message) == {"status": "stored"}
+        message = b'{"type":"identify",%s,"%s":{"a":%s}}'
+        messages = [message % (WHO, place, value) for value in BAD_VALUES]
+        assert refused_alone(client, *messages) == [{"status": "stored"}] * len(messages)
 
     @pytest.mark.parametrize("value", [b"[" * 10_000, b'{"a":' * 10_000, b'"' + b"\\" * 9_999])
     def test_depth_that_is_cut_short_is_refused_whole(self, client: Clients, value: bytes) -> None:
