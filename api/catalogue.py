@@ -11,7 +11,7 @@ from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.params import JSONBody, QueryParameter
 
-from api.auth import READERS, opens
+from api.auth import PLACE, READERS, opens
 from api.bounds import Bounds
 from api.contacts import WaitFor
 from api.pasts import AsOf, reading
@@ -21,6 +21,7 @@ from domain.access import ApiScope
 from domain.identity import SubjectKind
 from domain.names import MAX_NAMES_AT_ONCE, NameScope
 from domain.properties import MAX_NAME_CHARS, PropertyType
+from infra.places import Demand
 from infra.wiring import Annals
 from projections import retyping, status
 from projections.paging import Page
@@ -147,11 +148,12 @@ class CatalogueController(Controller):
 
     @post(
         "/type",
+        opt={PLACE: Demand.PREVIEW},
         guards=EDITING,
         status_code=200,
         sync_to_thread=True,
         summary="Give a property another type: values that fit are converted, the rest is told",
-        responses=CHANGING_PROBLEMS,
+        responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
     def change_type(self, request: HttpRequest, data: JSONBody[TypeRequest]) -> TypeChanged:
         annals: Annals = request.app.state.annals

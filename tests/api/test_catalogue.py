@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from infra.places import BOUNDS, Demand
 from infra.wiring import Annals
 from tests.api.test_backtests import by_day, result_of
 from tests.serving import Clients, problem, served, until, user
@@ -265,6 +267,19 @@ def test_a_property_gets_another_type_values_that_fit_are_converted_and_the_rest
     retype(client, "user.property", "seats", "string")
     assert values(client, *sent, name="seats") == ["5", "7", "2.50"]
     assert retype(client, "user.property", "seats", "string")["position"] == ""
+
+
+def test_a_key_has_values_counted_for_so_many_changes_of_type_at_once(client: Clients) -> None:
+    client.send(identify(seats="5"))
+    places, found = client.annals.places, client.annals.api_keys.find(client.keys["admin"])
+    assert found is not None
+    key, _ = found
+    for _ in range(BOUNDS[Demand.PREVIEW].by_key):
+        asyncio.run(places.take(Demand.PREVIEW, key))
+    asked = {"scope": "user.property", "name": "seats", "type": "number", "preview": True}
+    problem(client("admin").post("/api/catalogue/type", json=asked), 429, "too-many")
+    places.give_back(Demand.PREVIEW, key)
+    assert client("admin").post("/api/catalogue/type", json=asked).json()["fit"] == 1
 
 
 def test_the_mrr_of_all_follows_the_type_of_its_property(client: Clients) -> None:
