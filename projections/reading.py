@@ -83,7 +83,8 @@ class Reader(Generic[Row]):
         """
         ahead, self._ahead = self._ahead, None
         read = None if ahead is None else ahead.result()
-        if read is None or read.places != places:
+        # Where nothing was there when it was read ahead, there may be something now.
+        if read is None or read.places != places or not read.rows:
             read = self._read(places, events)
         if len(read.rows) >= max(events // 2, 1):
             if self._executor is None:

@@ -52,6 +52,22 @@ def test_an_erasure_reaches_what_was_read_ahead(annals: Annals, database_url: st
         assert conn.execute("SELECT count(*) FROM views.activity_days").fetchone() == (0,)
 
 
+def test_what_comes_after_nothing_was_read_ahead_is_seen_by_the_next_step(annals: Annals) -> None:
+    some_logins(annals)
+    projector = small_batches(annals)
+    drain(projector)
+    annals.handler.handle(
+        [Request(Track(user(f"u{n}"), (), event("login"), NOON)) for n in range(4)]
+    )
+    assert projector.step() == 4  # half of a batch: what follows is read ahead
+    ahead = projector._reader._ahead
+    assert ahead is not None
+    assert not ahead.result().rows
+    some_logins(annals)
+    assert projector.step() > 0
+    projector.release()
+
+
 def test_starting_over_does_not_use_what_was_read_ahead(annals: Annals, database_url: str) -> None:
     some_logins(annals)
     projector = small_batches(annals)
