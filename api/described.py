@@ -50,12 +50,17 @@ class Document(JsonRenderPlugin):
     numbers is one of numbers there: exactly one of the two would hold of no whole number, which
     is both."""
 
+    _rendered: bytes | None = None
+    """It takes tens of milliseconds to make, anybody may ask for it, and it never changes."""
+
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        document = _numbers_joined(openapi_schema)
-        answer_headers.tell(document)
-        following.link(document)
-        examples.show(document)
-        return super().render(request, document)
+        if self._rendered is None:
+            document = _numbers_joined(openapi_schema)
+            answer_headers.tell(document)
+            following.link(document)
+            examples.show(document)
+            self._rendered = super().render(request, document)
+        return self._rendered
 
 
 def _numbers_joined(part: Any) -> Any:

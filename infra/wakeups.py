@@ -34,8 +34,7 @@ RECONNECT_SECONDS = 1.0
 
 STALLED = "stalled"
 STALLED_SECONDS = 300.0
-"""A worker that has not moved for so long hangs: more than any piece of work takes, and than the
-watchdog gives a batch (`projections.pace`)."""
+"""A worker that has not moved for so much longer than it said that it may take hangs."""
 
 log = structlog.get_logger()
 
@@ -118,6 +117,10 @@ class Sleeper:
         self._seen = 0
         self._is_waiting = False
         self._moved_at = time.monotonic()
+        self._takes = 0.0
+
+    def begins(self, seconds: float) -> None:
+        self._takes = seconds
 
     def moved(self) -> None:
         self._moved_at = time.monotonic()
@@ -126,7 +129,8 @@ class Sleeper:
 
     def state(self) -> WorkerState:
         ago = time.monotonic() - self._moved_at
-        state = "idle" if self._is_waiting else STALLED if ago > STALLED_SECONDS else "working"
+        is_late = ago > self._takes + STALLED_SECONDS
+        state = "idle" if self._is_waiting else STALLED if is_late else "working"
         return WorkerState(self._worker, state, datetime.now(UTC) - timedelta(seconds=ago))
 
     def wait(self, seconds: float) -> None:

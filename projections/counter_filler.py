@@ -32,7 +32,7 @@ from projections.counters import add, tallied
 from projections.failures import is_of_connection
 from projections.gaps import Gap
 from projections.idling import Idle
-from projections.watchdog import watched
+from projections.watchdog import Hung, watched
 
 CHUNK_EVENTS = 10_000
 """That are read in one transaction, at most."""
@@ -273,6 +273,9 @@ class Filler(Generic[Row]):
                 self._end(conn, list(counters))
         except _KeysChanged:
             return True
+        except Hung:
+            self._pace(STEP_SECONDS)
+            raise
         self._pace(time.monotonic() - began)
         return True
 

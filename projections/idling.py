@@ -22,6 +22,13 @@ class Idle(Protocol):
     def moved(self) -> None:
         """To be called after each piece of work."""
 
+    def begins(self, seconds: float) -> None:
+        """To be called before a piece of work that may take long.
+
+        Args:
+            seconds: that it may take.
+        """
+
 
 class WorkerState(msgspec.Struct, frozen=True):
     """A worker of the process that answers.

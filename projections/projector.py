@@ -91,7 +91,8 @@ WHERE projector = %s AND seen_at > now() - make_interval(secs => %s)"""
 
 FREE_PARTITIONS = """
 SELECT log_partition FROM views.checkpoints
-WHERE projector = %s AND leased_until < now() ORDER BY log_partition LIMIT %s"""
+WHERE projector = %s AND leased_until < now() ORDER BY log_partition LIMIT %s
+FOR UPDATE SKIP LOCKED"""
 
 TAKE_LEASE = """
 UPDATE views.checkpoints
@@ -107,6 +108,14 @@ WHERE projector = %s AND worker = %s AND log_partition = ANY(%s)"""
 RELEASE_LEASES = """
 UPDATE views.checkpoints SET worker = NULL, leased_until = '-infinity'
 WHERE projector = %s AND worker = %s AND log_partition = ANY(%s)"""
+
+# Until the batch is over: it may take longer than a lease, and nobody is to begin it meanwhile.
+HOLD_CHECKPOINTS = """
+SELECT 1 FROM views.checkpoints c
+JOIN unnest(%b::smallint[], %b::bigint[]) AS v(p, token)
+  ON c.log_partition = v.p AND c.fencing_token = v.token
+WHERE c.projector = %b AND c.log_partition = ANY(%b) AND c.worker = %b
+ORDER BY c.log_partition FOR UPDATE OF c"""
 
 FORGET_WORKER = "DELETE FROM views.workers WHERE projector = %s AND worker = %s"
 
@@ -245,6 +254,7 @@ class Projector(Generic[Row]):
         """Works until told to stop, then hands its partitions back."""
         while not stop.is_set():
             try:
+                idle.begins(self._pace.seconds(self._pace.events))
                 if self.step():
                     idle.moved()
                 else:
@@ -265,13 +275,15 @@ class Projector(Generic[Row]):
             return self._step()
         except Hung:
             # Whether it was committed is not known: the leases, taken anew, say so.
-            self._pace.hung(self._applying)
+            if self._applying:
+                self._pace.hung(self._applying)
             self._let_go()
         except FenceTaken:
             log.warning("projector.waits_for_fence")
         return 0
 
     def _step(self) -> int:
+        self._applying = 0
         self._lease()
         if not self._leases:
             return 0
@@ -373,6 +385,7 @@ class Projector(Generic[Row]):
         self._applying = len(rows)
         with self._connection(len(rows)) as conn, conn.transaction():
             fences.wait_for(conn, CLOSE_FENCE if settles else SHARE_FENCE, NAME)
+            self._hold(conn, rows)
             if self._opener.generation() != generation:
                 raise _Outdated
             passed = parking.passed(conn, NAME, rows)
@@ -442,6 +455,23 @@ class Projector(Generic[Row]):
                 model.erase(conn, erased)
             merges.forget(conn, erased)
             parking.forget_gaps(conn, NAME, erased)
+
+    def _hold(self, conn: psycopg.Connection, rows: Sequence[Place]) -> None:
+        """Raises: _LeaseLost."""
+        partitions = sorted({row.log_partition for row in rows})
+        tokens = [self._leases[partition].token for partition in partitions]
+        held = conn.execute(
+            HOLD_CHECKPOINTS,
+            (
+                arrays.smallints(partitions),
+                arrays.bigints(tokens),
+                NAME,
+                arrays.smallints(partitions),
+                self._worker,
+            ),
+        )
+        if held.rowcount != len(partitions):
+            raise _LeaseLost
 
     def _move(self, conn: psycopg.Connection, rows: Sequence[Place]) -> dict[int, int]:
         reached = {row.log_partition: row.position for row in rows}

@@ -117,6 +117,9 @@ def test_a_worker_that_hangs_is_told_by_readiness_and_status(
     assert "a test" in problem(answer, 503)["detail"]
     states = {one["name"]: one["state"] for one in client.see("/api/status")["workers"]}
     assert states["a test"] == "stalled"
+    hanging.begins(LONG)
+    assert "a test" not in client.annals.wakeups.stalled()
+    hanging.begins(0.0)
     monkeypatch.setattr(module, "STALLED_SECONDS", LONG)
     hanging.moved()
     assert client(None).get("/health/ready").status_code == 200

@@ -55,16 +55,18 @@ def progress(url: str) -> int:
     return row[0] or 0 if row else 0
 
 
-def fails_once(monkeypatch: pytest.MonkeyPatch, fail: Callable[[psycopg.Connection], None]) -> None:
-    """The next batch fails after every read model but the last has been written."""
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch, happen: Callable[[psycopg.Connection], None]
+) -> None:
+    """Something happens in the next batch, after every read model but the last has been written."""
     apply = CatalogueModel.apply
 
-    def failing(model: CatalogueModel, conn: psycopg.Connection, batch: Batch) -> None:
+    def interrupted(model: CatalogueModel, conn: psycopg.Connection, batch: Batch) -> None:
         monkeypatch.setattr(CatalogueModel, "apply", apply)
-        fail(conn)
+        happen(conn)
         apply(model, conn, batch)
 
-    monkeypatch.setattr(CatalogueModel, "apply", failing)
+    monkeypatch.setattr(CatalogueModel, "apply", interrupted)
 
 
 def test_a_crash_after_the_read_models_and_before_the_commit_leaves_neither(
@@ -75,7 +77,7 @@ def test_a_crash_after_the_read_models_and_before_the_commit_leaves_neither(
         raise KeyboardInterrupt
 
     logins(annals)
-    fails_once(monkeypatch, crash)
+    meanwhile(monkeypatch, crash)
     with pytest.raises(KeyboardInterrupt):
         annals.projector().step()
     assert (counted(database_url), progress(database_url)) == ([], 0)
@@ -93,7 +95,7 @@ def test_a_connection_that_is_killed_in_the_middle_costs_nothing_and_doubles_not
             other.execute("SELECT pg_terminate_backend(%s, 5000)", (conn.info.backend_pid,))
 
     logins(annals)
-    fails_once(monkeypatch, kill)
+    meanwhile(monkeypatch, kill)
     projector = annals.projector()
     with pytest.raises(psycopg.OperationalError):
         projector.step()
@@ -114,24 +116,23 @@ def test_a_worker_that_lost_its_lease_cannot_write(annals: Annals, database_url:
     assert counted(database_url) == [LOGINS] * USERS
 
 
-def test_a_worker_that_lost_its_lease_while_it_was_writing_leaves_nothing(
+def test_a_batch_that_takes_longer_than_a_lease_is_not_begun_by_another_worker(
     annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slow, quick = annals.projector(), annals.projector()
+    begun: list[int] = []
+
     def overtake(_: psycopg.Connection) -> None:
-        with owner(database_url) as conn:
-            conn.execute(projector_module.HEARTBEAT, (projector_module.NAME, NOBODY))
-            conn.execute(
-                "UPDATE views.checkpoints SET worker = %s, fencing_token = fencing_token + 1",
-                (NOBODY,),
-            )
+        begun.append(quick.step())
 
     logins(annals)
-    fails_once(monkeypatch, overtake)
-    annals.projector().step()
-    assert (counted(database_url), progress(database_url)) == ([], 0)
+    assert slow.step()
+    logins(annals)
     let_leases_expire(database_url)
-    project(annals)
-    assert counted(database_url) == [LOGINS] * USERS
+    meanwhile(monkeypatch, overtake)
+    assert slow.step() == USERS * LOGINS
+    assert begun == [0]
+    assert counted(database_url) == [2 * LOGINS] * USERS
 
 
 def test_many_workers_at_once_that_take_each_others_leases_count_everything_once(
