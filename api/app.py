@@ -9,6 +9,7 @@ from typing import cast
 from litestar import Litestar
 from litestar.concurrency import get_asyncio_executor, set_asyncio_executor
 from litestar.datastructures import State
+from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import (
@@ -23,6 +24,7 @@ from litestar.types import (
 
 from api.api_keys import ApiKeysController
 from api.attending import attended
+from api.auth import Connection
 from api.backtest import BacktestController
 from api.bodies import MAX_BODY_BYTES, Reservation, has_body
 from api.bounds import BoundedFields
@@ -55,6 +57,7 @@ from api.settings import SettingsController
 from api.stages import AccountStagesController, UserStagesController
 from api.typed_requests import TypedRequest
 from api.why import AccountWhyController, UserWhyController
+from domain.errors import InvalidInput
 from infra.wiring import Annals
 
 THREADS = 64
@@ -97,6 +100,15 @@ class App(Litestar):
             await super().__call__(request, reservation.receive, sending)
         finally:
             reservation.give_back()
+
+
+async def refuse_nul(connection: Connection, _: BaseRouteHandler) -> None:
+    """No text that PostgreSQL keeps holds the character NUL, and it takes none in a question."""
+    if b"%00" not in connection.scope["query_string"]:
+        return
+    for name, value in connection.query_params.multi_items():
+        if "\0" in name + value:
+            raise InvalidInput("a parameter holds the character NUL", place=f"/{name}")
 
 
 def create_app(annals: Annals) -> Litestar:
@@ -144,6 +156,7 @@ def create_app(annals: Annals) -> Litestar:
             root,
             console(),
         ],
+        guards=[refuse_nul],
         exception_handlers=HANDLERS,
         plugins=[BoundedFields(), DescribedFields(), NoOptionsOfHandlers()],
         request_class=TypedRequest,

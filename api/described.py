@@ -48,7 +48,7 @@ def _mark(field: FieldDefinition) -> DescribedAs | None:
 class Document(JsonRenderPlugin):
     """The document as JSON, with headers, links and examples. A union of integers and other
     numbers is one of numbers there: exactly one of the two would hold of no whole number, which
-    is both."""
+    is both. A parameter is left out, and never null: an address has no way to say that."""
 
     _rendered: bytes | None = None
     """It takes tens of milliseconds to make, anybody may ask for it, and it never changes."""
@@ -56,6 +56,7 @@ class Document(JsonRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         if self._rendered is None:
             document = _numbers_joined(openapi_schema)
+            _never_null(document)
             answer_headers.tell(document)
             following.link(document)
             examples.show(document)
@@ -73,6 +74,17 @@ def _numbers_joined(part: Any) -> Any:
     if members is not None and {"type": "number"} in members:
         joined["oneOf"] = [one for one in members if one != {"type": "integer"}]
     return joined
+
+
+def _never_null(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
+                members = [one for one in schema.get("oneOf", ()) if one != {"type": "null"}]
+                if len(members) == 1:
+                    del schema["oneOf"]
+                    parameter["schema"] = members[0] | schema
 
 
 def files(media_types: Iterable[str]) -> type[Operation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from api.bodies import MAX_BODY_BYTES
 from tests.serving import GOOD, Clients, goods, problem
 
 SURROGATE = "\ud83d"
+SOME_ID = "2f0e1d5e-61a4-4a6e-8a2e-0f6d5a3b7c10"
 
 
 def post(client: Clients, body: bytes, **headers: str) -> httpx.Response:
@@ -126,6 +128,22 @@ class TestBodies:
         body = batch(GOOD)[:-1] + b',"writeKey":' + key + b"}"
         problem(client(None).post("/v1/batch", content=body), 401)
         assert nothing_is_stored(client)
+
+
+def test_a_parameter_with_the_character_nul_is_refused_at_its_place(standing: Clients) -> None:
+    document = standing(None).get("/schema/openapi.json").json()
+    asked = 0
+    for path, operations in document["paths"].items():
+        for parameter in operations.get("get", {}).get("parameters", ()):
+            if parameter["in"] == "query":
+                query = {parameter["name"]: ["fine", "a\0b"]}
+                answer = standing("read").get(re.sub(r"{\w+}", SOME_ID, path), params=query)
+                assert problem(answer, 400)["place"] == f"/{parameter['name']}"
+                assert parameter["schema"].get("oneOf", [{}])[-1] != {"type": "null"}
+                asked += 1
+    assert asked > 100
+    answer = standing("read").get("/console/sign-in", params={"next": "\0"})
+    assert answer.status_code == 400
 
 
 BAD_IDS: list[Any] = [
