@@ -30,7 +30,7 @@ from domain.erasure import (
     ErasureStep,
     TargetOutcome,
 )
-from domain.errors import Conflict, NotFound, PastHead, Refusal, Unavailable
+from domain.errors import Altered, Conflict, NotFound, PastHead, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
 from infra.database import transaction_of
 from infra.destruction import Cause, Destruction, LookAgain
@@ -220,6 +220,7 @@ class Erasures:
             Conflict: the idempotency key stands for another erasure; or a legal hold forbids the
                 erasure of one.
             NotFound: there is no such subject.
+            Altered: nothing says whether it is a user or an account.
             Unavailable: others change the same subjects all the time.
         """
         for _ in range(ATTEMPTS):
@@ -503,6 +504,8 @@ def _refuse(
             if request is not None:
                 raise _AlreadyAsked(request)
             raise NotFound(f"there is no such {kind}")
+        case TargetOutcome.ALTERED:
+            raise Altered(detail or "")
         case TargetOutcome.UNKNOWN:
             raise NotFound(f"there is no such {kind}")
         case _:
