@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import TypedDict
 
@@ -66,6 +67,7 @@ class Aim(msgspec.Struct, frozen=True):
         free: those targets of which nobody forbids it.
         altered: those targets that nothing says the kind of: no event of theirs opens.
         mentions: what names one of these by value, and something without ready to stand there.
+        lookups: their names as keyed hashes, where they have to be looked for again.
     """
 
     states: States
@@ -73,6 +75,7 @@ class Aim(msgspec.Struct, frozen=True):
     free: frozenset[SubjectId]
     altered: frozenset[SubjectId]
     mentions: Sequence[Mention]
+    lookups: frozenset[bytes]
 
 
 class Destruction:
@@ -117,15 +120,17 @@ class Destruction:
         held = self._holds.on({one for each in everything.values() for one in each})
         free = {one for one, each in everything.items() if each and held.isdisjoint(each)}
         altered = frozenset(one for one in targets if kinds.get(one, kind) is None)
-        named = (
+        named = {
             name
             for one in free
             for each in everything[one]
             if each in states
             for name in states[each].identities
-        )
+        }
         mentions = self._mentions.prepare(request, named)
-        return Aim(states, everything, frozenset(free), altered, mentions)
+        return Aim(
+            states, everything, frozenset(free), altered, mentions, self._mentions.lookups(named)
+        )
 
     def destroy(self, conn: psycopg.Connection, aim: Aim, cause: Cause) -> Outcomes:
         """Destroys the keys of those targets that may go, in the caller's transaction, and notes
@@ -167,6 +172,7 @@ class Destruction:
         if gone:
             self._destroy(conn, gone + contents, cause)
             self._mentions.record(conn, cause.request, aim.mentions)
+            self._mentions.remember(conn, cause.request, aim.lookups)
         targets, partitions = list(outcomes), [log_partition(one) for one in outcomes]
         marks = ([one.value for one, _ in outcomes.values()], [one for _, one in outcomes.values()])
         conn.execute(MARK_TARGETS, (partitions, targets, *marks, cause.request, partitions))
@@ -199,6 +205,42 @@ class Destruction:
             self._keys.destroy(left_over, **_on_record(cause))
             self._mentions.empty(left_over)
         self._mentions.settle(cause.request, at)
+
+    def remembered(self, conn: psycopg.Connection, request: uuid.UUID) -> set[bytes]:
+        """See `Mentions.remembered`."""
+        return self._mentions.remembered(conn, request)
+
+    def forget(self, conn: psycopg.Connection, request: uuid.UUID) -> None:
+        """See `Mentions.forget`."""
+        self._mentions.forget(conn, request)
+
+    def look_again(
+        self, lookups: AbstractSet[bytes], cause: Cause, at: datetime
+    ) -> Sequence[Position]:
+        """Has taken out of definitions what names the erased and did not open at the time; or
+        returns where events of definitions stand that still do not. Safe to repeat.
+
+        Raises:
+            LookAgain: another erasure took something out of the same meanwhile.
+            PastHead: the log cannot say so now.
+        """
+        self._keys.refresh()
+        unread = self._mentions.unread()
+        if unread:
+            return unread
+        mentions = self._mentions.prepare_hashed(cause.request, lookups)
+        contents = [one.content for one in mentions]
+        if contents:
+            with self._mentions.destroying(cause.request, mentions) as conn:
+                lock_keys(conn, contents)
+                if erased_by(conn, contents):
+                    raise LookAgain
+                self._destroy(conn, contents, cause)
+            self._keys.refresh()
+        self.settle(cause, at)
+        if contents:
+            self.finish(cause.kind, contents, at)
+        return []
 
     def finish(
         self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime

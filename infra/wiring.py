@@ -382,6 +382,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             sealer=sealer,
             contents=contents,
             pool=keys_pool,
+            digest=lookup.digest,
         )
         destinations = Destinations(workers.log, keys.secret("destinations"))
         counter_owners = CounterOwners(stored, saved_views)

@@ -9,14 +9,15 @@ import pytest
 
 from domain.commands import Position, SetStage
 from domain.definitions import DefinitionId
-from domain.erasure import ErasureScope, TargetOutcome
+from domain.erasure import ErasureScope, ErasureStep, TargetOutcome
 from domain.errors import Altered, NotFound
 from domain.identity import SubjectId, SubjectKind
 from domain.mentions import MARK
+from infra.certificates import verified
 from infra.wiring import Annals
 from tests.altered import ALTERATIONS, alter, places_of
 from tests.infra.commands import alias, identify, stored, subject_of
-from tests.infra.erasures import OFFICER, erased
+from tests.infra.erasures import OFFICER, carried_through, erased
 from tests.infra.erasures import ask as ask_to_erase
 from tests.infra.test_mentions import ANN, mail, view_of
 from tests.projections.read_models import NOON, owner, project
@@ -182,3 +183,38 @@ def test_a_replay_of_the_ledger_looks_for_these_names_too(
     with owner(database_url) as conn:
         query = "SELECT id FROM keys.erasure_mentions WHERE request = %s"
         assert conn.execute(query, (request,)).fetchall() == [(cast(uuid.UUID, segment),)]
+
+
+@pytest.mark.parametrize("assignment", [BROKEN, ALTERATIONS["event id"]], ids=["state", "id"])
+def test_what_a_definition_says_and_does_not_open_keeps_the_erasure_from_being_certified(
+    annals: Annals, database_url: str, assignment: str
+) -> None:
+    stored(annals, identify(f"u1 {ANN}"))
+    segment = define(annals, mail(ANN))
+    stream = annals.definitions.stream
+    place = places_of(database_url, stream, "segment.defined")[0]
+    with owner(database_url) as conn:
+        kept = conn.execute(
+            "SELECT state, event_id FROM log.events WHERE log_partition = %s AND position = %s",
+            (place.log_partition, place.position),
+        ).fetchone()
+    assert kept is not None
+    alter(database_url, place, assignment)
+    one = id_of(annals, "u1")
+    asked = ask_to_erase(annals, one)
+    assert (asked.outcomes, keys_of(annals, one)) == ({"erased": 1}, set())
+    for _ in range(4):
+        project(annals)
+        annals.erasures.step()
+    waiting = annals.erasures.record.get(asked.id)
+    assert waiting.step is ErasureStep.CLEANED
+    assert f"{place.log_partition}:{place.position} in the log" in (waiting.waits_for or "")
+    alter(database_url, place, f"state = '\\x{kept[0].hex()}', event_id = '{kept[1]}'")
+    done = carried_through(annals, asked.id)
+    assert [each.id for each in done.named_in] == [segment]
+    assert ANN not in str(annals.definitions.history())
+    assert MARK in str(annals.definitions.history())
+    with owner(database_url) as conn:
+        assert conn.execute("SELECT count(*) FROM keys.erasure_names").fetchone() == (0,)
+    statement = verified(annals.erasures.record.certificate(done.id), annals.certifier.public_key())
+    assert {SubjectId(kept[1]), one} <= {each.subject for each in statement.subjects}

@@ -1,4 +1,5 @@
-"""Targets of an erasure of whom nothing says what they are: they are neither erased nor unknown."""
+"""Erasures over rows that do not open: targets of whom nothing says what they are, and names to
+look for again once what definitions say opens."""
 
 from alembic import op
 
@@ -14,6 +15,18 @@ ALTER TABLE keys.erasure_targets
         outcome IN ('waiting', 'erased', 'erased_before', 'held', 'unknown', 'altered'));
 """
 
+NAMES = """
+CREATE TABLE keys.erasure_names (
+    request uuid NOT NULL,
+    lookup bytea NOT NULL,
+    PRIMARY KEY (request, lookup)
+);
+COMMENT ON TABLE keys.erasure_names IS
+    'names of the erased, as keyed hashes, until all that definitions say can be searched for them';
+GRANT SELECT, INSERT, DELETE ON keys.erasure_names TO annals_keys;
+"""
+
 
 def upgrade() -> None:
     op.execute(OUTCOMES)
+    op.execute(NAMES)
