@@ -196,7 +196,8 @@ class Destruction:
         kinds = self._subjects.kinds(subjects)
         states = self._subjects.load({id: kind for id in subjects if kinds.get(id) is kind})
         named = [name for state in states.values() for name in state.identities]
-        self._mentions.record_apart(request, self._mentions.prepare(request, named))
+        mentions, lookups = self._mentions.prepare(request, named), self._mentions.lookups(named)
+        self._mentions.record_apart(request, mentions, lookups)
 
     def settle(self, cause: Cause, at: datetime) -> None:
         """What follows for definitions and saved views once keys are destroyed: see `Mentions`."""

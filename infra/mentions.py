@@ -217,10 +217,13 @@ class Mentions:
             yield conn
             self.record(conn, request, mentions)
 
-    def record_apart(self, request: uuid.UUID, mentions: Sequence[Mention]) -> None:
-        """The same in a transaction of its own."""
+    def record_apart(
+        self, request: uuid.UUID, mentions: Sequence[Mention], lookups: AbstractSet[bytes]
+    ) -> None:
+        """As `record` and `remember`, in a transaction of its own."""
         with self._pool.connection() as conn, conn.transaction():
             self.record(conn, request, mentions)
+            self.remember(conn, request, lookups)
 
     def left_over(self, request: uuid.UUID) -> list[SubjectId]:
         """See `Contents.left_over`."""

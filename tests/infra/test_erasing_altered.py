@@ -178,11 +178,16 @@ def test_a_replay_of_the_ledger_looks_for_these_names_too(
     project(annals)
     one = id_of(annals, "u1")
     alter(database_url, first_of(database_url, one), FIRST["no kind"])
+    define(annals, mail(ANN), name="another")
+    stream = annals.definitions.stream
+    alter(database_url, places_of(database_url, stream, "segment.defined")[1], BROKEN)
     request = uuid.uuid4()
     annals.erasures._destruction.prepare_again(request, USER, [one])
     with owner(database_url) as conn:
         query = "SELECT id FROM keys.erasure_mentions WHERE request = %s"
         assert conn.execute(query, (request,)).fetchall() == [(cast(uuid.UUID, segment),)]
+        kept = conn.execute("SELECT request FROM keys.erasure_names").fetchall()
+    assert set(kept) == {(request,)}
 
 
 @pytest.mark.parametrize("assignment", [BROKEN, ALTERATIONS["event id"]], ids=["state", "id"])
