@@ -11,7 +11,7 @@ from litestar.response import Stream
 from api.auth import PLACE, opens
 from api.contacts import READING_PROBLEMS, ContactId, Cursor, Limit, WaitFor, asked
 from domain.access import ApiScope
-from domain.identity import Identity, Scheme, SubjectKind
+from domain.identity import SubjectKind
 from infra.places import Demand
 from infra.wiring import Annals
 from projections.contact_view import streams_of
@@ -46,9 +46,8 @@ class _Reviews(Controller):
         found = annals.reviews(self.kind, streams)
         history_page = found.page(cursor=cursor, limit=limit, total=True)
         file = _file(annals, found)
-        shown = [Identity(Scheme(one.scheme), one.value) for one in file.contact.identities]
-        recorded = annals.aggregates.load_each({streams[0]: self.kind}).states[streams[0]]
-        named_in = annals.mentions.find({*shown, *recorded.identities})
+        [known] = annals.subjects.load({streams[0]: self.kind}).values()
+        named_in = annals.mentions.find(known.identities)
         return ReviewPage(file, history_page, named_in)
 
     @get(

@@ -52,6 +52,7 @@ class TargetOutcome(enum.StrEnum):
     erased_before: by another request.
     held: a legal hold forbids it; `detail` is the hold's reason.
     unknown: there is no such subject.
+    altered: nothing says whether it is a user or an account, as no event of it opens.
     """
 
     WAITING = "waiting"
@@ -59,6 +60,7 @@ class TargetOutcome(enum.StrEnum):
     ERASED_BEFORE = "erased_before"
     HELD = "held"
     UNKNOWN = "unknown"
+    ALTERED = "altered"
 
 
 class NamedIn(msgspec.Struct, frozen=True):

@@ -9,34 +9,37 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import TypedDict
 
 import msgspec
 import psycopg
-from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.erasure import TargetOutcome
 from domain.events import PAYLOAD_OF_TOPIC, Absorbed, MergedInto
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.subjects import Account, User, subject
+from domain.subjects import subject
 from infra.handler import Handler
 from infra.holds import Holds, held
 from infra.keys import KeyRing, erased_by, lock_keys
 from infra.log import EventLog
 from infra.mentions import Mention, Mentions
-from infra.recorder import Aggregates
-from projections import merges
+from infra.subjects import States, Subjects
 
 MERGES = {topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload in (Absorbed, MergedInto)}
+
+ALTERED = (
+    "no event of it in the log opens, and no read model knows whether it is a user or an account:"
+    " have the operator restore its first event, then ask again"
+)
 
 MARK_TARGETS = """
 UPDATE keys.erasure_targets t SET outcome = v.outcome, detail = v.detail
 FROM unnest(%s::smallint[], %s::uuid[], %s::text[], %s::text[]) AS v(p, s, outcome, detail)
 WHERE t.log_partition = v.p AND t.request = %s AND t.subject = v.s AND t.log_partition = ANY(%s)"""
 
-States = dict[SubjectId, User | Account]
 Outcomes = dict[SubjectId, tuple[TargetOutcome, str | None]]
 
 
@@ -62,13 +65,17 @@ class Aim(msgspec.Struct, frozen=True):
         everything: of each target the subject that it is today, and all that was merged into that;
             empty where there is no such subject, or none any more.
         free: those targets of which nobody forbids it.
+        altered: those targets that nothing says the kind of: no event of theirs opens.
         mentions: what names one of these by value, and something without ready to stand there.
+        lookups: their names as keyed hashes, where they have to be looked for again.
     """
 
     states: States
     everything: dict[SubjectId, tuple[SubjectId, ...]]
     free: frozenset[SubjectId]
+    altered: frozenset[SubjectId]
     mentions: Sequence[Mention]
+    lookups: frozenset[bytes]
 
 
 class Destruction:
@@ -78,59 +85,52 @@ class Destruction:
         self,
         *,
         handler: Handler,
-        aggregates: Aggregates,
+        subjects: Subjects,
         log: EventLog,
         keys: KeyRing,
         holds: Holds,
         mentions: Mentions,
-        views: ConnectionPool,
     ) -> None:
         self._handler = handler
-        self._aggregates = aggregates
+        self._subjects = subjects
         self._log = log
         self._keys = keys
         self._holds = holds
         self._mentions = mentions
-        self._views = views
 
     def aim(self, request: uuid.UUID, kind: SubjectKind, targets: Sequence[SubjectId]) -> Aim:
         """Finds out, in a few queries however many, what targets are today, and what names them."""
         self._keys.refresh()
-        kinds = self._aggregates.kinds(targets)
+        kinds = self._subjects.kinds(targets)
         states: States = {}
         wanted = {one for one in targets if kinds.get(one) is kind}
         while wanted:
-            loaded = self._aggregates.load_each(dict.fromkeys(wanted, kind))
-            states |= loaded.states
-            if loaded.gaps:
-                states |= self._as_shown({id: loaded.states[id] for id in loaded.gaps})
+            states |= self._subjects.load(dict.fromkeys(wanted, kind))
             survivors = {states[one].merged_into for one in wanted} - {None}
             wanted = {one for one in survivors if one is not None and one not in states}
         everything = {}
         for target in targets:
             root = states.get(target) or subject(kind, target)
+            path = []
             while root.merged_into is not None and states[root.merged_into].version:
+                path.append(root.id)
                 root = states[root.merged_into]
-            everything[target] = (root.id, *root.absorbed) if root.version else ()
+            reached = dict.fromkeys((root.id, *root.absorbed, *path))
+            everything[target] = tuple(reached) if root.version else ()
         held = self._holds.on({one for each in everything.values() for one in each})
         free = {one for one, each in everything.items() if each and held.isdisjoint(each)}
-        named = (name for one in free for name in states[everything[one][0]].identities)
+        altered = frozenset(one for one in targets if kinds.get(one, kind) is None)
+        named = {
+            name
+            for one in free
+            for each in everything[one]
+            if each in states
+            for name in states[each].identities
+        }
         mentions = self._mentions.prepare(request, named)
-        return Aim(states, everything, frozenset(free), mentions)
-
-    def _as_shown(self, states: States) -> States:
-        """States that are not whole, with the merges that the read models show: one of those whose
-        event does not open would leave somebody out."""
-        with self._views.connection() as conn:
-            survivors = merges.survivors(conn, states)
-            return {
-                id: msgspec.structs.replace(
-                    state,
-                    merged_into=state.merged_into or survivors.get(id),
-                    absorbed=tuple(dict.fromkeys((*state.absorbed, *merges.losers(conn, [id])))),
-                )
-                for id, state in states.items()
-            }
+        return Aim(
+            states, everything, frozenset(free), altered, mentions, self._mentions.lookups(named)
+        )
 
     def destroy(self, conn: psycopg.Connection, aim: Aim, cause: Cause) -> Outcomes:
         """Destroys the keys of those targets that may go, in the caller's transaction, and notes
@@ -158,6 +158,8 @@ class Destruction:
                 outcomes[target] = (TargetOutcome.ERASED, None)
             elif root in before:
                 outcomes[target] = (TargetOutcome.ERASED_BEFORE, "erased by another request")
+            elif target in aim.altered:
+                outcomes[target] = (TargetOutcome.ALTERED, ALTERED)
             elif not everything:
                 outcomes[target] = (TargetOutcome.UNKNOWN, f"there is no such {cause.kind}")
             elif reasons and target in aim.free:
@@ -170,6 +172,7 @@ class Destruction:
         if gone:
             self._destroy(conn, gone + contents, cause)
             self._mentions.record(conn, cause.request, aim.mentions)
+            self._mentions.remember(conn, cause.request, aim.lookups)
         targets, partitions = list(outcomes), [log_partition(one) for one in outcomes]
         marks = ([one.value for one, _ in outcomes.values()], [one for _, one in outcomes.values()])
         conn.execute(MARK_TARGETS, (partitions, targets, *marks, cause.request, partitions))
@@ -190,11 +193,11 @@ class Destruction:
         self, request: uuid.UUID, kind: SubjectKind, subjects: Sequence[SubjectId]
     ) -> None:
         """See `Erasures.prepare_again`. Holds forbid nothing here: they are erased already."""
-        kinds = self._aggregates.kinds(subjects)
-        wanted = {id: kind for id in subjects if kinds.get(id) is kind}
-        states = self._aggregates.load_each(wanted).states
+        kinds = self._subjects.kinds(subjects)
+        states = self._subjects.load({id: kind for id in subjects if kinds.get(id) is kind})
         named = [name for state in states.values() for name in state.identities]
-        self._mentions.record_apart(request, self._mentions.prepare(request, named))
+        mentions, lookups = self._mentions.prepare(request, named), self._mentions.lookups(named)
+        self._mentions.record_apart(request, mentions, lookups)
 
     def settle(self, cause: Cause, at: datetime) -> None:
         """What follows for definitions and saved views once keys are destroyed: see `Mentions`."""
@@ -203,6 +206,42 @@ class Destruction:
             self._keys.destroy(left_over, **_on_record(cause))
             self._mentions.empty(left_over)
         self._mentions.settle(cause.request, at)
+
+    def remembered(self, conn: psycopg.Connection, request: uuid.UUID) -> set[bytes]:
+        """See `Mentions.remembered`."""
+        return self._mentions.remembered(conn, request)
+
+    def forget(self, conn: psycopg.Connection, request: uuid.UUID) -> None:
+        """See `Mentions.forget`."""
+        self._mentions.forget(conn, request)
+
+    def look_again(
+        self, lookups: AbstractSet[bytes], cause: Cause, at: datetime
+    ) -> Sequence[Position]:
+        """Has taken out of definitions what names the erased and did not open at the time; or
+        returns where events of definitions stand that still do not. Safe to repeat.
+
+        Raises:
+            LookAgain: another erasure took something out of the same meanwhile.
+            PastHead: the log cannot say so now.
+        """
+        self._keys.refresh()
+        unread = self._mentions.unread()
+        if unread:
+            return unread
+        mentions = self._mentions.prepare_hashed(cause.request, lookups)
+        contents = [one.content for one in mentions]
+        if contents:
+            with self._mentions.destroying(cause.request, mentions) as conn:
+                lock_keys(conn, contents)
+                if erased_by(conn, contents):
+                    raise LookAgain
+                self._destroy(conn, contents, cause)
+            self._keys.refresh()
+        self.settle(cause, at)
+        if contents:
+            self.finish(cause.kind, contents, at)
+        return []
 
     def finish(
         self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime

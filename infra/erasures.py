@@ -30,7 +30,7 @@ from domain.erasure import (
     ErasureStep,
     TargetOutcome,
 )
-from domain.errors import Conflict, NotFound, PastHead, Refusal, Unavailable
+from domain.errors import Altered, Conflict, NotFound, PastHead, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
 from infra.database import transaction_of
 from infra.destruction import Cause, Destruction, LookAgain
@@ -50,6 +50,9 @@ TOKEN_MEMORY = timedelta(days=30)
 
 POLL_SECONDS = 0.5
 ATTEMPTS = 5
+
+UNREAD_TOLD = 10
+"""Places, at most, that an erasure says it waits for."""
 
 STOPPED = "a partition of the log to which nothing can be appended: see past_heads in /api/status"
 
@@ -105,6 +108,10 @@ SET_REWRITTEN = "UPDATE keys.erasure_requests SET rewritten = %s WHERE id = ANY(
 SET_CLEANED = """
 UPDATE keys.erasure_requests SET cleaned_at = now(), wal = %s, waits_for = NULL
 WHERE id = ANY(%s) AND cleaned_at IS NULL"""
+
+SET_BACK = """
+UPDATE keys.erasure_requests
+SET forgotten_at = NULL, cleaned_at = NULL, rewritten = '{}', waits_for = NULL WHERE id = %s"""
 
 SET_COMPLETED = """
 UPDATE keys.erasure_requests SET completed_at = now(), certificate = %s, waits_for = NULL
@@ -220,6 +227,7 @@ class Erasures:
             Conflict: the idempotency key stands for another erasure; or a legal hold forbids the
                 erasure of one.
             NotFound: there is no such subject.
+            Altered: nothing says whether it is a user or an account.
             Unavailable: others change the same subjects all the time.
         """
         for _ in range(ATTEMPTS):
@@ -474,8 +482,37 @@ class Erasures:
     def _certify(self, id: uuid.UUID) -> None:
         with self._pool.connection() as conn, conn.transaction():
             row = conn.cursor(row_factory=dict_row).execute(LOCK, (id,)).fetchone()
-            if row is not None and row["cleaned_at"] is not None:
+            if row is None or row["cleaned_at"] is None:
+                return
+            lookups = self._destruction.remembered(conn, id)
+            if not lookups:
                 conn.execute(SET_COMPLETED, (self._certifier.issue(conn, id), id))
+                return
+            waits_for = self._look_again(row, lookups)
+            if waits_for is not None:
+                conn.execute(SET_WAITING, (waits_for, [id]))
+                return
+            # Names were there until now: what forgets and cleans is done once more.
+            self._destruction.forget(conn, id)
+            conn.execute(SET_BACK, (id,))
+        self._wake.set()
+
+    def _look_again(self, row: Mapping[str, Any], lookups: set[bytes]) -> str | None:
+        """Looks for names in what did not open when the keys were destroyed; says what stands in
+        the way, or None."""
+        try:
+            unread = self._destruction.look_again(lookups, _cause(row), row["requested_at"])
+        except LookAgain:
+            return "another erasure that takes names out of the same definitions"
+        except PastHead:
+            return STOPPED
+        if not unread:
+            return None
+        places = ", ".join(f"{one.log_partition}:{one.position}" for one in unread[:UNREAD_TOLD])
+        return (
+            f"events of definitions that do not open and may name somebody: {places} in the log;"
+            " have the operator restore them"
+        )
 
 
 def _cause(row: Mapping[str, Any]) -> Cause:
@@ -503,6 +540,8 @@ def _refuse(
             if request is not None:
                 raise _AlreadyAsked(request)
             raise NotFound(f"there is no such {kind}")
+        case TargetOutcome.ALTERED:
+            raise Altered(detail or "")
         case TargetOutcome.UNKNOWN:
             raise NotFound(f"there is no such {kind}")
         case _:

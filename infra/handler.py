@@ -336,7 +336,8 @@ class Handler:
         for _ in range(ATTEMPTS):
             self._keys.refresh()
             # First the key: whoever is erased is told apart by nothing from who never was.
-            if not self._keys.fetch([id.int]) or self._aggregates.kinds([id]).get(id) is not kind:
+            kinds = self._aggregates.kinds([id]) if self._keys.fetch([id.int]) else {}
+            if id not in kinds or kinds[id] not in (kind, None):
                 raise NotFound(f"there is no such {kind}")
             state = self._aggregates.load({id: kind})[id]
             if state.merged_into is not None:

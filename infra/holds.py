@@ -16,7 +16,7 @@ from domain.errors import NotFound
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.keys import lock_keys
 from infra.periods import HOLD_GENERATION
-from infra.recorder import Aggregates
+from infra.subjects import Subjects
 
 HELD = """
 SELECT h.subject, h.reason FROM keys.holds h
@@ -60,9 +60,9 @@ def any_held(conn: psycopg.Connection) -> str | None:
 class Holds:
     """One for each process; safe for use from many threads."""
 
-    def __init__(self, pool: ConnectionPool, aggregates: Aggregates) -> None:
+    def __init__(self, pool: ConnectionPool, subjects: Subjects) -> None:
         self._pool = pool
-        self._aggregates = aggregates
+        self._subjects = subjects
 
     def on(self, subjects: Collection[SubjectId]) -> AbstractSet[SubjectId]:
         """Those of the subjects that a hold is on."""
@@ -75,9 +75,9 @@ class Holds:
         Raises:
             NotFound: there is no such subject, or it is erased.
         """
-        if self._aggregates.kinds([subject]).get(subject) is not kind:
+        if self._subjects.kinds([subject]).get(subject) is not kind:
             raise NotFound(f"there is no such {kind}")
-        state = self._aggregates.load_each({subject: kind}).states[subject]
+        state = self._subjects.load({subject: kind})[subject]
         if state.merged_into is not None:
             return self.place(kind, state.merged_into, reason=reason, by=by)
         if not state.version:

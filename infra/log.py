@@ -77,6 +77,15 @@ JOIN unnest(%b::smallint[], %b::uuid[], %b::bigint[]) AS w(p, s, after)
   ON e.log_partition = w.p AND e.stream = w.s AND e.version > w.after
 ORDER BY e.stream, e.version"""
 
+READ_FIRST = f"""
+SELECT {COLUMNS} FROM log.events e
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
+  ON e.log_partition = w.p AND e.stream = w.s AND e.version = 1"""
+
+STREAMS_THERE = """
+SELECT w.s FROM unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
+WHERE EXISTS (SELECT FROM log.events e WHERE e.log_partition = w.p AND e.stream = w.s)"""
+
 BEGUN_STREAMS = """
 SELECT stream FROM log.events e
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
@@ -329,6 +338,18 @@ class EventLog:
             for row in self._rows(READ_STREAMS, arguments):
                 found[row.stream].append(row)
         return found
+
+    def read_first(self, streams: Sequence[SubjectId]) -> list[RecordedRow]:
+        """The first aggregate event of each stream that holds it."""
+        return list(self._rows(READ_FIRST, arrays.placed(streams))) if streams else []
+
+    def there(self, streams: Sequence[SubjectId]) -> list[SubjectId]:
+        """Those of the streams that hold any event."""
+        if not streams:
+            return []
+        with self._pool.connection() as conn:
+            rows = conn.execute(STREAMS_THERE, arrays.placed(streams), binary=True)
+            return [SubjectId(row[0]) for row in rows]
 
     def begun(self, streams: Iterable[SubjectId]) -> set[SubjectId]:
         """Those of the streams that hold their first event."""

@@ -5,7 +5,9 @@ known, and what stands there instead made ready; it holds from the moment the ke
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -24,7 +26,7 @@ from domain.events import (
     DefinitionDeleted,
     DefinitionMade,
 )
-from domain.identity import Identity, SubjectId
+from domain.identity import Identity, Scheme, SubjectId
 from domain.mentions import Names, without
 from domain.workspace import Definitions
 from infra.contents import Contents, Replacement
@@ -48,6 +50,14 @@ WHERE request = %s AND settled_at IS NULL ORDER BY id, content"""
 SETTLED = """
 UPDATE keys.erasure_mentions SET settled_at = now(), log_partition = %s, position = %s
 WHERE request = %s AND content = %s"""
+
+ADD_NAMES = """
+INSERT INTO keys.erasure_names (request, lookup) SELECT %s, unnest(%s::bytea[])
+ON CONFLICT DO NOTHING"""
+
+SELECT_NAMES = "SELECT lookup FROM keys.erasure_names WHERE request = %s"
+
+FORGET_NAMES = "DELETE FROM keys.erasure_names WHERE request = %s"
 
 Said = DefinitionMade | DefinitionChanged | DefinitionCleaned
 
@@ -73,6 +83,21 @@ class _Saying(NamedTuple):
     versions: list[int]
 
 
+class _Hashed(Names):
+    """Outside names of subjects, of which keyed hashes alone are left."""
+
+    def __init__(self, lookups: AbstractSet[bytes], digest: Callable[[Identity], bytes]) -> None:
+        super().__init__(())
+        self._lookups = lookups
+        self._digest = digest
+
+    def __bool__(self) -> bool:
+        return bool(self._lookups)
+
+    def has(self, scheme: Scheme, value: str) -> bool:
+        return self._digest(Identity(scheme, value)) in self._lookups
+
+
 class Mentions:
     """One for each process; safe for use from many threads."""
 
@@ -85,7 +110,13 @@ class Mentions:
         sealer: Sealer,
         contents: Contents,
         pool: ConnectionPool,
+        digest: Callable[[Identity], bytes],
     ) -> None:
+        """
+        Args:
+            digest: the keyed hash of a name.
+        """
+        self._digest = digest
         self._definitions = definitions
         self._saved_views = saved_views
         self._log = log
@@ -109,7 +140,48 @@ class Mentions:
     def prepare(self, request: uuid.UUID, identities: Iterable[Identity]) -> list[Mention]:
         """Has something without these names ready for all that names them. It stands there from
         the moment on when the request has destroyed the keys of the contents; `settle` follows."""
-        names = Names(identities)
+        return self._prepare(request, Names(identities))
+
+    def prepare_hashed(self, request: uuid.UUID, lookups: AbstractSet[bytes]) -> list[Mention]:
+        """As `prepare`, once of names only what `lookups` gave is left."""
+        return self._prepare(request, _Hashed(lookups, self._digest))
+
+    def lookups(self, identities: Iterable[Identity]) -> frozenset[bytes]:
+        """Names as keyed hashes, where they have to be looked for again: while something that a
+        definition said does not open. None otherwise."""
+        names = list(identities)
+        if not names or not self.unread():
+            return frozenset()
+        return frozenset(map(self._digest, names))
+
+    @staticmethod
+    def remember(conn: psycopg.Connection, request: uuid.UUID, lookups: AbstractSet[bytes]) -> None:
+        """Keeps names to be looked for again, as keyed hashes, in the caller's transaction."""
+        if lookups:
+            conn.execute(ADD_NAMES, (request, list(lookups)))
+
+    @staticmethod
+    def remembered(conn: psycopg.Connection, request: uuid.UUID) -> set[bytes]:
+        """The names that have to be looked for again, as keyed hashes."""
+        return {bytes(one) for (one,) in conn.execute(SELECT_NAMES, (request,))}
+
+    @staticmethod
+    def forget(conn: psycopg.Connection, request: uuid.UUID) -> None:
+        """Drops the names that were looked for again."""
+        conn.execute(FORGET_NAMES, (request,))
+
+    def unread(self) -> list[Position]:
+        """Where in the log events of definitions stand that do not open and may name somebody."""
+        rows = self._rows()
+        opened, gaps = parted(self._sealer.open_each(rows))
+        empty = {SubjectId(one.row.event_id): one.row for one in opened if one.payload is None}
+        # Each had a key once. What was destroyed is known; what never was there is another's id.
+        had = self._contents.now(empty) if empty else {}
+        unread = [row for id, row in empty.items() if id not in had]
+        places = ((row.log_partition, row.position) for row in (*unread, *(g.row for g in gaps)))
+        return [Position(*one) for one in sorted(places)]
+
+    def _prepare(self, request: uuid.UUID, names: Names) -> list[Mention]:
         if not names:
             return []
         mentions: list[Mention] = []
@@ -136,10 +208,22 @@ class Mentions:
             ],
         )  # fmt: skip
 
-    def record_apart(self, request: uuid.UUID, mentions: Sequence[Mention]) -> None:
-        """The same in a transaction of its own."""
+    @contextmanager
+    def destroying(
+        self, request: uuid.UUID, mentions: Sequence[Mention]
+    ) -> Iterator[psycopg.Connection]:
+        """A transaction to destroy the keys of contents in; puts on record where names stood."""
+        with self._pool.connection() as conn, conn.transaction():
+            yield conn
+            self.record(conn, request, mentions)
+
+    def record_apart(
+        self, request: uuid.UUID, mentions: Sequence[Mention], lookups: AbstractSet[bytes]
+    ) -> None:
+        """As `record` and `remember`, in a transaction of its own."""
         with self._pool.connection() as conn, conn.transaction():
             self.record(conn, request, mentions)
+            self.remember(conn, request, lookups)
 
     def left_over(self, request: uuid.UUID) -> list[SubjectId]:
         """See `Contents.left_over`."""
@@ -193,9 +277,12 @@ class Mentions:
             if places:
                 yield one, clean, places
 
-    def _sayings(self) -> list[_Saying]:
+    def _rows(self) -> list[RecordedRow]:
         stream = self._definitions.stream
-        rows = self._log.read_streams({stream: 0})[stream]
+        return self._log.read_streams({stream: 0})[stream]
+
+    def _sayings(self) -> list[_Saying]:
+        rows = self._rows()
         contents = self._sealer.contents(rows)
         newest: dict[uuid.UUID, int] = {}
         said: dict[uuid.UUID, _Saying] = {}

@@ -33,7 +33,7 @@ from infra.rows import RecordedRow, Row
 from infra.sealing import SCHEMA_VERSION, Sealer, event_of
 from projections import arrays
 from projections.batch import Place
-from projections.gaps import Gap
+from projections.gaps import Gap, parted
 
 SELECT_SNAPSHOTS = """
 SELECT s.stream, s.version, s.state FROM log.snapshots s
@@ -46,11 +46,6 @@ VALUES (%b, %b, %b, %b, %b)
 ON CONFLICT (log_partition, stream) DO UPDATE
 SET version = excluded.version, schema_version = excluded.schema_version, state = excluded.state
 WHERE log.snapshots.version < excluded.version"""
-
-FIRST_TOPICS = """
-SELECT e.stream, e.topic FROM log.events e
-JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
-  ON e.log_partition = w.p AND e.stream = w.s AND e.version = 1"""
 
 DELETE_SNAPSHOTS = "DELETE FROM log.snapshots WHERE log_partition = ANY(%b) AND stream = ANY(%b)"
 
@@ -218,14 +213,24 @@ class Aggregates(Repository[UUID]):
         with self._pool.connection() as conn:
             conn.execute(DELETE_SNAPSHOTS, arrays.placed(subjects))
 
-    def kinds(self, subjects: Sequence[SubjectId]) -> dict[SubjectId, StreamKind]:
-        """What each of those that have begun is."""
-        with self._pool.connection() as conn:
-            rows = conn.execute(FIRST_TOPICS, arrays.placed(subjects), binary=True).fetchall()
+    def kinds(self, subjects: Sequence[SubjectId]) -> dict[SubjectId, StreamKind | None]:
+        """What each subject is that the log has events of: by its first event, or by the next ones
+        where that does not open; None where no event of its aggregate opens."""
+        kinds: dict[SubjectId, StreamKind | None] = {}
+        kinds |= self._opened_kinds(self._log.read_first(subjects))
+        rest = [id for id in subjects if id not in kinds]
+        if rest:
+            there = dict.fromkeys(self._log.there(rest), 0)
+            rows = [row for each in self._log.read_streams(there).values() for row in each]
+            kinds |= dict.fromkeys(there) | self._opened_kinds(rows)
+        return kinds
+
+    def _opened_kinds(self, rows: Sequence[RecordedRow]) -> dict[SubjectId, StreamKind]:
         kinds: dict[SubjectId, StreamKind] = {}
-        for stream, topic in rows:
-            with suppress(KeyError):  # a topic that is none
-                kinds[SubjectId(stream)] = stream_kind(topic)
+        opened, _ = parted(self._sealer.open_each(rows))
+        for one in opened:
+            with suppress(KeyError):  # a topic that is none, of an erased subject
+                kinds.setdefault(one.row.stream, stream_kind(one.row.topic))
         return kinds
 
     def _snapshots(self, subjects: Sequence[SubjectId]) -> list[tuple[SubjectId, int, bytes]]:

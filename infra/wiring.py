@@ -65,6 +65,7 @@ from infra.scanning import Scanner
 from infra.sealing import Sealer
 from infra.settings import Settings
 from infra.skips import Skips
+from infra.subjects import Subjects
 from infra.timelines import Timelines
 from infra.vault import Vault
 from infra.wakeups import Listener, Wakeups
@@ -126,6 +127,7 @@ class Annals:
     keys: KeyRing
     sealer: Sealer
     aggregates: Aggregates
+    subjects: Subjects
     handler: Handler
     api_keys: ApiKeys
     wrapping: Wrapping
@@ -349,6 +351,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         )
         pasts.tidy()
         aggregates = Aggregates(log, sealer, pools.intake)
+        subjects = Subjects(aggregates, keys, pools.views)
         stored, working_definitions = definitions(log), definitions(working_log)
         catalogue = Catalogue(pools.intake, lambda: stored.recent().names)
         handler = Handler(
@@ -371,7 +374,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         cleaner = Cleaner(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         api_keys = ApiKeys(pools.access)
         saved_views = SavedViews(pools.reading, keys.secret("saved views"), contents)
-        holds = Holds(keys_pool, aggregates)
+        holds = Holds(keys_pool, subjects)
         mentions = Mentions(
             definitions=stored,
             saved_views=saved_views,
@@ -379,6 +382,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             sealer=sealer,
             contents=contents,
             pool=keys_pool,
+            digest=lookup.digest,
         )
         destinations = Destinations(workers.log, keys.secret("destinations"))
         counter_owners = CounterOwners(stored, saved_views)
@@ -389,6 +393,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             keys,
             sealer,
             aggregates,
+            subjects,
             handler,
             api_keys,
             wrapping,
@@ -404,12 +409,11 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             Erasures(
                 destruction=Destruction(
                     handler=handler,
-                    aggregates=aggregates,
+                    subjects=Subjects(aggregates, keys, workers.views),
                     log=log,
                     keys=keys,
                     holds=holds,
                     mentions=mentions,
-                    views=workers.views,
                 ),
                 lookup=lookup,
                 pool=workers.keys,

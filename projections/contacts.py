@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 
 from domain.events import Absorbed, Identified, PropertiesChanged, Registered
-from domain.identity import Identity, SubjectId, SubjectKind, log_partition
+from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from domain.properties import PropertyType, Value, converted
 from projections import arrays, bars, retyping
 from projections.bars import Counted
@@ -98,7 +98,30 @@ DELETE_CONTACTS = "DELETE FROM views.contacts WHERE log_partition = ANY(%s) AND 
 
 DELETE_SEEN = "DELETE FROM views.seen WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
 
+SELECT_SHOWN = """
+SELECT c.subject, c.kind, c.identities FROM views.contacts c
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON c.log_partition = w.p AND c.subject = w.s"""
+
 _encode = msgspec.json.Encoder().encode
+
+
+class Shown(NamedTuple):
+    """What the read models know a subject as."""
+
+    kind: SubjectKind
+    identities: tuple[Identity, ...]
+
+
+def shown(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[SubjectId, Shown]:
+    """Those of the subjects that the read models have, as they have them."""
+    rows = conn.execute(SELECT_SHOWN, arrays.placed(list(subjects)), binary=True)
+    return {
+        SubjectId(subject): Shown(
+            SubjectKind(kind),
+            tuple(Identity(Scheme(one["scheme"]), one["value"]) for one in identities),
+        )
+        for subject, kind, identities in rows
+    }
 
 
 class _Change:

@@ -177,7 +177,7 @@ class Erasures(Controller):
         calls = calls_of(request)
         erasure = await calls.get(f"/api/erasures/{id}")
         rest = []
-        for outcome in ("held", "erased_before", "unknown"):
+        for outcome in ("held", "erased_before", "unknown", "altered"):
             if erasure["outcomes"].get(outcome):
                 found = await calls.get(
                     f"/api/erasures/{id}/subjects", outcome=outcome, limit=NOT_ERASED_SHOWN
