@@ -270,6 +270,25 @@ def test_a_destination_is_told_of_all_else_and_the_altered_one_is_listed_under_i
     assert listed(annals, reader) == []
 
 
+def test_what_a_destination_lacks_is_off_the_list_once_it_is_told_no_more(
+    annals: Annals, database_url: str, receiver: Receiver
+) -> None:
+    destinations.logins(annals, "ada")
+    project(annals)
+    place = places_of(database_url, found(annals, user("ada")), "user.event_tracked")[0]
+    alter(database_url, place, BROKEN)
+    ids = [destinations.make(annals, receiver.url) for _ in range(2)]
+    project(annals)
+    for id in ids:
+        destinations.tell(annals, id)
+    gone, kept = ids
+    annals.definitions.decide(lambda state: state.archive(gone, EDITOR), datetime.now(UTC))
+    annals.working_definitions.load()
+    annals.deliverer.due()
+    assert listed(annals, f"destination:{gone}") == []
+    assert [one.position for one in listed(annals, f"destination:{kept}")] == [text(place)]
+
+
 def test_a_run_of_retention_sums_all_else_and_comes_to_its_end(
     annals: Annals, database_url: str
 ) -> None:
