@@ -191,6 +191,7 @@ class _Histories(Controller):
                 subject,
                 workspace.users if self.kind is SubjectKind.USER else workspace.accounts,
                 Moment(annals.now(), workspace.zone),
+                workspace.names.types_of(self.kind),
             )
 
 

@@ -13,8 +13,18 @@ from uuid import UUID
 
 import msgspec
 
+from domain.definitions import DefinitionKind
 from domain.errors import InvalidInput
-from domain.events import PAYLOAD_OF_TOPIC, DefinitionCleaned, Erased
+from domain.events import (
+    PAYLOAD_OF_TOPIC,
+    DefinitionChanged,
+    DefinitionCleaned,
+    DefinitionMade,
+    Erased,
+    NamesRestored,
+    NamesRetired,
+    PropertyTypeChanged,
+)
 
 MAX_REASON_CHARS = 1_000
 
@@ -24,6 +34,22 @@ ERASING_TOPICS = ERASED_TOPICS | {
     topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload is DefinitionCleaned
 }
 """Topics of events by which an erasure reaches the read models."""
+
+_RULING_PAYLOADS = (
+    NamesRetired,
+    NamesRestored,
+    PropertyTypeChanged,
+    DefinitionMade,
+    DefinitionChanged,
+)
+
+RULING_TOPICS = frozenset(
+    topic
+    for topic, payload in PAYLOAD_OF_TOPIC.items()
+    if payload in _RULING_PAYLOADS and topic.startswith(f"{DefinitionKind.SETTINGS}.")
+)
+"""Topics of events that decide about the workspace: the read models take what these decide from the
+definitions as they stand, in which nothing is skipped."""
 
 
 class ParkedState(enum.StrEnum):

@@ -29,8 +29,6 @@ from projections.gaps import Gap, parted, tell
 
 ATTEMPTS = 20
 RECENT_SECONDS = 1.0
-LOOK_AGAIN_SECONDS = 60.0
-"""Between two looks at events that did not open."""
 
 READER = "definitions"
 """Its name among the readers that lack events."""
@@ -56,7 +54,6 @@ class DefinitionStore:
         self._sealer = sealer
         self._note = note or partial(tell, READER)
         self._gaps: list[Position] = []
-        self._looked_at = -math.inf
         self.stream = SubjectId(uuid.UUID(bytes=secret[:16], version=4))
         self._lock = threading.Lock()
         self._known = Definitions()
@@ -75,10 +72,10 @@ class DefinitionStore:
             return self._known
 
     def _look_again(self) -> None:
-        """Begins anew once an event opens that did not, as after the row was restored."""
-        if not self._gaps or time.monotonic() - self._looked_at < LOOK_AGAIN_SECONDS:
+        """Begins anew once an event opens that did not, as after the row was restored. At each
+        load: the projector that opened it goes by what is loaded after that."""
+        if not self._gaps:
             return
-        self._looked_at = time.monotonic()
         opened, _ = parted(self._sealer.open_each(self._log.read_at(self._gaps)))
         if opened:
             self._known, self._gaps = Definitions(), []

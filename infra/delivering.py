@@ -95,6 +95,7 @@ class Deliverer:
         self._outside = outside
         self._pause = pause
         self._worker = uuid.uuid4()
+        self._archived: frozenset[DefinitionId] = frozenset()
 
     def run(self, stop: threading.Event, idle: Idle) -> None:
         """Works until told to stop, and lets go of what it is at then."""
@@ -113,8 +114,14 @@ class Deliverer:
 
     def due(self) -> list[UUID]:
         """The destinations that may be told something now. One that was activated by a process
-        that died over it begins here."""
-        active = list(_active(self._definitions.recent()))
+        that died over it begins here; what one lacks that was archived since the last
+        look is forgotten."""
+        definitions = self._definitions.recent()
+        archived = _archived(definitions)
+        if archived - self._archived:
+            self._outgoing.forget_gaps(archived - self._archived)
+        self._archived = archived
+        active = list(_active(definitions))
         if not active:
             return []
         for id in self._destinations.unbegun(active):
@@ -200,6 +207,13 @@ class Deliverer:
 
 def _active(definitions: Definitions) -> dict[DefinitionId, Defined[Destination]]:
     return {id: one for id, one in definitions.destinations.items() if one.status is Status.ACTIVE}
+
+
+def _archived(definitions: Definitions) -> frozenset[DefinitionId]:
+    """Those that are told no more; only a draft, which is told nothing, is ever deleted."""
+    return frozenset(
+        id for id, one in definitions.destinations.items() if one.status is Status.ARCHIVED
+    )
 
 
 def _message(destination: UUID, read: Read) -> tuple[str, bytes]:

@@ -24,8 +24,7 @@ from infra.keys import KeyRing
 from infra.log import EventLog
 from infra.rows import RecordedRow
 from infra.sealing import OpenedEvent, Sealer
-from projections import news
-from projections.gaps import note, parted
+from projections import gaps, news
 from projections.news import Item, NotYet
 
 MAX_ITEMS = 100
@@ -88,6 +87,11 @@ class Outgoing:
         with self._views.connection() as conn:
             return news.shown(conn, self._projector)
 
+    def forget_gaps(self, destinations: Collection[UUID]) -> None:
+        """Takes off the operator's list what destinations lack that are told no more."""
+        with self._views.connection() as conn:
+            gaps.forget(conn, [reader_of(one) for one in destinations])
+
     def next(
         self,
         id: UUID,
@@ -149,10 +153,10 @@ class Outgoing:
     ) -> list[tuple[RecordedRow, OpenedEvent]]:
         """Without those that do not open though their keys are there, which are listed for the
         operator."""
-        opened, gaps = parted(self._sealer.open_each(rows))
-        if gaps:
+        opened, unopened = gaps.parted(self._sealer.open_each(rows))
+        if unopened:
             with self._views.connection() as conn:
-                note(conn, reader_of(destination), gaps)
+                gaps.note(conn, reader_of(destination), unopened)
         return [(one.row, one) for one in opened]
 
     def _readable(self, subjects: Collection[SubjectId]) -> set[SubjectId]:

@@ -13,6 +13,7 @@ from domain.events import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId
 from domain.parked import (
     ERASING_TOPICS,
+    RULING_TOPICS,
     ParkedEvent,
     ParkedState,
     Retried,
@@ -48,6 +49,11 @@ _PAST = {
     ),
 }
 """What to do about an event that a reader is past for good."""
+
+_LOST = (
+    "its row is not in the log any more: have the owner of the database restore it from a backup,"
+    " then try again, or skip it"
+)
 
 log = structlog.get_logger()
 
@@ -103,13 +109,18 @@ class Parked:
 
         Raises:
             NotFound: nothing is parked there.
-            Conflict: it is skipped, or it opens and the reader is past it for good.
+            Conflict: it is skipped, its row is gone, or it opens and the reader is past it for
+                good.
         """
         row = self._find(reader, place)
         _check_open(row)
+        recorded = self._log.read_at([place])
+        if not recorded:
+            raise Conflict(_LOST)
         if row.reader == NAME:
             return self._retrying.retry(self._stream(row))
-        [one] = self._sealer.open_each(self._log.read_at([place]))
+        self._sealer.refresh()
+        [one] = self._sealer.open_each(recorded)
         key = (reader, place.log_partition, place.position)
         with self._views.connection() as conn, conn.transaction():
             if isinstance(one, Gap):
@@ -136,7 +147,8 @@ class Parked:
         Raises:
             InvalidInput: no reason, or one that is too long.
             NotFound: nothing is parked there.
-            Conflict: it is skipped already, waits behind another, or an erasure rests on it.
+            Conflict: it is skipped already, waits behind another, an erasure rests on it, or it
+                decides about the workspace.
             SubjectErased: whom it is about is erased; it goes from the list by itself.
         """
         reason = checked_skip_reason(reason)
@@ -149,9 +161,7 @@ class Parked:
             _check_open(row)
             if row.state == ParkedState.WAITING:
                 raise Conflict("it waits behind another of its stream: retry or skip that one")
-            [recorded] = self._log.read_at([place])
-            if recorded.topic in ERASING_TOPICS:
-                raise Conflict("an erasure rests on it: it can be tried again, never skipped")
+            self._check_skipped(row)
             self._skips.add(reader, place, stream, reason, by)
             [skip] = self._skips.of(reader, [place]).values()
             parking.mark_skipped(conn, SkippedEvent(reader, place, stream, skip.at))
@@ -172,10 +182,31 @@ class Parked:
             raise NotFound("no event of this reader is parked there, or not any more")
         return row
 
+    def _check_skipped(self, row: ParkedRow) -> None:
+        """Raises: Conflict: it is never skipped."""
+        recorded = self._log.read_at([row.place])
+        topic = recorded[0].topic if recorded else row.topic
+        if topic in ERASING_TOPICS:
+            raise Conflict("an erasure rests on it: it can be tried again, never skipped")
+        if row.reader != NAME or topic not in RULING_TOPICS:
+            return
+        # The definitions lack a row that does not open, as the read models will.
+        self._sealer.refresh()
+        if any(not isinstance(one, Gap) for one in self._sealer.open_each(recorded)):
+            raise Conflict(
+                "what it decides about the workspace holds, and the read models go by that: it is"
+                " never skipped; decide it the other way, in the catalogue or the settings, then"
+                " try it again"
+            )
+
     def _stream(self, row: ParkedRow) -> SubjectId:
+        """Raises: Conflict: only its row says so, which is gone."""
         if row.stream is not None:
             return SubjectId(row.stream)
-        return self._log.read_at([row.place])[0].stream
+        recorded = self._log.read_at([row.place])
+        if not recorded:
+            raise Conflict(_LOST)
+        return recorded[0].stream
 
     def _items(self, rows: Sequence[ParkedRow]) -> list[ParkedEvent]:
         unknown = [row.place for row in rows if row.stream is None or row.topic is None]

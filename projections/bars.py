@@ -24,6 +24,9 @@ from projections import arrays
 from projections.selection import Selection, chosen
 from projections.tables import bar_counts, contacts
 
+CURRENCY_PROPERTY = "currency"
+"""That says in what currency the MRR of a contact is."""
+
 SELECT_COUNTED = """
 SELECT c.subject, c.kind, c.stage, c.health, c.currency, c.mrr FROM views.contacts c
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON c.log_partition = w.p AND c.subject = w.s"""

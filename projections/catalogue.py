@@ -1,4 +1,8 @@
-"""Read model: the properties and names of activity in use, how often and since when."""
+"""Read model: the properties and names of activity in use, how often and since when; and those that
+are retired, used or not: the list is where they are restored.
+
+A row without uses has in place of their times the time of its retirement.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +32,11 @@ INSERT INTO views.catalogue AS c
 SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[],
                      %b::timestamptz[], %b::timestamptz[], %b::uuid[])
 ON CONFLICT (scope, name) DO UPDATE
-SET uses = c.uses + excluded.uses, first_at = least(c.first_at, excluded.first_at),
-    last_at = greatest(c.last_at, excluded.last_at)"""
+SET uses = c.uses + excluded.uses, value_type = coalesce(c.value_type, excluded.value_type),
+    first_at = CASE c.uses WHEN 0 THEN excluded.first_at
+                    ELSE least(c.first_at, excluded.first_at) END,
+    last_at = CASE c.uses WHEN 0 THEN excluded.last_at
+                   ELSE greatest(c.last_at, excluded.last_at) END"""
 
 RULE = """
 UPDATE views.catalogue c
@@ -37,6 +44,18 @@ SET value_type = coalesce(v.type, c.value_type), retired_at = v.at, retired_by =
 FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
      AS v(scope, name, type, at, by)
 WHERE c.scope = v.scope AND c.name = v.name"""
+
+ADD_RETIRED = """
+INSERT INTO views.catalogue AS c
+       (scope, name, value_type, uses, first_at, last_at, retired_at, retired_by)
+SELECT v.scope, v.name, v.type, 0, v.at, v.at, v.at, v.by
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
+     AS v(scope, name, type, at, by)
+WHERE v.at IS NOT NULL
+ON CONFLICT (scope, name) DO UPDATE SET first_at = excluded.first_at, last_at = excluded.last_at
+WHERE c.uses = 0"""
+
+DELETE_UNUSED = "DELETE FROM views.catalogue WHERE uses = 0 AND retired_at IS NULL"
 
 # Pages and campaigns are not names of a closed catalogue: they are counted by subject alone.
 _OPEN_ENDED = {"page", "campaign"}
@@ -76,7 +95,10 @@ class CatalogueModel:
                 (scope, name, rules.type_of(scope, name), *_since(rules.retired_since(scope, name)))
                 for scope, name in ruled
             ]
-            conn.execute(RULE, [list(column) for column in zip(*held, strict=True)])
+            columns = [list(column) for column in zip(*held, strict=True)]
+            conn.execute(RULE, columns)
+            conn.execute(ADD_RETIRED, columns)
+            conn.execute(DELETE_UNUSED)
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         """Names are of the workspace, not of a subject."""

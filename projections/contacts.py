@@ -17,8 +17,6 @@ from projections import arrays, bars, retyping
 from projections.bars import Counted
 from projections.batch import Batch
 
-CURRENCY_PROPERTY = "currency"
-
 # A contact is written once a batch; what the batch deletes goes in a second step. What it is called
 # follows from its identities and properties: whatever writes these writes it too.
 CHANGE_CONTACTS = """
@@ -143,8 +141,8 @@ class _Change:
         mrr, code = before.mrr, before.currency
         if mrr_property in self.values or mrr_property in self.missing:
             mrr = bars.amount(self.values.get(mrr_property))
-        if CURRENCY_PROPERTY in self.values or CURRENCY_PROPERTY in self.missing:
-            code = bars.currency(self.values.get(CURRENCY_PROPERTY))
+        if bars.CURRENCY_PROPERTY in self.values or bars.CURRENCY_PROPERTY in self.missing:
+            code = bars.currency(self.values.get(bars.CURRENCY_PROPERTY))
         return before._replace(mrr=mrr, currency=code)
 
     def know(self, identities: Iterable[Identity], *, absorbed: bool = False) -> None:
@@ -234,7 +232,7 @@ class Contacts:
                 "registered_at": arrays.instants([row[3].registered_at for row in rows]),
                 "mrr": arrays.texts([None if one is None else f"{one:f}" for one in amounts]),
                 "currencies": arrays.texts(
-                    [bars.currency(one.get(CURRENCY_PROPERTY)) for one in values]
+                    [bars.currency(one.get(bars.CURRENCY_PROPERTY)) for one in values]
                 ),
                 "mrr_property": mrr_property,
             },

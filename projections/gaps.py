@@ -24,6 +24,12 @@ FROM unnest(%b::smallint[], %b::bigint[], %b::text[], %b::uuid[], %b::text[])
      AS w(p, position, error, s, t)
 ON CONFLICT DO NOTHING RETURNING log_partition, position"""
 
+FORGET = """
+DELETE FROM views.parked
+WHERE log_partition = ANY(%s) AND projector = ANY(%s) AND state <> 'skipped'"""
+
+ALL_PARTITIONS = list(range(256))
+
 log = structlog.get_logger()
 
 Event = TypeVar("Event", bound=Opened)
@@ -101,3 +107,8 @@ def note(conn: psycopg.Connection, reader: str, gaps: Sequence[Gap]) -> None:
     )
     new = set(listed.fetchall())
     tell(reader, [gap for gap in gaps if (gap.row.log_partition, gap.row.position) in new])
+
+
+def forget(conn: psycopg.Connection, readers: Sequence[str]) -> None:
+    """Takes off the list what readers lack that are no more."""
+    conn.execute(FORGET, (ALL_PARTITIONS, list(readers)))

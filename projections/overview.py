@@ -8,7 +8,7 @@ Days are calendar days in the workspace's time zone; today is the last.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ from domain.definitions import Preferred
 from domain.errors import NotFound
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.periods import Moment, start_of
+from domain.properties import PropertyType, converted
 from projections.gaps import parted, place_of
 from projections.reading import Opener, Row
 from projections.stage_timeline import StageLog
@@ -115,8 +116,15 @@ def overview(
     subject: SubjectId,
     preferred: Preferred,
     moment: Moment,
+    types: Mapping[str, PropertyType],
 ) -> Overview:
-    """Raises: NotFound: there is no such user or account."""
+    """
+    Args:
+        types: of properties that an admin gave another type than they were sent with.
+
+    Raises:
+        NotFound: there is no such user or account.
+    """
     asked: dict[str, Any] = {
         "partition": log_partition(subject),
         "subject": subject,
@@ -146,7 +154,7 @@ def overview(
     return Overview(
         first_day,
         moment.today,
-        [_property(name, row.properties, before) for name in properties],
+        [_property(name, row.properties, before, types.get(name)) for name in properties],
         _events(conn, events, asked),
         {"properties": bool(preferred.properties), "events": bool(preferred.events)},
         gaps,
@@ -188,10 +196,15 @@ def _before(
 
 
 def _property(
-    name: str, properties: dict[str, Any], before: dict[str, tuple[Any, datetime]]
+    name: str,
+    properties: dict[str, Any],
+    before: dict[str, tuple[Any, datetime]],
+    type: PropertyType | None,
 ) -> OverviewProperty:
     value = properties.get(name)
     was, changed_at = before.get(name, (value, None))
+    if type is not None and was is not None:
+        was = converted(was, type)
     if isinstance(was, datetime):
         was = msgspec.to_builtins(was)
     return OverviewProperty(name, value, was, value != was, changed_at, _difference(value, was))

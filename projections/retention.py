@@ -41,7 +41,8 @@ WHERE s.log_partition = ANY(%(all)s) AND s.log_partition = d.log_partition
   AND s.subject = d.subject
   AND (s.first_seen, s.last_seen) IS DISTINCT FROM (d.first_seen, d.last_seen)"""
 
-# Of a user's event that names an account both have a count, and it was used once.
+# Of a user's event that names an account both have a count, and it was used once. A retired name
+# stays in the list, where it can be restored: without uses, as `projections.catalogue` has it.
 COUNT_USES_ANEW = """
 WITH uses AS (
     SELECT n.kind, n.name, sum(d.count)::bigint AS uses, min(d.first_at) AS first_at,
@@ -52,9 +53,14 @@ WITH uses AS (
 gone AS (
     DELETE FROM views.catalogue k USING views.catalogue s
     WHERE k.scope = s.scope AND k.name = s.name AND k.scope = ANY(%(scopes)s)
+      AND s.retired_at IS NULL
       AND NOT EXISTS (SELECT FROM uses u WHERE u.kind = s.scope AND u.name = s.name))
-UPDATE views.catalogue k SET uses = u.uses, first_at = u.first_at, last_at = u.last_at
-FROM uses u WHERE k.scope = u.kind AND k.name = u.name"""
+UPDATE views.catalogue k
+SET uses = coalesce(u.uses, 0), first_at = coalesce(u.first_at, s.retired_at),
+    last_at = coalesce(u.last_at, s.retired_at)
+FROM views.catalogue s LEFT JOIN uses u ON u.kind = s.scope AND u.name = s.name
+WHERE k.scope = s.scope AND k.name = s.name
+  AND (u.name IS NOT NULL OR s.scope = ANY(%(scopes)s) AND s.retired_at IS NOT NULL)"""
 
 CLOSED_SCOPES = ["event", "screen", "channel"]
 """Of activity, those whose names are in the catalogue."""

@@ -85,6 +85,10 @@ class _KeysChanged(Exception):
     """A key was destroyed while events were open."""
 
 
+class RowLost(Exception):
+    """The row of a parked event is not in the log any more."""
+
+
 class _Parked(NamedTuple):
     """A stream of which events are parked."""
 
@@ -181,7 +185,10 @@ class Retrying(Generic[Row]):
                     positions = self._next(conn, parked, size)
                     if not positions:
                         return 0
-                    opened = self._opener.open_rows(self._log.read_at(parked.places(positions)))
+                    rows = self._log.read_at(parked.places(positions))
+                    if len(rows) < len(positions):
+                        raise RowLost
+                    opened = self._opener.open_rows(rows)
                     if self._opener.generation() != generation:
                         raise _KeysChanged
                     _delete_counts(conn, [id for (id,) in conn.execute(BEGIN_COUNTERS_ANEW)])

@@ -24,8 +24,6 @@ from projections.batch import Batch
 from projections.merges import ALL_PARTITIONS
 from projections.sweeps import DECIDE_ANEW
 
-CURRENCY_PROPERTY = "currency"
-
 PIECE = 5_000
 """Contacts that are converted at a time."""
 
@@ -93,7 +91,7 @@ def apply(conn: psycopg.Connection, batch: Batch) -> None:
         type = batch.workspace.names.types_of(kind)[name]
         _convert(conn, kind, name, type)
     names = {name for _, name in changed}
-    if not names.isdisjoint((batch.workspace.mrr_property, CURRENCY_PROPERTY)):
+    if not names.isdisjoint((batch.workspace.mrr_property, bars.CURRENCY_PROPERTY)):
         mrr.recount(conn, batch.workspace.mrr_property)
     conn.execute(DECIDE_ANEW)
 
@@ -125,7 +123,7 @@ def _write(
         CONVERT,
         {
             "name": name,
-            "is_currency": name == CURRENCY_PROPERTY,
+            "is_currency": name == bars.CURRENCY_PROPERTY,
             "partitions": [row[0] for row in rows],
             "subjects": [row[1] for row in rows],
             "values": [None if one is None else _encode(one).decode() for one in values],

@@ -22,7 +22,8 @@ PROJECTORS = sa.text("""
 SELECT count(*) FROM views.workers
 WHERE projector = :p AND seen_at > now() - interval '15 seconds'""")
 NAMES = sa.text("""
-SELECT scope, name, value_type, uses, first_at, last_at, retired_at, retired_by
+SELECT scope, name, value_type, uses, CASE WHEN uses > 0 THEN first_at END,
+       CASE WHEN uses > 0 THEN last_at END, retired_at, retired_by
 FROM views.catalogue
 WHERE scope = ANY(:scopes) AND (retired_at IS NOT NULL) = :retired
 ORDER BY uses DESC, scope, name""")
@@ -75,6 +76,7 @@ class NameItem(msgspec.Struct, frozen=True):
     """A name: how often it was used, and when for the first and the last time (by occurrence).
 
     Attributes:
+        first_at, last_at: null: no use of it is counted any more, as of a retired name only.
         retired_at: null: it is in use. retired_by: the API key that retired it.
     """
 
@@ -82,8 +84,8 @@ class NameItem(msgspec.Struct, frozen=True):
     name: str
     type: str | None
     uses: int
-    first_at: datetime
-    last_at: datetime
+    first_at: datetime | None
+    last_at: datetime | None
     retired_at: datetime | None
     retired_by: UUID | None
 

@@ -17,10 +17,13 @@ from types import FrameType
 import click
 import psycopg
 import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 
 from infra import wiring
 from infra.settings import InvalidSetting, Settings
 from infra.wiring import Annals
+from projections.failures import is_of_connection
 from projections.watchdog import where
 
 CUT_SECONDS = 6.0
@@ -51,10 +54,18 @@ def opened() -> Iterator[Annals]:
             yield annals
     except wiring.CANNOT_START as error:
         raise click.ClickException(str(error)) from None
-    except psycopg.OperationalError as error:
-        raise click.ClickException(
-            f"the database went away ({type(error).__name__}); call it again once it is back"
-        ) from None
+    except (psycopg.Error, DBAPIError, NoConnectionInTime) as error:
+        raise click.ClickException(_told(error)) from None
+
+
+def _told(error: Exception) -> str:
+    """What to say of a database error: its kind, never its message, which can hold personal
+    data."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    kind = type(cause).__name__
+    if is_of_connection(error):
+        return f"the database cannot serve this now ({kind}); call it again once it can"
+    return f"the database did not carry this out ({kind})"
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Replay:
         """
         Args:
             chosen: the subjects to replay; None: all.
-            names: by which properties have other types than they were sent with; None: none has.
+            names: by which properties have other types than they were sent with.
         """
         self._asked = asked
         self._types = {kind: names.types_of(kind) for kind in SubjectKind}

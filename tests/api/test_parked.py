@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import main
+from domain.commands import Position
 from infra.wiring import Annals
+from tests.altered import ALTERATIONS, alter
 from tests.projections.read_models import dump, owner
 from tests.projections.test_parking import UNFIT, refusing
 from tests.serving import Clients, problem, until, user
@@ -173,6 +178,96 @@ def test_an_erasure_is_never_skipped(client: Clients, annals: Annals, database_u
     assert client("admin").post(f"{place}/retry").json()["left"] == 0
     with owner(database_url) as conn:
         assert conn.execute("SELECT kind FROM views.contacts").fetchall() == [("account",)]
+
+
+def change_type(client: Clients) -> None:
+    client.see("/api/users")
+    changed = {"scope": "user.property", "name": "plan", "type": "number"}
+    answer = client("admin").post("/api/catalogue/type", json=changed)
+    assert answer.status_code == 200, answer.text
+
+
+def retire(client: Clients) -> None:
+    client.see("/api/users")
+    names = {"scope": "user.property", "names": ["plan"]}
+    answer = client("admin").post("/api/catalogue/retire", json=names)
+    assert answer.status_code == 200, answer.text
+
+
+def choose_mrr(client: Clients) -> None:
+    answer = client("admin").put("/api/settings", json={"mrr_property": "plan"})
+    assert answer.status_code == 200, answer.text
+
+
+def decision_parked(client: Clients, url: str, decide: Callable[[Clients], None]) -> str:
+    """Has what an admin decides parked; returns where."""
+    client.send(identify("ada", "5"))
+    client.see("/api/users")
+    with (
+        refusing(url, "catalogue", "retired_at IS NULL AND value_type <> 'number'"),
+        refusing(url, "definitions", "family <> 'settings'"),
+    ):
+        decide(client)
+        until(lambda: client("read").get("/api/parked").json()["items"] != [])
+    [one] = client("read").get("/api/parked").json()["items"]
+    return str(one["position"])
+
+
+@pytest.mark.parametrize("decide", [change_type, retire, choose_mrr])
+def test_what_the_workspace_decided_is_never_skipped_and_can_be_tried_again(
+    client: Clients, annals: Annals, database_url: str, decide: Callable[[Clients], None]
+) -> None:
+    position = decision_parked(client, database_url, decide)
+    place = f"/api/parked/main/{position}"
+    skip = client("admin").post(f"{place}/skip", json={"reason": REASON})
+    assert "decide it the other way" in problem(skip, 409)["detail"]
+    assert client("admin").post(f"{place}/retry").json()["left"] == 0
+    live = dump(database_url)
+    annals.projector().start_over()
+    until(lambda: client.see("/api/status")["behind"] == 0)
+    assert dump(database_url) == live
+
+
+def test_what_the_workspace_decided_is_skipped_where_its_row_does_not_open(
+    client: Clients, annals: Annals, database_url: str
+) -> None:
+    position = decision_parked(client, database_url, change_type)
+    partition, _, number = position.partition(":")
+    alter(database_url, Position(int(partition), int(number)), ALTERATIONS["state"])
+    answer = client("admin").post(f"/api/parked/main/{position}/skip", json={"reason": REASON})
+    assert answer.json() == {"applied": 0, "left": 0, "error": None}
+
+
+def test_a_parked_event_whose_row_is_gone_can_be_skipped_and_says_what_to_do(
+    client: Clients, database_url: str
+) -> None:
+    [position] = failed_of(park(client, database_url, "ada"))
+    partition, _, number = position.partition(":")
+    with owner(database_url) as conn:
+        for reader in ("retention", "counters"):
+            conn.execute(
+                "INSERT INTO views.parked (projector, log_partition, position, error)"
+                " VALUES (%s, %s, %s, 'Tampered')",
+                (reader, partition, number),
+            )
+        gone = conn.execute(
+            "DELETE FROM log.events WHERE log_partition = %s AND position = %s",
+            (partition, number),
+        )
+        assert gone.rowcount == 1
+    admin = client("admin")
+    for reader in ("main", "retention", "counters"):
+        retry = admin.post(f"/api/parked/{reader}/{position}/retry")
+        assert "skip it" in problem(retry, 409)["detail"]
+    [waiting] = [
+        str(one["position"])
+        for one in client.see("/api/parked", reader="main")["items"]
+        if one["state"] == "waiting"
+    ]
+    retry = admin.post(f"/api/parked/main/{waiting}/retry")
+    assert retry.json() == {"applied": 0, "left": 2, "error": "RowLost"}
+    skip = admin.post(f"/api/parked/main/{position}/skip", json={"reason": REASON})
+    assert skip.json() == {"applied": 1, "left": 0, "error": None}
 
 
 def test_the_command_lists_retries_and_skips(

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from domain import conditions as ask
 from domain.activity import Activity, ActivityKind
 from domain.commands import (
+    Change,
     Duplicate,
     Outcome,
     Position,
@@ -25,11 +26,11 @@ from domain.commands import (
 from domain.definitions import Segment
 from domain.errors import Altered, Conflict, NotReady
 from domain.identity import SubjectId, SubjectKind
-from domain.names import NameRules
+from domain.names import NameRules, NameScope
 from domain.parked import ParkedEvent, Retried
+from domain.properties import PropertyType
 from domain.retention import Counts
 from domain.subjects import SNAPSHOT_EVERY
-from infra import definitions as definitions_module
 from infra.wiring import Annals
 from projections import backtest
 from tests.altered import ALTERATIONS, alter, places_of, restore, state_at
@@ -37,7 +38,16 @@ from tests.infra import destinations
 from tests.infra.commands import alias, group, identify, loaded, send, stored, subject_of, track
 from tests.infra.erasures import erased
 from tests.projections.counting import need, ready
-from tests.projections.read_models import NOON, found, owner, project, user, write
+from tests.projections.read_models import (
+    NOON,
+    dump,
+    forget_read_models,
+    found,
+    owner,
+    project,
+    user,
+    write,
+)
 from tests.projections.segments import EDITOR, define
 from tests.receiver import Receiver
 
@@ -270,6 +280,25 @@ def test_a_destination_is_told_of_all_else_and_the_altered_one_is_listed_under_i
     assert listed(annals, reader) == []
 
 
+def test_what_a_destination_lacks_is_off_the_list_once_it_is_told_no_more(
+    annals: Annals, database_url: str, receiver: Receiver
+) -> None:
+    destinations.logins(annals, "ada")
+    project(annals)
+    place = places_of(database_url, found(annals, user("ada")), "user.event_tracked")[0]
+    alter(database_url, place, BROKEN)
+    ids = [destinations.make(annals, receiver.url) for _ in range(2)]
+    project(annals)
+    for id in ids:
+        destinations.tell(annals, id)
+    gone, kept = ids
+    annals.definitions.decide(lambda state: state.archive(gone, EDITOR), datetime.now(UTC))
+    annals.working_definitions.load()
+    annals.deliverer.due()
+    assert listed(annals, f"destination:{gone}") == []
+    assert [one.position for one in listed(annals, f"destination:{kept}")] == [text(place)]
+
+
 def test_a_run_of_retention_sums_all_else_and_comes_to_its_end(
     annals: Annals, database_url: str
 ) -> None:
@@ -288,10 +317,7 @@ def test_a_run_of_retention_sums_all_else_and_comes_to_its_end(
 
 
 def test_a_definition_that_does_not_open_stops_neither_the_start_nor_another_definition(
-    annals: Annals,
-    open_annals: Callable[[], Annals],
-    database_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    annals: Annals, open_annals: Callable[[], Annals], database_url: str
 ) -> None:
     ids = [define(annals, PAID, name=name) for name in ("one", "two", "three")]
     stream = annals.definitions.stream
@@ -309,9 +335,38 @@ def test_a_definition_that_does_not_open_stops_neither_the_start_nor_another_def
     other.definitions.decide(lambda state: state.delete(ids[0], EDITOR), datetime.now(UTC))
     assert other.parked().retry("definitions", place).left == 1
     restore(database_url, place, kept)
-    monkeypatch.setattr(definitions_module, "LOOK_AGAIN_SECONDS", 0.0)
     assert other.parked().retry("definitions", place) == Retried(1, 0, None)
     assert set(other.definitions.load().segments) == {ids[1], ids[2], four}
+
+
+@pytest.mark.parametrize("topic", ["settings.names_retired", "settings.property_type_changed"])
+def test_what_the_workspace_decided_holds_as_soon_as_its_row_is_restored(
+    annals: Annals, database_url: str, topic: str
+) -> None:
+    scope = NameScope.USER_PROPERTY
+    write(annals, Change(U, user("ada"), {"seats": "5"}, NOON))
+    project(annals)
+    if topic == "settings.names_retired":
+        annals.names.retire(scope, ["seats"], EDITOR, NOON)
+    else:
+        annals.names.change_type(scope, "seats", PropertyType.NUMBER, EDITOR, NOON)
+    [place] = places_of(database_url, annals.definitions.stream, topic)
+    kept = state_at(database_url, place)
+    alter(database_url, place, BROKEN)
+    project(annals)
+    assert [one.error for one in listed(annals, "main")] == ["Tampered"]
+    for _ in range(2):
+        annals.working_definitions.load()
+    restore(database_url, place, kept)
+    assert annals.parked().retry("main", place) == Retried(1, 0, None)
+    live = dump(database_url)
+    forget_read_models(database_url)
+    project(annals)
+    assert dump(database_url) == live
+    with owner(database_url) as conn:
+        row = conn.execute("SELECT value_type, retired_at FROM views.catalogue").fetchone()
+    retired = topic == "settings.names_retired"
+    assert row == (("string", NOON) if retired else ("number", None))
 
 
 def test_whoever_is_erased_is_off_the_list_of_every_reader(

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from domain.commands import Alias, Change, Command, Track
 from domain.definitions import Preferred
 from domain.identity import SubjectKind
+from domain.names import NameScope
 from domain.periods import Moment
+from domain.properties import PropertyType
 from infra.wiring import Annals
 from projections import overview as overview_module
 from projections.overview import MOST, Overview, OverviewProperty, overview
 from tests.projections.read_models import NOON, empty, event, found, project, user, write
+from tests.projections.segments import EDITOR
 
 USER = SubjectKind.USER
 DAY = timedelta(days=1)
@@ -40,6 +43,7 @@ def seen(
             found(annals, user(name)),
             preferred,
             Moment(now, zone),
+            annals.workspace_now().names.types_of(USER),
         )
 
 
@@ -105,6 +109,21 @@ def test_a_property_shows_what_it_was_when_the_days_began(annals: Annals) -> Non
         OverviewProperty("none", None, None, False, None, None),
     ]
     assert shown.preferred == {"properties": True, "events": False}
+
+
+def test_what_a_property_was_is_shown_as_of_the_type_that_it_has_now(annals: Annals) -> None:
+    old, new = NOON - 50 * DAY, NOON - 3 * DAY
+    write(annals, Change(USER, user("jo"), {"seats": "5", "size": "5", "word": "a"}, old))
+    for name in ("seats", "size", "word"):
+        scope, to = NameScope.USER_PROPERTY, PropertyType.NUMBER
+        annals.names.change_type(scope, name, to, EDITOR, NOON - 10 * DAY)
+    write(annals, Change(USER, user("jo"), {"seats": 5, "size": 7, "word": 1}, new))
+    shown = seen(annals, Preferred(properties=["seats", "size", "word"]))
+    assert shown.properties == [
+        OverviewProperty("seats", 5, 5, False, new, 0.0),
+        OverviewProperty("size", 7, 5, True, new, 2.0),
+        OverviewProperty("word", 1, None, True, new, None),
+    ]
 
 
 def test_without_a_preference_the_properties_most_used_in_the_workspace_are_shown(

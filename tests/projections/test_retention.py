@@ -19,26 +19,30 @@ from domain.commands import Change, Join, Track
 from domain.definitions import DefinitionId, Segment, Settings
 from domain.errors import NotReady
 from domain.identity import SubjectId, SubjectKind
-from domain.names import NameRules
+from domain.names import CatalogueName, NameRules, NameScope
 from domain.periods import Moment
+from domain.properties import PropertyType
 from domain.retention import Counts
 from infra.wiring import Annals
 from projections import backtest, why
 from projections.compiler import predicate
 from projections.contact_view import ActivityCounts, streams_of, view
+from projections.status import ACTIVITY_SCOPES, PROPERTY_SCOPES, list_names
 from projections.tables import contacts
 from projections.timeline import Wanted, timeline
 from projections.timeline_items import TimelineItem
 from tests.projections.counting import need
 from tests.projections.read_models import (
     account,
+    dump,
     event,
+    forget_read_models,
     found,
     project,
     user,
     write,
 )
-from tests.projections.segments import define, members, settle
+from tests.projections.segments import EDITOR, define, members, settle
 from tests.serving import until
 
 JUNE = datetime(2024, 6, 1, tzinfo=UTC)
@@ -152,6 +156,53 @@ def test_what_rests_on_counts_that_are_dropped_is_decided_anew(annals: Annals) -
     end(annals, Counts.DROP)
     settle(annals)
     assert members(annals, segment) == set()
+
+
+def retired(annals: Annals) -> list[tuple[str, int, datetime | None]]:
+    with annals.queries.connect() as conn:
+        items = list_names(conn, ACTIVITY_SCOPES, retired=True).items
+    return [(one.name, one.uses, one.first_at) for one in items]
+
+
+def rebuilt(annals: Annals, url: str) -> list[str]:
+    forget_read_models(url)
+    project(annals)
+    return dump(url)["catalogue"]
+
+
+def test_a_retired_name_stays_in_its_list_without_uses_until_it_is_restored(
+    annals: Annals, database_url: str
+) -> None:
+    write_some(annals)
+    write(annals, Track(user("ann"), (), event("paid"), NOW))
+    project(annals)
+    annals.names.retire(NameScope.EVENT, ["login", "paid"], EDITOR, NOW)
+    end(annals, Counts.DROP)
+    assert retired(annals) == [("paid", 1, NOW), ("login", 0, None)]
+    live = dump(database_url)["catalogue"]
+    assert rebuilt(annals, database_url) == live
+    annals.names.restore(NameScope.EVENT, ["login"], EDITOR, NOW)
+    project(annals)
+    assert retired(annals) == [("paid", 1, NOW)]
+    live = dump(database_url)["catalogue"]
+    assert rebuilt(annals, database_url) == live
+
+
+def test_a_name_that_is_retired_before_its_use_is_shown_is_in_the_list(
+    annals: Annals, database_url: str
+) -> None:
+    never = CatalogueName(NameScope.USER_PROPERTY, "never")
+    annals.names._catalogue.take({never: PropertyType.STRING})
+    annals.names.retire(never.scope, [never.name], EDITOR, NOW)
+    write_some(annals)
+    annals.names.retire(NameScope.EVENT, ["login"], EDITOR, NOW)
+    project(annals)
+    assert retired(annals) == [("login", 2, MAY)]
+    with annals.queries.connect() as conn:
+        [one] = list_names(conn, PROPERTY_SCOPES, retired=True).items
+    assert (one.name, one.uses, one.first_at, one.retired_at) == ("never", 0, None, NOW)
+    live = dump(database_url)["catalogue"]
+    assert rebuilt(annals, database_url) == live
 
 
 BRUSSELS = ZoneInfo("Europe/Brussels")
