@@ -48,7 +48,8 @@ def _mark(field: FieldDefinition) -> DescribedAs | None:
 class Document(JsonRenderPlugin):
     """The document as JSON, with headers, links and examples. A union of integers and other
     numbers is one of numbers there: exactly one of the two would hold of no whole number, which
-    is both. A parameter is left out, and never null: an address has no way to say that."""
+    is both. A parameter that is a text or a list of them is left out, and never null: the word is
+    a text like any other."""
 
     _rendered: bytes | None = None
     """It takes tens of milliseconds to make, anybody may ask for it, and it never changes."""
@@ -56,7 +57,7 @@ class Document(JsonRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         if self._rendered is None:
             document = _numbers_joined(openapi_schema)
-            _never_null(document)
+            _texts_never_null(document)
             answer_headers.tell(document)
             following.link(document)
             examples.show(document)
@@ -76,15 +77,20 @@ def _numbers_joined(part: Any) -> Any:
     return joined
 
 
-def _never_null(document: dict[str, Any]) -> None:
+def _texts_never_null(document: dict[str, Any]) -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
                 schema = parameter["schema"]
                 members = [one for one in schema.get("oneOf", ()) if one != {"type": "null"}]
-                if len(members) == 1:
+                if len(members) == 1 and _is_text(members[0]):
                     del schema["oneOf"]
                     parameter["schema"] = members[0] | schema
+
+
+def _is_text(schema: dict[str, Any]) -> bool:
+    """Or a list of texts."""
+    return schema.get("type") in ("string", "array") and schema.get("format") != "uuid"
 
 
 def files(media_types: Iterable[str]) -> type[Operation]:

@@ -139,7 +139,6 @@ def test_a_parameter_with_the_character_nul_is_refused_at_its_place(standing: Cl
                 query = {parameter["name"]: ["fine", "a\0b"]}
                 answer = standing("read").get(re.sub(r"{\w+}", SOME_ID, path), params=query)
                 assert problem(answer, 400)["place"] == f"/{parameter['name']}"
-                assert parameter["schema"].get("oneOf", [{}])[-1] != {"type": "null"}
                 asked += 1
     assert asked > 100
     answer = standing("read").get("/console/sign-in", params={"next": "\0"})
