@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 
 import click
@@ -128,21 +127,27 @@ def _load_demo(
 ) -> bool:
     """Sends the demo data through the intake, once; False where it was interrupted."""
     from api.demo import Message, rules, sources
-    from api.demo.load import load
+    from api.demo.load import LoadReport, load
 
     settings = annals.settings
     done = settings.data / "demo-loaded"
     if done.exists():
         return True
-    send = partial(load, url=url, write_key=keys["write"])
+
+    def send(messages: Iterable[Message], total: int | None, title: str) -> LoadReport:
+        going_on = takewhile(lambda _: not interrupted.is_set(), messages)
+        return load(going_on, url=url, write_key=keys["write"], total=total, title=title)
+
     found = sources(settings.demo_data, _until(settings.data / "demo-begun"))
     messages = [source.messages() for source in found]
     first: list[Message] = []
     if settings.worker == "thread":
         first += chain(*(islice(one, rules.KNOWN_AFTER) for one in messages))
         send(first, total=len(first), title="To begin with")
-        while annals.status().behind and not interrupted.wait(0.05):
+        while not interrupted.wait(0.05) and annals.status().behind:
             pass
+        if interrupted.is_set():
+            return False
         headers = {"Authorization": f"Bearer {keys['admin']}"}
         with httpx.Client(base_url=url, headers=headers) as client:
             rules.define(client, [source.rules for source in found])

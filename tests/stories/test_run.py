@@ -51,15 +51,15 @@ def invoked(*words: str, data: Path, **settings: str) -> Result:
 
 
 class Run:
-    """A running `annals run --no-demo`; `lines` is what it printed until it was ready."""
+    """A running `annals run`; `lines` is what it printed until it said some words."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], until: str) -> None:
         self.process = process
         assert process.stdout is not None
         self.lines: list[str] = []
         for line in process.stdout:
             self.lines.append(line)
-            if "Ctrl-C" in line:
+            if until in line:
                 break
         self.text = "".join(self.lines)
         found = re.search(r"http://127\.0\.0\.1:\d+", self.text)
@@ -72,9 +72,9 @@ class Run:
 
 
 @contextmanager
-def running(data: Path) -> Iterator[Run]:
+def running(data: Path, *words: str, until: str = "Ctrl-C") -> Iterator[Run]:
     with subprocess.Popen(
-        command("run", "--no-demo"),
+        command("run", *(words or ["--no-demo"])),
         env=environment(data),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -82,7 +82,7 @@ def running(data: Path) -> Iterator[Run]:
         start_new_session=True,
     ) as process:
         try:
-            yield Run(process)
+            yield Run(process, until)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
@@ -182,6 +182,19 @@ def test_a_port_in_use_is_said_clearly_and_leaves_no_database_running(data: Path
     assert f":{port} " in told[0]["reason"]
     assert "ANNALS_PORT" in told[0]["reason"]
     assert not servers_of(data)
+
+
+def test_who_stops_it_while_the_demo_is_loaded_has_it_stopped_in_order(data: Path) -> None:
+    with running(data, "--demo", until="Annals serves at") as annals:
+        key = json.loads((data / "keys.json").read_text())["read"]
+        users, deadline = f"{annals.url}/api/users?limit=1", time.monotonic() + SECONDS
+        headers = {"Authorization": f"Bearer {key}"}
+        while not httpx.get(users, headers=headers, timeout=30).json()["items"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert annals.stop(signal.SIGINT) == 0
+    assert not servers_of(data)
+    assert not (data / "demo-loaded").exists()
 
 
 def test_it_ends_within_ten_seconds_though_its_database_is_dead_and_does_not_start(
