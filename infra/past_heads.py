@@ -11,9 +11,9 @@ import time
 import structlog
 from psycopg_pool import ConnectionPool
 
-from domain.identity import LOG_PARTITIONS
 from infra.log import HEADS, ROWS_PAST_HEADS
 from infra.outgoing import reader_of
+from projections.merges import ALL_PARTITIONS
 from projections.status import PositionPastHead
 
 LOG = "log"
@@ -31,8 +31,6 @@ ORDER BY c.destination, c.log_partition"""
 CHECKPOINTS = """
 SELECT projector, log_partition, position FROM views.checkpoints
 WHERE log_partition = ANY(%s) AND position > 0 ORDER BY projector, log_partition"""
-
-ALL_PARTITIONS = list(range(LOG_PARTITIONS))
 
 log = structlog.get_logger()
 

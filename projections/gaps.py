@@ -16,6 +16,7 @@ import structlog
 
 from projections import arrays
 from projections.batch import Opened, Place
+from projections.merges import ALL_PARTITIONS
 
 NOTE = """
 INSERT INTO views.parked (projector, log_partition, position, error, stream, topic)
@@ -27,8 +28,6 @@ ON CONFLICT DO NOTHING RETURNING log_partition, position"""
 FORGET = """
 DELETE FROM views.parked
 WHERE log_partition = ANY(%s) AND projector = ANY(%s) AND state <> 'skipped'"""
-
-ALL_PARTITIONS = list(range(256))
 
 log = structlog.get_logger()
 
