@@ -39,11 +39,11 @@ test-long: install ## The laws again, with ANNALS_TEST_EXAMPLES (300) in place o
 
 test-slow: install ## The tests that have a size, at it: 10,000 erased at once, a review of 1,000,000 events
 	@ANNALS_TEST_SUBJECTS=10000 ANNALS_TEST_EVENTS=1000000 $(BIN)/python -m pytest -s -rP \
-		tests/infra/test_erasures.py tests/projections/test_review.py -k "case_18_all or long_life"
+		tests/infra/erasure/test_process.py tests/projections/queries/test_subject_file.py -k "case_18_all or long_life"
 
 test-schema: install ## Ask all that the OpenAPI document describes, for SECONDS (240) a test at most, at every boundary too
 	@ANNALS_TEST_SCHEMA_SECONDS=$(or $(SECONDS),240) ANNALS_TEST_EXAMPLES=$${ANNALS_TEST_EXAMPLES:-300} \
-		$(BIN)/python -m pytest tests/api/test_schema.py
+		$(BIN)/python -m pytest tests/api/openapi/test_schema.py
 
 screenshots: install browser ## Take the pictures of the console in docs/ from the demo company
 	@$(BIN)/python -m tests.console.screenshots

@@ -22,43 +22,43 @@ from litestar.types import (
     Send,
 )
 
-from api.api_keys import ApiKeysController
-from api.attending import attended
-from api.auth import Connection
-from api.backtest import BacktestController
-from api.bodies import MAX_BODY_BYTES, Reservation, has_body
-from api.bounds import BoundedFields
-from api.by_day import AccountDaysController, UserDaysController
-from api.catalogue import CatalogueController
-from api.compliance import ErasureController, HoldController, SuppressionController
+from api.compliance.compliance import ErasureController, HoldController, SuppressionController
+from api.compliance.refused_attempts import RefusedAttemptsController
+from api.compliance.retention import RetentionController
 from api.console.routes import console, root
 from api.console.sessions import sessions_of
-from api.contacts import AccountsController, MembershipController, UsersController
-from api.counters import CountersController
-from api.definitions import DefinitionsController
-from api.described import DescribedFields, Document
-from api.destinations import DestinationsController
-from api.history import AccountHistoriesController, UserHistoriesController
-from api.intake import IntakeController
-from api.limits import Limits
-from api.lists import AccountListsController, UserListsController
-from api.live import AccountChangesController, UserChangesController
-from api.methods import NoOptionsOfHandlers, answer_head
-from api.operations import HealthController, StatusController
-from api.parked import ParkedController
-from api.pasts import PastController
-from api.problems import HANDLERS
-from api.refused_attempts import RefusedAttemptsController
-from api.retention import RetentionController
-from api.reviews import AccountReviewController, UserReviewController
-from api.saved_views import SavedViewController
-from api.segments import SegmentsController
-from api.settings import SettingsController
-from api.stages import AccountStagesController, UserStagesController
-from api.typed_requests import TypedRequest
-from api.why import AccountWhyController, UserWhyController
+from api.contacts.activity_by_day import AccountDaysController, UserDaysController
+from api.contacts.contacts import AccountsController, MembershipController, UsersController
+from api.contacts.explanations import AccountWhyController, UserWhyController
+from api.contacts.history import AccountHistoriesController, UserHistoriesController
+from api.contacts.lists import AccountListsController, UserListsController
+from api.contacts.live import AccountChangesController, UserChangesController
+from api.contacts.manual_stages import AccountStagesController, UserStagesController
+from api.contacts.subject_files import AccountReviewController, UserReviewController
+from api.definitions.backtests import BacktestController
+from api.definitions.catalogue import CatalogueController
+from api.definitions.definitions import DefinitionsController
+from api.definitions.destinations import DestinationsController
+from api.definitions.saved_views import SavedViewController
+from api.definitions.segments import SegmentsController
+from api.definitions.settings import SettingsController
+from api.http.auth import Connection
+from api.http.bodies import MAX_BODY_BYTES, Reservation, has_body
+from api.http.disconnects import attended
+from api.http.limits import Limits
+from api.http.methods import NoOptionsOfHandlers, answer_head
+from api.http.problems import HANDLERS
+from api.http.typed_requests import TypedRequest
+from api.intake.routes import IntakeController
+from api.openapi.bounds import BoundedFields
+from api.openapi.described import DescribedFields, Document
+from api.operations.api_keys import ApiKeysController
+from api.operations.counters import CountersController
+from api.operations.parked_events import ParkedController
+from api.operations.pasts import PastController
+from api.operations.status import HealthController, StatusController
 from domain.errors import InvalidInput
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 
 THREADS = 64
 """In which a process answers: more than readers have places for, so that intake finds one free. The
@@ -67,8 +67,8 @@ loop's own are four more than the machine has cores."""
 
 class App(Litestar):
     """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing. HEAD
-    goes where GET does; requests are attended to as `api.attending` says. Reads bodies within the
-    rooms of the process, and tells API keys what is left of their rates."""
+    goes where GET does; requests are attended to as `api.http.disconnects` says. Reads bodies
+    within the rooms of the process, and tells API keys what is left of their rates."""
 
     async def __call__(
         self,

@@ -9,7 +9,7 @@ from typing import cast
 import uvicorn
 from litestar import Litestar
 
-from api.connections import BoundedProtocol, Doors, Served, make_room_for_connections
+from api.http.connections import BoundedProtocol, Doors, Served, make_room_for_connections
 from infra.settings import TrustedProxies
 
 IDLE_SECONDS = 75
@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 log_level="error",
                 access_log=False,
-                proxy_headers=False,  # `api.proxies` reads them, from trusted proxies only
+                proxy_headers=False,  # `api.http.proxies` reads them, from trusted proxies only
                 timeout_keep_alive=IDLE_SECONDS,
                 timeout_graceful_shutdown=2,
             )

@@ -1,4 +1,4 @@
-"""What a sender can ask for. Plain data, checked; `infra.handler` carries it out."""
+"""What a sender can ask for. Plain data, checked; `infra.write.command_handler` carries it out."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from uuid import UUID
 import msgspec
 
 from domain.activity import Activity
-from domain.conditions import Health
-from domain.definitions import Definition, DefinitionId, DefinitionKind
+from domain.conditions.language import Health
+from domain.definitions.types import Definition, DefinitionId, DefinitionKind
 from domain.identity import Identity, SubjectId, SubjectKind
-from domain.names import NameScope
+from domain.name_rules import NameScope
 from domain.properties import PropertyType, Values
 
 
@@ -164,7 +164,8 @@ class Decision(Payload, frozen=True):
 
     Attributes:
         definition: what decided it; for a stage set by hand the list of stages that would have.
-        ordinal: 1, 2, 3 and so on, of this subject and what `domain.decisions.series` names: each
+        ordinal: 1, 2, 3 and so on, of this subject and what
+            `domain.subjects.decision_series.series` names: each
             is recorded once.
         version: of the definition.
         saw: what its conditions saw, by JSON pointer into the definition.

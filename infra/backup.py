@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from infra import ledger
+from infra.erasure import ledger
 
 LOG_DUMP, KEYS_DUMP = "log.dump", "keys.dump"
 

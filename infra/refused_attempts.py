@@ -8,7 +8,7 @@ from datetime import datetime
 from psycopg_pool import ConnectionPool
 
 from domain.access import ApiScope, RefusedAttempt
-from projections.paging import Page, decoded, encoded
+from projections.kernel.paging import Page, decoded, encoded
 
 # However often somebody tries within a minute, it is one row.
 NOTE = """

@@ -18,9 +18,9 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from infra import embedded, wiring
+from infra import bootstrap, embedded
+from infra.bootstrap import Annals
 from infra.settings import Settings
-from infra.wiring import Annals
 from tests.databases import make_template, migrated
 from tests.receiver import Receiver, receiving
 from tests.serving import Clients, served
@@ -51,7 +51,7 @@ def pytest_configure() -> None:
     """Chooses where the server has its files, once for all workers: in memory, where that has room.
     To make a database for each test is most of the work otherwise. And collects garbage as a
     process that serves does."""
-    wiring.collect_garbage_seldom()
+    bootstrap.collect_garbage_seldom()
     memory = Path("/dev/shm")
     has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES
     os.environ.setdefault(ROOM, str(memory) if has_room else tempfile.gettempdir())
@@ -118,7 +118,7 @@ def open_annals(database_url: str, tmp_path: Path) -> Iterator[Callable[[], Anna
     """Opens Annals on the test's database, as often as there should be processes."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(
-            wiring.opened(Settings(data=tmp_path), database_url, connections=4)
+            bootstrap.opened(Settings(data=tmp_path), database_url, connections=4)
         )
 
 
@@ -140,7 +140,7 @@ def standing(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = Settings(data=tmp_path_factory.mktemp("standing"))
     with (
         migrated(server) as url,
-        wiring.opened(settings, url, connections=4) as annals,
+        bootstrap.opened(settings, url, connections=4) as annals,
         served(annals) as clients,
     ):
         yield clients

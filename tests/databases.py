@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from infra import database
+from infra.postgres import database
 
 TEMPLATE = f"annals_template_{os.getpid()}"
 """Of this process: nobody may be connected to one while it is copied."""

@@ -9,8 +9,8 @@ from datetime import datetime
 import psycopg
 
 from domain.errors import NotReady
-from infra.past_databases import PastDatabases
-from infra.wiring import Annals
+from infra.bootstrap import Annals
+from infra.snapshots.databases import PastDatabases
 from tests.databases import copy_template
 
 

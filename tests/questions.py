@@ -17,11 +17,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 from hypothesis import strategies as st
 
-from domain import conditions as ask
-from domain import periods
-from domain.evaluation import Deed, Facts, Membership, World
+from domain import calendar
+from domain.calendar import Moment, end_of, start_of
+from domain.conditions import language as ask
+from domain.conditions.evaluation import Deed, Facts, Membership, World
 from domain.identity import SubjectKind
-from domain.periods import Moment, end_of, start_of
 
 ZONES = ("UTC", "Europe/Brussels", "America/Sao_Paulo", "America/St_Johns", "Pacific/Apia")
 
@@ -64,8 +64,8 @@ def moments() -> st.SearchStrategy[Moment]:
 
 # -- conditions
 
-_days = st.sampled_from((1, 2, 7, 29, 30, 31, 365)) | st.integers(1, periods.MAX_DAYS)
-_day = st.sampled_from(DAYS) | st.dates(periods.FIRST_DAY, periods.LAST_DAY)
+_days = st.sampled_from((1, 2, 7, 29, 30, 31, 365)) | st.integers(1, calendar.MAX_DAYS)
+_day = st.sampled_from(DAYS) | st.dates(calendar.FIRST_DAY, calendar.LAST_DAY)
 _instants = _day.map(str) | st.builds(
     lambda day, zone, shift: (
         (start_of(day, ZoneInfo(zone)) + timedelta(microseconds=shift)).astimezone(UTC).isoformat()
@@ -78,15 +78,15 @@ _instants = _day.map(str) | st.builds(
 
 def all_periods() -> st.SearchStrategy[Any]:
     named = (
-        periods.Today, periods.Yesterday, periods.ThisWeek, periods.LastWeek, periods.ThisMonth,
-        periods.LastMonth, periods.ThisQuarter, periods.LastQuarter, periods.ThisYear,
-        periods.LastYear,
+        calendar.Today, calendar.Yesterday, calendar.ThisWeek, calendar.LastWeek,
+        calendar.ThisMonth, calendar.LastMonth, calendar.ThisQuarter, calendar.LastQuarter,
+        calendar.ThisYear, calendar.LastYear,
     )  # fmt: skip
     return (
         st.sampled_from([one() for one in named])
-        | st.builds(periods.LastDays, _days)
-        | st.builds(periods.Since, _day)
-        | st.builds(lambda one, other: periods.Between(*sorted((one, other))), _day, _day)
+        | st.builds(calendar.LastDays, _days)
+        | st.builds(calendar.Since, _day)
+        | st.builds(lambda one, other: calendar.Between(*sorted((one, other))), _day, _day)
     )
 
 

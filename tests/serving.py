@@ -18,8 +18,8 @@ from litestar import Litestar
 
 from api.app import create_app, put_over
 from api.server import Server
-from infra import background
-from infra.wiring import Annals
+from infra import workers
+from infra.bootstrap import Annals
 
 KEYS_FILE = "keys.json"
 
@@ -192,7 +192,7 @@ def served(annals: Annals) -> Iterator[Clients]:
     """Serves and projects, as `annals serve` does, until the end of the block."""
     server = _idle.pop() if _idle else _Server(create_app(annals))
     put_over(server.app, annals)
-    with background.working(annals, project=True):
+    with workers.working(annals, project=True):
         try:
             with Clients(annals, server.url) as clients:
                 yield clients

@@ -13,15 +13,15 @@ import pytest
 import sqlalchemy as sa
 
 from domain.activity import Activity, ActivityKind
-from domain.checking import check, decoded
+from domain.calendar import Moment
 from domain.commands import Change, Join, Leave, Track
+from domain.conditions.validation import check, decoded
 from domain.errors import InvalidInput, NotReady
 from domain.identity import SubjectKind
-from domain.periods import Moment
-from infra.wiring import Annals
-from projections.compiler import Scope, predicate
-from projections.tables import contacts
-from projections.vocabulary import KnownNames
+from infra.bootstrap import Annals
+from projections.conditions.compiler import Scope, predicate
+from projections.conditions.known_names import KnownNames
+from projections.kernel.tables import contacts
 from tests.projections.counting import need
 from tests.projections.read_models import account, event, project, user, write
 

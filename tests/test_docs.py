@@ -17,17 +17,17 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from api import problems
 from api.app import create_app
-from api.backtest import DEFAULT_SAMPLE
 from api.cli import main
+from api.definitions.backtests import DEFAULT_SAMPLE
+from api.http import problems
 from domain import errors
 from domain.backtest.outcomes import MAX_DAYS
-from domain.evidence import MAX_SEEN, MAX_SEEN_CHARS, MAX_SEEN_ITEMS
-from infra import backtests
+from domain.conditions.evidence import MAX_SEEN, MAX_SEEN_CHARS, MAX_SEEN_ITEMS
+from infra import backtest_jobs
+from infra.bootstrap import Annals
 from infra.settings import Settings
-from infra.wiring import Annals
-from projections.projector import EMPTY_READ_MODELS
+from projections.projector.projector import EMPTY_READ_MODELS
 from tests.serving import Clients, served
 
 ROOT = Path(__file__).parent.parent
@@ -162,7 +162,7 @@ def test_every_code_of_a_refusal_is_explained_to_senders() -> None:
         for one in errors.Refusal.__subclasses__()
         if one.code not in INTERNAL_CODES
     }
-    for source in (ROOT / "api").glob("*.py"):
+    for source in (ROOT / "api").rglob("*.py"):
         found = re.findall(
             r'(?:ProblemException|_refuse)\(\s*(\d+),\s*"([a-z-]+)"', source.read_text()
         )
@@ -302,7 +302,7 @@ def test_the_back_test_of_its_page_runs_as_it_says(client: Clients) -> None:
     answer = client("read").post("/api/backtest", json=request)
     assert answer.status_code == 202, answer.text
     text = text_of("docs/backtesting.md")
-    for number in (MAX_DAYS, backtests.MAX_KEPT):
+    for number in (MAX_DAYS, backtest_jobs.MAX_KEPT):
         assert f" {number}" in text
     assert f"{DEFAULT_SAMPLE:,}" in text
 

@@ -8,12 +8,12 @@ import click
 import msgspec
 from rich.console import Console
 
-from api.backtest import prepared
 from api.cli import backtest_shown
 from api.cli.opening import interruptible, opened
+from api.definitions.backtests import prepared
 from domain.backtest.outcomes import MAX_DAYS
 from domain.errors import Conflict, InvalidInput
-from infra.backtests import Cancelled
+from infra.backtest_jobs import Cancelled
 
 
 @click.command()

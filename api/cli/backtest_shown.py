@@ -10,11 +10,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from api.backtest import NO_STAGE, BacktestRequest
+from api.definitions.backtests import NO_STAGE, BacktestRequest
 from api.demo.progress import Advance, shown
 from domain.errors import InvalidInput
-from infra.backtests import Cancelled
-from projections.backtest import BacktestResult, Progress
+from infra.backtest_jobs import Cancelled
+from projections.queries.backtest import BacktestResult, Progress
 
 MAX_MOVES = 20
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from api.cli.opening import opened, settings_of_environment
-from infra import wiring
+from infra import bootstrap
 from infra.backup import BackupFailed, back_up
 from infra.backup import restore as restored_from
-from infra.ledger import FILE as LEDGER_FILE
+from infra.erasure.ledger import FILE as LEDGER_FILE
 
 
 @click.command()
@@ -23,7 +23,7 @@ def backup(folder: Path) -> None:
     The ledger of erasures goes with both, the read models with none. The key-encryption key is in
     neither: keep it in a third place.
     """
-    with opened() as annals, wiring.database_url(annals.settings) as url:
+    with opened() as annals, bootstrap.database_url(annals.settings) as url:
         try:
             log, keys = back_up(url, annals.settings.data / LEDGER_FILE, folder, datetime.now(UTC))
         except (BackupFailed, OSError) as error:
@@ -54,12 +54,12 @@ def restore(log: Path, keys: Path, ledger: Path) -> None:
             " one away"
         )
     try:
-        with wiring.database_url(settings) as url:
+        with bootstrap.database_url(settings) as url:
             restored_from(url, log, keys)
             if not place.exists():
                 shutil.copyfile(ledger, place)
-            with wiring.opened(settings, url) as annals:
+            with bootstrap.opened(settings, url) as annals:
                 recorded = annals.status().recorded
-    except (BackupFailed, *wiring.CANNOT_START) as error:
+    except (BackupFailed, *bootstrap.CANNOT_START) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Restored: {recorded:,} events; the ledger of erasures was replayed. Start Annals.")

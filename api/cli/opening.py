@@ -20,11 +20,11 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 
-from infra import wiring
+from infra import bootstrap
+from infra.bootstrap import Annals
 from infra.settings import InvalidSetting, Settings
-from infra.wiring import Annals
-from projections.failures import is_of_connection
-from projections.watchdog import where
+from projections.kernel.database_errors import is_of_connection
+from projections.kernel.watchdog import where
 
 CUT_SECONDS = 6.0
 """That a process has to end once it is told to; then what waits for others is cut off."""
@@ -47,12 +47,12 @@ def opened() -> Iterator[Annals]:
     settings = settings_of_environment()
     try:
         with (
-            wiring.database_url(settings) as url,
-            wiring.opened(settings, url) as annals,
+            bootstrap.database_url(settings) as url,
+            bootstrap.opened(settings, url) as annals,
         ):
-            wiring.collect_garbage_seldom()
+            bootstrap.collect_garbage_seldom()
             yield annals
-    except wiring.CANNOT_START as error:
+    except bootstrap.CANNOT_START as error:
         raise click.ClickException(str(error)) from None
     except (psycopg.Error, DBAPIError, NoConnectionInTime) as error:
         raise click.ClickException(_told(error)) from None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from api.cli.opening import opened
-from api.parked import place_of
+from api.operations.parked_events import place_of
+from domain.definitions.retention import OPERATOR
 from domain.errors import Refusal
-from domain.parked import MAX_REASON_CHARS, ParkedState, Retried
-from domain.retention import OPERATOR
-from projections.paging import MAX_LIMIT
-from projections.projector import NAME
+from domain.parked_events import MAX_REASON_CHARS, ParkedState, Retried
+from projections.kernel.paging import MAX_LIMIT
+from projections.projector.projector import NAME
 
 ITS_READER = click.option(
     "--reader", default=NAME, show_default=True, help="That lacks the event, as the list names it."

@@ -8,10 +8,10 @@ from typing import BinaryIO, TextIO
 import click
 
 from api.cli.opening import opened
-from domain.certificate import NotGenuine
+from domain.erasure.certificate import NotGenuine
+from domain.erasure.scan import checked_values
 from domain.errors import InvalidInput
-from domain.scan import checked_values
-from infra import certificates
+from infra.erasure import certificates
 
 
 @click.command("erasure-scan")

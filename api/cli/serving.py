@@ -17,9 +17,9 @@ import httpx
 from api.app import create_app
 from api.cli.opening import interruptible, opened, settings_of_environment, told_in_the_log
 from api.server import Server
-from infra import background, embedded
+from infra import embedded, workers
+from infra.bootstrap import Annals
 from infra.settings import Settings
-from infra.wiring import Annals
 
 KEYS_FILE = "keys.json"
 
@@ -57,7 +57,7 @@ def work() -> None:
         told_in_the_log(),
         opened() as annals,
         interruptible() as interrupted,
-        background.working(annals, project=True),
+        workers.working(annals, project=True),
     ):
         click.echo("Projecting; Ctrl-C to stop.")
         interrupted.wait()
@@ -96,7 +96,7 @@ def _serving(annals: Annals) -> Iterator[tuple[str, dict[str, str]]]:
         ) from None
     server = Server(create_app(annals), settings.trusted_proxies)
     thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
-    with background.working(annals, project=settings.worker == "thread"):
+    with workers.working(annals, project=settings.worker == "thread"):
         keys = annals.api_keys.at_hand(settings.data / KEYS_FILE)
         thread.start()
         try:

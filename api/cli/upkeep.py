@@ -10,10 +10,10 @@ from rich.console import Console
 
 from api.cli.opening import interruptible, opened
 from api.demo.progress import shown
+from domain.definitions.retention import OPERATOR, Counts
 from domain.errors import Conflict
 from domain.identity import LOG_PARTITIONS
-from domain.retention import OPERATOR, Counts
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 
 
 @click.command()

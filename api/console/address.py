@@ -20,8 +20,8 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from domain.calendar import FIRST_DAY, LAST_DAY
 from domain.identity import SubjectKind
-from domain.periods import FIRST_DAY, LAST_DAY
 
 Json = Any
 

@@ -13,12 +13,12 @@ from litestar import Controller, Response, get, post
 from litestar.params import FromPath
 from litestar.response import Redirect
 
-from api.backtest import NO_STAGE
 from api.console import definitions, segments
 from api.console.calls import Calls, Refused
 from api.console.contacts import calls_of, is_part
 from api.console.pages import page
 from api.console.sessions import AnyRequest
+from api.definitions.backtests import NO_STAGE
 
 Json = Any
 

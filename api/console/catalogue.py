@@ -14,7 +14,7 @@ from api.console.contacts import calls_of
 from api.console.pages import page
 from api.console.sessions import AnyRequest
 from domain.identity import SubjectKind
-from domain.names import NAMES_PER_SCOPE, NameScope, property_scope
+from domain.name_rules import NAMES_PER_SCOPE, NameScope, property_scope
 from domain.properties import PropertyType
 
 Json = Any

@@ -16,7 +16,7 @@ from api.console.pages import PRIVATE, SECURITY_HEADERS, instant, page
 from api.console.past import being_made
 from api.console.sessions import AnyRequest
 from domain.identity import SubjectKind
-from projections.why import VERBS_OF
+from projections.queries.explanation import VERBS_OF
 
 Json = Any
 

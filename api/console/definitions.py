@@ -16,7 +16,7 @@ from api.console.contacts import calls_of
 from api.console.pages import page
 from api.console.segments import DAYS, SAMPLE, lines, vocabulary
 from api.console.sessions import AnyRequest
-from domain.definitions import DefinitionKind
+from domain.definitions.types import DefinitionKind
 from domain.identity import SubjectKind
 
 Json = Any

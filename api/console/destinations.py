@@ -16,7 +16,7 @@ from api.console.contacts import calls_of
 from api.console.pages import page
 from api.console.segments import lines
 from api.console.sessions import AnyRequest
-from domain.destinations import NAMED, NewsKind
+from domain.definitions.destinations import NAMED, NewsKind
 from domain.identity import SubjectKind
 
 Json = Any

@@ -11,8 +11,8 @@ from api.console.calls import Refused
 from api.console.contacts import calls_of
 from api.console.pages import page
 from api.console.sessions import AnyRequest
+from domain.definitions.links import ATTRIBUTES
 from domain.identity import SubjectKind
-from domain.links import ATTRIBUTES
 
 Json = Any
 

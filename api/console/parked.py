@@ -13,7 +13,7 @@ from api.console.calls import Calls, Refused, segment_of_path
 from api.console.contacts import calls_of
 from api.console.pages import page
 from api.console.sessions import AnyRequest
-from domain.parked import MAX_REASON_CHARS, ParkedState
+from domain.parked_events import MAX_REASON_CHARS, ParkedState
 
 Json = Any
 

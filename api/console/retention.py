@@ -13,8 +13,8 @@ from api.console.contacts import calls_of
 from api.console.pages import page
 from api.console.sessions import AnyRequest, Session
 from domain.access import ApiScope
+from domain.definitions.retention import MAX_MONTHS, Counts, kept_since
 from domain.identity import LOG_PARTITIONS
-from domain.retention import MAX_MONTHS, Counts, kept_since
 
 Json = Any
 

@@ -32,7 +32,7 @@ from api.console import (
 from api.console.calls import Refused
 from api.console.pages import ASSETS, PRIVATE, SECURITY_HEADERS, page
 from api.console.sessions import AnyRequest, Forged, NotSignedIn, signed_in
-from api.problems import DATABASE_ERRORS, RETRY_SECONDS, unavailable
+from api.http.problems import DATABASE_ERRORS, RETRY_SECONDS, unavailable
 from domain.errors import TooManyAtOnce
 
 log = structlog.get_logger()

@@ -22,11 +22,11 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
 
-from api.auth import READERS, known
-from api.problems import ProblemException
-from api.proxies import is_https
+from api.http.auth import READERS, known
+from api.http.problems import ProblemException
+from api.http.proxies import is_https
 from domain.access import ApiScope
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 
 COOKIE = "annals_session"
 PATH = "/console"
@@ -110,7 +110,7 @@ async def scope_of(connection: Connection, key: str) -> ApiScope | None:
     """What a key opens; None where it is unknown, revoked or may not read.
 
     Raises:
-        TooManyAtOnce: see `api.auth.known`.
+        TooManyAtOnce: see `api.http.auth.known`.
     """
     try:
         _, scope = await known(connection, key)

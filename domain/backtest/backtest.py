@@ -1,8 +1,9 @@
 """Back-test: what a definition would have decided on each day of the past, had it been active.
 
 Its conditions, and all active definitions that they rest on, are evaluated in plain Python
-(`domain.evaluation`) over a replay of the log (`domain.replay`), as of the end of each day. Only
-those are looked at again of whom something changed, or whom the calendar may move. Nothing comes
+(`domain.conditions.evaluation`) over a replay of the log (`domain.backtest.replay`), as of the end of each
+day. Only those are looked at again of whom something changed, or whom the calendar may move.
+Nothing comes
 of it: no event is written.
 """
 
@@ -15,7 +16,6 @@ from uuid import UUID
 
 import msgspec
 
-from domain import scores
 from domain.backtest.outcomes import (
     BacktestDay,
     DayCount,
@@ -27,9 +27,13 @@ from domain.backtest.outcomes import (
     is_on,
 )
 from domain.backtest.plan import Node, Plan
-from domain.backtest.signals import SignalPast
-from domain.conditions import Health
-from domain.definitions import (
+from domain.backtest.replay import Replay
+from domain.backtest.signal_past import SignalPast
+from domain.calendar import Moment, end_of
+from domain.conditions.evaluation import Facts, holds
+from domain.conditions.language import Health
+from domain.definitions import scores
+from domain.definitions.types import (
     DefinitionId,
     DefinitionKind,
     HealthProfile,
@@ -38,11 +42,8 @@ from domain.definitions import (
     Signal,
     Stages,
 )
-from domain.evaluation import Facts, holds
 from domain.events import GoalMissed, GoalReached, SignalEnded, SignalTriggered
 from domain.identity import SubjectId, SubjectKind
-from domain.periods import Moment, end_of
-from domain.replay.replay import Replay
 
 
 class Backtest:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from domain import conditions as ask
-from domain.checking import parts as parts_of
-from domain.conditions import Condition
-from domain.definitions import (
+from domain.backtest.replay_scope import Asked
+from domain.conditions import language as ask
+from domain.conditions.language import Condition
+from domain.conditions.validation import parts as parts_of
+from domain.definitions.types import (
     Definition,
     DefinitionId,
     DefinitionKind,
@@ -21,11 +22,10 @@ from domain.definitions import (
     Undeciding,
     family_of,
 )
-from domain.dependencies import NAME_PROPERTIES, asks_the_calendar
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
-from domain.references import Named, parts, references_of
-from domain.replay.asked import Asked
+from domain.workspace.dependencies import NAME_PROPERTIES, asks_the_calendar
+from domain.workspace.references import Named, parts, references_of
 
 Active = Mapping[DefinitionId, Definition]
 

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from infra import embedded, wiring
+from infra import bootstrap, embedded
 from infra.settings import Settings
 from tests.api.test_scopes import NOBODY_ASKED, scopes_of
 from tests.databases import make_template, migrated
 from tests.serving import Clients, served
 
-PATH = Path(__file__).parents[2] / "api" / "examples.json"
+PATH = Path(__file__).parents[2] / "api" / "openapi" / "examples.json"
 JSON = {"application/json", "application/problem+json", "text/event-stream"}
 """What is told by events is JSON, too."""
 HEADERS = {"Idempotency-Key"}
@@ -357,7 +357,7 @@ def record() -> None:
         server = make_template(stack.enter_context(embedded.running(folder / "server")))
         url = stack.enter_context(migrated(server))
         settings = Settings(data=folder / "data")
-        annals = stack.enter_context(wiring.opened(settings, url, connections=4))
+        annals = stack.enter_context(bootstrap.opened(settings, url, connections=4))
         client = stack.enter_context(served(annals))
         for step, asked, body, status, media_type, answer in told(client):
             assert status == step.status, (step, answer)

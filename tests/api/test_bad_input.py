@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from api.bodies import MAX_BODY_BYTES
+from api.http.bodies import MAX_BODY_BYTES
 from tests.serving import GOOD, Clients, goods, problem
 
 SURROGATE = "\ud83d"

@@ -19,8 +19,9 @@ import httpx
 import psycopg
 import pytest
 
-from infra import database, embedded, wiring
+from infra import bootstrap, embedded
 from infra.embedded import places
+from infra.postgres import database
 from infra.settings import Settings
 from tests.infra.embedded_user import postmaster, processes
 from tests.infra.pools import exhausted
@@ -69,7 +70,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     try:
         with embedded.running(data) as server:
             url = database.create_database(server, "annals")
-            with wiring.opened(Settings(data=data), url) as annals, served(annals) as clients:
+            with bootstrap.opened(Settings(data=data), url) as annals, served(annals) as clients:
                 yield Service(data, url, clients)
     finally:
         embedded.remove(data)

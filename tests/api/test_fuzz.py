@@ -1,5 +1,5 @@
 """Whatever is sent to intake has an answer, and takes nothing good with it: calls of all sorts in
-one batch, and bytes. Bodies by their schema are sent in tests/api/test_schema.py."""
+one batch, and bytes. Bodies by their schema are sent in tests/api/openapi/test_schema.py."""
 
 from __future__ import annotations
 

@@ -12,22 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.activity import MAX_URL_CHARS
+from domain.calendar import Moment
 from domain.commands import Change, Stored
-from domain.conditions import Did
+from domain.conditions.language import Did
 from domain.identity import MAX_IDENTITY_CHARS, SubjectKind
-from domain.periods import Moment
 from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS
-from infra.wiring import Annals
-from projections import contact_view, filters
-from projections.bars import bars
-from projections.contact_list import SORTABLE, list_contacts
-from projections.selection import Selection
-from projections.vocabulary import KnownNames
+from infra.bootstrap import Annals
+from projections.conditions.known_names import KnownNames
+from projections.conditions.selection import Selection
+from projections.models import filters
+from projections.models.bars import bars
+from projections.queries import contact_view
+from projections.queries.contact_list import SORTABLE, list_contacts
 from tests.examples import examples
 from tests.infra.commands import send
 from tests.infra.plans import nodes, plans
+from tests.projections.queries.test_contact_list import add_crowd
 from tests.projections.read_models import NOON, empty, owner, parked, project, user
-from tests.projections.test_lists import add_crowd
 from tests.serving import Clients, until
 from tests.serving import user as path_of
 

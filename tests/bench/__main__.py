@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra import database, embedded, wiring
+from infra import bootstrap, embedded
+from infra.bootstrap import Annals
+from infra.postgres import database
 from infra.settings import Settings
-from infra.wiring import Annals
 from tests.bench import (
     append,
     back,
@@ -178,8 +179,8 @@ def main() -> None:
 def _annals(folder: Path) -> Iterator[tuple[Annals, str]]:
     with embedded.running(folder) as server:
         url = database.create_database(server, "bench")
-        with wiring.opened(Settings(data=folder), url) as annals:
-            wiring.collect_garbage_seldom()
+        with bootstrap.opened(Settings(data=folder), url) as annals:
+            bootstrap.collect_garbage_seldom()
             yield annals, url
 
 

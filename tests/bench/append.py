@@ -15,8 +15,8 @@ from api.demo import WIKIPEDIA_FILE, wikipedia
 from domain.activity import Activity, ActivityKind
 from domain.events import Event, Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
-from infra.rows import RecordedRow, Row
-from infra.wiring import Annals
+from infra.bootstrap import Annals
+from infra.log.record_format import RecordedRow, Row
 from tests.bench.figures import Job, Report, in_turns
 from tests.bench.peers import BareCopy, LibraryRecorder, stored_events
 

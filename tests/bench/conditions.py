@@ -12,12 +12,12 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from domain import conditions as ask
+from domain.calendar import LastDays, Moment
+from domain.conditions import language as ask
 from domain.identity import SubjectKind
-from domain.periods import LastDays, Moment
-from infra.wiring import Annals
-from projections.compiler import predicate
-from projections.tables import contacts
+from infra.bootstrap import Annals
+from projections.conditions.compiler import predicate
+from projections.kernel.tables import contacts
 from tests.bench.figures import Figure, Report
 from tests.bench.population import TODAY
 

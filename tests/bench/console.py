@@ -9,8 +9,8 @@ from statistics import median
 
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from infra.wiring import Annals
-from projections import filters
+from infra.bootstrap import Annals
+from projections.models import filters
 from tests.bench.figures import Figure, Report
 from tests.console.conftest import BROWSERS, MISSING
 from tests.console.reader import Reader

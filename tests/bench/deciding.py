@@ -12,8 +12,8 @@ import time
 import uuid
 from datetime import UTC, datetime
 
-from domain import conditions as c
-from domain.definitions import (
+from domain.conditions import language as c
+from domain.definitions.types import (
     Definition,
     DefinitionId,
     HealthProfile,
@@ -24,7 +24,7 @@ from domain.definitions import (
     Stages,
     StageType,
 )
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 from tests.bench.figures import Figure, Report
 from tests.bench.stream import (
     CANARY,

@@ -17,13 +17,13 @@ import msgspec
 
 from domain.activity import Activity, ActivityKind
 from domain.commands import Change, Request, Stored, Track
-from domain.conditions import AtLeast, PropertyIs
-from domain.definitions import DefinitionId, Segment
-from domain.erasure import Erasure, ErasureOrder, ErasureScope
+from domain.conditions.language import AtLeast, PropertyIs
+from domain.definitions.types import DefinitionId, Segment
+from domain.erasure.erasure import Erasure, ErasureOrder, ErasureScope
 from domain.events import Event
 from domain.identity import SubjectId, SubjectKind
-from infra.rows import Row
-from infra.wiring import Annals
+from infra.bootstrap import Annals
+from infra.log.record_format import Row
 from tests.bench import append
 from tests.bench.figures import Figure, Job, Report, in_turns
 from tests.bench.stream import EDITOR, settle, user, working

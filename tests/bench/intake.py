@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from api import segment
 from api.demo import company
-from api.intake import take
-from infra import wiring
+from api.intake import segment
+from api.intake.routes import take
+from infra import bootstrap
 from infra.settings import Settings
 from tests.bench.figures import Job, Report, in_turns
 
@@ -36,8 +36,8 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
 
     with (
         serving(folder) as (port, key, _),
-        wiring.database_url(settings) as url,
-        wiring.opened(settings, url) as annals,
+        bootstrap.database_url(settings) as url,
+        bootstrap.opened(settings, url) as annals,
     ):
 
         def take_all(mine: list[bytes]) -> int:

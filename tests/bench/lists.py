@@ -9,14 +9,14 @@ from statistics import median
 
 import sqlalchemy as sa
 
-from domain.conditions import Is, PropertyIs
+from domain.calendar import Moment
+from domain.conditions.language import Is, PropertyIs
 from domain.identity import SubjectKind
-from domain.periods import Moment
-from infra.wiring import Annals
-from projections import filters
-from projections.bars import bars
-from projections.contact_list import list_contacts
-from projections.selection import Selection
+from infra.bootstrap import Annals
+from projections.conditions.selection import Selection
+from projections.models import filters
+from projections.models.bars import bars
+from projections.queries.contact_list import list_contacts
 from tests.bench.figures import Figure, Report
 from tests.bench.population import SEGMENT, TODAY
 

@@ -11,7 +11,7 @@ from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict
 
-from infra.rows import RecordedRow
+from infra.log.record_format import RecordedRow
 
 BARE_TABLE = """
 CREATE SCHEMA IF NOT EXISTS bench;

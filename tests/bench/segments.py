@@ -10,10 +10,10 @@ import random
 import uuid
 from datetime import UTC, datetime
 
-from domain import conditions as c
-from domain.definitions import DefinitionId, Segment
+from domain.conditions import language as c
+from domain.definitions.types import DefinitionId, Segment
 from domain.identity import SubjectKind
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 from tests.bench.figures import Report
 from tests.bench.stream import (
     CANARY,

@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from domain import conditions as c
 from domain.activity import Activity, ActivityKind
+from domain.calendar import LastDays, ThisMonth
 from domain.commands import Change, Command, Join, Request, Track
+from domain.conditions import language as c
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from domain.periods import LastDays, ThisMonth
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 from tests.bench.figures import Figure, Report
 
 USER = SubjectKind.USER

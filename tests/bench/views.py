@@ -13,16 +13,16 @@ import psycopg
 import sqlalchemy as sa
 
 from domain.activity import Activity, ActivityKind
+from domain.calendar import Moment
 from domain.commands import Change, Request
-from domain.definitions import Preferred
+from domain.definitions.types import Preferred
 from domain.events import Event, Payload, PropertiesChanged, Tracked
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from domain.periods import Moment
-from infra.wiring import Annals
-from projections import contact_view
-from projections.overview import overview
-from projections.paging import encoded
-from projections.timeline import ALL, Wanted, timeline
+from infra.bootstrap import Annals
+from projections.kernel.paging import encoded
+from projections.queries import contact_view
+from projections.queries.overview import overview
+from projections.queries.timeline import ALL, Wanted, timeline
 from tests.bench.figures import Figure, Report
 
 KIND = SubjectKind.USER

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from api.console import sessions
 from api.demo import company
-from infra import wiring
+from infra import bootstrap
 from infra.settings import Settings
 from tests.console.reader import Reader
 from tests.databases import migrated
@@ -41,7 +41,7 @@ def fresh(server: str, data: Path) -> Iterator[Clients]:
     """A server over a database of its own."""
     with (
         migrated(server) as url,
-        wiring.opened(Settings(data=data), url, connections=4) as annals,
+        bootstrap.opened(Settings(data=data), url, connections=4) as annals,
         served(annals) as clients,
     ):
         yield clients

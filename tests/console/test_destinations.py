@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from infra import wiring
+from infra import bootstrap
 from infra.settings import Settings
 from tests.console.reader import NARROW, Reader
 from tests.receiver import Receiver
@@ -24,7 +24,7 @@ PLACE = "/console/settings/destinations"
 def here(database_url: str, tmp_path: Path) -> Iterator[Clients]:
     """A server that may post to the machine itself."""
     chosen = Settings(data=tmp_path, private_destinations="allow")
-    with wiring.opened(chosen, database_url, connections=4) as annals, served(annals) as clients:
+    with bootstrap.opened(chosen, database_url, connections=4) as annals, served(annals) as clients:
         clients.send({"type": "track", "userId": "ada", "event": "login"})
         clients.see("/api/users")
         yield clients

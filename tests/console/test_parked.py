@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from tests.api.test_parked import REASON, park
+from tests.api.operations.test_parked_events import REASON, park
 from tests.console.reader import NARROW, WIDE, Reader
-from tests.projections.test_parking import UNFIT, refusing
+from tests.projections.projector.test_parking import UNFIT, refusing
 from tests.serving import Clients
 
 Reading = Callable[..., Reader]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from playwright.sync_api import expect
 
-from domain.retention import Counts, kept_since
+from domain.definitions.retention import Counts, kept_since
 from tests.console.reader import NARROW, Reader
 from tests.serving import Clients, until
 

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from api.console import sessions
 from api.console.sessions import Sessions
-from infra import wiring
+from infra import bootstrap
 from infra.settings import Settings
 from tests.console.reader import Reader
 from tests.serving import Clients, served
@@ -62,7 +62,10 @@ def test_what_browsers_load_says_once_in_which_letters_it_is(client: Clients) ->
 def behind_proxy(database_url: str, tmp_path: Path) -> Iterator[Clients]:
     """A server that believes what this machine says of its clients."""
     trusted = Settings(data=tmp_path, trusted_proxies=(ip_network("127.0.0.1"),))
-    with wiring.opened(trusted, database_url, connections=4) as annals, served(annals) as clients:
+    with (
+        bootstrap.opened(trusted, database_url, connections=4) as annals,
+        served(annals) as clients,
+    ):
         yield clients
 
 

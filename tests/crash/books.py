@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from domain.decisions import series
 from domain.events import Decision, PropertiesChanged, Tracked
 from domain.identity import LOG_PARTITIONS, SubjectId
-from infra.sealing import OpenedEvent
-from infra.wiring import Annals
+from domain.subjects.decision_series import series
+from infra.bootstrap import Annals
+from infra.keys.sealing import OpenedEvent
 from tests.projections.read_models import drain, dump
 
 EVENTS_AT_A_TIME = 100

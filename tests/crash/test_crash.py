@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra import database, embedded, wiring
+from infra import bootstrap, embedded
+from infra.postgres import database
 from infra.settings import Settings
 from tests.crash.books import Books, rebuilt
 from tests.crash.processes import Deployment, deployed, kills
@@ -161,9 +162,9 @@ def test_whatever_is_killed_under_load_nothing_is_lost_doubled_or_brought_back(
 
     settings = Settings(data=deployment.data)
     with embedded.running(settings.data) as server:
-        url = database.create_database(server, wiring.DATABASE)
+        url = database.create_database(server, bootstrap.DATABASE)
         assert chain.problems(url) == []
-        with wiring.opened(settings, url) as annals:
+        with bootstrap.opened(settings, url) as annals:
             books = Books(annals)
             assert {mark: books.tracked[mark] for mark in tracked} == tracked
             changed = {mark for one in senders for mark in one.changed}

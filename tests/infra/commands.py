@@ -10,8 +10,8 @@ from domain.activity import Activity, ActivityKind
 from domain.commands import Alias, Change, Command, Join, Leave, Outcome, Request, Stored, Track
 from domain.events import Event
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from domain.subjects import Account, User
-from infra.wiring import Annals
+from domain.subjects.aggregates import Account, User
+from infra.bootstrap import Annals
 
 AT = datetime(2026, 5, 13, 12, tzinfo=UTC)
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from domain.activity import Activity, ActivityKind
 from domain.commands import Track
-from domain.definitions import DefinitionId
-from domain.destinations import Destination, News, NewsKind
-from infra.delivering import Deliverer
-from infra.destinations import LEASE_SECONDS
-from infra.outgoing import Outgoing
-from infra.outside import Outside
-from infra.wiring import Annals
-from projections.projector import NAME
+from domain.definitions.destinations import Destination, News, NewsKind
+from domain.definitions.types import DefinitionId
+from infra.bootstrap import Annals
+from infra.webhooks.cursors import LEASE_SECONDS
+from infra.webhooks.delivery import Deliverer
+from infra.webhooks.http_client import Outside
+from infra.webhooks.items import Outgoing
+from projections.projector.projector import NAME
 from tests.projections.read_models import NOON, account, owner, user, write
 
 BY = uuid.UUID(int=7)

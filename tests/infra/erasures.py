@@ -6,10 +6,10 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from domain.erasure import Erasure, ErasureOrder, ErasureScope
+from domain.erasure.erasure import Erasure, ErasureOrder, ErasureScope
 from domain.identity import SubjectId, SubjectKind
-from infra.keys import KeyRing
-from infra.wiring import Annals
+from infra.bootstrap import Annals
+from infra.keys.key_ring import KeyRing
 from tests.projections.read_models import project
 
 OFFICER = "00000000-0000-4000-8000-00000000000f"

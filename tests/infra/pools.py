@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import sqlalchemy as sa
 
-from infra.pool import Pool
+from infra.postgres.pool import Pool
 
 
 @contextmanager

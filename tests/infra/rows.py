@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from domain.events import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId
-from infra.rows import Row
+from infra.log.record_format import Row
 
 AT = datetime(2026, 5, 13, 12, 0, 0, 123456, tzinfo=UTC)
 _TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from api.cli import main
 from domain.access import ApiScope
 from infra import api_keys
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 
 
 @pytest.fixture

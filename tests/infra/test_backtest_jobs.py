@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 
 from domain.errors import InvalidInput, NotFound, TooManyAtOnce
-from infra import backtests
-from infra.backtests import AT_ONCE, BY_KEY, MAX_KEPT, MAX_WAITING, Backtests, Job, State
-from projections import backtest
-from projections.backtest import Progress
+from infra import backtest_jobs
+from infra.backtest_jobs import AT_ONCE, BY_KEY, MAX_KEPT, MAX_WAITING, Backtests, Job, State
+from projections.queries import backtest
+from projections.queries.backtest import Progress
 
 BY = uuid.uuid4()
 RESULT = cast(backtest.Tested, object())
@@ -121,5 +121,5 @@ def test_the_newest_are_kept_for_an_hour(jobs: Backtests, monkeypatch: pytest.Mo
         assert over(job) is State.DONE
         started.append(job)
     assert {job.id for job in jobs.all()} == {job.id for job in started[2:]}
-    monkeypatch.setattr(backtests, "KEPT_FOR", -backtests.KEPT_FOR)
+    monkeypatch.setattr(backtest_jobs, "KEPT_FOR", -backtest_jobs.KEPT_FOR)
     assert jobs.all() == []

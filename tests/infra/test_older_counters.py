@@ -5,15 +5,15 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from domain import conditions as ask
-from domain.counters import counter_of
-from infra import database
-from infra.wiring import Annals
+from domain.conditions import language as ask
+from domain.conditions.counters import counter_of
+from infra import migrations
+from infra.bootstrap import Annals
 from tests.projections.counting import need
 from tests.projections.read_models import owner, project
 from tests.projections.segments import define
 
-[MIGRATION] = Path(database.__file__).parent.glob("migrations/versions/*_counters_come_and_go.py")
+[MIGRATION] = Path(migrations.__file__).parent.glob("versions/*_counters_come_and_go.py")
 
 AS_IT_WAS = """
 DELETE FROM views.counters;

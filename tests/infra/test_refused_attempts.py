@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from domain.access import ApiScope
-from infra import background
+from infra import workers
+from infra.bootstrap import Annals
 from infra.refused_attempts import ROWS_AT_A_TIME
-from infra.wiring import Annals
 from tests.serving import until
 
 OF_AGE = """
@@ -31,7 +31,7 @@ def test_attempts_are_forgotten_after_a_year_and_no_sooner(
         owner.execute(OF_AGE, ("1 year", key, 2 * ROWS_AT_A_TIME + 1))
         owner.execute(OF_AGE, ("364 days", key, 1))
     annals.refused_attempts.note(key, ApiScope.READ, method="GET", route="/")
-    with background.working(annals, project=False):
+    with workers.working(annals, project=False):
         until(lambda: count(annals) == 2)
     annals.refused_attempts.forget()
     assert count(annals) == 2

@@ -19,9 +19,9 @@ import psycopg
 
 from domain.errors import DuplicateMessage, VersionConflict
 from domain.identity import SubjectId
-from infra import database
-from infra.log import EventLog
-from infra.rows import Row
+from infra.log.event_log import EventLog
+from infra.log.record_format import Row
+from infra.postgres import database
 from tests.infra.rows import row
 
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from domain.conditions import Condition
-from infra.wiring import Annals
-from projections.counter_requests import require
+from domain.conditions.language import Condition
+from infra.bootstrap import Annals
+from projections.counters.requests import require
 
 ASKER = uuid.UUID("0e000000-0000-4000-8000-000000000002")
 """The API key that tests ask questions with."""

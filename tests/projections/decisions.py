@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from domain.conditions import Health
-from domain.definitions import (
+from domain.conditions.language import Health
+from domain.definitions.types import (
     Definition,
     DefinitionId,
     HealthProfile,
@@ -44,7 +44,7 @@ from domain.events import (
     StageSet,
 )
 from domain.identity import SubjectId, SubjectKind
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 from tests.projections import standings
 
 

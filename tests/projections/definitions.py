@@ -6,8 +6,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from domain.conditions import Condition
-from domain.definitions import (
+from domain.conditions.language import Condition
+from domain.definitions.types import (
     Definition,
     DefinitionId,
     HealthProfile,
@@ -20,7 +20,7 @@ from domain.definitions import (
 )
 from domain.events import Decision
 from domain.identity import SubjectId, SubjectKind
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 from tests.projections.segments import EDITOR
 
 D = TypeVar("D", bound=Decision)

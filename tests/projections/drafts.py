@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from domain import conditions as ask
-from domain import periods
-from domain.definitions import (
+from domain import calendar
+from domain.conditions import language as ask
+from domain.definitions.types import (
     Definition,
     DefinitionId,
     HealthProfile,
@@ -156,10 +156,10 @@ class Drafter:
         )
         return self._chance.choice(some)
 
-    def _period(self) -> periods.Period:
+    def _period(self) -> calendar.Period:
         some = (
-            *(periods.LastDays(1), periods.LastDays(2), periods.LastDays(3)),
-            *(periods.Today(), periods.Yesterday(), periods.ThisMonth()),
+            *(calendar.LastDays(1), calendar.LastDays(2), calendar.LastDays(3)),
+            *(calendar.Today(), calendar.Yesterday(), calendar.ThisMonth()),
         )
         return self._chance.choice(some)
 

@@ -10,9 +10,11 @@ from uuid import UUID
 
 import msgspec
 
-from domain import scores
-from domain.conditions import Attribute, Health
-from domain.definitions import (
+from domain.calendar import Moment
+from domain.conditions.evaluation import Deed, Facts, Membership, World, holds
+from domain.conditions.language import Attribute, Health
+from domain.definitions import scores
+from domain.definitions.types import (
     Definition,
     DefinitionId,
     HealthProfile,
@@ -21,7 +23,6 @@ from domain.definitions import (
     Signal,
     Stages,
 )
-from domain.evaluation import Deed, Facts, Membership, World, holds
 from domain.events import (
     ACTIVITY_OF_TOPIC,
     Absorbed,
@@ -38,10 +39,9 @@ from domain.events import (
     Tracked,
 )
 from domain.identity import SubjectKind
-from domain.periods import Moment
-from domain.signals import SignalState, following
-from infra.sealing import OpenedEvent
-from infra.wiring import Annals
+from domain.workspace.signals import SignalState, following
+from infra.bootstrap import Annals
+from infra.keys.sealing import OpenedEvent
 
 Active = Mapping[DefinitionId, Definition]
 DRAFT = DefinitionId(UUID(int=1))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from domain.definitions import HealthProfile, Score, Signal, Stages
-from domain.evaluation import holds
+from domain.conditions.evaluation import holds
+from domain.definitions.types import HealthProfile, Score, Signal, Stages
 from domain.events import (
     Decision,
     GoalMissed,

@@ -11,9 +11,9 @@ import psycopg
 from domain.activity import Activity, ActivityKind
 from domain.commands import Command, Request, Stored
 from domain.identity import Identity, Scheme, SubjectId
-from infra.rows import RecordedRow
-from infra.wiring import Annals
-from projections.projector import Projector
+from infra.bootstrap import Annals
+from infra.log.record_format import RecordedRow
+from projections.projector.projector import Projector
 
 NOON = datetime(2024, 5, 13, 12, tzinfo=UTC)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 
-from domain.conditions import Condition
-from domain.definitions import DefinitionId, Segment
+from domain.conditions.language import Condition
+from domain.definitions.types import DefinitionId, Segment
 from domain.events import SegmentEntered, SegmentTransition
 from domain.identity import SubjectId, SubjectKind
-from infra.wiring import Annals
-from projections.deciding import Decider
+from infra.bootstrap import Annals
+from projections.deciding.process_manager import Decider
 from tests.projections.read_models import let_leases_expire, project
 
 EDITOR = uuid.UUID("0e000000-0000-4000-8000-000000000001")

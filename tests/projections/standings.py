@@ -1,7 +1,7 @@
 """Who stands where, written from the product page: a naive model of what definitions decide.
 
 It asks everything of everybody, time and again until nothing changes any more, and knows no events,
-no notes and no sweeps. What a condition means is what `domain.evaluation` says.
+no notes and no sweeps. What a condition means is what `domain.conditions.evaluation` says.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from domain import conditions as ask
-from domain.conditions import Health
-from domain.definitions import (
+from domain.calendar import Moment
+from domain.conditions import language as ask
+from domain.conditions.evaluation import Deed, Facts, Membership, World, holds
+from domain.conditions.language import Health
+from domain.definitions.types import (
     Definition,
     DefinitionId,
     HealthProfile,
@@ -26,10 +28,8 @@ from domain.definitions import (
     Signal,
     Stages,
 )
-from domain.evaluation import Deed, Facts, Membership, World, holds
 from domain.identity import Scheme, SubjectId, SubjectKind
-from domain.periods import Moment
-from infra.wiring import Annals
+from infra.bootstrap import Annals
 from tests.projections.model import Model, Subject
 from tests.projections.read_models import found
 

@@ -9,11 +9,11 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from domain.conditions import Attribute, Condition
-from domain.counters import counters_of
-from domain.evaluation import Facts, World
+from domain.calendar import Moment
+from domain.conditions.counters import counters_of
+from domain.conditions.evaluation import Facts, World
+from domain.conditions.language import Attribute, Condition
 from domain.identity import Scheme, SubjectId, SubjectKind, log_partition
-from domain.periods import Moment
 
 _SCHEMES = {
     (SubjectKind.USER, Attribute.EXTERNAL_ID): Scheme.USER_ID,

@@ -14,7 +14,8 @@ import httpx
 import psycopg
 import pytest
 
-from infra import database, embedded, wiring
+from infra import bootstrap, embedded
+from infra.postgres import database
 from tests.stories.test_run import command, environment
 
 SECONDS = 12
@@ -67,7 +68,7 @@ def ends(process: subprocess.Popen[str], number: signal.Signals) -> None:
 
 def test_a_server_whose_batch_hangs_ends_in_time_and_a_rebuild_as_well(data: Path) -> None:
     with embedded.running(data) as server:
-        url = database.create_database(server, wiring.DATABASE)
+        url = database.create_database(server, bootstrap.DATABASE)
         with started(data, "serve") as process:
             assert process.stdout is not None
             address = process.stdout.readline().split(";")[0].split()[-1]

@@ -18,16 +18,16 @@ from psycopg.conninfo import make_conninfo
 
 from api.cli import main
 from domain.commands import Position
-from domain.conditions import Attribute, AttributeIs, In
+from domain.conditions.language import Attribute, AttributeIs, In
+from domain.erasure.scan import Searcher
 from domain.errors import NotFound
 from domain.identity import SubjectKind
-from domain.parked import ParkedState
-from domain.scan import Searcher
-from infra import wiring
-from infra.ledger import FILE, LedgerNeeded
+from domain.parked_events import ParkedState
+from infra import bootstrap
+from infra.bootstrap import Annals
+from infra.erasure.ledger import FILE, LedgerNeeded
 from infra.settings import Settings
-from infra.wiring import Annals
-from projections.contact_view import list_activity, list_members
+from projections.queries.contact_view import list_activity, list_members
 from tests.infra import chain
 from tests.infra.commands import (
     alias,
@@ -41,9 +41,9 @@ from tests.infra.commands import (
     user_of,
 )
 from tests.infra.erasures import OFFICER, ask, carried_through, erased
+from tests.projections.projector.test_parking import refusing
 from tests.projections.read_models import dump, project
 from tests.projections.segments import define
-from tests.projections.test_parking import refusing
 
 NAMES_ADA = AttributeIs(Attribute.EMAIL, In(["ada@example.com", "bob@example.com"]))
 
@@ -77,7 +77,7 @@ class Deployment:
         """A new data folder with the key-encryption key."""
         new = self.folder / name
         new.mkdir()
-        shutil.copy2(self._annals.settings.data / wiring.KEY_FILE, new)
+        shutil.copy2(self._annals.settings.data / bootstrap.KEY_FILE, new)
         return new
 
     def restored(self, url: str, data: Path, ledger: Path) -> tuple[int, str]:
@@ -119,7 +119,7 @@ def test_case_12_a_restore_from_before_an_erasure_is_served_only_once_it_is_eras
     data = backed_up.data()
     code, output = backed_up.restored(empty_database, data, backed_up.newest_ledger)
     assert code == 0, output
-    with wiring.opened(Settings(data=data), empty_database, connections=4) as again:
+    with bootstrap.opened(Settings(data=data), empty_database, connections=4) as again:
         assert {one.topic for one in events_of(again, ada, cy)} == {"user.erased"}
         for name in ("u1", "ada@example.com", "u3", "u4"):
             assert subject_of(again, name) is None
@@ -213,17 +213,17 @@ def test_case_13_without_the_whole_ledger_a_restored_database_is_not_opened(
         for _ in range(2):
             with (
                 pytest.raises(LedgerNeeded),
-                wiring.opened(Settings(data=data), empty_database, connections=4),
+                bootstrap.opened(Settings(data=data), empty_database, connections=4),
             ):
                 pass
         (data / FILE).unlink()
         with (
             pytest.raises(LedgerNeeded, match="was restored"),
-            wiring.opened(Settings(data=data), empty_database, connections=4),
+            bootstrap.opened(Settings(data=data), empty_database, connections=4),
         ):
             pass
         shutil.copyfile(backed_up.newest_ledger, data / FILE)
-        with wiring.opened(Settings(data=data), empty_database, connections=4) as again:
+        with bootstrap.opened(Settings(data=data), empty_database, connections=4) as again:
             assert {one.topic for one in events_of(again, ada)} == {"user.erased"}
 
 
@@ -254,7 +254,7 @@ def test_a_database_that_was_moved_is_opened_with_the_ledger_beside_it(
     data = backed_up.data()
     assert backed_up.restored(empty_database, data, backed_up.newest_ledger)[0] == 0
     for _ in range(2):
-        with wiring.opened(Settings(data=data), empty_database, connections=4) as again:
+        with bootstrap.opened(Settings(data=data), empty_database, connections=4) as again:
             project(again)
             assert user_of(again, "u1").properties == {"name": "Planted Ada"}
 
@@ -291,7 +291,7 @@ def test_what_was_skipped_stays_so_after_a_restore(
     deployment = Deployment(annals, database_url, tmp_path / "backups")
     data = deployment.data()
     assert deployment.restored(empty_database, data, deployment.newest_ledger)[0] == 0
-    with wiring.opened(Settings(data=data), empty_database, connections=4) as again:
+    with bootstrap.opened(Settings(data=data), empty_database, connections=4) as again:
         project(again)
         assert dump(empty_database) == shown
         assert again.status().parked == 0

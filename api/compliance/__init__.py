@@ -1,0 +1,1 @@
+"""Routes of compliance officers and auditors: erasures, holds, retention, refused attempts."""

@@ -1,0 +1,30 @@
+"""Who tried what their API key does not open, for auditors."""
+
+from __future__ import annotations
+
+from litestar import Controller, get
+from litestar.datastructures import State
+
+from api.contacts.contacts import Cursor, Limit
+from api.http.auth import opens
+from api.http.problems import answers
+from domain.access import ApiScope, RefusedAttempt
+from infra.bootstrap import Annals
+from projections.kernel.paging import DEFAULT_LIMIT, Page
+
+
+class RefusedAttemptsController(Controller):
+    path = "/api/refused-attempts"
+    tags = ("API keys",)
+    guards = (opens(ApiScope.AUDIT, ApiScope.COMPLY, ApiScope.ADMIN),)
+
+    @get(
+        sync_to_thread=True,
+        summary="Attempts with a key of another scope, newest first",
+        responses=answers(400, 401, 403, 503),
+    )
+    def list(
+        self, state: State, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
+    ) -> Page[RefusedAttempt]:
+        annals: Annals = state.annals
+        return annals.refused_attempts.list(cursor, limit)

@@ -1,0 +1,31 @@
+"""What was done to tracked activity that had become too old, for officers and auditors."""
+
+from __future__ import annotations
+
+from litestar import Controller, get
+from litestar.datastructures import State
+
+from api.http.auth import opens
+from api.http.problems import answers
+from domain.access import ApiScope
+from domain.definitions.retention import RetentionRun
+from infra.bootstrap import Annals
+from projections.kernel.paging import Page
+
+
+class RetentionController(Controller):
+    """Months are chosen in the settings; `waits_for` names no more than a reason code."""
+
+    path = "/api/retention/runs"
+    tags = ("compliance",)
+    guards = (opens(ApiScope.AUDIT, ApiScope.COMPLY, ApiScope.ADMIN),)
+
+    @get(
+        sync_to_thread=True,
+        summary="Runs of retention, newest first: how far they are and what they wait for",
+        responses=answers(401, 403, 503),
+    )
+    def list(self, state: State) -> Page[RetentionRun]:
+        annals: Annals = state.annals
+        items = annals.aged_activity.runs()
+        return Page(items, None, len(items))

@@ -1,0 +1,370 @@
+"""Lists, bars and exports: by query or by body, what is asked is one question."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+import psycopg
+import sqlalchemy as sa
+from litestar import Controller, Request, get, post
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.params import JSONBody, QueryParameter
+from litestar.response import Stream
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.contacts.contacts import Cursor, Limit, WaitFor
+from api.http.auth import PLACE, READERS, opens
+from api.http.disconnects import answer_of
+from api.http.problems import answers
+from api.openapi.bounds import Bounds, Instant, Positions
+from api.openapi.described import PerhapsCondition, files
+from api.operations.pasts import AsOf, reading
+from domain.calendar import Moment
+from domain.conditions import validation
+from domain.errors import InvalidInput, TakesTooLong
+from domain.identity import SubjectKind
+from domain.workspace.aggregate import Workspace
+from infra.admission import Demand
+from infra.bootstrap import Annals
+from infra.postgres.readers import is_ended
+from projections.conditions.known_names import KnownNames
+from projections.conditions.selection import MAX_SEARCH_CHARS, Selection
+from projections.counters.requests import require
+from projections.kernel.database_errors import is_cancelled
+from projections.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT
+from projections.models import bars
+from projections.models.bars import Bars
+from projections.models.filters import Filters, filters
+from projections.queries import export
+from projections.queries.contact_list import (
+    MAX_COLUMNS,
+    SORTABLE,
+    ContactPage,
+    Lists,
+    list_contacts,
+)
+
+HttpRequest = Request[Any, Any, Any]
+
+DEFAULT_SORT = "-last_seen"
+
+Segment = Annotated[UUID | None, QueryParameter(description="only the members of this segment")]
+Filter = Annotated[
+    str | None, QueryParameter(description="only those of whom this condition holds, as JSON")
+]
+SearchText = Annotated[str, Bounds(max_length=MAX_SEARCH_CHARS)]
+ColumnNames = Annotated[list[str], Bounds(max_items=MAX_COLUMNS)]
+Search = Annotated[
+    SearchText | None,
+    QueryParameter(
+        description="part of a name, e-mail, domain or external id; of five characters and more"
+        " also misspelt"
+    ),
+]
+Sort = Annotated[
+    str,
+    QueryParameter(
+        description="a column, with a minus before it for descending: "
+        + ", ".join((*SORTABLE, "property:<name>"))
+    ),
+]
+Columns = Annotated[
+    ColumnNames | None,
+    QueryParameter(description="properties to return, each in a parameter of its own; default all"),
+]
+WithTotal = Annotated[
+    bool | None,
+    QueryParameter(
+        description="`true` counts them all, which takes longer than a page; left out, `total` is"
+        " null where it would have to be counted"
+    ),
+]
+Format = Annotated[
+    Literal["csv", "ndjson"], QueryParameter(description="comma-separated or a JSON object a line")
+]
+
+EXPORTED = files(export.MEDIA_TYPES.values())
+
+LISTING_PROBLEMS = answers(400, 401, 403, 429, 503)
+ASKING_PROBLEMS = answers(400, 401, 403, 413, 429, 503)
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which users or accounts are meant.
+
+    Attributes:
+        filter: a condition.
+        as_of: a past instant (ISO 8601 with a zone); null: now.
+    """
+
+    segment: UUID | None = None
+    filter: PerhapsCondition = None
+    search: SearchText | None = None
+    wait_for: Positions | None = None
+    as_of: Instant | None = None
+
+
+class RowsQuestion(Question, frozen=True, kw_only=True):
+    """
+    Attributes:
+        columns: properties to return; null: all.
+    """
+
+    sort: str = DEFAULT_SORT
+    columns: ColumnNames | None = None
+
+
+class ListQuestion(RowsQuestion, frozen=True, kw_only=True):
+    """
+    Attributes:
+        total: true counts them all; null: the total is left out where it has to be counted.
+    """
+
+    cursor: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    total: bool | None = None
+
+
+def _by_query(
+    segment: Segment = None,
+    filter: Filter = None,
+    search: Search = None,
+    waiting: WaitFor = None,
+    as_of: AsOf = None,
+) -> Question:
+    raw = None if filter is None else msgspec.Raw(filter.encode(errors="replace"))
+    return Question(segment=segment, filter=raw, search=search, wait_for=waiting, as_of=as_of)
+
+
+def selection(conn: sa.Connection, kind: SubjectKind, question: Question, *, by: UUID) -> Selection:
+    """What a question means, after its checks.
+
+    Args:
+        by: the API key that asks.
+
+    Raises:
+        InvalidInput: no such segment, or a filter that cannot be asked; says where.
+        NotReady: what it asks of metadata is being counted. TooManyAtOnce: it cannot be.
+    """
+    known, condition = KnownNames(conn), None
+    if question.segment is not None and known.segments().get(question.segment) != kind:
+        raise InvalidInput(f"there is no such segment of {kind}s", place="/segment")
+    sent = question.filter
+    raw = bytes(sent) if isinstance(sent, msgspec.Raw) else msgspec.json.encode(sent)
+    if raw.strip() != b"null":
+        condition = validation.decoded(raw, "/filter")
+        validation.check(condition, kind, known, "/filter")
+        require(conn, condition, by=by, at=datetime.now(UTC))
+    return Selection(kind, question.segment, condition, question.search)
+
+
+def _moment(annals: Annals, workspace: Workspace) -> Moment:
+    return Moment(annals.now(), workspace.zone)
+
+
+def _list(request: HttpRequest, kind: SubjectKind, question: ListQuestion) -> ContactPage:
+    annals = reading(request.app.state, question.wait_for, question.as_of)
+    workspace = annals.workspace()
+    with annals.queries.connect() as conn:
+        return list_contacts(
+            conn,
+            selection(conn, kind, question, by=request.state.key_id),
+            _moment(annals, workspace),
+            sort=question.sort,
+            columns=question.columns,
+            cursor=question.cursor,
+            limit=question.limit,
+            with_total=question.total,
+            currency=workspace.currency,
+        )
+
+
+def _bars(request: HttpRequest, kind: SubjectKind, question: Question) -> Bars:
+    annals = reading(request.app.state, question.wait_for, question.as_of)
+    workspace = annals.workspace()
+    with annals.queries.connect() as conn:
+        return bars.bars(
+            conn,
+            selection(conn, kind, question, by=request.state.key_id),
+            _moment(annals, workspace),
+            currency=workspace.currency,
+        )
+
+
+class _Lines:
+    """The lines of an export. They hold a connection, which a reader who leaves must not keep."""
+
+    def __init__(self, lines: Generator[bytes, None, None]) -> None:
+        self._lines = lines
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with self._lock:
+            return next(self._lines)
+
+    def close(self) -> None:
+        with self._lock:
+            self._lines.close()
+
+
+def _export(request: HttpRequest, kind: SubjectKind, question: RowsQuestion, format: str) -> Stream:
+    annals = reading(request.app.state, question.wait_for, question.as_of)
+    answer = answer_of(request.scope)
+    workspace = annals.workspace()
+    with annals.streams.connect() as conn:
+        lists = Lists(
+            selection(conn, kind, question, by=request.state.key_id),
+            _moment(annals, workspace),
+            KnownNames(conn).properties(kind),
+            sort=question.sort,
+            columns=question.columns,
+            currency=workspace.currency,
+        )
+
+    def lines() -> Generator[bytes, None, None]:
+        with annals.streams.connect() as conn:
+            answer.is_over = partial(is_ended, conn)
+            try:
+                yield from export.lines(conn, lists, format, is_ended=answer.is_over)
+            finally:
+                answer.is_over = lambda: False
+
+    whole = _Lines(lines())
+    answer.at_end(whole.close)
+    return Stream(
+        _told(next(whole), whole, format),
+        media_type=export.MEDIA_TYPES[format],
+        headers={"Content-Disposition": f'attachment; filename="{kind}s.{format}"'},
+    )
+
+
+def _told(first: bytes, following: Iterator[bytes], format: str) -> Iterator[bytes]:
+    """The lines, and why there are no more of them if they end too early."""
+    try:
+        yield first
+        yield from following
+    except (SQLAlchemyError, psycopg.Error, export.Ended) as error:
+        if format == "ndjson" and is_cancelled(error):
+            yield export.last_line(TakesTooLong.code, TakesTooLong().detail)
+        elif format == "ndjson":
+            detail = "the server ended this export, as an erasure of somebody does: export again"
+            yield export.last_line("interrupted", detail)
+        raise
+
+
+class _Lists(Controller):
+    """What the lists of users and of accounts have in common."""
+
+    guards = (opens(*READERS),)
+    dependencies = {"question": Provide(_by_query, sync_to_thread=False)}
+    kind: SubjectKind
+
+    @get(sync_to_thread=True, summary="List, search and sort", responses=LISTING_PROBLEMS)
+    def list(
+        self,
+        request: HttpRequest,
+        question: NamedDependency[Question],
+        sort: Sort = DEFAULT_SORT,
+        columns: Columns = None,
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+        total: WithTotal = None,
+    ) -> ContactPage:
+        asked = ListQuestion(
+            **msgspec.structs.asdict(question),
+            sort=sort,
+            columns=columns,
+            cursor=cursor,
+            limit=limit,
+            total=total,
+        )
+        return _list(request, self.kind, asked)
+
+    @post(
+        status_code=200,
+        sync_to_thread=True,
+        summary="List, search and sort; for long conditions",
+        responses=ASKING_PROBLEMS,
+    )
+    def list_by_body(self, request: HttpRequest, data: JSONBody[ListQuestion]) -> ContactPage:
+        return _list(request, self.kind, data)
+
+    @get("/bars", sync_to_thread=True, summary="Stages and healths", responses=LISTING_PROBLEMS)
+    def bars(self, request: HttpRequest, question: NamedDependency[Question]) -> Bars:
+        return _bars(request, self.kind, question)
+
+    @post(
+        "/bars",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Stages and healths; for long conditions",
+        responses=ASKING_PROBLEMS,
+    )
+    def bars_by_body(self, request: HttpRequest, data: JSONBody[Question]) -> Bars:
+        return _bars(request, self.kind, data)
+
+    @get(
+        "/filters",
+        sync_to_thread=True,
+        summary="What there is to filter by: values, ranges, stages, healths, segments",
+        responses=answers(400, 401, 403, 503),
+    )
+    def filters(self, state: State, as_of: AsOf = None) -> Filters:
+        annals = reading(state, None, as_of)
+        with annals.queries.connect() as conn:
+            return filters(conn, self.kind)
+
+    @get(
+        "/export",
+        sync_to_thread=True,
+        opt={PLACE: Demand.EXPORT},
+        operation_class=EXPORTED,
+        summary="All rows of a list, as a file",
+        responses=LISTING_PROBLEMS,
+    )
+    def export(
+        self,
+        request: HttpRequest,
+        question: NamedDependency[Question],
+        format: Format = "csv",
+        sort: Sort = DEFAULT_SORT,
+        columns: Columns = None,
+    ) -> Stream:
+        asked = RowsQuestion(**msgspec.structs.asdict(question), sort=sort, columns=columns)
+        return _export(request, self.kind, asked, format)
+
+    @post(
+        "/export",
+        status_code=200,
+        sync_to_thread=True,
+        opt={PLACE: Demand.EXPORT},
+        operation_class=EXPORTED,
+        summary="All rows of a list, as a file; for long conditions",
+        responses=ASKING_PROBLEMS,
+    )
+    def export_by_body(
+        self, request: HttpRequest, data: JSONBody[RowsQuestion], format: Format = "csv"
+    ) -> Stream:
+        return _export(request, self.kind, data, format)
+
+
+class UserListsController(_Lists):
+    path = "/api/users"
+    tags = ("users",)
+    kind = SubjectKind.USER
+
+
+class AccountListsController(_Lists):
+    path = "/api/accounts"
+    tags = ("accounts",)
+    kind = SubjectKind.ACCOUNT

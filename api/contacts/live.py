@@ -1,0 +1,123 @@
+"""Live: streams of server-sent events that say that something changed, and nothing of what."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+from litestar import Controller, Request, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.response import Stream
+
+from api.contacts.contacts import ContactId, asked
+from api.http.auth import PLACE, READERS, opens
+from api.http.problems import answers
+from api.http.read_position import position_text
+from domain.commands import Position
+from domain.identity import SubjectId, SubjectKind
+from infra.admission import Demand
+from infra.bootstrap import Annals
+from infra.change_feed import Watch, Watching
+from projections.queries import contact_view
+
+HEARTBEAT_SECONDS = 15.0
+MAX_SECONDS = 3_600.0
+"""Of a stream; who listens on begins another one, as browsers do by themselves."""
+
+RETRY_MILLISECONDS = 2_000
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+HttpRequest = Request[Any, Any, Any]
+
+
+class Where(msgspec.Struct, frozen=True):
+    """`position` can be given as `wait_for` to a reading."""
+
+    position: str
+
+
+STREAM = {
+    200: ResponseSpec(
+        Where,
+        generate_examples=False,
+        media_type=MEDIA_TYPE,
+        description="messages `open`, `changed` and `contact.erased`",
+    )
+}
+
+
+class _Changes(Controller):
+    """What users and accounts have in common."""
+
+    guards = (opens(*READERS),)
+    kind: SubjectKind
+
+    @get(
+        "/changes",
+        sync_to_thread=True,
+        opt={PLACE: Demand.LIVE},
+        summary="Says when any of them changed, as server-sent events",
+        responses=STREAM | answers(401, 403, 503),
+    )
+    def of_all(self, request: HttpRequest) -> Stream:
+        return self._stream(request, None)
+
+    @get(
+        "/{id:str}/changes",
+        sync_to_thread=True,
+        opt={PLACE: Demand.LIVE},
+        summary="Says when one changed, or was erased, as server-sent events",
+        responses=STREAM | answers(400, 401, 403, 404, 503),
+    )
+    def of_one(self, request: HttpRequest, id: ContactId) -> Stream:
+        with asked(request.app.state, self.kind, id, None) as (_, conn, subject):
+            contact_view.require(conn, self.kind, subject)
+        return self._stream(request, subject)
+
+    def _stream(self, request: HttpRequest, subject: SubjectId | None) -> Stream:
+        annals: Annals = request.app.state.annals
+        annals.watching.require_room()
+        told = _told(annals.watching, self.kind, subject, request)
+        return Stream(told, media_type=MEDIA_TYPE, headers=HEADERS)
+
+
+async def _told(
+    watching: Watching, kind: SubjectKind, subject: SubjectId | None, request: HttpRequest
+) -> AsyncGenerator[bytes, None]:
+    """The messages, until the subject is erased, the key is revoked or the process ends."""
+    watch, until = Watch(kind, subject, request.state.key_id), time.monotonic() + MAX_SECONDS
+    yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+    try:
+        await asyncio.to_thread(watching.begin, watch)
+        yield _message("open", [Position(*one) for one in sorted(watch.began_at.items())])
+        while time.monotonic() < until:
+            positions = await watch.changed(HEARTBEAT_SECONDS)
+            if watch.is_erased:
+                yield _message("contact.erased", positions)
+            if watch.is_over:
+                return
+            yield _message("changed", positions) if positions else b":\n\n"
+    finally:
+        watching.end(watch)
+
+
+def _message(event: str, positions: list[Position]) -> bytes:
+    position = position_text(positions)
+    data = msgspec.json.encode(Where(position)).decode()
+    return f"event: {event}\nid: {position}\ndata: {data}\n\n".encode()
+
+
+class UserChangesController(_Changes):
+    path = "/api/users"
+    tags = ("users",)
+    kind = SubjectKind.USER
+
+
+class AccountChangesController(_Changes):
+    path = "/api/accounts"
+    tags = ("accounts",)
+    kind = SubjectKind.ACCOUNT

@@ -1,0 +1,111 @@
+"""Setting a stage by hand, and releasing it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Request, delete, post
+from litestar.params import JSONBody
+
+from api.contacts.contacts import ContactId, subject_of, unescaped
+from api.http.auth import opens
+from api.http.problems import answers
+from api.http.read_position import position_text
+from api.openapi.bounds import Bounds
+from domain.access import ApiScope
+from domain.commands import ReleaseStage, SetStage
+from domain.conditions.validation import unknown
+from domain.definitions.types import DefinitionKind
+from domain.errors import InvalidInput
+from domain.identity import SubjectKind
+from domain.properties import checked_text
+from infra.bootstrap import Annals
+
+MAX_REASON_CHARS = 500
+
+HttpRequest = Request[Any, Any, Any]
+
+
+class StageByHand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Attributes:
+        stage: by name, one of those that there are; null: no stage.
+        reason: why, for whoever asks later.
+    """
+
+    stage: str | None
+    reason: Annotated[str, Bounds(min_length=1, max_length=MAX_REASON_CHARS)]
+
+
+class StageMoved(msgspec.Struct, frozen=True):
+    """`position`: where the read models have to be to know of it; empty where nothing changed."""
+
+    position: str
+
+
+def _checked_reason(sent: str) -> str:
+    reason = sent.strip()
+    if not reason or len(sent) > MAX_REASON_CHARS:
+        raise InvalidInput(f"say why, in 1 to {MAX_REASON_CHARS} characters", place="/reason")
+    try:
+        return checked_text(reason)
+    except ValueError as error:
+        raise InvalidInput(str(error), place="/reason") from None
+
+
+class _Stages(Controller):
+    """What users and accounts have in common."""
+
+    guards = (opens(ApiScope.ADMIN),)
+    kind: SubjectKind
+
+    @post(
+        "/{id:str}/stage",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Put into a stage by hand, where no rule moves it until it is released",
+        responses=answers(400, 401, 403, 404, 409, 413, 503),
+    )
+    def set(self, request: HttpRequest, id: ContactId, data: JSONBody[StageByHand]) -> StageMoved:
+        annals: Annals = request.app.state.annals
+        reason = _checked_reason(data.reason)
+        stages = annals.definitions.load().known(DefinitionKind.STAGES, self.kind)
+        if not stages:
+            raise InvalidInput(
+                f"there are no stages of {self.kind}s; define and activate some first",
+                place="/stage",
+            )
+        if data.stage is not None and data.stage not in stages:
+            what = f"stage of {self.kind}s"
+            raise InvalidInput(unknown(what, data.stage, stages), place="/stage")
+        subject = subject_of(annals, self.kind, unescaped(id))
+        by, at = request.state.key_id, datetime.now(UTC)
+        command = SetStage(self.kind, subject, data.stage, reason, by, at)
+        return StageMoved(position_text(annals.handler.by_hand(command)))
+
+    @delete(
+        "/{id:str}/stage",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Let rules decide the stage again",
+        responses=answers(400, 401, 403, 404, 409, 503),
+    )
+    def release(self, request: HttpRequest, id: ContactId) -> StageMoved:
+        annals: Annals = request.app.state.annals
+        subject = subject_of(annals, self.kind, unescaped(id))
+        command = ReleaseStage(self.kind, subject, request.state.key_id, datetime.now(UTC))
+        return StageMoved(position_text(annals.handler.by_hand(command)))
+
+
+class UserStagesController(_Stages):
+    path = "/api/users"
+    tags = ("users",)
+    kind = SubjectKind.USER
+
+
+class AccountStagesController(_Stages):
+    path = "/api/accounts"
+    tags = ("accounts",)
+    kind = SubjectKind.ACCOUNT

@@ -1,0 +1,1 @@
+"""Routes about what people define: segments, definitions, views, destinations, settings."""

@@ -1,0 +1,312 @@
+"""Definitions: stages, health profiles, scores and signals, from draft to archive.
+
+Segments are listed here too, and defined at `api.definitions.segments`; settings are at
+`api.definitions.settings`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, delete, get, post, put
+from litestar.datastructures import State
+from litestar.params import JSONBody, PathParameter, QueryParameter
+
+from api.contacts.contacts import WaitFor
+from api.definitions.saving import Saved, check_names, saved
+from api.http.auth import READERS, opens
+from api.http.problems import answers
+from api.openapi.bounds import Hours, Name, Weight
+from api.openapi.described import PerhapsCondition, SentCondition
+from api.operations.pasts import AsOf, reading
+from domain.access import ApiScope
+from domain.conditions import validation
+from domain.conditions.language import AllOf, Condition
+from domain.definitions.types import (
+    Definition,
+    DefinitionId,
+    DefinitionKind,
+    HealthProfile,
+    Score,
+    ScoreRule,
+    Signal,
+    Stage,
+    Stages,
+    StageType,
+    Status,
+    Undeciding,
+)
+from domain.identity import SubjectKind
+from domain.workspace import consistency
+from domain.workspace.references import parts
+from infra.bootstrap import Annals
+from projections.counters.requests import require
+from projections.kernel.paging import Page
+from projections.queries import definition_list
+from projections.queries.definition_list import DefinitionItem, DefinitionVersion
+
+READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]
+READING_PROBLEMS = answers(400, 401, 403, 404, 503)
+CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 429, 503)
+MOVING_PROBLEMS = answers(400, 401, 403, 404, 409, 503)
+
+Type = Annotated[DefinitionKind | None, QueryParameter(description="only these; all if left out")]
+Kind = Annotated[SubjectKind | None, QueryParameter(description="only those about these")]
+WithStatus = Annotated[Status | None, QueryParameter(description="only those that stand so")]
+Id = Annotated[UUID, PathParameter(description="of a definition")]
+
+HttpRequest = Request[Any, Any, Any]
+
+
+class StageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stage: the first of a list whose condition holds is the one that a contact is in."""
+
+    name: Name
+    type: StageType
+    condition: SentCondition
+
+
+class StagesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="stages"):
+    """The stages of users or of accounts, in order."""
+
+    kind: SubjectKind
+    name: Name
+    stages: list[StageRequest]
+
+
+class HealthProfileRequest(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="health_profile"
+):
+    """
+    Attributes:
+        stages: that it is for, by name; null among them: no stage.
+        good: is tested first, then `bad`; if neither holds, the health is normal.
+    """
+
+    kind: SubjectKind
+    name: Name
+    stages: list[str | None]
+    good: PerhapsCondition = None
+    bad: PerhapsCondition = None
+
+
+class ScoreRuleRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a score. `weight` may be negative, but not 0."""
+
+    name: Name
+    weight: Weight
+    condition: SentCondition
+
+
+class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="score"):
+    """The weight of the rules that hold by the weight of all, from 0 to 100 %."""
+
+    kind: SubjectKind
+    name: Name
+    rules: list[ScoreRuleRequest]
+
+
+class SignalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="signal"):
+    """
+    Attributes:
+        reentry_hours: since it last triggered, before it may again; null: it triggers once.
+        goal: what is hoped for once it triggered, within `goal_hours`.
+    """
+
+    kind: SubjectKind
+    name: Name
+    condition: SentCondition
+    reentry_hours: Hours | None = None
+    goal: PerhapsCondition = None
+    goal_hours: Hours | None = None
+
+
+DefinitionRequest = StagesRequest | HealthProfileRequest | ScoreRequest | SignalRequest
+
+
+class DefinitionsController(Controller):
+    """Readers read; a key of scope admin defines and changes."""
+
+    path = "/api/definitions"
+    tags = ("definitions",)
+
+    @get(
+        guards=READING,
+        sync_to_thread=True,
+        summary="All definitions: stages, health profiles, scores, signals, segments",
+        responses=answers(400, 401, 403, 503),
+    )
+    def list(
+        self,
+        state: State,
+        type: Type = None,
+        kind: Kind = None,
+        status: WithStatus = None,
+        waiting: WaitFor = None,
+        as_of: AsOf = None,
+    ) -> Page[DefinitionItem]:
+        annals = reading(state, waiting, as_of)
+        with annals.queries.connect() as conn:
+            return definition_list.list_definitions(conn, family=type, kind=kind, status=status)
+
+    @get(
+        "/{id:uuid}",
+        guards=READING,
+        sync_to_thread=True,
+        summary="One definition",
+        responses=READING_PROBLEMS,
+    )
+    def view(
+        self, state: State, id: Id, waiting: WaitFor = None, as_of: AsOf = None
+    ) -> DefinitionItem:
+        annals = reading(state, waiting, as_of)
+        with annals.queries.connect() as conn:
+            return definition_list.definition(conn, id)
+
+    @get(
+        "/{id:uuid}/history",
+        guards=READING,
+        sync_to_thread=True,
+        summary="Every version of a definition, with who and when; newest first",
+        responses=READING_PROBLEMS,
+    )
+    def history(
+        self, state: State, id: Id, waiting: WaitFor = None, as_of: AsOf = None
+    ) -> Page[DefinitionVersion]:
+        annals = reading(state, waiting, as_of)
+        with annals.queries.connect() as conn:
+            return definition_list.list_versions(conn, id)
+
+    @post(
+        status_code=200,
+        guards=EDITING,
+        sync_to_thread=True,
+        summary="Define something, as a draft",
+        responses=answers(400, 401, 403, 409, 413, 429, 503),
+    )
+    def define(self, request: HttpRequest, data: JSONBody[DefinitionRequest]) -> Saved:
+        annals: Annals = request.app.state.annals
+        definition, id = sent(annals, data), DefinitionId(uuid.uuid4())
+        return saved(request, id, lambda state, by: state.make(id, definition, by))
+
+    @put(
+        "/{id:uuid}",
+        guards=EDITING,
+        sync_to_thread=True,
+        summary="Change what a draft or an active definition says",
+        responses=CHANGING_PROBLEMS,
+    )
+    def change(self, request: HttpRequest, id: Id, data: JSONBody[DefinitionRequest]) -> Saved:
+        annals: Annals = request.app.state.annals
+        annals.definitions.load().find(id)
+        definition = sent(annals, data)
+        return saved(request, id, lambda state, by: state.change(id, definition, by))
+
+    @post(
+        "/{id:uuid}/activate",
+        status_code=200,
+        guards=EDITING,
+        sync_to_thread=True,
+        summary="Have a draft decide from now on",
+        responses=answers(400, 401, 403, 404, 409, 429, 503),
+    )
+    def activate(self, request: HttpRequest, id: Id) -> Saved:
+        annals: Annals = request.app.state.annals
+        draft = annals.definitions.load().find(id).definition
+        if not isinstance(draft, Undeciding):
+            _require(annals, draft)
+        return saved(request, id, lambda state, by: state.activate(id, by))
+
+    @post(
+        "/{id:uuid}/archive",
+        status_code=200,
+        guards=EDITING,
+        sync_to_thread=True,
+        summary="Have a definition decide no more; it stays on record",
+        responses=MOVING_PROBLEMS,
+    )
+    def archive(self, request: HttpRequest, id: Id) -> Saved:
+        return saved(request, id, lambda state, by: state.archive(id, by))
+
+    @delete(
+        "/{id:uuid}",
+        status_code=200,
+        guards=EDITING,
+        sync_to_thread=True,
+        summary="Delete a draft",
+        responses=MOVING_PROBLEMS,
+    )
+    def delete(self, request: HttpRequest, id: Id) -> Saved:
+        return saved(request, id, lambda state, by: state.delete(id, by))
+
+
+def sent(annals: Annals, data: DefinitionRequest) -> Definition:
+    """What a request defines, after its checks.
+
+    Raises:
+        InvalidInput: it disagrees with itself, or asks what cannot be asked; says where.
+        NotReady: what it asks of metadata is being counted. TooManyAtOnce: it cannot be.
+    """
+    definition = decoded(data)
+    consistency.check(definition)
+    check_names(annals, partial(consistency.check_names, definition), definition)
+    _require(annals, definition)
+    return definition
+
+
+def _require(annals: Annals, definition: Definition) -> None:
+    """Raises: NotReady: what it asks of metadata is being counted. TooManyAtOnce: it cannot be."""
+    asked = AllOf([part.condition for part in parts(definition)])
+    with annals.queries.connect() as conn:
+        require(conn, asked, by=None, at=datetime.now(UTC))
+
+
+def decoded(data: DefinitionRequest) -> Definition:
+    """What a request says. Raises: InvalidInput: a condition is none; says where."""
+    match data:
+        case StagesRequest(kind, name, stages):
+            return Stages(
+                kind,
+                name,
+                [
+                    Stage(one.name, one.type, _condition(one.condition, f"/stages/{n}/condition"))
+                    for n, one in enumerate(stages)
+                ],
+            )
+        case HealthProfileRequest(kind, name, for_stages, good, bad):
+            return HealthProfile(
+                kind, name, for_stages, _perhaps(good, "/good"), _perhaps(bad, "/bad")
+            )
+        case ScoreRequest(kind, name, rules):
+            return Score(
+                kind,
+                name,
+                [
+                    ScoreRule(
+                        one.name, one.weight, _condition(one.condition, f"/rules/{n}/condition")
+                    )
+                    for n, one in enumerate(rules)
+                ],
+            )
+        case SignalRequest(kind, name, condition, reentry, goal, goal_hours):
+            return Signal(
+                kind,
+                name,
+                _condition(condition, "/condition"),
+                reentry,
+                _perhaps(goal, "/goal"),
+                goal_hours,
+            )
+
+
+def _condition(sent: object, place: str) -> Condition:
+    return validation.decoded(msgspec.json.encode(sent), place)
+
+
+def _perhaps(sent: object, place: str) -> Condition | None:
+    return None if sent is None else _condition(sent, place)

@@ -1,0 +1,353 @@
+"""Destinations: made, changed, activated, paused; how each is doing; a test message."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, Response, delete, get, post, put
+from litestar.datastructures import State
+from litestar.params import JSONBody, PathParameter
+
+from api.definitions.saving import Saved, check_names, saved
+from api.http.auth import opens
+from api.http.problems import answers
+from api.openapi.bounds import Bounds, Name, PostUrl
+from domain.access import ApiScope
+from domain.definitions.destinations import Destination, News, NewsKind
+from domain.definitions.types import Defined, DefinitionId, Status
+from domain.errors import Conflict, InvalidInput, NotFound
+from domain.events import Event
+from domain.identity import LOG_PARTITIONS, SubjectKind
+from domain.workspace import consistency
+from domain.workspace.aggregate import Definitions
+from infra.bootstrap import Annals
+from infra.webhooks import signing
+from infra.webhooks.http_client import is_private
+from projections.kernel.paging import Page
+from projections.queries.definition_list import DefinitionVersion
+
+ADMINS = [opens(ApiScope.ADMIN)]
+CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 503)
+MOVING_PROBLEMS = answers(400, 401, 403, 404, 409, 503)
+UNSEEN = {"Cache-Control": "no-store"}
+
+Id = Annotated[UUID, PathParameter(description="of a destination")]
+
+HttpRequest = Request[Any, Any, Any]
+
+
+class DestinationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Attributes:
+        url: https, without user name and password.
+        news: what it is told, each kind once; `names` narrows activity and properties.
+        kind: only news about a user, or about an account; null: all.
+        segment: only news about who is in it when they are sent; it is of `kind`.
+        type: as answers have it; it may be left out.
+    """
+
+    name: Name
+    url: PostUrl
+    news: Annotated[list[News], Bounds(min_items=1, max_items=len(NewsKind))]
+    kind: SubjectKind | None = None
+    segment: UUID | None = None
+    type: Literal["destination"] = "destination"
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """How a destination is doing.
+
+    Attributes:
+        begun_at: when it was activated; what came before is not sent.
+        behind: events of the log that are still to be looked at for it.
+        sent_at: when it last took a message.
+        failures: attempts that failed since then.
+        failure: of the last attempt that failed: the status code that it answered with, `gone`
+            (410), or `unknown_host`, `refused_address`, `connection`, `certificate`, `timeout`,
+            `protocol`; `here`: it did not get that far.
+        retry_at: not before this is it tried again; null: at once.
+        paused_by: the API key; null: it answered that it is gone.
+        renewed_at: when it last got another secret.
+    """
+
+    begun_at: datetime | None
+    behind: int
+    sent_at: datetime | None
+    failures: int
+    failed_at: datetime | None
+    failure: str | None
+    retry_at: datetime | None
+    paused_at: datetime | None
+    paused_by: UUID | None
+    renewed_at: datetime | None
+
+
+class DestinationItem(msgspec.Struct, frozen=True):
+    """A destination as it stands. `created_by`, `changed_by`: API keys, by id."""
+
+    id: UUID
+    definition: Destination
+    version: int
+    status: Status
+    created_at: datetime
+    created_by: UUID
+    changed_at: datetime
+    changed_by: UUID
+    delivery: Delivery
+
+
+class MadeDestination(Saved, frozen=True):
+    """
+    Attributes:
+        secret: what messages are signed with. It is shown here and never again.
+    """
+
+    secret: str
+
+
+class RenewedSecret(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        secret: the new one, shown here and never again; for 24 hours messages are signed with the
+            one before as well.
+    """
+
+    secret: str
+
+
+class Tested(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        failure: as of `Delivery`; null where it was taken.
+    """
+
+    taken: bool
+    failure: str | None
+
+
+class DestinationsController(Controller):
+    """For keys of scope admin: an address may let in whoever knows it."""
+
+    path = "/api/destinations"
+    tags = ("destinations",)
+    guards = ADMINS
+
+    @get(
+        sync_to_thread=True,
+        summary="All destinations, by name, and how each is doing",
+        responses=answers(401, 403, 503),
+    )
+    def list(self, state: State) -> Page[DestinationItem]:
+        annals: Annals = state.annals
+        found = sorted(
+            annals.definitions.load().destinations.values(),
+            key=lambda one: (one.definition.name, one.id),
+        )
+        items = _items(annals, found)
+        return Page(items, None, len(items))
+
+    @post(
+        status_code=200,
+        sync_to_thread=True,
+        summary="Make a destination, as a draft; its secret is shown once",
+        responses=answers(400, 401, 403, 409, 413, 503),
+    )
+    def make(
+        self, request: HttpRequest, data: JSONBody[DestinationRequest]
+    ) -> Response[MadeDestination]:
+        annals: Annals = request.app.state.annals
+        definition, id = _sent(annals, data), DefinitionId(uuid.uuid4())
+        secret = annals.destinations.add(id)
+        made = saved(request, id, lambda state, by: state.make(id, definition, by))
+        return Response(
+            MadeDestination(made.id, made.position, signing.shown(secret)), headers=UNSEEN
+        )
+
+    @get(
+        "/{id:uuid}",
+        sync_to_thread=True,
+        summary="One destination, and how it is doing",
+        responses=answers(400, 401, 403, 404, 503),
+    )
+    def view(self, state: State, id: Id) -> DestinationItem:
+        return _item(state.annals, id)
+
+    @get(
+        "/{id:uuid}/history",
+        sync_to_thread=True,
+        summary="Every version of a destination, with who and when; newest first",
+        responses=answers(400, 401, 403, 404, 503),
+    )
+    def history(self, state: State, id: Id) -> Page[DefinitionVersion]:
+        annals: Annals = state.annals
+        items = _versions(annals.definitions.history(), id)
+        if not items:
+            raise NotFound("there is no such destination")
+        return Page(items, None, len(items))
+
+    @put(
+        "/{id:uuid}",
+        sync_to_thread=True,
+        summary="Change a draft or an active destination; what is sent from now on follows",
+        responses=CHANGING_PROBLEMS,
+    )
+    def change(self, request: HttpRequest, id: Id, data: JSONBody[DestinationRequest]) -> Saved:
+        annals: Annals = request.app.state.annals
+        annals.definitions.load().destination(id)
+        definition = _sent(annals, data)
+        return saved(request, id, lambda state, by: state.change(id, definition, by))
+
+    @post(
+        "/{id:uuid}/activate",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Have a draft told what happens from now on",
+        responses=MOVING_PROBLEMS,
+    )
+    def activate(self, request: HttpRequest, id: Id) -> Saved:
+        annals: Annals = request.app.state.annals
+        annals.definitions.load().destination(id)
+        heads = annals.log.heads(range(LOG_PARTITIONS))
+        answer = saved(request, id, lambda state, by: state.activate(id, by))
+        annals.destinations.begin(id, heads)
+        return answer
+
+    @post(
+        "/{id:uuid}/archive",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Have a destination told nothing more, for good; it stays on record",
+        responses=MOVING_PROBLEMS,
+    )
+    def archive(self, request: HttpRequest, id: Id) -> Saved:
+        annals: Annals = request.app.state.annals
+        annals.definitions.load().destination(id)
+        return saved(request, id, lambda state, by: state.archive(id, by))
+
+    @delete(
+        "/{id:uuid}",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Delete a draft",
+        responses=MOVING_PROBLEMS,
+    )
+    def delete(self, request: HttpRequest, id: Id) -> Saved:
+        annals: Annals = request.app.state.annals
+        annals.definitions.load().destination(id)
+        return saved(request, id, lambda state, by: state.delete(id, by))
+
+    @post(
+        "/{id:uuid}/pause",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Send nothing until it is resumed; what happens meanwhile is sent then",
+        responses=MOVING_PROBLEMS,
+    )
+    def pause(self, request: HttpRequest, id: Id) -> DestinationItem:
+        annals: Annals = request.app.state.annals
+        _active(annals, id)
+        annals.destinations.pause(id, request.state.key_id)
+        return _item(annals, id)
+
+    @post(
+        "/{id:uuid}/resume",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Go on from where it was, at once, also after failures",
+        responses=MOVING_PROBLEMS,
+    )
+    def resume(self, request: HttpRequest, id: Id) -> DestinationItem:
+        annals: Annals = request.app.state.annals
+        _active(annals, id)
+        annals.destinations.resume(id)
+        return _item(annals, id)
+
+    @post(
+        "/{id:uuid}/secret",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Give it another secret, which is shown once; the old one signs for 24 hours more",
+        responses=answers(400, 401, 403, 404, 503),
+    )
+    def renew(self, state: State, id: Id) -> Response[RenewedSecret]:
+        annals: Annals = state.annals
+        annals.definitions.load().destination(id)
+        secret = annals.destinations.renew(id)
+        return Response(RenewedSecret(signing.shown(secret)), headers=UNSEEN)
+
+    @post(
+        "/{id:uuid}/test",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Send a message that says nothing, signed as all are, and wait for the answer",
+        responses=MOVING_PROBLEMS,
+    )
+    def test(self, state: State, id: Id) -> Tested:
+        annals: Annals = state.annals
+        found = annals.definitions.load().destination(id)
+        if found.status is Status.ARCHIVED:
+            raise Conflict("it is archived: nothing is sent to it any more")
+        failure = annals.deliverer.test(id, found.definition)
+        return Tested(failure is None, failure)
+
+
+def _versions(events: Sequence[Event], id: UUID) -> list[DefinitionVersion]:
+    """What a destination was, newest first; straight from the log, for no read model has it."""
+    state, found = Definitions(), dict[int, DefinitionVersion]()
+    for event in events:
+        state = state.evolve(event)
+        now = state.destinations.get(DefinitionId(id))
+        if now is not None:
+            found[now.version] = DefinitionVersion(
+                now.version, now.status, now.changed_at, now.by, now.definition
+            )
+    return list(found.values())[::-1]
+
+
+def _sent(annals: Annals, data: DestinationRequest) -> Destination:
+    """What a request says, after its checks. Raises: InvalidInput: says where."""
+    definition = Destination(data.name, data.url, data.news, data.kind, data.segment)
+    consistency.check(definition)
+    if annals.settings.private_destinations != "allow" and is_private(data.url):
+        raise InvalidInput(
+            "this is a private address, or one on the machine itself; the operator can allow these"
+            " with ANNALS_PRIVATE_DESTINATIONS",
+            place="/url",
+        )
+    check_names(annals, partial(consistency.check_names, definition))
+    return definition
+
+
+def _active(annals: Annals, id: UUID) -> None:
+    """Raises: NotFound: there is none. Conflict: it is a draft, or archived."""
+    if annals.definitions.load().destination(id).status is not Status.ACTIVE:
+        raise Conflict("only an active destination is sent anything")
+
+
+def _item(annals: Annals, id: UUID) -> DestinationItem:
+    [item] = _items(annals, [annals.definitions.load().destination(id)])
+    return item
+
+
+def _items(annals: Annals, found: list[Defined[Destination]]) -> list[DestinationItem]:
+    states = annals.destinations.states([one.id for one in found])
+    return [
+        DestinationItem(
+            one.id,
+            one.definition,
+            one.version,
+            one.status,
+            one.created_at,
+            one.created_by,
+            one.changed_at,
+            one.by,
+            msgspec.convert(states[one.id], Delivery, from_attributes=True),
+        )
+        for one in found
+    ]

@@ -1,0 +1,171 @@
+"""Settings: what the workspace chooses, over what the server is set to."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, get, put
+from litestar.datastructures import State
+from litestar.params import JSONBody
+
+from api.definitions.saving import Saved, check_names
+from api.http.auth import READERS, opens
+from api.http.problems import answers
+from api.http.read_position import position_text
+from api.openapi.bounds import Bounds, LinkUrl, Name
+from api.operations.pasts import AsOf, reading
+from domain.access import ApiScope
+from domain.definitions.retention import MAX_MONTHS, Counts
+from domain.definitions.types import DefinitionId, Settings
+from domain.identity import SubjectKind
+from domain.workspace import consistency
+from domain.workspace.consistency import MAX_LINKS, MAX_PREFERRED
+from infra.bootstrap import Annals
+
+FewNames = Annotated[list[str], Bounds(max_items=MAX_PREFERRED)]
+
+HttpRequest = Request[Any, Any, Any]
+
+
+class PreferredNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the Overview of a user or an account shows first, by name, in order."""
+
+    properties: FewNames = msgspec.field(default_factory=list)
+    events: FewNames = msgspec.field(default_factory=list)
+
+
+class LinkChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A link from the pages of users or accounts to their records in another app.
+
+    Attributes:
+        url: a template over what is known of a subject, like
+            `https://crm.example/contacts/{external_id}?plan={properties.plan}`.
+    """
+
+    kind: SubjectKind
+    name: Name
+    url: LinkUrl
+
+
+class RetentionChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long tracked activity stays readable.
+
+    Attributes:
+        months: whole calendar months, besides the one that is going on.
+        counts: whether the counts of older activity are kept or dropped.
+    """
+
+    months: Annotated[int, Bounds(minimum=1, maximum=MAX_MONTHS)]
+    counts: Counts = Counts.KEEP
+
+
+class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings; what is null or left out is as the server is set.
+
+    Attributes:
+        mrr_property, renewal_property: the properties that supply MRR and renewal date.
+        currency: ISO 4217, of an MRR that comes without one of its own.
+        time_zone: in which calendar days are counted, by its name in the IANA database.
+        backdated_stages: whether a fact that is told late moves the stage timeline to when it
+            occurred.
+        links: to the records of users and accounts in other apps, in order.
+        retention: of tracked activity; null: it stays readable for ever.
+    """
+
+    mrr_property: str | None = None
+    currency: Annotated[str, Bounds(pattern="^[A-Z]{3}$")] | None = None
+    renewal_property: str | None = None
+    time_zone: str | None = None
+    users: PreferredNames = msgspec.field(default_factory=PreferredNames)
+    accounts: PreferredNames = msgspec.field(default_factory=PreferredNames)
+    backdated_stages: bool = False
+    links: Annotated[list[LinkChoice], Bounds(max_items=MAX_LINKS)] = msgspec.field(
+        default_factory=list
+    )
+    retention: RetentionChoice | None = None
+
+
+class SettingsItem(msgspec.Struct, frozen=True):
+    """What holds, as it was chosen or else as the server is set.
+
+    Attributes:
+        chosen: what was chosen; null where nothing is.
+        version: of the choice: 0 before the first.
+        changed_by: the API key, by id.
+    """
+
+    mrr_property: str
+    currency: str | None
+    renewal_property: str
+    time_zone: str
+    users: PreferredNames
+    accounts: PreferredNames
+    backdated_stages: bool
+    links: list[LinkChoice]
+    retention: RetentionChoice | None
+    chosen: Choice
+    version: int
+    changed_at: datetime | None
+    changed_by: UUID | None
+
+
+class SettingsController(Controller):
+    """Readers read; a key of scope admin chooses."""
+
+    path = "/api/settings"
+    tags = ("settings",)
+
+    @get(
+        guards=[opens(*READERS)],
+        sync_to_thread=True,
+        summary="What holds in the workspace",
+        responses=answers(400, 401, 403, 503),
+    )
+    def view(self, state: State, as_of: AsOf = None) -> SettingsItem:
+        annals = reading(state, None, as_of)
+        holds, chosen = annals.workspace_now(), annals.definitions.load().settings
+        return SettingsItem(
+            mrr_property=holds.mrr_property,
+            currency=holds.currency,
+            renewal_property=holds.renewal_property,
+            time_zone=str(holds.zone),
+            users=PreferredNames(holds.users.properties, holds.users.events),
+            accounts=PreferredNames(holds.accounts.properties, holds.accounts.events),
+            backdated_stages=holds.backdated_stages,
+            links=[LinkChoice(one.kind, one.name, one.url) for one in holds.links],
+            retention=msgspec.convert(
+                holds.retention, RetentionChoice | None, from_attributes=True
+            ),
+            chosen=Choice() if chosen is None else _choice(chosen.definition),
+            version=0 if chosen is None else chosen.version,
+            changed_at=None if chosen is None else chosen.changed_at,
+            changed_by=None if chosen is None else chosen.by,
+        )
+
+    @put(
+        guards=[opens(ApiScope.ADMIN)],
+        sync_to_thread=True,
+        summary="Choose what holds in the workspace",
+        responses=answers(400, 401, 403, 409, 413, 503),
+    )
+    def choose(self, request: HttpRequest, data: JSONBody[Choice]) -> Saved:
+        annals: Annals = request.app.state.annals
+        by: UUID = request.state.key_id
+        settings = msgspec.convert(data, Settings, from_attributes=True)
+        consistency.check(settings)
+        check_names(annals, partial(consistency.check_names, settings))
+        id = DefinitionId(uuid.uuid4())
+        positions = annals.definitions.decide(
+            lambda state: state.choose(id, settings, by), datetime.now(UTC)
+        )
+        kept = annals.definitions.load().settings
+        return Saved(id if kept is None else kept.id, position_text(positions))
+
+
+def _choice(settings: Settings) -> Choice:
+    return msgspec.convert(settings, Choice, from_attributes=True)

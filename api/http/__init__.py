@@ -1,0 +1,1 @@
+"""What every route shares: authentication, problems, bounds, read positions."""

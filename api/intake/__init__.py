@@ -1,0 +1,1 @@
+"""Intake: a file for each protocol that messages come in by."""

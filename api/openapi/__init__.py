@@ -1,0 +1,1 @@
+"""The OpenAPI document: what the framework does not say by itself."""

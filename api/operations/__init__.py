@@ -1,0 +1,1 @@
+"""Routes of operators: health, status, API keys, parked events, snapshots."""

@@ -1,0 +1,116 @@
+"""Events that could not be applied: what there is, trying them again, going on without them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Controller, Request, get, post
+from litestar.datastructures import State
+from litestar.params import JSONBody, PathParameter, QueryParameter
+
+from api.contacts.contacts import Cursor, Limit
+from api.http.auth import READERS, opens
+from api.http.problems import answers
+from api.http.read_position import parsed
+from api.openapi.bounds import Bounds
+from domain.access import ApiScope
+from domain.commands import Position
+from domain.errors import InvalidInput, NotFound
+from domain.parked_events import MAX_REASON_CHARS, ParkedEvent, ParkedState, Retried
+from infra.bootstrap import Annals
+from projections.kernel.paging import DEFAULT_LIMIT, Page
+
+ADMINS = [opens(ApiScope.ADMIN)]
+
+Reader = Annotated[str, PathParameter(description="that lacks the event: `main` or another")]
+Place = Annotated[
+    str,
+    PathParameter(
+        description="of the event, as the list has it, like `12:345`",
+        schema_extra={"pattern": "^[0-9]+:[0-9]+$"},
+    ),
+]
+OfReader = Annotated[
+    str | None, QueryParameter(name="reader", description="only of this; `main`: the read models")
+]
+InState = Annotated[
+    ParkedState | None,
+    QueryParameter(name="state", description="only these; without it all but those skipped"),
+]
+
+
+class SkipRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Attributes:
+        reason: why to go on without the event, in at most 1,000 characters; it stays on record,
+            sealed under the key of whom the event is about.
+    """
+
+    reason: Annotated[str, Bounds(min_length=1, max_length=MAX_REASON_CHARS)]
+
+
+class ParkedController(Controller):
+    """For readers to see; for keys of scope admin to handle."""
+
+    path = "/api/parked"
+    tags = ("operations",)
+
+    @get(
+        sync_to_thread=True,
+        guards=[opens(*READERS)],
+        summary="Events that could not be applied, and those that wait behind them",
+        responses=answers(400, 401, 403, 503),
+    )
+    def list(
+        self,
+        state: State,
+        of_reader: OfReader = None,
+        in_state: InState = None,
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+    ) -> Page[ParkedEvent]:
+        annals: Annals = state.annals
+        return annals.parked().page(reader=of_reader, state=in_state, cursor=cursor, limit=limit)
+
+    @post(
+        "/{reader:str}/{position:str}/retry",
+        status_code=200,
+        sync_to_thread=True,
+        guards=ADMINS,
+        summary="Try the parked events of its stream again, in their order",
+        responses=answers(400, 401, 403, 404, 409, 503),
+    )
+    def retry(self, state: State, reader: Reader, position: Place) -> Retried:
+        annals: Annals = state.annals
+        return annals.parked().retry(unquote(reader), place_of(unquote(position)))
+
+    @post(
+        "/{reader:str}/{position:str}/skip",
+        status_code=200,
+        sync_to_thread=True,
+        guards=ADMINS,
+        summary="Go on without an event for good, and try what waits behind it",
+        responses=answers(400, 401, 403, 404, 409, 413, 503),
+    )
+    def skip(
+        self,
+        request: Request[Any, Any, Any],
+        reader: Reader,
+        position: Place,
+        data: JSONBody[SkipRequest],
+    ) -> Retried:
+        annals: Annals = request.app.state.annals
+        by = str(request.state.key_id)
+        place = place_of(unquote(position))
+        return annals.parked().skip(unquote(reader), place, data.reason, by)
+
+
+def place_of(text: str) -> Position:
+    """Raises: NotFound: it is no position."""
+    try:
+        [place] = parsed(text)
+    except (InvalidInput, ValueError):
+        raise NotFound("there is no such position") from None
+    return place

@@ -1,0 +1,55 @@
+"""What operators and dashboards ask of the service itself: health and lag."""
+
+from __future__ import annotations
+
+from litestar import Controller, get
+from litestar.datastructures import State
+
+from api.http.auth import READERS, opens
+from api.http.problems import answers
+from domain.errors import Unavailable
+from infra.bootstrap import Annals
+from projections.queries.status import ProjectionStatus
+
+STATUS_PROBLEMS = answers(401, 403, 503)
+
+
+class HealthController(Controller):
+    path = "/health"
+    tags = ("operations",)
+    security = ({},)
+
+    @get("/live", sync_to_thread=False, summary="Whether the process answers")
+    def live(self) -> dict[str, str]:
+        return {"status": "live"}
+
+    @get(
+        "/ready",
+        summary="Whether it can serve: the database answers, and all workers move",
+        responses=answers(503),
+    )
+    async def ready(self, state: State) -> dict[str, str]:
+        annals: Annals = state.annals
+        await annals.readiness.require()
+        stalled = annals.wakeups.stalled()
+        if stalled:
+            raise Unavailable(
+                f"this does not move: {', '.join(stalled)}; see /api/status and the log"
+            )
+        return {"status": "ready"}
+
+
+class StatusController(Controller):
+    path = "/api"
+    tags = ("operations",)
+    guards = (opens(*READERS),)
+
+    @get(
+        "/status",
+        sync_to_thread=True,
+        summary="How far the read models are behind the log",
+        responses=STATUS_PROBLEMS,
+    )
+    def status(self, state: State) -> ProjectionStatus:
+        annals: Annals = state.annals
+        return annals.status()

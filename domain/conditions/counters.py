@@ -1,0 +1,74 @@
+"""Counters: what a condition on metadata needs kept, for metadata stays sealed in the log.
+
+A counter is an activity, a name and tests of metadata. Its id is made of these, so that whoever
+asks the same thing means the same counter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+import msgspec
+
+from domain.calendar import Moment
+from domain.conditions.evaluation import metadata_passes
+from domain.conditions.language import Condition, Did, MetadataIs
+from domain.conditions.validation import parts
+from domain.definitions.types import Definition
+from domain.workspace.references import parts as parts_of_definition
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(tuple[MetadataIs, ...]).decode
+
+
+class Counter(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        tests: of metadata, all of which have to hold, as canonical JSON.
+    """
+
+    activity: str
+    name: str
+    tests: str
+
+    @property
+    def id(self) -> UUID:
+        text = _encode([self.activity, self.name, self.tests])
+        return UUID(bytes=hashlib.blake2b(text, digest_size=16).digest(), version=4)
+
+    @property
+    def where(self) -> tuple[MetadataIs, ...]:
+        return _decode(self.tests)
+
+    def counts(self, metadata: Mapping[str, object], moment: Moment) -> bool:
+        """Whether an event with this metadata counts. Of the moment only its zone matters."""
+        return all_pass(self.where, metadata, moment)
+
+
+def all_pass(where: Sequence[MetadataIs], metadata: Mapping[str, object], moment: Moment) -> bool:
+    """Whether metadata passes all of some tests. Of the moment only its zone matters."""
+    return all(metadata_passes(one.test, metadata.get(one.name), moment) for one in where)
+
+
+def counter_of(condition: Did) -> Counter:
+    """The counter that answers a condition with tests of metadata, whatever their order."""
+    tests = sorted({_encode(one) for one in condition.where})
+    return Counter(condition.activity, condition.name, f"[{b','.join(tests).decode()}]")
+
+
+def counters_of(condition: Condition) -> set[Counter]:
+    """All counters that a condition needs."""
+    if isinstance(condition, Did):
+        return {counter_of(condition)} if condition.where else set()
+    return {one for part, _ in parts(condition) for one in counters_of(part)}
+
+
+def counters_of_definition(definition: Definition) -> set[Counter]:
+    """All counters that the conditions of a definition need."""
+    return {
+        counter
+        for part in parts_of_definition(definition)
+        for counter in counters_of(part.condition)
+    }

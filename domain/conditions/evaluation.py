@@ -1,0 +1,329 @@
+"""What a condition means, in plain Python: the oracle that the compiler is held against.
+
+It looks at one subject of a small world at a time, and does everything the long way round.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from domain.calendar import Moment, Period, boundary, bounds, end_of, start_of
+from domain.conditions import language as ask
+from domain.identity import SubjectKind
+from domain.properties import parse_instant
+
+_STORED_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]{6})?Z")
+
+
+class Deed(msgspec.Struct, frozen=True):
+    """What a subject did on a day, `count` times.
+
+    Attributes:
+        in_account: whether it named an account; then it is the account's deed too, in its own list.
+        metadata: None: it went with the key of an erased user, and answers no question.
+    """
+
+    activity: str
+    name: str
+    day: date
+    in_account: bool = False
+    count: int = 1
+    metadata: dict[str, Any] | None = {}
+
+
+class Facts(msgspec.Struct):
+    """All that is known of a subject. Properties and metadata are as they stand in JSON. A replay
+    changes it as time goes on."""
+
+    kind: SubjectKind
+    properties: dict[str, Any] = {}
+    attributes: dict[ask.Attribute, str | datetime] = {}
+    deeds: list[Deed] = []
+    stage: str | None = None
+    health: ask.Health = ask.Health.NORMAL
+    scores: dict[str, int | float] = {}
+    signals: set[str] = set()
+    segments: set[UUID] = set()
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """A record of a user in an account, under the account that its events name."""
+
+    user: UUID
+    account: UUID
+    joined_at: datetime
+    left_at: datetime | None = None
+    role: str | None = None
+
+
+class World(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        merged: accounts that were merged, each with the one it lives on in.
+        records: the memberships by user and by account, for who asks often.
+    """
+
+    subjects: Mapping[UUID, Facts]
+    memberships: Sequence[Membership] = ()
+    merged: Mapping[UUID, UUID] = {}
+    records: Mapping[UUID, Mapping[Any, Membership]] | None = None
+
+    def about(self, subject: UUID) -> Iterable[Membership]:
+        """Those of the memberships that a user or an account has part in, as `records` say."""
+        return (self.records or {}).get(subject, {}).values()
+
+
+def holds(condition: ask.Condition, subject: UUID, world: World, moment: Moment) -> bool:
+    """Whether a condition holds of a subject that is there."""
+    match condition:
+        case ask.AllOf(of):
+            return all(holds(one, subject, world, moment) for one in of)
+        case ask.OneOf(of):
+            return any(holds(one, subject, world, moment) for one in of)
+        case ask.Not(of):
+            return not holds(of, subject, world, moment)
+        case ask.OfAccounts(quantifier, where) | ask.OfUsers(quantifier, where):
+            found = others_so(where, subject, world, moment)
+            match quantifier:
+                case ask.AnyOf():
+                    return any(found)
+                case ask.EveryOf():
+                    return bool(found) and all(found)
+                case ask.AtLeastOf(count):
+                    return sum(found) >= count
+    value = value_of(condition, subject, world, moment)
+    match condition:
+        case ask.PropertyIs(_, test) | ask.AttributeIs(_, test) | ask.ScoreIs(_, test):
+            return passes(test, value, moment)
+        case ask.Did():
+            return isinstance(value, int) and _often_enough(condition.count, value)
+        case ask.StageIs(stages):
+            return value in stages
+        case ask.HealthIs(health):
+            return value in health
+        case ask.SignalIs(_, on):
+            return value is on
+        case ask.InSegment() | ask.BelongsTo():
+            return value is True
+
+
+def value_of(condition: ask.Condition, subject: UUID, world: World, moment: Moment) -> object:
+    """What a test sees of a subject: a value (None: there is none), how often something was done,
+    or whether something is so."""
+    facts = world.subjects[subject]
+    match condition:
+        case ask.PropertyIs(name):
+            return facts.properties.get(name)
+        case ask.AttributeIs(attribute):
+            return facts.attributes.get(attribute)
+        case ask.Did():
+            return _times(condition, subject, world, moment)
+        case ask.StageIs():
+            return facts.stage
+        case ask.HealthIs():
+            return facts.health
+        case ask.ScoreIs(score):
+            return facts.scores.get(score)
+        case ask.SignalIs(signal):
+            return signal in facts.signals
+        case ask.InSegment(segment):
+            return segment in facts.segments
+        case ask.BelongsTo(other, role, ended):
+            if other is not None:
+                other = world.merged.get(other, other)
+            return any(
+                (record.left_at is not None) is ended
+                and (other is None or id == other)
+                and (role is None or record.role == role)
+                for id, record in _others(subject, world).items()
+            )
+        case _:
+            raise TypeError(f"{type(condition).__name__} is no single test")
+
+
+def others_so(where: ask.Condition, subject: UUID, world: World, moment: Moment) -> list[bool]:
+    """Of each of the other kind that a subject belongs to, or that belong to it, whether a
+    condition holds."""
+    return [
+        holds(where, id, world, moment)
+        for id, record in _others(subject, world).items()
+        if record.left_at is None and id in world.subjects
+    ]
+
+
+def passes(test: ask.Test, value: object, moment: Moment) -> bool:
+    """Whether a value, None where there is none, passes a test."""
+    match test:
+        case ask.Is(wanted):
+            return _equal(value, wanted)
+        case ask.IsNot(wanted):
+            return not _equal(value, wanted)
+        case ask.In(wanted):
+            return any(_equal(value, one) for one in wanted)
+        case ask.NotIn(wanted):
+            return not any(_equal(value, one) for one in wanted)
+        case ask.IsSet():
+            return value is not None
+        case ask.IsNotSet():
+            return value is None
+        case ask.Contains(part):
+            return isinstance(value, str | list) and part in value
+        case ask.StartsWith(beginning):
+            return isinstance(value, str) and value.startswith(beginning)
+        case ask.Greater() | ask.AtLeast() | ask.Less() | ask.AtMost() | ask.Between():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return False
+            return _number_passes(test, _exact(value))
+        case _:
+            at = value if isinstance(value, datetime) else _stored_date(value)
+            return at is not None and _date_passes(test, at, moment)
+
+
+def metadata_passes(test: ask.Test, value: object, moment: Moment) -> bool:
+    """Whether a metadata value passes a test. Its dates are texts as they were sent."""
+    if isinstance(test, ask.Before | ask.After) and isinstance(value, str):
+        try:
+            return _date_passes(test, parse_instant(value), moment)
+        except ValueError:
+            return False
+    return passes(test, value, moment)
+
+
+def _equal(value: object, wanted: object) -> bool:
+    if isinstance(value, bool) or isinstance(wanted, bool):
+        return value is wanted
+    if isinstance(value, int | float) and isinstance(wanted, int | float):
+        return _exact(value) == _exact(wanted)
+    return isinstance(value, str) and value == wanted
+
+
+def _exact(number: int | float) -> Decimal:
+    """A number as it is written: 0.1 is a tenth."""
+    return Decimal(repr(number))
+
+
+def _stored_date(value: object) -> datetime | None:
+    """The date that a text stands for in a property; None where it stands for none."""
+    if not isinstance(value, str) or not _STORED_DATE.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def _number_passes(test: ask.Test, number: Decimal) -> bool:
+    match test:
+        case ask.Greater(limit):
+            return number > _exact(limit)
+        case ask.AtLeast(limit):
+            return number >= _exact(limit)
+        case ask.Less(limit):
+            return number < _exact(limit)
+        case ask.AtMost(limit):
+            return number <= _exact(limit)
+        case ask.Between(low, high):
+            return _exact(low) <= number <= _exact(high)
+        case _:
+            raise TypeError(f"{test} is no test of a number")
+
+
+def _date_passes(test: ask.Test, at: datetime, moment: Moment) -> bool:
+    zone, today = moment.zone, moment.today
+    match test:
+        case ask.Before(limit):
+            edge = boundary(limit)
+            return at < (edge if isinstance(edge, datetime) else start_of(edge, zone))
+        case ask.After(limit):
+            edge = boundary(limit)
+            return at > edge if isinstance(edge, datetime) else at >= end_of(edge, zone)
+        case ask.InPeriod(period):
+            first, last = bounds(period, today)
+            return start_of(first, zone) <= at < end_of(last, zone)
+        case ask.InNextDays(days):
+            return start_of(today, zone) <= at < end_of(today + timedelta(days), zone)
+        case ask.MoreThanDaysAgo(days):
+            return at < start_of(today - timedelta(days), zone)
+        case _:
+            raise TypeError(f"{test} is no test of a date")
+
+
+def _times(condition: ask.Did, subject: UUID, world: World, moment: Moment) -> int:
+    return sum(
+        deed.count
+        for deed in _deeds(condition.activity, subject, world)
+        if deed.name == condition.name
+        and _within(condition.period, deed.day, moment)
+        and _where(condition, deed, moment)
+    )
+
+
+def _where(condition: ask.Did, deed: Deed, moment: Moment) -> bool:
+    if deed.metadata is None:
+        return not condition.where
+    return all(
+        metadata_passes(one.test, deed.metadata.get(one.name), moment) for one in condition.where
+    )
+
+
+def _often_enough(count: ask.Count, times: int) -> bool:
+    match count:
+        case ask.Occurred():
+            return times > 0
+        case ask.DidNotOccur():
+            return times == 0
+        case ask.AtLeastTimes(least):
+            return times >= least
+        case ask.AtMostTimes(most):
+            return times <= most
+        case ask.ExactlyTimes(exactly):
+            return times == exactly
+
+
+def _within(period: Period | None, day: date, moment: Moment) -> bool:
+    if period is None:
+        return True
+    first, last = bounds(period, moment.today)
+    return first <= day <= last
+
+
+def _deeds(activity: str, subject: UUID, world: World) -> list[Deed]:
+    """What a subject did of a kind. An account's events are those that name it; its pages, screens,
+    channels and campaigns are also those of its present members that name no account."""
+    facts = world.subjects[subject]
+    deeds = [deed for deed in facts.deeds if deed.activity == activity]
+    if facts.kind is SubjectKind.ACCOUNT and activity != "event":
+        for user, record in _others(subject, world).items():
+            if record.left_at is None and user in world.subjects:
+                deeds += [
+                    deed
+                    for deed in world.subjects[user].deeds
+                    if deed.activity == activity and not deed.in_account
+                ]
+    return deeds
+
+
+def _others(subject: UUID, world: World) -> dict[UUID, Membership]:
+    """The accounts of a user or the users of an account, each with the one record that counts: the
+    one that holds and began first, or else the one that ended last."""
+    found: dict[UUID, Membership] = {}
+    records = world.memberships if world.records is None else world.about(subject)
+    for record in sorted(records, key=_precedence):
+        account = world.merged.get(record.account, record.account)
+        if record.user == subject:
+            found.setdefault(account, record)
+        elif account == subject:
+            found.setdefault(record.user, record)
+    return found
+
+
+def _precedence(record: Membership) -> tuple[bool, float, datetime, UUID]:
+    ended = record.left_at.timestamp() if record.left_at is not None else 0.0
+    return record.left_at is not None, -ended, record.joined_at, record.account

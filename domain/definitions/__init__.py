@@ -1,0 +1,2 @@
+"""What people define: segments, stages, health, scores, signals, destinations, links, saved
+views."""

@@ -1,0 +1,166 @@
+"""Destinations: outside systems that are told what happens, and what of it.
+
+Pure. What a destination is told of an event is `domain.webhook_items`; `infra.webhooks.delivery`
+tells it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Collection
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import msgspec
+
+from domain.conditions import validation
+from domain.conditions.validation import Vocabulary
+from domain.errors import InvalidInput
+from domain.identity import SubjectKind
+
+MAX_URL_CHARS = 2_000
+MAX_NAMES = 200
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Hosts that need no TLS: what is sent stays on the machine."""
+
+_IN_AN_ADDRESS = re.compile(r"[!-~]+")
+
+
+class NewsKind(enum.StrEnum):
+    """Of what a destination can be told, in the words of timelines."""
+
+    EVENT = "event"
+    PAGE = "page"
+    SCREEN = "screen"
+    CHANNEL = "channel"
+    CAMPAIGN = "campaign"
+    PROPERTY = "property"
+    IDENTITY = "identity"
+    MEMBERSHIP = "membership"
+    MERGE = "merge"
+    STAGE = "stage"
+    HEALTH = "health"
+    SCORE = "score"
+    SEGMENT = "segment"
+    SIGNAL = "signal"
+    GOAL = "goal"
+
+
+ACTIVITIES = (
+    NewsKind.EVENT,
+    NewsKind.PAGE,
+    NewsKind.SCREEN,
+    NewsKind.CHANNEL,
+    NewsKind.CAMPAIGN,
+)
+NAMED = (*ACTIVITIES, NewsKind.PROPERTY)
+"""Those that can be narrowed to some names."""
+
+
+class News(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    Attributes:
+        names: of the activity, or of the properties, that are told; None: all.
+    """
+
+    about: NewsKind
+    names: list[str] | None = None
+
+
+class Destination(msgspec.Struct, frozen=True, tag="destination", omit_defaults=True):
+    """Where news go, and which. That somebody was erased goes to all that are active.
+
+    Attributes:
+        url: that they are posted to; https, or http on the machine itself.
+        kind: only news that are about a user, or about an account; None: all.
+        segment: only news about those who are in it when they are sent, by its id; of `kind`.
+    """
+
+    name: str
+    url: str
+    news: list[News]
+    kind: SubjectKind | None = None
+    segment: UUID | None = None
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it takes more than an event's envelope to know if it is told."""
+        return self.segment is not None or any(one.names is not None for one in self.news)
+
+
+def check(destination: Destination) -> None:
+    """Whether a destination agrees with itself; its name is checked as all names are.
+
+    Raises:
+        InvalidInput: it does not; says where.
+    """
+    check_url(destination.url, "/url")
+    if not destination.news:
+        raise InvalidInput("there is nothing that it is told; name something", place="/news")
+    seen: set[NewsKind] = set()
+    for n, news in enumerate(destination.news):
+        if news.about in seen:
+            raise InvalidInput(
+                f"{news.about.value} is there twice; put its names into one", place=f"/news/{n}"
+            )
+        seen.add(news.about)
+        _check_names(news, f"/news/{n}/names")
+    if destination.segment is not None and destination.kind is None:
+        raise InvalidInput(
+            "a segment is of users or of accounts: say of which as `kind`", place="/kind"
+        )
+
+
+def check_url(url: str, place: str) -> None:
+    """Raises: InvalidInput: nothing that can be posted to."""
+    if not 1 <= len(url) <= MAX_URL_CHARS or not _IN_AN_ADDRESS.fullmatch(url):
+        raise InvalidInput(
+            f"an address has 1 to {MAX_URL_CHARS:,} characters of ASCII, without spaces",
+            place=place,
+        )
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or port == 0:
+        raise InvalidInput("the address has no host, or none that can be", place=place)
+    if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK):
+        raise InvalidInput("an address begins with https://", place=place)
+    if parts.username is not None or parts.password is not None:
+        raise InvalidInput(
+            "no user name or password stands in the address: messages are signed", place=place
+        )
+    if parts.fragment:
+        raise InvalidInput("what follows # is sent nowhere; leave it out", place=place)
+
+
+def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
+    """Raises: InvalidInput: it names an event, a screen or a property that there is not."""
+    kinds = list(SubjectKind) if destination.kind is None else [destination.kind]
+    for n, news in enumerate(destination.news):
+        known: Collection[str] | None = None
+        if news.about in (NewsKind.EVENT, NewsKind.SCREEN):
+            known = vocabulary.activities(news.about.value)
+        elif news.about is NewsKind.PROPERTY:
+            known = {name for kind in kinds for name in vocabulary.properties(kind)}
+        for place, name in enumerate(news.names or ()):
+            if known is not None and name not in known:
+                raise InvalidInput(
+                    validation.unknown(news.about.value, name, known),
+                    place=f"/news/{n}/names/{place}",
+                )
+
+
+def _check_names(news: News, place: str) -> None:
+    if news.names is None:
+        return
+    if news.about not in NAMED:
+        raise InvalidInput(
+            f"only {', '.join(NAMED)} are told by name; leave the names out", place=place
+        )
+    if not 1 <= len(news.names) <= MAX_NAMES:
+        raise InvalidInput(f"name 1 to {MAX_NAMES}, or leave the names out for all", place=place)
+    if len(set(news.names)) < len(news.names):
+        raise InvalidInput("a name is there twice", place=place)

@@ -1,0 +1,158 @@
+"""Links to a subject's record in other apps: templates over what is known of it.
+
+A template is an address with names in braces: `https://crm.example/contacts/{external_id}`. The
+values come from whoever sends, so they stand only behind the host, percent-encoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from domain.conditions import validation
+from domain.errors import InvalidInput
+from domain.identity import SubjectKind
+
+SCHEMES = ("https", "http", "mailto")
+MAX_URL_CHARS = 2_000
+PROPERTY = "properties."
+ATTRIBUTES = {
+    SubjectKind.USER: ("id", "external_id", "name", "email"),
+    SubjectKind.ACCOUNT: ("id", "external_id", "name", "domain"),
+}
+"""What a template can name besides properties."""
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_IN_AN_ADDRESS = re.compile(r"[!-~]*")
+_UNSAFE = re.compile(r'["<>\\^`{|}]')
+_STEPS_IN_A_PATH = (".", "..")
+
+
+class Link(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        kind: whose pages have it.
+        url: the template.
+    """
+
+    kind: SubjectKind
+    name: str
+    url: str
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """A link of one user or account. `url` is an address, with nothing left to fill in."""
+
+    name: str
+    url: str
+
+
+class Placeholder(NamedTuple):
+    """`is_property`: else it is one of `ATTRIBUTES`."""
+
+    name: str
+    is_property: bool
+
+
+def check(link: Link, place: str) -> None:
+    """Raises: InvalidInput: the template is no address, or names what a subject cannot have."""
+    url = link.url
+    if not 1 <= len(url) <= MAX_URL_CHARS:
+        raise InvalidInput(f"an address has 1 to {MAX_URL_CHARS:,} characters", place=place)
+    fixed = _PLACEHOLDER.sub("", url)
+    if not _IN_AN_ADDRESS.fullmatch(fixed) or _UNSAFE.search(fixed):
+        raise InvalidInput(
+            "besides {names}, an address has letters of ASCII, digits and signs; percent-encode"
+            " what else is in it",
+            place=place,
+        )
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme not in SCHEMES:
+        raise InvalidInput("an address begins with https://, http:// or mailto:", place=place)
+    if scheme == "mailto":
+        if rest.partition("?")[0] == "":
+            raise InvalidInput("say to whom, like mailto:{email}", place=place)
+    else:
+        _check_host(url, place)
+    for one in placeholders(url):
+        if not one.is_property and one.name not in ATTRIBUTES[link.kind]:
+            known = [*ATTRIBUTES[link.kind], f"{PROPERTY}…"]
+            raise InvalidInput(
+                validation.unknown(f"placeholder for {link.kind}s", one.name, known), place=place
+            )
+
+
+def _check_host(url: str, place: str) -> None:
+    """Nobody who sends a value decides to which host a reader goes."""
+    try:
+        parts = urlsplit(_PLACEHOLDER.sub("{}", url))
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or "//" not in url:
+        raise InvalidInput("the address has no host, or none that can be", place=place)
+    if "{" in parts.netloc or "@" in parts.netloc:
+        raise InvalidInput("the host is the same for all: name nothing in it", place=place)
+
+
+def check_properties(link: Link, known: Collection[str], place: str) -> None:
+    """Raises: InvalidInput: it names a property that nobody has."""
+    for one in placeholders(link.url):
+        if one.is_property and one.name not in known:
+            raise InvalidInput(
+                validation.unknown(f"property of {link.kind}s", one.name, known), place=place
+            )
+
+
+def placeholders(url: str) -> Iterator[Placeholder]:
+    """What a template names, in order."""
+    for name in _PLACEHOLDER.findall(url):
+        is_property = name.startswith(PROPERTY)
+        yield Placeholder(name.removeprefix(PROPERTY), is_property)
+
+
+def reached(
+    links: Iterable[Link],
+    kind: SubjectKind,
+    attributes: Mapping[str, object],
+    properties: Mapping[str, object],
+) -> list[Reached]:
+    """The links of a subject, in order; without those that name a value that it does not have."""
+    found = []
+    for link in links:
+        if link.kind is not kind:
+            continue
+        is_mail = link.url.startswith("mailto:")
+        values = [
+            _text((properties if one.is_property else attributes).get(one.name))
+            for one in placeholders(link.url)
+        ]
+        filled = [_encoded(value, is_mail=is_mail) for value in values if value is not None]
+        if len(filled) == len(values):
+            found.append(Reached(link.name, _filled(link.url, filled)))
+    return found
+
+
+def _filled(url: str, values: Sequence[str]) -> str:
+    """A template with a value in the place of each placeholder, in order."""
+    left = iter(values)
+    return _PLACEHOLDER.sub(lambda _: next(left), url)
+
+
+def _text(value: object) -> str | None:
+    """A value as it stands in an address; None: it cannot. A dot or two would lead elsewhere."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return value if isinstance(value, str) and value and value not in _STEPS_IN_A_PATH else None
+
+
+def _encoded(value: str, *, is_mail: bool) -> str:
+    """Percent-encoded whole; but in mail the last @ is what makes it an address."""
+    parts = value.rsplit("@", 1) if is_mail else [value]
+    return "@".join(quote(part, safe="", errors="replace") for part in parts)

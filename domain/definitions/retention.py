@@ -1,0 +1,120 @@
+"""How long tracked activity stays readable: what is chosen, what is kept, what a run has done.
+
+Tracked activity is kept by calendar months (UTC) of when it occurred. What of it is over is over
+for everybody at once, and does not come back: a longer retention that is chosen later begins where
+the last run ended. Pure; `infra.erasure.retention` carries it out.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
+"""Before all that can have occurred."""
+
+MAX_MONTHS = 1_200
+UPKEEP, OPERATOR = "upkeep", "operator"
+"""Who begins runs: a server by itself, or whoever gives the command."""
+
+
+class Counts(enum.StrEnum):
+    """What becomes of the counts of activity that is no longer kept.
+
+    keep: how often who did what on which day stays.
+    drop: it goes with the activity.
+    """
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
+class Retention(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How long tracked activity stays readable, in whole months, and whether its counts stay."""
+
+    months: int
+    counts: Counts = Counts.KEEP
+
+
+def month_of(at: datetime) -> int:
+    """The calendar month (UTC) of an instant, as a number: January of the year 0 is 0."""
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return at.year * 12 + at.month - 1
+
+
+def first_of(month: int) -> date:
+    return date(month // 12, month % 12 + 1, 1)
+
+
+def kept_since(now: datetime, months: int) -> datetime:
+    """The beginning of what is kept: so many whole months, and what has gone by of this one."""
+    first = max(month_of(now) - months, month_of(ALWAYS))
+    return datetime.combine(first_of(first), datetime.min.time(), UTC)
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What of tracked activity is still there, by when it occurred.
+
+    Attributes:
+        since: from here on all is kept; before it nothing, once a run is over.
+        taken_since: from here on new activity is taken in; later than `since` while a run is
+            under way.
+        lines: while a run is under way the last positions, by partition, of what is kept between
+            the two: what was on its way when the run began is not.
+        counted_since: the first day that is counted; earlier counts were dropped.
+    """
+
+    since: datetime = ALWAYS
+    taken_since: datetime = ALWAYS
+    lines: tuple[int, ...] = ()
+    counted_since: date = date.min
+
+    def has(self, at: datetime, partition: int, position: int) -> bool:
+        """Whether what occurred then, and stands there in the log, is still kept."""
+        if at >= self.taken_since:
+            return True
+        return at >= self.since and position <= self.lines[partition]
+
+    @property
+    def metadata_counted_since(self) -> date:
+        """The first day of which metadata is counted: of the day on which two months meet, in one
+        time zone or another, a part is gone."""
+        return first_whole_day(self.since)
+
+
+def first_whole_day(since: datetime) -> date:
+    """The first day that lies after an instant in every time zone."""
+    return date.min if since == ALWAYS else since.date() + timedelta(1)
+
+
+class RetentionRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done to tracked activity that had become too old.
+
+    Attributes:
+        ends: all that occurred before this went.
+        requested_by: `upkeep`, or `operator` for the command.
+        partitions: of the log's 256, how many are read.
+        events: how many went, or will go.
+        unsealed: how many of these were recorded before there were keys of periods: they are shown
+            no more, and unreadable once their subjects are erased.
+        sums: events that keep their counts.
+        destroyed_at: since when none of it opens.
+        waits_for: what stops it, in words.
+    """
+
+    id: UUID
+    ends: datetime
+    counts: Counts
+    requested_by: str
+    requested_at: datetime
+    partitions: int
+    events: int
+    unsealed: int
+    sums: int
+    destroyed_at: datetime | None
+    completed_at: datetime | None
+    waits_for: str | None

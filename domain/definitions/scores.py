@@ -1,0 +1,26 @@
+"""What a score is worth: the weight of the rules that hold by the weight of all, clamped."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from decimal import Decimal
+
+from domain.definitions.types import ScoreRule
+
+HUNDREDTHS = 10_000
+"""Of a per cent, in a whole: a score is kept to two decimals."""
+
+
+def value(rules: Sequence[ScoreRule], held: Collection[str]) -> Decimal:
+    """0 to 100, two decimals, half a hundredth upwards.
+
+    In whole numbers, so that it is the same wherever it is worked out.
+
+    Args:
+        rules: whose weights sum to more than nothing.
+        held: the names of those that hold.
+    """
+    total = sum(one.weight for one in rules)
+    holding = sum(one.weight for one in rules if one.name in held)
+    hundredths = (2 * HUNDREDTHS * holding + total) // (2 * total)
+    return Decimal(min(max(hundredths, 0), HUNDREDTHS)) / 100

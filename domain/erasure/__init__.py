@@ -1,0 +1,1 @@
+"""Erasure: what is asked, which steps it takes, what it leaves and what it certifies."""

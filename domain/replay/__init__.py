@@ -1,1 +1,0 @@
-"""The past again, as it was known by when it occurred."""

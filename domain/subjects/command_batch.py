@@ -1,0 +1,232 @@
+"""What a batch of commands makes of the state it found: whom each is about, which events it causes.
+
+Pure: `infra.write.command_handler` finds the state, and stores what comes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from domain.activity import ActivityKind
+from domain.commands import Alias, Change, Command, Join, Leave, Track
+from domain.errors import InvalidInput, NotFound, Refusal
+from domain.events import Event, Payload, Tracked
+from domain.identity import Identity, Known, Merge, Resolution, SubjectId, SubjectKind, resolve
+from domain.name_rules import CatalogueName, NameScope, property_scope
+from domain.properties import (
+    RETIRED,
+    PropertyType,
+    PropertyWrite,
+    RefusedValue,
+    checked_write,
+    inferred_type,
+    is_acceptable,
+    name_problem,
+)
+from domain.subjects.aggregates import Account, Subject, User, numbered, replay, subject
+
+Types = Callable[[NameScope], Mapping[str, PropertyType]]
+"""The names of a scope that are in use, each with its type."""
+
+RetiredNames = Callable[[NameScope], Collection[str]]
+"""The names of a scope that are retired."""
+
+_CATALOGUED = {
+    ActivityKind.EVENT: NameScope.EVENT,
+    ActivityKind.SCREEN: NameScope.SCREEN,
+}
+
+Target = tuple[tuple[Resolution, SubjectKind], ...]
+
+
+class Decision:
+    """What one batch makes of the state it found.
+
+    Args:
+        known: the subjects of the identities that the batch names; kept up to date.
+        new_id: gives a random id to a subject that is new.
+    """
+
+    def __init__(
+        self,
+        types: Types,
+        retired: RetiredNames,
+        known: Known,
+        new_id: Callable[[], SubjectId],
+    ) -> None:
+        self._types = types
+        self._retired = retired
+        self._known = known
+        self._new_id = new_id
+        self.states: dict[SubjectId, User | Account] = {}
+        self.claims: dict[Identity, SubjectId] = {}
+        self.merges: list[Merge] = []
+
+    def resolve(self, command: Command) -> Target | Refusal:
+        """The subjects that a command is about, new ones included, or why it is refused."""
+        match command:
+            case Change():
+                return (self._subject(command.kind, command.identities),)
+            case Alias():
+                return (self._subject(SubjectKind.USER, command.user + command.previous),)
+            case Leave():
+                for one in command.user + command.account:
+                    if (one.scheme, one.matching) not in self._known:
+                        return NotFound(f"there is no such {one.scheme.kind}")
+                user = self._subject(SubjectKind.USER, command.user)
+                return (user, self._subject(SubjectKind.ACCOUNT, command.account))
+            case Track():
+                for activity in command.activities:
+                    scope = _CATALOGUED.get(activity.kind)
+                    if scope is not None and activity.name not in self._types(scope):
+                        return self._unnamed(scope, activity.name)
+        parties = []
+        if command.user:
+            parties.append(self._subject(SubjectKind.USER, command.user))
+        if command.account:
+            parties.append(self._subject(SubjectKind.ACCOUNT, command.account))
+        return tuple(parties)
+
+    def _unnamed(self, scope: NameScope, name: str) -> Refusal:
+        if name in self._retired(scope):
+            return InvalidInput(f"this {scope} is refused: {RETIRED}")
+        return InvalidInput(
+            f"there are too many {scope} names already; put what varies into the properties, not"
+            " into the name"
+        )
+
+    def _subject(
+        self, kind: SubjectKind, identities: Sequence[Identity]
+    ) -> tuple[Resolution, SubjectKind]:
+        resolution = resolve(identities, self._known, self._new_id)
+        for claim in resolution.claims:
+            self.claims[claim] = resolution.subject
+        if resolution.is_new:
+            self.states[resolution.subject] = subject(kind, resolution.subject)
+        self.merges += resolution.merges
+        return resolution, kind
+
+    def decide(
+        self, command: Command, target: Target
+    ) -> tuple[list[Event], tuple[RefusedValue, ...]]:
+        """The events that a command causes, in their order, and the values it left out."""
+        at, ids = command.at, [resolution.subject for resolution, _ in target]
+        events: list[Event] = []
+        for resolution, _ in target:
+            for merge in resolution.merges:
+                events += self._merge(merge, at)
+        match command:
+            case Change():
+                write = self._write(property_scope(command.kind), command.properties)
+                events += self._register(ids[0], command.identities, at)
+                events += self._apply(ids[0], self.states[ids[0]].change_properties(write), at)
+                return events, write.refused
+            case Alias():
+                return events + self._register(ids[0], command.user + command.previous, at), ()
+            case Join():
+                user, account = ids
+                write = self._write(NameScope.ACCOUNT_PROPERTY, command.account_properties)
+                ties = self._write(NameScope.MEMBERSHIP_PROPERTY, command.membership_properties)
+                events += self._register(account, command.account, at)
+                events += self._apply(account, self.states[account].change_properties(write), at)
+                events += self._register(user, command.user, at)
+                member, joined = self.states[user], self.states[account]
+                assert isinstance(member, User)
+                assert isinstance(joined, Account)
+                for under in member.member_as(joined) or [account]:
+                    events += self._apply(user, member.join(under, ties), at, under)
+                return events, write.refused + ties.refused
+            case Leave():
+                member, left = self.states[ids[0]], self.states[ids[1]]
+                assert isinstance(member, User)
+                assert isinstance(left, Account)
+                for under in member.member_as(left):
+                    events += self._apply(ids[0], member.leave(under), at, under)
+                return events, ()
+            case Track():
+                for id, identities in zip(
+                    ids, [one for one in (command.user, command.account) if one], strict=True
+                ):
+                    if id in self.states:
+                        events += self._register(id, identities, at)
+                account_of_user = ids[1] if len(ids) > 1 else None
+                kind = target[0][1]
+                events += [
+                    Event(kind, ids[0], None, at, Tracked(activity), account_of_user)
+                    for activity in command.activities
+                ]
+                return events, ()
+
+    def _merge(self, merge: Merge, at: datetime) -> list[Event]:
+        survivor, loser = self.states[merge.survivor], self.states[merge.loser]
+        # A loser that is only claimed is merged too: its version keeps others from beginning it.
+        events = [] if survivor.version else self._register(merge.survivor, (), at)
+        survivor = self.states[merge.survivor]
+        events += self._apply(merge.survivor, survivor.absorb(loser), at)
+        if isinstance(survivor, User) and isinstance(loser, User):
+            for account, then, payload in survivor.memberships_from(loser):
+                events += self._apply(merge.survivor, [payload], then, account)
+        return events + self._apply(merge.loser, loser.merge_into(merge.survivor), at)
+
+    def _register(self, id: SubjectId, identities: Iterable[Identity], at: datetime) -> list[Event]:
+        return self._apply(id, self.states[id].register(identities), at)
+
+    def _apply(
+        self,
+        id: SubjectId,
+        payloads: Sequence[Payload],
+        at: datetime,
+        account: SubjectId | None = None,
+    ) -> list[Event]:
+        if not payloads:
+            return []
+        state: Subject = self.states[id]
+        events = numbered(state, payloads, at, account)
+        self.states[id] = replay(self.states[id], events)
+        return events
+
+    def _write(self, scope: NameScope, sent: dict[str, object]) -> PropertyWrite:
+        return checked_write(sent, self._types(scope), self._retired(scope))
+
+
+def identities_of(commands: Iterable[Command]) -> list[Identity]:
+    wanted: dict[Identity, None] = {}
+    for command in commands:
+        match command:
+            case Change():
+                wanted.update(dict.fromkeys(command.identities))
+            case Alias():
+                wanted.update(dict.fromkeys(command.user + command.previous))
+            case _:
+                wanted.update(dict.fromkeys(command.user + command.account))
+    return list(wanted)
+
+
+def new_names(commands: Iterable[Command], types: Types) -> dict[CatalogueName, PropertyType]:
+    """The names that are not in use, with the type that each first value suggests."""
+    names: dict[CatalogueName, PropertyType] = {}
+
+    def properties(scope: NameScope, sent: dict[str, object]) -> None:
+        known = types(scope)
+        for name, value in sent.items():
+            if name not in known and (scope, name) not in names and name_problem(name) is None:
+                kind = inferred_type(value)
+                if kind is not None and is_acceptable(value):
+                    names[CatalogueName(scope, name)] = kind
+
+    for command in commands:
+        match command:
+            case Change():
+                properties(property_scope(command.kind), command.properties)
+            case Join():
+                properties(NameScope.ACCOUNT_PROPERTY, command.account_properties)
+                properties(NameScope.MEMBERSHIP_PROPERTY, command.membership_properties)
+            case Track():
+                for activity in command.activities:
+                    scope = _CATALOGUED.get(activity.kind)
+                    if scope is not None:
+                        names[CatalogueName(scope, activity.name)] = PropertyType.STRING
+            case _:
+                pass
+    return names

@@ -1,0 +1,158 @@
+"""What a destination is told of an event: whether it is at all, and in which words.
+
+Pure. Nothing is told but what is named here: no reasons that people typed, nothing of what
+conditions saw, no property besides those that a destination names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+from uuid import UUID
+
+from domain.definitions.destinations import Destination, NewsKind
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    Absorbed,
+    Decision,
+    HealthChanged,
+    Identified,
+    MembershipChanged,
+    MembershipEnded,
+    MembershipStarted,
+    MergedInto,
+    Payload,
+    PropertiesChanged,
+    Registered,
+    ScoreChanged,
+    SegmentTransition,
+    SignalTriggered,
+    StageEntered,
+    StageTransition,
+    Tracked,
+)
+from domain.identity import Identity, SubjectId, SubjectKind
+from domain.properties import Values
+
+ERASED = "contact.erased"
+"""The type of what all destinations are told, whatever they ask for."""
+
+ERASED_TOPICS = frozenset(f"{kind}.erased" for kind in SubjectKind)
+
+_VERBS: dict[NewsKind, tuple[str, ...]] = {
+    NewsKind.PROPERTY: ("properties_changed", "absorbed"),
+    NewsKind.IDENTITY: ("registered", "identified"),
+    NewsKind.MEMBERSHIP: ("membership_started", "membership_changed", "membership_ended"),
+    NewsKind.MERGE: ("absorbed", "merged_into"),
+    NewsKind.STAGE: ("stage_entered", "stage_left"),
+    NewsKind.HEALTH: ("health_changed",),
+    NewsKind.SCORE: ("score_changed",),
+    NewsKind.SEGMENT: ("segment_entered", "segment_left"),
+    NewsKind.SIGNAL: ("signal_triggered", "signal_ended"),
+    NewsKind.GOAL: ("goal_reached", "goal_missed"),
+}
+
+Data = dict[str, Any]
+
+
+def topics(destination: Destination) -> frozenset[str]:
+    """Of all events that a destination may be told of, but erasures."""
+    wanted = {news.about for news in destination.news}
+    verbs = {verb for about in wanted for verb in _VERBS.get(about, ())}
+    found = {topic for topic, activity in ACTIVITY_OF_TOPIC.items() if activity in wanted}
+    found |= {f"{kind}.{verb}" for kind in SubjectKind for verb in verbs}
+    if destination.kind is SubjectKind.USER:
+        found = {topic for topic in found if topic.startswith(f"{SubjectKind.USER}.")}
+    return frozenset(found)
+
+
+def told(
+    destination: Destination,
+    stream: SubjectId,
+    payload: Payload | None,
+    definitions: Mapping[UUID, str],
+) -> Data | None:
+    """What a destination is told of an event of its `topics`; None: nothing, for it asks for
+    others, or what was said is not readable any more.
+
+    Args:
+        stream: that the event is in.
+        definitions: the names of what was defined, by id.
+    """
+    asked = {news.about: news.names for news in destination.news}
+    match payload:
+        case Tracked(activity):
+            names = asked[NewsKind(activity.kind.value)]
+            if names is not None and activity.name not in names:
+                return None
+            return {"name": activity.name, "metadata": dict(activity.metadata)}
+        case PropertiesChanged(values, deleted, before):
+            changes = _changes(before, values, deleted, asked[NewsKind.PROPERTY])
+            return {"changes": changes} if changes else None
+        case Absorbed():
+            return _absorbed(payload, asked)
+        case MergedInto(survivor):
+            return {"merged": stream, "survivor": survivor}
+        case Registered(identities) | Identified(identities):
+            return {"identities": _identities(identities)}
+        case MembershipStarted(properties):
+            return {"changes": _changes({}, properties, ())}
+        case MembershipChanged(values, deleted, before):
+            return {"changes": _changes(before, values, deleted)}
+        case Decision():
+            return _decided(payload, definitions)
+        case MembershipEnded():
+            return {}
+        case _:
+            return None
+
+
+def is_own_segment(destination: Destination, payload: Payload | None) -> bool:
+    """Whether an event is that somebody entered or left the segment that a destination is for:
+    whoever leaves is no member any more, and that is told all the same."""
+    return isinstance(payload, SegmentTransition) and payload.definition == destination.segment
+
+
+def _absorbed(payload: Absorbed, asked: Mapping[NewsKind, list[str] | None]) -> Data | None:
+    changes: list[Data] = []
+    if NewsKind.PROPERTY in asked:
+        changes = _changes({}, payload.properties, (), asked[NewsKind.PROPERTY])
+    if NewsKind.MERGE not in asked and not changes:
+        return None
+    return {"others": list(payload.others), "changes": changes}
+
+
+def _decided(payload: Decision, definitions: Mapping[UUID, str]) -> Data:
+    data: Data = {
+        "definition": payload.definition,
+        "version": payload.version,
+        "name": definitions.get(payload.definition),
+    }
+    match payload:
+        case StageTransition(stage=stage):
+            data["stage"] = stage
+            if isinstance(payload, StageEntered):
+                data["by_hand"] = payload.by_hand
+        case HealthChanged(before=before, after=after):
+            data |= {"before": before, "after": after}
+        case ScoreChanged(before=before, after=after, held=held, missed=missed):
+            data |= {"before": before, "after": after, "held": held, "missed": missed}
+        case SignalTriggered(goal_due_at=goal_due_at):
+            data["goal_due_at"] = goal_due_at
+        case _:
+            pass
+    return data
+
+
+def _changes(
+    before: Values, values: Values, deleted: Collection[str], names: list[str] | None = None
+) -> list[Data]:
+    return [
+        {"name": name, "before": before.get(name), "after": values.get(name)}
+        for name in sorted({*values, *deleted})
+        if names is None or name in names
+    ]
+
+
+def _identities(some: Collection[Identity]) -> list[Data]:
+    return [{"scheme": one.scheme, "value": one.value} for one in some]

@@ -1,0 +1,181 @@
+"""What admins decide about names of the catalogue: to retire them, to restore them, and of what
+type a property is.
+
+Decided on all that is defined, for what a definition or a saved view rests on stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from uuid import UUID
+
+from domain.conditions import validation
+from domain.definitions.saved_views import SavedView
+from domain.definitions.types import Settings, Status
+from domain.errors import Conflict, InvalidInput
+from domain.events import NamesRestored, NamesRetired, Payload, PropertyTypeChanged
+from domain.identity import SubjectKind
+from domain.name_rules import (
+    MAX_NAMES_AT_ONCE,
+    CatalogueName,
+    NameScope,
+    Retired,
+    property_scope,
+)
+from domain.properties import PropertyType
+from domain.workspace import consistency
+from domain.workspace.aggregate import Definitions, Workspace
+from domain.workspace.name_uses import NameUse, uses_of, uses_of_view
+
+SHOWN_USERS = 5
+"""That a refusal names, of all that use a name."""
+
+Uses = dict[CatalogueName, list[tuple[str, NameUse]]]
+"""Who uses each name, in words, and how."""
+
+
+def retire(
+    state: Definitions,
+    scope: NameScope,
+    names: Sequence[str],
+    by: UUID,
+    *,
+    claimed: Collection[str],
+    used: Uses,
+) -> list[Payload]:
+    """Retires names; nothing comes of those that are retired already.
+
+    Args:
+        claimed: the names of the scope that were ever sent.
+        used: see `uses`.
+
+    Raises:
+        InvalidInput: there is no such name, or there are too many.
+        Conflict: something uses one, which the refusal names.
+    """
+    _check_names(scope, names, claimed)
+    for n, name in enumerate(names):
+        users = list(dict.fromkeys(user for user, _ in used.get(CatalogueName(scope, name), ())))
+        if users:
+            raise _used(name, users, f"/names/{n}")
+    gone = [name for name in names if CatalogueName(scope, name) not in state.names.retired]
+    return [NamesRetired(scope, gone, by)] if gone else []
+
+
+def restore(
+    state: Definitions,
+    scope: NameScope,
+    names: Sequence[str],
+    by: UUID,
+    *,
+    claimed: Collection[str],
+    limit: int,
+) -> list[Payload]:
+    """Restores names that are retired; nothing comes of those that are not.
+
+    Args:
+        claimed: the names of the scope that were ever sent.
+        limit: of names in use.
+
+    Raises:
+        InvalidInput: there is no such name, or there are too many.
+        Conflict: more would be in use than may be.
+    """
+    _check_names(scope, names, claimed)
+    retired: dict[CatalogueName, Retired] = state.names.retired
+    back = [name for name in names if CatalogueName(scope, name) in retired]
+    in_use = sum(CatalogueName(scope, name) not in retired for name in claimed)
+    if back and in_use + len(back) > limit:
+        raise Conflict(
+            f"{in_use:,} names of this scope are in use, and {limit:,} may be; retire others first"
+        )
+    return [NamesRestored(scope, back, by)] if back else []
+
+
+def change_type(
+    state: Definitions,
+    scope: NameScope,
+    name: str,
+    type: PropertyType,
+    by: UUID,
+    *,
+    claimed: Mapping[str, PropertyType],
+    used: Uses,
+    workspace: Workspace,
+) -> list[Payload]:
+    """Gives a property another type; nothing comes of the one that it has.
+
+    Args:
+        claimed: the names of the scope that were ever sent, with their types of then.
+        used: see `uses`.
+
+    Raises:
+        InvalidInput: there is no such property of users or accounts.
+        Conflict: something tests it as of another type, which the refusal names.
+    """
+    if scope not in {property_scope(kind) for kind in SubjectKind}:
+        raise InvalidInput(
+            "only properties of users and of accounts get another type; retire the name, and send"
+            " another",
+            place="/scope",
+        )
+    if name not in claimed:
+        raise InvalidInput(validation.unknown(scope.in_words, name, claimed), place="/name")
+    to = CatalogueName(scope, name)
+    if state.names.types.get(to, claimed[name]) is type:
+        return []
+    unfit = [user for user, use in used.get(to, ()) if not use.fits(type)]
+    for supplies, types in (
+        (workspace.mrr_property, consistency.AMOUNTS),
+        (workspace.renewal_property, consistency.DATES),
+    ):
+        if name == supplies and type not in types:
+            unfit.append("the settings")
+    if unfit:
+        raise _used(
+            name, list(dict.fromkeys(unfit)), "/name", f" as what {type.with_article} is not"
+        )
+    return [PropertyTypeChanged(scope, name, type, by)]
+
+
+def uses(state: Definitions, workspace: Workspace, views: Iterable[SavedView]) -> Uses:
+    """What uses each name: definitions that are no longer archived, drafts included; saved views;
+    and where the workspace reads MRR and renewals from, chosen or not."""
+    found: Uses = {}
+    for one in state.current.values():
+        if one.status is Status.ARCHIVED:
+            continue
+        definition = one.definition
+        user = "the settings" if isinstance(definition, Settings) else f"“{definition.name}”"
+        for use in uses_of(definition):
+            found.setdefault(use.to, []).append((user, use))
+    for view in views:
+        for use in uses_of_view(view):
+            found.setdefault(use.to, []).append((f"the saved view “{view.name}”", use))
+    for name in (workspace.mrr_property, workspace.renewal_property):
+        for kind in SubjectKind:
+            to = CatalogueName(property_scope(kind), name)
+            found.setdefault(to, []).append(("the settings", NameUse(to, "")))
+    return found
+
+
+def _check_names(scope: NameScope, names: Sequence[str], claimed: Collection[str]) -> None:
+    if not 1 <= len(names) <= MAX_NAMES_AT_ONCE:
+        raise InvalidInput(f"give 1 to {MAX_NAMES_AT_ONCE:,} names", place="/names")
+    if len(set(names)) < len(names):
+        raise InvalidInput("a name is there twice", place="/names")
+    for n, name in enumerate(names):
+        if name not in claimed:
+            raise InvalidInput(
+                validation.unknown(scope.in_words, name, claimed), place=f"/names/{n}"
+            )
+
+
+def _used(name: str, users: Sequence[str], place: str, how: str = "") -> Conflict:
+    shown = ", ".join(users[:SHOWN_USERS])
+    more = len(users) - SHOWN_USERS
+    if more > 0:
+        shown += f" and {more} more"
+    return Conflict(
+        f"“{name}” is used inside {shown}{how}: change or delete that first", place=place
+    )

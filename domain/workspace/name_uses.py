@@ -1,0 +1,147 @@
+"""Which names of the catalogue a definition or a saved view rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from domain.conditions import validation
+from domain.conditions.language import (
+    BelongsTo,
+    Condition,
+    Did,
+    OfAccounts,
+    OfUsers,
+    PropertyIs,
+    Test,
+)
+from domain.conditions.validation import parts as parts_of
+from domain.definitions import links
+from domain.definitions.destinations import Destination, NewsKind
+from domain.definitions.saved_views import SavedView
+from domain.definitions.types import Definition, Settings
+from domain.identity import SubjectKind
+from domain.name_rules import CatalogueName, NameScope, property_scope
+from domain.properties import PropertyType
+from domain.workspace.references import parts
+
+ROLE = "role"
+"""The membership's property that conditions can ask for."""
+
+SORT_BY_PROPERTY = "property:"
+
+
+class NameUse(NamedTuple):
+    """
+    Attributes:
+        place: JSON pointer to where the name stands.
+        test: that a condition makes of the property's value; None: none.
+    """
+
+    to: CatalogueName
+    place: str
+    test: Test | None = None
+
+    def fits(self, type: PropertyType) -> bool:
+        """Whether a property of this type would do."""
+        return self.test is None or validation.fits(self.test, type)
+
+
+def uses_of(definition: Definition) -> Iterator[NameUse]:
+    """What a definition names, drafts included."""
+    match definition:
+        case Settings():
+            yield from _of_settings(definition)
+        case Destination():
+            yield from _of_destination(definition)
+        case _:
+            for part in parts(definition):
+                yield from uses_in(part.condition, definition.kind, part.place)
+
+
+def retired_use(definition: Definition, retired: Collection[CatalogueName]) -> NameUse | None:
+    """The first place where a definition names what is retired; where it means users and accounts,
+    of both."""
+    meant: dict[str, list[NameUse]] = {}
+    for use in uses_of(definition):
+        meant.setdefault(use.place, []).append(use)
+    for uses in meant.values():
+        if all(use.to in retired for use in uses):
+            return uses[0]
+    return None
+
+
+def unfit_use(
+    definition: Definition, types: Mapping[CatalogueName, PropertyType]
+) -> NameUse | None:
+    """The first test in a definition that a property of these types cannot be put to."""
+    for use in uses_of(definition):
+        type = types.get(use.to)
+        if type is not None and not use.fits(type):
+            return use
+    return None
+
+
+def uses_of_view(view: SavedView) -> Iterator[NameUse]:
+    """What the columns, the order and the filter of a saved view name."""
+    scope = property_scope(view.kind)
+    for n, name in enumerate(view.columns or ()):
+        yield NameUse(CatalogueName(scope, name), f"/columns/{n}")
+    sort = view.sort.removeprefix("-")
+    if sort.startswith(SORT_BY_PROPERTY):
+        yield NameUse(CatalogueName(scope, sort.removeprefix(SORT_BY_PROPERTY)), "/sort")
+    if view.filter is not None:
+        yield from uses_in(view.filter, view.kind, "/filter")
+
+
+def uses_in(condition: Condition, kind: SubjectKind, place: str = "") -> Iterator[NameUse]:
+    """What a condition about users or about accounts names."""
+    match condition:
+        case PropertyIs(name, test):
+            yield NameUse(CatalogueName(property_scope(kind), name), f"{place}/name", test)
+        case Did(activity, name) if activity in (NameScope.EVENT, NameScope.SCREEN):
+            yield NameUse(CatalogueName(NameScope(activity), name), f"{place}/name")
+        case BelongsTo(role=str()):
+            yield NameUse(CatalogueName(NameScope.MEMBERSHIP_PROPERTY, ROLE), f"{place}/role")
+        case OfAccounts(_, where):
+            yield from uses_in(where, SubjectKind.ACCOUNT, f"{place}/where")
+        case OfUsers(_, where):
+            yield from uses_in(where, SubjectKind.USER, f"{place}/where")
+        case _:
+            for one, step in parts_of(condition):
+                yield from uses_in(one, kind, f"{place}{step}")
+
+
+def _of_settings(settings: Settings) -> Iterator[NameUse]:
+    for name, place in (
+        (settings.mrr_property, "/mrr_property"),
+        (settings.renewal_property, "/renewal_property"),
+    ):
+        if name is not None:
+            for kind in SubjectKind:
+                yield NameUse(CatalogueName(property_scope(kind), name), place)
+    for kind, preferred, place in (
+        (SubjectKind.USER, settings.users, "/users"),
+        (SubjectKind.ACCOUNT, settings.accounts, "/accounts"),
+    ):
+        for n, name in enumerate(preferred.properties):
+            yield NameUse(CatalogueName(property_scope(kind), name), f"{place}/properties/{n}")
+        for n, name in enumerate(preferred.events):
+            yield NameUse(CatalogueName(NameScope.EVENT, name), f"{place}/events/{n}")
+    for n, link in enumerate(settings.links):
+        for one in links.placeholders(link.url):
+            if one.is_property:
+                to = CatalogueName(property_scope(link.kind), one.name)
+                yield NameUse(to, f"/links/{n}/url")
+
+
+def _of_destination(destination: Destination) -> Iterator[NameUse]:
+    kinds = list(SubjectKind) if destination.kind is None else [destination.kind]
+    for n, news in enumerate(destination.news):
+        for m, name in enumerate(news.names or ()):
+            place = f"/news/{n}/names/{m}"
+            if news.about is NewsKind.PROPERTY:
+                for kind in kinds:
+                    yield NameUse(CatalogueName(property_scope(kind), name), place)
+            elif news.about in (NewsKind.EVENT, NewsKind.SCREEN):
+                yield NameUse(CatalogueName(NameScope(news.about.value), name), place)

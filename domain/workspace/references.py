@@ -1,0 +1,244 @@
+"""What definitions refer to, and that none comes back to itself.
+
+Segments are referred to by id; stages, scores and signals by name, within users or accounts. What
+a decision rests on is a graph over all families: the stages of a kind are one node of it, for the
+first that holds wins; so is its health, which rests on its stages and on all of its profiles.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from domain.conditions.language import (
+    Condition,
+    HealthIs,
+    InSegment,
+    OfAccounts,
+    OfUsers,
+    ScoreIs,
+    SignalIs,
+    StageIs,
+)
+from domain.conditions.validation import parts as parts_of
+from domain.definitions.destinations import Destination
+from domain.definitions.types import (
+    Definition,
+    DefinitionId,
+    DefinitionKind,
+    HealthProfile,
+    Score,
+    Segment,
+    Settings,
+    Signal,
+    Stages,
+    Undeciding,
+    family_of,
+)
+from domain.identity import SubjectKind
+
+
+class Named(NamedTuple):
+    """Something that conditions ask for.
+
+    Attributes:
+        name: of a stage, score or signal; a segment's id; empty: stages or health as such.
+    """
+
+    family: DefinitionKind
+    kind: SubjectKind
+    name: str = ""
+
+
+class Reference(NamedTuple):
+    """`place` is a JSON pointer to where `to` is named."""
+
+    to: Named
+    place: str
+
+
+class Part(NamedTuple):
+    """A condition inside a definition.
+
+    Attributes:
+        decides: whether others rest on the answer; a goal only tells how a signal ended.
+    """
+
+    condition: Condition
+    place: str
+    decides: bool = True
+
+
+def parts(definition: Definition) -> Iterator[Part]:
+    """The conditions of a definition, each with its JSON pointer there."""
+    match definition:
+        case Segment(_, _, condition):
+            if condition is not None:
+                yield Part(condition, "/condition")
+        case Stages(_, _, stages):
+            for n, stage in enumerate(stages):
+                yield Part(stage.condition, f"/stages/{n}/condition")
+        case HealthProfile():
+            if definition.good is not None:
+                yield Part(definition.good, "/good")
+            if definition.bad is not None:
+                yield Part(definition.bad, "/bad")
+        case Score(_, _, rules):
+            for n, rule in enumerate(rules):
+                yield Part(rule.condition, f"/rules/{n}/condition")
+        case Signal():
+            yield Part(definition.condition, "/condition")
+            if definition.goal is not None:
+                yield Part(definition.goal, "/goal", decides=False)
+        case Settings() | Destination():
+            pass
+
+
+def references(condition: Condition, kind: SubjectKind, place: str = "") -> Iterator[Reference]:
+    """What a condition about users or about accounts asks for of what is defined."""
+    match condition:
+        case StageIs(stages):
+            for n, stage in enumerate(stages):
+                yield Reference(
+                    Named(DefinitionKind.STAGES, kind, stage or ""), f"{place}/stages/{n}"
+                )
+        case HealthIs():
+            yield Reference(Named(DefinitionKind.HEALTH, kind), f"{place}/health")
+        case ScoreIs(score):
+            yield Reference(Named(DefinitionKind.SCORE, kind, score), f"{place}/score")
+        case SignalIs(signal):
+            yield Reference(Named(DefinitionKind.SIGNAL, kind, signal), f"{place}/signal")
+        case InSegment(segment):
+            named = Named(DefinitionKind.SEGMENT, kind, str(segment))
+            yield Reference(named, f"{place}/segment")
+        case OfAccounts(_, where):
+            yield from references(where, SubjectKind.ACCOUNT, f"{place}/where")
+        case OfUsers(_, where):
+            yield from references(where, SubjectKind.USER, f"{place}/where")
+        case _:
+            for one, step in parts_of(condition):
+                yield from references(one, kind, f"{place}{step}")
+
+
+def references_of(definition: Definition, *, deciding: bool = False) -> Iterator[Reference]:
+    """What a definition asks for.
+
+    Args:
+        deciding: only what others rest on through it.
+    """
+    if isinstance(definition, Destination):
+        if definition.segment is not None and definition.kind is not None and not deciding:
+            named = Named(DefinitionKind.SEGMENT, definition.kind, str(definition.segment))
+            yield Reference(named, "/segment")
+        return
+    if isinstance(definition, Settings):
+        return
+    for part in parts(definition):
+        if part.decides or not deciding:
+            yield from references(part.condition, definition.kind, part.place)
+    if isinstance(definition, HealthProfile):
+        for n, stage in enumerate(definition.stages):
+            named = Named(DefinitionKind.STAGES, definition.kind, stage or "")
+            yield Reference(named, f"/stages/{n}")
+
+
+def provides(id: DefinitionId, definition: Definition) -> set[Named]:
+    """What conditions can ask for because of a definition that is active."""
+    match definition:
+        case Segment(kind):
+            return {Named(DefinitionKind.SEGMENT, kind, str(id))}
+        case Stages(kind, _, stages):
+            return {Named(DefinitionKind.STAGES, kind, stage.name) for stage in stages}
+        case Score(kind, name) | Signal(kind, name):
+            return {Named(family_of(definition), kind, name)}
+        case _:
+            return set()
+
+
+Active = Mapping[DefinitionId, Definition]
+"""What decides, by id."""
+
+
+def path_back(id: DefinitionId, active: Active) -> tuple[list[str], str] | None:
+    """The shortest way from an active definition over what it asks for back to it: the names on
+    the way, its own first and last, and the place in it where the way begins. None: there is none.
+    """
+    graph = _Graph(active)
+    definition = active[id]
+    goal = _node(id, definition)
+    for reference in references_of(definition, deciding=True):
+        way = graph.way(graph.node(reference.to), goal)
+        if way is not None:
+            return [graph.label(one) for one in (goal, *way)], reference.place
+    return None
+
+
+def _node(id: DefinitionId, definition: Definition) -> Named:
+    """What of the graph a definition is, or is a part of."""
+    if isinstance(definition, Undeciding):
+        raise TypeError("settings and destinations decide nothing")
+    family = family_of(definition)
+    by_kind = isinstance(definition, Stages | HealthProfile)
+    return Named(family, definition.kind, "" if by_kind else str(id))
+
+
+class _Graph:
+    def __init__(self, active: Active) -> None:
+        self._labels: dict[Named, str] = {}
+        self._ids: dict[Named, Named] = {}
+        self._rests_on: dict[Named, list[Named]] = {}
+        deciding = {id: one for id, one in active.items() if not isinstance(one, Undeciding)}
+        for id, definition in deciding.items():
+            node = _node(id, definition)
+            self._labels[node] = (
+                f"{'stages' if isinstance(definition, Stages) else 'health'} of {definition.kind}s"
+                if isinstance(definition, Stages | HealthProfile)
+                else f"“{definition.name}”"
+            )
+            for named in provides(id, definition):
+                self._ids[named] = node
+        for id, definition in deciding.items():
+            self._rests_on.setdefault(_node(id, definition), []).extend(
+                self.node(one.to) for one in references_of(definition, deciding=True)
+            )
+
+    def node(self, named: Named) -> Named:
+        if named.family in (DefinitionKind.STAGES, DefinitionKind.HEALTH):
+            return named._replace(name="")
+        return self._ids.get(named, named)
+
+    def label(self, node: Named) -> str:
+        return self._labels[node]
+
+    def way(self, start: Named, goal: Named) -> list[Named] | None:
+        """The nodes from `start` to `goal`, both among them."""
+        came_from: dict[Named, Named | None] = {start: None}
+        waiting = deque([start])
+        while waiting:
+            here = waiting.popleft()
+            if here == goal:
+                return list(reversed(list(_back(here, came_from))))
+            for following in self._rests_on.get(here, ()):
+                if following not in came_from:
+                    came_from[following] = here
+                    waiting.append(following)
+        return None
+
+
+def _back(node: Named, came_from: Mapping[Named, Named | None]) -> Iterator[Named]:
+    here: Named | None = node
+    while here is not None:
+        yield here
+        here = came_from[here]
+
+
+def who_asks(for_any: Iterable[Named], active: Active) -> list[str]:
+    """The names of those definitions whose conditions, or stages, name any of these."""
+    wanted = set(for_any)
+    return sorted(
+        one.name
+        for one in active.values()
+        if not isinstance(one, Settings)
+        and any(reference.to in wanted for reference in references_of(one))
+    )

@@ -1,0 +1,1 @@
+"""Erasure and retention carried out: keys destroyed, traces purged, certificates issued."""

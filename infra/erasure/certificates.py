@@ -1,0 +1,145 @@
+"""Certificates of erasures: put together from what is on record, signed, held against the log."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from domain.commands import Position
+from domain.erasure import certificate
+from domain.erasure.certificate import FORMAT, ErasedSubject, Head, NotErased, NotGenuine, Statement
+from domain.identity import SubjectKind
+from infra.log.event_log import EventLog
+
+SELECT_REQUEST = "SELECT * FROM keys.erasure_requests WHERE id = %s"
+
+SELECT_ERASED = """
+SELECT e.subject, e.requested_at, e.log_partition, e.position,
+       coalesce(array_agg(encode(k.fingerprint, 'hex') ORDER BY k.version)
+                FILTER (WHERE k.fingerprint IS NOT NULL), '{}') AS keys
+FROM keys.erasures e
+LEFT JOIN keys.subject_keys k ON k.log_partition = e.log_partition AND k.subject = e.subject
+WHERE e.request = %s GROUP BY e.subject, e.requested_at, e.log_partition, e.position
+ORDER BY e.subject"""
+
+SELECT_LEFT = """
+SELECT subject, outcome, detail FROM keys.erasure_targets
+WHERE request = %s AND outcome <> 'erased' ORDER BY subject"""
+
+SELECT_HEADS = "SELECT log_partition, head, encode(hash, 'hex') FROM log.heads ORDER BY 1"
+
+
+class Certifier:
+    """Signs with a key of the deployment, which lies wrapped with the other secrets."""
+
+    def __init__(self, log_pool: ConnectionPool, secret: bytes) -> None:
+        self._log = log_pool
+        self._key = Ed25519PrivateKey.from_private_bytes(secret)
+
+    def __repr__(self) -> str:
+        return "Certifier()"
+
+    def public_key(self) -> bytes:
+        """In PEM, for those who verify."""
+        return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def sign(self, content: bytes) -> bytes:
+        return self._key.sign(content)
+
+    def is_signed(self, signature: bytes, content: bytes) -> bool:
+        """Whether a signature is ours."""
+        try:
+            self._key.public_key().verify(signature, content)
+        except InvalidSignature:
+            return False
+        return True
+
+    def issue(self, conn: psycopg.Connection, request: uuid.UUID) -> bytes:
+        """The certificate of an erasure whose steps are all taken."""
+        row: dict[str, Any] | None = (
+            conn.cursor(row_factory=dict_row).execute(SELECT_REQUEST, (request,)).fetchone()
+        )
+        assert row is not None
+        erased = conn.execute(SELECT_ERASED, (request,)).fetchall()
+        left = conn.execute(SELECT_LEFT, (request,)).fetchall()
+        heads = self._heads()
+        statement = Statement(
+            format=FORMAT,
+            erasure=request,
+            scope=row["scope"],
+            kind=SubjectKind(row["kind"]),
+            segment=row["segment"],
+            reason=row["reason"],
+            suppress=row["suppress"],
+            requested_by=row["requested_by"],
+            requested_at=row["requested_at"],
+            unreadable_at=row["unreadable_at"],
+            recorded_at=row["recorded_at"],
+            forgotten_at=row["forgotten_at"],
+            cleaned_at=row["cleaned_at"],
+            issued_at=datetime.now(UTC),
+            subjects=[
+                ErasedSubject(subject, keys, at, f"{partition}:{position}")
+                for subject, at, partition, position, keys in erased
+            ],
+            not_erased=[NotErased(*one) for one in left],
+            unknown=row["unknown"],
+            rewritten=row["rewritten"],
+            wal=row["wal"],
+            log_root=certificate.root_of(heads),
+            log_heads=heads,
+        )
+        public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return certificate.certificate(statement, public, self._key.sign)
+
+    def _heads(self) -> list[Head]:
+        with self._log.connection() as conn:
+            return [Head(*row) for row in conn.execute(SELECT_HEADS)]
+
+
+def verified(file: bytes, public_key: bytes) -> Statement:
+    """The statement of a certificate, checked with nothing but a public key in PEM.
+
+    Raises:
+        NotGenuine: it does not verify, or the key is none.
+    """
+    try:
+        key = load_pem_public_key(public_key)
+    except ValueError:
+        raise NotGenuine("the public key is no key in PEM") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise NotGenuine("the public key is of another kind than Ed25519")
+
+    def verify(signature: bytes, content: bytes) -> bool:
+        try:
+            key.verify(signature, content)
+        except InvalidSignature:
+            return False
+        return True
+
+    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return certificate.verified(file, raw, verify)
+
+
+def differing_partitions(log: EventLog, statement: Statement) -> list[int]:
+    """The partitions of a log in which it does not hold what it held when a certificate was
+    issued. Where there are none, it is the same log, or the same with more at its end."""
+    heads = [one for one in statement.log_heads if one.position]
+    hashes = log.hashes_at([Position(one.log_partition, one.position) for one in heads])
+    return [
+        one.log_partition
+        for one in heads
+        if hashes.get(Position(one.log_partition, one.position)) != bytes.fromhex(one.hash)
+    ]

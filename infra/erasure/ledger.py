@@ -1,0 +1,357 @@
+"""The ledger of erasures and retention, kept outside the database too, and replayed over a restored
+one.
+
+A backup of the keys still holds the keys that were destroyed after it. So every process keeps a
+copy of the whole ledger in its data folder, signed; and a database remembers in which place it was
+last opened. One that is opened in another place was restored: nothing of it is served before the
+ledger has been replayed, and without the ledger it is not opened at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from domain.definitions.retention import Counts
+from domain.erasure.erasure import TargetOutcome
+from domain.identity import SubjectId, SubjectKind, log_partition
+from infra.keys.key_ring import KeyRing
+
+FORMAT = "annals-erasure-ledger-1"
+FILE = "erasures.ledger"
+ROWS_AT_A_TIME = 1_000
+
+# The server, and the database on it.
+HERE = """
+SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid
+FROM pg_database WHERE datname = current_database()"""
+
+SELECT_PLACE = "SELECT place FROM keys.place"
+
+TAKE_PLACE = """
+INSERT INTO keys.place (place) VALUES (%s)
+ON CONFLICT (only_row) DO UPDATE SET place = excluded.place, since = now()
+WHERE keys.place.place <> excluded.place"""
+
+STATE = """
+SELECT (SELECT count(*) FROM keys.erasures), (SELECT count(*) FROM keys.erasure_requests),
+       (SELECT count(*) FROM keys.erasure_targets WHERE outcome <> 'waiting'),
+       (SELECT count(*) FROM keys.suppressed), (SELECT count(lifted_at) FROM keys.suppressed),
+       (SELECT count(destroyed_at) FROM keys.retention_runs)"""
+
+SELECT_REQUESTS = """
+SELECT id, scope, kind, segment, reason, suppress, unknown, requested_by, requested_at
+FROM keys.erasure_requests ORDER BY requested_at, id"""
+
+SELECT_ERASURES = """
+SELECT subject, kind, requested_by, reason, request FROM keys.erasures ORDER BY request, subject"""
+
+SELECT_TARGETS = """
+SELECT request, subject, outcome, detail FROM keys.erasure_targets
+WHERE outcome <> 'waiting' ORDER BY request, subject"""
+
+SELECT_SUPPRESSED = """
+SELECT lookup, request, lifted_at IS NOT NULL FROM keys.suppressed ORDER BY lookup"""
+
+SELECT_RUNS = """
+SELECT id, ends, counts, requested_by, requested_at, lines FROM keys.retention_runs
+WHERE destroyed_at IS NOT NULL ORDER BY ends"""
+
+SELECT_RUN_IDS = "SELECT id FROM keys.retention_runs WHERE destroyed_at IS NOT NULL"
+
+ADD_REQUEST = """
+INSERT INTO keys.erasure_requests (id, scope, kind, segment, reason, suppress, unknown,
+                                   requested_by, requested_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
+
+ADD_TARGET = """
+INSERT INTO keys.erasure_targets (log_partition, request, subject, outcome, detail)
+VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (log_partition, request, subject) DO UPDATE
+SET outcome = excluded.outcome, detail = excluded.detail"""
+
+ADD_SUPPRESSED = """
+INSERT INTO keys.suppressed (log_partition, lookup, request, lifted_at)
+VALUES (%s, %s, %s, CASE WHEN %s THEN now() END) ON CONFLICT DO NOTHING"""
+
+SELECT_GONE = """
+SELECT e.subject FROM keys.erasures e
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON e.log_partition = w.p AND e.subject = w.s
+WHERE NOT EXISTS (
+    SELECT FROM keys.subject_keys k
+    WHERE k.log_partition = w.p AND k.subject = w.s AND k.state = 'active')"""
+
+
+class LedgerNeeded(Exception):
+    """A restored database without its whole ledger of erasures; says what to do."""
+
+
+class RequestEntry(msgspec.Struct, frozen=True, tag="request"):
+    id: uuid.UUID
+    scope: str
+    kind: SubjectKind
+    segment: uuid.UUID | None
+    reason: str
+    suppress: bool
+    unknown: int
+    requested_by: str
+    requested_at: datetime
+
+
+class ErasureEntry(msgspec.Struct, frozen=True, tag="erased"):
+    """A subject whose keys are destroyed; `request` is None where another erasure took it along."""
+
+    subject: uuid.UUID
+    kind: SubjectKind
+    requested_by: str
+    reason: str
+    request: uuid.UUID | None
+
+
+class TargetEntry(msgspec.Struct, frozen=True, tag="target"):
+    request: uuid.UUID
+    subject: uuid.UUID
+    outcome: TargetOutcome
+    detail: str | None
+
+
+class SuppressedEntry(msgspec.Struct, frozen=True, tag="suppressed"):
+    """A keyed hash of an identity that is refused."""
+
+    lookup: bytes
+    request: uuid.UUID
+    lifted: bool
+
+
+class RetentionEntry(msgspec.Struct, frozen=True, tag="retention"):
+    """A run that has destroyed the keys of all activity that occurred before `ends`."""
+
+    id: uuid.UUID
+    ends: datetime
+    counts: Counts
+    requested_by: str
+    requested_at: datetime
+    lines: list[int]
+
+
+Entry = RequestEntry | ErasureEntry | TargetEntry | SuppressedEntry | RetentionEntry
+
+
+class Head(msgspec.Struct, frozen=True):
+    format: str
+    written_at: datetime
+
+
+class End(msgspec.Struct, frozen=True):
+    """The last line: a signature over all lines before it."""
+
+    signature: bytes
+
+
+_decoder = msgspec.json.Decoder(Entry)
+_encode = msgspec.json.Encoder().encode
+
+
+class Ledger:
+    """The ledger of one deployment.
+
+    Args:
+        sign, verify: under the deployment's own key, which is among what is restored.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        pool: ConnectionPool,
+        keys: KeyRing,
+        *,
+        sign: Callable[[bytes], bytes],
+        verify: Callable[[bytes, bytes], bool],
+    ) -> None:
+        self.path = path
+        self._pool = pool
+        self._keys = keys
+        self._sign = sign
+        self._verify = verify
+        self._written: tuple[int, ...] | None = None
+
+    def keep(self) -> None:
+        """Writes the ledger to its file, if anything came to it since; whole and durably, or not
+        at all."""
+        with self._pool.connection() as conn, conn.transaction():
+            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            state = conn.execute(STATE).fetchone()
+            if state == self._written and self.path.exists():
+                return
+            lines = [_encode(Head(FORMAT, datetime.now(UTC)))]
+            lines += [_encode(one) for one in _entries(conn)]
+        content = b"".join(line + b"\n" for line in lines)
+        end = End(self._sign(hashlib.sha256(content).digest()))
+        _replace(self.path, content + _encode(end) + b"\n")
+        self._written = state
+
+    def read(self, path: Path) -> list[Entry]:
+        """The entries of a ledger's file.
+
+        Raises:
+            LedgerNeeded: there is none, or it is not whole, or another deployment's.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError:
+            raise LedgerNeeded(f"there is no ledger of erasures at {path}") from None
+        body, last = content[: content.rfind(b"\n", 0, -1) + 1], content.splitlines()[-1:]
+        try:
+            head, *lines = body.splitlines()
+            end = msgspec.json.decode(last[0], type=End)
+            if msgspec.json.decode(head, type=Head).format != FORMAT:
+                raise LedgerNeeded(f"the ledger of erasures at {path} is of another format")
+            entries = [_decoder.decode(line) for line in lines]
+        except (msgspec.MsgspecError, ValueError, IndexError):
+            raise LedgerNeeded(f"the ledger of erasures at {path} is not whole") from None
+        if not content.endswith(b"\n"):
+            raise LedgerNeeded(f"the ledger of erasures at {path} is not whole")
+        if not self._verify(end.signature, hashlib.sha256(body).digest()):
+            raise LedgerNeeded(
+                f"the ledger of erasures at {path} was altered, or is another deployment's: put the"
+                " right one there, or, if this database is a new one, take it away"
+            )
+        return entries
+
+    def is_elsewhere(self) -> bool:
+        """Whether the database was last opened in another place: it was restored, or moved."""
+        with self._pool.connection() as conn:
+            here, place = conn.execute(HERE).fetchone(), conn.execute(SELECT_PLACE).fetchone()
+        return place is not None and place != here
+
+    def settle(self) -> None:
+        """Notes that the database is at home where it is now."""
+        with self._pool.connection() as conn:
+            conn.execute(TAKE_PLACE, conn.execute(HERE).fetchone())
+
+    def revived(self, entries: Sequence[Entry]) -> list[ErasureEntry]:
+        """Whom a database still has that are in the ledger."""
+        erased = [one for one in entries if isinstance(one, ErasureEntry)]
+        found: list[ErasureEntry] = []
+        with self._pool.connection() as conn:
+            for some in _pieces(erased):
+                ids = [SubjectId(one.subject) for one in some]
+                asked = ([log_partition(one) for one in ids], ids)
+                gone = {row[0] for row in conn.execute(SELECT_GONE, asked, binary=True)}
+                found += [one for one in some if one.subject not in gone]
+        return found
+
+    def replay(self, entries: Sequence[Entry], again: Sequence[ErasureEntry]) -> None:
+        """Erases again whom a database still has: `revived`."""
+        requests = {one.id: one for one in entries if isinstance(one, RequestEntry)}
+        with self._pool.connection() as conn, conn.transaction():
+            self._add(conn, entries)
+            self._destroy(conn, again, requests)
+        self._keys.refresh()
+
+    def lost_runs(self, entries: Sequence[Entry]) -> list[RetentionEntry]:
+        """The runs of retention that a database has not ended, in their order."""
+        with self._pool.connection() as conn:
+            known = {row[0] for row in conn.execute(SELECT_RUN_IDS)}
+        runs = [one for one in entries if isinstance(one, RetentionEntry)]
+        return sorted((one for one in runs if one.id not in known), key=lambda one: one.ends)
+
+    def _add(self, conn: psycopg.Connection, entries: Sequence[Entry]) -> None:
+        def placed(one: TargetEntry) -> tuple[Any, ...]:
+            outcome = (one.outcome.value, one.detail)
+            return (log_partition(one.subject), one.request, one.subject, *outcome)
+
+        cursor = conn.cursor()
+        cursor.executemany(
+            ADD_REQUEST,
+            [
+                (*msgspec.structs.astuple(one)[:2], one.kind.value,
+                 *msgspec.structs.astuple(one)[3:])
+                for one in entries
+                if isinstance(one, RequestEntry)
+            ],
+        )  # fmt: skip
+        cursor.executemany(
+            ADD_TARGET, [placed(one) for one in entries if isinstance(one, TargetEntry)]
+        )
+        cursor.executemany(
+            ADD_SUPPRESSED,
+            [
+                (one.lookup[0], one.lookup, one.request, one.lifted)
+                for one in entries
+                if isinstance(one, SuppressedEntry)
+            ],
+        )
+
+    def _destroy(
+        self,
+        conn: psycopg.Connection,
+        again: Sequence[ErasureEntry],
+        requests: Mapping[uuid.UUID, RequestEntry],
+    ) -> None:
+        causes: dict[tuple[SubjectKind, str, str, uuid.UUID | None], list[SubjectId]] = {}
+        for one in again:
+            cause = (one.kind, one.requested_by, one.reason, one.request)
+            causes.setdefault(cause, []).append(SubjectId(one.subject))
+        for (kind, by, reason, request), subjects in causes.items():
+            for some in _pieces(subjects):
+                self._keys.destroy_within(
+                    conn,
+                    some,
+                    kind=kind.value,
+                    requested_by=by,
+                    reason=reason,
+                    request=request,
+                    suppress=request is not None and requests[request].suppress,
+                )
+
+    def missing(self, erased: Sequence[SubjectId]) -> int:
+        """How many subjects that the log calls erased have a key that is not destroyed."""
+        with self._pool.connection() as conn:
+            there = 0
+            for some in _pieces(erased):
+                asked = ([log_partition(one) for one in some], list(some))
+                there += len(conn.execute(SELECT_GONE, asked, binary=True).fetchall())
+        return len(erased) - there
+
+
+def _entries(conn: psycopg.Connection) -> Iterator[Entry]:
+    for id, scope, kind, *rest in conn.execute(SELECT_REQUESTS):
+        yield RequestEntry(id, scope, SubjectKind(kind), *rest)
+    for subject, kind, *rest in conn.execute(SELECT_ERASURES):
+        yield ErasureEntry(subject, SubjectKind(kind), *rest)
+    for request, subject, outcome, detail in conn.execute(SELECT_TARGETS):
+        yield TargetEntry(request, subject, TargetOutcome(outcome), detail)
+    for row in conn.execute(SELECT_SUPPRESSED):
+        yield SuppressedEntry(*row)
+    for id, ends, counts, *rest in conn.execute(SELECT_RUNS):
+        yield RetentionEntry(id, ends, Counts(counts), *rest)
+
+
+def _pieces(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), ROWS_AT_A_TIME):
+        yield items[start : start + ROWS_AT_A_TIME]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(temporary).replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,1 @@
+"""The event log: record format, appends, reads."""

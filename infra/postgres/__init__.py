@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL: pools, engines, copy streams, notifications."""

@@ -1,0 +1,188 @@
+"""Hints that there may be something to do, so that workers with nothing to do may sleep.
+
+An append, and whatever else makes work, signals the workers of its own process, and those of others
+by NOTIFY from its own transaction. For a moment after a signal workers look often; after that they
+sleep, and look every `SLEEP_SECONDS`. A hint that is lost costs that much time and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import structlog
+
+from projections.kernel.idle import WorkerState
+
+CHANNEL = "annals"
+NOTIFY = f"NOTIFY {CHANNEL}"
+
+AWAKE_SECONDS = 1.5
+"""For how long workers look often after a signal."""
+
+SLEEP_SECONDS = 5.0
+
+NOTIFY_SECONDS = 0.5
+"""A process notifies others at most so often: those whom it woke look often for longer."""
+
+RECONNECT_SECONDS = 1.0
+
+STALLED = "stalled"
+STALLED_SECONDS = 300.0
+"""A worker that has not moved for so much longer than it said that it may take hangs."""
+
+log = structlog.get_logger()
+
+
+class Wakeups:
+    """The signals of a process. Safe for use from many threads."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._signals = 0
+        self._signalled_at = -math.inf
+        self._notified_at = -math.inf
+        self._sleepers: list[Sleeper] = []
+        self._ending = threading.Event()
+
+    def signal(self) -> None:
+        """Wakes the workers of this process."""
+        with self._condition:
+            self._signals += 1
+            self._signalled_at = time.monotonic()
+            self._condition.notify_all()
+
+    def owes_notice(self) -> bool:
+        """Whether a transaction that makes work is to hold `NOTIFY`; a yes counts as told."""
+        with self._condition:
+            now = time.monotonic()
+            if now - self._notified_at < NOTIFY_SECONDS:
+                return False
+            self._notified_at = now
+            return True
+
+    def sleeper(self, worker: str, *, eager: bool = False) -> Sleeper:
+        """What a worker waits by. An eager one looks after each signal, and not only every so
+        often; where it moves, the others have something to do."""
+        sleeper = Sleeper(self, worker, eager=eager)
+        with self._condition:
+            self._sleepers.append(sleeper)
+        return sleeper
+
+    def end(self) -> None:
+        """Wakes the workers of this process for the last time: they are told to end."""
+        self._ending.set()
+        self.signal()
+
+    def dismiss(self) -> None:
+        """Forgets the workers, which have ended."""
+        with self._condition:
+            self._sleepers.clear()
+        self._ending.clear()
+
+    def workers(self) -> list[WorkerState]:
+        """How the workers of this process are."""
+        with self._condition:
+            return [one.state() for one in self._sleepers]
+
+    def stalled(self) -> list[str]:
+        """The workers that hang, by name."""
+        return [one.name for one in self.workers() if one.state == STALLED]
+
+    def wait(self, seen: int, seconds: float, *, eager: bool) -> int:
+        """For `Sleeper`. Waits until there are signals after those seen; returns how many."""
+        with self._condition:
+            is_awake = time.monotonic() - self._signalled_at < AWAKE_SECONDS
+            if not is_awake or eager:
+                pause = seconds if is_awake else max(seconds, SLEEP_SECONDS)
+                self._condition.wait_for(lambda: self._signals != seen, pause)
+                return self._signals
+            signals = self._signals
+        self._ending.wait(seconds)
+        return signals
+
+
+class Sleeper:
+    """Of one worker."""
+
+    def __init__(self, wakeups: Wakeups, worker: str, *, eager: bool) -> None:
+        self._wakeups = wakeups
+        self._worker = worker
+        self._eager = eager
+        self._seen = 0
+        self._is_waiting = False
+        self._moved_at = time.monotonic()
+        self._takes = 0.0
+
+    def begins(self, seconds: float) -> None:
+        self._takes = seconds
+
+    def moved(self) -> None:
+        self._moved_at = time.monotonic()
+        if self._eager:
+            self._wakeups.signal()
+
+    def state(self) -> WorkerState:
+        ago = time.monotonic() - self._moved_at
+        is_late = ago > self._takes + STALLED_SECONDS
+        state = "idle" if self._is_waiting else STALLED if is_late else "working"
+        return WorkerState(self._worker, state, datetime.now(UTC) - timedelta(seconds=ago))
+
+    def wait(self, seconds: float) -> None:
+        """Returns when it is time to look: after `seconds` or sooner while there may be something
+        to do, else when there is a signal, and every `SLEEP_SECONDS`."""
+        self._is_waiting = True
+        try:
+            self._seen = self._wakeups.wait(self._seen, seconds, eager=self._eager)
+        finally:
+            self._is_waiting = False
+            self._moved_at = time.monotonic()
+
+
+class Listener:
+    """Signals what other processes notify of; a thread with a connection of its own.
+
+    Args:
+        conninfo: of any role.
+    """
+
+    def __init__(self, conninfo: str, wakeups: Wakeups) -> None:
+        self._conninfo = conninfo
+        self._wakeups = wakeups
+        self._end, self._ended = os.pipe()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        os.close(self._ended)
+        self._thread.join(timeout=5)
+        if not self._thread.is_alive():
+            os.close(self._end)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._listen()
+            except (psycopg.Error, OSError) as error:
+                log.warning("listener.failed", error=type(error).__name__)
+                self._closing.wait(RECONNECT_SECONDS)
+
+    def _listen(self) -> None:
+        with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=5) as conn:
+            conn.execute(f"LISTEN {CHANNEL}")
+            self._wakeups.signal()  # of what was told while nobody listened
+            while True:
+                readable, _, _ = select.select([conn.fileno(), self._end], [], [])
+                if self._end in readable:
+                    return
+                if list(conn.notifies(timeout=0)):
+                    self._wakeups.signal()

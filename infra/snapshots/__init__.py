@@ -1,0 +1,1 @@
+"""Snapshots: read models as of a past instant."""

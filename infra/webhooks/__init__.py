@@ -1,0 +1,1 @@
+"""Webhooks: what destinations are sent, how far each is, delivery and signatures."""

@@ -1,0 +1,1 @@
+"""The write side: commands, aggregates, definitions and names into the log."""

@@ -1,0 +1,62 @@
+"""From subjects to those of the other kind, over memberships, as `projections.conditions.compiler`
+and the 360
+view see them: an account that was merged is the one it lives on in. Memberships that ended count
+too: what can be asked about them changes when accounts are merged or erased."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from domain.identity import log_partition
+
+ACCOUNTS_OF = sa.text("""
+SELECT w.s AS source, coalesce(g.survivor, m.account_id) AS target
+FROM unnest(CAST(:partitions AS smallint[]), CAST(:subjects AS uuid[])) AS w(p, s)
+JOIN views.memberships m ON m.log_partition = w.p AND m.user_id = w.s
+LEFT JOIN views.merges g ON g.loser = m.account_id""")
+
+USERS_OF = sa.text("""
+WITH streams AS (
+    SELECT s AS source, s AS stream FROM unnest(CAST(:subjects AS uuid[])) AS w(s)
+    UNION ALL
+    SELECT survivor, loser FROM views.merges WHERE survivor = ANY(:subjects))
+SELECT streams.source, m.user_id AS target
+FROM streams JOIN views.memberships m ON m.account_id = streams.stream""")
+
+SURVIVORS = sa.text("""
+SELECT loser, survivor FROM views.merges WHERE log_partition = ANY(:partitions)
+  AND loser = ANY(:subjects)""")
+
+
+def survivors(conn: sa.Connection, subjects: Sequence[UUID]) -> dict[UUID, UUID]:
+    """Those of the subjects that were merged, each with the one it lives on in."""
+    partitions = sorted({log_partition(one) for one in subjects})
+    rows = conn.execute(SURVIVORS, {"partitions": partitions, "subjects": list(subjects)})
+    return {row.loser: row.survivor for row in rows}
+
+
+def reached_by(
+    conn: sa.Connection, way: Sequence[str], subjects: Iterable[UUID]
+) -> dict[UUID, set[UUID]]:
+    """The subjects that a way of `domain.workspace.dependencies` leads to from each of some
+    subjects."""
+    reached = {one: {one} for one in subjects}
+    for kind in way:
+        here = list(set().union(*reached.values())) if reached else []
+        there: dict[UUID, set[UUID]] = {}
+        if here:
+            asked: dict[str, object] = {"subjects": here}
+            if kind == "account":
+                asked["partitions"] = [log_partition(one) for one in here]
+            for source, target in conn.execute(
+                ACCOUNTS_OF if kind == "account" else USERS_OF, asked
+            ):
+                there.setdefault(source, set()).add(target)
+        reached = {
+            source: set().union(*(there.get(one, set()) for one in targets))
+            for source, targets in reached.items()
+        }
+    return reached

@@ -1,0 +1,1 @@
+"""Counters of metadata: requested, filled from the log, kept up to date."""

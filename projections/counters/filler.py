@@ -1,0 +1,375 @@
+"""Counts from the log what a counter lacks when it is begun: all that was recorded before.
+
+One reading of the log serves all counters that are in turn. It goes through the partitions in a
+circle, so that a counter that is begun later joins at the next one, and is done when the circle
+comes round. In turn are what definitions need, then counters of API keys by rounds: each key's
+oldest, each key's next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from domain.conditions.counters import Counter
+from domain.definitions.retention import Kept
+from domain.events import ACTIVITY_OF_TOPIC
+from domain.identity import LOG_PARTITIONS
+from domain.workspace.aggregate import Workspace
+from projections.counters.keeper import CounterKeeper
+from projections.counters.model import add, tallied
+from projections.kernel import gaps, merges
+from projections.kernel.batch import Opened, Place
+from projections.kernel.database_errors import is_of_connection
+from projections.kernel.gaps import Gap
+from projections.kernel.idle import Idle
+from projections.kernel.watchdog import Hung, watched
+
+CHUNK_EVENTS = 10_000
+"""That are read in one transaction, at most."""
+
+FIRST_EVENTS = 1_000
+
+TURN_SECONDS = 1.0
+"""How long a transaction may take; the next one reads less where it took longer."""
+
+IN_TURN = 16
+"""Counters that one reading serves."""
+
+STEP_SECONDS = 300.0
+"""How long a piece may take; it holds the fence, for which batches that settle wait."""
+
+POLL_SECONDS = 0.2
+
+PUT_OFF_FOR = timedelta(minutes=1)
+"""A counter that cannot be counted waits for so long, then twice as long each time."""
+
+PUT_OFF_AT_MOST = timedelta(hours=1)
+
+READER = "counters"
+"""Its name among those that lack events."""
+
+FENCE = "filling"
+"""One process at a time fills: two would read the same."""
+
+ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
+TAKE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE SKIP LOCKED"
+SHARE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR SHARE"
+CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
+
+IN_ROUNDS = """
+SELECT id, state FROM (
+      SELECT *, asked_by IS NOT NULL AND NOT kept AS is_asked,
+             row_number() OVER (PARTITION BY CASE WHEN NOT kept THEN asked_by END
+                                ORDER BY asked_at, id) AS round
+      FROM views.counters WHERE state IN ('waiting', 'filling') AND id <> ALL(%s)) c
+ORDER BY is_asked, round, asked_at, id LIMIT %s"""
+
+SELECT_THESE = """
+SELECT id, activity, name, tests FROM views.counters WHERE id = ANY(%s) AND state = 'filling'"""
+
+BEGIN = """
+UPDATE views.counters SET state = 'filling' WHERE id = ANY(%s) AND state = 'waiting'
+RETURNING id"""
+
+END_FILLS = "DELETE FROM views.counter_fills WHERE log_partition = ANY(%s) AND counter = ANY(%s)"
+
+BEGIN_FILLS = """
+INSERT INTO views.counter_fills (log_partition, counter, position, upto)
+SELECT p, c, 0, coalesce(k.position, 0)
+FROM generate_series(0, 255) p CROSS JOIN unnest(%s::uuid[]) c
+LEFT JOIN views.checkpoints k ON k.projector = %s AND k.log_partition = p"""
+
+SELECT_FILLS = """
+SELECT log_partition, counter, position, upto FROM views.counter_fills
+WHERE log_partition = ANY(%s) AND counter = ANY(%s) AND position < upto"""
+
+MOVE_FILLS = """
+UPDATE views.counter_fills f SET position = v.position
+FROM unnest(%s::smallint[], %s::uuid[], %s::bigint[]) AS v(log_partition, counter, position)
+WHERE f.counter = v.counter AND f.log_partition = v.log_partition AND f.log_partition = ANY(%s)"""
+
+# One without a row has nothing left from before: the read models are being made anew, and the
+# projector counts all of it.
+MAKE_READY = """
+UPDATE views.counters c SET state = 'ready'
+WHERE id = ANY(%s) AND state = 'filling' AND NOT EXISTS (
+    SELECT FROM views.counter_fills f WHERE f.counter = c.id AND f.position < f.upto)
+RETURNING id"""
+
+# What the projector lacks it counts by itself, if it ever comes to it.
+SELECT_PARKED = """
+SELECT k.log_partition, k.position FROM views.parked k
+JOIN unnest(%s::smallint[], %s::bigint[]) AS w(p, after)
+  ON k.log_partition = w.p AND k.position > w.after
+WHERE k.projector = %s"""
+
+log = structlog.get_logger()
+
+Row = TypeVar("Row", bound=Place)
+Row_co = TypeVar("Row_co", bound=Place, covariant=True)
+Row_contra = TypeVar("Row_contra", bound=Place, contravariant=True)
+
+
+class Log(Protocol[Row_co]):
+    """What a filler asks of the log."""
+
+    def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[Row_co]: ...
+
+
+class Opener(Protocol[Row_contra]):
+    """What a filler asks of the keys."""
+
+    def refresh(self) -> int: ...
+    def generation(self) -> int: ...
+    def kept(self) -> Kept: ...
+    def open_each(self, rows: Sequence[Row_contra]) -> Sequence[Opened | Gap]: ...
+
+
+class Span(NamedTuple):
+    """What a counter lacks of a partition: what stands after one position, up to another."""
+
+    after: int
+    upto: int
+
+
+Lacking = dict[int, dict[uuid.UUID, Span]]
+"""By partition and counter."""
+
+
+class _KeysChanged(Exception):
+    """A key was destroyed while a piece was in memory."""
+
+
+class Filler(Generic[Row]):
+    """Counts what was registered from the log, and keeps counters in number. One for each process
+    that projects."""
+
+    def __init__(
+        self,
+        *,
+        log: Log[Row],
+        opener: Opener[Row],
+        pool: ConnectionPool,
+        workspace: Callable[[], Workspace],
+        projector: str,
+        keeper: CounterKeeper,
+        clock: Callable[[], datetime],
+        chunk_events: int = CHUNK_EVENTS,
+    ) -> None:
+        self._log = log
+        self._opener = opener
+        self._pool = pool
+        self._workspace = workspace
+        self._projector = projector
+        self._keeper = keeper
+        self._clock = clock
+        self._most_events = chunk_events
+        self._events = min(FIRST_EVENTS, chunk_events)
+        self._next_partition = 0
+        self._put_off: dict[uuid.UUID, tuple[datetime, timedelta]] = {}
+
+    def run(self, stop: threading.Event, idle: Idle) -> None:
+        """Works until told to stop."""
+        while not stop.is_set():
+            is_busy = False
+            for part in (self._keeper.step, self.fill):
+                try:
+                    is_busy |= part()
+                except Exception as error:
+                    log.warning("counters.failed", error=type(error).__name__)
+                    stop.wait(1.0)
+            if is_busy:
+                idle.moved()
+            else:
+                idle.wait(POLL_SECONDS)
+
+    def step(self) -> bool:
+        """Takes a step of each sort of work; says whether there was any."""
+        was_busy = self._keeper.step()
+        return self.fill() or was_busy
+
+    def fill(self) -> bool:
+        """Counts a piece of the log for the counters that are in turn; says whether there were any.
+
+        Where that fails, each is counted by itself, and the one that cannot be is put off."""
+        now = self._clock()
+        off = [id for id, (until, _) in self._put_off.items() if now < until]
+        with self._pool.connection() as conn:
+            rows = conn.execute(IN_ROUNDS, (off, IN_TURN)).fetchall()
+        new = [id for id, state in rows if state == "waiting"]
+        if new:
+            return self._begin(new)
+        if not rows:
+            return False
+        turn = [id for id, _ in rows]
+        try:
+            return self._fill(turn)
+        except Exception as error:
+            if is_of_connection(error):
+                raise
+        done = [self._fill_alone(id) for id in turn]
+        return any(done)
+
+    def _fill_alone(self, id: uuid.UUID) -> bool:
+        try:
+            is_filled = self._fill([id])
+            self._put_off.pop(id, None)
+            return is_filled
+        except Exception as error:
+            if is_of_connection(error):
+                raise
+            _, before = self._put_off.get(id, (None, PUT_OFF_FOR / 2))
+            pause = min(2 * before, PUT_OFF_AT_MOST)
+            self._put_off[id] = (self._clock() + pause, pause)
+            log.error("counter.put_off", counter=str(id), error=type(error).__name__)
+            return True
+
+    def _begin(self, ids: Sequence[uuid.UUID]) -> bool:
+        """Has the projector keep counters from here on: no batch is under way meanwhile."""
+        with self._pool.connection() as conn, conn.transaction():
+            if not self._take_fence(conn):
+                return False
+            conn.execute(ENSURE_FENCE, (self._projector,))
+            conn.execute(CLOSE_FENCE, (self._projector,))
+            begun = [id for (id,) in conn.execute(BEGIN, (list(ids),))]
+            conn.execute(BEGIN_FILLS, (begun, self._projector))
+            self._end(conn, begun)
+        return True
+
+    def _fill(self, ids: Sequence[uuid.UUID]) -> bool:
+        """A piece is read while no merge and no erasure is under way."""
+        began, generation = time.monotonic(), self._opener.refresh()
+        try:
+            limit = watched(self._pool, "filler", STEP_SECONDS)
+            with limit as conn, conn.transaction():
+                if not self._take_fence(conn):
+                    return False
+                conn.execute(ENSURE_FENCE, (self._projector,))
+                conn.execute(SHARE_FENCE, (self._projector,))
+                rows = conn.execute(SELECT_THESE, (list(ids),)).fetchall()
+                counters = {row[0]: Counter(*row[1:]) for row in rows}
+                lacking = self._piece(conn, counters)
+                reached = self._count(conn, counters, lacking, generation)
+                moved = [
+                    (partition, id, min(span.upto, reached[partition]))
+                    for partition, spans in lacking.items()
+                    for id, span in spans.items()
+                    if span.after < reached[partition]
+                ]
+                partitions = [one[0] for one in moved]
+                positions = [one[2] for one in moved]
+                asked = (partitions, [one[1] for one in moved], positions, partitions)
+                conn.execute(MOVE_FILLS, asked)
+                self._end(conn, list(counters))
+        except _KeysChanged:
+            return True
+        except Hung:
+            self._pace(STEP_SECONDS)
+            raise
+        self._pace(time.monotonic() - began)
+        return True
+
+    @staticmethod
+    def _take_fence(conn: psycopg.Connection) -> bool:
+        conn.execute(ENSURE_FENCE, (FENCE,))
+        return conn.execute(TAKE_FENCE, (FENCE,)).fetchone() is not None
+
+    @staticmethod
+    def _end(conn: psycopg.Connection, ids: Sequence[uuid.UUID]) -> None:
+        """Makes ready what lacks nothing."""
+        ready = [id for (id,) in conn.execute(MAKE_READY, (list(ids),))]
+        conn.execute(END_FILLS, (merges.ALL_PARTITIONS, ready))
+
+    def _piece(self, conn: psycopg.Connection, ids: Collection[uuid.UUID]) -> Lacking:
+        """What is to be read next: as many partitions of the circle as a piece has room for."""
+        lacking: Lacking = defaultdict(dict)
+        for partition, id, *span in conn.execute(SELECT_FILLS, (merges.ALL_PARTITIONS, list(ids))):
+            lacking[partition][id] = Span(*span)
+        piece: Lacking = {}
+        room = self._events
+        for partition in sorted(
+            lacking, key=lambda one: (one - self._next_partition) % LOG_PARTITIONS
+        ):
+            whole = _whole(lacking[partition])
+            room -= whole.upto - whole.after
+            if room < 0 and piece:
+                break
+            piece[partition] = lacking[partition]
+            self._next_partition = partition
+        return piece
+
+    def _count(
+        self,
+        conn: psycopg.Connection,
+        counters: Mapping[uuid.UUID, Counter],
+        lacking: Lacking,
+        generation: int,
+    ) -> dict[int, int]:
+        """Counts a piece, without what does not open; returns how far in each partition.
+
+        Raises:
+            _KeysChanged: nothing of it may be kept.
+        """
+        spans = {partition: _whole(these) for partition, these in lacking.items()}
+        if not spans:
+            return {}
+        limit = min(max(span.upto - span.after for span in spans.values()), self._events)
+        after = {partition: span.after for partition, span in spans.items()}
+        rows = self._log.read_after(after, limit)
+        asked = (list(after), list(after.values()), self._projector)
+        parked = set(conn.execute(SELECT_PARKED, asked).fetchall())
+        activities = {one.activity for one in counters.values()}
+        wanted = [
+            row
+            for row in rows
+            if row.position <= spans[row.log_partition].upto
+            and ACTIVITY_OF_TOPIC.get(row.topic) in activities
+            and (row.log_partition, row.position) not in parked
+        ]
+        opened, unopened = gaps.parted(self._opener.open_each(wanted))
+        kept = self._opener.kept()
+        if self._opener.generation() != generation:
+            raise _KeysChanged
+        gaps.note(conn, READER, unopened)
+        subjects = {row.stream for row in wanted} | {
+            row.account for row in wanted if row.account is not None
+        }
+        survivors, zones = merges.survivors(conn, subjects), self._workspace().zones
+
+        def lacks(id: uuid.UUID, row: Place) -> bool:
+            span = lacking[row.log_partition].get(id)
+            return span is not None and span.after < row.position <= span.upto
+
+        since = kept.metadata_counted_since
+        add(conn, tallied(opened, survivors, counters.values(), zones, since, lacks))
+        ends: dict[int, list[int]] = defaultdict(list)
+        for row in rows:
+            ends[row.log_partition].append(row.position)
+        return {
+            partition: min(max(ends[partition]), span.upto)
+            if len(ends[partition]) >= limit
+            else span.upto
+            for partition, span in spans.items()
+        }
+
+    def _pace(self, seconds: float) -> None:
+        """Has the next piece be of a size that takes its time and no more."""
+        if seconds > TURN_SECONDS:
+            self._events = max(self._events // 2, 1)
+        elif seconds < TURN_SECONDS / 2:
+            self._events = min(2 * self._events, self._most_events)
+
+
+def _whole(spans: Mapping[uuid.UUID, Span]) -> Span:
+    """What some counters lack of a partition together."""
+    return Span(min(one.after for one in spans.values()), max(one.upto for one in spans.values()))

@@ -1,0 +1,204 @@
+"""Which counters stay: those that a definition or a saved view needs, and those that are asked for.
+
+What is needed is derived, each time anew, from what is defined: no count of references can drift.
+The others go when nobody has asked for them for an hour, or when there are more than may be; their
+rows are deleted in pieces. A counter that is needed and not there, as after a restore, is begun.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import msgspec
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from domain.conditions.counters import Counter, counters_of_definition
+from domain.definitions.types import Definition
+from projections.counters.requests import FENCE, MAX_COUNTERS, UNUSED_FOR
+from projections.kernel import merges
+
+LOOK_SECONDS = 15.0
+"""Between two looks at what is needed."""
+
+PIECE_ROWS = 5_000
+"""That are deleted in one transaction."""
+
+PIECES_AT_ONCE = 20
+"""That an erasure deletes before it lets others have a turn."""
+
+ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
+SHARE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR SHARE"
+CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
+
+# What the read models show may be older than what holds: it is still asked about.
+SELECT_SHOWN = "SELECT definition::text FROM views.definitions WHERE status = 'active'"
+
+BEGIN = """
+INSERT INTO views.counters (id, activity, name, tests, kept, asked_at, last_used)
+SELECT id, activity, name, tests, true, %(now)s, %(now)s
+FROM unnest(%(ids)s::uuid[], %(activities)s::text[], %(names)s::text[], %(tests)s::text[])
+     AS v(id, activity, name, tests)
+ON CONFLICT DO NOTHING"""
+
+KEEP = """
+UPDATE views.counters SET kept = true WHERE id = ANY(%s) AND NOT kept AND state <> 'removing'"""
+
+KEEP_NO_MORE = """
+UPDATE views.counters SET kept = false, asked_by = NULL, last_used = %s
+WHERE kept AND id <> ALL(%s)"""
+
+# What it asked for goes at once: it can name somebody.
+END_UNUSED = """
+UPDATE views.counters
+SET state = 'removing', activity = '', name = '', tests = '', asked_by = NULL
+WHERE NOT kept AND state <> 'removing' AND last_used <= %s"""
+
+END_NAMING = """
+UPDATE views.counters
+SET state = 'removing', activity = '', name = '', tests = '', asked_by = NULL
+WHERE NOT kept AND state <> 'removing'
+  AND (position('@' IN tests) > 0 OR position('@' IN name) > 0)"""
+
+SELECT_NAMING = """
+SELECT 1 FROM views.counters WHERE position('@' IN tests) > 0 OR position('@' IN name) > 0
+LIMIT 1"""
+
+# The longest unused go first.
+END_SURPLUS = """
+UPDATE views.counters
+SET state = 'removing', activity = '', name = '', tests = '', asked_by = NULL
+WHERE id IN (
+    SELECT id FROM views.counters WHERE NOT kept AND state <> 'removing'
+    ORDER BY last_used DESC, id
+    OFFSET greatest(%s - (SELECT count(*) FROM views.counters WHERE kept), 0))"""
+
+SELECT_ENDED = "SELECT id FROM views.counters WHERE state = 'removing' ORDER BY id LIMIT 1"
+
+DELETE_PIECE = """
+WITH piece AS (
+    SELECT log_partition, subject, counter, day, in_account, by_subject FROM views.counter_days
+    WHERE counter = %s AND log_partition = ANY(%s) LIMIT %s),
+gone AS (
+    DELETE FROM views.counter_days d USING piece s
+    WHERE d.log_partition = s.log_partition AND d.subject = s.subject AND d.counter = s.counter
+      AND d.day = s.day AND d.in_account = s.in_account AND d.by_subject = s.by_subject
+      AND d.log_partition = ANY(%s)
+    RETURNING 1)
+SELECT count(*) FROM gone"""
+
+DELETE_DAYS = "DELETE FROM views.counter_days WHERE log_partition = ANY(%s) AND counter = %s"
+
+DELETE_FILLS = "DELETE FROM views.counter_fills WHERE log_partition = ANY(%s) AND counter = %s"
+
+DELETE = "DELETE FROM views.counters WHERE id = %s AND state = 'removing'"
+
+_definition: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
+
+
+class CounterKeeper:
+    """One for each process that projects or erases.
+
+    Args:
+        needed: gives what definitions and saved views need now, straight from where they stand;
+            None: nothing decides from these read models, they are a past, so nothing is kept.
+        projector: whose read models the counters are of.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: ConnectionPool,
+        needed: Callable[[], Iterable[Counter]] | None,
+        projector: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._pool = pool
+        self._needed = needed
+        self._projector = projector
+        self._clock = clock
+        self._looked_at: float | None = None
+
+    def step(self) -> bool:
+        """Looks at what is needed, now and then, and deletes a piece of what is not; says whether
+        there was something to delete."""
+        now = time.monotonic()
+        if self._looked_at is None or now - self._looked_at >= LOOK_SECONDS:
+            self.look()
+            self._looked_at = now
+        return self.delete_some()
+
+    def look(self) -> None:
+        """Brings counters in line with what is needed, and ends those that are not used."""
+        self._look(names_too=False)
+
+    def forget_names(self) -> bool:
+        """Ends, besides, every counter that asks for an e-mail address and is not needed: after an
+        erasure nobody can tell whose it was. Its text is gone when this returns; says whether its
+        rows are, and all others that were to go."""
+        with self._pool.connection() as conn:
+            is_there = conn.execute(SELECT_NAMING).fetchone() is not None
+        if is_there:
+            self._look(names_too=True)
+        return not all(self.delete_some() for _ in range(PIECES_AT_ONCE))
+
+    def _look(self, *, names_too: bool) -> None:
+        from_log = None if self._needed is None else set(self._needed())
+        with self._pool.connection() as conn, conn.transaction():
+            conn.execute(ENSURE_FENCE, (FENCE,))
+            conn.execute(CLOSE_FENCE, (FENCE,))
+            now = self._clock()
+            every = set() if from_log is None else from_log | shown(conn)
+            needed = {one.id: one for one in every}
+            ids = list(needed)
+            conn.execute(
+                BEGIN,
+                {
+                    "now": now,
+                    "ids": ids,
+                    "activities": [one.activity for one in needed.values()],
+                    "names": [one.name for one in needed.values()],
+                    "tests": [one.tests for one in needed.values()],
+                },
+            )
+            conn.execute(KEEP, (ids,))
+            conn.execute(KEEP_NO_MORE, (now, ids))
+            conn.execute(END_UNUSED, (now - UNUSED_FOR,))
+            conn.execute(END_SURPLUS, (MAX_COUNTERS,))
+            if names_too:
+                conn.execute(END_NAMING)
+
+    def delete_some(self) -> bool:
+        """Deletes some rows of a counter that has ended; says whether there was one.
+
+        Merges and erasures wait for a piece. The counter itself goes while no batch and no filler
+        is under way, which may have begun to add to it before it ended."""
+        with self._pool.connection() as conn:
+            row = conn.execute(SELECT_ENDED).fetchone()
+            if row is None:
+                return False
+            [id] = row
+            conn.execute(ENSURE_FENCE, (self._projector,))
+            with conn.transaction():
+                conn.execute(SHARE_FENCE, (self._projector,))
+                asked = (id, merges.ALL_PARTITIONS, PIECE_ROWS, merges.ALL_PARTITIONS)
+                [[deleted]] = conn.execute(DELETE_PIECE, asked).fetchall()
+            if deleted == PIECE_ROWS:
+                return True
+            with conn.transaction():
+                conn.execute(CLOSE_FENCE, (self._projector,))
+                conn.execute(DELETE_DAYS, (merges.ALL_PARTITIONS, id))
+                conn.execute(DELETE_FILLS, (merges.ALL_PARTITIONS, id))
+                conn.execute(DELETE, (id,))
+        return True
+
+
+def shown(conn: psycopg.Connection) -> set[Counter]:
+    """What the definitions need that the read models show."""
+    return {
+        counter
+        for (text,) in conn.execute(SELECT_SHOWN)
+        for counter in counters_of_definition(_definition.decode(text))
+    }

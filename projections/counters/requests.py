@@ -1,0 +1,202 @@
+"""Asking for counters: questions and definitions register what they need, within bounds.
+
+A counter that a question asks for is temporary: it goes when nobody has asked for it for an hour
+(`projections.counters.keeper`). So many are there at once in all, and so many by API key; beyond, a
+question is refused, and those that are there are answered as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from domain.conditions.counters import Counter, counters_of
+from domain.conditions.language import Condition
+from domain.errors import InvalidInput, NotReady, TooManyAtOnce
+
+MAX_COUNTERS = 500
+"""In all. Those that definitions and saved views need are among them."""
+
+MAX_ASKED = 100
+"""That questions asked for, and no definition needs."""
+
+MAX_ASKED_BY_KEY = 20
+
+UNUSED_FOR = timedelta(hours=1)
+"""After which a counter goes that no definition needs."""
+
+USED_AT_MOST_EVERY = timedelta(minutes=1)
+
+FENCE = "counters"
+
+ENSURE_FENCE = sa.text("""
+INSERT INTO views.fences (projector) VALUES (:fence) ON CONFLICT DO NOTHING""")
+
+CLOSE_FENCE = sa.text("SELECT 1 FROM views.fences WHERE projector = :fence FOR UPDATE")
+
+SELECT_KNOWN = sa.text("SELECT id, last_used FROM views.counters WHERE id = ANY(:ids)")
+
+# A decider locks the rows of those that it asks. They are kept, so their last use is no matter.
+TOUCH = sa.text("""
+UPDATE views.counters SET last_used = :at WHERE id IN (
+    SELECT id FROM views.counters WHERE id = ANY(:ids) AND last_used < :since
+    ORDER BY id FOR UPDATE SKIP LOCKED)""")
+
+IN_NUMBER = sa.text("""
+SELECT count(*) AS number,
+       count(*) FILTER (WHERE NOT kept AND asked_by IS NOT NULL) AS asked,
+       count(*) FILTER (WHERE NOT kept AND asked_by = CAST(:by AS uuid)) AS asked_by_key,
+       min(last_used) FILTER (WHERE NOT kept) AS oldest,
+       min(last_used) FILTER (WHERE NOT kept AND asked_by IS NOT NULL) AS oldest_asked,
+       min(last_used) FILTER (WHERE NOT kept AND asked_by = CAST(:by AS uuid)) AS oldest_by_key
+FROM views.counters WHERE state <> 'removing'""")
+
+WAKE_FILLERS = sa.text("NOTIFY annals")
+"""Said to those who listen to `infra.postgres.wakeups.CHANNEL`."""
+
+REGISTER = sa.text("""
+INSERT INTO views.counters (id, activity, name, tests, kept, asked_by, asked_at, last_used)
+VALUES (:id, :activity, :name, :tests, false, :by, :at, :at)""")
+
+UNREADY = sa.text("""
+SELECT c.id, f.position, f.upto FROM views.counters c
+LEFT JOIN LATERAL (
+    SELECT sum(f.position) AS position, sum(f.upto) AS upto
+    FROM views.counter_fills f WHERE f.counter = c.id) f ON true
+WHERE c.id = ANY(:ids) AND c.state <> 'ready' ORDER BY c.id LIMIT 1""")
+
+
+class CounterNumbers(msgspec.Struct, frozen=True):
+    """How many counters there are, and may be.
+
+    Attributes:
+        number: of all, with those that definitions and saved views need.
+        asked: of those that questions asked for.
+        bound, asked_bound: how many these may be; `key_bound`: of those asked for with one API key.
+    """
+
+    number: int
+    asked: int
+    bound: int = MAX_COUNTERS
+    asked_bound: int = MAX_ASKED
+    key_bound: int = MAX_ASKED_BY_KEY
+
+
+def in_number(conn: sa.Connection) -> CounterNumbers:
+    row = conn.execute(IN_NUMBER, {"by": None}).one()
+    return CounterNumbers(row.number, row.asked)
+
+
+def require(conn: sa.Connection, condition: Condition, *, by: UUID | None, at: datetime) -> None:
+    """Sees to it that what a condition asks of metadata is counted. To be called before a
+    condition is compiled: what is not counted yet would have occurred to nobody.
+
+    Args:
+        conn: one that only reads otherwise: what is new is registered, and committed, here.
+        by: the API key of a question; None: a definition is about to need it.
+        at: now.
+
+    Raises:
+        NotReady: it is being counted from now on, or still; says how far that is.
+        TooManyAtOnce: as many counters as may be are there; says which bound it is.
+        InvalidInput: it asks for more that is not counted than a question ever may.
+    """
+    wanted = {counter.id: counter for counter in counters_of(condition)}
+    if not wanted:
+        return
+    known = _known(conn, wanted)
+    old = [id for id, used in known.items() if used < at - USED_AT_MOST_EVERY]
+    if old:
+        conn.execute(TOUCH, {"ids": old, "at": at, "since": at - USED_AT_MOST_EVERY})
+    if len(known) < len(wanted):
+        conn.execute(ENSURE_FENCE, {"fence": FENCE})
+        conn.execute(CLOSE_FENCE, {"fence": FENCE})
+        known = _known(conn, wanted)
+        _register(conn, [one for id, one in wanted.items() if id not in known], by, at)
+    conn.commit()
+    unready = conn.execute(UNREADY, {"ids": list(wanted)}).first()
+    if unready is not None:
+        counter, share = wanted[unready.id], share_of(unready.position, unready.upto)
+        raise NotReady(
+            f"the metadata of {counter.activity} {counter.name!r} is being counted:"
+            f" {int(100 * share)} % of the log is read; ask again"
+        )
+
+
+def share_of(position: int | None, upto: int | None) -> float:
+    """How much of the log is read, from 0 to 1, for a counter that is not ready."""
+    return float((position or 0) / upto) if upto else 0.0
+
+
+def _known(conn: sa.Connection, ids: Collection[UUID]) -> dict[UUID, datetime]:
+    return {row.id: row.last_used for row in conn.execute(SELECT_KNOWN, {"ids": list(ids)})}
+
+
+def _register(conn: sa.Connection, new: Iterable[Counter], by: UUID | None, at: datetime) -> None:
+    """Adds counters, in a transaction that has the fence closed."""
+    added = sorted(new, key=lambda one: one.id)
+    if not added:
+        return
+    _check_room(conn, len(added), by, at)
+    conn.execute(
+        REGISTER,
+        [
+            {
+                "id": one.id,
+                "activity": one.activity,
+                "name": one.name,
+                "tests": one.tests,
+                "by": by,
+                "at": at,
+            }
+            for one in added
+        ],
+    )
+    conn.execute(WAKE_FILLERS)
+
+
+def _check_room(conn: sa.Connection, new: int, by: UUID | None, at: datetime) -> None:
+    """Raises: TooManyAtOnce, InvalidInput."""
+    if by is not None and new > MAX_ASKED_BY_KEY:
+        raise InvalidInput(
+            f"this asks for {new} things of metadata that are not counted yet; a question may ask"
+            f" for {MAX_ASKED_BY_KEY}: ask for less at once"
+        )
+    there = conn.execute(IN_NUMBER, {"by": by}).one()
+    if there.number + new > MAX_COUNTERS:
+        raise _too_many(
+            f"{there.number} counters of metadata are there, of {MAX_COUNTERS} that may be: archive"
+            " a definition or delete a saved view that needs some, or ask again when one has been"
+            " unused for an hour (GET /api/counters lists them)",
+            there.oldest,
+            at,
+        )
+    if by is None:
+        return
+    if there.asked_by_key + new > MAX_ASKED_BY_KEY:
+        raise _too_many(
+            f"{there.asked_by_key} counters of metadata are there for questions of this API key, of"
+            f" {MAX_ASKED_BY_KEY} that may be: ask again when one has been unused for an hour (GET"
+            " /api/counters lists them)",
+            there.oldest_by_key,
+            at,
+        )
+    if there.asked + new > MAX_ASKED:
+        raise _too_many(
+            f"{there.asked} counters of metadata are there for questions, of {MAX_ASKED} that may"
+            " be in all: ask again when one has been unused for an hour (GET /api/counters lists"
+            " them)",
+            there.oldest_asked,
+            at,
+        )
+
+
+def _too_many(detail: str, oldest: datetime | None, at: datetime) -> TooManyAtOnce:
+    """`oldest`: when the counter was used that goes first."""
+    longest = int(UNUSED_FOR.total_seconds())
+    seconds = longest if oldest is None else int((oldest + UNUSED_FOR - at).total_seconds()) + 1
+    return TooManyAtOnce(detail, retry_after=min(max(seconds, 1), longest))

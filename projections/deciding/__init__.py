@@ -1,0 +1,1 @@
+"""The process manager: what the definitions decide of whom, and when."""

@@ -1,0 +1,134 @@
+"""The rules that there are, and where what they ask for and what is decided so far differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import psycopg
+import sqlalchemy as sa
+
+from domain.calendar import Moment
+from domain.identity import log_partition_of
+from domain.workspace.dependencies import Dependency, Fact
+from projections.conditions.compiler import Scope
+from projections.deciding.rules.rule import Row, Rule
+from projections.kernel import pg_arrays
+from projections.kernel.pipeline import pipeline
+from projections.models.changes import Id
+
+PLAN_ONCE = sa.text("SET LOCAL plan_cache_mode = force_generic_plan")
+
+PREPARED = 500
+"""Statements that a connection keeps prepared."""
+
+
+class Rules:
+    """The rules that there are, as of one look at them.
+
+    Attributes:
+        waits_for: by key, all that is decided of the same subject before a rule decides: what it
+            rests on, what that rests on, and so on.
+        depth: by key, how many others a rule rests on, one upon the other.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.by_key = {rule.key: rule for rule in rules}
+        self._resting_on: dict[Fact, list[tuple[Rule, tuple[str, ...]]]] = {}
+        self.waits_for = _waits_for(rules)
+        for rule in rules:
+            looks_at = {Dependency(fact) for fact in (rule.decides, *self.waits_for[rule.key])}
+            for fact, way in rule.rests_on | looks_at:
+                self._resting_on.setdefault(fact, []).append((rule, way))
+        self.depth = _depths(rules)
+        self._statements: dict[tuple[str, date], tuple[str, dict[str, object]]] = {}
+
+    def resting_on(self, fact: Fact) -> list[tuple[Rule, tuple[str, ...]]]:
+        """The rules that look when a fact changes, each with the way to whom."""
+        return self._resting_on.get(fact, [])
+
+    def first_of(self, keys: Sequence[str]) -> list[str]:
+        """Those of some rules that rest on none of the others: they decide before these."""
+        depths = {key: self.depth.get(key, 0) for key in keys}
+        return [key for key in keys if depths[key] == min(depths.values())]
+
+    @property
+    def asking_the_calendar(self) -> list[Rule]:
+        return [rule for rule in self.by_key.values() if rule.asks_the_calendar]
+
+    def differing(
+        self, conn: sa.Connection, moment: Moment, due: Sequence[tuple[Rule, Sequence[Id]]]
+    ) -> list[tuple[Rule, Row]]:
+        """What each rule finds among some subjects.
+
+        All are asked at once, by statements that stay prepared: they are many and small."""
+        conn.execute(PLAN_ONCE)
+        driver = conn.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        driver.prepared_max = PREPARED
+        asked: list[tuple[Rule, psycopg.Cursor]] = []
+        with pipeline(driver):
+            for rule, subjects in due:
+                text, values = self._statement(rule, moment, conn.dialect)
+                cursor = driver.cursor(binary=True)
+                cursor.execute(
+                    text.encode(),
+                    {
+                        **values,
+                        "now": moment.now,
+                        "partitions": pg_arrays.smallints(
+                            [log_partition_of(one) for one in subjects]
+                        ),
+                        "subjects": pg_arrays.ids(subjects),
+                    },
+                    prepare=True,
+                )
+                asked.append((rule, cursor))
+        return [(rule, row) for rule, cursor in asked for row in cursor]
+
+    def differing_in(
+        self, conn: sa.Connection, rule: Rule, moment: Moment, partitions: Sequence[int]
+    ) -> list[Row]:
+        """What a rule finds among all subjects of some partitions."""
+        statement = rule.differing(moment, Scope.ALL)
+        asked = {"partitions": list(partitions), "now": moment.now}
+        return list(conn.execute(statement, asked))
+
+    def _statement(
+        self, rule: Rule, moment: Moment, dialect: sa.Dialect
+    ) -> tuple[str, dict[str, object]]:
+        # What a condition means moves with the day, not with the hour.
+        key = (rule.key, moment.today)
+        if key not in self._statements:
+            compiled = rule.differing(moment, Scope.FEW).compile(dialect=dialect)
+            self._statements[key] = (str(compiled), dict(compiled.params))
+        return self._statements[key]
+
+
+def _waits_for(rules: Sequence[Rule]) -> dict[str, set[Fact]]:
+    deciding = {rule.decides: rule for rule in rules}
+    found: dict[str, set[Fact]] = {}
+    for rule in rules:
+        facts = found[rule.key] = set()
+        waiting = [rule]
+        while waiting:
+            below = {fact for fact, way in waiting.pop().rests_on if not way and fact in deciding}
+            waiting += [deciding[fact] for fact in below - facts]
+            facts |= below
+    return found
+
+
+def _depths(rules: Sequence[Rule]) -> dict[str, int]:
+    deciding = {rule.decides: rule for rule in rules}
+    depths: dict[str, int] = {}
+
+    def depth(rule: Rule) -> int:
+        if rule.key not in depths:
+            depths[rule.key] = 0
+            below = {fact for fact, _ in rule.rests_on if fact in deciding}
+            depths[rule.key] = max((depth(deciding[fact]) + 1 for fact in below), default=0)
+        return depths[rule.key]
+
+    for rule in rules:
+        depth(rule)
+    return depths

@@ -1,0 +1,213 @@
+"""The rules that the workspace's definitions make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from domain.conditions.counters import counters_of_definition
+from domain.conditions.language import Condition
+from domain.definitions.types import (
+    Definition,
+    DefinitionId,
+    HealthProfile,
+    Score,
+    Signal,
+    Stages,
+    Status,
+)
+from domain.identity import SubjectKind
+from domain.workspace.dependencies import (
+    BY_HAND,
+    EVERYTHING,
+    SCORE,
+    SIGNAL,
+    STAGE,
+    Dependency,
+    Fact,
+    asks_the_calendar,
+    dependencies,
+    of_list,
+)
+from projections.deciding.rule_set import Rules
+from projections.deciding.rules.health import HealthRule, Profile
+from projections.deciding.rules.rule import Decider, Rule
+from projections.deciding.rules.score import ScoringRule
+from projections.deciding.rules.segment import SegmentRule
+from projections.deciding.rules.signal import SignalRule
+from projections.deciding.rules.stage import StageRule
+
+SIGNATURE = sa.text("""
+SELECT (SELECT coalesce(sum(version) + count(*), 0) FROM views.segments),
+       (SELECT coalesce(sum(version) + count(*), 0) FROM views.definitions)""")
+
+SEGMENTS = sa.text("""
+SELECT segment, kind, CAST(condition AS text) AS condition, version,
+       deleted_at IS NOT NULL AS is_deleted
+FROM views.segments""")
+
+# Of what does not decide any more, what it decided is taken back.
+DEFINITIONS = sa.text("""
+SELECT id, CAST(definition AS text) AS definition, version, status, changed_at
+FROM views.definitions WHERE family <> 'segment' AND status IN ('active', 'archived')
+ORDER BY created_at, id""")
+
+ACTIVE = sa.text("""
+SELECT CAST(definition AS text) FROM views.definitions WHERE status = 'active'""")
+
+_condition = msgspec.json.Decoder(Condition).decode
+_definition: Callable[[str], Definition] = msgspec.json.Decoder(Definition).decode
+
+
+class _One(NamedTuple):
+    id: DefinitionId
+    version: int
+    is_active: bool
+    changed_at: datetime
+
+    @property
+    def decider(self) -> Decider:
+        return Decider(self.id, self.version)
+
+
+class _Read:
+    """What there is, by family and kind."""
+
+    def __init__(self, conn: sa.Connection) -> None:
+        self.stages: list[tuple[_One, Stages]] = []
+        self.profiles: list[tuple[_One, HealthProfile]] = []
+        self.scores: list[tuple[_One, Score]] = []
+        self.signals: list[tuple[_One, Signal]] = []
+        for row in conn.execute(DEFINITIONS):
+            is_active = row.status == Status.ACTIVE
+            one = _One(DefinitionId(row.id), row.version, is_active, row.changed_at)
+            match _definition(row.definition):
+                case Stages() as stages:
+                    self.stages.append((one, stages))
+                case HealthProfile() as profile:
+                    self.profiles.append((one, profile))
+                case Score() as score:
+                    self.scores.append((one, score))
+                case Signal() as signal:
+                    self.signals.append((one, signal))
+                case _:
+                    pass
+        self.named = {
+            Fact(definition.kind.value, what, (definition.name,)): str(one.id)
+            for what, found in ((SCORE, self.scores), (SIGNAL, self.signals))
+            for one, definition in found
+            if one.is_active
+        }
+
+    def rests_on(
+        self, conditions: Iterable[Condition | None], kind: SubjectKind
+    ) -> set[Dependency]:
+        """What conditions rest on, scores and signals by id: what a name means changes."""
+        found = {Dependency(Fact(kind.value, EVERYTHING))}
+        for condition in conditions:
+            if condition is not None:
+                found |= dependencies(condition, kind)
+        return {
+            one._replace(fact=one.fact._replace(of=(self.named[one.fact],)))
+            if one.fact in self.named
+            else one
+            for one in found
+        }
+
+
+def _moves(conditions: Iterable[Condition | None]) -> bool:
+    return any(asks_the_calendar(one) for one in conditions if one is not None)
+
+
+def read_rules(conn: sa.Connection) -> Rules:
+    """All rules, also those of which nothing is asked any more: what they decided has yet to be
+    taken back."""
+    read = _Read(conn)
+    rules: list[Rule] = []
+    for kind in SubjectKind:
+        rules += _stages(read, kind)
+        rules += _health(read, kind)
+    rules += [_score(read, one, score) for one, score in read.scores]
+    rules += [_signal(read, one, signal) for one, signal in read.signals]
+    rules += [_segment(read, row) for row in conn.execute(SEGMENTS)]
+    return Rules(rules)
+
+
+def _stages(read: _Read, kind: SubjectKind) -> list[Rule]:
+    found = [(one, stages) for one, stages in read.stages if stages.kind is kind]
+    if not found:
+        return []
+    one, decides = max(found, key=lambda some: (some[0].is_active, some[0].changed_at))
+    stages = decides.stages if one.is_active else []
+    conditions = [stage.condition for stage in stages]
+    rests_on = read.rests_on(conditions, kind) | {Dependency(Fact(kind.value, BY_HAND))}
+    moves = _moves(conditions)
+    return [StageRule(kind, one.decider, stages, rests_on, asks_the_calendar=moves)]
+
+
+def _health(read: _Read, kind: SubjectKind) -> list[Rule]:
+    found = [(one, profile) for one, profile in read.profiles if profile.kind is kind]
+    if not found:
+        return []
+    of_stages = [one for one, stages in read.stages if stages.kind is kind]
+    others = of_stages or [one for one, _ in found]
+    otherwise = max(others, key=lambda one: (one.is_active, one.changed_at))
+    active = [Profile(one.decider, profile) for one, profile in found if one.is_active]
+    conditions = [condition for one in active for condition in (one.profile.good, one.profile.bad)]
+    rests_on = read.rests_on(conditions, kind) | {Dependency(Fact(kind.value, STAGE))}
+    moves = _moves(conditions)
+    return [HealthRule(kind, active, otherwise.decider, rests_on, asks_the_calendar=moves)]
+
+
+def _score(read: _Read, one: _One, score: Score) -> Rule:
+    rules = score.rules if one.is_active else []
+    conditions = [rule.condition for rule in rules]
+    rests_on = read.rests_on(conditions, score.kind)
+    moves = _moves(conditions)
+    return ScoringRule(one.id, one.version, score.kind, rules, rests_on, asks_the_calendar=moves)
+
+
+def _signal(read: _Read, one: _One, signal: Signal) -> Rule:
+    conditions = [signal.condition, signal.goal] if one.is_active else []
+    return SignalRule(
+        one.id,
+        one.version,
+        signal.kind,
+        signal if one.is_active else None,
+        read.rests_on(conditions, signal.kind),
+        asks_the_calendar=_moves(conditions),
+    )
+
+
+def _segment(read: _Read, row: sa.Row[tuple[object, ...]]) -> Rule:
+    kind = SubjectKind(row.kind)
+    condition = None if row.condition is None else _condition(row.condition)
+    asked: Sequence[Condition | None] = [] if row.is_deleted else [condition]
+    rests_on = set() if row.is_deleted else read.rests_on(asked, kind)
+    if condition is None and not row.is_deleted:
+        rests_on |= of_list(row.segment, kind)
+    return SegmentRule(
+        DefinitionId(row.segment),
+        row.version,
+        kind,
+        rests_on,
+        condition=condition,
+        is_deleted=row.is_deleted,
+        asks_the_calendar=_moves(asked),
+    )
+
+
+def read_counters(conn: sa.Connection) -> list[UUID]:
+    """The counters of metadata that the rules ask."""
+    found = conn.scalars(ACTIVE)
+    return sorted({one.id for text in found for one in counters_of_definition(_definition(text))})
+
+
+def signature(conn: sa.Connection) -> tuple[int, ...]:
+    """Another one whenever something is defined, changed or deleted."""
+    return tuple(conn.execute(SIGNATURE).one())

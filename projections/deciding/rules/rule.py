@@ -1,0 +1,144 @@
+"""A rule: finds the subjects of whom something has to be decided, and says what.
+
+`projections.deciding.process_manager` is the same for all rules. One is asked in SQL, about a few
+subjects or about all of some partitions, where what it asks for and what is decided so far differ;
+what comes of each row is worked out in Python, and recorded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from domain.calendar import Moment
+from domain.conditions.language import Condition
+from domain.events import Cause, Decision
+from domain.identity import SubjectKind
+from domain.workspace.dependencies import Dependency, Fact
+from projections.conditions.compiler import Scope, predicate
+from projections.conditions.evidence import evidence
+from projections.kernel.tables import contacts
+
+NOW = sa.bindparam("now", type_=sa.DateTime(timezone=True))
+PARTITIONS = sa.bindparam("partitions", type_=ARRAY(sa.SmallInteger))
+SUBJECTS = sa.bindparam("subjects", type_=ARRAY(sa.Uuid))
+
+Row = Any
+"""A row of what a rule finds; the subject is its first column."""
+
+
+class Verdict(NamedTuple):
+    """What a rule says of a subject.
+
+    Attributes:
+        decisions: what follows, in order; may be nothing.
+        look_again_at: when the clock may bring something about that nothing else does.
+    """
+
+    decisions: list[Decision]
+    look_again_at: datetime | None = None
+
+
+class Rule(ABC):
+    """
+    Attributes:
+        key: what sweeps and timers know it by.
+        decides: what changes with its decisions; it looks again at whom they were of, for they may
+            have been taken from what had changed meanwhile.
+        rests_on: what makes it look at a subject, `decides` not among it.
+        asks_the_calendar: whether another day may bring other decisions.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        kind: SubjectKind,
+        decides: Fact,
+        rests_on: set[Dependency],
+        *,
+        asks_the_calendar: bool,
+    ) -> None:
+        self.key = key
+        self.kind = kind
+        self.decides = decides
+        self.rests_on = rests_on
+        self.asks_the_calendar = asks_the_calendar
+
+    @abstractmethod
+    def differing(self, moment: Moment, scope: Scope) -> sa.Select[Any]:
+        """The statement that finds whom something may have to be decided of. It takes `partitions`,
+        and for a few their `subjects`; and may take `now`."""
+
+    @abstractmethod
+    def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
+        """What is decided of a subject that was found."""
+
+
+def select(
+    kind: SubjectKind,
+    scope: Scope,
+    joined: Callable[[sa.FromClause], sa.FromClause],
+    *columns: sa.ColumnElement[Any],
+    where: sa.ColumnElement[bool],
+) -> sa.Select[Any]:
+    """A statement about contacts of a kind: all of some partitions, or the few that are named."""
+    c = contacts.c
+    found: sa.FromClause = contacts
+    if scope is Scope.FEW:
+        named = sa.func.unnest(PARTITIONS, SUBJECTS).table_valued(
+            sa.column("p", sa.SmallInteger), sa.column("s", sa.Uuid)
+        )
+        asked = named.render_derived(name="asked")
+        found = sa.join(
+            asked, contacts, sa.and_(c.log_partition == asked.c.p, c.subject == asked.c.s)
+        )
+    statement = (
+        sa.select(c.subject, *columns).select_from(joined(found)).where(c.kind == kind.value, where)
+    )
+    if scope is Scope.ALL:
+        statement = statement.where(c.log_partition == sa.any_(PARTITIONS))
+    return statement
+
+
+def of_contact(table: sa.Table, *more: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether a row of a table is the contact's."""
+    c, t = contacts.c, table.c
+    return sa.and_(t.log_partition == c.log_partition, t.subject == c.subject, *more)
+
+
+def once(name: str, *columns: sa.ColumnElement[Any], of: tuple[sa.Table, ...]) -> sa.FromClause:
+    """Expressions about a row of some tables, worked out once however often they are used: a query
+    with an OFFSET is not dissolved into the one around it."""
+    worked_out = sa.select(*columns).offset(sa.literal_column("0")).correlate(*of)
+    return worked_out.lateral(name)
+
+
+def holds(
+    condition: Condition | None, kind: SubjectKind, moment: Moment, scope: Scope
+) -> sa.ColumnElement[bool]:
+    """Whether a condition holds of a contact; none never does."""
+    return sa.false() if condition is None else predicate(condition, kind, moment, scope=scope)
+
+
+NOTHING_SEEN: sa.ColumnElement[Any] = sa.literal_column("'{}'::jsonb", JSONB)
+
+
+def saw(
+    conditions: Mapping[str, Condition | None], kind: SubjectKind, moment: Moment
+) -> sa.ColumnElement[Any]:
+    """What conditions see of a contact, each by its place in the definition."""
+    asked = {place: one for place, one in conditions.items() if one is not None}
+    return evidence(asked, kind, moment) if asked else NOTHING_SEEN
+
+
+class Decider(NamedTuple):
+    """The version of a definition that decides."""
+
+    id: UUID
+    version: int

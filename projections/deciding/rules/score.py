@@ -1,0 +1,126 @@
+"""Rule: what users, or accounts, score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from domain.calendar import Moment
+from domain.conditions.language import Condition
+from domain.definitions import scores as worth
+from domain.definitions.types import DefinitionId, ScoreRule
+from domain.events import Cause, ScoreChanged
+from domain.identity import SubjectKind
+from domain.workspace.dependencies import SCORE, Dependency, Fact
+from projections.conditions.compiler import Scope
+from projections.deciding.rules.rule import (
+    Row,
+    Rule,
+    Verdict,
+    holds,
+    of_contact,
+    once,
+    saw,
+    select,
+)
+from projections.kernel.tables import contacts, scores
+
+
+class ScoringRule(Rule):
+    """A score, and which of its rules hold.
+
+    Args:
+        rules: none where the score is archived: then nobody has one.
+    """
+
+    def __init__(
+        self,
+        id: DefinitionId,
+        version: int,
+        kind: SubjectKind,
+        rules: Sequence[ScoreRule],
+        rests_on: set[Dependency],
+        *,
+        asks_the_calendar: bool,
+    ) -> None:
+        decides = Fact(kind.value, SCORE, (str(id),))
+        super().__init__(str(id), kind, decides, rests_on, asks_the_calendar=asks_the_calendar)
+        self._id = id
+        self._version = version
+        self._rules = rules
+
+    def differing(self, moment: Moment, scope: Scope) -> sa.Select[Any]:
+        s = scores.c
+        # A score that is archived has no rules; a query has a column at least.
+        conditions: list[Condition | None] = [one.condition for one in self._rules]
+        looked = once(
+            "looked",
+            *(
+                holds(one, self.kind, moment, scope).label(f"rule_{n}")
+                for n, one in enumerate(conditions or [None])
+            ),
+            of=(contacts,),
+        )
+        held = [looked.c[f"rule_{n}"] for n in range(len(self._rules))]
+        places = {f"/rules/{n}/condition": one.condition for n, one in enumerate(self._rules)}
+        return select(
+            self.kind,
+            scope,
+            lambda found: found.outerjoin(scores, of_contact(scores, s.score == self._id)).join(
+                looked, sa.true()
+            ),
+            sa.func.coalesce(s.ordinal, 0),
+            s.value,
+            sa.cast(postgresql.array(held, type_=sa.Boolean()), postgresql.ARRAY(sa.Boolean)),
+            saw(places, self.kind, moment),
+            where=sa.or_(
+                s.value.is_distinct_from(self._value(held)),
+                s.held.is_distinct_from(self._names(held)),
+            )
+            if self._rules
+            else s.value.is_not(None),
+        )
+
+    def _value(self, held: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
+        """As `domain.definitions.scores.value` works it out."""
+        total = sum(one.weight for one in self._rules)
+        holding: sa.ColumnElement[Any] = sa.literal_column("0", sa.BigInteger)
+        for so, one in zip(held, self._rules, strict=True):
+            weight = sa.literal(one.weight, sa.BigInteger)
+            holding = holding + sa.case((so, weight), else_=sa.literal_column("0"))
+        of_all = sa.cast(sa.literal(total, sa.BigInteger), sa.Numeric)
+        hundredths = sa.func.floor((2 * worth.HUNDREDTHS * holding + of_all) / (2 * of_all))
+        return sa.func.least(sa.func.greatest(hundredths, 0), worth.HUNDREDTHS) / 100
+
+    def _names(self, held: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
+        names: Sequence[sa.ColumnElement[Any]] = [
+            sa.case((so, sa.literal(one.name, sa.Text)))
+            for so, one in zip(held, self._rules, strict=True)
+        ]
+        all_names: sa.ColumnElement[Any] = postgresql.array(names, type_=sa.Text())
+        return sa.func.array_remove(sa.cast(all_names, postgresql.ARRAY(sa.Text)), sa.null())
+
+    def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
+        _, last, before, so, seen = row
+        held = [one.name for one, holds in zip(self._rules, so, strict=True) if holds]
+        changed = ScoreChanged(
+            self._id,
+            last + 1,
+            self._version,
+            cause,
+            seen,
+            before=_number(before),
+            after=_number(worth.value(self._rules, held)) if self._rules else None,
+            held=held,
+            missed=[one.name for one in self._rules if one.name not in held],
+        )
+        return Verdict([changed])
+
+
+def _number(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)

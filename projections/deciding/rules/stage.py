@@ -1,0 +1,102 @@
+"""Rule: in which stage users, or accounts, are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from domain.calendar import Moment
+from domain.definitions.types import DefinitionId, Stage
+from domain.events import Cause, StageEntered, StageLeft, StageTransition
+from domain.identity import SubjectKind
+from domain.workspace.dependencies import STAGE, Dependency, Fact
+from projections.conditions.compiler import Scope
+from projections.deciding.rules.rule import (
+    NOTHING_SEEN,
+    Decider,
+    Row,
+    Rule,
+    Verdict,
+    holds,
+    of_contact,
+    once,
+    saw,
+    select,
+)
+from projections.kernel.tables import contacts, standings
+
+
+def stage_key(kind: SubjectKind) -> str:
+    return f"{kind}.stage"
+
+
+class StageRule(Rule):
+    """The first stage whose condition holds wins, unless somebody has put the subject into one.
+
+    Args:
+        decider: the list of stages that is active, or was last.
+        stages: none where no list is active.
+    """
+
+    def __init__(
+        self,
+        kind: SubjectKind,
+        decider: Decider,
+        stages: Sequence[Stage],
+        rests_on: set[Dependency],
+        *,
+        asks_the_calendar: bool,
+    ) -> None:
+        super().__init__(
+            stage_key(kind),
+            kind,
+            Fact(kind.value, STAGE),
+            rests_on,
+            asks_the_calendar=asks_the_calendar,
+        )
+        self._decider = decider
+        self._stages = stages
+
+    def differing(self, moment: Moment, scope: Scope) -> sa.Select[Any]:
+        c, s = contacts.c, standings.c
+        cases = [
+            (holds(one.condition, self.kind, moment, scope), sa.literal(one.name))
+            for one in self._stages
+        ]
+        by_hand = sa.func.coalesce(s.is_by_hand, sa.false())
+        decided = once(
+            "decided",
+            sa.case((by_hand, s.hand_stage), *cases, else_=sa.null()).label("stage"),
+            of=(contacts, standings),
+        )
+        conditions = {f"/stages/{n}/condition": one.condition for n, one in enumerate(self._stages)}
+        return select(
+            self.kind,
+            scope,
+            lambda found: found.outerjoin(standings, of_contact(standings)).join(
+                decided, sa.true()
+            ),
+            sa.func.coalesce(s.stage_ordinal, 0),
+            c.stage,
+            sa.cast(decided.c.stage, sa.Text),
+            by_hand,
+            sa.case((by_hand, NOTHING_SEEN), else_=saw(conditions, self.kind, moment)),
+            where=sa.cast(decided.c.stage, sa.Text).is_distinct_from(c.stage),
+        )
+
+    def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
+        _, last, before, after, by_hand, seen = row
+        id, version = DefinitionId(self._decider.id), self._decider.version
+        decisions: list[StageTransition] = []
+        if before is not None:
+            last += 1
+            decisions.append(StageLeft(id, last, version, cause, seen, stage=before))
+        if after is not None:
+            last += 1
+            decisions.append(
+                StageEntered(id, last, version, cause, seen, stage=after, by_hand=by_hand)
+            )
+        return Verdict([*decisions])

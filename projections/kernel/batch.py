@@ -1,0 +1,251 @@
+"""A batch of opened events, sorted once into what the read models need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from functools import cached_property
+from operator import itemgetter
+from typing import NamedTuple, Protocol
+
+from domain.definitions.retention import Kept
+from domain.definitions.types import DefinitionKind
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    SUMMED_TOPICS,
+    AccountPart,
+    ActivitySummed,
+    Payload,
+    SummedDay,
+    Tracked,
+    stream_kind,
+)
+from domain.identity import SubjectId, SubjectKind, log_partition
+from domain.workspace.aggregate import Workspace
+
+EVERYTHING = Kept()
+NO_SUMS: Mapping[int, datetime] = {}
+
+
+class Place(Protocol):
+    """The envelope of a recorded event, as read from the log."""
+
+    @property
+    def log_partition(self) -> int: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def stream(self) -> SubjectId: ...
+    @property
+    def account(self) -> SubjectId | None: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def occurred_at(self) -> datetime: ...
+    @property
+    def recorded_at(self) -> datetime: ...
+
+
+class Opened(Protocol):
+    """A recorded event, opened as far as its keys still allow."""
+
+    @property
+    def row(self) -> Place: ...
+    @property
+    def payload(self) -> Payload | None: ...
+    @property
+    def account_part(self) -> AccountPart | None: ...
+    @property
+    def account_sums(self) -> ActivitySummed | None: ...
+    @property
+    def is_kept(self) -> bool: ...
+
+
+class DayCount:
+    """How often something happened on a day, and the first and the last time."""
+
+    __slots__ = ("count", "first_at", "last_at")
+
+    def __init__(self, at: datetime) -> None:
+        self.count = 1
+        self.first_at = self.last_at = at
+
+    def add(self, at: datetime) -> None:
+        self.count += 1
+        if at < self.first_at:
+            self.first_at = at
+        elif at > self.last_at:
+            self.last_at = at
+
+    def add_all(self, count: int, first_at: datetime, last_at: datetime) -> None:
+        """What is summed already."""
+        self.count += count
+        self.first_at = min(self.first_at, first_at)
+        self.last_at = max(self.last_at, last_at)
+
+
+class Day(NamedTuple):
+    """What a count of a subject is about."""
+
+    activity: str
+    name: str
+    day: date
+    in_account: bool
+
+
+class Tally:
+    """What a subject did in a batch: the first and the last time of all, and counts by day."""
+
+    __slots__ = ("days", "first_at", "kind", "last_at", "subject")
+
+    def __init__(self, subject: SubjectId, kind: str, at: datetime) -> None:
+        self.subject = subject
+        self.kind = kind
+        self.first_at = self.last_at = at
+        self.days: dict[Day, DayCount] = {}
+
+    def add(self, day: Day, at: datetime) -> None:
+        if at < self.first_at:
+            self.first_at = at
+        elif at > self.last_at:
+            self.last_at = at
+        count = self.days.get(day)
+        if count is None:
+            self.days[day] = DayCount(at)
+        else:
+            count.add(at)
+
+    def add_all(self, day: Day, count: int, first_at: datetime, last_at: datetime) -> None:
+        """What is summed already."""
+        self.first_at = min(self.first_at, first_at)
+        self.last_at = max(self.last_at, last_at)
+        there = self.days.get(day)
+        if there is None:
+            there = self.days[day] = DayCount(first_at)
+            there.count = 0
+        there.add_all(count, first_at, last_at)
+
+
+class Batch:
+    """What a batch says, with merged subjects replaced by those they live on in.
+
+    Attributes:
+        workspace: what holds there, as of now.
+        kept: what of tracked activity is still there.
+        summed_before: for each partition the instant before which sums stand for activity: what
+            was summed later than that was counted one by one.
+        changes: events of the aggregates, in order within each partition, as
+            (kind, verb, subject, account, event).
+        definitions: events about what people saved, in order within each partition; but of
+            destinations, of which read models have nothing.
+        tallies: tracked activity of each subject; a user's activity in an account counts for both.
+        uses: how often each name of activity was used, as (activity, name).
+    """
+
+    def __init__(
+        self,
+        opened: Sequence[Opened],
+        survivors: Mapping[SubjectId, SubjectId],
+        workspace: Workspace,
+        kept: Kept = EVERYTHING,
+        summed_before: Mapping[int, datetime] = NO_SUMS,
+    ) -> None:
+        self.opened = opened
+        self.survivors = survivors
+        self.workspace = workspace
+        self.kept = kept
+        self.summed_before = summed_before
+        zones, zone = workspace.zones, workspace.zone
+        self.definitions: list[Opened] = []
+        self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, Opened]] = []
+        self.uses: dict[tuple[str, str], DayCount] = {}
+        self._tallies: dict[int, Tally] = {}
+        for one in opened:
+            row, payload = one.row, one.payload
+            stream, account, at = row.stream, row.account, row.occurred_at
+            if survivors:
+                stream = survivors.get(stream, stream)
+                if account is not None:
+                    account = survivors.get(account, account)
+            activity = ACTIVITY_OF_TOPIC.get(row.topic)
+            if activity is None:
+                if row.topic in SUMMED_TOPICS:
+                    self._add_sums(one, stream, account)
+                    continue
+                about, verb = stream_kind(row.topic), row.topic.partition(".")[2]
+                if about is DefinitionKind.DESTINATION:
+                    continue
+                if isinstance(about, DefinitionKind):
+                    self.definitions.append(one)
+                else:
+                    self.changes.append((about, verb, stream, account, one))
+                continue
+            part = one.account_part
+            if isinstance(payload, Tracked):
+                name = payload.activity.name
+            elif part is not None:
+                name = part.name
+            else:
+                continue
+            if zones.chosen:
+                zone = zones.at(row.recorded_at)
+            day = at.astimezone(zone).date()
+            if day < kept.counted_since:
+                continue
+            if payload is not None:
+                kind = row.topic[: row.topic.index(".")]
+                self._tally(stream, kind, Day(activity, name, day, account is not None), at)
+            if part is not None and account is not None:
+                self._tally(account, "account", Day(activity, name, day, True), at)
+            use = self.uses.get((activity, name))
+            if use is None:
+                self.uses[activity, name] = DayCount(at)
+            else:
+                use.add(at)
+
+    def _add_sums(self, one: Opened, stream: SubjectId, account: SubjectId | None) -> None:
+        """Counts what is left of activity, where it has not been counted itself."""
+        row, sums = one.row, one.payload
+        before = self.summed_before.get(row.log_partition)
+        if before is None or row.occurred_at > before:
+            return
+        own = sums if isinstance(sums, ActivitySummed) else None
+        theirs = one.account_sums
+        left = own or theirs
+        if left is None:
+            return
+        for one_day in left.days:
+            if one_day.day >= self.kept.counted_since:
+                self._add_sum(one_day, row, stream if own else None, account if theirs else None)
+
+    def _add_sum(
+        self, sum: SummedDay, row: Place, stream: SubjectId | None, account: SubjectId | None
+    ) -> None:
+        day = Day(sum.activity, sum.name, sum.day, row.account is not None)
+        kind = row.topic.partition(".")[0]
+        for subject, of_kind in ((stream, kind), (account, SubjectKind.ACCOUNT.value)):
+            if subject is None:
+                continue
+            tally = self._tallies.get(subject.int)
+            if tally is None:
+                tally = self._tallies[subject.int] = Tally(subject, of_kind, sum.first_at)
+            tally.add_all(day, sum.count, sum.first_at, sum.last_at)
+        use = self.uses.get((sum.activity, sum.name))
+        if use is None:
+            use = self.uses[sum.activity, sum.name] = DayCount(sum.first_at)
+            use.count = 0
+        use.add_all(sum.count, sum.first_at, sum.last_at)
+
+    def _tally(self, subject: SubjectId, kind: str, day: Day, at: datetime) -> None:
+        number = subject.int  # Python hashes and compares a UUID in Python
+        tally = self._tallies.get(number)
+        if tally is None:
+            tally = self._tallies[number] = Tally(subject, kind, at)
+        tally.add(day, at)
+
+    @cached_property
+    def tallies(self) -> list[tuple[int, Tally]]:
+        """By partition and subject, the order of every key: two workers that meet the same rows
+        wait for one another, and never deadlock."""
+        found = [(log_partition(one.subject), number, one) for number, one in self._tallies.items()]
+        return [(partition, tally) for partition, _, tally in sorted(found, key=itemgetter(0, 1))]

@@ -1,0 +1,113 @@
+"""Gaps: rows of the log that do not open, though the keys that they need are there.
+
+A reader shows a gap, or goes on without it. What the envelope of such a row says may be as wrong as
+the rest of it: it names the place, and nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+import psycopg
+import structlog
+
+from projections.kernel import pg_arrays
+from projections.kernel.batch import Opened, Place
+from projections.kernel.merges import ALL_PARTITIONS
+
+NOTE = """
+INSERT INTO views.parked (projector, log_partition, position, error, stream, topic)
+SELECT %b, p, position, error, s, t
+FROM unnest(%b::smallint[], %b::bigint[], %b::text[], %b::uuid[], %b::text[])
+     AS w(p, position, error, s, t)
+ON CONFLICT DO NOTHING RETURNING log_partition, position"""
+
+FORGET = """
+DELETE FROM views.parked
+WHERE log_partition = ANY(%s) AND projector = ANY(%s) AND state <> 'skipped'"""
+
+log = structlog.get_logger()
+
+Event = TypeVar("Event", bound=Opened)
+
+
+class GapReason(enum.StrEnum):
+    """
+    altered: it is not what was stored: altered, cut, or moved from elsewhere.
+    unreadable: it may be whole, but this version does not know its topic, its version or its form.
+    """
+
+    ALTERED = "altered"
+    UNREADABLE = "unreadable"
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """A row that does not open.
+
+    Attributes:
+        error: the kind of error.
+    """
+
+    row: Place
+    reason: GapReason
+    error: str
+
+
+def parted(found: Iterable[Event | Gap]) -> tuple[list[Event], list[Gap]]:
+    """What opened, and the gaps, each in the order given."""
+    opened: list[Event] = []
+    gaps: list[Gap] = []
+    for one in found:
+        if isinstance(one, Gap):
+            gaps.append(one)
+        else:
+            opened.append(one)
+    return opened, gaps
+
+
+def place_of(row: Place) -> str:
+    """Partition and position, like `12:345`."""
+    return f"{row.log_partition}:{row.position}"
+
+
+def tell(reader: str, gaps: Iterable[Gap]) -> None:
+    """Says in the log that a reader goes on without some rows; nothing of what they hold."""
+    for gap in gaps:
+        row = gap.row
+        log.error(
+            "reader.passed",
+            reader=reader,
+            log_partition=row.log_partition,
+            position=row.position,
+            topic=row.topic,
+            error=gap.error,
+        )
+
+
+def note(conn: psycopg.Connection, reader: str, gaps: Sequence[Gap]) -> None:
+    """Lists the rows that a reader goes on without among the parked events, and tells of those that
+    were not listed yet."""
+    if not gaps:
+        return
+    rows = [gap.row for gap in gaps]
+    listed = conn.execute(
+        NOTE,
+        (
+            reader,
+            pg_arrays.smallints([row.log_partition for row in rows]),
+            pg_arrays.bigints([row.position for row in rows]),
+            pg_arrays.texts([gap.error for gap in gaps]),
+            pg_arrays.uuids([row.stream for row in rows]),
+            pg_arrays.texts([row.topic for row in rows]),
+        ),
+    )
+    new = set(listed.fetchall())
+    tell(reader, [gap for gap in gaps if (gap.row.log_partition, gap.row.position) in new])
+
+
+def forget(conn: psycopg.Connection, readers: Sequence[str]) -> None:
+    """Takes off the list what readers lack that are no more."""
+    conn.execute(FORGET, (ALL_PARTITIONS, list(readers)))

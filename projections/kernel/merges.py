@@ -1,0 +1,65 @@
+"""Read model: which subject lives on in which. Chains are kept short: every loser points at the
+subject that is there today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import psycopg
+
+from domain.identity import SubjectId, log_partition
+from projections.kernel import pg_arrays
+
+SELECT_SURVIVORS = """
+SELECT m.loser, m.survivor FROM views.merges m
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON m.log_partition = w.p AND m.loser = w.s"""
+
+SELECT_LOSERS = "SELECT loser FROM views.merges WHERE survivor = ANY(%s) ORDER BY loser"
+
+LOCK_CONTACTS = """
+SELECT 1 FROM views.contacts WHERE log_partition = ANY(%b) AND subject = ANY(%b)
+ORDER BY log_partition, subject FOR UPDATE"""
+
+SHORTEN = """
+UPDATE views.merges SET survivor = %s WHERE log_partition = ANY(%s) AND survivor = %s"""
+
+ADD_MERGE = """
+INSERT INTO views.merges (log_partition, loser, survivor) VALUES (%s, %s, %s)
+ON CONFLICT (log_partition, loser) DO UPDATE SET survivor = excluded.survivor"""
+
+DELETE_MERGES = """
+DELETE FROM views.merges
+WHERE log_partition = ANY(%s) AND (loser = ANY(%s) OR survivor = ANY(%s))"""
+
+ALL_PARTITIONS = list(range(256))
+
+
+def survivors(
+    conn: psycopg.Connection, subjects: Iterable[SubjectId]
+) -> dict[SubjectId, SubjectId]:
+    """Those of the subjects that were merged, each with the one it lives on in."""
+    rows = conn.execute(SELECT_SURVIVORS, pg_arrays.placed(list(subjects)), binary=True)
+    return {SubjectId(loser): SubjectId(survivor) for loser, survivor in rows}
+
+
+def losers(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> list[SubjectId]:
+    """The subjects that live on in these."""
+    return [SubjectId(row[0]) for row in conn.execute(SELECT_LOSERS, (list(subjects),))]
+
+
+def record(conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> SubjectId:
+    """Notes a merge; returns the subject that is there today, which may be a later one.
+
+    Locks both contacts first, so that two workers that handle a chain of merges at the same time
+    do so one after the other."""
+    both = sorted((log_partition(one), one.bytes, one) for one in (loser, survivor))
+    conn.execute(LOCK_CONTACTS, ([one[0] for one in both], [one[2] for one in both]))
+    today = survivors(conn, [survivor]).get(survivor, survivor)
+    conn.execute(ADD_MERGE, (log_partition(loser), loser, today))
+    conn.execute(SHORTEN, (today, ALL_PARTITIONS, loser))
+    return today
+
+
+def forget(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+    """Drops every merge that erased subjects took part in."""
+    conn.execute(DELETE_MERGES, (ALL_PARTITIONS, list(subjects), list(subjects)))

@@ -1,0 +1,63 @@
+"""Where a timeline is read: between two places, in one direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from domain.identity import SubjectId
+from projections.kernel.batch import Place
+
+Windows = Sequence[tuple[datetime, datetime]]
+"""First and last instant of each."""
+
+BEGINNING, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+
+
+class Spot(NamedTuple):
+    """A place in a timeline: of an event, or (with -1) just before all that occurred at `at`."""
+
+    at: datetime
+    log_partition: int = -1
+    position: int = -1
+
+
+def spot_of(row: Place) -> Spot:
+    return Spot(row.occurred_at, row.log_partition, row.position)
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """What lies between two places, without them.
+
+    Attributes:
+        streams: the subject that is there today, then those that were merged into it.
+    """
+
+    streams: Sequence[SubjectId]
+    low: Spot = Spot(BEGINNING)
+    high: Spot = Spot(END)
+    newest_first: bool = True
+
+    def after(self, spot: Spot) -> Stretch:
+        """What comes after a place, in the direction of reading."""
+        if self.newest_first:
+            return msgspec.structs.replace(self, high=min(spot, self.high))
+        return msgspec.structs.replace(self, low=max(spot, self.low))
+
+    def in_order(self, spots: Iterable[Spot]) -> list[Spot]:
+        return sorted(spots, reverse=self.newest_first)
+
+    def reaches(self, spot: Spot, horizon: Spot) -> bool:
+        """Whether a place is met no later than another."""
+        return spot >= horizon if self.newest_first else spot <= horizon
+
+    def nearer(self, spots: Iterable[Spot]) -> Spot | None:
+        """The one of some places that is met first; None: there are none."""
+        return (max if self.newest_first else min)(spots, default=None)
+
+    def farther(self, spots: Iterable[Spot]) -> Spot:
+        """The one of some places that is met last."""
+        return (min if self.newest_first else max)(spots)

@@ -1,0 +1,1 @@
+"""Read models, a file each: its tables, how events change them."""

@@ -1,0 +1,130 @@
+"""Read model: how often each subject did each thing on each day of the workspace's calendar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from operator import itemgetter
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from domain.identity import SubjectId, log_partition
+from projections.kernel import pg_arrays
+from projections.kernel.batch import Batch, DayCount
+
+ADD_DAYS = """
+INSERT INTO views.activity_days AS d
+       (log_partition, subject, name_id, day, in_account, count, first_at, last_at)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::int[], %b::date[], %b::boolean[],
+                     %b::bigint[], %b::timestamptz[], %b::timestamptz[])
+ON CONFLICT (log_partition, subject, name_id, day, in_account) DO UPDATE
+SET count = d.count + excluded.count,
+    first_at = least(d.first_at, excluded.first_at),
+    last_at = greatest(d.last_at, excluded.last_at)"""
+
+MOVE_DAYS = """
+WITH moved AS (
+    DELETE FROM views.activity_days WHERE log_partition = %(from_partition)s AND subject = %(loser)s
+    RETURNING name_id, day, in_account, count, first_at, last_at)
+INSERT INTO views.activity_days AS d
+       (log_partition, subject, name_id, day, in_account, count, first_at, last_at)
+SELECT %(to_partition)s, %(survivor)s, name_id, day, in_account, count, first_at, last_at FROM moved
+ON CONFLICT (log_partition, subject, name_id, day, in_account) DO UPDATE
+SET count = d.count + excluded.count,
+    first_at = least(d.first_at, excluded.first_at),
+    last_at = greatest(d.last_at, excluded.last_at)"""
+
+DELETE_DAYS = "DELETE FROM views.activity_days WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
+
+# The path of a page can be about the one person who saw it.
+DELETE_UNUSED_NAMES = """
+DELETE FROM views.names n
+WHERE NOT EXISTS (SELECT FROM views.activity_days d WHERE d.name_id = n.id)"""
+
+# Numbers are found by digests of names (migration 0024): a name can be longer than an index takes.
+SELECT_NAMES = """
+SELECT kind, name, id FROM views.names
+WHERE kind = ANY(%(kinds)s) AND views.digest_of(name) = ANY(views.digests_of(%(names)s))
+  AND name = ANY(%(names)s)"""
+
+TAKE_NAME = """
+INSERT INTO views.names (kind, name, id)
+SELECT %s, %s, coalesce(max(id), 0) + 1 FROM views.names
+ON CONFLICT DO NOTHING"""
+
+
+class Names:
+    """Numbers for the names of activity, so that the counts stay narrow. Shared by workers, and
+    never remembered by one: an erasure drops those that nothing is counted under any more."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def ids(self, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """The number of each (activity, name), taken where there was none.
+
+        Runs in transactions of its own, inside of which no erasure can be under way."""
+        ids: dict[tuple[str, str], int] = {}
+        missing = set(wanted)
+        while missing:
+            with self._pool.connection() as conn:
+                kinds = sorted({kind for kind, _ in missing})
+                asked = {"kinds": kinds, "names": [name for _, name in missing]}
+                rows = conn.execute(SELECT_NAMES, asked)
+                ids |= {(kind, name): id for kind, name, id in rows}
+                missing -= ids.keys()
+                if missing:  # a taken number is a conflict too: look again, and try those left
+                    conn.cursor().executemany(TAKE_NAME, sorted(missing))
+        return ids
+
+
+class ActivityDays:
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._names = Names(pool)
+
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        if not batch.tallies:
+            return
+        ids = self._names.ids(set(batch.uses))
+        partitions: list[int] = []
+        subjects: list[bytes] = []
+        rows: list[tuple[int, date, bool, DayCount]] = []
+        for partition, tally in batch.tallies:
+            of_subject = [
+                (ids[activity, name], day, in_account, count)
+                for (activity, name, day, in_account), count in tally.days.items()
+            ]
+            of_subject.sort(key=itemgetter(0, 1, 2))
+            rows += of_subject
+            partitions += [partition] * len(of_subject)
+            subjects += [tally.subject.bytes] * len(of_subject)
+        conn.execute(
+            ADD_DAYS,
+            (
+                pg_arrays.smallints(partitions),
+                pg_arrays.ids(subjects),
+                pg_arrays.integers([row[0] for row in rows]),
+                pg_arrays.dates([row[1] for row in rows]),
+                pg_arrays.booleans([row[2] for row in rows]),
+                pg_arrays.bigints([row[3].count for row in rows]),
+                pg_arrays.instants([row[3].first_at for row in rows]),
+                pg_arrays.instants([row[3].last_at for row in rows]),
+            ),
+        )
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        conn.execute(
+            MOVE_DAYS,
+            {
+                "from_partition": log_partition(loser),
+                "loser": loser,
+                "to_partition": log_partition(survivor),
+                "survivor": survivor,
+            },
+        )
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        partitions = [log_partition(one) for one in subjects]
+        conn.execute(DELETE_DAYS, (partitions, list(subjects)))
+        conn.execute(DELETE_UNUSED_NAMES)

@@ -1,0 +1,132 @@
+"""Read model: the properties and names of activity in use, how often and since when; and those that
+are retired, used or not: the list is where they are restored.
+
+A row without uses has in place of their times the time of its retirement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import psycopg
+
+from domain.events import (
+    MembershipChanged,
+    MembershipStarted,
+    NamesRestored,
+    NamesRetired,
+    Payload,
+    PropertiesChanged,
+    PropertyTypeChanged,
+)
+from domain.identity import SubjectId
+from domain.name_rules import Retired
+from domain.properties import PropertyType, Value
+from projections.kernel.batch import Batch
+
+COUNT_USES = """
+INSERT INTO views.catalogue AS c
+       (scope, name, value_type, uses, first_at, last_at, retired_at, retired_by)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[],
+                     %b::timestamptz[], %b::timestamptz[], %b::uuid[])
+ON CONFLICT (scope, name) DO UPDATE
+SET uses = c.uses + excluded.uses, value_type = coalesce(c.value_type, excluded.value_type),
+    first_at = CASE c.uses WHEN 0 THEN excluded.first_at
+                    ELSE least(c.first_at, excluded.first_at) END,
+    last_at = CASE c.uses WHEN 0 THEN excluded.last_at
+                   ELSE greatest(c.last_at, excluded.last_at) END"""
+
+RULE = """
+UPDATE views.catalogue c
+SET value_type = coalesce(v.type, c.value_type), retired_at = v.at, retired_by = v.by
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
+     AS v(scope, name, type, at, by)
+WHERE c.scope = v.scope AND c.name = v.name"""
+
+ADD_RETIRED = """
+INSERT INTO views.catalogue AS c
+       (scope, name, value_type, uses, first_at, last_at, retired_at, retired_by)
+SELECT v.scope, v.name, v.type, 0, v.at, v.at, v.at, v.by
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
+     AS v(scope, name, type, at, by)
+WHERE v.at IS NOT NULL
+ON CONFLICT (scope, name) DO UPDATE SET first_at = excluded.first_at, last_at = excluded.last_at
+WHERE c.uses = 0"""
+
+DELETE_UNUSED = "DELETE FROM views.catalogue WHERE uses = 0 AND retired_at IS NULL"
+
+# Pages and campaigns are not names of a closed catalogue: they are counted by subject alone.
+_OPEN_ENDED = {"page", "campaign"}
+
+
+class CatalogueModel:
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        uses: dict[tuple[str, str], tuple[str | None, int, datetime, datetime]] = {
+            key: (None, use.count, use.first_at, use.last_at)
+            for key, use in batch.uses.items()
+            if key[0] not in _OPEN_ENDED
+        }
+        for kind, _, _, _, event in batch.changes:
+            payload, at = event.payload, event.row.occurred_at
+            match payload:
+                case PropertiesChanged(values):
+                    scope = f"{kind}.property"
+                case MembershipStarted(values, taken_from=None) | MembershipChanged(values):
+                    scope = "membership.property"
+                case _:
+                    continue
+            for name, value in values.items():
+                key = (scope, name)
+                _, count, first, last = uses.get(key, (None, 0, at, at))
+                uses[key] = (_type_of(value), count + 1, min(first, at), max(last, at))
+        rules = batch.workspace.names
+        if uses:
+            rows = [
+                (*key, rules.type_of(*key) or kind, *use, *_since(rules.retired_since(*key)))
+                for key, (kind, *use) in sorted(uses.items())
+            ]
+            conn.execute(COUNT_USES, [list(column) for column in zip(*rows, strict=True)])
+        ruled = sorted({name for one in batch.definitions for name in _ruled(one.payload)})
+        if ruled:
+            # As of now, which may be newer than what the batch says.
+            held = [
+                (scope, name, rules.type_of(scope, name), *_since(rules.retired_since(scope, name)))
+                for scope, name in ruled
+            ]
+            columns = [list(column) for column in zip(*held, strict=True)]
+            conn.execute(RULE, columns)
+            conn.execute(ADD_RETIRED, columns)
+            conn.execute(DELETE_UNUSED)
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        """Names are of the workspace, not of a subject."""
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        """Holds names only, and those are no personal data."""
+
+
+def _ruled(payload: Payload | None) -> list[tuple[str, str]]:
+    """The names, each with its scope, that an admin decided about."""
+    match payload:
+        case NamesRetired(scope, names) | NamesRestored(scope, names):
+            return [(scope.value, name) for name in names]
+        case PropertyTypeChanged(scope, name):
+            return [(scope.value, name)]
+        case _:
+            return []
+
+
+def _since(retired: Retired | None) -> tuple[datetime | None, UUID | None]:
+    return (None, None) if retired is None else (retired.at, retired.by)
+
+
+def _type_of(value: Value) -> str:
+    if isinstance(value, bool):
+        return PropertyType.BOOLEAN.value
+    if isinstance(value, datetime):
+        return PropertyType.DATE.value
+    if isinstance(value, int | float):
+        return PropertyType.NUMBER.value
+    return (PropertyType.LIST if isinstance(value, list) else PropertyType.STRING).value

@@ -1,0 +1,191 @@
+"""What a batch changed, kept for the decider: which facts, of which subjects, by which event.
+
+Written in the projector's own transaction, so that nothing that the read models show is left
+undecided, and read and deleted by `projections.deciding.process_manager`. Names and ids only, no
+values.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import NewType
+
+import msgspec
+import psycopg
+
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    Absorbed,
+    Decision,
+    Erased,
+    HealthChanged,
+    Identified,
+    ListChange,
+    MembershipChanged,
+    MembershipEnded,
+    MembershipStarted,
+    MergedInto,
+    PropertiesChanged,
+    Registered,
+    ScoreChanged,
+    SegmentTransition,
+    StageReleased,
+    StageSet,
+    StageTransition,
+    Tracked,
+)
+from domain.identity import SubjectId, SubjectKind
+from domain.workspace.dependencies import (
+    ACTIVITY,
+    BY_HAND,
+    EVERYTHING,
+    HEALTH,
+    IDENTITY,
+    MEMBERSHIP,
+    PROPERTY,
+    SCORE,
+    SEGMENT,
+    SIGNAL,
+    STAGE,
+    Fact,
+    listed,
+)
+from projections.kernel.batch import Batch, Place
+
+ANY_SEGMENT = "SELECT EXISTS (SELECT FROM views.definitions WHERE family <> 'settings')"
+
+ADD_DUE = "INSERT INTO views.changes_due (id, changes) VALUES (%b, %b)"
+
+NAMING = """
+SELECT id, changes FROM views.changes_due
+WHERE EXISTS (SELECT FROM unnest(%b::bytea[]) AS s(id) WHERE position(s.id IN changes) > 0)
+ORDER BY id FOR UPDATE"""
+
+CHANGE_DUE = "UPDATE views.changes_due SET changes = %b WHERE id = %b"
+
+Id = NewType("Id", bytes)
+"""A subject's id as its 16 bytes: there are many of them here."""
+
+Event = tuple[int, int]
+"""Partition and position of the event that did it."""
+
+Facts = dict[Fact, dict[Id, Event]]
+
+_PLACE = struct.Struct(">hq")
+_Stored = list[tuple[Fact, bytes, bytes]]
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Stored).decode
+
+
+class Changes:
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        # A segment's first sweep looks at all that was there before it was defined.
+        if conn.execute(ANY_SEGMENT).fetchone() == (False,):
+            return
+        facts = facts_of(batch)
+        if facts:
+            conn.execute(ADD_DUE, (uuid.uuid4(), packed(facts)))
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        """Said by `apply`, as erasures are."""
+
+    def erase(self, conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> None:
+        """Said by `apply`; what they did, by names that may be about them, is forgotten at once."""
+        gone = {Id(one.bytes) for one in subjects}
+        for id, changes in conn.execute(NAMING, (list(gone),), binary=True).fetchall():
+            left: Facts = {}
+            for fact, noted in unpacked(changes):
+                is_named = fact.what == ACTIVITY
+                kept = {one: at for one, at in noted.items() if not is_named or one not in gone}
+                if kept:
+                    left[fact] = kept
+            conn.execute(CHANGE_DUE, (packed(left), id))
+
+
+def packed(facts: Facts) -> bytes:
+    return _encode(
+        [
+            (fact, b"".join(subjects), b"".join(_PLACE.pack(*one) for one in subjects.values()))
+            for fact, subjects in facts.items()
+        ]
+    )
+
+
+def unpacked(changes: bytes) -> Iterator[tuple[Fact, dict[Id, Event]]]:
+    for fact, ids, places in _decode(changes):
+        events = _PLACE.iter_unpack(places)
+        yield (
+            fact,
+            {Id(ids[16 * n : 16 * n + 16]): (one[0], one[1]) for n, one in enumerate(events)},
+        )
+
+
+def decided(kind: SubjectKind, decision: Decision) -> Fact:
+    """What changes with a decision; scores, signals and segments are told apart by id."""
+    match decision:
+        case StageTransition():
+            return Fact(kind.value, STAGE)
+        case HealthChanged():
+            return Fact(kind.value, HEALTH)
+        case ScoreChanged(definition):
+            return Fact(kind.value, SCORE, (str(definition),))
+        case SegmentTransition(definition):
+            return Fact(kind.value, SEGMENT, (str(definition),))
+        case _:
+            return Fact(kind.value, SIGNAL, (str(decision.definition),))
+
+
+def facts_of(batch: Batch) -> Facts:
+    """What a batch says, each subject with the newest event that says so."""
+    facts: Facts = {}
+
+    def note(fact: Fact, subject: SubjectId, row: Place) -> None:
+        facts.setdefault(fact, {})[Id(subject.bytes)] = (row.log_partition, row.position)
+
+    for one in batch.opened:
+        row, payload, part = one.row, one.payload, one.account_part
+        activity = ACTIVITY_OF_TOPIC.get(row.topic)
+        if activity is None:
+            continue
+        at = (row.log_partition, row.position)
+        if isinstance(payload, Tracked):
+            fact = Fact(
+                row.topic[: row.topic.index(".")], ACTIVITY, (activity, payload.activity.name)
+            )
+            subject = batch.survivors.get(row.stream, row.stream)
+            facts.setdefault(fact, {})[Id(subject.bytes)] = at
+        if part is not None and row.account is not None:
+            fact = Fact("account", ACTIVITY, (activity, part.name))
+            subject = batch.survivors.get(row.account, row.account)
+            facts.setdefault(fact, {})[Id(subject.bytes)] = at
+    for kind, _, subject, account, one in batch.changes:
+        row = one.row
+        match one.payload:
+            case Registered() | Absorbed() | Erased():
+                note(Fact(kind.value, EVERYTHING), subject, row)
+            case MergedInto(survivor):
+                note(Fact(kind.value, EVERYTHING), survivor, row)
+            case Identified():
+                note(Fact(kind.value, IDENTITY), subject, row)
+            case PropertiesChanged(values, deleted):
+                for name in (*values, *deleted):
+                    note(Fact(kind.value, PROPERTY, (name,)), subject, row)
+            case Decision():
+                note(decided(kind, one.payload), subject, row)
+            case StageSet() | StageReleased():
+                note(Fact(kind.value, BY_HAND), subject, row)
+            case MembershipStarted() | MembershipChanged() | MembershipEnded():
+                note(Fact(kind.value, MEMBERSHIP), subject, row)
+            case _:
+                pass
+        if account is not None:
+            # Of an erased user's membership too: its account still knows of it.
+            note(Fact("account", MEMBERSHIP), account, row)
+    for one in batch.definitions:
+        if isinstance(one.payload, ListChange):
+            fact = listed(one.row.stream)
+            for subject in one.payload.subjects:
+                note(fact, subject, one.row)
+    return facts

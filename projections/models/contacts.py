@@ -1,0 +1,347 @@
+"""Read model: a row for each user and account: identities, properties, when it was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from operator import itemgetter
+from typing import NamedTuple
+
+import msgspec
+import psycopg
+
+from domain.events import Absorbed, Identified, PropertiesChanged, Registered
+from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
+from domain.properties import PropertyType, Value, converted
+from projections.kernel import pg_arrays
+from projections.kernel.batch import Batch
+from projections.models import bars, retyping
+from projections.models.bars import Counted
+
+# A contact is written once a batch; what the batch deletes goes in a second step. What it is called
+# follows from its identities and properties: whatever writes these writes it too.
+CHANGE_CONTACTS = """
+INSERT INTO views.contacts AS c
+       (log_partition, subject, kind, identities, properties, sent, changed_at, registered_at, mrr,
+        currency, name, external_id, email, domain)
+SELECT p, s, k, i, v, o, t, r, m::numeric, u, views.name_of(v), views.external_id_of(i),
+       views.email_of(i), views.domain_of(i)
+FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[],
+            %(identities)b::jsonb[], %(properties)b::jsonb[], %(sent)b::jsonb[],
+            %(changed_at)b::jsonb[],
+            %(registered_at)b::timestamptz[], %(mrr)b::text[], %(currencies)b::text[])
+     AS w(p, s, k, i, v, o, t, r, m, u)
+ON CONFLICT (log_partition, subject) DO UPDATE
+SET identities = c.identities || excluded.identities,
+    properties = c.properties || excluded.properties,
+    sent = c.sent || excluded.sent,
+    changed_at = c.changed_at || excluded.changed_at,
+    registered_at = coalesce(c.registered_at, excluded.registered_at),
+    mrr = CASE WHEN excluded.properties ? %(mrr_property)b THEN excluded.mrr ELSE c.mrr END,
+    currency = CASE WHEN excluded.properties ? 'currency' THEN excluded.currency
+                    ELSE c.currency END,
+    name = views.name_of(c.properties || excluded.properties),
+    external_id = views.external_id_of(c.identities || excluded.identities),
+    email = views.email_of(c.identities || excluded.identities),
+    domain = views.domain_of(c.identities || excluded.identities)"""
+
+DELETE_PROPERTIES = """
+UPDATE views.contacts c
+SET properties = c.properties - w.missing, changed_at = c.changed_at - w.names,
+    sent = c.sent - w.names, name = views.name_of(c.properties - w.missing),
+    mrr = CASE WHEN %(mrr_property)b = ANY(w.missing) THEN NULL ELSE c.mrr END,
+    currency = CASE WHEN 'currency' = ANY(w.missing) THEN NULL ELSE c.currency END
+FROM (SELECT p, s, string_to_array(n, E'\\x01') AS names,
+             string_to_array(m, E'\\x01') AS missing
+      FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(names)b::text[],
+                  %(missing)b::text[]) AS v(p, s, n, m)) w
+WHERE c.log_partition = w.p AND c.subject = w.s AND c.log_partition = ANY(%(partitions)b)"""
+
+ADD_CONTACTS = """
+INSERT INTO views.contacts (log_partition, subject, kind)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[])
+ON CONFLICT DO NOTHING"""
+
+# Of several workers that read of an account, only the database can tell which one made it.
+SEE = """
+WITH seen AS (
+    INSERT INTO views.seen AS s (log_partition, subject, kind, first_seen, last_seen)
+    SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::timestamptz[],
+                         %b::timestamptz[])
+    ON CONFLICT (log_partition, subject) DO UPDATE
+    SET first_seen = least(s.first_seen, excluded.first_seen),
+        last_seen = greatest(s.last_seen, excluded.last_seen), is_known = true
+    WHERE s.first_seen > excluded.first_seen OR s.last_seen < excluded.last_seen
+       OR (s.last_seen IS NULL AND excluded.last_seen IS NOT NULL)
+    RETURNING subject, is_known)
+SELECT subject FROM seen WHERE NOT is_known"""
+
+MOVE_CONTACT = """
+WITH gone AS (
+    DELETE FROM views.contacts WHERE log_partition = %(from_partition)s AND subject = %(loser)s
+    RETURNING kind)
+INSERT INTO views.contacts (log_partition, subject, kind)
+SELECT %(to_partition)s, %(survivor)s, kind FROM gone ON CONFLICT DO NOTHING"""
+
+MOVE_SEEN = """
+WITH gone AS (
+    DELETE FROM views.seen WHERE log_partition = %(from_partition)s AND subject = %(loser)s
+    RETURNING kind, first_seen, last_seen)
+INSERT INTO views.seen AS s (log_partition, subject, kind, first_seen, last_seen)
+SELECT %(to_partition)s, %(survivor)s, kind, first_seen, last_seen FROM gone
+ON CONFLICT (log_partition, subject) DO UPDATE
+SET first_seen = least(s.first_seen, excluded.first_seen),
+    last_seen = greatest(s.last_seen, excluded.last_seen)"""
+
+DELETE_CONTACTS = "DELETE FROM views.contacts WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
+
+DELETE_SEEN = "DELETE FROM views.seen WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
+
+SELECT_SHOWN = """
+SELECT c.subject, c.kind, c.identities FROM views.contacts c
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON c.log_partition = w.p AND c.subject = w.s"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Shown(NamedTuple):
+    """What the read models know a subject as."""
+
+    kind: SubjectKind
+    identities: tuple[Identity, ...]
+
+
+def shown(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[SubjectId, Shown]:
+    """Those of the subjects that the read models have, as they have them."""
+    rows = conn.execute(SELECT_SHOWN, pg_arrays.placed(list(subjects)), binary=True)
+    return {
+        SubjectId(subject): Shown(
+            SubjectKind(kind),
+            tuple(Identity(Scheme(one["scheme"]), one["value"]) for one in identities),
+        )
+        for subject, kind, identities in rows
+    }
+
+
+class _Change:
+    """What a batch makes of one contact: folded first, so that it is written once."""
+
+    def __init__(self, kind: str, types: Mapping[str, PropertyType]) -> None:
+        self.kind = kind
+        self._types = types
+        self.identities: list[dict[str, object]] = []
+        self.values: dict[str, Value] = {}
+        self.sent: dict[str, Value] = {}
+        self.unfit: set[str] = set()
+        self.changed_at: dict[str, str] = {}
+        self.deleted: set[str] = set()
+        self.registered_at: datetime | None = None
+
+    def counts_as(self, before: Counted, mrr_property: str) -> Counted:
+        """What bars count the contact as afterwards."""
+        mrr, code = before.mrr, before.currency
+        if mrr_property in self.values or mrr_property in self.missing:
+            mrr = bars.amount(self.values.get(mrr_property))
+        if bars.CURRENCY_PROPERTY in self.values or bars.CURRENCY_PROPERTY in self.missing:
+            code = bars.currency(self.values.get(bars.CURRENCY_PROPERTY))
+        return before._replace(mrr=mrr, currency=code)
+
+    def know(self, identities: Iterable[Identity], *, absorbed: bool = False) -> None:
+        for one in identities:
+            entry: dict[str, object] = {"scheme": one.scheme.value, "value": one.value}
+            self.identities.append(entry | {"absorbed": True} if absorbed else entry)
+
+    def set(self, values: dict[str, Value], deleted: Iterable[str], at: datetime) -> None:
+        stamp = at.isoformat()
+        for name, value in values.items():
+            if name in self._types:
+                self._convert(name, value)
+            else:
+                self.values[name] = value
+            self.changed_at[name] = stamp
+            self.deleted.discard(name)
+        for name in deleted:
+            self.values.pop(name, None)
+            self.sent.pop(name, None)
+            self.unfit.discard(name)
+            self.changed_at.pop(name, None)
+            self.deleted.add(name)
+
+    def _convert(self, name: str, value: Value) -> None:
+        """Takes a value of a property that an admin gave another type."""
+        self.sent[name] = value
+        fitting = converted(value, self._types[name])
+        if fitting is None:
+            self.values.pop(name, None)
+            self.unfit.add(name)
+        else:
+            self.values[name] = fitting
+            self.unfit.discard(name)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The properties that there are no values of, because of this."""
+        return frozenset(self.deleted | self.unfit)
+
+
+class Contacts:
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        changes = _changes(batch)
+        made = _see(conn, _sights(batch, changes))
+        if made or changes:
+            self._write(conn, batch, made, changes)
+        retyping.apply(conn, batch)
+
+    def _write(
+        self,
+        conn: psycopg.Connection,
+        batch: Batch,
+        made: Mapping[SubjectId, str],
+        changes: dict[SubjectId, _Change],
+    ) -> None:
+        before = bars.counted(conn, [id for id in changes if id not in made])
+        _add(conn, {id: kind for id, kind in made.items() if id not in changes})
+        mrr_property = batch.workspace.mrr_property
+        self._change(conn, changes, mrr_property)
+        after = {id: Counted(kind) for id, kind in made.items()}
+        for id, change in changes.items():
+            was = after[id] if id in made else before[id]
+            after[id] = change.counts_as(was, mrr_property)
+        bars.move(conn, before, after)
+
+    def _change(
+        self, conn: psycopg.Connection, changes: dict[SubjectId, _Change], mrr_property: str
+    ) -> None:
+        if not changes:
+            return
+        rows = sorted(
+            ((log_partition(id), id.bytes, id, change) for id, change in changes.items()),
+            key=lambda row: row[:2],
+        )
+        values = [row[3].values for row in rows]
+        amounts = [bars.amount(one.get(mrr_property)) for one in values]
+        conn.execute(
+            CHANGE_CONTACTS,
+            {
+                "partitions": pg_arrays.smallints([row[0] for row in rows]),
+                "subjects": pg_arrays.uuids([row[2] for row in rows]),
+                "kinds": pg_arrays.texts([row[3].kind for row in rows]),
+                "identities": pg_arrays.jsons([_encode(row[3].identities) for row in rows]),
+                "properties": pg_arrays.jsons([_encode(one) for one in values]),
+                "sent": pg_arrays.jsons([_encode(row[3].sent) for row in rows]),
+                "changed_at": pg_arrays.jsons([_encode(row[3].changed_at) for row in rows]),
+                "registered_at": pg_arrays.instants([row[3].registered_at for row in rows]),
+                "mrr": pg_arrays.texts([None if one is None else f"{one:f}" for one in amounts]),
+                "currencies": pg_arrays.texts(
+                    [bars.currency(one.get(bars.CURRENCY_PROPERTY)) for one in values]
+                ),
+                "mrr_property": mrr_property,
+            },
+        )
+        less = [row for row in rows if row[3].missing]
+        if less:
+            conn.execute(
+                DELETE_PROPERTIES,
+                {
+                    "partitions": [row[0] for row in less],
+                    "subjects": [row[2] for row in less],
+                    "names": ["\x01".join(sorted(row[3].deleted)) for row in less],
+                    "missing": ["\x01".join(sorted(row[3].missing)) for row in less],
+                    "mrr_property": mrr_property,
+                },
+            )
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        before = bars.counted(conn, [loser, survivor])
+        moved = {
+            "from_partition": log_partition(loser),
+            "loser": loser,
+            "to_partition": log_partition(survivor),
+            "survivor": survivor,
+        }
+        conn.execute(MOVE_CONTACT, moved)
+        conn.execute(MOVE_SEEN, moved)
+        bars.move(conn, before, bars.counted(conn, [loser, survivor]))
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        bars.move(conn, bars.counted(conn, subjects), {})
+        partitions = [log_partition(one) for one in subjects]
+        conn.execute(DELETE_CONTACTS, (partitions, list(subjects)))
+        conn.execute(DELETE_SEEN, (partitions, list(subjects)))
+
+
+def _changes(batch: Batch) -> dict[SubjectId, _Change]:
+    changes: dict[SubjectId, _Change] = {}
+    types = {kind: batch.workspace.names.types_of(kind) for kind in SubjectKind}
+    for kind, _, subject, _, event in batch.changes:
+        payload, at = event.payload, event.row.occurred_at
+        if not isinstance(payload, Registered | Identified | PropertiesChanged | Absorbed):
+            continue
+        change = changes.get(subject)
+        if change is None:
+            change = changes[subject] = _Change(kind.value, types[kind])
+        match payload:
+            case Registered(identities):
+                change.know(identities)
+                change.registered_at = at
+            case Identified(identities):
+                change.know(identities)
+            case PropertiesChanged(values, deleted):
+                change.set(values, deleted, at)
+            case Absorbed():
+                change.know(payload.identities, absorbed=True)
+                change.set(payload.properties, (), at)
+    return changes
+
+
+class _Sight(NamedTuple):
+    """When a contact was seen in a batch; never, where it was only changed."""
+
+    partition: int
+    id: bytes
+    kind: str
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+
+def _sights(batch: Batch, changes: Mapping[SubjectId, _Change]) -> list[_Sight]:
+    """All that a batch is about, in the order of the key."""
+    seen = [
+        _Sight(partition, one.subject.bytes, one.kind, one.first_at, one.last_at)
+        for partition, one in batch.tallies
+    ]
+    tallied = {one.id for one in seen}
+    seen += [
+        _Sight(log_partition(id), id.bytes, one.kind)
+        for id, one in changes.items()
+        if id.bytes not in tallied
+    ]
+    return sorted(seen, key=itemgetter(0, 1))
+
+
+def _see(conn: psycopg.Connection, sights: Sequence[_Sight]) -> dict[SubjectId, str]:
+    """Notes when contacts were seen; returns those that nobody had heard of, with their kinds."""
+    if not sights:
+        return {}
+    rows = conn.execute(
+        SEE,
+        (
+            pg_arrays.smallints([one.partition for one in sights]),
+            pg_arrays.ids([one.id for one in sights]),
+            pg_arrays.texts([one.kind for one in sights]),
+            pg_arrays.instants([one.first_at for one in sights]),
+            pg_arrays.instants([one.last_at for one in sights]),
+        ),
+        binary=True,
+    ).fetchall()
+    kinds = {one.id: one.kind for one in sights} if rows else {}
+    return {SubjectId(subject): kinds[subject.bytes] for (subject,) in rows}
+
+
+def _add(conn: psycopg.Connection, kinds: Mapping[SubjectId, str]) -> None:
+    if not kinds:
+        return
+    subjects = sorted(kinds, key=lambda one: (log_partition(one), one.int))
+    conn.execute(
+        ADD_CONTACTS, (*pg_arrays.placed(subjects), pg_arrays.texts([kinds[id] for id in subjects]))
+    )

@@ -1,0 +1,347 @@
+"""Read model and query: quick filters: what values properties have, how often, and their ranges.
+
+Counting all values of all properties takes seconds at a million contacts, so it is done in the
+background whenever something changed, and kept with its time. Only a value that three contacts have
+is kept, for one that fewer have may be a name; an erasure takes its values out at once.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+import sqlalchemy as sa
+import structlog
+from psycopg_pool import ConnectionPool
+
+from domain.conditions.language import Health
+from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
+from domain.properties import PropertyType
+from projections.conditions.known_names import KnownNames
+from projections.kernel.batch import Batch
+from projections.kernel.idle import Idle
+from projections.models.bars import bars_of_all
+
+SAMPLE = 50_000
+"""Contacts among which the most frequent values are looked for, before those are counted."""
+
+VALUES = 50
+"""Most that are kept of a property."""
+
+FEWEST = 3
+"""Contacts that have to have a value for it to be kept."""
+
+PAUSE_SECONDS = 1.0
+
+REST = 20
+"""Times as long as counting took, it is left alone."""
+
+SELECT_STATE = """
+SELECT (SELECT coalesce(sum(position), 0)::bigint FROM views.checkpoints) AS positions,
+       s.positions, s.erasures, extract(epoch FROM now() - s.as_of)::float8, s.seconds
+FROM (SELECT) one LEFT JOIN views.filter_states s ON s.kind = %s"""
+
+COUNT_CONTACTS = """
+SELECT coalesce(sum(count), 0)::bigint FROM views.bar_counts WHERE kind = %s"""
+
+# An item that a list holds twice is one contact's value once.
+FIND_VALUES = """
+WITH counted AS (
+    SELECT p.key, i.value, count(*) AS n
+    FROM views.contacts c CROSS JOIN jsonb_each(c.properties) p
+    JOIN views.catalogue t ON t.scope = %(kind)s || '.property' AND t.name = p.key
+     AND t.retired_at IS NULL AND t.value_type IN ('string', 'boolean', 'list')
+    CROSS JOIN LATERAL jsonb_array_elements_text(CASE jsonb_typeof(p.value)
+        WHEN 'array' THEN (SELECT coalesce(jsonb_agg(DISTINCT e), '[]')
+                           FROM jsonb_array_elements(p.value) e)
+        ELSE jsonb_build_array(p.value) END) i(value)
+    WHERE c.kind = %(kind)s AND c.log_partition = ANY(%(partitions)s) AND length(i.value) <= 200
+    GROUP BY p.key, i.value HAVING count(*) >= %(fewest)s),
+ranked AS (
+    SELECT *, row_number() OVER (PARTITION BY key ORDER BY n DESC, value) AS place FROM counted)
+SELECT key, value, n FROM ranked WHERE place <= %(values)s"""
+
+COUNT_VALUES = """
+SELECT %(name)s::text, c.properties ->> %(name)s, count(*) FROM views.contacts c
+WHERE c.kind = %(kind)s AND jsonb_typeof(c.properties -> %(name)s) IN ('string', 'boolean')
+  AND c.properties ->> %(name)s = ANY(%(found)s)
+GROUP BY c.properties ->> %(name)s HAVING count(*) >= %(fewest)s"""
+
+COUNT_ITEMS = """
+SELECT %(name)s::text, f.value, count(*)
+FROM unnest(%(found)s::text[]) AS f(value)
+JOIN views.contacts c ON jsonb_typeof(c.properties -> %(name)s) = 'array'
+ AND c.properties -> %(name)s ? f.value
+WHERE c.kind = %(kind)s GROUP BY f.value HAVING count(*) >= %(fewest)s"""
+
+FIND_NUMBERS = """
+SELECT min(views.number_of(properties, %(name)s))::text,
+       max(views.number_of(properties, %(name)s))::text
+FROM views.contacts WHERE kind = %(kind)s"""
+
+FIND_DATES = """
+SELECT min(views.instant_of(properties, %(name)s) COLLATE "C"),
+       max(views.instant_of(properties, %(name)s) COLLATE "C")
+FROM views.contacts WHERE kind = %(kind)s"""
+
+SELECT_TYPES = """
+SELECT name, value_type FROM views.catalogue
+WHERE scope = %s || '.property' AND retired_at IS NULL ORDER BY name"""
+
+SHARE_FENCE = "SELECT 1 FROM views.fences FOR SHARE"
+
+SELECT_ERASURES = "SELECT erasures FROM views.filter_states WHERE kind = %s"
+
+KEEP_VALUES = """
+INSERT INTO views.filter_values (kind, property, value, count)
+SELECT %s, p, v, n FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS w(p, v, n)
+ON CONFLICT (kind, property, value) DO UPDATE SET count = excluded.count"""
+
+KEEP_RANGES = """
+INSERT INTO views.filter_ranges (kind, property, low, high)
+SELECT %s, p, l, h FROM unnest(%s::text[], %s::text[], %s::text[]) AS w(p, l, h)
+ON CONFLICT (kind, property) DO UPDATE SET low = excluded.low, high = excluded.high"""
+
+KEEP_STATE = """
+INSERT INTO views.filter_states (kind, positions, erasures, as_of, seconds)
+VALUES (%s, %s, 0, now(), %s)
+ON CONFLICT (kind) DO UPDATE
+SET positions = excluded.positions, as_of = excluded.as_of, seconds = excluded.seconds"""
+
+FORGET_VALUES = """
+UPDATE views.filter_values f SET count = f.count - g.n
+FROM (SELECT c.kind, p.key, i.value, count(*) AS n
+      FROM views.contacts c CROSS JOIN jsonb_each(c.properties) p
+      CROSS JOIN LATERAL jsonb_array_elements_text(CASE jsonb_typeof(p.value)
+          WHEN 'array' THEN (SELECT coalesce(jsonb_agg(DISTINCT e), '[]')
+                             FROM jsonb_array_elements(p.value) e)
+          ELSE jsonb_build_array(p.value) END) i(value)
+      WHERE c.log_partition = ANY(%(partitions)s) AND c.subject = ANY(%(subjects)s)
+      GROUP BY 1, 2, 3) g
+WHERE f.kind = g.kind AND f.property = g.key AND f.value = g.value"""
+
+FORGET_RARE = "DELETE FROM views.filter_values WHERE count < %s"
+
+# The least or the greatest value is somebody's.
+FORGET_RANGES = """
+DELETE FROM views.filter_ranges f
+USING views.contacts c CROSS JOIN jsonb_each(c.properties) p
+WHERE c.log_partition = ANY(%(partitions)s) AND c.subject = ANY(%(subjects)s)
+  AND f.kind = c.kind AND f.property = p.key
+  AND rtrim(p.value #>> '{}', 'Z') IN (f.low, f.high)"""
+
+NOTE_ERASURE = """
+INSERT INTO views.filter_states (kind, positions, erasures, as_of, seconds)
+VALUES (%s, 0, 1, '-infinity', 0)
+ON CONFLICT (kind) DO UPDATE
+SET erasures = views.filter_states.erasures + 1, positions = 0, seconds = 0"""
+
+
+log = structlog.get_logger()
+
+
+class FilterModel:
+    """Kept by `refresh`; of what the projector sees, erasures alone cannot wait for that."""
+
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        """Nothing: see `refresh`."""
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        """Nothing: see `refresh`."""
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        """Comes before the contacts go, from whose properties it is seen what to forget."""
+        gone = {
+            "partitions": [log_partition(one) for one in subjects],
+            "subjects": list(subjects),
+        }
+        conn.execute(FORGET_VALUES, gone)
+        conn.execute(FORGET_RARE, (FEWEST,))
+        conn.execute(FORGET_RANGES, gone)
+        for kind in SubjectKind:
+            conn.execute(NOTE_ERASURE, (kind.value,))
+
+
+def run(pool: ConnectionPool, stop: threading.Event, idle: Idle) -> None:
+    """Keeps the filters up to date until told to stop."""
+    while not stop.is_set():
+        idle.wait(PAUSE_SECONDS)
+        try:
+            refresh(pool)
+        except (psycopg.Error, TimeoutError) as error:
+            log.warning("filters.failed", error=type(error).__name__)
+
+
+def refresh(pool: ConnectionPool) -> None:
+    """Counts anew for each kind, if anything changed and the last time is long enough ago."""
+    for kind in SubjectKind:
+        with pool.connection() as conn:
+            row = conn.execute(SELECT_STATE, (kind.value,)).fetchone()
+            assert row is not None
+            positions, counted_at, erasures, age, seconds = row
+            if positions != counted_at and (seconds is None or age > REST * seconds):
+                _refresh(conn, kind, positions, erasures)
+
+
+def _refresh(
+    conn: psycopg.Connection, kind: SubjectKind, positions: int, erasures: int | None
+) -> None:
+    started = time.monotonic()
+    types = {name: PropertyType(type) for name, type in conn.execute(SELECT_TYPES, (kind.value,))}
+    values, ranges = _values(conn, kind, types), _ranges(conn, kind, types)
+    seconds = time.monotonic() - started
+    with conn.transaction():
+        conn.execute(SHARE_FENCE)
+        row = conn.execute(SELECT_ERASURES, (kind.value,)).fetchone()
+        if (row[0] if row else None) != erasures:
+            return  # somebody was counted who has been erased since: the next time counts anew
+        conn.execute("DELETE FROM views.filter_values WHERE kind = %s", (kind.value,))
+        conn.execute("DELETE FROM views.filter_ranges WHERE kind = %s", (kind.value,))
+        conn.execute(KEEP_VALUES, (kind.value, *_columns(values)))
+        conn.execute(KEEP_RANGES, (kind.value, *_columns(ranges)))
+        conn.execute(KEEP_STATE, (kind.value, positions, seconds))
+
+
+def _values(
+    conn: psycopg.Connection, kind: SubjectKind, types: Mapping[str, PropertyType]
+) -> list[tuple[Any, ...]]:
+    row = conn.execute(COUNT_CONTACTS, (kind.value,)).fetchone()
+    share = SAMPLE / max(1, row[0] if row else 0)
+    asked: dict[str, Any] = {"kind": kind.value, "values": VALUES}
+    if share >= 1:
+        every = asked | {"partitions": list(range(LOG_PARTITIONS)), "fewest": FEWEST}
+        return conn.execute(FIND_VALUES, every).fetchall()
+    some = asked | {"partitions": list(range(math.ceil(LOG_PARTITIONS * share))), "fewest": 2}
+    frequent: dict[str, list[str]] = {}
+    for name, value, _ in conn.execute(FIND_VALUES, some).fetchall():
+        frequent.setdefault(name, []).append(value)
+    counted: list[tuple[Any, ...]] = []
+    for name, found in frequent.items():
+        count = COUNT_ITEMS if types.get(name) is PropertyType.LIST else COUNT_VALUES
+        exact = {"kind": kind.value, "name": name, "found": found, "fewest": FEWEST}
+        counted += conn.execute(count, exact).fetchall()
+    return counted
+
+
+def _ranges(
+    conn: psycopg.Connection, kind: SubjectKind, types: Mapping[str, PropertyType]
+) -> list[tuple[str, str, str]]:
+    statements = {PropertyType.NUMBER: FIND_NUMBERS, PropertyType.DATE: FIND_DATES}
+    ranges = []
+    for name, type in types.items():
+        if type in statements:
+            row = conn.execute(statements[type], {"kind": kind.value, "name": name}).fetchone()
+            if row is not None and row[0] is not None:
+                ranges.append((name, row[0], row[1]))
+    return ranges
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], list[Any], list[Any]]:
+    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+
+class ValueCount(msgspec.Struct, frozen=True):
+    """A value, and how many have it."""
+
+    value: str | bool
+    count: int
+
+
+class PropertyFilter(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        values: of texts, booleans and list items the most frequent, those of at least three.
+        low, high: of numbers and dates the least and the greatest; null where there is none.
+    """
+
+    name: str
+    type: PropertyType
+    values: list[ValueCount]
+    low: int | float | str | None
+    high: int | float | str | None
+
+
+class StageFilter(msgspec.Struct, frozen=True):
+    stage: str | None
+    count: int
+
+
+class HealthFilter(msgspec.Struct, frozen=True):
+    health: Health
+    count: int
+
+
+class SegmentFilter(msgspec.Struct, frozen=True):
+    id: UUID
+    name: str
+    count: int
+
+
+class Filters(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        as_of: when properties were counted; null: not yet. All else is of now.
+    """
+
+    as_of: datetime | None
+    properties: list[PropertyFilter]
+    stages: list[StageFilter]
+    health: list[HealthFilter]
+    segments: list[SegmentFilter]
+
+
+AS_OF = sa.text("""
+SELECT nullif(as_of, '-infinity') FROM views.filter_states WHERE kind = :kind""")
+KEPT_VALUES = sa.text("""
+SELECT property, value, count FROM views.filter_values WHERE kind = :kind
+ORDER BY count DESC, value COLLATE "C" """)
+KEPT_RANGES = sa.text("SELECT property, low, high FROM views.filter_ranges WHERE kind = :kind")
+SEGMENTS = sa.text("""
+SELECT s.segment, s.name, coalesce((
+    SELECT sum(c.members) FROM views.segment_counts c WHERE c.segment = s.segment), 0)::bigint
+FROM views.segments s WHERE s.kind = :kind AND s.deleted_at IS NULL ORDER BY s.name, s.segment""")
+
+
+def filters(conn: sa.Connection, kind: SubjectKind) -> Filters:
+    """What the quick filters of a list offer."""
+    asked = {"kind": kind.value}
+    as_of = conn.scalar(AS_OF, asked)
+    values: dict[str, list[tuple[str, int]]] = {}
+    for name, value, count in conn.execute(KEPT_VALUES, asked):
+        values.setdefault(name, []).append((value, count))
+    ranges = {name: (low, high) for name, low, high in conn.execute(KEPT_RANGES, asked)}
+    bars = bars_of_all(conn, kind)
+    return Filters(
+        as_of=as_of,
+        properties=[
+            _property(name, type, values.get(name, []), ranges.get(name))
+            for name, type in KnownNames(conn).properties(kind).items()
+        ],
+        stages=[StageFilter(one.stage, one.count) for one in bars.stages],
+        health=[HealthFilter(one.health, one.count) for one in bars.health],
+        segments=[SegmentFilter(*row) for row in conn.execute(SEGMENTS, asked)],
+    )
+
+
+def _property(
+    name: str, type: PropertyType, values: list[tuple[str, int]], range: tuple[str, str] | None
+) -> PropertyFilter:
+    low, high = (None, None) if range is None else (_bound(type, one) for one in range)
+    if type is PropertyType.BOOLEAN:
+        counts = [ValueCount(value == "true", count) for value, count in values]
+    else:
+        counts = [ValueCount(value, count) for value, count in values]
+    return PropertyFilter(name, type, counts, low, high)
+
+
+def _bound(type: PropertyType, text: str) -> int | float | str:
+    if type is PropertyType.DATE:
+        return f"{text}Z"
+    return msgspec.json.decode(text, type=int | float)

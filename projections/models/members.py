@@ -1,0 +1,129 @@
+"""Read model: who belongs to which account, in which role, since when and until when.
+
+A row is one record of one user's aggregate, under the ids that its events name. Which account that
+is today, after merges of accounts, is seen when it is read: so it does not matter which of the two
+partitions was projected first. A user's row goes when it is merged: what it belonged to continues
+in events of the user it lives on in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+import psycopg
+
+from domain.events import MembershipChanged, MembershipStarted
+from domain.identity import SubjectId, log_partition
+from projections.kernel import pg_arrays
+from projections.kernel.batch import Batch
+
+START = """
+INSERT INTO views.memberships
+       (log_partition, user_id, account_id, properties, role, joined_at, left_at)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::jsonb[], %b::text[],
+                     %b::timestamptz[], %b::timestamptz[])
+ON CONFLICT (log_partition, user_id, account_id) DO UPDATE
+SET properties = excluded.properties, role = excluded.role, joined_at = excluded.joined_at,
+    left_at = excluded.left_at"""
+
+CHANGE = """
+UPDATE views.memberships
+SET properties = (properties || %(values)s::jsonb) - %(deleted)s::text[],
+    role = ((properties || %(values)s::jsonb) - %(deleted)s::text[]) ->> 'role'
+WHERE log_partition = %(partition)s AND user_id = %(user)s AND account_id = %(account)s"""
+
+END = """
+UPDATE views.memberships SET left_at = %s
+WHERE log_partition = %s AND user_id = %s AND account_id = %s"""
+
+DELETE_OF_USER = "DELETE FROM views.memberships WHERE log_partition = %s AND user_id = %s"
+
+# The account goes on knowing that there was a member, and when; nothing about who or in which role.
+ERASE_USERS = """
+UPDATE views.memberships SET role = NULL, properties = '{}'
+WHERE log_partition = ANY(%s) AND user_id = ANY(%s)"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Started:
+    """A membership that starts in a batch, with what becomes of it there: written as one row,
+    whatever there was before."""
+
+    def __init__(self, properties: dict[str, object], joined_at: datetime) -> None:
+        self.properties = properties
+        self.joined_at = joined_at
+        self.left_at: datetime | None = None
+
+    def change(self, values: dict[str, object], deleted: Sequence[str]) -> None:
+        kept = {name: value for name, value in self.properties.items() if name not in deleted}
+        self.properties = kept | {k: v for k, v in values.items() if k not in deleted}
+
+
+class Members:
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        merged = {
+            event.row.stream for _, verb, _, _, event in batch.changes if verb == "merged_into"
+        }
+        started: dict[tuple[int, SubjectId, SubjectId], _Started] = {}
+        steps: list[tuple[str, Sequence[object] | dict[str, object]]] = [
+            (DELETE_OF_USER, (log_partition(user), user)) for user in merged
+        ]
+        for _, verb, _, _, event in batch.changes:
+            payload, row = event.payload, event.row
+            if row.account is None or row.stream in merged:
+                continue
+            key = (log_partition(row.stream), row.stream, row.account)
+            if verb == "membership_started":
+                properties = payload.properties if isinstance(payload, MembershipStarted) else {}
+                started[key] = _Started(properties, row.occurred_at)
+            elif verb == "membership_ended":
+                if key in started:
+                    started[key].left_at = row.occurred_at
+                else:
+                    steps.append((END, (row.occurred_at, *key)))
+            elif isinstance(payload, MembershipChanged):
+                if key in started:
+                    started[key].change(payload.values, payload.deleted)
+                else:
+                    change = {"values": _json(payload.values), "deleted": payload.deleted}
+                    where = dict(zip(("partition", "user", "account"), key, strict=True))
+                    steps.append((CHANGE, change | where))
+        for statement, arguments in steps:
+            conn.execute(statement, arguments)
+        if started:
+            self._start(conn, started)
+
+    def _start(
+        self, conn: psycopg.Connection, started: dict[tuple[int, SubjectId, SubjectId], _Started]
+    ) -> None:
+        rows = sorted(started.items(), key=lambda row: (row[0][0], row[0][1].bytes))
+        conn.execute(
+            START,
+            (
+                pg_arrays.smallints([key[0] for key, _ in rows]),
+                pg_arrays.uuids([key[1] for key, _ in rows]),
+                pg_arrays.uuids([key[2] for key, _ in rows]),
+                pg_arrays.jsons([_encode(one.properties) for _, one in rows]),
+                pg_arrays.texts([_role(one.properties) for _, one in rows]),
+                pg_arrays.instants([one.joined_at for _, one in rows]),
+                pg_arrays.instants([one.left_at for _, one in rows]),
+            ),
+        )
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        """Done by `apply`, which also sees the merge of a user whose key is gone."""
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        conn.execute(ERASE_USERS, ([log_partition(one) for one in subjects], list(subjects)))
+
+
+def _role(properties: dict[str, object]) -> str | None:
+    role = properties.get("role")
+    return role if isinstance(role, str) or role is None else _json(role)
+
+
+def _json(values: object) -> str:
+    return _encode(values).decode()

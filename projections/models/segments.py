@@ -1,0 +1,228 @@
+"""Read models: what segments there are, what static ones list, and who is a member.
+
+Members are folded from the events that the decider appends
+(`projections.deciding.process_manager`), stream by
+stream: what a stream says of a segment last holds. A subject that was merged or erased is in no
+segment any more; the one that it lives on in is decided anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from domain.definitions.types import Segment
+from domain.events import (
+    DefinitionChanged,
+    DefinitionCleaned,
+    DefinitionDeleted,
+    DefinitionMade,
+    MembersListed,
+    MembersUnlisted,
+    OfDefinition,
+    SegmentEntered,
+    SegmentTransition,
+)
+from domain.identity import SubjectId, log_partition
+from projections.kernel import pg_arrays
+from projections.kernel.batch import Batch, Opened
+from projections.models.sweeps import sweep
+
+ADD_SEGMENT = """
+INSERT INTO views.segments (segment, kind, name, condition, version, created_at, created_by,
+                            changed_at, changed_by)
+VALUES (%(id)s, %(kind)s, %(name)s, %(condition)s, 1, %(at)s, %(by)s, %(at)s, %(by)s)"""
+
+# The condition as it was goes along: where it is the same, nobody has to be decided anew.
+CHANGE_SEGMENT = """
+UPDATE views.segments s
+SET name = %(name)s, condition = %(condition)s, version = s.version + 1, changed_at = %(at)s,
+    changed_by = %(by)s
+FROM (SELECT condition FROM views.segments WHERE segment = %(id)s FOR UPDATE) before
+WHERE s.segment = %(id)s
+RETURNING s.version, s.condition IS NOT DISTINCT FROM before.condition"""
+
+CLEAN_SEGMENT = """
+UPDATE views.segments SET name = %(name)s, condition = %(condition)s
+WHERE segment = %(id)s AND version = ANY(%(versions)s)"""
+
+DELETE_SEGMENT = """
+UPDATE views.segments SET version = version + 1, deleted_at = %(at)s, changed_at = %(at)s,
+    changed_by = %(by)s
+WHERE segment = %(id)s RETURNING version"""
+
+LIST = """
+INSERT INTO views.segment_lists (log_partition, segment, subject)
+SELECT p, %b, s FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s) ON CONFLICT DO NOTHING"""
+
+UNLIST = """
+DELETE FROM views.segment_lists
+WHERE segment = %b AND log_partition = ANY(%b) AND subject = ANY(%b)"""
+
+FORGET_MEMBERS = """
+DELETE FROM views.segment_members m
+USING unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS v(p, s, g)
+WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g AND m.log_partition = ANY(%b)
+RETURNING m.log_partition, m.segment"""
+
+FORGET_LEAVERS = """
+DELETE FROM views.segment_leavers m
+USING unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS v(p, s, g)
+WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g AND m.log_partition = ANY(%b)"""
+
+ADD_MEMBERS = """
+INSERT INTO views.segment_members (log_partition, subject, segment, ordinal, entered_at)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::timestamptz[])"""
+
+ADD_LEAVERS = """
+INSERT INTO views.segment_leavers (log_partition, subject, segment, ordinal, left_at)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::timestamptz[])"""
+
+COUNT = """
+INSERT INTO views.segment_counts AS c (log_partition, segment, members)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::bigint[])
+ON CONFLICT (log_partition, segment) DO UPDATE SET members = c.members + excluded.members"""
+
+FORGET_SUBJECTS = """
+DELETE FROM views.segment_members WHERE log_partition = ANY(%b) AND subject = ANY(%b)
+RETURNING log_partition, segment"""
+
+FORGET_WHO_LEFT = """
+DELETE FROM views.segment_leavers WHERE log_partition = ANY(%b) AND subject = ANY(%b)"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def condition_json(definition: Segment) -> str | None:
+    return None if definition.condition is None else _encode(definition.condition).decode()
+
+
+class Segments:
+    """What people define. A change of it is a reason to decide anew who is a member."""
+
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        for one in batch.definitions:
+            self._apply(conn, one)
+
+    def _apply(self, conn: psycopg.Connection, one: Opened) -> None:
+        at = one.row.occurred_at
+        match one.payload:
+            case DefinitionMade(id, Segment() as definition, by):
+                conn.execute(
+                    ADD_SEGMENT, {"kind": definition.kind.value} | _columns(id, definition, by, at)
+                )
+                sweep(conn, id, OfDefinition(1))
+            case DefinitionChanged(id, Segment() as definition, by):
+                row = conn.execute(CHANGE_SEGMENT, _columns(id, definition, by, at)).fetchone()
+                if row is not None and not row[1]:
+                    sweep(conn, id, OfDefinition(row[0]))
+            case DefinitionCleaned(id, versions, Segment() as definition):
+                said = {"name": definition.name, "condition": condition_json(definition)}
+                conn.execute(CLEAN_SEGMENT, said | {"id": id, "versions": versions})
+            case DefinitionDeleted(id, by):
+                row = conn.execute(DELETE_SEGMENT, {"id": id, "by": by, "at": at}).fetchone()
+                if row is not None:
+                    sweep(conn, id, OfDefinition(row[0]))
+            case MembersListed(subjects):
+                asked = ([log_partition(subject) for subject in subjects], subjects)
+                conn.execute(LIST, (one.row.stream, *asked))
+            case MembersUnlisted(subjects):
+                asked = ([log_partition(subject) for subject in subjects], subjects)
+                conn.execute(UNLIST, (one.row.stream, *asked))
+            case _:
+                pass
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        """A list goes on naming the one that was merged: it is looked up when it is decided on."""
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        """A list goes on holding a random id that stands for nobody any more, as the log does."""
+
+
+def _columns(id: UUID, definition: Segment, by: UUID, at: datetime) -> dict[str, object]:
+    return {
+        "id": id,
+        "name": definition.name,
+        "condition": condition_json(definition),
+        "by": by,
+        "at": at,
+    }
+
+
+class SegmentMembers:
+    """Who is in which segment, since when; and who left, with the number of times."""
+
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        last: dict[tuple[int, bytes, bytes], tuple[Opened, SegmentTransition]] = {}
+        for _, _, _, _, one in batch.changes:
+            payload, stream = one.payload, one.row.stream
+            if isinstance(payload, SegmentTransition) and stream not in batch.survivors:
+                last[log_partition(stream), stream.bytes, payload.definition.bytes] = one, payload
+        if not last:
+            return
+        rows = [last[key] for key in sorted(last)]
+        partitions = [key[0] for key in sorted(last)]
+        keys = (
+            pg_arrays.smallints(partitions),
+            pg_arrays.uuids([one.row.stream for one, _ in rows]),
+            pg_arrays.uuids([payload.definition for _, payload in rows]),
+            sorted(set(partitions)),
+        )
+        counts: Counter[tuple[int, UUID]] = Counter()
+        counts.subtract(tuple(row) for row in conn.execute(FORGET_MEMBERS, keys, binary=True))
+        conn.execute(FORGET_LEAVERS, keys)
+        entered = [
+            (partition, *row)
+            for partition, row in zip(partitions, rows, strict=True)
+            if isinstance(row[1], SegmentEntered)
+        ]
+        left = [
+            (partition, *row)
+            for partition, row in zip(partitions, rows, strict=True)
+            if not isinstance(row[1], SegmentEntered)
+        ]
+        for statement, some in ((ADD_MEMBERS, entered), (ADD_LEAVERS, left)):
+            if some:
+                conn.execute(
+                    statement,
+                    (
+                        pg_arrays.smallints([partition for partition, _, _ in some]),
+                        pg_arrays.uuids([one.row.stream for _, one, _ in some]),
+                        pg_arrays.uuids([payload.definition for _, _, payload in some]),
+                        pg_arrays.integers([payload.ordinal for _, _, payload in some]),
+                        pg_arrays.instants([one.row.occurred_at for _, one, _ in some]),
+                    ),
+                )
+        counts.update((partition, payload.definition) for partition, _, payload in entered)
+        _count(conn, counts)
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        self._forget(conn, [loser])
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        self._forget(conn, subjects)
+
+    def _forget(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        asked = (sorted({log_partition(one) for one in subjects}), list(subjects))
+        counts: Counter[tuple[int, UUID]] = Counter()
+        counts.subtract(tuple(row) for row in conn.execute(FORGET_SUBJECTS, asked, binary=True))
+        conn.execute(FORGET_WHO_LEFT, asked)
+        _count(conn, counts)
+
+
+def _count(conn: psycopg.Connection, counts: Counter[tuple[int, UUID]]) -> None:
+    rows = sorted((key[0], key[1], count) for key, count in counts.items() if count)
+    if rows:
+        conn.execute(
+            COUNT,
+            (
+                pg_arrays.smallints([row[0] for row in rows]),
+                pg_arrays.uuids([row[1] for row in rows]),
+                pg_arrays.bigints([row[2] for row in rows]),
+            ),
+        )

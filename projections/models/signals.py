@@ -1,0 +1,95 @@
+"""Read model: which signals are on for whom, and what became of their goals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from domain.events import Decision, GoalMissed, GoalReached, SignalEnded, SignalTriggered
+from domain.identity import SubjectId, log_partition
+from domain.workspace.signals import Goal, SignalState
+from projections.kernel import pg_arrays
+from projections.kernel.batch import Batch
+
+KNOWN = """
+SELECT s.subject, s.signal, s.ordinal, s.is_on, s.triggered_at, s.ended_at, s.triggers, s.goal,
+       s.goal_due_at
+FROM views.signals s
+JOIN unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS w(p, s, signal)
+  ON s.log_partition = w.p AND s.subject = w.s AND s.signal = w.signal"""
+
+CHANGE_SIGNALS = """
+INSERT INTO views.signals (log_partition, subject, signal, ordinal, is_on, triggered_at, ended_at,
+                           triggers, goal, goal_due_at)
+SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::boolean[],
+                     %b::timestamptz[], %b::timestamptz[], %b::int[], %b::text[],
+                     %b::timestamptz[])
+ON CONFLICT (log_partition, subject, signal) DO UPDATE
+SET ordinal = excluded.ordinal, is_on = excluded.is_on, triggered_at = excluded.triggered_at,
+    ended_at = excluded.ended_at, triggers = excluded.triggers, goal = excluded.goal,
+    goal_due_at = excluded.goal_due_at"""
+
+FORGET = "DELETE FROM views.signals WHERE log_partition = ANY(%b) AND subject = ANY(%b)"
+
+FORGET_TIMERS = "DELETE FROM views.timers WHERE log_partition = ANY(%b) AND subject = ANY(%b)"
+
+
+class Signals:
+    def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
+        histories: dict[tuple[int, bytes, bytes], list[tuple[SubjectId, Decision, datetime]]] = {}
+        for _, _, _, _, one in batch.changes:
+            payload, stream = one.payload, one.row.stream
+            if (
+                isinstance(payload, SignalTriggered | SignalEnded | GoalReached | GoalMissed)
+                and stream not in batch.survivors
+            ):
+                key = (log_partition(stream), stream.bytes, payload.definition.bytes)
+                histories.setdefault(key, []).append((stream, payload, one.row.occurred_at))
+        if not histories:
+            return
+        keys = sorted(histories)
+        firsts = [histories[key][0] for key in keys]
+        places = (
+            pg_arrays.smallints([key[0] for key in keys]),
+            pg_arrays.uuids([subject for subject, _, _ in firsts]),
+            pg_arrays.uuids([payload.definition for _, payload, _ in firsts]),
+        )
+        states = {
+            (subject.bytes, signal.bytes): _state(row)
+            for subject, signal, *row in conn.execute(KNOWN, places, binary=True)
+        }
+        after: list[SignalState] = []
+        for key in keys:
+            state = states.get(key[1:], SignalState())
+            for _, payload, at in histories[key]:
+                state = state.evolve(payload, at)
+            after.append(state)
+        conn.execute(
+            CHANGE_SIGNALS,
+            (
+                *places,
+                pg_arrays.integers([one.ordinal for one in after]),
+                pg_arrays.booleans([one.is_on for one in after]),
+                pg_arrays.instants([one.triggered_at for one in after]),
+                pg_arrays.instants([one.ended_at for one in after]),
+                pg_arrays.integers([one.triggers for one in after]),
+                pg_arrays.texts([one.goal for one in after]),
+                pg_arrays.instants([one.goal_due_at for one in after]),
+            ),
+        )
+
+    def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
+        self.erase(conn, [loser])
+
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        asked = (sorted({log_partition(one) for one in subjects}), list(subjects))
+        conn.execute(FORGET, asked)
+        conn.execute(FORGET_TIMERS, asked)
+
+
+def _state(row: Sequence[Any]) -> SignalState:
+    state = SignalState(*row)
+    return state if state.goal is None else state._replace(goal=Goal(state.goal))

@@ -1,0 +1,1 @@
+"""The projector: applies the log to every read model, exactly once."""

@@ -1,0 +1,200 @@
+"""Parked events of the read models: which of a batch are to be passed over, and what is put down.
+
+An event that cannot be applied is parked, and later events of its stream wait behind it, untried,
+so that each stream is applied in its order. Other streams go on: what is written for two streams
+does not depend on which came first, as partitions are projected apart anyway. So an event of a
+user in an account waits for the user's stream alone, and a merge waits in the stream of the one
+that is merged. What is about an erasure waits for nothing.
+
+All of it happens within the projector's transactions, under its fence;
+`projections.projector.retrying` closes that fence, so that an event is applied by one of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+import psycopg
+
+from domain.commands import Position
+from domain.identity import SubjectId, log_partition
+from domain.parked_events import ERASED_TOPICS, ERASING_TOPICS
+from projections.kernel import pg_arrays
+from projections.kernel.batch import Place
+
+# Of all partitions of a batch at once, each by its key: the one look-up of a batch where nothing
+# is parked.
+SELECT_PARTITIONS = """
+SELECT w.p FROM unnest(%b::smallint[]) AS w(p)
+WHERE EXISTS (SELECT FROM views.parked k WHERE k.projector = %b AND k.log_partition = w.p)"""
+
+SELECT_HELD = """
+SELECT w.s FROM unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
+WHERE EXISTS (SELECT FROM views.parked k
+              WHERE k.projector = %b AND k.log_partition = w.p AND k.stream = w.s
+                AND k.state <> 'skipped')"""
+
+SELECT_SKIPPED = """
+SELECT k.log_partition, k.position FROM views.parked k
+JOIN unnest(%b::smallint[], %b::bigint[], %b::bigint[]) AS w(p, first, last)
+  ON k.log_partition = w.p AND k.position BETWEEN w.first AND w.last
+WHERE k.projector = %b AND k.state = 'skipped'"""
+
+ADD_WAITING = """
+INSERT INTO views.parked (projector, log_partition, position, stream, topic, state, tries)
+SELECT %b, p, position, s, t, 'waiting', 0
+FROM unnest(%b::smallint[], %b::bigint[], %b::uuid[], %b::text[]) AS w(p, position, s, t)
+ON CONFLICT DO NOTHING"""
+
+PARK = """
+INSERT INTO views.parked (projector, log_partition, position, error, stream, topic, tries)
+VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
+
+FORGET_GAPS = """
+DELETE FROM views.parked
+WHERE log_partition = ANY(%s) AND stream = ANY(%s) AND projector <> %s AND state <> 'skipped'"""
+
+FORGET_PARKED = "DELETE FROM views.parked WHERE projector = %s AND log_partition = ANY(%s)"
+
+MARK_SKIPPED = """
+INSERT INTO views.parked (projector, log_partition, position, stream, state, tries, parked_at)
+VALUES (%s, %s, %s, %s, 'skipped', 0, %s)
+ON CONFLICT (projector, log_partition, position) DO UPDATE SET state = 'skipped'"""
+
+ALL_PARTITIONS = list(range(256))
+
+
+class SkippedEvent(NamedTuple):
+    """An event that a reader goes on without, by decision."""
+
+    reader: str
+    place: Position
+    stream: SubjectId
+    at: datetime
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """What a batch passes over.
+
+    Attributes:
+        waiting: those behind a parked event of their stream.
+        places: partition and position of these, and of what is skipped.
+    """
+
+    waiting: tuple[Place, ...] = ()
+    places: frozenset[tuple[int, int]] = frozenset()
+
+    def __contains__(self, row: Place) -> bool:
+        return (row.log_partition, row.position) in self.places
+
+
+NOTHING = Passed()
+
+
+class ErasedWhileParked(Exception):
+    """The event with an index of a batch erases a subject of whom others are parked: they have to
+    be gone first."""
+
+    def __init__(self, index: int, stream: SubjectId) -> None:
+        super().__init__()
+        self.index = index
+        self.stream = stream
+
+
+def passed(conn: psycopg.Connection, projector: str, rows: Sequence[Place]) -> Passed:
+    """Which of the rows are not to be applied now.
+
+    Raises:
+        ErasedWhileParked: see there.
+    """
+    bounds: dict[int, tuple[int, int]] = {}
+    for row in rows:
+        first, _ = bounds.get(row.log_partition, (row.position, 0))
+        bounds[row.log_partition] = (first, row.position)
+    asked = (pg_arrays.smallints(list(bounds)), projector)
+    hit = {partition for (partition,) in conn.execute(SELECT_PARTITIONS, asked)}
+    if not hit:
+        return NOTHING
+    concerned = [(n, row) for n, row in enumerate(rows) if row.log_partition in hit]
+    held = _held(conn, projector, [row for _, row in concerned])
+    skipped = _skipped(conn, projector, {one: bounds[one] for one in hit})
+    waiting: list[Place] = []
+    for n, row in concerned:
+        if row.stream not in held or (row.log_partition, row.position) in skipped:
+            continue
+        if row.topic in ERASED_TOPICS:
+            raise ErasedWhileParked(n, row.stream)
+        if row.topic not in ERASING_TOPICS:
+            waiting.append(row)
+    places = {(row.log_partition, row.position) for row in waiting} | skipped
+    return Passed(tuple(waiting), frozenset(places))
+
+
+def _held(conn: psycopg.Connection, projector: str, rows: Sequence[Place]) -> Collection[SubjectId]:
+    streams = {row.stream: row.log_partition for row in rows}
+    asked = (
+        pg_arrays.smallints(list(streams.values())),
+        pg_arrays.uuids(list(streams)),
+        projector,
+    )
+    return {SubjectId(stream) for (stream,) in conn.execute(SELECT_HELD, asked)}
+
+
+def _skipped(
+    conn: psycopg.Connection, projector: str, bounds: dict[int, tuple[int, int]]
+) -> set[tuple[int, int]]:
+    asked = (
+        pg_arrays.smallints(list(bounds)),
+        pg_arrays.bigints([first for first, _ in bounds.values()]),
+        pg_arrays.bigints([last for _, last in bounds.values()]),
+        projector,
+    )
+    return {(partition, position) for partition, position in conn.execute(SELECT_SKIPPED, asked)}
+
+
+def add_waiting(conn: psycopg.Connection, projector: str, rows: Sequence[Place]) -> None:
+    """Parks events behind others of their streams."""
+    if rows:
+        conn.execute(
+            ADD_WAITING,
+            (
+                projector,
+                pg_arrays.smallints([row.log_partition for row in rows]),
+                pg_arrays.bigints([row.position for row in rows]),
+                pg_arrays.uuids([row.stream for row in rows]),
+                pg_arrays.texts([row.topic for row in rows]),
+            ),
+        )
+
+
+def park(
+    conn: psycopg.Connection, projector: str, row: Place, error: Exception, tries: int
+) -> None:
+    """Parks an event that cannot be applied. Its error is noted by kind: the message can hold
+    personal data."""
+    name = type(error).__name__
+    place = (row.log_partition, row.position)
+    conn.execute(PARK, (projector, *place, name, row.stream, row.topic, tries))
+
+
+def forget(conn: psycopg.Connection, projector: str, skipped: Sequence[SkippedEvent]) -> None:
+    """Forgets what is parked of a projector that begins anew, but not what is skipped; of other
+    readers what is skipped is known again too, where it was lost with the read models."""
+    conn.execute(FORGET_PARKED, (projector, ALL_PARTITIONS))
+    for one in skipped:
+        mark_skipped(conn, one)
+
+
+def forget_gaps(conn: psycopg.Connection, projector: str, erased: Sequence[SubjectId]) -> None:
+    """Takes off the list what other readers lack of those who are erased: nobody can read it."""
+    partitions = sorted({log_partition(one) for one in erased})
+    conn.execute(FORGET_GAPS, (partitions, list(erased), projector))
+
+
+def mark_skipped(conn: psycopg.Connection, one: SkippedEvent) -> None:
+    """Has a reader go on without an event."""
+    place = (one.place.log_partition, one.place.position)
+    conn.execute(MARK_SKIPPED, (one.reader, *place, one.stream, one.at))

@@ -1,0 +1,226 @@
+"""Tries parked events again: those of one stream, in their order, each once.
+
+Under the projector's fence, closed: no batch is under way meanwhile, so whatever a batch sees of a
+stream is either parked still or applied. Checkpoints stay, as they are past all that is parked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Generic, NamedTuple
+from uuid import UUID
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from domain.commands import Position
+from domain.definitions.retention import Kept
+from domain.errors import Unavailable
+from domain.identity import SubjectId, log_partition
+from domain.parked_events import Retried
+from projections.kernel.batch import Opened
+from projections.kernel.database_errors import is_of_connection
+from projections.kernel.read_ahead import Log, Opener, Row
+
+EVENTS_A_STEP = 1_000
+"""Of one transaction, for which projectors wait."""
+
+ATTEMPTS = 20
+"""Of one transaction, where keys are destroyed meanwhile."""
+
+# Counters that are being filled begin anew: the filler passed what was parked, or may still come
+# to it.
+BEGIN_COUNTERS_ANEW = """
+UPDATE views.counters SET state = 'waiting' WHERE state = 'filling' RETURNING id"""
+
+COUNT_ANEW = """
+UPDATE views.counters SET state = 'waiting'
+WHERE activity = %s AND state IN ('filling', 'ready') RETURNING id"""
+
+DELETE_FILLS = "DELETE FROM views.counter_fills WHERE log_partition = ANY(%s) AND counter = ANY(%s)"
+
+DELETE_COUNTS = "DELETE FROM views.counter_days WHERE log_partition = ANY(%s) AND counter = ANY(%s)"
+
+CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
+
+ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
+
+SELECT_NEXT = """
+SELECT position FROM views.parked
+WHERE projector = %s AND log_partition = %s AND stream = %s AND state <> 'skipped'
+ORDER BY position LIMIT %s"""
+
+SELECT_SUMMED_BEFORE = """
+SELECT summed_before FROM views.checkpoints WHERE projector = %s AND log_partition = %s"""
+
+TAKE_OUT = """
+DELETE FROM views.parked WHERE projector = %s AND log_partition = %s AND position = ANY(%s)"""
+
+FAIL = """
+UPDATE views.parked
+SET state = 'failed', error = %s, tries = tries + 1, tried_at = now()
+WHERE projector = %s AND log_partition = %s AND position = %s"""
+
+SELECT_LEFT = """
+SELECT count(*), (array_agg(error ORDER BY position))[1] FROM views.parked
+WHERE projector = %s AND log_partition = %s AND stream = %s AND state <> 'skipped'"""
+
+# Quick filters are counted anew whenever a checkpoint moved, which none does here.
+COUNT_FILTERS_ANEW = "UPDATE views.filter_states SET positions = -1"
+
+ALL_PARTITIONS = list(range(256))
+
+log = structlog.get_logger()
+
+Write = Callable[
+    [psycopg.Connection, Sequence[Opened], Kept, Mapping[int, datetime]],
+    None,
+]
+"""Writes opened events to all read models, merges and erasures included."""
+
+
+class _KeysChanged(Exception):
+    """A key was destroyed while events were open."""
+
+
+class RowLost(Exception):
+    """The row of a parked event is not in the log any more."""
+
+
+class _Parked(NamedTuple):
+    """A stream of which events are parked."""
+
+    stream: SubjectId
+    log_partition: int
+
+    def places(self, positions: Sequence[int]) -> list[Position]:
+        return [Position(self.log_partition, one) for one in positions]
+
+
+def count_anew(conn: psycopg.Connection, projector: str, activity: str) -> None:
+    """Has all counters of an activity counted anew, in a transaction that closes the fence: some of
+    them lack an event."""
+    conn.execute(ENSURE_FENCE, (projector,))
+    conn.execute(CLOSE_FENCE, (projector,))
+    _delete_counts(conn, [id for (id,) in conn.execute(COUNT_ANEW, (activity,))])
+
+
+def _delete_counts(conn: psycopg.Connection, counters: Sequence[UUID]) -> None:
+    if counters:
+        conn.execute(DELETE_FILLS, (ALL_PARTITIONS, counters))
+        conn.execute(DELETE_COUNTS, (ALL_PARTITIONS, counters))
+
+
+class Retrying(Generic[Row]):
+    """One for each projector; safe for use from many threads."""
+
+    def __init__(
+        self,
+        *,
+        log: Log[Row],
+        opener: Opener[Row],
+        pool: ConnectionPool,
+        projector: str,
+        write: Write,
+    ) -> None:
+        self._log = log
+        self._opener = opener
+        self._pool = pool
+        self._projector = projector
+        self._write = write
+
+    def retry(self, stream: SubjectId) -> Retried:
+        """Applies the parked events of a stream, up to the first that cannot be.
+
+        Raises:
+            psycopg.Error: the connection's, not an event's.
+            Unavailable: keys are out of reach, or destroyed all the time.
+        """
+        parked = _Parked(stream, log_partition(stream))
+        applied = self._apply_all(parked, is_erased=False)
+        with self._pool.connection() as conn:
+            row = conn.execute(SELECT_LEFT, (self._projector, parked.log_partition, stream))
+            left, error = row.fetchone() or (0, None)
+        if applied or left:
+            log.info("projector.retried", applied=applied, left=left, error=error)
+        return Retried(applied, left, error)
+
+    def release(self, stream: SubjectId) -> None:
+        """Takes the parked events of an erased subject out of the list. Their accounts count what
+        is left of them, as they do of all that a subject did before it was erased; what cannot be
+        applied even so is dropped: nothing waits for it any more."""
+        self._apply_all(_Parked(stream, log_partition(stream)), is_erased=True)
+
+    def _apply_all(self, parked: _Parked, *, is_erased: bool) -> int:
+        """Applies events by pieces, which are halved where one cannot be applied."""
+        applied, size = 0, EVENTS_A_STEP
+        while True:
+            try:
+                done = self._apply(parked, size)
+            except Unavailable:
+                raise
+            except Exception as error:
+                if is_of_connection(error):
+                    raise
+                if size > 1:
+                    size //= 2
+                    continue
+                if not self._put_aside(parked, error, is_dropped=is_erased):
+                    return applied
+                done = 1
+            else:
+                applied += done
+            if not done:
+                return applied
+            size = min(2 * size, EVENTS_A_STEP)
+
+    def _apply(self, parked: _Parked, size: int) -> int:
+        """Applies the first parked events in one transaction; says how many there were."""
+        for _ in range(ATTEMPTS):
+            generation = self._opener.refresh()
+            try:
+                with self._pool.connection() as conn, conn.transaction():
+                    positions = self._next(conn, parked, size)
+                    if not positions:
+                        return 0
+                    rows = self._log.read_at(parked.places(positions))
+                    if len(rows) < len(positions):
+                        raise RowLost
+                    opened = self._opener.open_rows(rows)
+                    if self._opener.generation() != generation:
+                        raise _KeysChanged
+                    _delete_counts(conn, [id for (id,) in conn.execute(BEGIN_COUNTERS_ANEW)])
+                    self._write(conn, opened, self._opener.kept(), self._summed(conn, parked))
+                    taken = (self._projector, parked.log_partition, positions)
+                    conn.execute(TAKE_OUT, taken)
+                    conn.execute(COUNT_FILTERS_ANEW)
+                return len(positions)
+            except _KeysChanged:
+                continue
+        raise Unavailable("others are being erased all the time; try again")
+
+    def _next(self, conn: psycopg.Connection, parked: _Parked, size: int) -> list[int]:
+        """The first parked positions, with the fence closed until the transaction ends."""
+        conn.execute(ENSURE_FENCE, (self._projector,))
+        conn.execute(CLOSE_FENCE, (self._projector,))
+        asked = (self._projector, parked.log_partition, parked.stream, size)
+        return [position for (position,) in conn.execute(SELECT_NEXT, asked)]
+
+    def _summed(self, conn: psycopg.Connection, parked: _Parked) -> dict[int, datetime]:
+        asked = (self._projector, parked.log_partition)
+        row = conn.execute(SELECT_SUMMED_BEFORE, asked).fetchone()
+        return {} if row is None or row[0] is None else {parked.log_partition: row[0]}
+
+    def _put_aside(self, parked: _Parked, error: Exception, *, is_dropped: bool) -> bool:
+        """Notes that the first parked event failed again, or drops it; says whether to go on."""
+        with self._pool.connection() as conn, conn.transaction():
+            positions = self._next(conn, parked, 1)
+            place = (self._projector, parked.log_partition)
+            if is_dropped:
+                conn.execute(TAKE_OUT, (*place, positions))
+            else:
+                name = type(error).__name__
+                conn.cursor().executemany(FAIL, [(name, *place, one) for one in positions])
+        return is_dropped

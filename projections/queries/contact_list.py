@@ -1,0 +1,337 @@
+"""Query: the list of users or accounts: a selection, sorted by any column, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from domain.calendar import Moment
+from domain.errors import InvalidInput
+from domain.properties import PropertyType
+from projections.conditions.known_names import KnownNames
+from projections.conditions.selection import Selection, chosen
+from projections.kernel.paging import Page, decoded, encoded
+from projections.kernel.tables import bar_counts, contacts, in_order_of_seen, segment_counts
+from projections.queries.segment_list import building
+
+SORTABLE_TEXTS = ("name", "email", "domain", "external_id", "stage", "health", "currency")
+SORTABLE_INSTANTS = ("last_seen", "first_seen", "registered_at")
+SORTABLE = (*SORTABLE_TEXTS, *SORTABLE_INSTANTS, "mrr")
+PROPERTY = "property:"
+MAX_COLUMNS = 100
+
+_LEAST_INSTANT: sa.ColumnElement[datetime] = sa.literal_column("'-infinity'::timestamptz")
+_LEAST_NUMBER: sa.ColumnElement[Decimal] = sa.literal_column("'-infinity'::numeric")
+_LEAST_TEXT = sa.literal_column("''", sa.Text)
+# As in the index `contacts_by_name`, which a bound parameter would not match.
+_SORTED_CHARS = sa.literal_column("256", sa.Integer)
+"""Of a text: those that share so many characters are sorted by id, and cursors stay short."""
+
+
+class ContactItem(msgspec.Struct, frozen=True):
+    """A line of the list. `email` is a user's, `domain` an account's; `mrr` an exact decimal."""
+
+    id: UUID
+    external_id: str | None
+    name: str | None
+    email: str | None
+    domain: str | None
+    stage: str | None
+    health: str
+    mrr: Decimal | None
+    currency: str | None
+    registered_at: datetime | None
+    first_seen: datetime | None
+    last_seen: datetime | None
+    properties: dict[str, Any]
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a list is sorted by.
+
+    Attributes:
+        value: what is compared; null is taken for `least`.
+        subject: what is compared where the values are the same.
+        type: of a value, in a cursor.
+    """
+
+    name: str
+    descending: bool
+    value: sa.ColumnElement[Any]
+    least: sa.ColumnElement[Any]
+    type: Any
+    subject: sa.ColumnElement[UUID] = contacts.c.subject
+
+    @property
+    def key(self) -> sa.ColumnElement[Any]:
+        return sa.func.coalesce(self.value, self.least)
+
+    def by(self) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+        direction = sa.desc if self.descending else sa.asc
+        return direction(self.key), direction(self.subject)
+
+    def after(self, value: Any, subject: UUID) -> sa.ColumnElement[bool]:
+        bound = self.least if value is None else sa.literal(value)
+        last = sa.tuple_(bound, sa.literal(subject))
+        here = sa.tuple_(self.key, self.subject)
+        return here < last if self.descending else here > last
+
+
+Types = Mapping[str, PropertyType]
+"""The properties that a kind has, each with its type."""
+
+
+def _currency(default: str | None) -> sa.ColumnElement[Any]:
+    """Of an MRR, or what a property of that name says without one."""
+    c = contacts.c
+    if default is None:
+        return c.currency
+    return sa.func.coalesce(c.currency, sa.case((c.mrr.is_not(None), default)))
+
+
+def order(sort: str, types: Types, currency: str | None = None) -> Order:
+    """What `sort` means: a column or `property:<name>`, with a minus before it for descending.
+
+    Args:
+        currency: of an MRR that has none of its own.
+
+    Raises:
+        InvalidInput: there is no such column or property.
+    """
+    name, descending = sort.removeprefix("-"), sort.startswith("-")
+    c = contacts.c
+    if name == "last_seen":
+        return Order(name, descending, c[name], _LEAST_INSTANT, datetime, c.seen_subject)
+    if name in SORTABLE_INSTANTS:
+        return Order(name, descending, c[name], _LEAST_INSTANT, datetime)
+    if name == "currency":
+        return Order(name, descending, _currency(currency), _LEAST_TEXT, str)
+    if name in SORTABLE_TEXTS:
+        return Order(name, descending, _start(c[name]), _LEAST_TEXT, str)
+    if name == "mrr":
+        return Order(name, descending, c.mrr, _LEAST_NUMBER, Decimal)
+    of = name.removeprefix(PROPERTY)
+    if not name.startswith(PROPERTY) or of not in types:
+        known = ", ".join((*SORTABLE, f"{PROPERTY}<name of a property>"))
+        raise InvalidInput(f"cannot sort by {name[:128]!r}; the columns are {known}", place="/sort")
+    value: sa.ColumnElement[Any]
+    match types[of]:
+        case PropertyType.NUMBER:
+            value = sa.func.views.number_of(c.properties, of)
+            return Order(name, descending, value, _LEAST_NUMBER, Decimal)
+        case PropertyType.DATE:
+            value = sa.func.views.instant_of(c.properties, of)
+        case PropertyType.STRING:
+            value = sa.func.views.text_of(c.properties, of)
+        case PropertyType.BOOLEAN | PropertyType.LIST:
+            value = c.properties[of].astext
+    least = sa.collate(_LEAST_TEXT, "C")
+    return Order(name, descending, sa.collate(_start(value), "C"), least, str)
+
+
+def _start(text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    return sa.func.left(text, _SORTED_CHARS)
+
+
+def checked_columns(columns: Sequence[str] | None, types: Types) -> list[str] | None:
+    """The properties to return; None: all.
+
+    Raises:
+        InvalidInput: one that there is not, or too many.
+    """
+    if columns is None:
+        return None
+    if len(columns) > MAX_COLUMNS:
+        raise InvalidInput(f"at most {MAX_COLUMNS} columns", place="/columns")
+    for n, name in enumerate(columns):
+        if name not in types:
+            raise InvalidInput(f"there is no property {name[:128]!r}", place=f"/columns/{n}")
+    return list(dict.fromkeys(columns))
+
+
+class Lists:
+    """The list of one kind as it is asked for: its pages, its total, all its rows.
+
+    Raises:
+        InvalidInput: no such column or property.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        moment: Moment,
+        types: Types,
+        *,
+        sort: str,
+        columns: Sequence[str] | None = None,
+        currency: str | None = None,
+    ) -> None:
+        self.types = types
+        self.order = order(sort, types, currency)
+        self._currency = _currency(currency).label("currency")
+        self.columns = checked_columns(columns, types)
+        self._selection = selection
+        self._moment = moment
+        self._list_name = f"{selection.kind}:{sort}"
+
+    def check(self, conn: sa.Connection) -> None:
+        """Raises: InvalidInput: a search that cannot be."""
+        chosen(conn, self._selection, self._moment)
+
+    def kept_total(self, conn: sa.Connection) -> int | None:
+        """How many there are in all, where that is kept: of everybody, or in a segment. None where
+        it has to be counted."""
+        selection = self._selection
+        if selection.is_all:
+            kept = sa.select(sa.func.coalesce(sa.func.sum(bar_counts.c["count"]), 0)).where(
+                bar_counts.c.kind == selection.kind.value
+            )
+        elif selection.filter is None and not selection.search:
+            kept = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
+                segment_counts.c.segment == selection.segment
+            )
+        else:
+            return None
+        return int(conn.scalar(kept) or 0)
+
+    def total(self, conn: sa.Connection) -> int:
+        """How many there are in all."""
+        kept = self.kept_total(conn)
+        if kept is not None:
+            return kept
+        counted = (
+            sa.select(sa.func.count())
+            .select_from(contacts)
+            .where(*chosen(conn, self._selection, self._moment))
+        )
+        return int(conn.scalar(counted) or 0)
+
+    def page(
+        self, conn: sa.Connection, *, cursor: str | None, limit: int
+    ) -> tuple[list[ContactItem], str | None]:
+        """The rows after a cursor, and the cursor of those after them.
+
+        Raises:
+            InvalidInput: an unknown cursor.
+        """
+        place: list[sa.ColumnElement[bool]] = []
+        if cursor is not None:
+            value, subject = decoded(self._list_name, cursor, self.order.type | None, UUID)
+            place.append(self.order.after(value, subject))
+        rows = conn.execute(self._first(self._rows(conn).where(*place), limit + 1)).all()
+        items = [self._item(row) for row in rows[:limit]]
+        following = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            following = encoded(self._list_name, last.sort_key, last.subject)
+        return items, following
+
+    def all_rows(
+        self, conn: sa.Connection, *, at_a_time: int
+    ) -> Generator[Sequence[ContactItem], None, None]:
+        """Every row in order, by a cursor of the server's, as of one instant."""
+        # Of this statement alone: one that only sets something has no rows for a cursor.
+        streamed = {"stream_results": True, "max_row_buffer": at_a_time}
+        with conn.execute(self._rows(conn), execution_options=streamed) as rows:
+            for some in rows.partitions(at_a_time):
+                yield [self._item(row) for row in some]
+
+    def _first(self, rows: sa.Select[Any], many: int) -> sa.Select[Any]:
+        """The first of some rows. No index has the order of a property: all are looked at, and to
+        carry what is not sorted by along takes as long again."""
+        if not self.order.name.startswith(PROPERTY):
+            return rows.limit(many)
+        c = contacts.c
+        first = rows.with_only_columns(c.log_partition, c.subject).limit(many).subquery()
+        here = sa.and_(c.log_partition == first.c.log_partition, c.subject == first.c.subject)
+        return (
+            sa.select(*rows.selected_columns)
+            .select_from(sa.join(contacts, first, here))
+            .order_by(*self.order.by())
+        )
+
+    def _rows(self, conn: sa.Connection) -> sa.Select[Any]:
+        c = contacts.c
+        meant = chosen(conn, self._selection, self._moment, in_order=self.order.subject)
+        if self.order.name == "last_seen":
+            meant.append(in_order_of_seen(self._selection.kind))
+        return (
+            sa.select(
+                c.subject,
+                c.external_id,
+                c.name,
+                c.email,
+                c.domain,
+                c.stage,
+                c.health,
+                c.mrr,
+                self._currency,
+                c.registered_at,
+                c.first_seen,
+                c.last_seen,
+                c.properties,
+                self.order.value.label("sort_key"),
+            )
+            .where(*meant)
+            .order_by(*self.order.by())
+        )
+
+    def _item(self, row: sa.Row[Any]) -> ContactItem:
+        *fields, properties, _ = iter(row)
+        if self.columns is not None:
+            properties = {name: properties[name] for name in self.columns if name in properties}
+        fields.append(properties)
+        return ContactItem(*fields)
+
+
+class ContactPage(Page[ContactItem], frozen=True):
+    """
+    Attributes:
+        building: while a segment that is asked for is still being decided for everybody, how far
+            that is, from 0 to 1, and the page of those that are decided; null: of all.
+    """
+
+    building: float | None = None
+
+
+def list_contacts(
+    conn: sa.Connection,
+    selection: Selection,
+    moment: Moment,
+    *,
+    sort: str,
+    columns: Sequence[str] | None = None,
+    cursor: str | None,
+    limit: int,
+    with_total: bool | None = True,
+    currency: str | None = None,
+) -> ContactPage:
+    """A page of users or accounts.
+
+    Args:
+        sort: a column or `property:<name>`, with a minus before it for descending. What has no
+            value counts as least.
+        columns: the properties to return; None: all.
+        currency: of an MRR that has none of its own.
+        with_total: None: only where nothing has to be counted for it.
+
+    Raises:
+        InvalidInput: no such column, an unknown cursor, or a search that cannot be.
+    """
+    types = KnownNames(conn).properties(selection.kind)
+    found = Lists(selection, moment, types, sort=sort, columns=columns, currency=currency)
+    built = building(conn, selection.segments)
+    items, following = found.page(conn, cursor=cursor, limit=limit)
+    if with_total is None and cursor is None and following is None:
+        total: int | None = len(items)
+    elif with_total is None:
+        total = found.kept_total(conn)
+    else:
+        total = found.total(conn) if with_total else None
+    return ContactPage(items, following, total, built)

@@ -1,0 +1,407 @@
+"""Queries: one user or account whole (the 360 view), its members and what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from domain.definitions.links import Link, Reached, reached
+from domain.errors import NotFound
+from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
+from projections.kernel.paging import Page, decoded, encoded
+from projections.models import mrr
+from projections.models.mrr import Mrr
+from projections.queries.lifecycle import ByHand, InSegmentSince, ScoreItem, SignalItem, standing
+
+CONTACT = sa.text("""
+SELECT subject, kind, external_id, name, email, domain, identities, properties, changed_at,
+       registered_at, first_seen, last_seen, mrr, currency, stage, health
+FROM views.whole_contacts
+WHERE log_partition = :partition AND subject = :subject AND kind = :kind""")
+
+SURVIVOR = sa.text("""
+SELECT survivor FROM views.merges WHERE log_partition = :partition AND loser = :subject""")
+
+LOSERS = sa.text("SELECT loser FROM views.merges WHERE survivor = :subject ORDER BY loser")
+
+IDENTITIES = sa.text("""
+SELECT subject, identities FROM views.contacts
+WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects) ORDER BY subject""")
+
+NAMES = sa.text("""
+SELECT subject, external_id, name FROM views.contacts
+WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects)""")
+
+TYPES = sa.text("SELECT name, value_type FROM views.catalogue WHERE scope = :scope")
+
+# A user's records in accounts that are one today show as one: the one that holds now and began
+# first, or else that ended last.
+MEMBERS = """
+WITH records AS ({records}), members AS (
+    SELECT DISTINCT ON (other) * FROM records
+    ORDER BY other, left_at DESC NULLS FIRST, joined_at, account_id)
+SELECT m.other AS id, c.external_id, c.name, c.email, c.domain, m.role, m.properties,
+       m.joined_at, m.left_at, c.subject IS NULL AS erased
+FROM members m LEFT JOIN views.contacts c
+  ON c.log_partition = ANY(:all_partitions) AND c.subject = m.other
+WHERE CAST(:after AS uuid) IS NULL OR (m.joined_at, m.other) > (:joined_at, :after)
+ORDER BY m.joined_at, m.other LIMIT :limit"""
+
+MEMBER_COUNT = """
+WITH records AS ({records})
+SELECT count(DISTINCT other), count(DISTINCT other) FILTER (WHERE left_at IS NULL) FROM records"""
+
+_RECORDS = {
+    SubjectKind.USER: """
+SELECT m.*, coalesce(g.survivor, m.account_id) AS other
+FROM views.memberships m LEFT JOIN views.merges g
+  ON g.log_partition = ANY(:all_partitions) AND g.loser = m.account_id
+WHERE m.log_partition = :partition AND m.user_id = :subject""",
+    SubjectKind.ACCOUNT: """
+SELECT m.*, m.user_id AS other FROM views.memberships m WHERE m.account_id = ANY(:streams)""",
+}
+
+# What an account did is what names it; its pages, screens, channels and campaigns are also those
+# of its members that name no account.
+OWN_DAYS = """
+SELECT d.name_id, d.count, d.first_at, d.last_at, true AS own FROM views.activity_days d
+WHERE d.log_partition = :partition AND d.subject = :subject"""
+
+MEMBERS_DAYS = """
+UNION ALL
+SELECT d.name_id, d.count, d.first_at, d.last_at, false
+FROM (SELECT DISTINCT log_partition, user_id FROM views.memberships
+      WHERE account_id = ANY(:streams) AND left_at IS NULL) m
+JOIN views.activity_days d
+  ON d.log_partition = m.log_partition AND d.subject = m.user_id AND NOT d.in_account"""
+
+ACTIVITY = """
+WITH totals AS (
+    SELECT n.name, sum(d.count)::bigint AS count, min(d.first_at) AS first_at,
+           max(d.last_at) AS last_at
+    FROM ({days}) d JOIN views.names n ON n.id = d.name_id
+    WHERE n.kind = :activity AND (d.own OR n.kind <> 'event') GROUP BY n.name)
+SELECT name, count, first_at, last_at, (SELECT count(*) FROM totals) AS total FROM totals
+WHERE CAST(:after AS text) IS NULL OR count < :count OR (count = :count AND name > :after)
+ORDER BY count DESC, name LIMIT :limit"""
+
+# Summed by name first: who has done much has done it under few names.
+COUNTS = """
+SELECT n.kind, sum(d.count)::bigint
+FROM (SELECT name_id, own, sum(count) AS count FROM ({days}) d GROUP BY name_id, own) d
+JOIN views.names n ON n.id = d.name_id
+WHERE d.own OR n.kind <> 'event' GROUP BY n.kind"""
+
+_DAYS = {SubjectKind.USER: OWN_DAYS, SubjectKind.ACCOUNT: OWN_DAYS + MEMBERS_DAYS}
+_ALL_PARTITIONS = list(range(256))
+
+
+class MemberItem(msgspec.Struct, frozen=True):
+    """The other side of a membership; `left_at` marks one that ended."""
+
+    id: UUID
+    external_id: str | None
+    name: str | None
+    email: str | None
+    domain: str | None
+    role: str | None
+    properties: dict[str, Any]
+    joined_at: datetime
+    left_at: datetime | None
+    erased: bool
+
+
+class ActivityItem(msgspec.Struct, frozen=True):
+    name: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+class PropertyItem(msgspec.Struct, frozen=True):
+    name: str
+    value: Any
+    type: str | None
+    source: str
+    changed_at: datetime | None
+
+
+class ActivityCounts(msgspec.Struct, frozen=True):
+    events: int = 0
+    pages: int = 0
+    screens: int = 0
+    channels: int = 0
+    campaigns: int = 0
+
+
+class IdentityItem(msgspec.Struct, frozen=True):
+    scheme: str
+    value: str
+
+
+class Contact(msgspec.Struct, frozen=True):
+    """The 360 view: all that is kept about one user or account, but for its long lists.
+
+    Attributes:
+        stage_since, health_since: when these were last decided to be others; null: never yet.
+        by_hand: who put it into its stage; null where the rules decide.
+        signals: those that have triggered, those that are on first.
+        memberships: the first hundred, oldest first; the rest under `/users` or `/accounts`.
+        members: how many there are now, without those that ended.
+        links: to its record in other apps; without those that name a value that it has not.
+    """
+
+    id: UUID
+    kind: SubjectKind
+    external_id: str | None
+    name: str | None
+    email: str | None
+    domain: str | None
+    identities: list[IdentityItem]
+    properties: dict[str, Any]
+    registered_at: datetime | None
+    first_seen: datetime | None
+    last_seen: datetime | None
+    stage: str | None
+    stage_since: datetime | None
+    by_hand: ByHand | None
+    health: str
+    health_since: datetime | None
+    mrr: Mrr | None
+    renewal_date: str | None
+    counts: ActivityCounts
+    members: int
+    memberships: list[MemberItem]
+    scores: list[ScoreItem]
+    signals: list[SignalItem]
+    segments: list[InSegmentSince]
+    links: list[Reached]
+
+
+def survivor_of(conn: sa.Connection, subject: SubjectId) -> SubjectId:
+    """The subject itself, or the one that it was merged into."""
+    partition = log_partition(subject)
+    found = conn.scalar(SURVIVOR, {"partition": partition, "subject": subject})
+    return subject if found is None else SubjectId(found)
+
+
+def streams_of(conn: sa.Connection, subject: SubjectId) -> list[SubjectId]:
+    """All streams that tell of a subject: its own and those of the subjects merged into it."""
+    return [subject, *conn.scalars(LOSERS, {"subject": subject})]
+
+
+def known_as(
+    conn: sa.Connection, name: Identity, subjects: Sequence[SubjectId]
+) -> SubjectId | None:
+    """Which of some subjects has an outside name, if one does."""
+    asked = {"partitions": [log_partition(one) for one in subjects], "subjects": list(subjects)}
+    for subject, identities in conn.execute(IDENTITIES, asked):
+        for one in identities:
+            known = Identity(Scheme(one["scheme"]), one["value"])
+            if (known.scheme, known.matching) == (name.scheme, name.matching):
+                return SubjectId(subject)
+    return None
+
+
+def require(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> None:
+    """Raises: NotFound: there is no such user or account."""
+    _row(conn, kind, subject)
+
+
+def _row(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> sa.Row[Any]:
+    row = conn.execute(
+        CONTACT, {"partition": log_partition(subject), "subject": subject, "kind": kind.value}
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no such {kind}")
+    return row
+
+
+def view(
+    conn: sa.Connection,
+    kind: SubjectKind,
+    subject: SubjectId,
+    *,
+    renewal_property: str,
+    currency: str | None = None,
+    links: Sequence[Link] = (),
+) -> Contact:
+    """The 360 view of a user or an account.
+
+    Args:
+        currency: of an MRR that has none of its own.
+        links: of the workspace.
+
+    Raises:
+        NotFound: there is none, or none yet, or none any more.
+    """
+    row = _row(conn, kind, subject)
+    asked = _asked(conn, subject)
+    counts = conn.execute(sa.text(COUNTS.format(days=_DAYS[kind])), asked).all()
+    members, _, current = _members(conn, kind, asked, (None, None), 100)
+    stands = standing(conn, kind, subject)
+    properties = row.properties
+    return Contact(
+        id=row.subject,
+        kind=kind,
+        external_id=row.external_id,
+        name=row.name,
+        email=row.email,
+        domain=row.domain,
+        identities=[IdentityItem(one["scheme"], one["value"]) for one in row.identities],
+        properties=properties,
+        registered_at=row.registered_at,
+        first_seen=row.first_seen,
+        last_seen=row.last_seen,
+        stage=row.stage,
+        stage_since=stands.stage_since,
+        by_hand=stands.by_hand,
+        health=row.health,
+        health_since=stands.health_since,
+        mrr=mrr.mrr_of(conn, kind, subject, (row.mrr, row.currency), currency),
+        renewal_date=_text(properties.get(renewal_property)),
+        counts=ActivityCounts(**{f"{activity}s": count for activity, count in counts}),
+        members=current,
+        memberships=members[:100],
+        scores=stands.scores,
+        signals=stands.signals,
+        segments=stands.segments,
+        links=reached(links, kind, _attributes(row), properties),
+    )
+
+
+def _attributes(row: sa.Row[Any]) -> dict[str, object]:
+    """What links can name besides properties."""
+    return {
+        "id": str(row.subject),
+        "external_id": row.external_id,
+        "name": row.name,
+        "email": row.email,
+        "domain": row.domain,
+    }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _asked(conn: sa.Connection, subject: SubjectId) -> dict[str, object]:
+    return {
+        "subject": subject,
+        "partition": log_partition(subject),
+        "streams": streams_of(conn, subject),
+        "all_partitions": _ALL_PARTITIONS,
+    }
+
+
+def list_members(
+    conn: sa.Connection, kind: SubjectKind, subject: SubjectId, *, cursor: str | None, limit: int
+) -> Page[MemberItem]:
+    """The users of an account or the accounts of a user, those that left included, oldest first.
+
+    Raises:
+        NotFound: no such user or account.
+        InvalidInput: an unknown cursor.
+    """
+    _row(conn, kind, subject)
+    after: tuple[Any, ...] = (None, None)
+    if cursor is not None:
+        after = decoded(f"members:{kind}", cursor, datetime, UUID)
+    found, total, _ = _members(conn, kind, _asked(conn, subject), after, limit)
+    items, following = found[:limit], None
+    if len(found) > limit:
+        following = encoded(f"members:{kind}", items[-1].joined_at, items[-1].id)
+    return Page(items, following, total)
+
+
+def _members(
+    conn: sa.Connection,
+    kind: SubjectKind,
+    asked: dict[str, object],
+    after: tuple[Any, ...],
+    limit: int,
+) -> tuple[list[MemberItem], int, int]:
+    """One more than a page, if there is one; how many there were ever, and how many there are."""
+    records = _RECORDS[kind]
+    total, current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), asked).one()
+    page = asked | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
+    rows = conn.execute(sa.text(MEMBERS.format(records=records)), page)
+    return [MemberItem(*row) for row in rows], total, current
+
+
+def list_activity(
+    conn: sa.Connection,
+    kind: SubjectKind,
+    subject: SubjectId,
+    activity: str,
+    *,
+    cursor: str | None,
+    limit: int,
+) -> Page[ActivityItem]:
+    """What a subject did of one kind of activity, by name, most frequent first.
+
+    Raises:
+        NotFound: no such user or account.
+        InvalidInput: an unknown cursor.
+    """
+    _row(conn, kind, subject)
+    after: tuple[Any, ...] = (None, None)
+    if cursor is not None:
+        after = decoded(activity, cursor, int, str)
+    rows = conn.execute(
+        sa.text(ACTIVITY.format(days=_DAYS[kind])),
+        _asked(conn, subject)
+        | {
+            "activity": activity,
+            "count": after[0],
+            "after": after[1],
+            "limit": limit + 1,
+        },
+    ).all()
+    items = [ActivityItem(*row[:-1]) for row in rows[:limit]]
+    following = None
+    if len(rows) > limit:
+        following = encoded(activity, items[-1].count, items[-1].name)
+    return Page(items, following, rows[0].total if rows else 0)
+
+
+def list_properties(
+    conn: sa.Connection, kind: SubjectKind, subject: SubjectId
+) -> Page[PropertyItem]:
+    """All property values of a subject, by name, each with its type and when it last changed.
+
+    Raises:
+        NotFound: no such user or account.
+    """
+    row = _row(conn, kind, subject)
+    types: dict[str, str | None] = {
+        row.name: row.value_type for row in conn.execute(TYPES, {"scope": f"{kind}.property"})
+    }
+    changed_at: dict[str, str] = row.changed_at
+    items = [
+        PropertyItem(
+            name,
+            value,
+            types.get(name),
+            "source",
+            datetime.fromisoformat(changed_at[name]) if name in changed_at else None,
+        )
+        for name, value in sorted(row.properties.items())
+    ]
+    return Page(items, None, len(items))
+
+
+def names_of(
+    conn: sa.Connection, subjects: Sequence[SubjectId]
+) -> dict[SubjectId, tuple[str | None, str | None]]:
+    """External id and name of those subjects that are there."""
+    rows = conn.execute(
+        NAMES,
+        {"partitions": sorted({log_partition(one) for one in subjects}), "subjects": subjects},
+    )
+    return {SubjectId(row.subject): (row.external_id, row.name) for row in rows}

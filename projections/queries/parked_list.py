@@ -1,0 +1,77 @@
+"""Queries: parked events, by reader, partition and position."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row
+
+from domain.commands import Position
+from domain.parked_events import OPEN_STATES, ParkedState
+
+SELECT_PAGE = """
+SELECT projector AS reader, log_partition, position, state, stream, topic, error, tries, parked_at,
+       tried_at
+FROM views.parked
+WHERE (%(reader)s::text IS NULL OR projector = %(reader)s) AND state = ANY(%(states)s)
+  AND (%(after)s::text IS NULL
+       OR (projector, log_partition, position) > (%(after)s, %(partition)s, %(position)s))
+ORDER BY projector, log_partition, position LIMIT %(limit)s"""
+
+SELECT_ONE = """
+SELECT projector AS reader, log_partition, position, state, stream, topic, error, tries, parked_at,
+       tried_at
+FROM views.parked WHERE projector = %s AND log_partition = %s AND position = %s"""
+
+Key = tuple[str, int, int]
+"""Reader, partition and position."""
+
+
+class ParkedRow(NamedTuple):
+    reader: str
+    log_partition: int
+    position: int
+    state: str
+    stream: UUID | None
+    topic: str | None
+    error: str | None
+    tries: int
+    parked_at: datetime
+    tried_at: datetime | None
+
+    @property
+    def key(self) -> Key:
+        return (self.reader, self.log_partition, self.position)
+
+    @property
+    def place(self) -> Position:
+        return Position(self.log_partition, self.position)
+
+
+def page(
+    conn: psycopg.Connection,
+    reader: str | None,
+    state: ParkedState | None,
+    after: Key | None,
+    limit: int,
+) -> list[ParkedRow]:
+    """Parked events after a key; those that are skipped only where `state` says so."""
+    reader_after, partition, position = after or (None, None, None)
+    asked = {
+        "reader": reader,
+        "states": [one.value for one in ([state] if state else OPEN_STATES)],
+        "after": reader_after,
+        "partition": partition,
+        "position": position,
+        "limit": limit,
+    }
+    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_PAGE, asked).fetchall()
+
+
+def find(conn: psycopg.Connection, reader: str, place: Position) -> ParkedRow | None:
+    """The event at a place, if a reader has parked or skipped it."""
+    asked = (reader, place.log_partition, place.position)
+    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_ONE, asked).fetchone()

@@ -1,0 +1,264 @@
+"""Query: the stages that a user or an account has been in, and when it was in none.
+
+Spells are shown as they were decided. Where the workspace says that facts which are told late move
+the timeline, a spell begins when the fact occurred that it was decided for; what was decided
+before, for a time after that, gives way to it. That is worked out on the way out: the record stays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from domain.commands import Position
+from domain.events import OfEvent, StageEntered, StageTransition
+from domain.identity import SubjectId, SubjectKind, log_partition
+from projections.kernel.gaps import parted, place_of
+from projections.kernel.read_ahead import Opener, Row
+from projections.kernel.time_range import Stretch, spot_of
+
+SPELLS = sa.text("""
+SELECT stage, definition, version, by_hand, entered_at, left_at, entered_at AS decided_at
+FROM views.stage_spells
+WHERE log_partition = :partition AND subject = :subject ORDER BY ordinal""")
+
+ORDER = sa.text("""
+SELECT jsonb_path_query_array(definition, '$.stages[*].name') FROM views.definitions
+WHERE family = 'stages' AND kind = :kind AND status = 'active'""")
+
+ROWS_AT_ONCE = 500
+
+
+class StageLog(Protocol[Row]):
+    """What a stage timeline asks of the log."""
+
+    def read_topics(self, stretch: Stretch, topics: Sequence[str], limit: int) -> list[Row]: ...
+    def occurred_at(self, places: Sequence[Position]) -> dict[Position, datetime]: ...
+
+
+class Spell(msgspec.Struct, frozen=True):
+    """A time in one stage, or in none.
+
+    Attributes:
+        stage: null: none.
+        entered_at, left_at: null: it goes on.
+        decided_at: when it was decided; null for times in no stage.
+        visit: 1 for the first time in this stage, 2 for the second, and so on.
+        direction: `forward` or `back` in the order of today's stages, from the one before; null
+            where there is none to compare with.
+        definition, version: the list of stages that decided it.
+    """
+
+    stage: str | None
+    entered_at: datetime
+    left_at: datetime | None
+    decided_at: datetime | None
+    visit: int
+    direction: str | None
+    by_hand: bool
+    definition: UUID | None
+    version: int | None
+
+
+class StageSummary(msgspec.Struct, frozen=True):
+    """All times in one stage, or in none.
+
+    Attributes:
+        visits: how often it was entered.
+        seconds: how long in all; what goes on is counted up to now.
+    """
+
+    stage: str | None
+    visits: int
+    seconds: float
+    first_entered_at: datetime
+    last_left_at: datetime | None
+
+
+class StageTimeline(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+        spells: oldest first, with the times in no stage between them and after the last.
+        summary: by stage, in the order of today's stages, then by name; no stage is last.
+        backdated: whether facts that were told late moved it.
+        gaps: positions of decisions that do not open, and are left out; none are read where it is
+            not backdated.
+    """
+
+    spells: list[Spell]
+    summary: list[StageSummary]
+    backdated: bool
+    gaps: list[str]
+
+
+class _Decided(msgspec.Struct, frozen=True):
+    """A stage as it was decided."""
+
+    stage: str
+    definition: UUID
+    version: int
+    by_hand: bool
+    entered_at: datetime
+    left_at: datetime | None
+    decided_at: datetime
+
+
+def stage_timeline(
+    conn: sa.Connection,
+    log: StageLog[Row],
+    opener: Opener[Row],
+    kind: SubjectKind,
+    subject: SubjectId,
+    *,
+    backdated: bool,
+    now: datetime,
+) -> StageTimeline:
+    """The stages of somebody, as decided, or with `backdated` as the facts occurred."""
+    gaps: list[str] = []
+    if backdated:
+        decided, gaps = _moved(log, opener, kind, subject)
+    else:
+        rows = conn.execute(SPELLS, {"partition": log_partition(subject), "subject": subject})
+        decided = [_Decided(*row) for row in rows]
+    order: list[str] = conn.scalar(ORDER, {"kind": kind.value}) or []
+    spells = with_gaps(decided, order)
+    return StageTimeline(spells, summary(spells, order, now), backdated, gaps)
+
+
+def _moved(
+    log: StageLog[Row], opener: Opener[Row], kind: SubjectKind, subject: SubjectId
+) -> tuple[list[_Decided], list[str]]:
+    """The spells, and the positions of the decisions that do not open."""
+    opener.refresh()
+    opened, gaps = parted(opener.open_each(_stage_rows(log, kind, subject)))
+    transitions = [
+        (one.row.occurred_at, one.payload)
+        for one in opened
+        if isinstance(one.payload, StageTransition)
+    ]
+    transitions.sort(key=lambda one: one[1].ordinal)
+    causes = {
+        Position(payload.cause.partition, payload.cause.position)
+        for _, payload in transitions
+        if isinstance(payload.cause, OfEvent)
+    }
+    occurred_at = log.occurred_at(sorted(causes))
+    return moved(transitions, occurred_at), [place_of(gap.row) for gap in gaps]
+
+
+def _stage_rows(log: StageLog[Row], kind: SubjectKind, subject: SubjectId) -> list[Row]:
+    topics = [f"{kind}.stage_entered", f"{kind}.stage_left"]
+    stretch = Stretch([subject], newest_first=False)
+    found: list[Row] = []
+    while True:
+        rows = log.read_topics(stretch, topics, ROWS_AT_ONCE)
+        ends = [
+            max(spot_of(row) for row in rows if row.topic == topic)
+            for topic in topics
+            if sum(row.topic == topic for row in rows) >= ROWS_AT_ONCE
+        ]
+        if not ends:
+            return found + rows
+        horizon = min(ends)
+        found += [row for row in rows if spot_of(row) <= horizon]
+        stretch = stretch.after(horizon)
+
+
+def moved(
+    transitions: Iterable[tuple[datetime, StageTransition]],
+    occurred_at: Mapping[Position, datetime],
+) -> list[_Decided]:
+    """The stages as the facts occurred that they were decided for.
+
+    Args:
+        transitions: with when each was decided, in order.
+        occurred_at: of the events that were causes.
+    """
+    spells: list[_Decided] = []
+    for decided_at, one in transitions:
+        at = decided_at
+        if isinstance(one.cause, OfEvent):
+            cause = Position(one.cause.partition, one.cause.position)
+            at = min(at, occurred_at.get(cause, at))
+        # What was decided before, for a time after this one, gives way.
+        spells = [
+            msgspec.structs.replace(spell, left_at=_earlier(spell.left_at, at))
+            for spell in spells
+            if spell.entered_at < at
+        ]
+        if isinstance(one, StageEntered):
+            spells.append(
+                _Decided(one.stage, one.definition, one.version, one.by_hand, at, None, decided_at)
+            )
+    return spells
+
+
+def _earlier(left_at: datetime | None, at: datetime) -> datetime:
+    return at if left_at is None else min(left_at, at)
+
+
+def with_gaps(decided: Sequence[_Decided], order: Sequence[str]) -> list[Spell]:
+    """Spells with the times in no stage between them and after the last; visits counted."""
+    spells: list[Spell] = []
+    visits: Counter[str | None] = Counter()
+    before: str | None = None
+    for n, one in enumerate(decided):
+        visits[one.stage] += 1
+        spells.append(
+            Spell(
+                stage=one.stage,
+                entered_at=one.entered_at,
+                left_at=one.left_at,
+                decided_at=one.decided_at,
+                visit=visits[one.stage],
+                direction=_direction(before, one.stage, order),
+                by_hand=one.by_hand,
+                definition=one.definition,
+                version=one.version,
+            )
+        )
+        before = one.stage
+        following = decided[n + 1].entered_at if n + 1 < len(decided) else None
+        if one.left_at is not None and one.left_at != following:
+            visits[None] += 1
+            gap = visits[None]
+            spells.append(Spell(None, one.left_at, following, None, gap, None, False, None, None))
+    return spells
+
+
+def _direction(before: str | None, after: str, order: Sequence[str]) -> str | None:
+    if before not in order or after not in order or before == after:
+        return None
+    return "forward" if order.index(before) < order.index(after) else "back"
+
+
+def summary(spells: Sequence[Spell], order: Sequence[str], now: datetime) -> list[StageSummary]:
+    """What the times in each stage come to."""
+    of: dict[str | None, list[Spell]] = {}
+    for spell in spells:
+        of.setdefault(spell.stage, []).append(spell)
+    places = {stage: n for n, stage in enumerate(order)}
+
+    def place(stage: str | None) -> tuple[bool, int, str]:
+        return stage is None, places.get(stage or "", len(order)), stage or ""
+
+    return [
+        StageSummary(
+            stage,
+            len(of[stage]),
+            sum((_end(one, now) - one.entered_at).total_seconds() for one in of[stage]),
+            of[stage][0].entered_at,
+            of[stage][-1].left_at,
+        )
+        for stage in sorted(of, key=place)
+    ]
+
+
+def _end(spell: Spell, now: datetime) -> datetime:
+    return max(spell.left_at or now, spell.entered_at)

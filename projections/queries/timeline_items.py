@@ -1,0 +1,300 @@
+"""What a timeline shows of one event: what it is, what it is called, what it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from domain.activity import ActivityKind
+from domain.events import (
+    ACTIVITY_OF_TOPIC,
+    PAYLOAD_OF_TOPIC,
+    Absorbed,
+    ActivitySummed,
+    Decision,
+    HealthChanged,
+    MembershipChanged,
+    Payload,
+    PropertiesChanged,
+    StageSet,
+    StageTransition,
+    Tracked,
+)
+from domain.identity import SubjectId, SubjectKind
+from domain.properties import Values
+from projections.kernel.batch import Opened
+from projections.kernel.gaps import Gap, GapReason, place_of
+
+DEFINITION_NAMES = sa.text("SELECT id, name FROM views.definitions WHERE id = ANY(:ids)")
+
+DEFINITIONS_NAMED = sa.text("SELECT id FROM views.definitions WHERE name = ANY(:names)")
+
+PROPERTIES_NAMED = sa.text("""
+SELECT EXISTS (SELECT FROM views.catalogue
+               WHERE scope IN ('user.property', 'account.property', 'membership.property')
+                 AND name = ANY(:names))""")
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "property": ("properties_changed",),
+    "membership": ("membership_started", "membership_changed", "membership_ended"),
+    "stage": ("stage_entered", "stage_left"),
+    "by_hand": ("stage_set", "stage_released"),
+    "health": ("health_changed",),
+    "score": ("score_changed",),
+    "signal": ("signal_triggered", "signal_ended"),
+    "goal": ("goal_reached", "goal_missed"),
+    "segment": ("segment_entered", "segment_left"),
+    "identity": ("registered", "identified", "absorbed", "merged_into", "erased"),
+}
+"""Types of changes under one word each."""
+
+_NAMED_BY_PROPERTIES = {
+    f"{kind}.{verb}"
+    for kind in SubjectKind
+    for verb in (*GROUPS["property"], "membership_changed", "absorbed")
+}
+_NAMED_BY_DECISIONS = {
+    f"{kind}.{verb}"
+    for kind in SubjectKind
+    for group in ("stage", "health", "score", "signal", "goal", "segment")
+    for verb in (*GROUPS[group], "stage_set")
+}
+_TOPICS_OF_TYPE: dict[str, list[str]] = {}
+for _topic in PAYLOAD_OF_TOPIC:
+    if _topic.partition(".")[0] in tuple(SubjectKind):
+        _type = ACTIVITY_OF_TOPIC.get(_topic) or _topic.partition(".")[2]
+        _TOPICS_OF_TYPE.setdefault(_type, []).append(_topic)
+
+ITEM_TYPES = tuple(_TOPICS_OF_TYPE)
+"""Every `type` that an item can have that is no gap."""
+
+GAP = "gap"
+"""The `type` of a gap."""
+
+TYPES = tuple(dict.fromkeys((*ActivityKind, *GROUPS, *ITEM_TYPES)))
+"""What a timeline can be filtered by."""
+
+TRACKED_EVENTS = frozenset(_TOPICS_OF_TYPE["event"])
+
+
+class Party(msgspec.Struct, frozen=True):
+    """The user or the account of an event; without a name once erased."""
+
+    id: UUID
+    external_id: str | None
+    name: str | None
+    erased: bool
+
+
+class ValueChange(msgspec.Struct, frozen=True):
+    """A property that got another value; null: it had none, has none any more."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+class GapItem(msgspec.Struct, frozen=True):
+    """Why an event does not open, though the keys that it needs are there.
+
+    Attributes:
+        topic: as its envelope says, like `user.properties_changed`.
+    """
+
+    reason: GapReason
+    topic: str
+
+
+class TimelineItem(msgspec.Struct, frozen=True):
+    """One thing that happened.
+
+    Attributes:
+        type: event, page, screen, channel, campaign, what changed (`properties_changed`, ...), or
+            `gap`: an event that does not open, of which only its envelope is shown.
+        name: of the activity, the stage, the health, the score, the signal or the segment; null
+            for other changes.
+        changes: of properties, of the subject or of its membership, by name; null for what changes
+            none.
+        details: metadata of the activity, or what else there is to say; null where it is erased.
+        position: partition and position in the log.
+        kept: false for activity that is no longer kept: that it was, and when, is all there is.
+        gap: null unless it is one.
+    """
+
+    at: datetime
+    recorded_at: datetime
+    type: str
+    name: str | None
+    user: Party | None
+    account: Party | None
+    changes: list[ValueChange] | None
+    details: dict[str, Any] | None
+    position: str
+    kept: bool = True
+    gap: GapItem | None = None
+
+
+def topics_of(kind: SubjectKind, types: Iterable[str]) -> list[str]:
+    """The topics of types and of groups of them, as far as they concern a user or an account."""
+    wanted = [one for type in types for one in GROUPS.get(type, (type,))]
+    found = dict.fromkeys(topic for one in wanted for topic in _TOPICS_OF_TYPE[one])
+    of_users = f"{SubjectKind.USER}."
+    return [one for one in found if kind is SubjectKind.ACCOUNT or one.startswith(of_users)]
+
+
+def named_topics(topics: Iterable[str], *, properties: bool) -> list[str]:
+    """Those whose changes have a name to be found by.
+
+    Args:
+        properties: whether it can be that of a property.
+    """
+    named = _NAMED_BY_DECISIONS | _NAMED_BY_PROPERTIES if properties else _NAMED_BY_DECISIONS
+    return [topic for topic in topics if topic in named]
+
+
+def name_of(one: Opened) -> str | None:
+    """Of the activity, the stage or the health; what was defined has its name elsewhere."""
+    match one.payload:
+        case Tracked(activity):
+            return activity.name
+        case StageTransition(stage=stage) | StageSet(stage=stage):
+            return stage
+        case HealthChanged(after=after):
+            return after.value
+        case None if one.account_part is not None:
+            return one.account_part.name
+        case _:
+            return None
+
+
+def has_name(one: Opened, names: Collection[str], definitions: Collection[UUID]) -> bool:
+    """Whether an event is found by some names, which some definitions have too."""
+    name = name_of(one)
+    if name is not None:
+        return name in names
+    match one.payload:
+        case Decision(definition=definition):
+            return definition in definitions
+        case payload:
+            return any(change.name in names for change in changes_of(payload) or ())
+
+
+def changes_of(payload: Payload | None) -> list[ValueChange] | None:
+    match payload:
+        case PropertiesChanged(values, deleted, before) | MembershipChanged(
+            values, deleted, before
+        ):
+            return _changes(before, values, deleted)
+        case Absorbed(properties=properties):
+            return _changes({}, properties, ())
+        case _:
+            return None
+
+
+def _changes(before: Values, values: Values, deleted: Iterable[str]) -> list[ValueChange]:
+    return [
+        ValueChange(name, before.get(name), values.get(name))
+        for name in sorted({*values, *deleted})
+    ]
+
+
+def items(
+    conn: sa.Connection,
+    found: Sequence[Opened | Gap],
+    parties: Mapping[SubjectId, tuple[str | None, str | None]],
+) -> list[TimelineItem]:
+    """
+    Args:
+        parties: external id and name of those users and accounts that are there.
+    """
+    ids = {
+        one.payload.definition
+        for one in found
+        if not isinstance(one, Gap) and isinstance(one.payload, Decision)
+    }
+    names: dict[UUID, str] = {}
+    if ids:
+        names = {row.id: row.name for row in conn.execute(DEFINITION_NAMES, {"ids": list(ids)})}
+    return [
+        _gap(one, parties) if isinstance(one, Gap) else _item(one, parties, names) for one in found
+    ]
+
+
+def _gap(gap: Gap, parties: Mapping[SubjectId, tuple[str | None, str | None]]) -> TimelineItem:
+    row = gap.row
+    stream = _party(row.stream, parties, erased=row.stream not in parties)
+    account = None
+    if row.account is not None:
+        account = _party(row.account, parties, erased=row.account not in parties)
+    is_of_account = row.topic.startswith(f"{SubjectKind.ACCOUNT}.")
+    return TimelineItem(
+        at=row.occurred_at,
+        recorded_at=row.recorded_at,
+        type=GAP,
+        name=None,
+        user=None if is_of_account else stream,
+        account=stream if is_of_account else account,
+        changes=None,
+        details=None,
+        position=place_of(row),
+        gap=GapItem(gap.reason, row.topic),
+    )
+
+
+def _item(
+    one: Opened,
+    parties: Mapping[SubjectId, tuple[str | None, str | None]],
+    definitions: Mapping[UUID, str],
+) -> TimelineItem:
+    row, payload = one.row, one.payload
+    kind, _, verb = row.topic.partition(".")
+    name = name_of(one)
+    if name is None and isinstance(payload, Decision):
+        name = definitions.get(payload.definition)
+    gone = payload is None if one.is_kept else row.stream not in parties
+    stream = _party(row.stream, parties, erased=gone)
+    account = None
+    if row.account is not None:
+        gone = row.account not in parties
+        if row.topic in ACTIVITY_OF_TOPIC and one.is_kept:
+            gone = one.account_part is None
+        account = _party(row.account, parties, erased=gone)
+    return TimelineItem(
+        at=row.occurred_at,
+        recorded_at=row.recorded_at,
+        type=ACTIVITY_OF_TOPIC.get(row.topic, verb),
+        name=name,
+        user=stream if kind == "user" else None,
+        account=account if kind == "user" else stream,
+        changes=changes_of(payload),
+        details=_details(payload if payload is not None else one.account_sums),
+        position=place_of(row),
+        kept=one.is_kept,
+    )
+
+
+def _details(payload: Payload | None) -> dict[str, Any] | None:
+    match payload:
+        case None | PropertiesChanged() | MembershipChanged():
+            return None
+        case Tracked(activity):
+            return dict(activity.metadata)
+        case ActivitySummed(days):
+            return {"days": [msgspec.structs.asdict(day) for day in days]}
+        case _:
+            told: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
+            if isinstance(payload, Absorbed):
+                told.pop("properties", None)
+            return told
+
+
+def _party(
+    id: SubjectId, names: Mapping[SubjectId, tuple[str | None, str | None]], *, erased: bool
+) -> Party:
+    external_id, name = names.get(id, (None, None))
+    return Party(id, external_id, name, erased)

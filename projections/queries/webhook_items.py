@@ -1,0 +1,215 @@
+"""From events to what a destination is told: items, with those whom each is about as they are known
+now, of those only who are in the destination's segment now.
+
+Nothing of what is erased gets here: an event whose key is destroyed has no payload, and of whoever
+has no key any more there is the random id alone.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from domain.definitions.destinations import Destination
+from domain.events import MergedInto
+from domain.identity import SubjectId, SubjectKind, log_partition
+from domain.webhook_items import ERASED, ERASED_TOPICS, is_own_segment, told, topics
+from projections.kernel import merges
+from projections.kernel.batch import Opened, Place
+
+CHECKPOINTS = "SELECT log_partition, position FROM views.checkpoints WHERE projector = %s"
+
+PARTIES = """
+SELECT c.subject, c.external_id, c.email, c.domain, c.identities FROM views.contacts c
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON c.log_partition = w.p AND c.subject = w.s"""
+
+MEMBERS = """
+SELECT m.subject FROM views.segment_members m
+JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON m.log_partition = w.p AND m.subject = w.s
+WHERE m.segment = %b"""
+
+
+class Row(Place, Protocol):
+    """An event as it is recorded; `event_id` is random and stays, whatever becomes of the log."""
+
+    @property
+    def event_id(self) -> UUID: ...
+
+
+R = TypeVar("R", bound=Row)
+Choice = Callable[[Collection[SubjectId]], Collection[SubjectId]]
+"""Those of some subjects of whom something holds."""
+
+
+class NotYet(enum.Enum):
+    """An item that has to wait: the read models do not show yet whom it is about."""
+
+    SHOWN = "not shown yet"
+
+
+class Party(msgspec.Struct, frozen=True):
+    """Whom an item is about. Without outside ids once erased.
+
+    Attributes:
+        id: our own, random.
+        email: of a user. domain: of an account.
+        identities: all outside ids, as `scheme` and `value`.
+    """
+
+    id: UUID
+    external_id: str | None = None
+    email: str | None = None
+    domain: str | None = None
+    identities: list[dict[str, str]] = msgspec.field(default_factory=list)
+    erased: bool = False
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One thing that happened, as a destination is told of it.
+
+    Attributes:
+        id: of the event: the same whenever it is sent.
+        type: the event's topic, or `contact.erased`.
+        position: partition and position in the log.
+    """
+
+    id: UUID
+    type: str
+    occurred_at: datetime
+    recorded_at: datetime
+    position: str
+    user: Party | None
+    account: Party | None
+    data: dict[str, Any]
+
+
+def shown(conn: psycopg.Connection, projector: str) -> dict[int, int]:
+    """Up to which position of each partition the read models are."""
+    return dict(conn.execute(CHECKPOINTS, (projector,)).fetchall())
+
+
+def candidates(destination: Destination, rows: Iterable[R]) -> list[R]:
+    """The events that a destination may be told of, as far as their envelopes say."""
+    wanted = topics(destination)
+    of_account = destination.kind is SubjectKind.ACCOUNT
+    return [
+        row
+        for row in rows
+        if row.topic in ERASED_TOPICS
+        or (
+            row.topic in wanted
+            and (
+                not of_account
+                or row.account is not None
+                or row.topic.startswith(SubjectKind.ACCOUNT)
+            )
+        )
+    ]
+
+
+def items(
+    conn: psycopg.Connection,
+    destination: Destination,
+    events: Sequence[tuple[Row, Opened]],
+    definitions: Mapping[UUID, str],
+    *,
+    readable: Choice,
+    coming: Choice,
+) -> list[Item | NotYet | None]:
+    """What a destination is told of each event; None: nothing.
+
+    Args:
+        definitions: the names of what was defined, by id.
+        readable: those of some subjects who have a key.
+        coming: those of some who are not in the read models, but will be.
+    """
+    streams = {row.stream for row, _ in events}
+    streams |= {row.account for row, _ in events if row.account is not None}
+    survivors = merges.survivors(conn, streams)
+    subjects = {survivors.get(one, one) for one in streams}
+    parties = _parties(conn, list(subjects), readable)
+    unseen = coming(subjects - parties.keys())
+    members: Collection[SubjectId] = ()
+    if destination.segment is not None:
+        members = _members(conn, destination.segment, list(parties))
+    found: list[Item | NotYet | None] = []
+    for row, opened in events:
+        if row.topic in ERASED_TOPICS:
+            found.append(_erased(row))
+            continue
+        data = told(destination, row.stream, opened.payload, definitions)
+        stream = survivors.get(row.stream, row.stream)
+        account = None if row.account is None else survivors.get(row.account, row.account)
+        is_of_user = row.topic.startswith(SubjectKind.USER)
+        user, account = (stream, account) if is_of_user else (None, stream)
+        about = user if destination.kind is SubjectKind.USER else account
+        if data is None or (
+            destination.segment is not None
+            and about not in members
+            and not is_own_segment(destination, opened.payload)
+        ):
+            found.append(None)
+            continue
+        if user in unseen or account in unseen:
+            found.append(NotYet.SHOWN)
+            continue
+        if isinstance(opened.payload, MergedInto):
+            data = data | {"survivor": stream}
+        found.append(
+            Item(
+                row.event_id,
+                row.topic,
+                row.occurred_at,
+                row.recorded_at,
+                f"{row.log_partition}:{row.position}",
+                _party(user, parties),
+                _party(account, parties),
+                data,
+            )
+        )
+    return found
+
+
+def _erased(row: Row) -> Item:
+    gone = Party(row.stream, erased=True)
+    is_user = row.topic.startswith(SubjectKind.USER)
+    return Item(
+        row.event_id,
+        ERASED,
+        row.occurred_at,
+        row.recorded_at,
+        f"{row.log_partition}:{row.position}",
+        gone if is_user else None,
+        None if is_user else gone,
+        {},
+    )
+
+
+def _party(id: SubjectId | None, parties: Mapping[SubjectId, Party]) -> Party | None:
+    return None if id is None else parties.get(id, Party(id, erased=True))
+
+
+def _parties(
+    conn: psycopg.Connection, subjects: Sequence[SubjectId], readable: Choice
+) -> dict[SubjectId, Party]:
+    """Those of some subjects that are there, and have a key."""
+    rows = conn.execute(PARTIES, _placed(subjects), binary=True).fetchall()
+    there = readable([SubjectId(row[0]) for row in rows])
+    return {SubjectId(row[0]): Party(*row) for row in rows if row[0] in there}
+
+
+def _members(
+    conn: psycopg.Connection, segment: UUID, subjects: Sequence[SubjectId]
+) -> set[SubjectId]:
+    rows = conn.execute(MEMBERS, (*_placed(subjects), segment), binary=True)
+    return {SubjectId(row[0]) for row in rows}
+
+
+def _placed(subjects: Sequence[SubjectId]) -> tuple[list[int], list[SubjectId]]:
+    return [log_partition(one) for one in subjects], list(subjects)

@@ -1,0 +1,451 @@
+"""All keys move under a new key-encryption key while everybody works, and no event is touched."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import structlog
+from click.testing import CliRunner
+from structlog.testing import capture_logs
+
+from api.cli import main
+from domain.errors import SubjectErased, Unavailable
+from domain.identity import SubjectId
+from infra import bootstrap
+from infra.bootstrap import KEY_FILE, Annals
+from infra.keys import rotation
+from infra.keys.key_encryption import LocalKey, WrongKeyEncryptionKey
+from infra.settings import Settings
+from tests.infra import chain
+from tests.infra.commands import events_of, identify, stored, subject_of, track, user_of
+from tests.infra.erasures import destroy_keys
+
+ROOT = Path(__file__).parents[3]
+
+
+def rotate(annals: Annals) -> str:
+    """As the command does; returns the id of the key-encryption key that is current then."""
+    id = annals.wrapping.begin_rotation()
+    while not annals.wrapping.end_rotation():
+        sum(annals.wrapping.rewrap())
+    return id
+
+
+def states(database_url: str) -> dict[str, str]:
+    with psycopg.connect(database_url) as conn:
+        return dict(conn.execute("SELECT id, state FROM keys.key_encryption_keys").fetchall())
+
+
+def current(database_url: str) -> str:
+    [id] = (id for id, state in states(database_url).items() if state == "current")
+    return id
+
+
+def ids_in_use(database_url: str) -> set[str]:
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute(
+            "SELECT key_encryption_key FROM keys.subject_keys WHERE state = 'active'"
+            " UNION SELECT key_encryption_key FROM keys.secrets"
+        )
+        return {id for (id,) in rows}
+
+
+def read(annals: Annals, *subjects: SubjectId) -> set[SubjectId]:
+    """Those of the subjects whose events open."""
+    return {one.stream for one in events_of(annals, *subjects)}
+
+
+def whole_log(database_url: str) -> list[Any]:
+    with psycopg.connect(database_url) as conn:
+        return conn.execute("SELECT * FROM log.events ORDER BY 1, 2").fetchall()
+
+
+def users(annals: Annals, count: int, start: int = 0) -> list[SubjectId]:
+    stored(annals, *(identify(f"u{n}", name=f"n{n}") for n in range(start, start + count)))
+    found = [subject_of(annals, f"u{n}") for n in range(start, start + count)]
+    return [one for one in found if one is not None]
+
+
+def start(data: Path, url: str, **settings: Any) -> None:
+    with bootstrap.opened(Settings(data=data, **settings), url, connections=2) as annals:
+        annals.keys.secret("lookup")
+
+
+def command(annals: Annals, database_url: str, *words: str) -> Any:
+    environment = {
+        "ANNALS_DATABASE_URL": database_url,
+        "ANNALS_DATA": str(annals.settings.data),
+    }
+    try:
+        return CliRunner().invoke(main, list(words), env=environment)
+    finally:
+        structlog.reset_defaults()  # the command has its own, for a process of its own
+
+
+def test_case_5_after_a_rotation_all_is_under_the_new_key_and_opens_and_no_event_changed(
+    annals: Annals, open_annals: Callable[[], Annals], database_url: str
+) -> None:
+    known = users(annals, 300)
+    before, old = whole_log(database_url), annals.wrapping.current.id
+    secret = annals.keys.secret("lookup")
+    new = rotate(annals)
+    assert new != old
+    assert states(database_url) == {old: "retired", new: "current"}
+    assert ids_in_use(database_url) == {new}
+    assert whole_log(database_url) == before
+    for process in (annals, open_annals()):
+        assert read(process, *known) == {*known}
+        assert process.keys.secret("lookup") == secret
+        assert user_of(process, "u7").properties == {"name": "n7"}
+
+
+def test_the_old_key_is_needed_until_the_end_of_a_rotation_and_not_after_it(
+    annals: Annals, database_url: str, tmp_path: Path
+) -> None:
+    users(annals, 3)
+    old = tmp_path / KEY_FILE
+    new = annals.wrapping.begin_rotation()
+    content = old.read_bytes()
+    old.unlink()
+    with pytest.raises(WrongKeyEncryptionKey, match=r"needs key-encryption key .* no key"):
+        start(tmp_path, database_url)
+    old.write_bytes(content)
+    old.chmod(0o600)
+    rotate(annals)
+    old.unlink()
+    start(tmp_path, database_url)
+    assert ids_in_use(database_url) == {new}
+    (tmp_path / f"{KEY_FILE}.{new}").rename(tmp_path / "elsewhere")
+    with pytest.raises(WrongKeyEncryptionKey, match=new):
+        start(tmp_path, database_url)
+    assert {path.name for path in tmp_path.glob(f"{KEY_FILE}*")} == set()
+
+
+def test_case_5_keys_are_readable_and_made_and_destroyed_in_every_process_during_a_rotation(
+    annals: Annals,
+    open_annals: Callable[[], Annals],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rotation, "ROWS_A_BATCH", 2)
+    servers = [annals, open_annals(), open_annals()]
+    known = users(annals, 200)
+    before = whole_log(database_url)
+    begin, stop = threading.Barrier(5), threading.Event()
+
+    def write(n: int) -> int:
+        begin.wait()
+        count = 0
+        while not stop.is_set() or not count:
+            stored(servers[n], identify(f"u-{n}-{count}", n=n), track(f"u{count % 100}"))
+            count += 1
+        return count
+
+    def destroy() -> None:
+        begin.wait()
+        for subject in known[100:150]:
+            destroy_keys(annals.keys, [subject])
+
+    with ThreadPoolExecutor(5) as threads:
+        writers = [threads.submit(write, n) for n in range(3)]
+        destroyer = threads.submit(destroy)
+        begin.wait()
+        ids = [rotate(annals) for _ in range(2)]
+        destroyer.result()
+        stop.set()
+        made = [writer.result() for writer in writers]
+    assert len(set(ids)) == 2
+    # A process that wrapped with what it took for current did so before that retired.
+    assert ids_in_use(database_url) <= {ids[-1]}
+    after = {row[:2]: row for row in whole_log(database_url)}
+    assert all(after[row[:2]] == row for row in before)
+    for server in (*servers, open_annals()):
+        seen = [one for one in events_of(server, *known) if one.topic != "user.erased"]
+        assert {one.stream for one in seen} == {*known[:100], *known[150:]}
+        for n, count in enumerate(made):
+            assert user_of(server, f"u-{n}-{count - 1}").properties == {"n": n}
+        with pytest.raises(SubjectErased):
+            server.keys.fetch_or_make({known[120].int})
+    assert chain.problems(database_url) == []
+
+
+def test_a_key_that_is_erased_between_reading_and_rewrapping_stays_destroyed(
+    annals: Annals, database_url: str
+) -> None:
+    [subject] = users(annals, 1)
+    annals.wrapping.begin_rotation()
+    passes = annals.wrapping.unwrap
+
+    def erase_late(wrapped: Any) -> list[bytes]:
+        annals.wrapping.unwrap = passes
+        opened = passes(wrapped)
+        destroy_keys(annals.keys, [subject])
+        return opened
+
+    annals.wrapping.unwrap = erase_late
+    rotate(annals)
+    with psycopg.connect(database_url) as conn:
+        [row] = conn.execute("SELECT state, wrapped FROM keys.subject_keys").fetchall()
+    assert row == ("destroyed", None)
+
+
+def test_a_rotation_passes_over_a_row_that_somebody_holds_and_does_not_end_before_it(
+    annals: Annals, database_url: str
+) -> None:
+    [subject] = users(annals, 1)
+    annals.wrapping.begin_rotation()
+    with psycopg.connect(database_url) as holder:
+        holder.execute("SELECT FROM keys.subject_keys FOR UPDATE")
+        passed_over = annals.wrapping.outstanding()
+        assert sum(annals.wrapping.rewrap()) == passed_over - 1
+        assert not annals.wrapping.end_rotation()
+    assert sum(annals.wrapping.rewrap()) == 1
+    assert annals.wrapping.end_rotation()
+    assert annals.keys.fetch({subject.int})
+
+
+def test_a_rotation_waits_for_keys_that_are_made_under_the_old_key(
+    annals: Annals, open_annals: Callable[[], Annals], database_url: str
+) -> None:
+    subject, other = SubjectId(uuid.uuid4()), open_annals()
+    other.wrapping.begin_rotation()
+    with psycopg.connect(database_url) as maker, ThreadPoolExecutor() as threads:
+        annals.keys.make_within(maker, [subject.int])
+        sum(other.wrapping.rewrap())
+        ending = threads.submit(other.wrapping.end_rotation)
+        with psycopg.connect(database_url, autocommit=True) as watcher:
+            while not watcher.execute(
+                "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND datname = current_database()"
+            ).fetchall():
+                assert not ending.done()
+        maker.commit()
+        assert not ending.result()
+    rotate(other)
+    assert set(annals.keys.fetch({subject.int})) == {subject.int}
+
+
+def test_a_process_that_missed_a_whole_rotation_makes_its_next_keys_under_the_new_key(
+    annals: Annals, open_annals: Callable[[], Annals], database_url: str
+) -> None:
+    other, subject, gone = open_annals(), *(SubjectId(uuid.uuid4()) for _ in range(2))
+    new = rotate(annals)
+    assert other.wrapping.current.id != new
+    assert set(other.keys.fetch_or_make({subject.int})) == {subject.int}
+    assert ids_in_use(database_url) == {new}
+    rotate(annals)
+    other.keys.secret("a new one")
+    assert other.keys.secret("a new one") == open_annals().keys.secret("a new one")
+    destroy_keys(annals.keys, [gone])
+    rotate(annals)
+    with pytest.raises(SubjectErased):
+        other.keys.fetch_or_make({gone.int})
+
+
+def test_a_process_without_the_new_key_goes_on_under_the_old_one_until_it_retires(
+    database_url: str, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    start(here, database_url)
+    there.mkdir()
+    (there / KEY_FILE).write_bytes((here / KEY_FILE).read_bytes())
+    (there / KEY_FILE).chmod(0o600)
+    with (
+        bootstrap.opened(Settings(data=here), database_url, connections=2) as annals,
+        bootstrap.opened(Settings(data=there), database_url, connections=2) as other,
+        capture_logs() as logged,
+    ):
+        new = annals.wrapping.begin_rotation()
+        stored(other, identify("u1", name="Ada"))
+        assert [one["event"] for one in logged] == ["keys.rotation_cannot_be_followed"]
+        rotate(annals)
+        other.keys._cache.clear()
+        other.keys._generation = -1
+        for work in (lambda: stored(other, identify("u1", x=1)), other.projector().step):
+            with pytest.raises(Unavailable, match="operator"):
+                work()
+        assert f"needs key-encryption key {new}" in logged[-1]["reason"]
+        name = f"{KEY_FILE}.{new}"
+        (there / name).write_bytes((here / name).read_bytes())
+        (there / name).chmod(0o600)
+        stored(other, identify("u1", x=1))
+        assert user_of(other, "u1").properties == {"name": "Ada", "x": 1}
+
+
+def test_two_rotations_at_once_are_one_or_follow_one_another(
+    annals: Annals, open_annals: Callable[[], Annals], database_url: str
+) -> None:
+    processes = [annals, open_annals(), open_annals()]
+    known = users(annals, 100)
+    begin = threading.Barrier(3)
+
+    def turn(process: Annals) -> str:
+        begin.wait()
+        return rotate(process)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(turn, processes))
+    assert sorted(set(states(database_url).values())) == ["current", "retired"]
+    assert ids_in_use(database_url) == {current(database_url)}
+    for process in processes:
+        assert read(process, *known) == {*known}
+
+
+def test_a_second_call_goes_on_with_the_rotation_that_is_under_way(
+    annals: Annals, open_annals: Callable[[], Annals], database_url: str
+) -> None:
+    users(annals, 5)
+    new = annals.wrapping.begin_rotation()
+    next(annals.wrapping.rewrap())
+    other = open_annals()
+    assert other.wrapping.begin_rotation() == new
+    assert other.wrapping.outstanding() > 0
+    assert rotate(other) == new
+    assert other.wrapping.outstanding() == 0
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from infra import wiring, wrapping
+from infra.settings import Settings
+wrapping.ROWS_A_BATCH = 1
+with wiring.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=2) as annals:
+    annals.wrapping.begin_rotation()
+    for n, _ in enumerate(annals.wrapping.rewrap()):
+        if n == int(sys.argv[3]):
+            print("now", flush=True)
+            time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("after", [0, 20, 41])
+def test_a_rotation_that_is_killed_is_gone_on_with(
+    annals: Annals, database_url: str, after: int
+) -> None:
+    known = users(annals, 40)
+    old = annals.wrapping.current.id
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, annals.settings.data, database_url, str(after)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGKILL)
+    assert len(ids_in_use(database_url)) == 2
+    assert read(annals, *known) == {*known}
+    told = command(annals, database_url, "rotate-kek")
+    assert told.exit_code == 0, told.output
+    new = current(database_url)
+    assert f"All keys are under key-encryption key {new}." in told.output
+    assert f"Key-encryption key {old} has retired" in told.output
+    assert ids_in_use(database_url) == {new}
+    assert len(states(database_url)) == 2
+
+
+def test_a_key_can_be_handed_round_before_it_is_used(annals: Annals, database_url: str) -> None:
+    told = command(annals, database_url, "rotate-kek", "--prepare")
+    assert told.exit_code == 0, told.output
+    [prepared] = annals.settings.data.glob(f"{KEY_FILE}.*")
+    id = LocalKey.from_file(prepared).id
+    assert prepared.name == f"{KEY_FILE}.{id}"
+    assert id in told.output
+    assert current(database_url) != id
+    assert command(annals, database_url, "rotate-kek", "--prepare").output == told.output
+    assert command(annals, database_url, "rotate-kek").exit_code == 0
+    assert current(database_url) == id
+    assert len(list(annals.settings.data.glob(f"{KEY_FILE}.*"))) == 1
+
+
+def test_a_later_key_file_that_others_may_read_is_refused(
+    annals: Annals, database_url: str, tmp_path: Path
+) -> None:
+    new = rotate(annals)
+    (tmp_path / f"{KEY_FILE}.{new}").chmod(0o644)
+    with pytest.raises(WrongKeyEncryptionKey, match=r"0644.*chmod 600"):
+        start(tmp_path, database_url)
+
+
+def test_a_log_without_its_keys_is_not_taken_for_a_new_database(
+    annals: Annals, database_url: str, tmp_path: Path
+) -> None:
+    users(annals, 1)
+    with psycopg.connect(database_url) as conn:
+        conn.execute(
+            "TRUNCATE keys.secrets, keys.subject_keys, keys.identities, keys.key_encryption_keys"
+        )
+    (tmp_path / "new").mkdir()
+    for data in (tmp_path, tmp_path / "new"):
+        with pytest.raises(WrongKeyEncryptionKey, match="restore the backup of the keys"):
+            start(data, database_url)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_keys_without_the_secrets_are_not_taken_for_a_new_database(
+    annals: Annals, database_url: str, tmp_path: Path
+) -> None:
+    annals.keys.fetch_or_make({uuid.uuid4().int})
+    with psycopg.connect(database_url) as conn:
+        conn.execute("TRUNCATE keys.secrets, keys.key_encryption_keys")
+    with pytest.raises(WrongKeyEncryptionKey, match="restore the backup of the keys"):
+        start(tmp_path, database_url)
+
+
+def test_a_backup_of_the_keys_from_before_there_were_rotations_is_taken(
+    annals: Annals, database_url: str, tmp_path: Path
+) -> None:
+    users(annals, 1)
+    with psycopg.connect(database_url) as conn:
+        conn.execute("TRUNCATE keys.key_encryption_keys")
+    start(tmp_path, database_url)
+    assert states(database_url) == {annals.wrapping.current.id: "current"}
+
+
+class TestKeysInVariables:
+    def test_keys_move_from_a_file_to_a_variable_and_on_to_another(
+        self,
+        annals: Annals,
+        database_url: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        users(annals, 3)
+        for name in ("FIRST", "SECOND"):
+            LocalKey.generate_file(tmp_path / name)
+            monkeypatch.setenv(name, (tmp_path / name).read_text())
+        for kek in ("env:FIRST file", "env:SECOND env:FIRST"):
+            settings = Settings(data=tmp_path, kek=kek)
+            with bootstrap.opened(settings, database_url, connections=2) as process:
+                new = rotate(process)
+                assert new == LocalKey.from_file(tmp_path / kek.split()[0][4:]).id
+                with pytest.raises(WrongKeyEncryptionKey, match="put a new key into another"):
+                    process.wrapping.begin_rotation()
+        start(tmp_path, database_url, kek="env:SECOND")
+        with pytest.raises(WrongKeyEncryptionKey, match=new):
+            start(tmp_path, database_url, kek="env:FIRST")
+
+    @pytest.mark.parametrize("value", [None, "", "abc", "!" * 44])
+    def test_a_variable_that_holds_no_key_stops_the_start(
+        self,
+        database_url: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        value: str | None,
+    ) -> None:
+        if value is not None:
+            monkeypatch.setenv("THE_KEY", value)
+        with pytest.raises(WrongKeyEncryptionKey, match="THE_KEY") as caught:
+            start(tmp_path, database_url, kek="env:THE_KEY")
+        assert not value or value not in str(caught.value)
