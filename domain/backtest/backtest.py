@@ -1,9 +1,9 @@
 """Back-test: what a definition would have decided on each day of the past, had it been active.
 
 Its conditions, and all active definitions that they rest on, are evaluated in plain Python
-(`domain.conditions.evaluation`) over a replay of the log (`domain.backtest.replay`), as of the end of each
-day. Only those are looked at again of whom something changed, or whom the calendar may move.
-Nothing comes
+(`domain.conditions.evaluation`) over a replay of the log (`domain.backtest.replay`), as of the end
+of each day. Only those are looked at again of whom something changed, or whom the calendar may
+move. Nothing comes
 of it: no event is written.
 """
 

@@ -1,7 +1,8 @@
 """Back-test, over the log: who is looked at, their past read and opened, what comes of it.
 
 Who there is, and who belongs to whom, is asked of the read models; what was known of them when, of
-the log alone (`domain.backtest.replay`). The erased are left out: their past cannot be read any more.
+the log alone (`domain.backtest.replay`). The erased are left out: their past cannot be read any
+more.
 """
 
 from __future__ import annotations
