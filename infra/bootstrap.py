@@ -20,7 +20,6 @@ from domain.erasure.certificate import Statement
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.workspace.aggregate import Workspace
 from infra import embedded
-from infra.admission import Places
 from infra.api_keys import ApiKeys
 from infra.backtest_jobs import Backtests
 from infra.change_feed import Watching
@@ -48,8 +47,10 @@ from infra.log.event_log import EventLog
 from infra.log.record_format import RecordedRow
 from infra.log.records import Records
 from infra.log.timelines import Timelines
+from infra.migrations import upgrade
 from infra.parked_events import Parked
 from infra.postgres import database, pools
+from infra.postgres.admission import Places
 from infra.postgres.engines import reading
 from infra.postgres.pools import Pools
 from infra.postgres.readiness import Readiness
@@ -86,7 +87,7 @@ from projections.queries.subject_file import Reviews
 DATABASE = "annals"
 KEY_FILE = "key-encryption-key"
 CANNOT_START = (
-    database.UnsuitableDatabase,
+    upgrade.UnsuitableDatabase,
     embedded.EmbeddedError,
     LedgerNeeded,
     WrongKeyEncryptionKey,
@@ -299,11 +300,11 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     """Migrates the database, checks the keys and opens the pools; closes them on the way out.
 
     Raises:
-        database.UnsuitableDatabase: see there.
+        upgrade.UnsuitableDatabase: see there.
         WrongKeyEncryptionKey: the key-encryption key is missing, unsafe or another one.
         LedgerNeeded: the database was restored, and its ledger is not there, or not whole.
     """
-    database.migrate(url)
+    upgrade.migrate(url)
     with (
         pools.opened(url, connections, settings) as opened_pools,
         _assembled(settings, url, opened_pools) as annals,

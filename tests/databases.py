@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from infra.migrations import upgrade
 from infra.postgres import database
 
 TEMPLATE = f"annals_template_{os.getpid()}"
@@ -19,7 +20,7 @@ TEMPLATE = f"annals_template_{os.getpid()}"
 
 def make_template(server: str) -> str:
     """Returns the server."""
-    database.migrate(database.create_database(server, TEMPLATE))
+    upgrade.migrate(database.create_database(server, TEMPLATE))
     return server
 
 

@@ -15,8 +15,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
 from api.compliance.notified import ToldDestination, told
-from api.contacts.contacts import Cursor, Limit, named, subject_of
 from api.http.auth import PLACE, opens
+from api.http.parameters import Cursor, Limit, named, subject_of
 from api.http.problems import answers
 from api.http.read_position import wait_for
 from api.openapi.bounds import Bounds, Positions, ReasonCode, SubjectText
@@ -38,8 +38,8 @@ from domain.erasure.erasure import (
 from domain.erasure.scan import MAX_CHARS, MAX_VALUES, MIN_CHARS, Scan, checked_values
 from domain.errors import InvalidInput, NotFound
 from domain.identity import Identity, SubjectId, SubjectKind
-from infra.admission import Demand
 from infra.bootstrap import Annals
+from infra.postgres.admission import Demand
 from projections.conditions.known_names import KnownNames
 from projections.kernel.paging import DEFAULT_LIMIT, Page, decoded, encoded
 from projections.kernel.tables import segment_members

@@ -5,8 +5,8 @@ from __future__ import annotations
 from litestar import Controller, get
 from litestar.datastructures import State
 
-from api.contacts.contacts import Cursor, Limit
 from api.http.auth import opens
+from api.http.parameters import Cursor, Limit
 from api.http.problems import answers
 from domain.access import ApiScope, RefusedAttempt
 from infra.bootstrap import Annals

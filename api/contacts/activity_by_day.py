@@ -8,10 +8,11 @@ from litestar import Controller, get
 from litestar.datastructures import State
 from litestar.params import QueryParameter
 
-from api.contacts.contacts import READING_PROBLEMS, TABS, ContactId, Tab, WaitFor, asked
+from api.contacts.contacts import READING_PROBLEMS, TABS, Tab
+from api.http.as_of import AsOf
 from api.http.auth import READERS, opens
+from api.http.parameters import ContactId, WaitFor, asked
 from api.openapi.bounds import Bounds
-from api.operations.pasts import AsOf
 from domain.calendar import Moment
 from domain.errors import InvalidInput, NotFound
 from domain.identity import SubjectKind

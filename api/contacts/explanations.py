@@ -9,12 +9,13 @@ from litestar import Controller, get
 from litestar.datastructures import State
 from litestar.params import QueryParameter
 
-from api.contacts.contacts import READING_PROBLEMS, ContactId, WaitFor, asked
+from api.contacts.contacts import READING_PROBLEMS
+from api.http.as_of import AsOf
 from api.http.auth import READERS, opens
+from api.http.parameters import ContactId, WaitFor, asked
 from api.http.problems import answers
 from api.http.read_position import parsed
 from api.openapi.bounds import Place
-from api.operations.pasts import AsOf
 from domain.commands import Position
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind

@@ -10,10 +10,11 @@ from litestar import Controller, get
 from litestar.datastructures import State
 from litestar.params import QueryParameter
 
-from api.contacts.contacts import READING_PROBLEMS, ContactId, Cursor, Limit, WaitFor, asked
+from api.contacts.contacts import READING_PROBLEMS
+from api.http.as_of import AsOf
 from api.http.auth import READERS, opens
+from api.http.parameters import ContactId, Cursor, Limit, WaitFor, asked
 from api.openapi.bounds import Bounds
-from api.operations.pasts import AsOf
 from domain.activity import MAX_URL_CHARS
 from domain.calendar import Moment, boundary, end_of, start_of
 from domain.errors import InvalidInput

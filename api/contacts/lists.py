@@ -19,20 +19,20 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.response import Stream
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.contacts.contacts import Cursor, Limit, WaitFor
+from api.http.as_of import AsOf, reading
 from api.http.auth import PLACE, READERS, opens
 from api.http.disconnects import answer_of
+from api.http.parameters import Cursor, Limit, WaitFor
 from api.http.problems import answers
 from api.openapi.bounds import Bounds, Instant, Positions
 from api.openapi.described import PerhapsCondition, files
-from api.operations.pasts import AsOf, reading
 from domain.calendar import Moment
 from domain.conditions import validation
 from domain.errors import InvalidInput, TakesTooLong
 from domain.identity import SubjectKind
 from domain.workspace.aggregate import Workspace
-from infra.admission import Demand
 from infra.bootstrap import Annals
+from infra.postgres.admission import Demand
 from infra.postgres.readers import is_ended
 from projections.conditions.known_names import KnownNames
 from projections.conditions.selection import MAX_SEARCH_CHARS, Selection

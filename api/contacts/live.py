@@ -12,15 +12,15 @@ from litestar import Controller, Request, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
-from api.contacts.contacts import ContactId, asked
 from api.http.auth import PLACE, READERS, opens
+from api.http.parameters import ContactId, asked
 from api.http.problems import answers
 from api.http.read_position import position_text
 from domain.commands import Position
 from domain.identity import SubjectId, SubjectKind
-from infra.admission import Demand
 from infra.bootstrap import Annals
 from infra.change_feed import Watch, Watching
+from infra.postgres.admission import Demand
 from projections.queries import contact_view
 
 HEARTBEAT_SECONDS = 15.0

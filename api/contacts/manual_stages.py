@@ -9,8 +9,8 @@ import msgspec
 from litestar import Controller, Request, delete, post
 from litestar.params import JSONBody
 
-from api.contacts.contacts import ContactId, subject_of, unescaped
 from api.http.auth import opens
+from api.http.parameters import ContactId, subject_of, unescaped
 from api.http.problems import answers
 from api.http.read_position import position_text
 from api.openapi.bounds import Bounds

@@ -8,12 +8,13 @@ from litestar import Controller, get
 from litestar.datastructures import State
 from litestar.response import Stream
 
-from api.contacts.contacts import READING_PROBLEMS, ContactId, Cursor, Limit, WaitFor, asked
+from api.contacts.contacts import READING_PROBLEMS
 from api.http.auth import PLACE, opens
+from api.http.parameters import ContactId, Cursor, Limit, WaitFor, asked
 from domain.access import ApiScope
 from domain.identity import SubjectKind
-from infra.admission import Demand
 from infra.bootstrap import Annals
+from infra.postgres.admission import Demand
 from projections.kernel.paging import DEFAULT_LIMIT
 from projections.queries.contact_view import streams_of
 from projections.queries.subject_file import File, ReviewPage, Reviews

@@ -14,7 +14,6 @@ from litestar import Controller, Request, delete, get, post
 from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.contacts.contacts import Cursor, Limit
 from api.definitions.definitions import (
     HealthProfileRequest,
     ScoreRequest,
@@ -24,6 +23,7 @@ from api.definitions.definitions import (
 )
 from api.definitions.saving import check_names
 from api.http.auth import READERS, asking, opens
+from api.http.parameters import Cursor, Limit
 from api.http.problems import answers
 from api.openapi.bounds import Bounds, Name
 from api.openapi.described import SentCondition

@@ -11,18 +11,18 @@ from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.params import JSONBody, QueryParameter
 
-from api.contacts.contacts import WaitFor
+from api.http.as_of import AsOf, reading
 from api.http.auth import PLACE, READERS, opens
+from api.http.parameters import WaitFor
 from api.http.problems import answers
 from api.http.read_position import catch_up, position_text
 from api.openapi.bounds import Bounds
-from api.operations.pasts import AsOf, reading
 from domain.access import ApiScope
 from domain.identity import SubjectKind
 from domain.name_rules import MAX_NAMES_AT_ONCE, NameScope
 from domain.properties import MAX_NAME_CHARS, PropertyType
-from infra.admission import Demand
 from infra.bootstrap import Annals
+from infra.postgres.admission import Demand
 from projections.kernel.paging import Page
 from projections.models import retyping
 from projections.queries import status

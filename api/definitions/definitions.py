@@ -17,13 +17,13 @@ from litestar import Controller, Request, delete, get, post, put
 from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.contacts.contacts import WaitFor
 from api.definitions.saving import Saved, check_names, saved
+from api.http.as_of import AsOf, reading
 from api.http.auth import READERS, opens
+from api.http.parameters import WaitFor
 from api.http.problems import answers
 from api.openapi.bounds import Hours, Name, Weight
 from api.openapi.described import PerhapsCondition, SentCondition
-from api.operations.pasts import AsOf, reading
 from domain.access import ApiScope
 from domain.conditions import validation
 from domain.conditions.language import AllOf, Condition

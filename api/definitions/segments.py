@@ -13,14 +13,14 @@ from litestar import Controller, Request, delete, get, post, put
 from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.contacts.contacts import Cursor, Limit, WaitFor, named
 from api.definitions.saving import Saved, check_names, saved
+from api.http.as_of import AsOf, reading
 from api.http.auth import PLACE, READERS, opens
+from api.http.parameters import Cursor, Limit, WaitFor, named
 from api.http.problems import answers
 from api.http.read_position import position_text
 from api.openapi.bounds import Bounds, Name, SubjectText
 from api.openapi.described import PerhapsCondition, SentCondition
-from api.operations.pasts import AsOf, reading
 from domain.access import ApiScope
 from domain.calendar import Moment
 from domain.conditions import validation
@@ -30,8 +30,8 @@ from domain.errors import InvalidInput
 from domain.events import DefinitionChanged, DefinitionDeleted, DefinitionMade, Payload
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.workspace.aggregate import MAX_LISTED, Definitions
-from infra.admission import Demand
 from infra.bootstrap import Annals
+from infra.postgres.admission import Demand
 from projections.counters.requests import require
 from projections.kernel.paging import DEFAULT_LIMIT, Page
 from projections.queries import segment_list

@@ -14,11 +14,11 @@ from litestar.datastructures import State
 from litestar.params import JSONBody
 
 from api.definitions.saving import Saved, check_names
+from api.http.as_of import AsOf, reading
 from api.http.auth import READERS, opens
 from api.http.problems import answers
 from api.http.read_position import position_text
 from api.openapi.bounds import Bounds, LinkUrl, Name
-from api.operations.pasts import AsOf, reading
 from domain.access import ApiScope
 from domain.definitions.retention import MAX_MONTHS, Counts
 from domain.definitions.types import DefinitionId, Settings

@@ -20,8 +20,8 @@ from api.http.problems import ProblemException
 from api.http.proxies import client_address
 from domain.access import ApiScope
 from domain.errors import TooManyAtOnce
-from infra.admission import Demand
 from infra.bootstrap import Annals
+from infra.postgres.admission import Demand
 
 READERS = (ApiScope.READ, ApiScope.AUDIT, ApiScope.COMPLY, ApiScope.ADMIN)
 

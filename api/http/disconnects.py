@@ -2,7 +2,8 @@
 stream that it does not take is ended, and an answer that fails midway says so.
 
 A client that leaves has its questions cancelled in the database (`infra.postgres.readers`). A place
-(`infra.admission`) that a request takes is given back when its answer is over, however it ends.
+(`infra.postgres.admission`) that a request takes is given back when its answer is over, however it
+ends.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import structlog
 from litestar.concurrency import sync_to_thread
 from litestar.types import HTTPReceiveMessage, Message, Receive, Scope, Send
 
-from infra.admission import Demand, Places
 from infra.postgres import readers
+from infra.postgres.admission import Demand, Places
 from infra.postgres.readers import Reader
 
 SEND_SECONDS = 30.0

@@ -10,8 +10,8 @@ from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.contacts.contacts import Cursor, Limit
 from api.http.auth import READERS, opens
+from api.http.parameters import Cursor, Limit
 from api.http.problems import answers
 from api.http.read_position import parsed
 from api.openapi.bounds import Bounds

@@ -2,68 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from litestar import Controller, delete, get, post
 from litestar.datastructures import State
-from litestar.params import JSONBody, PathParameter, QueryParameter
+from litestar.params import JSONBody, PathParameter
 
+from api.http.as_of import instant
 from api.http.auth import READERS, asking, opens
 from api.http.problems import answers
-from api.http.read_position import wait_for
 from api.openapi.bounds import Instant
 from domain.access import ApiScope
-from domain.calendar import boundary
-from domain.errors import InvalidInput
 from infra.bootstrap import Annals
 from infra.snapshots.registry import PastRow
 from projections.kernel.paging import Page
 
-AsOf = Annotated[
-    Instant | None,
-    QueryParameter(
-        name="as_of", description="a past instant (ISO 8601 with a zone): answers as was shown then"
-    ),
-]
 Id = Annotated[UUID, PathParameter(description="of the past, from `POST /api/pasts`")]
-
-
-def instant(text: str, place: str) -> datetime:
-    """A past instant, as it was sent.
-
-    Raises:
-        InvalidInput: no instant, or one that is still to come.
-    """
-    wanted = "send an instant with a zone, like 2026-05-03T14:00:00Z"
-    try:
-        at = boundary(text)
-    except ValueError as reason:
-        raise InvalidInput(f"{wanted}: {reason}", place=place) from None
-    if not isinstance(at, datetime):
-        raise InvalidInput(f"{wanted}: a day is not enough", place=place)
-    if at > datetime.now(UTC):
-        raise InvalidInput("this instant is still to come", place=place)
-    return at
-
-
-def reading(state: State, waiting: str | None, as_of: str | None) -> Annals:
-    """What a route reads: the present, once it holds what is waited for, or a past.
-
-    Raises:
-        InvalidInput: no positions, or no past instant; or both are asked for.
-        NotReady: the past is being made.
-        Unavailable: what is waited for is not to be seen yet; or the past cannot be made.
-    """
-    annals: Annals = state.annals
-    if as_of is None:
-        wait_for(annals, waiting)
-        return annals
-    if waiting:
-        raise InvalidInput("leave it out: nothing more comes into the past", place="/wait_for")
-    return annals.as_of(instant(as_of, "/as_of"), asking.get().key_id)
 
 
 class PastRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,8 +16,6 @@ from domain.calendar import Moment
 from domain.conditions.evaluation import metadata_passes
 from domain.conditions.language import Condition, Did, MetadataIs
 from domain.conditions.validation import parts
-from domain.definitions.types import Definition
-from domain.workspace.references import parts as parts_of_definition
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(tuple[MetadataIs, ...]).decode
@@ -63,12 +61,3 @@ def counters_of(condition: Condition) -> set[Counter]:
     if isinstance(condition, Did):
         return {counter_of(condition)} if condition.where else set()
     return {one for part, _ in parts(condition) for one in counters_of(part)}
-
-
-def counters_of_definition(definition: Definition) -> set[Counter]:
-    """All counters that the conditions of a definition need."""
-    return {
-        counter
-        for part in parts_of_definition(definition)
-        for counter in counters_of(part.condition)
-    }

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from domain.conditions.counters import Counter, counters_of
 from domain.conditions.language import (
     Condition,
     HealthIs,
@@ -242,3 +243,8 @@ def who_asks(for_any: Iterable[Named], active: Active) -> list[str]:
         if not isinstance(one, Settings)
         and any(reference.to in wanted for reference in references_of(one))
     )
+
+
+def counters_of_definition(definition: Definition) -> set[Counter]:
+    """All counters that the conditions of a definition need."""
+    return {counter for part in parts(definition) for counter in counters_of(part.condition)}

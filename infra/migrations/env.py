@@ -1,8 +1,8 @@
-"""Runs migrations on the connection that `infra.postgres.database.migrate` hands over."""
+"""Runs migrations on the connection that `infra.migrations.upgrade.migrate` hands over."""
 
 from alembic import context
 
-from infra.postgres.database import VERSION_TABLE
+from infra.migrations.upgrade import VERSION_TABLE
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, version_table=VERSION_TABLE)

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
-
-import alembic.command
 import psycopg
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from infra import migrations
 from infra.postgres.pool import BUSY_SECONDS, CONNECT_SECONDS, Pool
 from infra.postgres.readers import ReadersPool
 
-MIN_SERVER_VERSION = 150_000
-_MADE_BY_ANOTHER = {"42P06", "42P07", "42710", "23505"}
 # What is queried lies in memory or on solid state: a page anywhere costs little more than the next.
 _PAGES_AT_HAND = "-c random_page_cost=1.1"
-_MIGRATIONS = Path(migrations.__file__).parent
-
-VERSION_TABLE = "annals_schema_version"
-KNOWS_ITS_VERSION = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
-VERSIONS = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - our own name
-
-
-class UnsuitableDatabase(Exception):
-    """The server or the database cannot be used; the message says why and what to do."""
 
 
 def as_role(conninfo: str, role: str) -> str:
@@ -128,71 +108,6 @@ def engine(
 
 def _within(seconds: float | None) -> str:
     return "" if seconds is None else f"-c statement_timeout={round(1_000 * seconds)}"
-
-
-@contextmanager
-def _owner(conninfo: str) -> Iterator[psycopg.Connection]:
-    try:
-        connection = psycopg.connect(conninfo, connect_timeout=10)
-    except psycopg.OperationalError as error:
-        reason = str(error).splitlines()[0]
-        raise UnsuitableDatabase(f"cannot connect to the database: {reason}") from None
-    with connection:
-        yield connection
-
-
-def migrate(conninfo: str) -> None:
-    """Brings the schema up to date; safe when several processes start at once.
-
-    Raises:
-        UnsuitableDatabase: no connection, a server before 15, or rights that are lacking.
-    """
-    with _owner(conninfo) as connection:
-        if connection.info.server_version < MIN_SERVER_VERSION:
-            raise UnsuitableDatabase(
-                f"PostgreSQL 15 or later is needed, the server is {connection.info.server_version}"
-            )
-        if _is_up_to_date(connection):
-            return
-    config = _config()
-    owner = sa.create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(conninfo),
-        poolclass=sa.NullPool,
-    )
-    for attempts_left in (3, 2, 1, 0):
-        try:
-            with owner.begin() as connection:
-                config.attributes["connection"] = connection
-                alembic.command.upgrade(config, "heads")
-            return
-        except (sa.exc.ProgrammingError, sa.exc.IntegrityError) as error:
-            state = getattr(error.orig, "sqlstate", None)
-            if state == "42501":
-                raise UnsuitableDatabase(
-                    "the database's user may not create roles or schemas: give it CREATEROLE and"
-                    " make it the owner of the database (docs/operating.md)"
-                ) from None
-            if state not in _MADE_BY_ANOTHER or not attempts_left:
-                raise  # otherwise another process migrates at the same time: look again
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    return config
-
-
-@cache
-def _heads() -> frozenset[str]:
-    return frozenset(ScriptDirectory.from_config(_config()).get_heads())
-
-
-def _is_up_to_date(connection: psycopg.Connection) -> bool:
-    """Whether there is nothing to migrate: Alembic takes ten times as long to say so."""
-    if connection.execute(KNOWS_ITS_VERSION).fetchone() == (False,):
-        return False
-    return frozenset(row[0] for row in connection.execute(VERSIONS)) == _heads()
 
 
 def create_database(server: str, name: str) -> str:

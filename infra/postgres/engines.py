@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from infra.admission import BOUNDS, Demand
 from infra.postgres import database
+from infra.postgres.admission import BOUNDS, Demand
 from infra.postgres.readers import attend
 from infra.settings import Settings
 

@@ -17,7 +17,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from domain.errors import Unavailable
-from infra.postgres import database
+from infra.migrations import upgrade
 
 MAX_STEM_BYTES = 40
 """What is left of the 63 of a name, for what follows."""
@@ -73,7 +73,7 @@ class PastDatabases:
             conn.execute(_creation(name, row[0]))
             conn.execute(sql.SQL(CLOSE).format(name=sql.Identifier(name)))
         url = self.url(name)
-        database.migrate(url)
+        upgrade.migrate(url)
         return url
 
     def url_of(self, id: uuid.UUID) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from domain.conditions.counters import Counter, counters_of, counters_of_definition
+from domain.conditions.counters import Counter, counters_of
 from domain.definitions.types import Undeciding, family_of
+from domain.workspace.references import counters_of_definition
 from infra.write.definition_store import DefinitionStore
 from infra.write.saved_views import SavedViews
 from projections.queries.counter_list import NeededBy

@@ -15,8 +15,9 @@ import msgspec
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from domain.conditions.counters import Counter, counters_of_definition
+from domain.conditions.counters import Counter
 from domain.definitions.types import Definition
+from domain.workspace.references import counters_of_definition
 from projections.counters.requests import FENCE, MAX_COUNTERS, UNUSED_FOR
 from projections.kernel import merges
 

@@ -34,8 +34,8 @@ from domain.events import Cause, Decision, OfDay, OfEvent, OfRebuild, OfTime
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.workspace.dependencies import Fact
 from projections.deciding.affected_rules import Again, looks_due
+from projections.deciding.defined_rules import read_counters, read_rules, signature
 from projections.deciding.rule_set import Rules
-from projections.deciding.rules.from_definitions import read_counters, read_rules, signature
 from projections.deciding.rules.rule import Rule, Verdict
 from projections.kernel.idle import Idle
 from projections.models.changes import Event, Id
@@ -324,10 +324,10 @@ class Decider:
                 if not _reached(conn, row.waits_for):
                     return False
                 conn.execute(FORGET_NOTES)
-                sweep_all(conn, list(rules.by_key.values()), OfRebuild())
+                sweep_all(conn, list(rules.by_key), OfRebuild())
                 conn.execute(SETTLE, {"name": NAME})
             if row.swept_day < today:
-                sweep_all(conn, rules.asking_the_calendar, OfDay(today))
+                sweep_all(conn, [rule.key for rule in rules.asking_the_calendar], OfDay(today))
                 conn.execute(MOVE_DAY, {"name": NAME, "today": today})
         return True
 

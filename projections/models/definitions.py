@@ -14,7 +14,6 @@ import msgspec
 import psycopg
 
 from domain.calendar import FIRST_DAY
-from domain.conditions.counters import counters_of_definition
 from domain.definitions.types import (
     Definition,
     DefinitionId,
@@ -35,6 +34,7 @@ from domain.events import (
     OfDefinition,
 )
 from domain.identity import SubjectId
+from domain.workspace.references import counters_of_definition
 from projections.kernel.batch import Batch, Opened
 from projections.models import mrr
 from projections.models.sweeps import sweep

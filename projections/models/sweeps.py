@@ -16,7 +16,6 @@ import sqlalchemy as sa
 
 from domain.events import Cause
 from domain.identity import LOG_PARTITIONS
-from projections.deciding.rules.rule import Rule
 
 # The decider then looks at everybody again, as when read models were made anew.
 DECIDE_ANEW = "DELETE FROM views.deciding"
@@ -57,10 +56,10 @@ def sweep(conn: psycopg.Connection, definition: UUID, cause: Cause) -> None:
     conn.execute(OF_DEFINITION, {"id": definition, "cause": _encode(cause)})
 
 
-def sweep_all(conn: sa.Connection, rules: Sequence[Rule], cause: Cause) -> None:
-    """Has rules decide anew about all subjects. One that is at it already begins again, and goes
-    on naming its own cause."""
-    conn.execute(OF_RULES, {"rules": [rule.key for rule in rules], "cause": _encode(cause)})
+def sweep_all(conn: sa.Connection, rules: Sequence[str], cause: Cause) -> None:
+    """Has rules, by key, decide anew about all subjects. One that is at it already begins again,
+    and goes on naming its own cause."""
+    conn.execute(OF_RULES, {"rules": list(rules), "cause": _encode(cause)})
 
 
 def under_way(conn: sa.Connection) -> list[Sweep]:

@@ -38,11 +38,11 @@ EDITOR = uuid.UUID("0e000000-0000-4000-8000-000000000001")
 WORKER = """
 import sys
 from pathlib import Path
-from infra import background, wiring
+from infra import bootstrap, workers
 from infra.settings import Settings
-with wiring.opened(Settings(data=Path(sys.argv[1])), sys.argv[2]) as annals:
-    wiring.collect_garbage_seldom()
-    with background.working(annals, project=True):
+with bootstrap.opened(Settings(data=Path(sys.argv[1])), sys.argv[2]) as annals:
+    bootstrap.collect_garbage_seldom()
+    with workers.working(annals, project=True):
         print("working", flush=True)
         sys.stdin.readline()
 """

@@ -162,10 +162,10 @@ def test_there_is_a_head_for_each_partition(conn: psycopg.Connection) -> None:
 
 MIGRATE = """
 import sys
-from infra import database
+from infra.migrations import upgrade
 print("ready", flush=True)
 sys.stdin.readline()
-database.migrate(sys.argv[1])
+upgrade.migrate(sys.argv[1])
 """
 
 

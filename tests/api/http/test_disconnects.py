@@ -13,7 +13,7 @@ import pytest
 
 from api.http import disconnects
 from infra import bootstrap
-from infra.admission import BOUNDS, Demand
+from infra.postgres.admission import BOUNDS, Demand
 from infra.postgres.engines import STREAMS
 from infra.settings import Settings
 from tests.projections.read_models import owner

@@ -152,7 +152,7 @@ STEPS = {
 KILLED = """
 import importlib, os, signal, sys
 from pathlib import Path
-from infra import wiring
+from infra import bootstrap
 from infra.erasure.key_destruction import Destruction
 from infra.settings import Settings
 from tests.infra.commands import alias, stored
@@ -176,7 +176,7 @@ def die(*given, **named):
     if when == "after":
         real(*given, **named)
     os.kill(os.getpid(), signal.SIGKILL)
-with wiring.opened(Settings(data=Path(data)), url, connections=4) as annals:
+with bootstrap.opened(Settings(data=Path(data)), url, connections=4) as annals:
     ids = ids_of(annals, who)
     Destruction.aim = looked
     erased(annals, *ids)

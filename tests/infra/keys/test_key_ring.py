@@ -228,11 +228,11 @@ class TestKeyFile:
 FIRST_START = """
 import sys
 from pathlib import Path
-from infra import wiring
+from infra import bootstrap
 from infra.settings import Settings
 print("ready", flush=True)
 sys.stdin.readline()
-with wiring.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=1) as annals:
+with bootstrap.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=1) as annals:
     annals.keys.secret("lookup")
     print(annals.wrapping.current.id)
 """

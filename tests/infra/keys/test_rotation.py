@@ -317,10 +317,11 @@ def test_a_second_call_goes_on_with_the_rotation_that_is_under_way(
 KILLED = """
 import sys, time
 from pathlib import Path
-from infra import wiring, wrapping
+from infra import bootstrap
+from infra.keys import rotation
 from infra.settings import Settings
-wrapping.ROWS_A_BATCH = 1
-with wiring.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=2) as annals:
+rotation.ROWS_A_BATCH = 1
+with bootstrap.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=2) as annals:
     annals.wrapping.begin_rotation()
     for n, _ in enumerate(annals.wrapping.rewrap()):
         if n == int(sys.argv[3]):

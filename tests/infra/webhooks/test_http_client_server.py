@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from infra import embedded
+from infra.migrations import upgrade
 from infra.postgres import database
 
 ROLES = ("annals_log", "annals_keys", "annals_views")
@@ -53,13 +54,13 @@ def test_an_owner_who_may_create_roles_needs_nothing_else_and_others_are_let_in_
     fresh_server: str,
 ) -> None:
     first = owner_of_a_database(fresh_server, "first_owner", "CREATEROLE")
-    database.migrate(first)
+    upgrade.migrate(first)
     assert roles_that_open(first) == set(ROLES)
 
     second = owner_of_a_database(fresh_server, "second_owner", "")
-    with pytest.raises(database.UnsuitableDatabase, match="CREATEROLE"):
-        database.migrate(second)
+    with pytest.raises(upgrade.UnsuitableDatabase, match="CREATEROLE"):
+        upgrade.migrate(second)
     with psycopg.connect(fresh_server, autocommit=True) as conn:
         conn.execute("GRANT annals_log, annals_keys, annals_views TO second_owner")
-    database.migrate(second)
+    upgrade.migrate(second)
     assert roles_that_open(second) == set(ROLES)

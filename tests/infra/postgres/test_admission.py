@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import TooManyAtOnce
-from infra.admission import Bound, Demand, Places
+from infra.postgres.admission import Bound, Demand, Places
 
 QUESTION = Demand.QUESTION
 KEYS = [UUID(int=n) for n in range(3)]

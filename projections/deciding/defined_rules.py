@@ -10,7 +10,6 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
-from domain.conditions.counters import counters_of_definition
 from domain.conditions.language import Condition
 from domain.definitions.types import (
     Definition,
@@ -34,6 +33,7 @@ from domain.workspace.dependencies import (
     dependencies,
     of_list,
 )
+from domain.workspace.references import counters_of_definition
 from projections.deciding.rule_set import Rules
 from projections.deciding.rules.health import HealthRule, Profile
 from projections.deciding.rules.rule import Decider, Rule
