@@ -15,16 +15,16 @@ import msgspec
 
 from domain.definitions.types import DefinitionKind
 from domain.errors import InvalidInput
-from domain.events import (
-    PAYLOAD_OF_TOPIC,
+from domain.events.definitions import (
     DefinitionChanged,
     DefinitionCleaned,
     DefinitionMade,
-    Erased,
     NamesRestored,
     NamesRetired,
     PropertyTypeChanged,
 )
+from domain.events.payloads import Erased
+from domain.events.topics import PAYLOAD_OF_TOPIC
 
 MAX_REASON_CHARS = 1_000
 

@@ -11,11 +11,17 @@ from typing import Any
 from uuid import UUID
 
 from domain.definitions.destinations import Destination, NewsKind
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
-    Absorbed,
+from domain.events.decisions import (
     Decision,
     HealthChanged,
+    ScoreChanged,
+    SegmentTransition,
+    SignalTriggered,
+    StageEntered,
+    StageTransition,
+)
+from domain.events.payloads import (
+    Absorbed,
     Identified,
     MembershipChanged,
     MembershipEnded,
@@ -24,13 +30,9 @@ from domain.events import (
     Payload,
     PropertiesChanged,
     Registered,
-    ScoreChanged,
-    SegmentTransition,
-    SignalTriggered,
-    StageEntered,
-    StageTransition,
     Tracked,
 )
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.properties import Values
 

@@ -44,7 +44,6 @@ from infra.keys.rotation import Wrapping
 from infra.keys.sealing import Sealer
 from infra.keys.vault import Vault
 from infra.log.event_log import EventLog
-from infra.log.record_format import RecordedRow
 from infra.log.records import Records
 from infra.log.timelines import Timelines
 from infra.migrations import upgrade
@@ -212,7 +211,7 @@ class Annals:
         """As `workspace_now`, for workers."""
         return self.working_definitions.load().workspace(_defaults(self.settings))
 
-    def projector(self) -> Projector[RecordedRow]:
+    def projector(self) -> Projector:
         return Projector(
             log=self.working_log,
             opener=self.sealer,
@@ -231,7 +230,7 @@ class Annals:
             retrying=self.projector().retrying,
         )
 
-    def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews[RecordedRow]:
+    def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews:
         """Of a subject, by its own id and those of the subjects merged into it."""
         return Reviews(self.long_queries.connect, self.timelines, self.sealer, kind, streams)
 
@@ -247,7 +246,7 @@ class Annals:
             clock=clock,
         )
 
-    def filler(self, clock: Callable[[], datetime] = _now) -> Filler[RecordedRow]:
+    def filler(self, clock: Callable[[], datetime] = _now) -> Filler:
         return Filler(
             log=self.working_log,
             opener=self.sealer,

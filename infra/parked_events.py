@@ -9,7 +9,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.errors import Conflict, InvalidInput, NotFound
-from domain.events import ACTIVITY_OF_TOPIC
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId
 from domain.parked_events import (
     ERASING_TOPICS,
@@ -23,7 +23,6 @@ from domain.parked_events import (
 from infra.erasure.retention import READER as RETENTION
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
-from infra.log.record_format import RecordedRow
 from infra.webhooks.items import DESTINATION
 from infra.write.definition_store import READER as DEFINITIONS
 from infra.write.skipped_events import Skips
@@ -72,7 +71,7 @@ class Parked:
         views: ConnectionPool,
         skips: Skips,
         sealer: Sealer,
-        retrying: Retrying[RecordedRow],
+        retrying: Retrying,
     ) -> None:
         self._log = log
         self._sealer = sealer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from litestar import Controller, get
 from litestar.datastructures import State
 from litestar.response import Stream
@@ -74,7 +72,7 @@ class _Reviews(Controller):
         )
 
 
-def _file(annals: Annals, found: Reviews[Any]) -> File:
+def _file(annals: Annals, found: Reviews) -> File:
     workspace = annals.workspace()
     return found.file(renewal_property=workspace.renewal_property, currency=workspace.currency)
 

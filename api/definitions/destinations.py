@@ -22,7 +22,7 @@ from domain.access import ApiScope
 from domain.definitions.destinations import Destination, News, NewsKind
 from domain.definitions.types import Defined, DefinitionId, Status
 from domain.errors import Conflict, InvalidInput, NotFound
-from domain.events import Event
+from domain.events.event import Event
 from domain.identity import LOG_PARTITIONS, SubjectKind
 from domain.workspace import consistency
 from domain.workspace.aggregate import Definitions

@@ -27,7 +27,8 @@ from domain.conditions import validation
 from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId, Segment, checked_name
 from domain.errors import InvalidInput
-from domain.events import DefinitionChanged, DefinitionDeleted, DefinitionMade, Payload
+from domain.events.definitions import DefinitionChanged, DefinitionDeleted, DefinitionMade
+from domain.events.payloads import Payload
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.workspace.aggregate import MAX_LISTED, Definitions
 from infra.bootstrap import Annals

@@ -42,7 +42,7 @@ from domain.definitions.types import (
     Signal,
     Stages,
 )
-from domain.events import GoalMissed, GoalReached, SignalEnded, SignalTriggered
+from domain.events.decisions import GoalMissed, GoalReached, SignalEnded, SignalTriggered
 from domain.identity import SubjectId, SubjectKind
 
 

@@ -32,14 +32,12 @@ from domain.calendar import day_of
 from domain.conditions.evaluation import Facts, Membership, World
 from domain.conditions.language import Attribute
 from domain.definitions.retention import Kept
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
+from domain.events.definitions import ListChange, MembersListed
+from domain.events.payloads import (
     Absorbed,
     ActivitySummed,
     Identified,
-    ListChange,
     MembershipStarted,
-    MembersListed,
     MergedInto,
     PropertiesChanged,
     Registered,
@@ -47,6 +45,7 @@ from domain.events import (
     StageSet,
     Tracked,
 )
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.name_rules import NameRules
 from domain.properties import converted

@@ -7,11 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
-    ActivitySummed,
-    Payload,
-)
+from domain.events.payloads import ActivitySummed, Payload
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.dependencies import NAME_PROPERTIES
 

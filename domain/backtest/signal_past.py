@@ -13,7 +13,7 @@ from domain.definitions.types import (
     DefinitionId,
     Signal,
 )
-from domain.events import OfDay, SignalTriggered
+from domain.events.decisions import OfDay, SignalTriggered
 from domain.workspace.signals import SignalState, following
 
 

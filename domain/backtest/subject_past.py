@@ -13,13 +13,8 @@ import msgspec
 from domain.backtest.replay_scope import Told
 from domain.conditions.evaluation import Deed, Facts, Membership
 from domain.conditions.language import Attribute
-from domain.events import (
-    ListChange,
-    MembershipChanged,
-    MembershipStarted,
-    Payload,
-    StageSet,
-)
+from domain.events.definitions import ListChange
+from domain.events.payloads import MembershipChanged, MembershipStarted, Payload, StageSet
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
 
 

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import msgspec
 
-from domain.events import (
+from domain.events.event import Event
+from domain.events.payloads import (
     Absorbed,
-    Event,
     Identified,
     MembershipChanged,
     MembershipEnded,

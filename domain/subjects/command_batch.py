@@ -11,7 +11,8 @@ from datetime import datetime
 from domain.activity import ActivityKind
 from domain.commands import Alias, Change, Command, Join, Leave, Track
 from domain.errors import InvalidInput, NotFound, Refusal
-from domain.events import Event, Payload, Tracked
+from domain.events.event import Event
+from domain.events.payloads import Payload, Tracked
 from domain.identity import Identity, Known, Merge, Resolution, SubjectId, SubjectKind, resolve
 from domain.name_rules import CatalogueName, NameScope, property_scope
 from domain.properties import (

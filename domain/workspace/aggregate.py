@@ -38,21 +38,21 @@ from domain.definitions.types import (
     family_of,
 )
 from domain.errors import Conflict, InvalidInput, NotFound
-from domain.events import (
+from domain.events.definitions import (
     DefinitionActivated,
     DefinitionArchived,
     DefinitionChanged,
     DefinitionCleaned,
     DefinitionDeleted,
     DefinitionMade,
-    Event,
     MembersListed,
     MembersUnlisted,
     NamesRestored,
     NamesRetired,
-    Payload,
     PropertyTypeChanged,
 )
+from domain.events.event import Event
+from domain.events.payloads import Payload
 from domain.identity import SubjectId, SubjectKind
 from domain.name_rules import NameRules
 from domain.workspace import consistency

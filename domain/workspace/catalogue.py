@@ -13,7 +13,8 @@ from domain.conditions import validation
 from domain.definitions.saved_views import SavedView
 from domain.definitions.types import Settings, Status
 from domain.errors import Conflict, InvalidInput
-from domain.events import NamesRestored, NamesRetired, Payload, PropertyTypeChanged
+from domain.events.definitions import NamesRestored, NamesRetired, PropertyTypeChanged
+from domain.events.payloads import Payload
 from domain.identity import SubjectKind
 from domain.name_rules import (
     MAX_NAMES_AT_ONCE,

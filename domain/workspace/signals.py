@@ -14,13 +14,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from domain.definitions.types import Signal
-from domain.events import (
-    Decision,
-    GoalMissed,
-    GoalReached,
-    SignalEnded,
-    SignalTriggered,
-)
+from domain.events.decisions import Decision, GoalMissed, GoalReached, SignalEnded, SignalTriggered
 
 
 class Goal(enum.StrEnum):

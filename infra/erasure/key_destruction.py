@@ -18,7 +18,8 @@ import psycopg
 
 from domain.commands import Position
 from domain.erasure.erasure import TargetOutcome
-from domain.events import PAYLOAD_OF_TOPIC, Absorbed, MergedInto
+from domain.events.payloads import Absorbed, MergedInto
+from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import subject
 from infra.erasure.legal_holds import Holds, held

@@ -19,7 +19,7 @@ from domain.commands import Position
 from domain.definitions.types import Definition, family_of
 from domain.erasure.erasure import NamedIn, together
 from domain.erasure.redaction import Names, without
-from domain.events import (
+from domain.events.definitions import (
     DefinitionActivated,
     DefinitionArchived,
     DefinitionChanged,
@@ -27,12 +27,12 @@ from domain.events import (
     DefinitionDeleted,
     DefinitionMade,
 )
+from domain.events.recorded import RecordedEvent
 from domain.identity import Identity, Scheme, SubjectId
 from domain.workspace.aggregate import Definitions
 from infra.keys.content_keys import Contents, Replacement
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
-from infra.log.record_format import RecordedRow
 from infra.write.definition_store import DefinitionStore
 from infra.write.saved_views import SavedViews
 from projections.kernel.gaps import parted
@@ -77,7 +77,7 @@ class Mention(NamedTuple):
 class _Saying(NamedTuple):
     """What a definition said once, and of which of its versions that holds."""
 
-    row: RecordedRow
+    row: RecordedEvent
     payload: Said
     content: SubjectId
     versions: list[int]
@@ -277,7 +277,7 @@ class Mentions:
             if places:
                 yield one, clean, places
 
-    def _rows(self) -> list[RecordedRow]:
+    def _rows(self) -> list[RecordedEvent]:
         stream = self._definitions.stream
         return self._log.read_streams({stream: 0})[stream]
 

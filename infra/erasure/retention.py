@@ -22,14 +22,10 @@ from psycopg_pool import ConnectionPool
 
 from domain.definitions.retention import UPKEEP, Counts, Kept, Retention, RetentionRun, kept_since
 from domain.errors import Conflict
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
-    SUMMED_TOPICS,
-    ActivitySummed,
-    Event,
-    SummedDay,
-    Tracked,
-)
+from domain.events.event import Event
+from domain.events.payloads import ActivitySummed, SummedDay, Tracked
+from domain.events.recorded import OpenedEvent, RecordedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC, SUMMED_TOPICS
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.workspace.aggregate import Workspace
 from infra.erasure.ledger import RetentionEntry
@@ -37,10 +33,9 @@ from infra.erasure.legal_holds import any_held
 from infra.keys.key_ring import KeyRing
 from infra.keys.month_keys import DESTROY_PERIODS
 from infra.keys.rotation import MOVE_GENERATION
-from infra.keys.sealing import PERIODS_SCHEMA_VERSION, OpenedEvent, Sealer
+from infra.keys.sealing import PERIODS_SCHEMA_VERSION, Sealer
 from infra.log.event_log import EventLog
 from infra.log.fetch import COLUMNS, fetched
-from infra.log.record_format import RecordedRow
 from infra.postgres.database import transaction_of
 from projections.kernel.batch import Day, DayCount
 from projections.kernel.gaps import Gap, note, parted
@@ -281,7 +276,7 @@ class AgedActivity:
             with self._views.connection() as conn:
                 note(conn, READER, gaps)
 
-    def _activity(self, partition: int, line: int, kept: Kept) -> Iterator[list[RecordedRow]]:
+    def _activity(self, partition: int, line: int, kept: Kept) -> Iterator[list[RecordedEvent]]:
         after = 0
         while True:
             bounds = (partition, after, line, ACTIVITY_TOPICS, kept.since, kept.taken_since)
@@ -292,7 +287,7 @@ class AgedActivity:
                 return
             after = rows[-1].position
 
-    def _rows(self, query: str, asked: tuple[object, ...]) -> list[RecordedRow]:
+    def _rows(self, query: str, asked: tuple[object, ...]) -> list[RecordedEvent]:
         return fetched(self._log_pool, lambda _, cursor: cursor.execute(query, asked))
 
     def _end(self, *, despite_holds: bool = False) -> str | None:

@@ -19,18 +19,15 @@ from cryptography.exceptions import InvalidTag
 
 from domain.definitions.retention import Kept, month_of
 from domain.errors import UnreadableEvent
-from domain.events import (
+from domain.events.event import Event
+from domain.events.payloads import AccountPart, ActivitySummed, Erased, Payload, Tracked
+from domain.events.recorded import OpenedEvent, RecordedEvent, SealedEvent, event_of
+from domain.events.topics import (
     ACTIVITY_OF_TOPIC,
     PAYLOAD_OF_TOPIC,
     SAYING_TOPICS,
     SAYS,
     SUMMED_TOPICS,
-    AccountPart,
-    ActivitySummed,
-    Erased,
-    Event,
-    Payload,
-    Tracked,
 )
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.aggregates import Account, Subject, User
@@ -38,7 +35,7 @@ from infra.keys.content_keys import Contents, Current, Replacement
 from infra.keys.key_encryption import KEY_BYTES
 from infra.keys.key_ring import KeyRing
 from infra.keys.subject_key import SubjectKey
-from infra.log.record_format import RecordedRow, Row, envelope, envelope_of
+from infra.log.record_format import envelope, envelope_of
 from projections.kernel.gaps import Gap, GapReason
 
 SCHEMA_VERSION = 1
@@ -69,33 +66,6 @@ class Tampered(UnreadableEvent):
 class UnknownForm(UnreadableEvent):
     """The topic, the schema version or the form of a stored event is none that is known here. Names
     the place only."""
-
-
-class OpenedEvent(msgspec.Struct, frozen=True):
-    """A recorded event, opened as far as its keys still allow.
-
-    Attributes:
-        payload: None where the stream's subject is erased.
-        account_part: None where there is none, or the account is erased.
-        account_sums: what the account keeps of activity that is no longer kept, as `account_part`.
-        is_kept: False for tracked activity that is no longer kept; neither part opens then.
-    """
-
-    row: RecordedRow
-    payload: Payload | None
-    account_part: AccountPart | None = None
-    account_sums: ActivitySummed | None = None
-    is_kept: bool = True
-
-    @property
-    def kind(self) -> SubjectKind:
-        return SubjectKind(self.row.topic.partition(".")[0])
-
-
-def event_of(one: OpenedEvent, payload: Payload) -> Event:
-    """The domain event that a row holds, with its payload."""
-    row = one.row
-    return Event(one.kind, row.stream, row.version, row.occurred_at, payload, row.account)
 
 
 def _random_ids(count: int) -> list[bytes]:
@@ -156,10 +126,10 @@ class Sealing:
             ids = [self._own_ids.get(n, id) for n, id in zip(order, ids, strict=True)]
         return ids
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[SealedEvent]:
         ids = self._ids(range(len(self._events)))
         return [
-            Row(
+            SealedEvent(
                 event.stream,
                 event.version,
                 uuid.UUID(bytes=event_id),
@@ -286,12 +256,12 @@ class Sealer:
                 self._keys.count(sealed_for.int, keys[sealed_for.int].version)
         return Sealing(events, keys, periods, needed.own_ids)
 
-    def seal_events(self, events: Sequence[Event]) -> list[Row]:
+    def seal_events(self, events: Sequence[Event]) -> list[SealedEvent]:
         """The rows of events. Raises: SubjectErased: as `sealing`."""
         return self.sealing(events).rows()
 
     def open_rows(
-        self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None = None
+        self, rows: Sequence[RecordedEvent], keys: Mapping[int, SubjectKey] | None = None
     ) -> list[OpenedEvent]:
         """Opens rows; parts whose key is destroyed, or not among `keys` if given, come back as
         None, and both parts of tracked activity that is no longer kept.
@@ -310,7 +280,7 @@ class Sealer:
         return [_opened(row, newer) for row in rows]
 
     def open_each(
-        self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None = None
+        self, rows: Sequence[RecordedEvent], keys: Mapping[int, SubjectKey] | None = None
     ) -> list[OpenedEvent | Gap]:
         """As `open_rows`; rows that do not open come back as gaps, in their places."""
         secrets = self._secrets(rows, keys)
@@ -321,7 +291,7 @@ class Sealer:
         return [_opened_or_gap(row, secrets) for row in rows]
 
     def _secrets(
-        self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None
+        self, rows: Sequence[RecordedEvent], keys: Mapping[int, SubjectKey] | None
     ) -> _Secrets:
         if keys is None:
             subjects = {row.stream.int for row in rows}
@@ -335,14 +305,14 @@ class Sealer:
         )
         return _Secrets(keys, periods, kept, self.contents(rows))
 
-    def _newer(self, rows: Sequence[RecordedRow], secrets: _Secrets) -> _Secrets | None:
+    def _newer(self, rows: Sequence[RecordedEvent], secrets: _Secrets) -> _Secrets | None:
         """The same with versions of keys that another process made since; None: there are none."""
         behind = _behind(rows, secrets.keys)
         if not behind:
             return None
         return secrets._replace(keys={**secrets.keys, **self._keys.fetch_anew(behind)})
 
-    def contents(self, rows: Sequence[RecordedRow]) -> dict[uuid.UUID, Current]:
+    def contents(self, rows: Sequence[RecordedEvent]) -> dict[uuid.UUID, Current]:
         """What of the rows is sealed under a key of its own, by the id of the event; or is replaced
         since: this also of what was recorded before there were such keys."""
         saying = {SubjectId(row.event_id): row for row in rows if row.topic in SAYING_TOPICS}
@@ -356,12 +326,12 @@ class Sealer:
             or (id in now and (now[id].key is None or now[id].state is not None))
         }
 
-    def replacement(self, row: RecordedRow, payload: Payload) -> Replacement:
+    def replacement(self, row: RecordedEvent, payload: Payload) -> Replacement:
         """What is to stand in place of the payload of a row."""
         return self._contents.replacement(_encoder.encode(payload), envelope_of(row))
 
     def open_events(
-        self, rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey] | None = None
+        self, rows: Sequence[RecordedEvent], keys: Mapping[int, SubjectKey] | None = None
     ) -> list[Event]:
         """The domain events of rows whose subjects are not erased; `keys` as in `open_rows`.
 
@@ -412,7 +382,7 @@ class Sealer:
         }
 
 
-def _behind(rows: Sequence[RecordedRow], keys: Mapping[int, SubjectKey]) -> set[int]:
+def _behind(rows: Sequence[RecordedEvent], keys: Mapping[int, SubjectKey]) -> set[int]:
     """Those whose keys lack the version that a row was sealed with: another process made it."""
     parts = [(row.stream.int, row.state) for row in rows] + [
         (row.account.int, row.account_state)
@@ -479,11 +449,11 @@ def _needed(events: Sequence[Event]) -> _Needed:
     return needed
 
 
-def _is_of_period(row: RecordedRow) -> bool:
+def _is_of_period(row: RecordedEvent) -> bool:
     return row.schema_version >= PERIODS_SCHEMA_VERSION and row.topic in ACTIVITY_OF_TOPIC
 
 
-def _opened_or_gap(row: RecordedRow, secrets: _Secrets) -> OpenedEvent | Gap:
+def _opened_or_gap(row: RecordedEvent, secrets: _Secrets) -> OpenedEvent | Gap:
     try:
         return _opened(row, secrets)
     except UnreadableEvent as error:
@@ -492,7 +462,7 @@ def _opened_or_gap(row: RecordedRow, secrets: _Secrets) -> OpenedEvent | Gap:
         return Gap(row, reason, type(error).__name__)
 
 
-def _opened(row: RecordedRow, secrets: _Secrets) -> OpenedEvent:
+def _opened(row: RecordedEvent, secrets: _Secrets) -> OpenedEvent:
     keys, periods, kept, contents = secrets
     if not row.state and PAYLOAD_OF_TOPIC.get(row.topic) is Erased:
         return OpenedEvent(row, Erased())

@@ -24,10 +24,11 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.errors import DuplicateMessage, PastHead, VersionConflict
+from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import LOG_PARTITIONS, SubjectId, log_partition
 from infra.log.fetch import COLUMNS, fetched
 from infra.log.group_commit import Together
-from infra.log.record_format import RecordedRow, Row, envelope_of, instant, stored
+from infra.log.record_format import envelope_of, instant, stored
 from infra.postgres.copy_stream import PieceByPiece
 from infra.postgres.wakeups import NOTIFY, Wakeups
 from projections.kernel import pg_arrays
@@ -142,7 +143,9 @@ class RowSource(Protocol):
 class _Append:
     """What one caller wants stored."""
 
-    def __init__(self, rows: Sequence[Row] | RowSource, message_keys: Sequence[bytes]) -> None:
+    def __init__(
+        self, rows: Sequence[SealedEvent] | RowSource, message_keys: Sequence[bytes]
+    ) -> None:
         streams = [row.stream for row in rows] if isinstance(rows, Sequence) else rows.streams
         self.partitions = [log_partition(stream) for stream in streams]
         self.order = sorted(range(len(streams)), key=self.partitions.__getitem__)
@@ -178,7 +181,7 @@ class EventLog:
         )
 
     def append(
-        self, rows: Sequence[Row] | RowSource, message_keys: Sequence[bytes] = ()
+        self, rows: Sequence[SealedEvent] | RowSource, message_keys: Sequence[bytes] = ()
     ) -> list[Position]:
         """Stores rows and remembers message ids, all or nothing, durably before it returns.
 
@@ -333,17 +336,17 @@ class EventLog:
         with self._pool.connection() as conn:
             return conn.execute(FORGET_MESSAGES, (list(range(256)), before)).rowcount
 
-    def read_streams(self, after: Mapping[SubjectId, int]) -> dict[SubjectId, list[RecordedRow]]:
+    def read_streams(self, after: Mapping[SubjectId, int]) -> dict[SubjectId, list[RecordedEvent]]:
         """The aggregate events of many streams, each past a version, in one query."""
         streams = list(after)
-        found: dict[SubjectId, list[RecordedRow]] = {stream: [] for stream in streams}
+        found: dict[SubjectId, list[RecordedEvent]] = {stream: [] for stream in streams}
         if streams:
             arguments = (*pg_arrays.placed(streams), pg_arrays.bigints(list(after.values())))
             for row in self._rows(READ_STREAMS, arguments):
                 found[row.stream].append(row)
         return found
 
-    def read_first(self, streams: Sequence[SubjectId]) -> list[RecordedRow]:
+    def read_first(self, streams: Sequence[SubjectId]) -> list[RecordedEvent]:
         """The first aggregate event of each stream that holds it."""
         return list(self._rows(READ_FIRST, pg_arrays.placed(streams))) if streams else []
 
@@ -389,19 +392,19 @@ class EventLog:
         with self._pool.connection() as conn:
             return dict(conn.execute(HEADS, (list(partitions),), binary=True).fetchall())
 
-    def read_after(self, after: Mapping[int, int], limit: int) -> list[RecordedRow]:
+    def read_after(self, after: Mapping[int, int], limit: int) -> list[RecordedEvent]:
         """Events past a position in each of some partitions, at most `limit` a partition, in
         order within each."""
         return self._rows(READ_AFTER, (list(after), list(after.values()), limit))
 
-    def read_at(self, places: Sequence[Position]) -> list[RecordedRow]:
+    def read_at(self, places: Sequence[Position]) -> list[RecordedEvent]:
         """The events at some places, in order within each partition."""
         asked = ([one.log_partition for one in places], [one.position for one in places])
         return self._rows(READ_AT, asked)
 
     def _rows(
         self, query: str, arguments: Sequence[object] | Mapping[str, object]
-    ) -> list[RecordedRow]:
+    ) -> list[RecordedEvent]:
         return fetched(self._pool, lambda _, cursor: cursor.execute(query, arguments))
 
 

@@ -10,20 +10,20 @@ import psycopg
 from psycopg.types.datetime import TimestamptzBinaryLoader
 from psycopg_pool import ConnectionPool
 
-from infra.log.record_format import RecordedRow
+from domain.events.recorded import RecordedEvent
 
 COLUMNS = """stream, version, event_id, account, topic, schema_version, occurred_at, state,
        account_state, log_partition, position, recorded_at, hash"""
 
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
-Cursor = psycopg.Cursor[RecordedRow]
+Cursor = psycopg.Cursor[RecordedEvent]
 
 
-def recorded_row(_: psycopg.Cursor[RecordedRow]) -> Callable[[Sequence[Any]], RecordedRow]:
+def recorded_row(_: psycopg.Cursor[RecordedEvent]) -> Callable[[Sequence[Any]], RecordedEvent]:
     """Takes `COLUMNS` in their order, which is that of the fields: three times as fast as by
     name, on the hottest path of every reader."""
-    return lambda values: RecordedRow(*values)
+    return lambda values: RecordedEvent(*values)
 
 
 class AnyInstant(TimestamptzBinaryLoader):
@@ -40,7 +40,7 @@ class AnyInstant(TimestamptzBinaryLoader):
 
 def fetched(
     pool: ConnectionPool, ask: Callable[[psycopg.Connection, Cursor], object]
-) -> list[RecordedRow]:
+) -> list[RecordedEvent]:
     """All rows that a question has as its answer.
 
     Args:
@@ -57,7 +57,7 @@ def fetched(
 
 def _fetched(
     pool: ConnectionPool, ask: Callable[[psycopg.Connection, Cursor], object], *, takes_any: bool
-) -> list[RecordedRow]:
+) -> list[RecordedEvent]:
     with (
         pool.connection() as conn,
         conn.cursor(row_factory=recorded_row, binary=True) as cursor,
@@ -68,6 +68,6 @@ def _fetched(
         return cursor.fetchall()
 
 
-def take_any_instant(cursor: psycopg.Cursor[RecordedRow]) -> None:
+def take_any_instant(cursor: psycopg.Cursor[RecordedEvent]) -> None:
     """Has a cursor read instants that Python has no value for."""
     cursor.adapters.register_loader("timestamptz", AnyInstant)

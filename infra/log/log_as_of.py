@@ -15,9 +15,9 @@ from datetime import datetime
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
+from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import SubjectId
 from infra.log.event_log import EventLog, RowSource
-from infra.log.record_format import RecordedRow, Row
 
 Bounds = Sequence[int]
 """The newest position to be seen of each partition, from 0 on."""
@@ -35,7 +35,7 @@ def bounds_at(pool: ConnectionPool, at: datetime) -> list[int]:
         return [row[0] for row in conn.execute(SELECT_BOUNDS, (at,))]
 
 
-def is_within(bounds: Bounds, place: RecordedRow | Position) -> bool:
+def is_within(bounds: Bounds, place: RecordedEvent | Position) -> bool:
     return place.position <= bounds[place.log_partition]
 
 
@@ -47,19 +47,19 @@ class PastLog(EventLog):
         self.bounds = bounds
 
     def append(
-        self, rows: Sequence[Row] | RowSource, message_keys: Sequence[bytes] = ()
+        self, rows: Sequence[SealedEvent] | RowSource, message_keys: Sequence[bytes] = ()
     ) -> list[Position]:
         raise TypeError("nothing is written into the past")
 
-    def read_streams(self, after: Mapping[SubjectId, int]) -> dict[SubjectId, list[RecordedRow]]:
+    def read_streams(self, after: Mapping[SubjectId, int]) -> dict[SubjectId, list[RecordedEvent]]:
         found = super().read_streams(after)
         return {stream: self._within(rows) for stream, rows in found.items()}
 
     def heads(self, partitions: Sequence[int]) -> dict[int, int]:
         return {partition: self.bounds[partition] for partition in partitions}
 
-    def read_after(self, after: Mapping[int, int], limit: int) -> list[RecordedRow]:
+    def read_after(self, after: Mapping[int, int], limit: int) -> list[RecordedEvent]:
         return self._within(super().read_after(after, limit))
 
-    def _within(self, rows: Sequence[RecordedRow]) -> list[RecordedRow]:
+    def _within(self, rows: Sequence[RecordedEvent]) -> list[RecordedEvent]:
         return [row for row in rows if is_within(self.bounds, row)]

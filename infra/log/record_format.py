@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-import msgspec
-
+from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId
 
 GENESIS = bytes(32)
@@ -27,38 +25,6 @@ _VERSIONED = struct.Struct(">i16siqi16s")
 _UNVERSIONED = struct.Struct(">i16sii16s")
 _SCHEMA = struct.Struct(">ihi")
 _MICROSECONDS = struct.Struct(">q")
-
-
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """An event as it is stored: sealed, with its envelope in clear.
-
-    Attributes:
-        stream: the subject that the event is about.
-        version: place in the aggregate's history, from 1; None for tracked activity.
-        event_id: random; binds the sealed parts to this row.
-        account: the account that a user's event concerns.
-        state: payload, sealed under the stream's key.
-        account_state: what the account keeps, sealed under the account's key.
-    """
-
-    stream: SubjectId
-    version: int | None
-    event_id: uuid.UUID
-    account: SubjectId | None
-    topic: str
-    schema_version: int
-    occurred_at: datetime
-    state: bytes
-    account_state: bytes | None
-
-
-class RecordedRow(Row, frozen=True, gc=False):
-    """A row read back, with its place, its time of recording and its link of the chain."""
-
-    log_partition: int
-    position: int
-    recorded_at: datetime
-    hash: bytes
 
 
 def microseconds(at: datetime) -> int:
@@ -102,7 +68,7 @@ def _tracked(topic: str, schema_version: int) -> tuple[Callable[..., bytes], byt
     return struct.Struct(f"{_UNVERSIONED.format}{len(middle)}sq").pack, middle
 
 
-def envelope_of(row: Row) -> bytes:
+def envelope_of(row: SealedEvent) -> bytes:
     return envelope(
         row.stream.int,
         row.version,
@@ -140,7 +106,7 @@ def instant(at: datetime) -> bytes:
     return _BIGINT.pack(8, microseconds(at))
 
 
-def stored_bytes(row: Row, partition: int, position: int, recorded_at: datetime) -> bytes:
+def stored_bytes(row: SealedEvent, partition: int, position: int, recorded_at: datetime) -> bytes:
     """The bytes of a row that its hash covers."""
     bound, at = envelope_of(row), instant(recorded_at)
     return stored(partition, position, bound, at, row.state, row.account_state)

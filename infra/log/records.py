@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
+from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId, log_partition
 from infra.log.fetch import COLUMNS, fetched, recorded_row, take_any_instant
 from infra.log.log_as_of import Bounds, is_within
-from infra.log.record_format import RecordedRow
 
 ROWS_A_FETCH = 5_000
 ROWS_A_PAGE = 100
@@ -60,7 +60,7 @@ class Records:
 
     def of_streams(
         self, streams: Sequence[SubjectId], topics: Sequence[str]
-    ) -> Iterator[list[RecordedRow]]:
+    ) -> Iterator[list[RecordedEvent]]:
         """The events of some streams, in pieces, those of each stream in their order."""
         partitions = [log_partition(one) for one in streams]
         asked = {"partitions": partitions, "streams": list(streams), "topics": list(topics)}
@@ -68,17 +68,17 @@ class Records:
 
     def of_accounts(
         self, accounts: Sequence[SubjectId], topics: Sequence[str]
-    ) -> Iterator[list[RecordedRow]]:
+    ) -> Iterator[list[RecordedEvent]]:
         """Of users' events, those that concern some accounts."""
         return self._pieces(OF_ACCOUNTS, {"accounts": list(accounts), "topics": list(topics)})
 
-    def at(self, place: Position) -> RecordedRow | None:
+    def at(self, place: Position) -> RecordedEvent | None:
         """The event at a position, if there is one."""
         asked = {"partition": place.log_partition, "position": place.position}
         rows = self._within(self._rows(AT, asked))
         return rows[0] if rows else None
 
-    def newest(self, stream: SubjectId, topic: str) -> Iterator[list[RecordedRow]]:
+    def newest(self, stream: SubjectId, topic: str) -> Iterator[list[RecordedEvent]]:
         """The events of a topic in a stream, in pieces, the newest first. Not of tracked events,
         which no index has by topic."""
         at, position = _END, 0
@@ -97,11 +97,11 @@ class Records:
                 return
             at, position = rows[-1].occurred_at, rows[-1].position
 
-    def _rows(self, query: str, asked: Mapping[str, object]) -> list[RecordedRow]:
+    def _rows(self, query: str, asked: Mapping[str, object]) -> list[RecordedEvent]:
         text = query.format(columns=COLUMNS)
         return fetched(self._pool, lambda _, cursor: cursor.execute(text, asked))
 
-    def _pieces(self, query: str, asked: dict[str, object]) -> Iterator[list[RecordedRow]]:
+    def _pieces(self, query: str, asked: dict[str, object]) -> Iterator[list[RecordedEvent]]:
         """From a cursor on the server: what it finds need not fit in memory."""
         with (
             self._pool.connection() as conn,
@@ -113,6 +113,6 @@ class Records:
             while piece := cursor.fetchmany(ROWS_A_FETCH):
                 yield self._within(piece)
 
-    def _within(self, rows: list[RecordedRow]) -> list[RecordedRow]:
+    def _within(self, rows: list[RecordedEvent]) -> list[RecordedEvent]:
         bounds = self._bounds
         return rows if bounds is None else [row for row in rows if is_within(bounds, row)]

@@ -14,10 +14,10 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
+from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId, log_partition
 from infra.log.fetch import COLUMNS, Cursor, fetched
 from infra.log.log_as_of import Bounds
-from infra.log.record_format import RecordedRow
 from projections.kernel.pipeline import pipeline
 from projections.kernel.time_range import Spot, Stretch, Windows
 
@@ -180,11 +180,13 @@ class Timelines:
         """The same of the log up to some bounds."""
         return Timelines(self._pool, bounds)
 
-    def read(self, stretch: Stretch, limit: int) -> list[RecordedRow]:
+    def read(self, stretch: Stretch, limit: int) -> list[RecordedEvent]:
         """The first rows of a stretch, at most `limit` of each stream, and in no order."""
         return self._rows(_ALL, stretch, self._asked(stretch, limit))
 
-    def read_topics(self, stretch: Stretch, topics: Sequence[str], limit: int) -> list[RecordedRow]:
+    def read_topics(
+        self, stretch: Stretch, topics: Sequence[str], limit: int
+    ) -> list[RecordedEvent]:
         """The same of some topics, at most `limit` of each topic of each stream. Tracked events
         are none of them."""
         asked = self._asked(stretch, limit) | {"topics": list(topics)}
@@ -192,7 +194,7 @@ class Timelines:
 
     def read_windows(
         self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int
-    ) -> list[RecordedRow]:
+    ) -> list[RecordedEvent]:
         """The same of some topics inside of windows, which must be in the stretch's order and not
         overlap."""
         asked = self._asked_of_windows(stretch, windows, topics, limit)
@@ -236,7 +238,7 @@ class Timelines:
 
     def _rows(
         self, ways: Mapping[_Ways, str], stretch: Stretch, asked: Mapping[str, object]
-    ) -> list[RecordedRow]:
+    ) -> list[RecordedEvent]:
         query = ways[_Ways(stretch.newest_first, self._bounds is not None)]
 
         def ask(conn: psycopg.Connection, cursor: Cursor) -> None:

@@ -26,7 +26,6 @@ from domain.workspace.aggregate import Workspace
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
 from infra.log.log_as_of import PastLog, bounds_at
-from infra.log.record_format import RecordedRow
 from infra.postgres import database
 from infra.postgres.engines import Reading
 from infra.postgres.pools import WORKERS_PATIENCE_SECONDS
@@ -113,7 +112,7 @@ class Pasts:
         self._skipped = skipped
         self._lock = threading.Lock()
         self._open: dict[uuid.UUID, Past] = {}
-        self._own: dict[uuid.UUID, Filler[RecordedRow] | None] = {}
+        self._own: dict[uuid.UUID, Filler | None] = {}
         """Those made here; what counts metadata for them, once they are ready."""
         """The API keys for which they were begun."""
         self._pools: dict[uuid.UUID, ConnectionPool] = {}

@@ -17,13 +17,13 @@ from psycopg_pool import ConnectionPool
 
 from domain.definitions.destinations import Destination
 from domain.definitions.types import Settings
+from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.webhook_items import ERASED_TOPICS
 from domain.workspace.aggregate import Definitions
 from infra.keys.key_ring import KeyRing
-from infra.keys.sealing import OpenedEvent, Sealer
+from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
-from infra.log.record_format import RecordedRow
 from projections.kernel import gaps
 from projections.queries import webhook_items
 from projections.queries.webhook_items import Item, NotYet
@@ -129,7 +129,7 @@ class Outgoing:
         read = _filled(rows, by_event, generation)
         return read if read.reached else None
 
-    def _rows(self, behind: Mapping[int, int], upto: Mapping[int, int]) -> list[RecordedRow]:
+    def _rows(self, behind: Mapping[int, int], upto: Mapping[int, int]) -> list[RecordedEvent]:
         """The next events, in their order in each partition; now this partition first, now that."""
         limit = math.ceil(SCANNED_ROWS / len(behind))
         first = secrets.randbelow(LOG_PARTITIONS)
@@ -142,7 +142,7 @@ class Outgoing:
             key=lambda row: ((row.log_partition - first) % LOG_PARTITIONS, row.position),
         )
 
-    def _of_subjects(self, rows: list[RecordedRow]) -> list[RecordedRow]:
+    def _of_subjects(self, rows: list[RecordedEvent]) -> list[RecordedEvent]:
         """Without erasures in streams that never began: nobody heard of these. What definitions and
         saved views say has keys of its own, which go with whoever it names."""
         erased = {row.stream for row in rows if row.topic in ERASED_TOPICS}
@@ -150,8 +150,8 @@ class Outgoing:
         return [row for row in rows if row.stream not in never]
 
     def _opened(
-        self, destination: UUID, rows: Sequence[RecordedRow]
-    ) -> list[tuple[RecordedRow, OpenedEvent]]:
+        self, destination: UUID, rows: Sequence[RecordedEvent]
+    ) -> list[tuple[RecordedEvent, OpenedEvent]]:
         """Without those that do not open though their keys are there, which are listed for the
         operator."""
         opened, unopened = gaps.parted(self._sealer.open_each(rows))
@@ -186,7 +186,7 @@ def _names(definitions: Definitions) -> dict[UUID, str]:
 
 
 def _filled(
-    rows: Iterable[RecordedRow], told: Mapping[UUID, Item | NotYet | None], generation: int
+    rows: Iterable[RecordedEvent], told: Mapping[UUID, Item | NotYet | None], generation: int
 ) -> Read:
     """As many items as a message holds, and up to where that is all there is to tell.
 

@@ -25,14 +25,14 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.errors import Altered, UnreadableEvent, VersionConflict
-from domain.events import Event, StreamKind, stream_kind
+from domain.events.event import Event
+from domain.events.recorded import RecordedEvent, SealedEvent, event_of
+from domain.events.topics import StreamKind, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import SNAPSHOT_EVERY, Account, User, replay, subject
-from infra.keys.sealing import SCHEMA_VERSION, Sealer, event_of
+from infra.keys.sealing import SCHEMA_VERSION, Sealer
 from infra.log.event_log import EventLog
-from infra.log.record_format import RecordedRow, Row
 from projections.kernel import pg_arrays
-from projections.kernel.batch import Place
 from projections.kernel.gaps import Gap, parted
 
 SELECT_SNAPSHOTS = """
@@ -54,7 +54,7 @@ DELETE_SNAPSHOTS = "DELETE FROM log.snapshots WHERE log_partition = ANY(%b) AND 
 class StoredRow(StoredEvent):
     """The library's stored event, with the row of the log that it stands for."""
 
-    row: Row
+    row: SealedEvent
 
 
 class SealingMapper(Mapper[UUID]):
@@ -70,7 +70,7 @@ class SealingMapper(Mapper[UUID]):
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
         """Raises: LookupError: the subject has been erased."""
         assert isinstance(stored_event, StoredRow)
-        opened = self._sealer.open_events([cast(RecordedRow, stored_event.row)])
+        opened = self._sealer.open_events([cast(RecordedEvent, stored_event.row)])
         if not opened:
             raise LookupError("the subject has been erased")
         return cast(DomainEventProtocol[UUID], opened[0])
@@ -109,7 +109,7 @@ class LogRecorder(AggregateRecorder):
         return [_stored(row) for row in chosen[:limit]]
 
 
-def _stored(row: Row) -> StoredRow:
+def _stored(row: SealedEvent) -> StoredRow:
     return StoredRow(row.stream, row.version or 0, row.topic, row.state, row)
 
 
@@ -225,7 +225,7 @@ class Aggregates(Repository[UUID]):
             kinds |= dict.fromkeys(there) | self._opened_kinds(rows)
         return kinds
 
-    def _opened_kinds(self, rows: Sequence[RecordedRow]) -> dict[SubjectId, StreamKind]:
+    def _opened_kinds(self, rows: Sequence[RecordedEvent]) -> dict[SubjectId, StreamKind]:
         kinds: dict[SubjectId, StreamKind] = {}
         opened, _ = parted(self._sealer.open_each(rows))
         for one in opened:
@@ -250,12 +250,12 @@ class Aggregates(Repository[UUID]):
                 conn.cursor().executemany(SAVE_SNAPSHOT, rows)
 
 
-def _place(row: Place) -> Position:
+def _place(row: RecordedEvent) -> Position:
     return Position(row.log_partition, row.position)
 
 
 def _missing(
-    histories: Mapping[SubjectId, Sequence[RecordedRow]],
+    histories: Mapping[SubjectId, Sequence[RecordedEvent]],
     states: Mapping[SubjectId, User | Account],
 ) -> dict[SubjectId, Position]:
     """Of those whose versions do not follow one another: the first row behind what is missing."""

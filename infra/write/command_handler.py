@@ -39,7 +39,8 @@ from domain.errors import (
     Unavailable,
     VersionConflict,
 )
-from domain.events import Erased, Event
+from domain.events.event import Event
+from domain.events.payloads import Erased
 from domain.identity import (
     Identity,
     Known,

@@ -7,9 +7,9 @@ from datetime import datetime
 from itertools import groupby
 
 from domain.errors import DuplicateMessage, PastHead, SubjectErased, Unavailable
-from domain.events import Decision, Event
+from domain.events.decisions import Decision, series
+from domain.events.event import Event
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.subjects.decision_series import series
 from infra.keys.digests import KeyedDigest
 from infra.keys.key_ring import KeyRing
 from infra.keys.sealing import Sealer

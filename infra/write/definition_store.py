@@ -19,12 +19,14 @@ import msgspec
 from domain.commands import Position
 from domain.definitions.types import DefinitionKind
 from domain.errors import Unavailable, VersionConflict
-from domain.events import Event, Payload, stream_kind
+from domain.events.event import Event
+from domain.events.payloads import Payload
+from domain.events.recorded import RecordedEvent
+from domain.events.topics import stream_kind
 from domain.identity import SubjectId
 from domain.workspace.aggregate import Definitions
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
-from infra.log.record_format import RecordedRow
 from projections.kernel.gaps import Gap, parted, tell
 
 ATTEMPTS = 20
@@ -123,10 +125,10 @@ class DefinitionStore:
         events = [Event(DefinitionKind.SEGMENT, stream, None, at, one) for one in changes]
         return self._log.append(self._sealer.sealing(events))
 
-    def _rows_after(self, version: int) -> list[RecordedRow]:
+    def _rows_after(self, version: int) -> list[RecordedEvent]:
         return self._log.read_streams({self.stream: version})[self.stream]
 
-    def _opened(self, rows: Sequence[RecordedRow]) -> list[Event]:
+    def _opened(self, rows: Sequence[RecordedEvent]) -> list[Event]:
         opened, gaps = parted(self._sealer.open_each(rows))
         if gaps:
             self._note(gaps)

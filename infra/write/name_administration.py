@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from domain.commands import Position
-from domain.events import Payload
+from domain.events.payloads import Payload
 from domain.name_rules import NAMES_PER_SCOPE, NameScope
 from domain.properties import PropertyType
 from domain.workspace import catalogue as decide

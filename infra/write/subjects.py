@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 from psycopg_pool import ConnectionPool
 
-from domain.events import StreamKind
+from domain.events.topics import StreamKind
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.aggregates import Account, User
 from infra.keys.key_ring import KeyRing

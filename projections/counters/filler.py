@@ -14,24 +14,23 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.conditions.counters import Counter
-from domain.definitions.retention import Kept
-from domain.events import ACTIVITY_OF_TOPIC
+from domain.events.recorded import RecordedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import LOG_PARTITIONS
 from domain.workspace.aggregate import Workspace
 from projections.counters.keeper import CounterKeeper
 from projections.counters.model import add, tallied
 from projections.kernel import gaps, merges
-from projections.kernel.batch import Opened, Place
 from projections.kernel.database_errors import is_of_connection
-from projections.kernel.gaps import Gap
 from projections.kernel.idle import Idle
+from projections.kernel.ports import Log, Opener
 from projections.kernel.watchdog import Hung, watched
 
 CHUNK_EVENTS = 10_000
@@ -115,25 +114,6 @@ WHERE k.projector = %s"""
 
 log = structlog.get_logger()
 
-Row = TypeVar("Row", bound=Place)
-Row_co = TypeVar("Row_co", bound=Place, covariant=True)
-Row_contra = TypeVar("Row_contra", bound=Place, contravariant=True)
-
-
-class Log(Protocol[Row_co]):
-    """What a filler asks of the log."""
-
-    def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[Row_co]: ...
-
-
-class Opener(Protocol[Row_contra]):
-    """What a filler asks of the keys."""
-
-    def refresh(self) -> int: ...
-    def generation(self) -> int: ...
-    def kept(self) -> Kept: ...
-    def open_each(self, rows: Sequence[Row_contra]) -> Sequence[Opened | Gap]: ...
-
 
 class Span(NamedTuple):
     """What a counter lacks of a partition: what stands after one position, up to another."""
@@ -150,15 +130,15 @@ class _KeysChanged(Exception):
     """A key was destroyed while a piece was in memory."""
 
 
-class Filler(Generic[Row]):
+class Filler:
     """Counts what was registered from the log, and keeps counters in number. One for each process
     that projects."""
 
     def __init__(
         self,
         *,
-        log: Log[Row],
-        opener: Opener[Row],
+        log: Log,
+        opener: Opener,
         pool: ConnectionPool,
         workspace: Callable[[], Workspace],
         projector: str,
@@ -346,7 +326,7 @@ class Filler(Generic[Row]):
         }
         survivors, zones = merges.survivors(conn, subjects), self._workspace().zones
 
-        def lacks(id: uuid.UUID, row: Place) -> bool:
+        def lacks(id: uuid.UUID, row: RecordedEvent) -> bool:
             span = lacking[row.log_partition].get(id)
             return span is not None and span.after < row.position <= span.upto
 

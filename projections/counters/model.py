@@ -20,11 +20,12 @@ import psycopg
 from domain.calendar import Moment, Zones
 from domain.conditions.counters import Counter, all_pass
 from domain.conditions.language import MetadataIs
-from domain.events import Erased, Tracked
+from domain.events.payloads import Erased, Tracked
+from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.workspace.dependencies import ACTIVITY, Fact
 from projections.kernel import merges, pg_arrays
-from projections.kernel.batch import Batch, Opened, Place
+from projections.kernel.batch import Batch
 from projections.models.changes import ADD_DUE, Facts, Id, packed
 
 SELECT_KEPT = """
@@ -92,7 +93,9 @@ class CounterDays:
         if gone:
             self._note_shares(conn, gone)
 
-    def _note_shares(self, conn: psycopg.Connection, gone: Mapping[SubjectId, Place]) -> None:
+    def _note_shares(
+        self, conn: psycopg.Connection, gone: Mapping[SubjectId, RecordedEvent]
+    ) -> None:
         """Has the decider look at the accounts that count less from here on."""
         facts: Facts = {}
         for by, account, activity, name in conn.execute(SELECT_SHARES, (list(gone),)):
@@ -119,17 +122,17 @@ class CounterDays:
         conn.execute(ERASE, (merges.ALL_PARTITIONS, partitions, gone, gone))
 
 
-def _is_erasure(event: Opened) -> bool:
+def _is_erasure(event: OpenedEvent) -> bool:
     return isinstance(event.payload, Erased)
 
 
 def tallied(
-    opened: Iterable[Opened],
+    opened: Iterable[OpenedEvent],
     survivors: Mapping[SubjectId, SubjectId],
     counters: Iterable[Counter],
     zones: Zones,
     since: date,
-    is_wanted: Callable[[uuid.UUID, Place], bool] | None = None,
+    is_wanted: Callable[[uuid.UUID, RecordedEvent], bool] | None = None,
 ) -> Tally[Key]:
     """Counts what was done from a day on.
 

@@ -8,7 +8,7 @@ projector brings it into the read models, which is a change that is looked at ag
 decided from an older state is put right, and what rests on a decision follows.
 
 Nothing is recorded twice, whoever decides it and how often: each decision of a subject has an
-ordinal in its series (`domain.subjects.decision_series.series`), and each ordinal is stored once.
+ordinal in its series (`domain.events.decisions.series`), and each ordinal is stored once.
 Where a definition is new, the calendar moves on, or read models were made anew, rules sweep over
 all subjects, some partitions at a time. Where only the clock is waited for, a timer says when.
 """
@@ -30,7 +30,7 @@ from sqlalchemy.exc import OperationalError
 
 from domain.calendar import Moment
 from domain.errors import Refusal
-from domain.events import Cause, Decision, OfDay, OfEvent, OfRebuild, OfTime
+from domain.events.decisions import Cause, Decision, OfDay, OfEvent, OfRebuild, OfTime
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.workspace.dependencies import Fact
 from projections.deciding.affected_rules import Again, looks_due
@@ -38,6 +38,7 @@ from projections.deciding.defined_rules import read_counters, read_rules, signat
 from projections.deciding.rule_set import Rules
 from projections.deciding.rules.rule import Rule, Verdict
 from projections.kernel.idle import Idle
+from projections.kernel.ports import Log
 from projections.models.changes import Event, Id
 from projections.models.sweeps import sweep_all
 from projections.projector import projector
@@ -125,12 +126,6 @@ log = structlog.get_logger()
 _cause: msgspec.msgpack.Decoder[Cause] = msgspec.msgpack.Decoder(Cause)
 
 
-class Heads(Protocol):
-    """What a decider asks of the log."""
-
-    def heads(self, partitions: Sequence[int]) -> dict[int, int]: ...
-
-
 class Recorder(Protocol):
     """Appends decisions to their subjects' streams, each once; what is erased is left out."""
 
@@ -157,7 +152,7 @@ class Decider:
     def __init__(
         self,
         *,
-        log: Heads,
+        log: Log,
         recorder: Recorder,
         queries: sa.Engine,
         zone: Callable[[], tzinfo],

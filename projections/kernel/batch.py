@@ -6,59 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import cached_property
 from operator import itemgetter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from domain.definitions.retention import Kept
 from domain.definitions.types import DefinitionKind
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
-    SUMMED_TOPICS,
-    AccountPart,
-    ActivitySummed,
-    Payload,
-    SummedDay,
-    Tracked,
-    stream_kind,
-)
+from domain.events.payloads import ActivitySummed, SummedDay, Tracked
+from domain.events.recorded import OpenedEvent, RecordedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC, SUMMED_TOPICS, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.workspace.aggregate import Workspace
 
 EVERYTHING = Kept()
 NO_SUMS: Mapping[int, datetime] = {}
-
-
-class Place(Protocol):
-    """The envelope of a recorded event, as read from the log."""
-
-    @property
-    def log_partition(self) -> int: ...
-    @property
-    def position(self) -> int: ...
-    @property
-    def stream(self) -> SubjectId: ...
-    @property
-    def account(self) -> SubjectId | None: ...
-    @property
-    def topic(self) -> str: ...
-    @property
-    def occurred_at(self) -> datetime: ...
-    @property
-    def recorded_at(self) -> datetime: ...
-
-
-class Opened(Protocol):
-    """A recorded event, opened as far as its keys still allow."""
-
-    @property
-    def row(self) -> Place: ...
-    @property
-    def payload(self) -> Payload | None: ...
-    @property
-    def account_part(self) -> AccountPart | None: ...
-    @property
-    def account_sums(self) -> ActivitySummed | None: ...
-    @property
-    def is_kept(self) -> bool: ...
 
 
 class DayCount:
@@ -144,7 +103,7 @@ class Batch:
 
     def __init__(
         self,
-        opened: Sequence[Opened],
+        opened: Sequence[OpenedEvent],
         survivors: Mapping[SubjectId, SubjectId],
         workspace: Workspace,
         kept: Kept = EVERYTHING,
@@ -156,8 +115,8 @@ class Batch:
         self.kept = kept
         self.summed_before = summed_before
         zones, zone = workspace.zones, workspace.zone
-        self.definitions: list[Opened] = []
-        self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, Opened]] = []
+        self.definitions: list[OpenedEvent] = []
+        self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, OpenedEvent]] = []
         self.uses: dict[tuple[str, str], DayCount] = {}
         self._tallies: dict[int, Tally] = {}
         for one in opened:
@@ -203,7 +162,7 @@ class Batch:
             else:
                 use.add(at)
 
-    def _add_sums(self, one: Opened, stream: SubjectId, account: SubjectId | None) -> None:
+    def _add_sums(self, one: OpenedEvent, stream: SubjectId, account: SubjectId | None) -> None:
         """Counts what is left of activity, where it has not been counted itself."""
         row, sums = one.row, one.payload
         before = self.summed_before.get(row.log_partition)
@@ -219,7 +178,11 @@ class Batch:
                 self._add_sum(one_day, row, stream if own else None, account if theirs else None)
 
     def _add_sum(
-        self, sum: SummedDay, row: Place, stream: SubjectId | None, account: SubjectId | None
+        self,
+        sum: SummedDay,
+        row: RecordedEvent,
+        stream: SubjectId | None,
+        account: SubjectId | None,
     ) -> None:
         day = Day(sum.activity, sum.name, sum.day, row.account is not None)
         kind = row.topic.partition(".")[0]

@@ -14,8 +14,8 @@ import msgspec
 import psycopg
 import structlog
 
+from domain.events.recorded import OpenedEvent, RecordedEvent
 from projections.kernel import pg_arrays
-from projections.kernel.batch import Opened, Place
 from projections.kernel.merges import ALL_PARTITIONS
 
 NOTE = """
@@ -31,7 +31,7 @@ WHERE log_partition = ANY(%s) AND projector = ANY(%s) AND state <> 'skipped'"""
 
 log = structlog.get_logger()
 
-Event = TypeVar("Event", bound=Opened)
+Event = TypeVar("Event", bound=OpenedEvent)
 
 
 class GapReason(enum.StrEnum):
@@ -51,7 +51,7 @@ class Gap(msgspec.Struct, frozen=True):
         error: the kind of error.
     """
 
-    row: Place
+    row: RecordedEvent
     reason: GapReason
     error: str
 
@@ -68,7 +68,7 @@ def parted(found: Iterable[Event | Gap]) -> tuple[list[Event], list[Gap]]:
     return opened, gaps
 
 
-def place_of(row: Place) -> str:
+def place_of(row: RecordedEvent) -> str:
     """Partition and position, like `12:345`."""
     return f"{row.log_partition}:{row.position}"
 

@@ -7,46 +7,21 @@ database would then wait for the worker.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from operator import attrgetter
-from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from domain.commands import Position
-from domain.definitions.retention import Kept
 from domain.errors import UnreadableEvent
-from projections.kernel.batch import Opened, Place
-from projections.kernel.gaps import Gap
+from domain.events.recorded import OpenedEvent, RecordedEvent
+from projections.kernel.ports import Log, Opener
 
 _PLACE = attrgetter("log_partition", "position")
 
-Row = TypeVar("Row", bound=Place)
-Row_co = TypeVar("Row_co", bound=Place, covariant=True)
-Row_contra = TypeVar("Row_contra", bound=Place, contravariant=True)
 
-
-class Log(Protocol[Row_co]):
-    """What a projector asks of the log."""
-
-    def heads(self, partitions: Sequence[int]) -> dict[int, int]: ...
-    def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[Row_co]: ...
-    def read_at(self, places: Sequence[Position]) -> Sequence[Row_co]: ...
-
-
-class Opener(Protocol[Row_contra]):
-    """What a projector asks of the keys."""
-
-    def refresh(self) -> int: ...
-    def generation(self) -> int: ...
-    def kept(self) -> Kept: ...
-    def open_rows(self, rows: Sequence[Row_contra]) -> Sequence[Opened]: ...
-    def open_each(self, rows: Sequence[Row_contra]) -> Sequence[Opened | Gap]: ...
-
-
-class Read(msgspec.Struct, Generic[Row], frozen=True):
+class Read(msgspec.Struct, frozen=True):
     """What was read.
 
     Attributes:
@@ -57,8 +32,8 @@ class Read(msgspec.Struct, Generic[Row], frozen=True):
     """
 
     places: dict[int, int]
-    rows: list[Row]
-    opened: Sequence[Opened] | None
+    rows: list[RecordedEvent]
+    opened: Sequence[OpenedEvent] | None
     generation: int
 
     @property
@@ -66,16 +41,16 @@ class Read(msgspec.Struct, Generic[Row], frozen=True):
         return self.places | {row.log_partition: row.position for row in self.rows}
 
 
-class Reader(Generic[Row]):
+class Reader:
     """Gives one worker its batches, each with about as many events as it should have."""
 
-    def __init__(self, log: Log[Row], opener: Opener[Row]) -> None:
+    def __init__(self, log: Log, opener: Opener) -> None:
         self._log = log
         self._opener = opener
-        self._ahead: Future[Read[Row]] | None = None
+        self._ahead: Future[Read] | None = None
         self._executor: ThreadPoolExecutor | None = None
 
-    def next(self, places: dict[int, int], events: int) -> Read[Row]:
+    def next(self, places: dict[int, int], events: int) -> Read:
         """The batch after some positions; begins to read the one after it, if there is more.
 
         Args:
@@ -99,7 +74,7 @@ class Reader(Generic[Row]):
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
 
-    def _read(self, places: dict[int, int], events: int) -> Read[Row]:
+    def _read(self, places: dict[int, int], events: int) -> Read:
         heads = self._log.heads(list(places))
         some = islice((p for p, position in places.items() if heads[p] > position), events)
         behind = {partition: places[partition] for partition in some}

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId
-from projections.kernel.batch import Place
 
 Windows = Sequence[tuple[datetime, datetime]]
 """First and last instant of each."""
@@ -25,7 +25,7 @@ class Spot(NamedTuple):
     position: int = -1
 
 
-def spot_of(row: Place) -> Spot:
+def spot_of(row: RecordedEvent) -> Spot:
     return Spot(row.occurred_at, row.log_partition, row.position)
 
 

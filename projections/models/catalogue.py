@@ -12,15 +12,8 @@ from uuid import UUID
 
 import psycopg
 
-from domain.events import (
-    MembershipChanged,
-    MembershipStarted,
-    NamesRestored,
-    NamesRetired,
-    Payload,
-    PropertiesChanged,
-    PropertyTypeChanged,
-)
+from domain.events.definitions import NamesRestored, NamesRetired, PropertyTypeChanged
+from domain.events.payloads import MembershipChanged, MembershipStarted, Payload, PropertiesChanged
 from domain.identity import SubjectId
 from domain.name_rules import Retired
 from domain.properties import PropertyType, Value

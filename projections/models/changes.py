@@ -15,27 +15,30 @@ from typing import NewType
 import msgspec
 import psycopg
 
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
-    Absorbed,
+from domain.events.decisions import (
     Decision,
-    Erased,
     HealthChanged,
+    ScoreChanged,
+    SegmentTransition,
+    StageTransition,
+)
+from domain.events.definitions import ListChange
+from domain.events.payloads import (
+    Absorbed,
+    Erased,
     Identified,
-    ListChange,
     MembershipChanged,
     MembershipEnded,
     MembershipStarted,
     MergedInto,
     PropertiesChanged,
     Registered,
-    ScoreChanged,
-    SegmentTransition,
     StageReleased,
     StageSet,
-    StageTransition,
     Tracked,
 )
+from domain.events.recorded import RecordedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.dependencies import (
     ACTIVITY,
@@ -52,7 +55,7 @@ from domain.workspace.dependencies import (
     Fact,
     listed,
 )
-from projections.kernel.batch import Batch, Place
+from projections.kernel.batch import Batch
 
 ANY_SEGMENT = "SELECT EXISTS (SELECT FROM views.definitions WHERE family <> 'settings')"
 
@@ -141,7 +144,7 @@ def facts_of(batch: Batch) -> Facts:
     """What a batch says, each subject with the newest event that says so."""
     facts: Facts = {}
 
-    def note(fact: Fact, subject: SubjectId, row: Place) -> None:
+    def note(fact: Fact, subject: SubjectId, row: RecordedEvent) -> None:
         facts.setdefault(fact, {})[Id(subject.bytes)] = (row.log_partition, row.position)
 
     for one in batch.opened:

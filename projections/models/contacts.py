@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import psycopg
 
-from domain.events import Absorbed, Identified, PropertiesChanged, Registered
+from domain.events.payloads import Absorbed, Identified, PropertiesChanged, Registered
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from domain.properties import PropertyType, Value, converted
 from projections.kernel import pg_arrays

@@ -24,18 +24,19 @@ from domain.definitions.types import (
     Undeciding,
     family_of,
 )
-from domain.events import (
+from domain.events.decisions import OfDefinition
+from domain.events.definitions import (
     DefinitionActivated,
     DefinitionArchived,
     DefinitionChanged,
     DefinitionCleaned,
     DefinitionDeleted,
     DefinitionMade,
-    OfDefinition,
 )
+from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectId
 from domain.workspace.references import counters_of_definition
-from projections.kernel.batch import Batch, Opened
+from projections.kernel.batch import Batch
 from projections.models import mrr
 from projections.models.sweeps import sweep
 
@@ -115,7 +116,7 @@ class DefinitionsModel:
         if after.time_zone != before.time_zone:
             conn.execute(FORGET_SWEPT_DAY, (FIRST_DAY,))
 
-    def _apply(self, conn: psycopg.Connection, one: Opened) -> None:
+    def _apply(self, conn: psycopg.Connection, one: OpenedEvent) -> None:
         at = one.row.occurred_at
         match one.payload:
             case DefinitionMade(id, definition, by):

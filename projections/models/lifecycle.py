@@ -12,17 +12,12 @@ from uuid import UUID
 
 import psycopg
 
-from domain.events import (
-    HealthChanged,
-    StageEntered,
-    StageLeft,
-    StageReleased,
-    StageSet,
-    StageTransition,
-)
+from domain.events.decisions import HealthChanged, StageEntered, StageLeft, StageTransition
+from domain.events.payloads import StageReleased, StageSet
+from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectId, log_partition
 from projections.kernel import pg_arrays
-from projections.kernel.batch import Batch, Opened
+from projections.kernel.batch import Batch
 from projections.models import bars
 from projections.models.bars import Counted
 
@@ -99,8 +94,8 @@ class _Change:
 class Standings:
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes: dict[tuple[int, bytes], tuple[SubjectId, _Change]] = {}
-        entered: list[tuple[Opened, StageEntered]] = []
-        left: list[tuple[Opened, StageLeft]] = []
+        entered: list[tuple[OpenedEvent, StageEntered]] = []
+        left: list[tuple[OpenedEvent, StageLeft]] = []
         for _, _, _, _, one in batch.changes:
             payload, stream, at = one.payload, one.row.stream, one.row.occurred_at
             if stream in batch.survivors or not isinstance(
@@ -182,8 +177,8 @@ def _count(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Chang
 
 def _spell(
     conn: psycopg.Connection,
-    entered: Sequence[tuple[Opened, StageEntered]],
-    left: Sequence[tuple[Opened, StageLeft]],
+    entered: Sequence[tuple[OpenedEvent, StageEntered]],
+    left: Sequence[tuple[OpenedEvent, StageLeft]],
 ) -> None:
     if entered:
         streams = [one.row.stream for one, _ in entered]

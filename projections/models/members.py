@@ -14,7 +14,7 @@ from datetime import datetime
 import msgspec
 import psycopg
 
-from domain.events import MembershipChanged, MembershipStarted
+from domain.events.payloads import MembershipChanged, MembershipStarted
 from domain.identity import SubjectId, log_partition
 from projections.kernel import pg_arrays
 from projections.kernel.batch import Batch

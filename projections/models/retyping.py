@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 
-from domain.events import PropertyTypeChanged
+from domain.events.definitions import PropertyTypeChanged
 from domain.identity import SubjectKind
 from domain.name_rules import property_scope
 from domain.properties import PropertyType, converted

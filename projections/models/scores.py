@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 import psycopg
 
-from domain.events import ScoreChanged
+from domain.events.decisions import ScoreChanged
 from domain.identity import SubjectId, log_partition
 from projections.kernel import pg_arrays
 from projections.kernel.batch import Batch

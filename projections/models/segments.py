@@ -17,20 +17,19 @@ import msgspec
 import psycopg
 
 from domain.definitions.types import Segment
-from domain.events import (
+from domain.events.decisions import OfDefinition, SegmentEntered, SegmentTransition
+from domain.events.definitions import (
     DefinitionChanged,
     DefinitionCleaned,
     DefinitionDeleted,
     DefinitionMade,
     MembersListed,
     MembersUnlisted,
-    OfDefinition,
-    SegmentEntered,
-    SegmentTransition,
 )
+from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectId, log_partition
 from projections.kernel import pg_arrays
-from projections.kernel.batch import Batch, Opened
+from projections.kernel.batch import Batch
 from projections.models.sweeps import sweep
 
 ADD_SEGMENT = """
@@ -109,7 +108,7 @@ class Segments:
         for one in batch.definitions:
             self._apply(conn, one)
 
-    def _apply(self, conn: psycopg.Connection, one: Opened) -> None:
+    def _apply(self, conn: psycopg.Connection, one: OpenedEvent) -> None:
         at = one.row.occurred_at
         match one.payload:
             case DefinitionMade(id, Segment() as definition, by):
@@ -158,7 +157,7 @@ class SegmentMembers:
     """Who is in which segment, since when; and who left, with the number of times."""
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        last: dict[tuple[int, bytes, bytes], tuple[Opened, SegmentTransition]] = {}
+        last: dict[tuple[int, bytes, bytes], tuple[OpenedEvent, SegmentTransition]] = {}
         for _, _, _, _, one in batch.changes:
             payload, stream = one.payload, one.row.stream
             if isinstance(payload, SegmentTransition) and stream not in batch.survivors:

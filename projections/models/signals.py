@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from domain.events import Decision, GoalMissed, GoalReached, SignalEnded, SignalTriggered
+from domain.events.decisions import Decision, GoalMissed, GoalReached, SignalEnded, SignalTriggered
 from domain.identity import SubjectId, log_partition
 from domain.workspace.signals import Goal, SignalState
 from projections.kernel import pg_arrays

@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 
-from domain.events import Cause
+from domain.events.decisions import Cause
 from domain.identity import LOG_PARTITIONS
 
 # The decider then looks at everybody again, as when read models were made anew.

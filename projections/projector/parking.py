@@ -20,10 +20,10 @@ import msgspec
 import psycopg
 
 from domain.commands import Position
+from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId, log_partition
 from domain.parked_events import ERASED_TOPICS, ERASING_TOPICS
 from projections.kernel import pg_arrays
-from projections.kernel.batch import Place
 
 # Of all partitions of a batch at once, each by its key: the one look-up of a batch where nothing
 # is parked.
@@ -84,10 +84,10 @@ class Passed(msgspec.Struct, frozen=True):
         places: partition and position of these, and of what is skipped.
     """
 
-    waiting: tuple[Place, ...] = ()
+    waiting: tuple[RecordedEvent, ...] = ()
     places: frozenset[tuple[int, int]] = frozenset()
 
-    def __contains__(self, row: Place) -> bool:
+    def __contains__(self, row: RecordedEvent) -> bool:
         return (row.log_partition, row.position) in self.places
 
 
@@ -104,7 +104,7 @@ class ErasedWhileParked(Exception):
         self.stream = stream
 
 
-def passed(conn: psycopg.Connection, projector: str, rows: Sequence[Place]) -> Passed:
+def passed(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]) -> Passed:
     """Which of the rows are not to be applied now.
 
     Raises:
@@ -121,7 +121,7 @@ def passed(conn: psycopg.Connection, projector: str, rows: Sequence[Place]) -> P
     concerned = [(n, row) for n, row in enumerate(rows) if row.log_partition in hit]
     held = _held(conn, projector, [row for _, row in concerned])
     skipped = _skipped(conn, projector, {one: bounds[one] for one in hit})
-    waiting: list[Place] = []
+    waiting: list[RecordedEvent] = []
     for n, row in concerned:
         if row.stream not in held or (row.log_partition, row.position) in skipped:
             continue
@@ -133,7 +133,9 @@ def passed(conn: psycopg.Connection, projector: str, rows: Sequence[Place]) -> P
     return Passed(tuple(waiting), frozenset(places))
 
 
-def _held(conn: psycopg.Connection, projector: str, rows: Sequence[Place]) -> Collection[SubjectId]:
+def _held(
+    conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]
+) -> Collection[SubjectId]:
     streams = {row.stream: row.log_partition for row in rows}
     asked = (
         pg_arrays.smallints(list(streams.values())),
@@ -155,7 +157,7 @@ def _skipped(
     return {(partition, position) for partition, position in conn.execute(SELECT_SKIPPED, asked)}
 
 
-def add_waiting(conn: psycopg.Connection, projector: str, rows: Sequence[Place]) -> None:
+def add_waiting(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]) -> None:
     """Parks events behind others of their streams."""
     if rows:
         conn.execute(
@@ -171,7 +173,7 @@ def add_waiting(conn: psycopg.Connection, projector: str, rows: Sequence[Place])
 
 
 def park(
-    conn: psycopg.Connection, projector: str, row: Place, error: Exception, tries: int
+    conn: psycopg.Connection, projector: str, row: RecordedEvent, error: Exception, tries: int
 ) -> None:
     """Parks an event that cannot be applied. Its error is noted by kind: the message can hold
     personal data."""

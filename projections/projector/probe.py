@@ -12,21 +12,19 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-import msgspec
 import psycopg
 from psycopg_pool import ConnectionPool
 
 from domain.activity import Activity, ActivityKind
-from domain.events import (
+from domain.events.event import Event
+from domain.events.payloads import (
     AccountPart,
-    ActivitySummed,
-    Event,
     MembershipStarted,
-    Payload,
     PropertiesChanged,
     Registered,
     Tracked,
 )
+from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from domain.workspace.aggregate import Workspace
 from projections.kernel.batch import Batch
@@ -35,24 +33,6 @@ NAME = "\x7fprobe"
 """Of what the user does: one that no sender can send."""
 
 FORGET_NAME = "DELETE FROM views.names WHERE kind = 'event' AND name = %s"
-
-
-class _Row(msgspec.Struct, frozen=True):
-    log_partition: int
-    position: int
-    stream: SubjectId
-    account: SubjectId | None
-    topic: str
-    occurred_at: datetime
-    recorded_at: datetime
-
-
-class _Opened(msgspec.Struct, frozen=True):
-    row: _Row
-    payload: Payload
-    account_part: AccountPart | None = None
-    account_sums: ActivitySummed | None = None
-    is_kept: bool = True
 
 
 class ReadModel(Protocol):
@@ -76,7 +56,7 @@ def prove(pool: ConnectionPool, models: Sequence[ReadModel], workspace: Workspac
             conn.execute(FORGET_NAME, (NAME,))
 
 
-def _known_events() -> Iterator[_Opened]:
+def _known_events() -> Iterator[OpenedEvent]:
     user, account = SubjectId(uuid.uuid4()), SubjectId(uuid.uuid4())
     at = datetime.now(UTC)
     known = (Identity(Scheme.USER_ID, str(user)),)
@@ -89,5 +69,19 @@ def _known_events() -> Iterator[_Opened]:
     ):
         event = Event(kind, stream, None, at, payload, of)
         part = AccountPart(NAME) if isinstance(payload, Tracked) else None
-        row = _Row(log_partition(stream), 0, stream, of, event.topic, at, at)
-        yield _Opened(row, payload, part)
+        recorded = RecordedEvent(
+            stream=stream,
+            version=None,
+            event_id=uuid.uuid4(),
+            account=of,
+            topic=event.topic,
+            schema_version=1,
+            occurred_at=at,
+            state=b"",
+            account_state=None,
+            log_partition=log_partition(stream),
+            position=0,
+            recorded_at=at,
+            hash=b"",
+        )
+        yield OpenedEvent(recorded, payload, part)

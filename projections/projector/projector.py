@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Generic, Protocol
+from typing import Protocol
 
 import psycopg
 import structlog
@@ -24,25 +24,26 @@ from psycopg_pool import ConnectionPool
 from domain.commands import Position
 from domain.definitions.retention import ALWAYS, Kept
 from domain.errors import Unavailable
-from domain.events import (
+from domain.events.definitions import (
     DefinitionActivated,
     DefinitionChanged,
     DefinitionMade,
-    Erased,
-    MergedInto,
     NamesRestored,
     NamesRetired,
     PropertyTypeChanged,
 )
+from domain.events.payloads import Erased, MergedInto
+from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import LOG_PARTITIONS, SubjectId
 from domain.workspace.aggregate import Workspace
 from projections.counters.model import CounterDays
 from projections.kernel import merges, pg_arrays
-from projections.kernel.batch import Batch, Opened, Place
+from projections.kernel.batch import Batch
 from projections.kernel.database_errors import is_of_connection, is_of_contention
 from projections.kernel.idle import Idle
 from projections.kernel.pipeline import pipeline
-from projections.kernel.read_ahead import Log, Opener, Read, Reader, Row
+from projections.kernel.ports import Log, Opener
+from projections.kernel.read_ahead import Read, Reader
 from projections.kernel.watchdog import Hung, watched
 from projections.models.activity_days import ActivityDays
 from projections.models.catalogue import CatalogueModel
@@ -203,7 +204,7 @@ class Lease:
         self.summed_before = summed_before
 
 
-class Projector(Generic[Row]):
+class Projector:
     """One worker. Run it in a thread or in a process of its own, as many as there is work for.
 
     Args:
@@ -214,8 +215,8 @@ class Projector(Generic[Row]):
     def __init__(
         self,
         *,
-        log: Log[Row],
-        opener: Opener[Row],
+        log: Log,
+        opener: Opener,
         pool: ConnectionPool,
         workspace: Callable[[], Workspace],
         batch_events: int = BATCH_EVENTS,
@@ -336,7 +337,7 @@ class Projector(Generic[Row]):
         """For a piece of work on so many events. It raises Hung if that takes too long."""
         return watched(self._pool, "projector", self._pace.seconds(events))
 
-    def _project(self, rows: Sequence[Row], read: Read[Row] | None = None) -> None:
+    def _project(self, rows: Sequence[RecordedEvent], read: Read | None = None) -> None:
         """Applies rows, in their order; parks the one that cannot be. `read` has them opened."""
         tries = 0
         while True:
@@ -370,12 +371,12 @@ class Projector(Generic[Row]):
                     return
             read = None
 
-    def _project_halves(self, rows: Sequence[Row]) -> None:
+    def _project_halves(self, rows: Sequence[RecordedEvent]) -> None:
         middle = len(rows) // 2
         self._project(rows[:middle])
         self._project(rows[middle:])
 
-    def _apply(self, rows: Sequence[Row], read: Read[Row] | None) -> None:
+    def _apply(self, rows: Sequence[RecordedEvent], read: Read | None) -> None:
         if read is not None and read.opened is not None:
             known, generation, opened = None, read.generation, read.opened
         else:
@@ -406,7 +407,7 @@ class Projector(Generic[Row]):
     def _write(
         self,
         conn: psycopg.Connection,
-        opened: Sequence[Opened],
+        opened: Sequence[OpenedEvent],
         kept: Kept,
         summed_before: Mapping[int, datetime],
         *,
@@ -433,7 +434,7 @@ class Projector(Generic[Row]):
             if lease.summed_before is not None
         }
 
-    def _begin(self, rows: Sequence[Place], kept: Kept) -> None:
+    def _begin(self, rows: Sequence[RecordedEvent], kept: Kept) -> None:
         """Of activity that is gone when a partition is begun, sums are all that there is; of what
         goes later, they say what has been counted."""
         for partition in {row.log_partition for row in rows}:
@@ -458,7 +459,7 @@ class Projector(Generic[Row]):
             merges.forget(conn, erased)
             parking.forget_gaps(conn, NAME, erased)
 
-    def _hold(self, conn: psycopg.Connection, rows: Sequence[Place]) -> None:
+    def _hold(self, conn: psycopg.Connection, rows: Sequence[RecordedEvent]) -> None:
         """Raises: _LeaseLost."""
         partitions = sorted({row.log_partition for row in rows})
         tokens = [self._leases[partition].token for partition in partitions]
@@ -475,7 +476,7 @@ class Projector(Generic[Row]):
         if held.rowcount != len(partitions):
             raise _LeaseLost
 
-    def _move(self, conn: psycopg.Connection, rows: Sequence[Place]) -> dict[int, int]:
+    def _move(self, conn: psycopg.Connection, rows: Sequence[RecordedEvent]) -> dict[int, int]:
         reached = {row.log_partition: row.position for row in rows}
         leases = [self._leases[partition] for partition in reached]
         partitions = pg_arrays.smallints(list(reached))
@@ -502,7 +503,7 @@ class Projector(Generic[Row]):
             probe.prove(self._pool, self._models, self._workspace())
             self._proved_at = time.monotonic()
 
-    def _park(self, row: Place, error: Exception, tries: int) -> None:
+    def _park(self, row: RecordedEvent, error: Exception, tries: int) -> None:
         with self._connection(1) as conn, conn.transaction():
             fences.wait_for(conn, SHARE_FENCE, NAME)
             self._opener.refresh()
@@ -574,7 +575,7 @@ class Projector(Generic[Row]):
         self._reader.close()
 
 
-def _subjects(opened: Sequence[Opened]) -> Collection[SubjectId]:
+def _subjects(opened: Sequence[OpenedEvent]) -> Collection[SubjectId]:
     subjects: dict[int, SubjectId] = {}
     for one in opened:
         stream, account = one.row.stream, one.row.account

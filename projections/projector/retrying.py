@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Generic, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -18,11 +18,11 @@ from psycopg_pool import ConnectionPool
 from domain.commands import Position
 from domain.definitions.retention import Kept
 from domain.errors import Unavailable
+from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectId, log_partition
 from domain.parked_events import Retried
-from projections.kernel.batch import Opened
 from projections.kernel.database_errors import is_of_connection
-from projections.kernel.read_ahead import Log, Opener, Row
+from projections.kernel.ports import Log, Opener
 
 EVENTS_A_STEP = 1_000
 """Of one transaction, for which projectors wait."""
@@ -75,7 +75,7 @@ ALL_PARTITIONS = list(range(256))
 log = structlog.get_logger()
 
 Write = Callable[
-    [psycopg.Connection, Sequence[Opened], Kept, Mapping[int, datetime]],
+    [psycopg.Connection, Sequence[OpenedEvent], Kept, Mapping[int, datetime]],
     None,
 ]
 """Writes opened events to all read models, merges and erasures included."""
@@ -113,14 +113,14 @@ def _delete_counts(conn: psycopg.Connection, counters: Sequence[UUID]) -> None:
         conn.execute(DELETE_COUNTS, (ALL_PARTITIONS, counters))
 
 
-class Retrying(Generic[Row]):
+class Retrying:
     """One for each projector; safe for use from many threads."""
 
     def __init__(
         self,
         *,
-        log: Log[Row],
-        opener: Opener[Row],
+        log: Log,
+        opener: Opener,
         pool: ConnectionPool,
         projector: str,
         write: Write,

@@ -23,24 +23,17 @@ from domain.backtest.replay import Replay
 from domain.backtest.replay_scope import Told
 from domain.definitions.retention import Kept
 from domain.definitions.types import Definition, DefinitionId, Undeciding, family_of
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
-    PAYLOAD_OF_TOPIC,
-    SUMMED_TOPICS,
-    Absorbed,
-    Decision,
-    Erased,
-    ListChange,
-    MergedInto,
-    stream_kind,
-)
+from domain.events.decisions import Decision
+from domain.events.definitions import ListChange
+from domain.events.payloads import Absorbed, Erased, MergedInto
+from domain.events.recorded import OpenedEvent, RecordedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC, PAYLOAD_OF_TOPIC, SUMMED_TOPICS, stream_kind
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.name_rules import NameRules
 from projections.conditions import membership_paths
-from projections.kernel.batch import Opened, Place
 from projections.kernel.gaps import Gap, parted, place_of, tell
 from projections.kernel.paging import Page, decoded, encoded
-from projections.kernel.read_ahead import Opener, Row, Row_co
+from projections.kernel.ports import Log, Opener
 
 STREAMS_A_READ = 1_000
 PARTITIONS_A_READ = 16
@@ -142,22 +135,15 @@ class Tested(NamedTuple):
     verdicts: dict[SubjectId, Verdict]
 
 
-class Log(Protocol[Row_co]):
-    """What a back-test asks of the log."""
-
-    def heads(self, partitions: Sequence[int]) -> dict[int, int]: ...
-    def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[Row_co]: ...
-
-
-class Records(Protocol[Row_co]):
+class Records(Protocol):
     """What it asks of the log by subject."""
 
     def of_streams(
         self, streams: Sequence[SubjectId], topics: Sequence[str]
-    ) -> Iterator[Sequence[Row_co]]: ...
+    ) -> Iterator[Sequence[RecordedEvent]]: ...
     def of_accounts(
         self, accounts: Sequence[SubjectId], topics: Sequence[str]
-    ) -> Iterator[Sequence[Row_co]]: ...
+    ) -> Iterator[Sequence[RecordedEvent]]: ...
 
 
 Progress = Callable[[str, int, int], None]
@@ -187,9 +173,9 @@ def run(
     zone: tzinfo,
     names: NameRules,
     queries: sa.Engine,
-    log: Log[Row],
-    records: Records[Row],
-    opener: Opener[Row],
+    log: Log,
+    records: Records,
+    opener: Opener,
     progress: Progress,
 ) -> Tested:
     """Tests a definition over the last `days` days.
@@ -290,7 +276,7 @@ class _Reading:
         gaps: positions of what does not open, in the order in which they were met.
     """
 
-    def __init__(self, replay: Replay, plan: Plan, opener: Opener[Any], progress: Progress) -> None:
+    def __init__(self, replay: Replay, plan: Plan, opener: Opener, progress: Progress) -> None:
         self._replay = replay
         self._plan = plan
         self._opener = opener
@@ -299,7 +285,7 @@ class _Reading:
         self.gaps: dict[str, None] = {}
         self._opened_topics = (set(SUBJECT_TOPICS) - set(ACTIVITY_OF_TOPIC)) | plan.asked.topics
 
-    def lists(self, records: Records[Row]) -> None:
+    def lists(self, records: Records) -> None:
         """The lists of static segments."""
         for segment in self._plan.lists:
             for piece in records.of_streams([SubjectId(segment)], LIST_TOPICS):
@@ -308,7 +294,7 @@ class _Reading:
                         row = one.row
                         self._replay.tell_list(segment, row.position, row.occurred_at, one.payload)
 
-    def _passed(self, found: Sequence[Opened | Gap]) -> list[Opened]:
+    def _passed(self, found: Sequence[OpenedEvent | Gap]) -> list[OpenedEvent]:
         """What opened; takes note of what did not."""
         opened, gaps = parted(found)
         new = {place_of(gap.row): gap for gap in gaps if place_of(gap.row) not in self.gaps}
@@ -316,7 +302,7 @@ class _Reading:
         self.gaps |= dict.fromkeys(new)
         return opened
 
-    def all(self, log: Log[Row]) -> None:
+    def all(self, log: Log) -> None:
         """The whole log, some partitions at a time."""
         heads = log.heads(range(LOG_PARTITIONS))
         done, total = 0, sum(heads.values())
@@ -337,7 +323,7 @@ class _Reading:
                 places = {one: at for one, at in places.items() if at < heads[one]}
                 self._tell(rows)
 
-    def some(self, records: Records[Row], replayed: set[SubjectId]) -> None:
+    def some(self, records: Records, replayed: set[SubjectId]) -> None:
         """The streams of some subjects, and what others did for the accounts among them."""
         streams = sorted(replayed, key=lambda one: (log_partition(one), one))
         self._traced |= replayed
@@ -353,7 +339,7 @@ class _Reading:
                 self._merges(records, {row.stream for row in _memberships(strangers)})
                 self._tell(strangers)
 
-    def _merges(self, records: Records[Row], strangers: set[SubjectId]) -> None:
+    def _merges(self, records: Records, strangers: set[SubjectId]) -> None:
         """Who some became that are not replayed, and who those did, where that is asked for."""
         if not self._plan.asked.memberships:
             return
@@ -370,7 +356,7 @@ class _Reading:
         kept = self._opener.kept()
         rows = [row for row in rows if row.topic in _TOPICS and _tells(row, kept)]
         found = self._opener.open_each([row for row in rows if row.topic in self._opened_topics])
-        opened: dict[tuple[int, int], Opened] = {
+        opened: dict[tuple[int, int], OpenedEvent] = {
             (one.row.log_partition, one.row.position): one for one in self._passed(found)
         }
         if self.gaps:
@@ -383,18 +369,18 @@ class _Reading:
 _TOPICS = frozenset(SUBJECT_TOPICS)
 
 
-def _memberships(rows: Sequence[Row]) -> list[Row]:
+def _memberships(rows: Sequence[RecordedEvent]) -> list[RecordedEvent]:
     return [row for row in rows if row.topic in MEMBERSHIP_TOPICS]
 
 
-def _tells(row: Place, kept: Kept) -> bool:
+def _tells(row: RecordedEvent, kept: Kept) -> bool:
     """Whether an event counts: of activity that is no longer kept, its sums instead."""
     if row.topic in ACTIVITY_OF_TOPIC:
         return kept.has(row.occurred_at, row.log_partition, row.position)
     return row.topic not in SUMMED_TOPICS or row.occurred_at <= kept.since
 
 
-def _told(row: Place, one: Opened | None) -> Told:
+def _told(row: RecordedEvent, one: OpenedEvent | None) -> Told:
     kind = stream_kind(row.topic)
     assert isinstance(kind, SubjectKind)
     part = one.account_part if one is not None else None

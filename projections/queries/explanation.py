@@ -20,8 +20,7 @@ from domain.conditions.language import Condition
 from domain.conditions.wording import words
 from domain.definitions.types import Definition, HealthProfile, Score, Segment, Stages, family_of
 from domain.errors import Altered, NotFound
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
+from domain.events.decisions import (
     Cause,
     Decision,
     HealthChanged,
@@ -30,16 +29,15 @@ from domain.events import (
     OfEvent,
     OfTime,
     ScoreChanged,
-    StageReleased,
-    StageSet,
     StageTransition,
-    Tracked,
 )
+from domain.events.payloads import StageReleased, StageSet, Tracked
+from domain.events.recorded import OpenedEvent, RecordedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.references import parts
-from projections.kernel.batch import Opened
 from projections.kernel.gaps import Gap, place_of
-from projections.kernel.read_ahead import Opener, Row, Row_co
+from projections.kernel.ports import Opener
 
 VERSION = sa.text("""
 SELECT CAST(definition AS text) AS definition, status, at, by FROM views.definition_versions
@@ -62,11 +60,11 @@ MAX_NAMED = 10
 _definition: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
 
 
-class Records(Protocol[Row_co]):
+class Records(Protocol):
     """What is asked of the log."""
 
-    def at(self, place: Position) -> Row_co | None: ...
-    def newest(self, stream: SubjectId, topic: str) -> Iterator[Sequence[Row_co]]: ...
+    def at(self, place: Position) -> RecordedEvent | None: ...
+    def newest(self, stream: SubjectId, topic: str) -> Iterator[Sequence[RecordedEvent]]: ...
 
 
 class LeafSeen(msgspec.Struct, frozen=True):
@@ -210,8 +208,8 @@ class Why(msgspec.Struct, frozen=True):
 
 def at(
     conn: sa.Connection,
-    records: Records[Row],
-    opener: Opener[Row],
+    records: Records,
+    opener: Opener,
     streams: Sequence[SubjectId],
     place: Position,
 ) -> Why:
@@ -237,8 +235,8 @@ def at(
 
 def last(
     conn: sa.Connection,
-    records: Records[Row],
-    opener: Opener[Row],
+    records: Records,
+    opener: Opener,
     kind: SubjectKind,
     subject: SubjectId,
     of: str,
@@ -255,7 +253,7 @@ def last(
         Altered: there are decisions, none of which opens.
     """
     opener.refresh()
-    newest: Opened | None = None
+    newest: OpenedEvent | None = None
     gaps: list[Gap] = []
     for verb in VERBS_OF[of]:
         found = _newest(records, opener, subject, f"{kind}.{verb}", definition, gaps)
@@ -274,13 +272,13 @@ def last(
 
 
 def _newest(
-    records: Records[Row],
-    opener: Opener[Row],
+    records: Records,
+    opener: Opener,
     subject: SubjectId,
     topic: str,
     definition: UUID | None,
     gaps: list[Gap],
-) -> Opened | None:
+) -> OpenedEvent | None:
     """
     Args:
         gaps: takes those that are met on the way.
@@ -298,9 +296,9 @@ def _newest(
 
 def _why(
     conn: sa.Connection,
-    records: Records[Row],
-    opener: Opener[Row],
-    one: Opened,
+    records: Records,
+    opener: Opener,
+    one: OpenedEvent,
     decision: Decision,
     gaps: list[str],
 ) -> Why:
@@ -390,9 +388,7 @@ def _name(definition: Definition, place: str) -> str:
             return first
 
 
-def _cause(
-    conn: sa.Connection, records: Records[Row], opener: Opener[Row], decision: Decision
-) -> CauseSeen:
+def _cause(conn: sa.Connection, records: Records, opener: Opener, decision: Decision) -> CauseSeen:
     cause: Cause = decision.cause
     match cause:
         case OfEvent(partition, position):
@@ -410,7 +406,7 @@ def _cause(
             return ByRebuild()
 
 
-def _event(records: Records[Row], opener: Opener[Row], place: Position) -> CauseSeen:
+def _event(records: Records, opener: Opener, place: Position) -> CauseSeen:
     row = records.at(place)
     if row is None:
         raise NotFound("the event that was the cause is not in the log")

@@ -22,7 +22,7 @@ from domain.errors import NotFound
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.properties import PropertyType, converted
 from projections.kernel.gaps import parted, place_of
-from projections.kernel.read_ahead import Opener, Row
+from projections.kernel.ports import Opener
 from projections.kernel.time_range import Spot, Stretch, spot_of
 from projections.queries.stage_timeline import StageLog
 from projections.queries.timeline_items import changes_of
@@ -110,8 +110,8 @@ class Overview(msgspec.Struct, frozen=True):
 
 def overview(
     conn: sa.Connection,
-    log: StageLog[Row],
-    opener: Opener[Row],
+    log: StageLog,
+    opener: Opener,
     kind: SubjectKind,
     subject: SubjectId,
     preferred: Preferred,
@@ -162,8 +162,8 @@ def overview(
 
 
 def _before(
-    log: StageLog[Row],
-    opener: Opener[Row],
+    log: StageLog,
+    opener: Opener,
     kind: SubjectKind,
     subject: SubjectId,
     names: set[str],

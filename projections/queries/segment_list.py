@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from domain.calendar import Moment
 from domain.conditions.language import Condition
 from domain.errors import NotFound
-from domain.events import Cause, OfDay
+from domain.events.decisions import Cause, OfDay
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from projections.conditions.compiler import Scope, predicate
 from projections.deciding.process_manager import NAME

@@ -17,10 +17,11 @@ import msgspec
 import sqlalchemy as sa
 
 from domain.commands import Position
-from domain.events import OfEvent, StageEntered, StageTransition
+from domain.events.decisions import OfEvent, StageEntered, StageTransition
+from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId, SubjectKind, log_partition
 from projections.kernel.gaps import parted, place_of
-from projections.kernel.read_ahead import Opener, Row
+from projections.kernel.ports import Opener
 from projections.kernel.time_range import Stretch, spot_of
 
 SPELLS = sa.text("""
@@ -35,10 +36,12 @@ WHERE family = 'stages' AND kind = :kind AND status = 'active'""")
 ROWS_AT_ONCE = 500
 
 
-class StageLog(Protocol[Row]):
+class StageLog(Protocol):
     """What a stage timeline asks of the log."""
 
-    def read_topics(self, stretch: Stretch, topics: Sequence[str], limit: int) -> list[Row]: ...
+    def read_topics(
+        self, stretch: Stretch, topics: Sequence[str], limit: int
+    ) -> list[RecordedEvent]: ...
     def occurred_at(self, places: Sequence[Position]) -> dict[Position, datetime]: ...
 
 
@@ -111,8 +114,8 @@ class _Decided(msgspec.Struct, frozen=True):
 
 def stage_timeline(
     conn: sa.Connection,
-    log: StageLog[Row],
-    opener: Opener[Row],
+    log: StageLog,
+    opener: Opener,
     kind: SubjectKind,
     subject: SubjectId,
     *,
@@ -132,7 +135,7 @@ def stage_timeline(
 
 
 def _moved(
-    log: StageLog[Row], opener: Opener[Row], kind: SubjectKind, subject: SubjectId
+    log: StageLog, opener: Opener, kind: SubjectKind, subject: SubjectId
 ) -> tuple[list[_Decided], list[str]]:
     """The spells, and the positions of the decisions that do not open."""
     opener.refresh()
@@ -152,10 +155,10 @@ def _moved(
     return moved(transitions, occurred_at), [place_of(gap.row) for gap in gaps]
 
 
-def _stage_rows(log: StageLog[Row], kind: SubjectKind, subject: SubjectId) -> list[Row]:
+def _stage_rows(log: StageLog, kind: SubjectKind, subject: SubjectId) -> list[RecordedEvent]:
     topics = [f"{kind}.stage_entered", f"{kind}.stage_left"]
     stretch = Stretch([subject], newest_first=False)
-    found: list[Row] = []
+    found: list[RecordedEvent] = []
     while True:
         rows = log.read_topics(stretch, topics, ROWS_AT_ONCE)
         ends = [

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any, Generic
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -23,7 +23,7 @@ from domain.activity import ActivityKind
 from domain.erasure.erasure import NamedIn
 from domain.identity import SubjectId, SubjectKind, log_partition
 from projections.kernel.paging import Page
-from projections.kernel.read_ahead import Opener, Row
+from projections.kernel.ports import Opener
 from projections.queries import contact_view
 from projections.queries.contact_view import Contact, MemberItem, PropertyItem
 from projections.queries.export import cell, csv_lines
@@ -98,7 +98,7 @@ class ReviewPage(msgspec.Struct, frozen=True):
     named_in: list[NamedIn]
 
 
-class Reviews(Generic[Row]):
+class Reviews:
     """Reviews of one subject.
 
     Args:
@@ -109,8 +109,8 @@ class Reviews(Generic[Row]):
     def __init__(
         self,
         connect: Callable[[], AbstractContextManager[sa.Connection]],
-        log: TimelineLog[Row],
-        opener: Opener[Row],
+        log: TimelineLog,
+        opener: Opener,
         kind: SubjectKind,
         streams: Sequence[SubjectId],
     ) -> None:

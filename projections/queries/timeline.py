@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Generic, Protocol
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 
-from domain.events import ACTIVITY_OF_TOPIC
+from domain.events.recorded import OpenedEvent, RecordedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind, log_partition
-from projections.kernel.batch import Opened
 from projections.kernel.gaps import Gap
 from projections.kernel.paging import Page, decoded, encoded
-from projections.kernel.read_ahead import Opener, Row
+from projections.kernel.ports import Opener
 from projections.kernel.time_range import BEGINNING, END, Spot, Stretch, Windows, spot_of
 from projections.queries.contact_view import names_of
 from projections.queries.timeline_items import (
@@ -72,14 +72,16 @@ _WINDOWS = {
 }
 
 
-class TimelineLog(Protocol[Row]):
+class TimelineLog(Protocol):
     """What a timeline asks of the log."""
 
-    def read(self, stretch: Stretch, limit: int) -> list[Row]: ...
-    def read_topics(self, stretch: Stretch, topics: Sequence[str], limit: int) -> list[Row]: ...
+    def read(self, stretch: Stretch, limit: int) -> list[RecordedEvent]: ...
+    def read_topics(
+        self, stretch: Stretch, topics: Sequence[str], limit: int
+    ) -> list[RecordedEvent]: ...
     def read_windows(
         self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int
-    ) -> list[Row]: ...
+    ) -> list[RecordedEvent]: ...
     def length(
         self,
         streams: Sequence[SubjectId],
@@ -113,8 +115,8 @@ ALL = Wanted()
 
 def timeline(
     conn: sa.Connection,
-    log: TimelineLog[Row],
-    opener: Opener[Row],
+    log: TimelineLog,
+    opener: Opener,
     kind: SubjectKind,
     streams: Sequence[SubjectId],
     wanted: Wanted = ALL,
@@ -150,14 +152,14 @@ def timeline(
     )
 
 
-class _Search(Generic[Row]):
+class _Search:
     """Reads on until a page is full, the timeline is over, or enough was read."""
 
     def __init__(
         self,
         conn: sa.Connection,
-        log: TimelineLog[Row],
-        opener: Opener[Row],
+        log: TimelineLog,
+        opener: Opener,
         kind: SubjectKind,
         wanted: Wanted,
     ) -> None:
@@ -177,9 +179,9 @@ class _Search(Generic[Row]):
             self._named = named_topics(self.topics or (), properties=is_property)
         self._is_sifted = bool(wanted.names) or not TRACKED_EVENTS.isdisjoint(self.topics or ())
 
-    def page(self, stretch: Stretch, limit: int) -> tuple[list[Opened | Gap], Spot | None]:
+    def page(self, stretch: Stretch, limit: int) -> tuple[list[OpenedEvent | Gap], Spot | None]:
         """What was found, and after which place to go on; None: that was all."""
-        found: list[Opened | Gap] = []
+        found: list[OpenedEvent | Gap] = []
         read, many = 0, limit + 1
         if self._names:
             many = max(many, MAX_READ)
@@ -198,7 +200,7 @@ class _Search(Generic[Row]):
             left = MAX_READ - read if read < MAX_READ else MAX_READ_ON
             many = max(limit + 1, min(4 * many, left))
 
-    def _sifted(self, rows: Sequence[Row]) -> Sequence[Opened | Gap]:
+    def _sifted(self, rows: Sequence[RecordedEvent]) -> Sequence[OpenedEvent | Gap]:
         """What is wanted of some rows. A gap has a topic, but no name to be found by."""
         topics = self.topics
         if topics is not None:
@@ -214,7 +216,7 @@ class _Search(Generic[Row]):
 
     def _read(
         self, stretch: Stretch, many: int, limit: int, *, reads_on: bool
-    ) -> tuple[list[Row], Spot | None]:
+    ) -> tuple[list[RecordedEvent], Spot | None]:
         """Rows in order, with none left out before the horizon; None: there are no more.
 
         Args:
@@ -282,7 +284,9 @@ class _Search(Generic[Row]):
         return _apart(windows, newest_first=newest), stretch.nearer(cuts)
 
 
-def _cuts(stretch: Stretch, rows: Sequence[Row], many: int, *, by_topic: bool) -> Iterator[Spot]:
+def _cuts(
+    stretch: Stretch, rows: Sequence[RecordedEvent], many: int, *, by_topic: bool
+) -> Iterator[Spot]:
     """How far each of those streams (and topics) was read that may go on."""
     read: dict[tuple[SubjectId | None, bool, str], list[Spot]] = defaultdict(list)
     for row in rows:

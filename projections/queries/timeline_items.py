@@ -11,23 +11,20 @@ import msgspec
 import sqlalchemy as sa
 
 from domain.activity import ActivityKind
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
-    PAYLOAD_OF_TOPIC,
+from domain.events.decisions import Decision, HealthChanged, StageTransition
+from domain.events.payloads import (
     Absorbed,
     ActivitySummed,
-    Decision,
-    HealthChanged,
     MembershipChanged,
     Payload,
     PropertiesChanged,
     StageSet,
-    StageTransition,
     Tracked,
 )
+from domain.events.recorded import OpenedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC, PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.properties import Values
-from projections.kernel.batch import Opened
 from projections.kernel.gaps import Gap, GapReason, place_of
 
 DEFINITION_NAMES = sa.text("SELECT id, name FROM views.definitions WHERE id = ANY(:ids)")
@@ -157,7 +154,7 @@ def named_topics(topics: Iterable[str], *, properties: bool) -> list[str]:
     return [topic for topic in topics if topic in named]
 
 
-def name_of(one: Opened) -> str | None:
+def name_of(one: OpenedEvent) -> str | None:
     """Of the activity, the stage or the health; what was defined has its name elsewhere."""
     match one.payload:
         case Tracked(activity):
@@ -172,7 +169,7 @@ def name_of(one: Opened) -> str | None:
             return None
 
 
-def has_name(one: Opened, names: Collection[str], definitions: Collection[UUID]) -> bool:
+def has_name(one: OpenedEvent, names: Collection[str], definitions: Collection[UUID]) -> bool:
     """Whether an event is found by some names, which some definitions have too."""
     name = name_of(one)
     if name is not None:
@@ -205,7 +202,7 @@ def _changes(before: Values, values: Values, deleted: Iterable[str]) -> list[Val
 
 def items(
     conn: sa.Connection,
-    found: Sequence[Opened | Gap],
+    found: Sequence[OpenedEvent | Gap],
     parties: Mapping[SubjectId, tuple[str | None, str | None]],
 ) -> list[TimelineItem]:
     """
@@ -247,7 +244,7 @@ def _gap(gap: Gap, parties: Mapping[SubjectId, tuple[str | None, str | None]]) -
 
 
 def _item(
-    one: Opened,
+    one: OpenedEvent,
     parties: Mapping[SubjectId, tuple[str | None, str | None]],
     definitions: Mapping[UUID, str],
 ) -> TimelineItem:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import psycopg
 
 from domain.definitions.destinations import Destination
-from domain.events import MergedInto
+from domain.events.payloads import MergedInto
+from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.webhook_items import ERASED, ERASED_TOPICS, is_own_segment, told, topics
 from projections.kernel import merges
-from projections.kernel.batch import Opened, Place
 
 CHECKPOINTS = "SELECT log_partition, position FROM views.checkpoints WHERE projector = %s"
 
@@ -35,14 +35,6 @@ JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON m.log_partition = w.p AND 
 WHERE m.segment = %b"""
 
 
-class Row(Place, Protocol):
-    """An event as it is recorded; `event_id` is random and stays, whatever becomes of the log."""
-
-    @property
-    def event_id(self) -> UUID: ...
-
-
-R = TypeVar("R", bound=Row)
 Choice = Callable[[Collection[SubjectId]], Collection[SubjectId]]
 """Those of some subjects of whom something holds."""
 
@@ -94,7 +86,7 @@ def shown(conn: psycopg.Connection, projector: str) -> dict[int, int]:
     return dict(conn.execute(CHECKPOINTS, (projector,)).fetchall())
 
 
-def candidates(destination: Destination, rows: Iterable[R]) -> list[R]:
+def candidates(destination: Destination, rows: Iterable[RecordedEvent]) -> list[RecordedEvent]:
     """The events that a destination may be told of, as far as their envelopes say."""
     wanted = topics(destination)
     of_account = destination.kind is SubjectKind.ACCOUNT
@@ -116,7 +108,7 @@ def candidates(destination: Destination, rows: Iterable[R]) -> list[R]:
 def items(
     conn: psycopg.Connection,
     destination: Destination,
-    events: Sequence[tuple[Row, Opened]],
+    events: Sequence[tuple[RecordedEvent, OpenedEvent]],
     definitions: Mapping[UUID, str],
     *,
     readable: Choice,
@@ -176,7 +168,7 @@ def items(
     return found
 
 
-def _erased(row: Row) -> Item:
+def _erased(row: RecordedEvent) -> Item:
     gone = Party(row.stream, erased=True)
     is_user = row.topic.startswith(SubjectKind.USER)
     return Item(

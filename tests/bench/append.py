@@ -13,10 +13,11 @@ from random import Random
 
 from api.demo import WIKIPEDIA_FILE, wikipedia
 from domain.activity import Activity, ActivityKind
-from domain.events import Event, Tracked
+from domain.events.event import Event
+from domain.events.payloads import Tracked
+from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.bootstrap import Annals
-from infra.log.record_format import RecordedRow, Row
 from tests.bench.figures import Job, Report, in_turns
 from tests.bench.peers import BareCopy, LibraryRecorder, stored_events
 
@@ -145,14 +146,14 @@ def event(subject: SubjectId) -> Event:
     return Event(SubjectKind.USER, subject, None, datetime.now(UTC), Tracked(activity))
 
 
-def _row(subject: SubjectId) -> Row:
+def _row(subject: SubjectId) -> SealedEvent:
     state, topic = os.urandom(STATE_BYTES), "user.event_tracked"
-    return Row(subject, None, uuid.uuid4(), None, topic, 1, datetime.now(UTC), state, None)
+    return SealedEvent(subject, None, uuid.uuid4(), None, topic, 1, datetime.now(UTC), state, None)
 
 
-def _recorded_row(subject: SubjectId) -> RecordedRow:
+def _recorded_row(subject: SubjectId) -> RecordedEvent:
     row, at = _row(subject), datetime.now(UTC)
-    return RecordedRow(
+    return RecordedEvent(
         *(getattr(row, name) for name in row.__struct_fields__),
         log_partition(subject),
         0,

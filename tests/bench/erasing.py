@@ -20,10 +20,10 @@ from domain.commands import Change, Request, Stored, Track
 from domain.conditions.language import AtLeast, PropertyIs
 from domain.definitions.types import DefinitionId, Segment
 from domain.erasure.erasure import Erasure, ErasureOrder, ErasureScope
-from domain.events import Event
+from domain.events.event import Event
+from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
-from infra.log.record_format import Row
 from tests.bench import append
 from tests.bench.figures import Figure, Job, Report, in_turns
 from tests.bench.stream import EDITOR, settle, user, working
@@ -68,10 +68,10 @@ def seal_cost(annals: Annals, report: Report, *, rounds: int) -> None:
     report.rates("seal.cost", in_turns(rounds, jobs))
 
 
-def _unsealed(event: Event) -> Row:
+def _unsealed(event: Event) -> SealedEvent:
     state = msgspec.msgpack.encode(event.payload)
     at, id = event.occurred_at, uuid.uuid4()
-    return Row(event.stream, None, id, None, event.topic, 1, at, state, None)
+    return SealedEvent(event.stream, None, id, None, event.topic, 1, at, state, None)
 
 
 def one(annals: Annals, report: Report, *, events: int, rounds: int) -> None:

@@ -11,7 +11,7 @@ from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict
 
-from infra.log.record_format import RecordedRow
+from domain.events.recorded import RecordedEvent
 
 BARE_TABLE = """
 CREATE SCHEMA IF NOT EXISTS bench;
@@ -38,7 +38,7 @@ class BareCopy:
         self._conn.commit()
         self._position = 0
 
-    def append(self, rows: Sequence[RecordedRow]) -> int:
+    def append(self, rows: Sequence[RecordedEvent]) -> int:
         with self._conn.cursor() as cursor, cursor.copy(COPY_BARE) as copy:
             copy.set_types(TYPES)
             for row in rows:

@@ -16,7 +16,8 @@ from domain.activity import Activity, ActivityKind
 from domain.calendar import Moment
 from domain.commands import Change, Request
 from domain.definitions.types import Preferred
-from domain.events import Event, Payload, PropertiesChanged, Tracked
+from domain.events.event import Event
+from domain.events.payloads import Payload, PropertiesChanged, Tracked
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from projections.kernel.paging import encoded

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from domain.events import Decision, PropertiesChanged, Tracked
+from domain.events.decisions import Decision, series
+from domain.events.payloads import PropertiesChanged, Tracked
+from domain.events.recorded import OpenedEvent
 from domain.identity import LOG_PARTITIONS, SubjectId
-from domain.subjects.decision_series import series
 from infra.bootstrap import Annals
-from infra.keys.sealing import OpenedEvent
 from tests.projections.read_models import drain, dump
 
 EVENTS_AT_A_TIME = 100

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from domain.activity import Activity, ActivityKind
 from domain.commands import Alias, Change, Command, Join, Leave, Outcome, Request, Stored, Track
-from domain.events import Event
+from domain.events.event import Event
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
 from domain.subjects.aggregates import Account, User
 from infra.bootstrap import Annals

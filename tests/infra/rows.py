@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
-from domain.events import PAYLOAD_OF_TOPIC
+from domain.events.recorded import SealedEvent
+from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId
-from infra.log.record_format import Row
 
 AT = datetime(2026, 5, 13, 12, 0, 0, 123456, tzinfo=UTC)
 _TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 
 
-def rows() -> st.SearchStrategy[Row]:
+def rows() -> st.SearchStrategy[SealedEvent]:
     """Any row that the log takes."""
     return st.builds(
-        Row,
+        SealedEvent,
         stream=st.uuids(version=4),
         version=st.none() | st.integers(1, 2**63 - 1),
         event_id=st.uuids(version=4),
@@ -37,8 +37,8 @@ def row(
     *,
     topic: str = "user.event_tracked",
     state: bytes = b"sealed",
-) -> Row:
-    return Row(
+) -> SealedEvent:
+    return SealedEvent(
         stream=SubjectId(stream or uuid.uuid4()),
         version=version,
         event_id=uuid.uuid4(),

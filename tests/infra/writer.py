@@ -18,9 +18,9 @@ import uuid
 import psycopg
 
 from domain.errors import DuplicateMessage, VersionConflict
+from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId
 from infra.log.event_log import EventLog
-from infra.log.record_format import Row
 from infra.postgres import database
 from tests.infra.rows import row
 
@@ -29,11 +29,11 @@ def say(word: str, *rest: object) -> None:
     os.write(1, (" ".join([word, *map(str, rest)]) + "\n").encode())
 
 
-def ids(rows: list[Row]) -> str:
+def ids(rows: list[SealedEvent]) -> str:
     return ",".join(str(one.event_id) for one in rows)
 
 
-def append_until_known(log: EventLog, rows: list[Row], message: bytes) -> None:
+def append_until_known(log: EventLog, rows: list[SealedEvent], message: bytes) -> None:
     """As a sender does: what is unsure is sent again, under the same message id."""
     say("sent", ids(rows))
     while True:

@@ -19,13 +19,8 @@ from domain.definitions.types import (
     Stages,
     Status,
 )
-from domain.events import (
+from domain.events.decisions import (
     Decision,
-    DefinitionActivated,
-    DefinitionArchived,
-    DefinitionChanged,
-    DefinitionDeleted,
-    DefinitionMade,
     GoalMissed,
     GoalReached,
     HealthChanged,
@@ -40,9 +35,15 @@ from domain.events import (
     SignalTriggered,
     StageEntered,
     StageLeft,
-    StageReleased,
-    StageSet,
 )
+from domain.events.definitions import (
+    DefinitionActivated,
+    DefinitionArchived,
+    DefinitionChanged,
+    DefinitionDeleted,
+    DefinitionMade,
+)
+from domain.events.payloads import StageReleased, StageSet
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from tests.projections import standings

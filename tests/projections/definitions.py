@@ -18,7 +18,7 @@ from domain.definitions.types import (
     Stages,
     StageType,
 )
-from domain.events import Decision
+from domain.events.decisions import Decision
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from tests.projections.segments import EDITOR

@@ -23,25 +23,24 @@ from domain.definitions.types import (
     Signal,
     Stages,
 )
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
+from domain.events.decisions import OfDay, SignalTriggered
+from domain.events.payloads import (
     Absorbed,
     Identified,
     MembershipChanged,
     MembershipStarted,
     MergedInto,
-    OfDay,
     PropertiesChanged,
     Registered,
-    SignalTriggered,
     StageReleased,
     StageSet,
     Tracked,
 )
+from domain.events.recorded import OpenedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectKind
 from domain.workspace.signals import SignalState, following
 from infra.bootstrap import Annals
-from infra.keys.sealing import OpenedEvent
 
 Active = Mapping[DefinitionId, Definition]
 DRAFT = DefinitionId(UUID(int=1))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from domain.conditions.evaluation import holds
 from domain.definitions.types import HealthProfile, Score, Signal, Stages
-from domain.events import (
+from domain.events.decisions import (
     Decision,
     GoalMissed,
     GoalReached,

@@ -12,7 +12,6 @@ from domain.activity import Activity, ActivityKind
 from domain.commands import Command, Request, Stored
 from domain.identity import Identity, Scheme, SubjectId
 from infra.bootstrap import Annals
-from infra.log.record_format import RecordedRow
 from projections.projector.projector import Projector
 
 NOON = datetime(2024, 5, 13, 12, tzinfo=UTC)
@@ -75,7 +74,7 @@ def found(annals: Annals, identities: Sequence[Identity]) -> SubjectId:
     return subject
 
 
-def drain(projector: Projector[RecordedRow]) -> None:
+def drain(projector: Projector) -> None:
     while projector.step():
         pass
 

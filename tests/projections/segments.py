@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId, Segment
-from domain.events import SegmentEntered, SegmentTransition
+from domain.events.decisions import SegmentEntered, SegmentTransition
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from projections.deciding.process_manager import Decider

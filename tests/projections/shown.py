@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from domain.events import ScoreChanged, SignalEnded, SignalTriggered, StageEntered
+from domain.events.decisions import ScoreChanged, SignalEnded, SignalTriggered, StageEntered
 from domain.identity import SubjectId
 from tests.projections.decisions import (
     Decided,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from domain.calendar import Moment
 from domain.conditions.language import Health
 from domain.definitions.types import DefinitionId, HealthProfile
-from domain.events import Cause, HealthChanged
+from domain.events.decisions import Cause, HealthChanged
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import HEALTH, Dependency, Fact
 from projections.conditions.compiler import Scope

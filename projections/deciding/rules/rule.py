@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from domain.calendar import Moment
 from domain.conditions.language import Condition
-from domain.events import Cause, Decision
+from domain.events.decisions import Cause, Decision
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import Dependency, Fact
 from projections.conditions.compiler import Scope, predicate

@@ -14,7 +14,7 @@ from domain.calendar import Moment
 from domain.conditions.language import Condition
 from domain.definitions import scores as worth
 from domain.definitions.types import DefinitionId, ScoreRule
-from domain.events import Cause, ScoreChanged
+from domain.events.decisions import Cause, ScoreChanged
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import SCORE, Dependency, Fact
 from projections.conditions.compiler import Scope

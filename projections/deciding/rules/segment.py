@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from domain.calendar import Moment
 from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId
-from domain.events import Cause, SegmentEntered, SegmentLeft
+from domain.events.decisions import Cause, SegmentEntered, SegmentLeft
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import SEGMENT, Dependency, Fact
 from projections.conditions.compiler import Scope

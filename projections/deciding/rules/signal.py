@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from domain.calendar import Moment
 from domain.definitions.types import DefinitionId, Signal
-from domain.events import Cause, Decision, OfTime, SignalTriggered
+from domain.events.decisions import Cause, Decision, OfTime, SignalTriggered
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import SIGNAL, Dependency, Fact
 from domain.workspace.signals import Goal, SignalState, following, reentry_at

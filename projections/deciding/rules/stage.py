@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from domain.calendar import Moment
 from domain.definitions.types import DefinitionId, Stage
-from domain.events import Cause, StageEntered, StageLeft, StageTransition
+from domain.events.decisions import Cause, StageEntered, StageLeft, StageTransition
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import STAGE, Dependency, Fact
 from projections.conditions.compiler import Scope

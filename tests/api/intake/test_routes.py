@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from domain.access import ApiScope
-from domain.events import Tracked
+from domain.events.payloads import Tracked
 from domain.identity import SubjectId
 from projections.kernel.time_range import Stretch
 from tests.serving import Clients, account, user

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.activity import Activity, ActivityKind
-from domain.events import (
-    PAYLOAD_OF_TOPIC,
+from domain.events.event import Event
+from domain.events.payloads import (
     Absorbed,
     AccountPart,
-    Event,
     Identified,
     MembershipChanged,
     MembershipEnded,
@@ -29,6 +28,7 @@ from domain.events import (
     StageSet,
     Tracked,
 )
+from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
 from domain.properties import PropertyWrite
 from domain.subjects.aggregates import Account, MembershipRecord, User, numbered, replay, subject

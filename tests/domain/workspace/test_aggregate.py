@@ -35,7 +35,8 @@ from domain.definitions.types import (
     Undeciding,
 )
 from domain.errors import Conflict, InvalidInput, NotFound, Refusal
-from domain.events import Event, Payload
+from domain.events.event import Event
+from domain.events.payloads import Payload
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.aggregate import MAX_DEFINITIONS, Definitions, Workspace
 

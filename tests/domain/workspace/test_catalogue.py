@@ -13,7 +13,7 @@ from domain.definitions.links import Link
 from domain.definitions.saved_views import SavedView
 from domain.definitions.types import Preferred, Score, ScoreRule, Segment, Settings
 from domain.errors import Conflict, InvalidInput
-from domain.events import NamesRetired, PropertyTypeChanged
+from domain.events.definitions import NamesRetired, PropertyTypeChanged
 from domain.identity import SubjectKind
 from domain.name_rules import CatalogueName, NameScope
 from domain.properties import PropertyType

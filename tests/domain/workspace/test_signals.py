@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domain.conditions.language import AllOf
 from domain.definitions.types import DefinitionId, Signal
-from domain.events import (
+from domain.events.decisions import (
     Decision,
     GoalMissed,
     GoalReached,

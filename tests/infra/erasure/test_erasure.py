@@ -14,7 +14,7 @@ import pytest
 from domain.commands import Command, Outcome, Position, Request, Stored
 from domain.erasure.erasure import Erasure
 from domain.errors import NotFound, Unavailable
-from domain.events import Tracked
+from domain.events.payloads import Tracked
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.aggregates import SNAPSHOT_EVERY
 from infra.bootstrap import Annals

@@ -18,11 +18,12 @@ from domain.conditions import language as ask
 from domain.definitions.retention import Counts, Retention, month_of
 from domain.definitions.types import DefinitionId, Settings
 from domain.errors import Conflict, NotReady, PeriodOver
-from domain.events import Event, Tracked
+from domain.events.event import Event
+from domain.events.payloads import Tracked
+from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from infra.erasure import purge
-from infra.keys.sealing import OpenedEvent
 from tests.examples import examples
 from tests.infra.erasures import erase
 from tests.projections.counting import need

@@ -18,7 +18,8 @@ from structlog.testing import capture_logs
 
 from domain.activity import Activity, ActivityKind
 from domain.errors import SubjectErased
-from domain.events import Event, Tracked
+from domain.events.event import Event
+from domain.events.payloads import Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import User
 from infra.bootstrap import Annals

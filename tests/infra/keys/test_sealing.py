@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 
 from domain.activity import Activity, ActivityKind
 from domain.errors import SubjectErased, UnreadableEvent
-from domain.events import PAYLOAD_OF_TOPIC, AccountPart, Erased, Event, PropertiesChanged, Tracked
+from domain.events.event import Event
+from domain.events.payloads import AccountPart, Erased, PropertiesChanged, Tracked
+from domain.events.recorded import OpenedEvent, RecordedEvent, SealedEvent
+from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.aggregates import User
 from infra.bootstrap import Annals
-from infra.keys.sealing import NONCE_BYTES, OpenedEvent, Tampered, _nonces
+from infra.keys.sealing import NONCE_BYTES, Tampered, _nonces
 from infra.keys.subject_key import SubjectKey
-from infra.log.record_format import RecordedRow, Row
 from tests.infra.erasures import destroy_keys
 
 AT = datetime(2026, 5, 13, 12, tzinfo=UTC)
@@ -44,25 +46,27 @@ def changed(user: SubjectId, version: int) -> Event:
     return Event(SubjectKind.USER, user, version, AT, CHANGE)
 
 
-def placed(row: Row, position: int = 7) -> RecordedRow:
-    fields = {name: getattr(row, name) for name in Row.__struct_fields__}
-    return RecordedRow(**fields, log_partition=3, position=position, recorded_at=AT, hash=bytes(32))
+def placed(row: SealedEvent, position: int = 7) -> RecordedEvent:
+    fields = {name: getattr(row, name) for name in SealedEvent.__struct_fields__}
+    return RecordedEvent(
+        **fields, log_partition=3, position=position, recorded_at=AT, hash=bytes(32)
+    )
 
 
-def sealed(annals: Annals, *events: Event) -> list[RecordedRow]:
+def sealed(annals: Annals, *events: Event) -> list[RecordedEvent]:
     return [placed(row, n) for n, row in enumerate(annals.sealer.seal_events(events), 1)]
 
 
-def opened(annals: Annals, row: RecordedRow) -> OpenedEvent:
+def opened(annals: Annals, row: RecordedEvent) -> OpenedEvent:
     [one] = annals.sealer.open_rows([row])
     return one
 
 
-def altered(row: RecordedRow, **fields: object) -> RecordedRow:
+def altered(row: RecordedEvent, **fields: object) -> RecordedEvent:
     return msgspec.structs.replace(row, **fields)
 
 
-def assert_tampered(annals: Annals, row: RecordedRow) -> None:
+def assert_tampered(annals: Annals, row: RecordedEvent) -> None:
     with pytest.raises(UnreadableEvent) as caught:
         annals.sealer.open_rows([row])
     assert f"partition {row.log_partition}, position {row.position}" in str(caught.value)

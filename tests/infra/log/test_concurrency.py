@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId, log_partition
 from infra.log.event_log import EventLog
-from infra.log.record_format import RecordedRow
 from infra.postgres import database
 from tests.infra import chain
 from tests.infra.rows import row
@@ -87,7 +87,7 @@ class Tail:
         self._log = log
         self._done = threading.Event()
         self._vector = dict.fromkeys(range(256), 0)
-        self.seen: list[RecordedRow] = []
+        self.seen: list[RecordedEvent] = []
         self.disorder: list[str] = []
         self._thread = threading.Thread(target=self._follow)
         self._thread.start()

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from domain.commands import Position
 from domain.errors import DuplicateMessage, VersionConflict
+from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId, log_partition
 from infra.bootstrap import Annals
 from infra.log.event_log import _ROWS_A_PIECE, EventLog
-from infra.log.record_format import Row
 from tests.infra import chain
 from tests.infra.rows import row, rows
 
@@ -32,7 +32,7 @@ def key() -> bytes:
     return os.urandom(16)
 
 
-def everything(log: EventLog) -> dict[Position, Row]:
+def everything(log: EventLog) -> dict[Position, SealedEvent]:
     return {
         Position(one.log_partition, one.position): one for one in log.read_after(ALL, 1_000_000)
     }
@@ -60,12 +60,12 @@ def until_waiting(database_url: str, done: Callable[[], bool] = lambda: False) -
 
 @given(batches=st.lists(st.lists(rows(), max_size=8), max_size=6))
 def test_what_is_appended_is_read_back_in_order_gapless_and_chained(
-    annals: Annals, database_url: str, batches: list[list[Row]]
+    annals: Annals, database_url: str, batches: list[list[SealedEvent]]
 ) -> None:
     before = annals.log.heads(range(256))
-    appended: list[tuple[Position, Row]] = []
+    appended: list[tuple[Position, SealedEvent]] = []
     for batch in batches:
-        unversioned = [Row(**{**as_fields(one), "version": None}) for one in batch]
+        unversioned = [SealedEvent(**{**as_fields(one), "version": None}) for one in batch]
         appended += zip(annals.log.append(unversioned), unversioned, strict=True)
     stored = everything(annals.log)
     for position, given_row in appended:
@@ -77,8 +77,8 @@ def test_what_is_appended_is_read_back_in_order_gapless_and_chained(
     assert chain.problems(database_url) == []
 
 
-def as_fields(one: Row) -> dict[str, object]:
-    return {name: getattr(one, name) for name in Row.__struct_fields__}
+def as_fields(one: SealedEvent) -> dict[str, object]:
+    return {name: getattr(one, name) for name in SealedEvent.__struct_fields__}
 
 
 @given(
@@ -122,7 +122,7 @@ def test_an_append_is_stored_whole_or_not_at_all(
 
 
 def together(
-    annals: Annals, database_url: str, calls: list[tuple[list[Row], list[bytes]]]
+    annals: Annals, database_url: str, calls: list[tuple[list[SealedEvent], list[bytes]]]
 ) -> list[Future[list[Position]]]:
     """Appends that all wait for one another, so that they are written as a group."""
     with ThreadPoolExecutor(len(calls) + 1) as callers:
@@ -241,7 +241,7 @@ def test_a_writer_that_is_interrupted_never_lets_another_be_acknowledged_unwritt
     monkeypatch.setattr(log._write_together, "_do", interrupted_once)
     outcomes: list[object] = []
 
-    def call(one: Row) -> None:
+    def call(one: SealedEvent) -> None:
         try:
             outcomes.append((one, log.append([one])))
         except (psycopg.OperationalError, SystemExit) as error:

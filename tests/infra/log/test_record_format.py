@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from domain.activity import Activity, ActivityKind
 from domain.definitions.retention import Kept
-from domain.events import AccountPart, Tracked
+from domain.events.payloads import AccountPart, Tracked
+from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import SubjectId, log_partition
 from infra.bootstrap import Annals
 from infra.keys.sealing import Tampered, _opened, _Secrets
 from infra.keys.subject_key import SubjectKey
-from infra.log.record_format import GENESIS, RecordedRow, Row, chained, stored_bytes
+from infra.log.record_format import GENESIS, chained, stored_bytes
 from tests.infra import chain
 from tests.infra.rows import rows
 
@@ -36,8 +37,8 @@ PAYLOAD = Tracked(Activity(ActivityKind.EVENT, "login", {"plan": "pro"}))
 RECORDED_AT = datetime.fromisoformat(VALUES["recorded_at"])
 
 
-def example() -> Row:
-    return Row(
+def example() -> SealedEvent:
+    return SealedEvent(
         stream=SubjectId(uuid.UUID(VALUES["stream"])),
         version=None,
         event_id=uuid.UUID(VALUES["event_id"]),
@@ -50,7 +51,7 @@ def example() -> Row:
     )
 
 
-def columns(row: Row, position: int, recorded_at: datetime) -> list[object]:
+def columns(row: SealedEvent, position: int, recorded_at: datetime) -> list[object]:
     return [
         log_partition(row.stream),
         position,
@@ -87,8 +88,8 @@ def test_the_example_opens_under_its_keys() -> None:
         example().stream.int: SubjectKey(1, USER_KEY),
         example().account.int: SubjectKey(1, ACCOUNT_KEY),
     }
-    fields = {name: getattr(example(), name) for name in Row.__struct_fields__}
-    row = RecordedRow(
+    fields = {name: getattr(example(), name) for name in SealedEvent.__struct_fields__}
+    row = RecordedEvent(
         **fields, log_partition=75, position=1, recorded_at=RECORDED_AT, hash=BLOCKS["hash"]
     )
     secrets = _Secrets(keys, {}, Kept(), {})
@@ -108,7 +109,7 @@ def test_the_example_is_sealed_as_the_page_says() -> None:
 
 @given(row=rows(), position=st.integers(1, 2**63 - 1), recorded_at=st.datetimes())
 def test_any_row_has_the_bytes_that_the_format_says(
-    row: Row, position: int, recorded_at: datetime
+    row: SealedEvent, position: int, recorded_at: datetime
 ) -> None:
     recorded_at = recorded_at.replace(tzinfo=UTC)
     assert stored_bytes(row, log_partition(row.stream), position, recorded_at) == chain.stored(

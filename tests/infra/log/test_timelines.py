@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from domain.activity import Activity, ActivityKind
-from domain.events import Event, PropertiesChanged, Tracked
+from domain.events.event import Event
+from domain.events.payloads import PropertiesChanged, Tracked
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from infra.log import timelines

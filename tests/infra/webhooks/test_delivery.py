@@ -17,7 +17,7 @@ from domain.commands import Alias, Change, Join, Leave
 from domain.conditions import language as ask_
 from domain.definitions.destinations import NAMED, Destination, News, NewsKind
 from domain.definitions.types import Score, ScoreRule, Signal
-from domain.events import MembersListed, MembersUnlisted
+from domain.events.definitions import MembersListed, MembersUnlisted
 from domain.identity import SubjectKind, log_partition
 from infra.bootstrap import Annals
 from infra.webhooks import delivery

@@ -10,7 +10,7 @@ import structlog
 
 from domain.commands import Change, Join
 from domain.definitions.destinations import News, NewsKind
-from domain.events import MembersListed
+from domain.events.definitions import MembersListed
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from infra.webhooks import items

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.activity import Activity, ActivityKind
-from domain.events import Event, PropertiesChanged, Registered, Tracked
+from domain.events.event import Event
+from domain.events.payloads import PropertiesChanged, Registered, Tracked
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import SNAPSHOT_EVERY, User, replay, subject
 from infra.bootstrap import Annals

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from domain.commands import Duplicate, Outcome, Refused, Request, Stored
-from domain.events import MembershipStarted, Tracked
+from domain.events.payloads import MembershipStarted, Tracked
 from domain.identity import Merge, SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from infra.keys.identity_index import Lookup

@@ -34,7 +34,7 @@ from domain.commands import (
     Stored,
     Track,
 )
-from domain.events import Tracked
+from domain.events.payloads import Tracked
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.subjects.aggregates import User
 from infra.bootstrap import Annals

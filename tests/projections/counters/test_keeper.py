@@ -22,11 +22,11 @@ from domain.conditions.counters import Counter, counter_of
 from domain.conditions.evaluation import metadata_passes
 from domain.definitions.types import DefinitionId
 from domain.errors import InvalidInput, NotReady, TooManyAtOnce
-from domain.events import Payload
+from domain.events.payloads import Payload
+from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId
 from domain.workspace.aggregate import Definitions
 from infra.bootstrap import Annals
-from infra.log.record_format import RecordedRow
 from projections.counters import filler as counter_filler
 from projections.counters import keeper as counter_keeper
 from projections.counters import requests
@@ -243,7 +243,7 @@ class CountedLog:
         self._log = annals.log
         self.events = 0
 
-    def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[RecordedRow]:
+    def read_after(self, after: Mapping[int, int], limit: int) -> Sequence[RecordedEvent]:
         rows = self._log.read_after(after, limit)
         self.events += len(rows)
         return rows

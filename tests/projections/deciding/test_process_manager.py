@@ -22,11 +22,10 @@ from domain.conditions.language import (
     OfUsers,
     PropertyIs,
 )
-from domain.events import OfDefinition, OfEvent, SegmentEntered, SegmentLeft
+from domain.events.decisions import OfDefinition, OfEvent, SegmentEntered, SegmentLeft
 from domain.identity import SubjectKind
 from infra import workers
 from infra.bootstrap import Annals
-from infra.log.record_format import RecordedRow
 from projections.deciding.affected_rules import looks_due
 from projections.projector.projector import Projector
 from tests.infra.erasures import erase
@@ -132,7 +131,7 @@ def test_who_was_active_leaves_when_the_days_are_over(annals: Annals) -> None:
     assert members(annals, active) == set()
 
 
-def one_by_one(annals: Annals) -> Projector[RecordedRow]:
+def one_by_one(annals: Annals) -> Projector:
     return Projector(
         log=annals.log,
         opener=annals.sealer,

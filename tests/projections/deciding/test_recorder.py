@@ -6,7 +6,14 @@ import uuid
 
 from domain.commands import Change
 from domain.definitions.types import DefinitionId
-from domain.events import Decision, GoalReached, OfEvent, SignalEnded, StageEntered, StageLeft
+from domain.events.decisions import (
+    Decision,
+    GoalReached,
+    OfEvent,
+    SignalEnded,
+    StageEntered,
+    StageLeft,
+)
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from tests.projections.definitions import decisions

@@ -16,7 +16,7 @@ from domain.commands import Alias, Change
 from domain.conditions.language import AllOf, Greater, Is, IsNotSet, IsSet, Not, PropertyIs, ScoreIs
 from domain.definitions import scores as worth
 from domain.definitions.types import DefinitionId, ScoreRule
-from domain.events import OfDefinition, OfEvent, ScoreChanged
+from domain.events.decisions import OfDefinition, OfEvent, ScoreChanged
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.bootstrap import Annals
 from projections.conditions.compiler import Scope

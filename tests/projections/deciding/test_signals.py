@@ -11,7 +11,7 @@ import pytest
 
 from domain.commands import Alias, Change
 from domain.conditions.language import Is, PropertyIs, SignalIs
-from domain.events import (
+from domain.events.decisions import (
     Decision,
     GoalMissed,
     GoalReached,

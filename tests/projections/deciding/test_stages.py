@@ -27,7 +27,7 @@ from domain.conditions.language import (
 )
 from domain.definitions.types import DefinitionId
 from domain.errors import NotFound
-from domain.events import (
+from domain.events.decisions import (
     Decision,
     HealthChanged,
     OfDay,

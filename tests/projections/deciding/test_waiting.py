@@ -16,7 +16,7 @@ from domain.definitions.types import (
     Stages,
     StageType,
 )
-from domain.events import HealthChanged, StageEntered
+from domain.events.decisions import HealthChanged, StageEntered
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from tests.projections import decisions

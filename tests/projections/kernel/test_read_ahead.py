@@ -7,7 +7,6 @@ import pytest
 
 from domain.commands import Request, Track
 from infra.bootstrap import Annals
-from infra.log.record_format import RecordedRow
 from projections.models.activity_days import ActivityDays
 from projections.projector.projector import Projector
 from tests.infra.erasures import erase
@@ -16,7 +15,7 @@ from tests.projections.read_models import NOON, drain, dump, event, owner, user
 PEOPLE = 12
 
 
-def small_batches(annals: Annals) -> Projector[RecordedRow]:
+def small_batches(annals: Annals) -> Projector:
     """Several events a batch, many batches: each but the last is read ahead."""
     return Projector(
         log=annals.log,

@@ -16,7 +16,7 @@ from domain.definitions.types import Settings, StageType, Status
 from domain.definitions.types import Stage as StageOf
 from domain.definitions.types import Stages as StagesOf
 from domain.errors import Refusal
-from domain.events import Payload
+from domain.events.payloads import Payload
 from domain.identity import SubjectKind
 from domain.workspace.aggregate import Definitions
 from infra.bootstrap import Annals

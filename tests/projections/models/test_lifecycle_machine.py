@@ -30,7 +30,7 @@ from domain.calendar import Moment
 from domain.commands import Change, Command, Join, Leave, ReleaseStage, SetStage, Track
 from domain.definitions.types import Defined, DefinitionId, Segment, Status
 from domain.errors import Refusal
-from domain.events import Payload
+from domain.events.payloads import Payload
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.aggregate import Definitions
 from infra.bootstrap import Annals

@@ -13,7 +13,6 @@ import pytest
 from domain.commands import Change, Track
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
-from infra.log.record_format import RecordedRow
 from projections.kernel.batch import Batch
 from projections.models.activity_days import ActivityDays
 from projections.models.catalogue import CatalogueModel
@@ -241,7 +240,7 @@ def test_the_size_of_the_batches_makes_no_difference(
     logins(annals)
     write(annals, Change(SubjectKind.USER, user("u0") + user("u1"), {"plan": "pro"}, NOON))
     write(annals, Track(user("u1"), account("a"), event("login"), NOON + timedelta(days=1)))
-    projector: Projector[RecordedRow] = Projector(
+    projector: Projector = Projector(
         log=annals.log,
         opener=annals.sealer,
         pool=annals.views,

@@ -18,7 +18,6 @@ from domain.commands import Alias, Change, Command, Join, Leave, Request, Stored
 from domain.identity import Identity, SubjectKind
 from domain.workspace.aggregate import Workspace
 from infra.bootstrap import Annals
-from infra.log.record_format import RecordedRow
 from projections.projector import projector as projector_module
 from projections.projector.projector import Projector
 from projections.queries.contact_view import MemberItem, list_members
@@ -133,7 +132,7 @@ class World:
     def __init__(self, annals: Annals, url: str) -> None:
         self.annals, self.url = annals, url
         self.model = Model(ZONE)
-        self.workers: list[Projector[RecordedRow] | None] = [None, None]
+        self.workers: list[Projector | None] = [None, None]
         self._ticks = 0
         empty(url)
 
@@ -171,7 +170,7 @@ class World:
         erase(self.annals, subject, kind=kind)
         self.model.erase(self.model.names[identity])
 
-    def _projector(self, batch_events: int) -> Projector[RecordedRow]:
+    def _projector(self, batch_events: int) -> Projector:
         annals = self.annals
         return Projector(
             log=annals.log,

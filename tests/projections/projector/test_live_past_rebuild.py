@@ -24,7 +24,6 @@ from domain.name_rules import NameScope
 from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS, PropertyType
 from infra import bootstrap
 from infra.bootstrap import Annals
-from infra.log.record_format import RecordedRow
 from infra.settings import Settings
 from infra.snapshots.databases import PastDatabases
 from projections.projector.projector import Projector
@@ -227,7 +226,7 @@ def differing(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[st
 class Here(World):
     """In the zone of the workspace, by which a past and a rebuild count days."""
 
-    def _projector(self, batch_events: int) -> Projector[RecordedRow]:
+    def _projector(self, batch_events: int) -> Projector:
         annals = self.annals
         return Projector(
             log=annals.log,

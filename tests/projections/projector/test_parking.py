@@ -25,12 +25,12 @@ from domain.commands import Alias, Change, Join, Position, Track
 from domain.conditions import language as ask
 from domain.conditions.language import Attribute, AttributeIs, In, IsSet
 from domain.errors import NotReady
+from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId, SubjectKind
 from domain.parked_events import Retried
 from domain.workspace.aggregate import Workspace
 from infra.bootstrap import Annals
 from infra.log.event_log import EventLog
-from infra.log.record_format import RecordedRow
 from projections.conditions.compiler import predicate
 from projections.kernel.batch import Batch
 from projections.kernel.merges import survivors
@@ -293,7 +293,7 @@ class Without(EventLog):
         super().__init__(pool)
         self._places = places
 
-    def read_after(self, after: Mapping[int, int], limit: int) -> list[RecordedRow]:
+    def read_after(self, after: Mapping[int, int], limit: int) -> list[RecordedEvent]:
         rows = super().read_after(after, limit + len(self._places))
         return [row for row in rows if (row.log_partition, row.position) not in self._places]
 
@@ -303,7 +303,7 @@ def places(url: str) -> set[tuple[int, int]]:
         return set(conn.execute("SELECT log_partition, position FROM views.parked").fetchall())
 
 
-def catch_up(world: World) -> Projector[RecordedRow]:
+def catch_up(world: World) -> Projector:
     """Has all read models as far as they get, by one worker."""
     let_leases_expire(world.url)
     worker = world._projector(100)
@@ -379,7 +379,7 @@ def test_everybody_else_is_shown_as_if_the_parked_events_had_never_been(
     live = shown(database_url, happening)
     parked = places(database_url)
     forget_read_models(database_url)
-    worker: Projector[RecordedRow] = Projector(
+    worker: Projector = Projector(
         log=Without(annals.log._pool, parked),
         opener=annals.sealer,
         pool=annals.views,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domain.commands import Change, Position, SetStage
 from domain.conditions.language import Is, PropertyIs
 from domain.definitions.types import DefinitionId
-from domain.events import OfEvent, StageEntered, StageLeft, StageTransition
+from domain.events.decisions import OfEvent, StageEntered, StageLeft, StageTransition
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from projections.queries.stage_timeline import (

@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from domain.activity import Activity, ActivityKind
 from domain.commands import Alias, Change, Join, Leave, Track
-from domain.events import Event, Tracked
+from domain.events.event import Event
+from domain.events.payloads import Tracked
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from projections.queries.contact_view import streams_of
@@ -32,13 +32,13 @@ EVENTS = int(os.environ.get("ANNALS_TEST_EVENTS", "5000"))
 POSITION = re.compile(rb'"position":"(\d+:\d+)"')
 
 
-def reviews_of(annals: Annals, kind: SubjectKind, name: str) -> Reviews[Any]:
+def reviews_of(annals: Annals, kind: SubjectKind, name: str) -> Reviews:
     subject = found(annals, (user if kind is SubjectKind.USER else account)(name))
     with annals.queries.connect() as conn:
         return annals.reviews(kind, streams_of(conn, subject))
 
 
-def file_of(annals: Annals, reviews: Reviews[Any]) -> File:
+def file_of(annals: Annals, reviews: Reviews) -> File:
     return reviews.file(renewal_property="renewal_date", currency=None)
 
 

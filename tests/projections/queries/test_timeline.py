@@ -18,30 +18,31 @@ from domain.commands import Alias, Change, Command, Join, Leave, Request, Track
 from domain.conditions.language import AllOf, Health
 from domain.definitions.types import DefinitionId
 from domain.errors import InvalidInput
-from domain.events import (
-    ACTIVITY_OF_TOPIC,
-    Absorbed,
-    Event,
+from domain.events.decisions import (
     GoalReached,
     HealthChanged,
-    MembershipChanged,
     OfDefinition,
-    Payload,
-    PropertiesChanged,
     ScoreChanged,
     SegmentEntered,
     SegmentLeft,
     SignalTriggered,
     StageEntered,
+)
+from domain.events.event import Event
+from domain.events.payloads import (
+    Absorbed,
+    MembershipChanged,
+    Payload,
+    PropertiesChanged,
     StageReleased,
     StageSet,
     Tracked,
 )
+from domain.events.recorded import OpenedEvent, RecordedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.aggregate import Workspace
 from infra.bootstrap import Annals
-from infra.keys.sealing import OpenedEvent
-from infra.log.record_format import RecordedRow
 from projections.kernel.gaps import Gap
 from projections.kernel.paging import Page, encoded
 from projections.projector.projector import Projector
@@ -489,7 +490,7 @@ def test_a_page_by_name_opens_no_more_than_the_days_on_which_it_was_done(annals:
         def __getattr__(self, name: str) -> object:
             return getattr(annals.sealer, name)
 
-        def open_each(self, rows: Sequence[RecordedRow]) -> Sequence[OpenedEvent | Gap]:
+        def open_each(self, rows: Sequence[RecordedEvent]) -> Sequence[OpenedEvent | Gap]:
             opened.append(len(rows))
             return annals.sealer.open_each(rows)
 
@@ -524,9 +525,9 @@ def test_a_search_that_read_enough_ends_its_page_unless_it_found_nothing(annals:
 
     class Log:
         def __getattr__(self, name: str) -> Any:
-            def reading(*asked: Any) -> list[RecordedRow]:
+            def reading(*asked: Any) -> list[RecordedEvent]:
                 read.append(asked[-1])
-                rows: list[RecordedRow] = getattr(annals.timelines, name)(*asked)
+                rows: list[RecordedEvent] = getattr(annals.timelines, name)(*asked)
                 return rows
 
             return reading
