@@ -86,7 +86,7 @@ class Altered(Refusal):
     code = "altered"
 
 
-class PastHead(Altered):
+class BeyondHead(Altered):
     """Rows of the log stand past the head of a partition: nothing can be appended to it.
 
     Attributes:

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
-from domain.definitions.destinations import Destination, NewsKind
+from domain.definitions.destinations import Destination, SubscriptionKind
 from domain.events.decisions import (
-    Decision,
+    DecisionEvent,
     HealthChanged,
     ScoreChanged,
     SegmentTransition,
@@ -41,17 +41,17 @@ ERASED = "contact.erased"
 
 ERASED_TOPICS = frozenset(f"{kind}.erased" for kind in SubjectKind)
 
-_VERBS: dict[NewsKind, tuple[str, ...]] = {
-    NewsKind.PROPERTY: ("properties_changed", "absorbed"),
-    NewsKind.IDENTITY: ("registered", "identified"),
-    NewsKind.MEMBERSHIP: ("membership_started", "membership_changed", "membership_ended"),
-    NewsKind.MERGE: ("absorbed", "merged_into"),
-    NewsKind.STAGE: ("stage_entered", "stage_left"),
-    NewsKind.HEALTH: ("health_changed",),
-    NewsKind.SCORE: ("score_changed",),
-    NewsKind.SEGMENT: ("segment_entered", "segment_left"),
-    NewsKind.SIGNAL: ("signal_triggered", "signal_ended"),
-    NewsKind.GOAL: ("goal_reached", "goal_missed"),
+_VERBS: dict[SubscriptionKind, tuple[str, ...]] = {
+    SubscriptionKind.PROPERTY: ("properties_changed", "absorbed"),
+    SubscriptionKind.IDENTITY: ("registered", "identified"),
+    SubscriptionKind.MEMBERSHIP: ("membership_started", "membership_changed", "membership_ended"),
+    SubscriptionKind.MERGE: ("absorbed", "merged_into"),
+    SubscriptionKind.STAGE: ("stage_entered", "stage_left"),
+    SubscriptionKind.HEALTH: ("health_changed",),
+    SubscriptionKind.SCORE: ("score_changed",),
+    SubscriptionKind.SEGMENT: ("segment_entered", "segment_left"),
+    SubscriptionKind.SIGNAL: ("signal_triggered", "signal_ended"),
+    SubscriptionKind.GOAL: ("goal_reached", "goal_missed"),
 }
 
 Data = dict[str, Any]
@@ -84,12 +84,12 @@ def told(
     asked = {news.about: news.names for news in destination.news}
     match payload:
         case Tracked(activity):
-            names = asked[NewsKind(activity.kind.value)]
+            names = asked[SubscriptionKind(activity.kind.value)]
             if names is not None and activity.name not in names:
                 return None
             return {"name": activity.name, "metadata": dict(activity.metadata)}
         case PropertiesChanged(values, deleted, before):
-            changes = _changes(before, values, deleted, asked[NewsKind.PROPERTY])
+            changes = _changes(before, values, deleted, asked[SubscriptionKind.PROPERTY])
             return {"changes": changes} if changes else None
         case Absorbed():
             return _absorbed(payload, asked)
@@ -101,7 +101,7 @@ def told(
             return {"changes": _changes({}, properties, ())}
         case MembershipChanged(values, deleted, before):
             return {"changes": _changes(before, values, deleted)}
-        case Decision():
+        case DecisionEvent():
             return _decided(payload, definitions)
         case MembershipEnded():
             return {}
@@ -115,16 +115,16 @@ def is_own_segment(destination: Destination, payload: Payload | None) -> bool:
     return isinstance(payload, SegmentTransition) and payload.definition == destination.segment
 
 
-def _absorbed(payload: Absorbed, asked: Mapping[NewsKind, list[str] | None]) -> Data | None:
+def _absorbed(payload: Absorbed, asked: Mapping[SubscriptionKind, list[str] | None]) -> Data | None:
     changes: list[Data] = []
-    if NewsKind.PROPERTY in asked:
-        changes = _changes({}, payload.properties, (), asked[NewsKind.PROPERTY])
-    if NewsKind.MERGE not in asked and not changes:
+    if SubscriptionKind.PROPERTY in asked:
+        changes = _changes({}, payload.properties, (), asked[SubscriptionKind.PROPERTY])
+    if SubscriptionKind.MERGE not in asked and not changes:
         return None
     return {"others": list(payload.others), "changes": changes}
 
 
-def _decided(payload: Decision, definitions: Mapping[UUID, str]) -> Data:
+def _decided(payload: DecisionEvent, definitions: Mapping[UUID, str]) -> Data:
     data: Data = {
         "definition": payload.definition,
         "version": payload.version,

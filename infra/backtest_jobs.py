@@ -92,7 +92,7 @@ class Job:
         self.ended_at = datetime.now(UTC)
 
 
-class Backtests:
+class BacktestJobs:
     """One for each process; safe for use from many threads."""
 
     def __init__(self) -> None:

@@ -21,67 +21,67 @@ from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.workspace.aggregate import Workspace
 from infra import embedded
 from infra.api_keys import ApiKeys
-from infra.backtest_jobs import Backtests
-from infra.change_feed import Watching
+from infra.backtest_jobs import BacktestJobs
+from infra.change_feed import ChangeFeed
 from infra.erasure import certificates
 from infra.erasure.certificates import Certifier
-from infra.erasure.key_destruction import Destruction
+from infra.erasure.key_destruction import KeyDestruction
 from infra.erasure.ledger import FILE as LEDGER_FILE
 from infra.erasure.ledger import Ledger, LedgerNeeded, RetentionEntry
-from infra.erasure.legal_holds import Holds
-from infra.erasure.process import Erasures
-from infra.erasure.purge import Cleaner
-from infra.erasure.redaction import Mentions
-from infra.erasure.residue_scan import Scanner
-from infra.erasure.retention import AgedActivity
+from infra.erasure.legal_holds import LegalHolds
+from infra.erasure.process import ErasureProcess
+from infra.erasure.purge import Purge
+from infra.erasure.redaction import Redaction
+from infra.erasure.residue_scan import ResidueScan
+from infra.erasure.retention import RetentionRuns
 from infra.first_settings import as_first_set
-from infra.head_alarm import PastHeads
-from infra.keys.content_keys import Contents
-from infra.keys.identity_index import Lookup
+from infra.head_alarm import HeadAlarm
+from infra.keys.content_keys import ContentKeys
+from infra.keys.identity_index import IdentityIndex
 from infra.keys.key_encryption import KeyFile, KeySource, KeyVariable, WrongKeyEncryptionKey
 from infra.keys.key_ring import KeyRing
-from infra.keys.rotation import Wrapping
+from infra.keys.rotation import KeyRotation
 from infra.keys.sealing import Sealer
 from infra.keys.vault import Vault
 from infra.log.event_log import EventLog
 from infra.log.records import Records
 from infra.log.timelines import Timelines
 from infra.migrations import upgrade
-from infra.parked_events import Parked
+from infra.parked_events import ParkedEvents
+from infra.pasts.databases import PastDatabases
+from infra.pasts.pasts import Pasts
 from infra.postgres import database, pools
-from infra.postgres.admission import Places
+from infra.postgres.admission import Admission
 from infra.postgres.engines import reading
 from infra.postgres.pools import Pools
 from infra.postgres.readiness import Readiness
 from infra.postgres.wakeups import Listener, Wakeups
 from infra.refused_attempts import RefusedAttempts
 from infra.settings import Settings
-from infra.snapshots.databases import PastDatabases
-from infra.snapshots.snapshots import Pasts
-from infra.webhooks.cursors import Destinations
-from infra.webhooks.delivery import Deliverer
-from infra.webhooks.http_client import Outside
-from infra.webhooks.items import Outgoing
+from infra.webhooks.cursors import DeliveryCursors
+from infra.webhooks.delivery import WebhookDelivery
+from infra.webhooks.http_client import HttpClient
+from infra.webhooks.items import WebhookItems
 from infra.write.aggregates import Aggregates
-from infra.write.command_handler import Handler
+from infra.write.command_handler import CommandHandler
 from infra.write.counter_owners import CounterOwners
 from infra.write.decision_recorder import DecisionRecorder
 from infra.write.definition_store import READER as DEFINITIONS_READER
 from infra.write.definition_store import DefinitionStore
-from infra.write.name_administration import Names
-from infra.write.name_catalogue import Catalogue
+from infra.write.name_administration import NameAdministration
+from infra.write.name_catalogue import NameCatalogue
 from infra.write.saved_views import SavedViews
-from infra.write.skipped_events import Skips
+from infra.write.skipped_events import SkippedEvents
 from infra.write.subjects import Subjects
-from projections.counters.filler import Filler
+from projections.counters.filler import CounterFiller
 from projections.counters.keeper import CounterKeeper
-from projections.deciding.process_manager import Decider
+from projections.deciding.process_manager import ProcessManager
 from projections.kernel.gaps import Gap, note
 from projections.projector.projector import NAME, Projector
 from projections.projector.projector import NAME as PROJECTOR
 from projections.queries import contact_view
 from projections.queries.status import ProjectionStatus, status
-from projections.queries.subject_file import Reviews
+from projections.queries.subject_file import SubjectFiles
 
 DATABASE = "annals"
 KEY_FILE = "key-encryption-key"
@@ -130,39 +130,39 @@ class Annals:
     sealer: Sealer
     aggregates: Aggregates
     subjects: Subjects
-    handler: Handler
+    handler: CommandHandler
     api_keys: ApiKeys
-    wrapping: Wrapping
+    wrapping: KeyRotation
     views: ConnectionPool
     queries: sa.Engine
     long_queries: sa.Engine
     streams: sa.Engine
-    places: Places
+    places: Admission
     definitions: DefinitionStore
     saved_views: SavedViews
     records: Records
-    backtests: Backtests
-    erasures: Erasures
-    holds: Holds
-    mentions: Mentions
+    backtests: BacktestJobs
+    erasures: ErasureProcess
+    holds: LegalHolds
+    mentions: Redaction
     refused_attempts: RefusedAttempts
-    watching: Watching
+    watching: ChangeFeed
     certifier: Certifier
-    scanner: Scanner
-    aged_activity: AgedActivity
+    scanner: ResidueScan
+    aged_activity: RetentionRuns
     pasts: Pasts
-    destinations: Destinations
-    deliverer: Deliverer
+    destinations: DeliveryCursors
+    deliverer: WebhookDelivery
     readiness: Readiness
     working_log: EventLog
     working_definitions: DefinitionStore
     pools: Pools
-    skips: Skips
+    skips: SkippedEvents
     counter_owners: CounterOwners
     wakeups: Wakeups
     listening_url: str
-    past_heads: PastHeads
-    names: Names
+    past_heads: HeadAlarm
+    names: NameAdministration
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -178,7 +178,7 @@ class Annals:
             by: the API key that asks, by id.
 
         Raises:
-            Refusal: see `infra.snapshots.snapshots.Pasts.at`.
+            Refusal: see `infra.pasts.pasts.Pasts.at`.
         """
         past = self.pasts.at(at, by)
         return replace(
@@ -220,9 +220,9 @@ class Annals:
             skipped=self.skips.all,
         )
 
-    def parked(self) -> Parked:
+    def parked(self) -> ParkedEvents:
         """Parked events: listed, tried again, skipped."""
-        return Parked(
+        return ParkedEvents(
             log=self.log,
             views=self.views,
             skips=self.skips,
@@ -230,9 +230,9 @@ class Annals:
             retrying=self.projector().retrying,
         )
 
-    def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> Reviews:
+    def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> SubjectFiles:
         """Of a subject, by its own id and those of the subjects merged into it."""
-        return Reviews(self.long_queries.connect, self.timelines, self.sealer, kind, streams)
+        return SubjectFiles(self.long_queries.connect, self.timelines, self.sealer, kind, streams)
 
     def differing_partitions(self, statement: Statement) -> list[int]:
         """See `certificates.differing_partitions`."""
@@ -246,8 +246,8 @@ class Annals:
             clock=clock,
         )
 
-    def filler(self, clock: Callable[[], datetime] = _now) -> Filler:
-        return Filler(
+    def filler(self, clock: Callable[[], datetime] = _now) -> CounterFiller:
+        return CounterFiller(
             log=self.working_log,
             opener=self.sealer,
             pool=self.pools.workers.views,
@@ -261,8 +261,8 @@ class Annals:
         """What wakes the workers of this process when another one makes work."""
         return Listener(self.listening_url, self.wakeups)
 
-    def decider(self, clock: Callable[[], datetime] = _now) -> Decider:
-        return Decider(
+    def decider(self, clock: Callable[[], datetime] = _now) -> ProcessManager:
+        return ProcessManager(
             log=self.working_log,
             recorder=DecisionRecorder(
                 log=self.working_log,
@@ -316,7 +316,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
     """Everything over open pools. Raises: see `opened`."""
     keys_pool, workers = pools.keys, pools.workers
     readiness = Readiness(url)
-    backtests = Backtests()
+    backtests = BacktestJobs()
     sources: list[KeySource] = []
     pasts: Pasts | None = None
     try:
@@ -327,12 +327,12 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         # In this order: who begins a database at the same time makes the secrets, then the events.
         is_new = not any(log.heads(range(LOG_PARTITIONS)).values())
         sources += _key_sources(settings)
-        wrapping = Wrapping(keys_pool, sources)
+        wrapping = KeyRotation(keys_pool, sources)
         wrapping.open(is_new=is_new)
         keys = KeyRing(keys_pool, wrapping)
         keys.destroy_again()
-        lookup = Lookup(keys_pool, keys.secret("lookup"), keys)
-        contents = Contents(keys_pool, keys)
+        lookup = IdentityIndex(keys_pool, keys.secret("lookup"), keys)
+        contents = ContentKeys(keys_pool, keys)
         sealer = Sealer(keys, contents)
         definitions = partial(
             DefinitionStore,
@@ -340,7 +340,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             secret=keys.secret("definitions"),
             note=partial(_note, workers.views),
         )
-        skips = Skips(workers.log, keys)
+        skips = SkippedEvents(workers.log, keys)
         pasts = Pasts(
             databases=PastDatabases(url),
             log_pool=workers.log,
@@ -355,8 +355,8 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         aggregates = Aggregates(log, sealer, pools.intake)
         subjects = Subjects(aggregates, keys, pools.views)
         stored, working_definitions = definitions(log), definitions(working_log)
-        catalogue = Catalogue(pools.intake, lambda: stored.recent().names)
-        handler = Handler(
+        catalogue = NameCatalogue(pools.intake, lambda: stored.recent().names)
+        handler = CommandHandler(
             log=log,
             keys=keys,
             lookup=lookup,
@@ -373,11 +373,11 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             sign=certifier.sign,
             verify=certifier.is_signed,
         )
-        cleaner = Cleaner(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
+        cleaner = Purge(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         api_keys = ApiKeys(pools.access)
         saved_views = SavedViews(pools.reading, keys.secret("saved views"), contents)
-        holds = Holds(keys_pool, subjects)
-        mentions = Mentions(
+        holds = LegalHolds(keys_pool, subjects)
+        mentions = Redaction(
             definitions=stored,
             saved_views=saved_views,
             log=log,
@@ -386,7 +386,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             pool=keys_pool,
             digest=lookup.digest,
         )
-        destinations = Destinations(workers.log, keys.secret("destinations"))
+        destinations = DeliveryCursors(workers.log, keys.secret("destinations"))
         counter_owners = CounterOwners(stored, saved_views)
         annals = Annals(
             settings,
@@ -403,13 +403,13 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             pools.readers.queries,
             pools.readers.long,
             pools.readers.streams,
-            Places(),
+            Admission(),
             stored,
             saved_views,
             Records(pools.reading),
             backtests,
-            Erasures(
-                destruction=Destruction(
+            ErasureProcess(
+                destruction=KeyDestruction(
                     handler=handler,
                     subjects=Subjects(aggregates, keys, workers.views),
                     log=log,
@@ -435,12 +435,12 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             holds,
             mentions,
             RefusedAttempts(pools.access),
-            Watching(
+            ChangeFeed(
                 workers.log, workers.views, api_keys, NAME, _streams_of(pools.readers.queries)
             ),
             certifier,
-            Scanner(url, _cluster(settings), PastDatabases(url)),
-            AgedActivity(
+            ResidueScan(url, _cluster(settings), PastDatabases(url)),
+            RetentionRuns(
                 log=working_log,
                 sealer=sealer,
                 keys=keys,
@@ -453,10 +453,10 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             ),
             pasts,
             destinations,
-            Deliverer(
+            WebhookDelivery(
                 log=working_log,
                 keys=keys,
-                outgoing=Outgoing(
+                outgoing=WebhookItems(
                     log=working_log, sealer=sealer, keys=keys, views=workers.views, projector=NAME
                 ),
                 definitions=working_definitions,
@@ -471,8 +471,8 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             counter_owners,
             wakeups,
             database.as_role(url, "annals_log"),
-            PastHeads(workers.log, workers.views),
-            Names(
+            HeadAlarm(workers.log, workers.views),
+            NameAdministration(
                 stored,
                 catalogue,
                 saved_views,
@@ -556,10 +556,10 @@ def _cluster(settings: Settings) -> Path | None:
     return cluster if is_ours else None
 
 
-def _outside(settings: Settings) -> Outside:
+def _outside(settings: Settings) -> HttpClient:
     """What `ANNALS_PRIVATE_DESTINATIONS` and `ANNALS_DESTINATION_CERTIFICATES` say."""
     named = settings.destination_certificates
-    return Outside(
+    return HttpClient(
         allows_private=settings.private_destinations == "allow",
         certificates=None if named == "system" else Path(named),
     )

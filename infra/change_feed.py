@@ -132,7 +132,7 @@ class Watch:
         return one.kind == self.kind or (self.kind is SubjectKind.ACCOUNT and one.is_in_account)
 
 
-class Watching:
+class ChangeFeed:
     """All who wait in this process. The thread begins with the first of them."""
 
     def __init__(

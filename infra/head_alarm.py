@@ -35,7 +35,7 @@ WHERE log_partition = ANY(%s) AND position > 0 ORDER BY projector, log_partition
 log = structlog.get_logger()
 
 
-class PastHeads:
+class HeadAlarm:
     """One for each process; safe for use from many threads.
 
     Args:

@@ -25,7 +25,7 @@ from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
 from infra.webhooks.items import DESTINATION
 from infra.write.definition_store import READER as DEFINITIONS
-from infra.write.skipped_events import Skips
+from infra.write.skipped_events import SkippedEvents
 from projections.counters.filler import READER as COUNTERS
 from projections.kernel.gaps import Gap
 from projections.kernel.paging import Page, decoded, encoded
@@ -58,7 +58,7 @@ _LOST = (
 log = structlog.get_logger()
 
 
-class Parked:
+class ParkedEvents:
     """
     Args:
         retrying: of the projector whose read models are served.
@@ -69,7 +69,7 @@ class Parked:
         *,
         log: EventLog,
         views: ConnectionPool,
-        skips: Skips,
+        skips: SkippedEvents,
         sealer: Sealer,
         retrying: Retrying,
     ) -> None:

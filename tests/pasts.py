@@ -10,7 +10,7 @@ import psycopg
 
 from domain.errors import NotReady
 from infra.bootstrap import Annals
-from infra.snapshots.databases import PastDatabases
+from infra.pasts.databases import PastDatabases
 from tests.databases import copy_template
 
 

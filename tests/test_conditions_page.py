@@ -19,7 +19,7 @@ from domain.conditions.validation import check, decoded
 from domain.errors import InvalidInput, NotReady
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
-from projections.conditions.compiler import Scope, predicate
+from projections.conditions.compiler import QueryScope, predicate
 from projections.conditions.known_names import KnownNames
 from projections.kernel.tables import contacts
 from tests.projections.counting import need
@@ -85,7 +85,7 @@ def test_the_questions_have_the_answers_of_the_page(company: Annals) -> None:
             asked = decoded(condition.encode())
             check(asked, kind, KnownNames(conn))
             need(conn, asked)
-            for scope in Scope:
+            for scope in QueryScope:
                 test = predicate(asked, kind, TODAY, scope=scope)
                 found = sa.select(contacts.c.external_id).where(contacts.c.kind == kind, test)
                 assert set(conn.scalars(found)) == set(answer.split(", ")), condition

@@ -16,28 +16,28 @@ from api.console.contacts import calls_of
 from api.console.pages import page
 from api.console.segments import lines
 from api.console.sessions import AnyRequest
-from domain.definitions.destinations import NAMED, NewsKind
+from domain.definitions.destinations import NAMED, SubscriptionKind
 from domain.identity import SubjectKind
 
 Json = Any
 
 PLACE = "/console/settings/destinations"
 TOLD = {
-    NewsKind.EVENT: "Events",
-    NewsKind.PAGE: "Pages seen",
-    NewsKind.SCREEN: "Screens seen",
-    NewsKind.CHANNEL: "Channels of visits",
-    NewsKind.CAMPAIGN: "Campaigns of visits",
-    NewsKind.PROPERTY: "Changes of properties",
-    NewsKind.IDENTITY: "New users and accounts, and further ids of them",
-    NewsKind.MEMBERSHIP: "Who joins and leaves accounts",
-    NewsKind.MERGE: "Merges",
-    NewsKind.STAGE: "Stages entered and left",
-    NewsKind.HEALTH: "Changes of health",
-    NewsKind.SCORE: "Changes of scores",
-    NewsKind.SEGMENT: "Segments entered and left",
-    NewsKind.SIGNAL: "Signals that trigger and end",
-    NewsKind.GOAL: "Goals reached and missed",
+    SubscriptionKind.EVENT: "Events",
+    SubscriptionKind.PAGE: "Pages seen",
+    SubscriptionKind.SCREEN: "Screens seen",
+    SubscriptionKind.CHANNEL: "Channels of visits",
+    SubscriptionKind.CAMPAIGN: "Campaigns of visits",
+    SubscriptionKind.PROPERTY: "Changes of properties",
+    SubscriptionKind.IDENTITY: "New users and accounts, and further ids of them",
+    SubscriptionKind.MEMBERSHIP: "Who joins and leaves accounts",
+    SubscriptionKind.MERGE: "Merges",
+    SubscriptionKind.STAGE: "Stages entered and left",
+    SubscriptionKind.HEALTH: "Changes of health",
+    SubscriptionKind.SCORE: "Changes of scores",
+    SubscriptionKind.SEGMENT: "Segments entered and left",
+    SubscriptionKind.SIGNAL: "Signals that trigger and end",
+    SubscriptionKind.GOAL: "Goals reached and missed",
 }
 ONLY = "only."
 """What the names that a kind of news is narrowed to are called in the form."""

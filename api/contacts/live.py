@@ -19,7 +19,7 @@ from api.http.read_position import position_text
 from domain.commands import Position
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
-from infra.change_feed import Watch, Watching
+from infra.change_feed import ChangeFeed, Watch
 from infra.postgres.admission import Demand
 from projections.queries import contact_view
 
@@ -86,7 +86,7 @@ class _Changes(Controller):
 
 
 async def _told(
-    watching: Watching, kind: SubjectKind, subject: SubjectId | None, request: HttpRequest
+    watching: ChangeFeed, kind: SubjectKind, subject: SubjectId | None, request: HttpRequest
 ) -> AsyncGenerator[bytes, None]:
     """The messages, until the subject is erased, the key is revoked or the process ends."""
     watch, until = Watch(kind, subject, request.state.key_id), time.monotonic() + MAX_SECONDS

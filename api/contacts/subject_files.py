@@ -15,7 +15,7 @@ from infra.bootstrap import Annals
 from infra.postgres.admission import Demand
 from projections.kernel.paging import DEFAULT_LIMIT
 from projections.queries.contact_view import streams_of
-from projections.queries.subject_file import File, ReviewPage, Reviews
+from projections.queries.subject_file import File, ReviewPage, SubjectFiles
 
 
 class _Reviews(Controller):
@@ -72,7 +72,7 @@ class _Reviews(Controller):
         )
 
 
-def _file(annals: Annals, found: Reviews) -> File:
+def _file(annals: Annals, found: SubjectFiles) -> File:
     workspace = annals.workspace()
     return found.file(renewal_property=workspace.renewal_property, currency=workspace.currency)
 

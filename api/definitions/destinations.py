@@ -19,7 +19,7 @@ from api.http.auth import opens
 from api.http.problems import answers
 from api.openapi.bounds import Bounds, Name, PostUrl
 from domain.access import ApiScope
-from domain.definitions.destinations import Destination, News, NewsKind
+from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.types import Defined, DefinitionId, Status
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.events.event import Event
@@ -54,7 +54,7 @@ class DestinationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     name: Name
     url: PostUrl
-    news: Annotated[list[News], Bounds(min_items=1, max_items=len(NewsKind))]
+    news: Annotated[list[Subscription], Bounds(min_items=1, max_items=len(SubscriptionKind))]
     kind: SubjectKind | None = None
     segment: UUID | None = None
     type: Literal["destination"] = "destination"

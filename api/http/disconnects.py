@@ -19,7 +19,7 @@ from litestar.concurrency import sync_to_thread
 from litestar.types import HTTPReceiveMessage, Message, Receive, Scope, Send
 
 from infra.postgres import readers
-from infra.postgres.admission import Demand, Places
+from infra.postgres.admission import Admission, Demand
 from infra.postgres.readers import Reader
 
 SEND_SECONDS = 30.0
@@ -58,10 +58,10 @@ class Answer:
         self.reader = reader
         self.is_over: Callable[[], bool] = lambda: False
         self._receiver = receiver
-        self._places: list[tuple[Places, Demand, UUID]] = []
+        self._places: list[tuple[Admission, Demand, UUID]] = []
         self._closing: list[Callable[[], None]] = []
 
-    async def take_place(self, places: Places, sort: Demand, key: UUID) -> None:
+    async def take_place(self, places: Admission, sort: Demand, key: UUID) -> None:
         """Takes a place until the end, and watches the client. Raises: TooManyAtOnce."""
         self.reader.key = key
         await places.take(sort, key)

@@ -17,7 +17,7 @@ from api.http.problems import answers
 from api.openapi.bounds import Instant
 from domain.access import ApiScope
 from infra.bootstrap import Annals
-from infra.snapshots.registry import PastRow
+from infra.pasts.registry import PastRow
 from projections.kernel.paging import Page
 
 Id = Annotated[UUID, PathParameter(description="of the past, from `POST /api/pasts`")]

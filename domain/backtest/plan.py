@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from domain.backtest.replay_scope import Asked
+from domain.backtest.replay_scope import ReplayScope
 from domain.conditions import language as ask
 from domain.conditions.language import Condition
 from domain.conditions.validation import parts as parts_of
@@ -63,7 +63,7 @@ class Plan:
         self.kind = draft.kind
         self.active = active
         self.replaces = replaces
-        self.asked = Asked()
+        self.asked = ReplayScope()
         self.lists: list[DefinitionId] = []
         self._nodes: dict[Node, int] = {}
         self._open: set[Node] = set()

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.backtest.replay_scope import Asked, Told
+from domain.backtest.replay_scope import ReplayEvent, ReplayScope
 from domain.backtest.subject_past import (
     Day,
     DeedKey,
@@ -31,7 +31,7 @@ from domain.backtest.subject_past import (
 from domain.calendar import day_of
 from domain.conditions.evaluation import Facts, Membership, World
 from domain.conditions.language import Attribute
-from domain.definitions.retention import Kept
+from domain.definitions.retention import RetentionBounds
 from domain.events.definitions import ListChange, MembersListed
 from domain.events.payloads import (
     Absorbed,
@@ -64,7 +64,7 @@ class Replay:
 
     def __init__(
         self,
-        asked: Asked,
+        asked: ReplayScope,
         chosen: Iterable[SubjectId] | None,
         zone: tzinfo,
         names: NameRules,
@@ -94,7 +94,7 @@ class Replay:
 
     # -- what is told
 
-    def tell(self, events: Iterable[Told], kept: Kept) -> None:
+    def tell(self, events: Iterable[ReplayEvent], kept: RetentionBounds) -> None:
         """Takes events in, those of each stream in their order, before the first day is reached.
         Of activity they are those that are still kept; which days of it count, `kept` says."""
         for one in events:
@@ -122,7 +122,7 @@ class Replay:
     def _day(self, at: datetime) -> Day:
         return self._days[day_of(at, self._zone)]
 
-    def _effective(self, one: Told, account: SubjectId) -> datetime:
+    def _effective(self, one: ReplayEvent, account: SubjectId) -> datetime:
         """What was taken over from a merged user has dates of its own, but was the survivor's
         only from the merge on."""
         key = (one.stream, account)
@@ -132,7 +132,7 @@ class Replay:
         since = self._begun.get(key)
         return one.at if since is None else max(one.at, since)
 
-    def _tell_deed(self, one: Told, kept: Kept) -> None:
+    def _tell_deed(self, one: ReplayEvent, kept: RetentionBounds) -> None:
         day = day_of(one.at, self._zone)
         if day < kept.counted_since:
             return
@@ -152,7 +152,7 @@ class Replay:
             before = here.seen.get(party)
             here.seen[party] = seen if before is None else before.and_(seen)
 
-    def _tell_sums(self, one: Told, kept: Kept) -> None:
+    def _tell_sums(self, one: ReplayEvent, kept: RetentionBounds) -> None:
         """What is left of activity that is no longer kept: of its metadata nothing."""
         own = one.payload if isinstance(one.payload, ActivitySummed) else None
         parties = [] if own is None else [(one.kind, one.stream)]
@@ -174,7 +174,7 @@ class Replay:
                 before = here.seen.get(party)
                 here.seen[party] = seen if before is None else before.and_(seen)
 
-    def _deed(self, one: Told, day: date, *, has_metadata: bool) -> DeedKey | None:
+    def _deed(self, one: ReplayEvent, day: date, *, has_metadata: bool) -> DeedKey | None:
         """What it counts as, if somebody asks for it."""
         activity = _TRACKED[one.verb]
         known = one.payload.activity if isinstance(one.payload, Tracked) else None
@@ -230,7 +230,7 @@ class Replay:
             past = self._pasts[id] = Past(kind)
         return past
 
-    def _apply_told(self, one: Told) -> set[SubjectId]:
+    def _apply_told(self, one: ReplayEvent) -> set[SubjectId]:
         payload, id, position = one.payload, one.stream, one.position
         if one.account is not None and one.verb in _MEMBERSHIP_VERBS:
             return self._apply_membership(one, one.account)
@@ -273,7 +273,7 @@ class Replay:
                     value = sent if type is None else converted(sent, type)
                     past.written[name] = (position, value)
 
-    def _apply_membership(self, one: Told, account: SubjectId) -> set[SubjectId]:
+    def _apply_membership(self, one: ReplayEvent, account: SubjectId) -> set[SubjectId]:
         user = one.stream
         history = self._past(SubjectKind.USER, user).memberships.setdefault(account, [])
         history.append(MembershipEvent(one.position, one.verb, one.at, one.payload))

@@ -13,7 +13,7 @@ from domain.identity import SubjectId, SubjectKind
 from domain.workspace.dependencies import NAME_PROPERTIES
 
 
-class Asked(msgspec.Struct):
+class ReplayScope(msgspec.Struct):
     """What a replay has to know.
 
     Attributes:
@@ -37,7 +37,7 @@ class Asked(msgspec.Struct):
         return {topic for topic, activity in ACTIVITY_OF_TOPIC.items() if activity in kinds}
 
 
-class Told(NamedTuple):
+class ReplayEvent(NamedTuple):
     """An event of the log, opened as far as keys still allow.
 
     Attributes:

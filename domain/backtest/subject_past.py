@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.backtest.replay_scope import Told
+from domain.backtest.replay_scope import ReplayEvent
 from domain.conditions.evaluation import Deed, Facts, Membership
 from domain.conditions.language import Attribute
 from domain.events.definitions import ListChange
@@ -49,7 +49,7 @@ class Day:
     """What occurred on a day, in no order: each thing tells which of two holds."""
 
     def __init__(self) -> None:
-        self.told: list[Told] = []
+        self.told: list[ReplayEvent] = []
         self.deeds: dict[tuple[SubjectKind, SubjectId], Counter[DeedKey]] = {}
         self.seen: dict[tuple[SubjectKind, SubjectId], Seen] = {}
         self.listed: list[tuple[UUID, int, ListChange]] = []

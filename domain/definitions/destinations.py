@@ -27,7 +27,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _IN_AN_ADDRESS = re.compile(r"[!-~]+")
 
 
-class NewsKind(enum.StrEnum):
+class SubscriptionKind(enum.StrEnum):
     """Of what a destination can be told, in the words of timelines."""
 
     EVENT = "event"
@@ -48,23 +48,23 @@ class NewsKind(enum.StrEnum):
 
 
 ACTIVITIES = (
-    NewsKind.EVENT,
-    NewsKind.PAGE,
-    NewsKind.SCREEN,
-    NewsKind.CHANNEL,
-    NewsKind.CAMPAIGN,
+    SubscriptionKind.EVENT,
+    SubscriptionKind.PAGE,
+    SubscriptionKind.SCREEN,
+    SubscriptionKind.CHANNEL,
+    SubscriptionKind.CAMPAIGN,
 )
-NAMED = (*ACTIVITIES, NewsKind.PROPERTY)
+NAMED = (*ACTIVITIES, SubscriptionKind.PROPERTY)
 """Those that can be narrowed to some names."""
 
 
-class News(msgspec.Struct, frozen=True, omit_defaults=True):
+class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     Attributes:
         names: of the activity, or of the properties, that are told; None: all.
     """
 
-    about: NewsKind
+    about: SubscriptionKind
     names: list[str] | None = None
 
 
@@ -79,7 +79,7 @@ class Destination(msgspec.Struct, frozen=True, tag="destination", omit_defaults=
 
     name: str
     url: str
-    news: list[News]
+    news: list[Subscription]
     kind: SubjectKind | None = None
     segment: UUID | None = None
 
@@ -98,7 +98,7 @@ def check(destination: Destination) -> None:
     check_url(destination.url, "/url")
     if not destination.news:
         raise InvalidInput("there is nothing that it is told; name something", place="/news")
-    seen: set[NewsKind] = set()
+    seen: set[SubscriptionKind] = set()
     for n, news in enumerate(destination.news):
         if news.about in seen:
             raise InvalidInput(
@@ -141,9 +141,9 @@ def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
     kinds = list(SubjectKind) if destination.kind is None else [destination.kind]
     for n, news in enumerate(destination.news):
         known: Collection[str] | None = None
-        if news.about in (NewsKind.EVENT, NewsKind.SCREEN):
+        if news.about in (SubscriptionKind.EVENT, SubscriptionKind.SCREEN):
             known = vocabulary.activities(news.about.value)
-        elif news.about is NewsKind.PROPERTY:
+        elif news.about is SubscriptionKind.PROPERTY:
             known = {name for kind in kinds for name in vocabulary.properties(kind)}
         for place, name in enumerate(news.names or ()):
             if known is not None and name not in known:
@@ -153,7 +153,7 @@ def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
                 )
 
 
-def _check_names(news: News, place: str) -> None:
+def _check_names(news: Subscription, place: str) -> None:
     if news.names is None:
         return
     if news.about not in NAMED:

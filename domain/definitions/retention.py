@@ -56,7 +56,7 @@ def kept_since(now: datetime, months: int) -> datetime:
     return datetime.combine(first_of(first), datetime.min.time(), UTC)
 
 
-class Kept(msgspec.Struct, frozen=True):
+class RetentionBounds(msgspec.Struct, frozen=True):
     """What of tracked activity is still there, by when it occurred.
 
     Attributes:

@@ -47,11 +47,11 @@ class OfTime(msgspec.Struct, frozen=True, tag="time", gc=False):
     at: datetime
 
 
-Cause = OfEvent | OfDay | OfDefinition | OfRebuild | OfTime
+DecisionCause = OfEvent | OfDay | OfDefinition | OfRebuild | OfTime
 """Why something was decided of a subject."""
 
 
-class Decision(Payload, frozen=True):
+class DecisionEvent(Payload, frozen=True):
     """What a definition decided of the subject in whose stream this stands.
 
     Attributes:
@@ -66,11 +66,11 @@ class Decision(Payload, frozen=True):
     definition: DefinitionId
     ordinal: int
     version: int
-    cause: Cause
+    cause: DecisionCause
     saw: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class SegmentTransition(Decision, frozen=True):
+class SegmentTransition(DecisionEvent, frozen=True):
     """The subject entered or left a segment; odd ordinals enter."""
 
 
@@ -82,7 +82,7 @@ class SegmentLeft(SegmentTransition, frozen=True):
     """The subject is no member of a segment any more."""
 
 
-class StageTransition(Decision, frozen=True, kw_only=True):
+class StageTransition(DecisionEvent, frozen=True, kw_only=True):
     """The subject entered or left a stage; odd ordinals enter. From one stage to the next are two,
     recorded together."""
 
@@ -99,7 +99,7 @@ class StageLeft(StageTransition, frozen=True):
     """The subject went out of a stage."""
 
 
-class HealthChanged(Decision, frozen=True, kw_only=True):
+class HealthChanged(DecisionEvent, frozen=True, kw_only=True):
     """The subject became good, normal or bad. `definition` is the profile that was asked,
     or the list of stages where the stage that it is in has none."""
 
@@ -107,7 +107,7 @@ class HealthChanged(Decision, frozen=True, kw_only=True):
     after: Health
 
 
-class ScoreChanged(Decision, frozen=True, kw_only=True):
+class ScoreChanged(DecisionEvent, frozen=True, kw_only=True):
     """A score, or which of its rules hold, became another.
 
     Attributes:
@@ -121,28 +121,28 @@ class ScoreChanged(Decision, frozen=True, kw_only=True):
     missed: list[str] = msgspec.field(default_factory=list)
 
 
-class SignalTriggered(Decision, frozen=True, kw_only=True):
+class SignalTriggered(DecisionEvent, frozen=True, kw_only=True):
     """A signal turned on. `goal_due_at`: until when it is watched for its goal, if it has one."""
 
     goal_due_at: datetime | None = None
 
 
-class SignalEnded(Decision, frozen=True):
+class SignalEnded(DecisionEvent, frozen=True):
     """A signal turned off."""
 
 
-class GoalReached(Decision, frozen=True):
+class GoalReached(DecisionEvent, frozen=True):
     """What a signal's playbook hoped for came true in time."""
 
 
-class GoalMissed(Decision, frozen=True):
+class GoalMissed(DecisionEvent, frozen=True):
     """What a signal's playbook hoped for did not come true in time."""
 
 
 STAGE_SERIES, HEALTH_SERIES = "stage", "health"
 
 
-def series(decision: Decision) -> str:
+def series(decision: DecisionEvent) -> str:
     """A subject has one stage and one health, whatever definition decides it; and one history in
     each segment, score and signal."""
     match decision:

@@ -34,7 +34,7 @@ SNAPSHOT_EVERY = 50
 """Versions of an aggregate between two snapshots of it."""
 
 
-class ByHand(msgspec.Struct, frozen=True):
+class ManualStage(msgspec.Struct, frozen=True):
     """The stage that somebody, an API key, put a subject into, and why; None: into none."""
 
     stage: str | None
@@ -59,7 +59,7 @@ class Subject(msgspec.Struct, frozen=True):
     properties: Values = msgspec.field(default_factory=dict)
     merged_into: SubjectId | None = None
     absorbed: tuple[SubjectId, ...] = ()
-    by_hand: ByHand | None = None
+    by_hand: ManualStage | None = None
 
     kind: ClassVar[SubjectKind] = SubjectKind.USER
 
@@ -132,7 +132,7 @@ class Subject(msgspec.Struct, frozen=True):
             case MergedInto(survivor):
                 return msgspec.structs.replace(self, version=version, merged_into=survivor)
             case StageSet(stage, reason, by):
-                by_hand = ByHand(stage, reason, by)
+                by_hand = ManualStage(stage, reason, by)
                 return msgspec.structs.replace(self, version=version, by_hand=by_hand)
             case StageReleased():
                 return msgspec.structs.replace(self, version=version, by_hand=None)

@@ -41,7 +41,7 @@ _CATALOGUED = {
 Target = tuple[tuple[Resolution, SubjectKind], ...]
 
 
-class Decision:
+class CommandBatch:
     """What one batch makes of the state it found.
 
     Args:

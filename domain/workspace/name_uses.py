@@ -17,7 +17,7 @@ from domain.conditions.language import (
 )
 from domain.conditions.validation import parts as parts_of
 from domain.definitions import links
-from domain.definitions.destinations import Destination, NewsKind
+from domain.definitions.destinations import Destination, SubscriptionKind
 from domain.definitions.saved_views import SavedView
 from domain.definitions.types import Definition, Settings
 from domain.identity import SubjectKind
@@ -140,8 +140,8 @@ def _of_destination(destination: Destination) -> Iterator[NameUse]:
     for n, news in enumerate(destination.news):
         for m, name in enumerate(news.names or ()):
             place = f"/news/{n}/names/{m}"
-            if news.about is NewsKind.PROPERTY:
+            if news.about is SubscriptionKind.PROPERTY:
                 for kind in kinds:
                     yield NameUse(CatalogueName(property_scope(kind), name), place)
-            elif news.about in (NewsKind.EVENT, NewsKind.SCREEN):
+            elif news.about in (SubscriptionKind.EVENT, SubscriptionKind.SCREEN):
                 yield NameUse(CatalogueName(NameScope(news.about.value), name), place)

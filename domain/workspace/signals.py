@@ -14,7 +14,13 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from domain.definitions.types import Signal
-from domain.events.decisions import Decision, GoalMissed, GoalReached, SignalEnded, SignalTriggered
+from domain.events.decisions import (
+    DecisionEvent,
+    GoalMissed,
+    GoalReached,
+    SignalEnded,
+    SignalTriggered,
+)
 
 
 class Goal(enum.StrEnum):
@@ -42,7 +48,7 @@ class SignalState(NamedTuple):
     goal: Goal | None = None
     goal_due_at: datetime | None = None
 
-    def evolve(self, event: Decision, at: datetime) -> SignalState:
+    def evolve(self, event: DecisionEvent, at: datetime) -> SignalState:
         """The state after an event that occurred at an instant."""
         state = self._replace(ordinal=event.ordinal)
         match event:

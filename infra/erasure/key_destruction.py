@@ -22,11 +22,11 @@ from domain.events.payloads import Absorbed, MergedInto
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import subject
-from infra.erasure.legal_holds import Holds, held
-from infra.erasure.redaction import Mention, Mentions
+from infra.erasure.legal_holds import LegalHolds, held
+from infra.erasure.redaction import Mention, Redaction
 from infra.keys.key_ring import KeyRing, erased_by, lock_keys
 from infra.log.event_log import EventLog
-from infra.write.command_handler import Handler
+from infra.write.command_handler import CommandHandler
 from infra.write.subjects import States, Subjects
 
 MERGES = {topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload in (Absorbed, MergedInto)}
@@ -44,7 +44,7 @@ WHERE t.log_partition = v.p AND t.request = %s AND t.subject = v.s AND t.log_par
 Outcomes = dict[SubjectId, tuple[TargetOutcome, str | None]]
 
 
-class Cause(msgspec.Struct, frozen=True):
+class ErasureRequestRef(msgspec.Struct, frozen=True):
     """Why keys are destroyed: the request, as far as it goes on record with each of them."""
 
     request: uuid.UUID
@@ -58,7 +58,7 @@ class LookAgain(Exception):
     """What is to be destroyed is not what it was when it was looked at."""
 
 
-class Aim(msgspec.Struct, frozen=True):
+class ErasurePlan(msgspec.Struct, frozen=True):
     """What targets are, before anything is destroyed.
 
     Attributes:
@@ -79,18 +79,18 @@ class Aim(msgspec.Struct, frozen=True):
     lookups: frozenset[bytes]
 
 
-class Destruction:
+class KeyDestruction:
     """One for each process; safe for use from many threads."""
 
     def __init__(
         self,
         *,
-        handler: Handler,
+        handler: CommandHandler,
         subjects: Subjects,
         log: EventLog,
         keys: KeyRing,
-        holds: Holds,
-        mentions: Mentions,
+        holds: LegalHolds,
+        mentions: Redaction,
     ) -> None:
         self._handler = handler
         self._subjects = subjects
@@ -99,7 +99,9 @@ class Destruction:
         self._holds = holds
         self._mentions = mentions
 
-    def aim(self, request: uuid.UUID, kind: SubjectKind, targets: Sequence[SubjectId]) -> Aim:
+    def aim(
+        self, request: uuid.UUID, kind: SubjectKind, targets: Sequence[SubjectId]
+    ) -> ErasurePlan:
         """Finds out, in a few queries however many, what targets are today, and what names them."""
         self._keys.refresh()
         kinds = self._subjects.kinds(targets)
@@ -129,11 +131,13 @@ class Destruction:
             for name in states[each].identities
         }
         mentions = self._mentions.prepare(request, named)
-        return Aim(
+        return ErasurePlan(
             states, everything, frozenset(free), altered, mentions, self._mentions.lookups(named)
         )
 
-    def destroy(self, conn: psycopg.Connection, aim: Aim, cause: Cause) -> Outcomes:
+    def destroy(
+        self, conn: psycopg.Connection, aim: ErasurePlan, cause: ErasureRequestRef
+    ) -> Outcomes:
         """Destroys the keys of those targets that may go, in the caller's transaction, and notes
         of each what became of it. After its end `drop_cached` has to follow.
 
@@ -179,7 +183,7 @@ class Destruction:
         conn.execute(MARK_TARGETS, (partitions, targets, *marks, cause.request, partitions))
         return outcomes
 
-    def _check_still(self, aim: Aim) -> None:
+    def _check_still(self, aim: ErasurePlan) -> None:
         """Raises: LookAgain: one was merged."""
         alive = {id: state.version for id, state in aim.states.items() if state.version}
         newer = self._log.read_streams(alive)
@@ -200,8 +204,8 @@ class Destruction:
         mentions, lookups = self._mentions.prepare(request, named), self._mentions.lookups(named)
         self._mentions.record_apart(request, mentions, lookups)
 
-    def settle(self, cause: Cause, at: datetime) -> None:
-        """What follows for definitions and saved views once keys are destroyed: see `Mentions`."""
+    def settle(self, cause: ErasureRequestRef, at: datetime) -> None:
+        """What follows for definitions and saved views once keys are destroyed: see `Redaction`."""
         left_over = self._mentions.left_over(cause.request)
         if left_over:
             self._keys.destroy(left_over, **_on_record(cause))
@@ -209,15 +213,15 @@ class Destruction:
         self._mentions.settle(cause.request, at)
 
     def remembered(self, conn: psycopg.Connection, request: uuid.UUID) -> set[bytes]:
-        """See `Mentions.remembered`."""
+        """See `Redaction.remembered`."""
         return self._mentions.remembered(conn, request)
 
     def forget(self, conn: psycopg.Connection, request: uuid.UUID) -> None:
-        """See `Mentions.forget`."""
+        """See `Redaction.forget`."""
         self._mentions.forget(conn, request)
 
     def look_again(
-        self, lookups: AbstractSet[bytes], cause: Cause, at: datetime
+        self, lookups: AbstractSet[bytes], cause: ErasureRequestRef, at: datetime
     ) -> Sequence[Position]:
         """Has taken out of definitions what names the erased and did not open at the time; or
         returns where events of definitions stand that still do not. Safe to repeat.
@@ -247,11 +251,11 @@ class Destruction:
     def finish(
         self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime
     ) -> tuple[Position, ...]:
-        """See `Handler.finish_erasure`."""
+        """See `CommandHandler.finish_erasure`."""
         return self._handler.finish_erasure(kind, subjects, at)
 
     def _destroy(
-        self, conn: psycopg.Connection, subjects: Sequence[SubjectId], cause: Cause
+        self, conn: psycopg.Connection, subjects: Sequence[SubjectId], cause: ErasureRequestRef
     ) -> None:
         self._keys.destroy_within(conn, subjects, suppress=cause.suppress, **_on_record(cause))
 
@@ -263,7 +267,7 @@ class _OnRecord(TypedDict):
     request: uuid.UUID
 
 
-def _on_record(cause: Cause) -> _OnRecord:
+def _on_record(cause: ErasureRequestRef) -> _OnRecord:
     return {
         "kind": cause.kind.value,
         "requested_by": cause.requested_by,

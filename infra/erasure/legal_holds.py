@@ -57,7 +57,7 @@ def any_held(conn: psycopg.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-class Holds:
+class LegalHolds:
     """One for each process; safe for use from many threads."""
 
     def __init__(self, pool: ConnectionPool, subjects: Subjects) -> None:

@@ -30,13 +30,13 @@ from domain.erasure.erasure import (
     ErasureStep,
     TargetOutcome,
 )
-from domain.errors import Altered, Conflict, NotFound, PastHead, Refusal, Unavailable
+from domain.errors import Altered, BeyondHead, Conflict, NotFound, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
-from infra.erasure.key_destruction import Cause, Destruction, LookAgain
+from infra.erasure.key_destruction import ErasureRequestRef, KeyDestruction, LookAgain
 from infra.erasure.ledger import ErasureEntry
 from infra.erasure.record import NEWEST_PLACES, ErasureRecord
 from infra.keys.digests import KeyedDigest
-from infra.keys.identity_index import Lookup
+from infra.keys.identity_index import IdentityIndex
 from infra.keys.key_ring import ALL_PARTITIONS, erased_by
 from infra.postgres.database import transaction_of
 from infra.postgres.wakeups import SLEEP_SECONDS
@@ -188,14 +188,14 @@ class _AlreadyAsked(Exception):
         self.request = request
 
 
-class Erasures:
+class ErasureProcess:
     """One for each process; safe for use from many threads."""
 
     def __init__(
         self,
         *,
-        destruction: Destruction,
-        lookup: Lookup,
+        destruction: KeyDestruction,
+        lookup: IdentityIndex,
         pool: ConnectionPool,
         views: ConnectionPool,
         secret: bytes,
@@ -312,7 +312,7 @@ class Erasures:
     def _take_on(self, order: ErasureOrder, by: str) -> uuid.UUID:
         id = uuid.uuid4()
         subjects = list(dict.fromkeys(SubjectId(one) for one in order.subjects))
-        cause = Cause(id, order.kind, by, order.reason, order.suppress)
+        cause = ErasureRequestRef(id, order.kind, by, order.reason, order.suppress)
         at_once = len(subjects) <= SUBJECTS_AT_A_TIME
         aim = self._destruction.aim(id, order.kind, subjects) if at_once else None
         with self._pool.connection() as conn, conn.transaction():
@@ -398,7 +398,7 @@ class Erasures:
             if subjects:
                 try:
                     self._destruction.finish(kind, subjects, row["requested_at"])
-                except PastHead:
+                except BeyondHead:
                     conn.execute(SET_WAITING, (STOPPED, [id]))
                     return False
                 return True
@@ -504,7 +504,7 @@ class Erasures:
             unread = self._destruction.look_again(lookups, _cause(row), row["requested_at"])
         except LookAgain:
             return "another erasure that takes names out of the same definitions"
-        except PastHead:
+        except BeyondHead:
             return STOPPED
         if not unread:
             return None
@@ -515,9 +515,9 @@ class Erasures:
         )
 
 
-def _cause(row: Mapping[str, Any]) -> Cause:
+def _cause(row: Mapping[str, Any]) -> ErasureRequestRef:
     kind = SubjectKind(row["kind"])
-    return Cause(row["id"], kind, row["requested_by"], row["reason"], row["suppress"])
+    return ErasureRequestRef(row["id"], kind, row["requested_by"], row["reason"], row["suppress"])
 
 
 def _placed(subjects: Sequence[SubjectId]) -> tuple[list[int], list[SubjectId]]:

@@ -93,7 +93,7 @@ WHERE application_name = %s AND datname = current_database()
 REMOVED, LEFT = "removed", "left to the operator"
 
 
-class Cleaner:
+class Purge:
     """Works as the owner of the database, which alone may write tables anew.
 
     Args:

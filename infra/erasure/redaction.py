@@ -30,7 +30,7 @@ from domain.events.definitions import (
 from domain.events.recorded import RecordedEvent
 from domain.identity import Identity, Scheme, SubjectId
 from domain.workspace.aggregate import Definitions
-from infra.keys.content_keys import Contents, Replacement
+from infra.keys.content_keys import ContentKeys, Replacement
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
 from infra.write.definition_store import DefinitionStore
@@ -98,7 +98,7 @@ class _Hashed(Names):
         return self._digest(Identity(scheme, value)) in self._lookups
 
 
-class Mentions:
+class Redaction:
     """One for each process; safe for use from many threads."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Mentions:
         saved_views: SavedViews,
         log: EventLog,
         sealer: Sealer,
-        contents: Contents,
+        contents: ContentKeys,
         pool: ConnectionPool,
         digest: Callable[[Identity], bytes],
     ) -> None:
@@ -226,13 +226,13 @@ class Mentions:
             self.remember(conn, request, lookups)
 
     def left_over(self, request: uuid.UUID) -> list[SubjectId]:
-        """See `Contents.left_over`."""
+        """See `ContentKeys.left_over`."""
         with self._pool.connection() as conn:
             waiting = [content for content, _ in conn.execute(UNSETTLED, (request,))]
         return self._contents.left_over(request, waiting) if waiting else []
 
     def empty(self, contents: Sequence[SubjectId]) -> None:
-        """See `Contents.empty`."""
+        """See `ContentKeys.empty`."""
         self._contents.empty(contents)
 
     def settle(self, request: uuid.UUID, at: datetime) -> None:

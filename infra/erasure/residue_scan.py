@@ -13,8 +13,8 @@ import psycopg
 from psycopg import sql
 
 from domain.erasure.scan import Finding, Scan, Searcher
+from infra.pasts.databases import PastDatabases
 from infra.postgres import readers
-from infra.snapshots.databases import PastDatabases
 
 PIECE_BYTES = 4 * 1024**2
 
@@ -30,7 +30,7 @@ SELECT_LARGE_OBJECTS = "SELECT oid FROM pg_largeobject_metadata ORDER BY oid"
 READ_LARGE_OBJECT = "SELECT lo_get(%s, %s, %s)"
 
 
-class Scanner:
+class ResidueScan:
     """
     Args:
         url: connection string of the owner, who sees every table.

@@ -20,7 +20,14 @@ import structlog
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from domain.definitions.retention import UPKEEP, Counts, Kept, Retention, RetentionRun, kept_since
+from domain.definitions.retention import (
+    UPKEEP,
+    Counts,
+    Retention,
+    RetentionBounds,
+    RetentionRun,
+    kept_since,
+)
 from domain.errors import Conflict
 from domain.events.event import Event
 from domain.events.payloads import ActivitySummed, SummedDay, Tracked
@@ -117,7 +124,7 @@ def _tell_nobody(_: int) -> None:
     """Where nobody watches."""
 
 
-class AgedActivity:
+class RetentionRuns:
     """Ends what is over. One for each process; safe for use from many threads.
 
     Args:
@@ -276,7 +283,9 @@ class AgedActivity:
             with self._views.connection() as conn:
                 note(conn, READER, gaps)
 
-    def _activity(self, partition: int, line: int, kept: Kept) -> Iterator[list[RecordedEvent]]:
+    def _activity(
+        self, partition: int, line: int, kept: RetentionBounds
+    ) -> Iterator[list[RecordedEvent]]:
         after = 0
         while True:
             bounds = (partition, after, line, ACTIVITY_TOPICS, kept.since, kept.taken_since)

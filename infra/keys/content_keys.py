@@ -68,7 +68,7 @@ class Current(NamedTuple):
         return self.key.unseal(self.state, _REPLACEMENT + self.id.bytes + bound)
 
 
-class Contents:
+class ContentKeys:
     """Safe for use from many threads."""
 
     def __init__(self, pool: ConnectionPool, keys: KeyRing) -> None:

@@ -42,7 +42,7 @@ def _placed(digests: Sequence[bytes]) -> tuple[Column, Column]:
     return pg_arrays.smallints([digest[0] for digest in digests]), pg_arrays.byteas(digests)
 
 
-class Lookup:
+class IdentityIndex:
     """The identities of all subjects, hashed under a secret of the deployment."""
 
     def __init__(self, pool: ConnectionPool, secret: bytes, keys: KeyRing) -> None:

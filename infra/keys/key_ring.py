@@ -33,8 +33,8 @@ from psycopg_pool import ConnectionPool
 from domain.errors import SubjectErased, Unavailable
 from domain.identity import SubjectId, log_partition
 from infra.keys.key_encryption import KEY_BYTES, KeyEncryptionKey, WrongKeyEncryptionKey
-from infra.keys.month_keys import PeriodKeys
-from infra.keys.rotation import MOVE_GENERATION, Wrapping
+from infra.keys.month_keys import MonthKeys
+from infra.keys.rotation import MOVE_GENERATION, KeyRotation
 from infra.keys.subject_key import Sampler, SubjectKey
 from projections.kernel import pg_arrays
 from projections.kernel.pg_arrays import Column
@@ -160,10 +160,10 @@ log = structlog.get_logger()
 class KeyRing:
     """The keys of all subjects: made, fetched in bulk, cached for a while, destroyed."""
 
-    def __init__(self, pool: ConnectionPool, wrapping: Wrapping) -> None:
+    def __init__(self, pool: ConnectionPool, wrapping: KeyRotation) -> None:
         self._pool = pool
         self._wrapping = wrapping
-        self.periods = PeriodKeys(pool, wrapping)
+        self.periods = MonthKeys(pool, wrapping)
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, SubjectKey] = OrderedDict()
         self._generation = -1
@@ -267,14 +267,14 @@ class KeyRing:
         return found
 
     def fetch_periods(self, months: AbstractSet[int]) -> dict[int, bytes]:
-        """See `PeriodKeys.fetch`. Raises: Unavailable: as `fetch`."""
+        """See `MonthKeys.fetch`. Raises: Unavailable: as `fetch`."""
         try:
             return self.periods.fetch(months)
         except WrongKeyEncryptionKey as error:
             raise _out_of_reach(error) from None
 
     def fetch_or_make_periods(self, months: AbstractSet[int]) -> dict[int, bytes]:
-        """See `PeriodKeys.fetch_or_make`. Raises: PeriodOver. Unavailable: as `fetch`."""
+        """See `MonthKeys.fetch_or_make`. Raises: PeriodOver. Unavailable: as `fetch`."""
         try:
             return self.periods.fetch_or_make(months)
         except WrongKeyEncryptionKey as error:

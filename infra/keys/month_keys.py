@@ -18,10 +18,10 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
-from domain.definitions.retention import ALWAYS, Counts, Kept, first_of, first_whole_day
+from domain.definitions.retention import ALWAYS, Counts, RetentionBounds, first_of, first_whole_day
 from domain.errors import PeriodOver
 from infra.keys.key_encryption import KEY_BYTES
-from infra.keys.rotation import Wrapping
+from infra.keys.rotation import KeyRotation
 
 SELECT_PERIODS = """
 SELECT period, key_encryption_key, wrapped FROM keys.period_keys
@@ -62,14 +62,14 @@ class _Cached(msgspec.Struct):
     """What is known since the last destruction; dropped whole, so that what was looked up before
     it cannot be taken for what was looked up after."""
 
-    kept: Kept | None = None
+    kept: RetentionBounds | None = None
     secrets: dict[int, bytes] = msgspec.field(default_factory=dict)
 
 
-class PeriodKeys:
+class MonthKeys:
     """One for each process, in its key ring; safe for use from many threads."""
 
-    def __init__(self, pool: ConnectionPool, wrapping: Wrapping) -> None:
+    def __init__(self, pool: ConnectionPool, wrapping: KeyRotation) -> None:
         self._pool = pool
         self._wrapping = wrapping
         self._cached = _Cached()
@@ -78,7 +78,7 @@ class PeriodKeys:
         """Drops what is cached: something was destroyed somewhere."""
         self._cached = _Cached()
 
-    def kept(self) -> Kept:
+    def kept(self) -> RetentionBounds:
         """What of tracked activity is still there."""
         cached = self._cached
         if cached.kept is None:
@@ -150,9 +150,11 @@ class PeriodKeys:
         return again
 
 
-def _kept(conn: psycopg.Connection) -> Kept:
+def _kept(conn: psycopg.Connection) -> RetentionBounds:
     row = conn.execute(SELECT_ENDS, (Counts.DROP.value,)).fetchone()
     assert row is not None
     over, dropped, ends, lines = row
     since = over or ALWAYS
-    return Kept(since, ends or since, tuple(lines or ()), first_whole_day(dropped or ALWAYS))
+    return RetentionBounds(
+        since, ends or since, tuple(lines or ()), first_whole_day(dropped or ALWAYS)
+    )

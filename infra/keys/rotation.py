@@ -97,7 +97,7 @@ SELECT EXISTS (SELECT FROM keys.subject_keys
 log = structlog.get_logger()
 
 
-class Wrapping:
+class KeyRotation:
     """One for each process; safe for use from many threads."""
 
     def __init__(self, pool: ConnectionPool, sources: Sequence[KeySource]) -> None:

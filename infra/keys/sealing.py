@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 from cryptography.exceptions import InvalidTag
 
-from domain.definitions.retention import Kept, month_of
+from domain.definitions.retention import RetentionBounds, month_of
 from domain.errors import UnreadableEvent
 from domain.events.event import Event
 from domain.events.payloads import AccountPart, ActivitySummed, Erased, Payload, Tracked
@@ -31,7 +31,7 @@ from domain.events.topics import (
 )
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.aggregates import Account, Subject, User
-from infra.keys.content_keys import Contents, Current, Replacement
+from infra.keys.content_keys import ContentKeys, Current, Replacement
 from infra.keys.key_encryption import KEY_BYTES
 from infra.keys.key_ring import KeyRing
 from infra.keys.subject_key import SubjectKey
@@ -218,7 +218,7 @@ def _key_of_nobody() -> SubjectKey:
 class Sealer:
     """Turns events into rows of the log and back."""
 
-    def __init__(self, keys: KeyRing, contents: Contents) -> None:
+    def __init__(self, keys: KeyRing, contents: ContentKeys) -> None:
         self._keys = keys
         self._contents = contents
 
@@ -230,7 +230,7 @@ class Sealer:
         """See `KeyRing.generation`."""
         return self._keys.generation()
 
-    def kept(self) -> Kept:
+    def kept(self) -> RetentionBounds:
         """What of tracked activity still opens."""
         return self._keys.periods.kept()
 
@@ -403,7 +403,7 @@ class _Secrets(NamedTuple):
 
     keys: Mapping[int, SubjectKey]
     periods: Mapping[int, bytes]
-    kept: Kept
+    kept: RetentionBounds
     contents: Mapping[uuid.UUID, Current]
 
 

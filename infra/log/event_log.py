@@ -23,11 +23,11 @@ from psycopg import errors as pg
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.errors import DuplicateMessage, PastHead, VersionConflict
+from domain.errors import BeyondHead, DuplicateMessage, VersionConflict
 from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import LOG_PARTITIONS, SubjectId, log_partition
 from infra.log.fetch import COLUMNS, fetched
-from infra.log.group_commit import Together
+from infra.log.group_commit import GroupCommit
 from infra.log.record_format import envelope_of, instant, stored
 from infra.postgres.copy_stream import PieceByPiece
 from infra.postgres.wakeups import NOTIFY, Wakeups
@@ -176,7 +176,7 @@ class EventLog:
     def __init__(self, pool: ConnectionPool, wakeups: Wakeups | None = None) -> None:
         self._pool = pool
         self._wakeups = wakeups
-        self._write_together: Together[_Append, list[Position]] = Together(
+        self._write_together: GroupCommit[_Append, list[Position]] = GroupCommit(
             self._write, size=lambda one: len(one.order), limit=ROWS_A_TRANSACTION
         )
 
@@ -219,7 +219,7 @@ class EventLog:
                 touched = {partition for one in group for partition in one.partitions}
                 past = [row[0] for row in conn.execute(ROWS_PAST_HEADS, (sorted(touched),))]
                 if past:
-                    raise PastHead(past) from None
+                    raise BeyondHead(past) from None
                 raise VersionConflict("another writer appended to the stream first") from None
             except BaseException:
                 conn.rollback()

@@ -27,7 +27,7 @@ class _Turn(Generic[Job, Result]):
         self.lock.acquire()
 
 
-class Together(Generic[Job, Result]):
+class GroupCommit(Generic[Job, Result]):
     """Does jobs one group after the other: while one is under way, the next gathers. Safe for use
     from many threads.
 

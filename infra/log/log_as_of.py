@@ -39,7 +39,7 @@ def is_within(bounds: Bounds, place: RecordedEvent | Position) -> bool:
     return place.position <= bounds[place.log_partition]
 
 
-class PastLog(EventLog):
+class LogAsOf(EventLog):
     """To be read only."""
 
     def __init__(self, pool: ConnectionPool, bounds: Bounds) -> None:

@@ -19,7 +19,7 @@ from domain.identity import SubjectId, log_partition
 from infra.log.fetch import COLUMNS, Cursor, fetched
 from infra.log.log_as_of import Bounds
 from projections.kernel.pipeline import pipeline
-from projections.kernel.time_range import Spot, Stretch, Windows
+from projections.kernel.time_range import Stretch, TimelineKey, Windows
 
 # What is sorted is read in order from an index, a page at a time. With statistics of other streams
 # in mind the server would at times rather read a stream of a million events whole, and sort it.
@@ -158,7 +158,7 @@ _WINDOWS = _all_ways(IN_WINDOWS, _WINDOW)
 _LENGTH = {is_bounded: LENGTH.format(bound=bound) for is_bounded, bound in _BOUNDS.items()}
 
 
-def _position_at(spot: Spot, partition: int) -> int:
+def _position_at(spot: TimelineKey, partition: int) -> int:
     """Where a place lies among those of a partition that occurred at its instant."""
     if partition == spot.log_partition:
         return spot.position

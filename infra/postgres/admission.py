@@ -73,7 +73,7 @@ class _Waiter:
             self.future.set_result(None)
 
 
-class Places:
+class Admission:
     """One for each process; safe for use from many threads and loops."""
 
     def __init__(self, bounds: Mapping[Demand, Bound] = BOUNDS) -> None:

@@ -165,7 +165,7 @@ class State(msgspec.Struct, frozen=True):
     behind: int
 
 
-class Destinations:
+class DeliveryCursors:
     """One for each process; safe for use from many threads.
 
     Args:

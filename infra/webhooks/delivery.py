@@ -31,9 +31,9 @@ from domain.workspace.aggregate import Definitions
 from infra.keys.key_ring import KeyRing
 from infra.log.event_log import EventLog
 from infra.webhooks import signing
-from infra.webhooks.cursors import GONE, Destinations, Lease, LeaseLost
-from infra.webhooks.http_client import Line, NotReached, Outside
-from infra.webhooks.items import Outgoing, Read
+from infra.webhooks.cursors import GONE, DeliveryCursors, Lease, LeaseLost
+from infra.webhooks.http_client import Connection, HttpClient, NotReached
+from infra.webhooks.items import Read, WebhookItems
 from infra.write.definition_store import DefinitionStore
 from projections.kernel.idle import Idle
 
@@ -74,7 +74,7 @@ def backoff(failures: int) -> float:
     return _chance.uniform(longest / 2, longest)
 
 
-class Deliverer:
+class WebhookDelivery:
     """Tells the destinations that are active. Run it in a thread, in any number of processes."""
 
     def __init__(
@@ -82,10 +82,10 @@ class Deliverer:
         *,
         log: EventLog,
         keys: KeyRing,
-        outgoing: Outgoing,
+        outgoing: WebhookItems,
         definitions: DefinitionStore,
-        destinations: Destinations,
-        outside: Outside,
+        destinations: DeliveryCursors,
+        outside: HttpClient,
         pause: Callable[[int], float] = backoff,
     ) -> None:
         self._log = log
@@ -150,7 +150,7 @@ class Deliverer:
         except (psycopg.Error, TimeoutError) as error:
             log.warning("delivering.failed", destination=str(id), error=type(error).__name__)
 
-    def _step(self, lease: Lease, line: Line) -> bool:
+    def _step(self, lease: Lease, line: Connection) -> bool:
         definitions, id = self._definitions.recent(), lease.destination
         found = _active(definitions).get(DefinitionId(id))
         if found is None:
@@ -193,7 +193,9 @@ class Deliverer:
                 return failed.failure
         return None
 
-    def _post(self, id: UUID, destination: Destination, line: Line, name: str, body: bytes) -> None:
+    def _post(
+        self, id: UUID, destination: Destination, line: Connection, name: str, body: bytes
+    ) -> None:
         """Raises: Failed."""
         signed = signing.headers(self._destinations.secrets(id), name, int(time.time()), body)
         try:

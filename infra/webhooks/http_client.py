@@ -145,7 +145,7 @@ def _address_in(host: str) -> Address | None:
         return None
 
 
-class Outside:
+class HttpClient:
     """Where requests are posted from.
 
     Args:
@@ -165,12 +165,12 @@ class Outside:
     def _context(self) -> ssl.SSLContext:
         return ssl.create_default_context()  # to read all those of the machine takes a while
 
-    def line(self) -> Line:
+    def line(self) -> Connection:
         """A connection to one host, to be kept for several requests."""
-        return Line(self._context, allows_private=self.allows_private)
+        return Connection(self._context, allows_private=self.allows_private)
 
 
-class Line:
+class Connection:
     """One request at a time."""
 
     def __init__(self, context: ssl.SSLContext, *, allows_private: bool) -> None:

@@ -61,7 +61,7 @@ class Read(msgspec.Struct, frozen=True):
     generation: int
 
 
-class Outgoing:
+class WebhookItems:
     """One for each process; safe for use from many threads.
 
     Args:

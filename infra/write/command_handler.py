@@ -29,9 +29,9 @@ from domain.commands import (
 )
 from domain.definitions.retention import ALWAYS
 from domain.errors import (
+    BeyondHead,
     DuplicateMessage,
     NotFound,
-    PastHead,
     PeriodOver,
     Refusal,
     SubjectErased,
@@ -54,15 +54,15 @@ from domain.properties import (
     RefusedValue,
 )
 from domain.subjects.aggregates import numbered, subject
-from domain.subjects.command_batch import Decision, Target, identities_of, new_names
+from domain.subjects.command_batch import CommandBatch, Target, identities_of, new_names
 from infra.keys.digests import KeyedDigest
-from infra.keys.identity_index import Lookup
+from infra.keys.identity_index import IdentityIndex
 from infra.keys.key_ring import KeyRing
 from infra.keys.sealing import Sealer
 from infra.log.event_log import MESSAGE_KEY_BYTES, EventLog
-from infra.log.group_commit import Together
+from infra.log.group_commit import GroupCommit
 from infra.write.aggregates import Aggregates, altered
-from infra.write.name_catalogue import Catalogue
+from infra.write.name_catalogue import NameCatalogue
 
 ATTEMPTS = 20
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.2
@@ -87,7 +87,7 @@ def _new_id() -> SubjectId:
     return SubjectId(uuid.uuid4())
 
 
-class Handler:
+class CommandHandler:
     """One for each process; safe for use from many threads."""
 
     def __init__(
@@ -95,8 +95,8 @@ class Handler:
         *,
         log: EventLog,
         keys: KeyRing,
-        lookup: Lookup,
-        catalogue: Catalogue,
+        lookup: IdentityIndex,
+        catalogue: NameCatalogue,
         aggregates: Aggregates,
         sealer: Sealer,
         message_secret: bytes,
@@ -111,7 +111,7 @@ class Handler:
         # Of its own: no sender's message id can come out the same.
         self._erasure_digest = KeyedDigest(self._message_digest("erasures"))
         self._begun: set[SubjectId] = set()
-        self._handle_together: Together[Sequence[Request], list[Outcome]] = Together(
+        self._handle_together: GroupCommit[Sequence[Request], list[Outcome]] = GroupCommit(
             self._handle_all, size=len, limit=REQUESTS_TOGETHER, patience=PATIENCE_SECONDS
         )
 
@@ -135,7 +135,7 @@ class Handler:
         for attempt in range(ATTEMPTS):
             try:
                 return self._attempt(requests, stopped)
-            except PastHead as past:
+            except BeyondHead as past:
                 stopped |= past.partitions
             except (_LookAgain, VersionConflict, DuplicateMessage, PeriodOver):
                 time.sleep(_chance.random() * min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE))
@@ -245,13 +245,13 @@ class Handler:
 
     def _resolved(
         self, commands: Sequence[Command], known: Known, stopped: frozenset[int]
-    ) -> tuple[Decision, list[Target | Refusal]]:
+    ) -> tuple[CommandBatch, list[Target | Refusal]]:
         """Whom each command is about, with their states. Those that would be decided on a state
         that is not whole, or appended to a partition that is stopped, are refused, and the others
         resolved as if these were not there."""
         refused: dict[int, Refusal] = {}
         while True:
-            decision = Decision(
+            decision = CommandBatch(
                 self._catalogue.types, self._catalogue.retired, dict(known), _new_id
             )
             targets = [
@@ -270,7 +270,7 @@ class Handler:
 
     def _load(
         self,
-        decision: Decision,
+        decision: CommandBatch,
         commands: Sequence[Command],
         targets: Sequence[Target | Refusal],
     ) -> dict[SubjectId, Position]:
@@ -364,7 +364,7 @@ class Handler:
         for kind in SubjectKind:
             subjects = [id for id, of_kind in unfinished if of_kind == kind]
             for start in range(0, len(subjects), ERASED_AT_A_TIME):
-                with suppress(PastHead):  # which is an alarm, and goes on by itself
+                with suppress(BeyondHead):  # which is an alarm, and goes on by itself
                     self.finish_erasure(kind, subjects[start : start + ERASED_AT_A_TIME], at)
         return len(unfinished)
 
@@ -396,13 +396,13 @@ class Handler:
                 places = self._log.append(self._sealer.sealing(erased), [keys[one] for one in todo])
             except DuplicateMessage:
                 continue
-            except PastHead as past:
+            except BeyondHead as past:
                 stopped |= past.partitions
                 continue
             said |= dict(zip(todo, places, strict=True))
             self._keys.complete_erasures({id: one.position for id, one in said.items()})
             if len(said) < len(subjects):
-                raise PastHead(stopped)
+                raise BeyondHead(stopped)
             return tuple(said[one] for one in subjects)
         raise Unavailable("others finish the same erasure; it goes on by itself")
 
@@ -438,7 +438,7 @@ def _resting_on(
 def _in(partitions: frozenset[int], targets: Sequence[Target | Refusal]) -> dict[int, Refusal]:
     """Why those commands, by index, are refused that are about somebody in some partitions."""
     return {
-        n: PastHead(partitions)
+        n: BeyondHead(partitions)
         for n, target in enumerate(targets)
         if not isinstance(target, Refusal)
         and any(

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from domain.errors import DuplicateMessage, PastHead, SubjectErased, Unavailable
-from domain.events.decisions import Decision, series
+from domain.errors import BeyondHead, DuplicateMessage, SubjectErased, Unavailable
+from domain.events.decisions import DecisionEvent, series
 from domain.events.event import Event
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.keys.digests import KeyedDigest
@@ -19,7 +19,7 @@ ATTEMPTS = 20
 ROWS_AN_APPEND = 4_000
 """Writers of the same partitions wait for an append: no longer than for a batch of theirs."""
 
-Found = tuple[SubjectKind, SubjectId, Decision]
+Found = tuple[SubjectKind, SubjectId, DecisionEvent]
 
 
 class DecisionRecorder:
@@ -73,7 +73,7 @@ class DecisionRecorder:
                 todo = [group for group in todo if not known & group.keys()]
             except SubjectErased:
                 continue
-            except PastHead as past:
+            except BeyondHead as past:
                 # An alarm: nothing is decided of these any more, and of all others as ever.
                 todo = [g for g in todo if log_partition(_subject(g)) not in past.partitions]
         raise Unavailable("others change the same subjects all the time")

@@ -13,11 +13,11 @@ from domain.properties import PropertyType
 from domain.workspace import catalogue as decide
 from domain.workspace.aggregate import Definitions, Workspace
 from infra.write.definition_store import DefinitionStore
-from infra.write.name_catalogue import Catalogue
+from infra.write.name_catalogue import NameCatalogue
 from infra.write.saved_views import SavedViews
 
 
-class Names:
+class NameAdministration:
     """One for each process; safe for use from many threads.
 
     Args:
@@ -27,7 +27,7 @@ class Names:
     def __init__(
         self,
         definitions: DefinitionStore,
-        catalogue: Catalogue,
+        catalogue: NameCatalogue,
         saved_views: SavedViews,
         workspace: Callable[[Definitions], Workspace],
         *,

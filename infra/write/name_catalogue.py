@@ -49,7 +49,7 @@ class _Known:
         }
 
 
-class Catalogue:
+class NameCatalogue:
     """Names and their types. No name ever goes, so a process may remember all of them.
 
     Args:

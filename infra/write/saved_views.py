@@ -18,7 +18,7 @@ from domain.definitions.saved_views import MAX_SAVED_VIEWS, SavedViewItem
 from domain.erasure.redaction import Names, without
 from domain.errors import Conflict, NotFound
 from domain.identity import SubjectId
-from infra.keys.content_keys import Contents, Replacement
+from infra.keys.content_keys import ContentKeys, Replacement
 
 NONCE_BYTES = 12
 
@@ -39,7 +39,7 @@ _decoder = msgspec.msgpack.Decoder(SavedViewItem)
 
 
 class SavedViews:
-    def __init__(self, pool: ConnectionPool, secret: bytes, contents: Contents) -> None:
+    def __init__(self, pool: ConnectionPool, secret: bytes, contents: ContentKeys) -> None:
         self._pool = pool
         self._cipher = AESGCM(secret)
         self._contents = contents

@@ -37,7 +37,7 @@ FROM log.skipped_events s JOIN unnest(%s::smallint[], %s::bigint[]) AS w(p, at)
 WHERE s.reader = %s"""
 
 
-class Skips:
+class SkippedEvents:
     """One for each process; safe for use from many threads."""
 
     def __init__(self, pool: ConnectionPool, keys: KeyRing) -> None:

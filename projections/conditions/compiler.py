@@ -4,7 +4,7 @@ What a condition means is said in `domain.conditions.evaluation`; the two are te
 other. The predicate is about a row of `views.whole_contacts`, and is never null.
 
 It is put together from the SQL below, whose `Sql` type keeps it apart from what came with the
-condition: that goes into `Asked`, which hands out places in a parameter in exchange. SQLAlchemy's
+condition: that goes into `BoundParams`, which hands out places in a parameter in exchange. SQLAlchemy's
 own expressions took ten times as long to build and to print.
 """
 
@@ -74,7 +74,7 @@ _IN_ORDER = "coalesce({}, '-infinity'::timestamptz)"
 _BOOLEAN = sa.Boolean()
 
 
-class Scope(enum.Enum):
+class QueryScope(enum.Enum):
     """How many subjects a predicate will be asked about: what it costs depends on it.
 
     ALL: most of them. What many subjects did is counted once, for all.
@@ -90,7 +90,7 @@ def predicate(
     kind: SubjectKind,
     moment: Moment,
     *,
-    scope: Scope = Scope.ALL,
+    scope: QueryScope = QueryScope.ALL,
     contact: Contact = contacts,
 ) -> Predicate:
     """What holds of a row of `contact`, whose kind is `kind`, if the condition does.
@@ -100,12 +100,12 @@ def predicate(
             counted
             (`projections.counters.requests.require`).
     """
-    asked = Asked()
+    asked = BoundParams()
     text = Compiler(moment, scope, asked).condition(condition, kind, Sql("{c}"))
     return Compiled(text, contact, asked)
 
 
-class Asked:
+class BoundParams:
     """The values of a condition: texts in one array, and lists of texts in one each."""
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class Compiled(sa.ColumnElement[Any]):
         self,
         text: Sql,
         contact: Contact,
-        asked: Asked,
+        asked: BoundParams,
         type_: sa.types.TypeEngine[Any] = _BOOLEAN,
     ) -> None:
         self.text = text
@@ -178,7 +178,7 @@ class Compiler:
     Where it is about `c`, that is the contact in question: `{c}` for the predicate's own.
     """
 
-    def __init__(self, moment: Moment, scope: Scope, asked: Asked) -> None:
+    def __init__(self, moment: Moment, scope: QueryScope, asked: BoundParams) -> None:
         self._moment = moment
         self._scope = scope
         self._asked = asked
@@ -395,18 +395,18 @@ class Compiler:
 
     def _own(self, c: Sql) -> str:
         """Narrows a source to the contact in question, unless it is read once for all."""
-        if self._scope is Scope.ALL:
+        if self._scope is QueryScope.ALL:
             return ""
         return f" AND did.log_partition = {c}.log_partition AND did.subject = {c}.subject"
 
     def _among(self, c: Sql, subject: Sql, source: Sql) -> Sql:
         """Whether a contact is among the subjects of a source; or, narrowed to it, has a row."""
-        if self._scope is Scope.ALL:
+        if self._scope is QueryScope.ALL:
             return Sql(f"({c}.subject IN (SELECT {subject} FROM {source}))")
         return Sql(f"(EXISTS (SELECT FROM {source}))")
 
     def _records(self, kind: SubjectKind, c: Sql) -> Sql:
-        if self._scope is Scope.ALL:
+        if self._scope is QueryScope.ALL:
             return _RECORDS
         own = _OF_USER if kind is SubjectKind.USER else _OF_ACCOUNT
         return Sql(f"{_RECORDS} {own.format(c=c)}")

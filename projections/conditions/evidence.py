@@ -20,11 +20,11 @@ from domain.conditions.evidence import MAX_SEEN_CHARS, MAX_SEEN_ITEMS, all_leave
 from domain.identity import SubjectKind
 from projections.conditions.compiler import (
     SIDES,
-    Asked,
+    BoundParams,
     Compiled,
     Compiler,
     Contact,
-    Scope,
+    QueryScope,
     Sql,
 )
 from projections.kernel.tables import contacts
@@ -83,8 +83,8 @@ def evidence(
     Args:
         conditions: each by the JSON pointer of its place in what was defined.
     """
-    asked = Asked()
-    text = saw(conditions, kind, Sql("{c}"), Compiler(moment, Scope.FEW, asked), asked)
+    asked = BoundParams()
+    text = saw(conditions, kind, Sql("{c}"), Compiler(moment, QueryScope.FEW, asked), asked)
     return Compiled(text, contact, asked, JSONB())
 
 
@@ -93,7 +93,7 @@ def saw(
     kind: SubjectKind,
     c: Sql,
     compiler: Compiler,
-    asked: Asked,
+    asked: BoundParams,
 ) -> Sql:
     """The same as text, about the contact `c`, for a statement that is put together by hand.
 
@@ -115,7 +115,7 @@ def saw(
 class _Looking:
     """What single tests see."""
 
-    def __init__(self, compiler: Compiler, asked: Asked) -> None:
+    def __init__(self, compiler: Compiler, asked: BoundParams) -> None:
         self._compiler = compiler
         self._asked = asked
 

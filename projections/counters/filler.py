@@ -130,7 +130,7 @@ class _KeysChanged(Exception):
     """A key was destroyed while a piece was in memory."""
 
 
-class Filler:
+class CounterFiller:
     """Counts what was registered from the log, and keeps counters in number. One for each process
     that projects."""
 

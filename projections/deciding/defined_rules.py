@@ -36,7 +36,7 @@ from domain.workspace.dependencies import (
 from domain.workspace.references import counters_of_definition
 from projections.deciding.rule_set import Rules
 from projections.deciding.rules.health import HealthRule, Profile
-from projections.deciding.rules.rule import Decider, Rule
+from projections.deciding.rules.rule import DecidingVersion, Rule
 from projections.deciding.rules.score import ScoringRule
 from projections.deciding.rules.segment import SegmentRule
 from projections.deciding.rules.signal import SignalRule
@@ -71,8 +71,8 @@ class _One(NamedTuple):
     changed_at: datetime
 
     @property
-    def decider(self) -> Decider:
-        return Decider(self.id, self.version)
+    def decider(self) -> DecidingVersion:
+        return DecidingVersion(self.id, self.version)
 
 
 class _Read:

@@ -30,7 +30,7 @@ from sqlalchemy.exc import OperationalError
 
 from domain.calendar import Moment
 from domain.errors import Refusal
-from domain.events.decisions import Cause, Decision, OfDay, OfEvent, OfRebuild, OfTime
+from domain.events.decisions import DecisionCause, DecisionEvent, OfDay, OfEvent, OfRebuild, OfTime
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.workspace.dependencies import Fact
 from projections.deciding.affected_rules import Again, looks_due
@@ -123,14 +123,14 @@ WHERE t.log_partition = w.p AND t.subject = w.s AND t.rule = w.rule
 Reason = TypeVar("Reason")
 
 log = structlog.get_logger()
-_cause: msgspec.msgpack.Decoder[Cause] = msgspec.msgpack.Decoder(Cause)
+_cause: msgspec.msgpack.Decoder[DecisionCause] = msgspec.msgpack.Decoder(DecisionCause)
 
 
 class Recorder(Protocol):
     """Appends decisions to their subjects' streams, each once; what is erased is left out."""
 
     def record(
-        self, decisions: Sequence[tuple[SubjectKind, SubjectId, Decision]], at: datetime
+        self, decisions: Sequence[tuple[SubjectKind, SubjectId, DecisionEvent]], at: datetime
     ) -> None: ...
 
 
@@ -146,7 +146,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Decider:
+class ProcessManager:
     """One worker. Run it in threads or in processes of its own, as many as there is work for."""
 
     def __init__(
@@ -351,7 +351,7 @@ class Decider:
         rules: Rules,
         moment: Moment,
         due: Mapping[str, Mapping[Id, Reason]],
-        cause: Callable[[Reason], Cause],
+        cause: Callable[[Reason], DecisionCause],
     ) -> None:
         """Asks rules about subjects, each for a reason, and has recorded what they decide. Only of
         those of whom something is decided is the cause made."""

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from domain.calendar import Moment
 from domain.identity import log_partition_of
 from domain.workspace.dependencies import Dependency, Fact
-from projections.conditions.compiler import Scope
+from projections.conditions.compiler import QueryScope
 from projections.deciding.rules.rule import Row, Rule
 from projections.kernel import pg_arrays
 from projections.kernel.pipeline import pipeline
@@ -90,7 +90,7 @@ class Rules:
         self, conn: sa.Connection, rule: Rule, moment: Moment, partitions: Sequence[int]
     ) -> list[Row]:
         """What a rule finds among all subjects of some partitions."""
-        statement = rule.differing(moment, Scope.ALL)
+        statement = rule.differing(moment, QueryScope.ALL)
         asked = {"partitions": list(partitions), "now": moment.now}
         return list(conn.execute(statement, asked))
 
@@ -100,7 +100,7 @@ class Rules:
         # What a condition means moves with the day, not with the hour.
         key = (rule.key, moment.today)
         if key not in self._statements:
-            compiled = rule.differing(moment, Scope.FEW).compile(dialect=dialect)
+            compiled = rule.differing(moment, QueryScope.FEW).compile(dialect=dialect)
             self._statements[key] = (str(compiled), dict(compiled.params))
         return self._statements[key]
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import NamedTuple
 
-from domain.definitions.retention import Kept
+from domain.definitions.retention import RetentionBounds
 from domain.definitions.types import DefinitionKind
 from domain.events.payloads import ActivitySummed, SummedDay, Tracked
 from domain.events.recorded import OpenedEvent, RecordedEvent
@@ -16,7 +16,7 @@ from domain.events.topics import ACTIVITY_OF_TOPIC, SUMMED_TOPICS, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.workspace.aggregate import Workspace
 
-EVERYTHING = Kept()
+EVERYTHING = RetentionBounds()
 NO_SUMS: Mapping[int, datetime] = {}
 
 
@@ -106,7 +106,7 @@ class Batch:
         opened: Sequence[OpenedEvent],
         survivors: Mapping[SubjectId, SubjectId],
         workspace: Workspace,
-        kept: Kept = EVERYTHING,
+        kept: RetentionBounds = EVERYTHING,
         summed_before: Mapping[int, datetime] = NO_SUMS,
     ) -> None:
         self.opened = opened

@@ -17,7 +17,7 @@ Windows = Sequence[tuple[datetime, datetime]]
 BEGINNING, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 
 
-class Spot(NamedTuple):
+class TimelineKey(NamedTuple):
     """A place in a timeline: of an event, or (with -1) just before all that occurred at `at`."""
 
     at: datetime
@@ -25,8 +25,8 @@ class Spot(NamedTuple):
     position: int = -1
 
 
-def spot_of(row: RecordedEvent) -> Spot:
-    return Spot(row.occurred_at, row.log_partition, row.position)
+def timeline_key(row: RecordedEvent) -> TimelineKey:
+    return TimelineKey(row.occurred_at, row.log_partition, row.position)
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -37,27 +37,27 @@ class Stretch(msgspec.Struct, frozen=True):
     """
 
     streams: Sequence[SubjectId]
-    low: Spot = Spot(BEGINNING)
-    high: Spot = Spot(END)
+    low: TimelineKey = TimelineKey(BEGINNING)
+    high: TimelineKey = TimelineKey(END)
     newest_first: bool = True
 
-    def after(self, spot: Spot) -> Stretch:
+    def after(self, spot: TimelineKey) -> Stretch:
         """What comes after a place, in the direction of reading."""
         if self.newest_first:
             return msgspec.structs.replace(self, high=min(spot, self.high))
         return msgspec.structs.replace(self, low=max(spot, self.low))
 
-    def in_order(self, spots: Iterable[Spot]) -> list[Spot]:
+    def in_order(self, spots: Iterable[TimelineKey]) -> list[TimelineKey]:
         return sorted(spots, reverse=self.newest_first)
 
-    def reaches(self, spot: Spot, horizon: Spot) -> bool:
+    def reaches(self, spot: TimelineKey, horizon: TimelineKey) -> bool:
         """Whether a place is met no later than another."""
         return spot >= horizon if self.newest_first else spot <= horizon
 
-    def nearer(self, spots: Iterable[Spot]) -> Spot | None:
+    def nearer(self, spots: Iterable[TimelineKey]) -> TimelineKey | None:
         """The one of some places that is met first; None: there are none."""
         return (max if self.newest_first else min)(spots, default=None)
 
-    def farther(self, spots: Iterable[Spot]) -> Spot:
+    def farther(self, spots: Iterable[TimelineKey]) -> TimelineKey:
         """The one of some places that is met last."""
         return (min if self.newest_first else max)(spots)

@@ -16,7 +16,7 @@ import msgspec
 import psycopg
 
 from domain.events.decisions import (
-    Decision,
+    DecisionEvent,
     HealthChanged,
     ScoreChanged,
     SegmentTransition,
@@ -125,7 +125,7 @@ def unpacked(changes: bytes) -> Iterator[tuple[Fact, dict[Id, Event]]]:
         )
 
 
-def decided(kind: SubjectKind, decision: Decision) -> Fact:
+def decided(kind: SubjectKind, decision: DecisionEvent) -> Fact:
     """What changes with a decision; scores, signals and segments are told apart by id."""
     match decision:
         case StageTransition():
@@ -175,7 +175,7 @@ def facts_of(batch: Batch) -> Facts:
             case PropertiesChanged(values, deleted):
                 for name in (*values, *deleted):
                     note(Fact(kind.value, PROPERTY, (name,)), subject, row)
-            case Decision():
+            case DecisionEvent():
                 note(decided(kind, one.payload), subject, row)
             case StageSet() | StageReleased():
                 note(Fact(kind.value, BY_HAND), subject, row)

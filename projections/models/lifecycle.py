@@ -91,7 +91,7 @@ class _Change:
         return before._replace(stage=stage, health=health)
 
 
-class Standings:
+class Lifecycles:
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes: dict[tuple[int, bytes], tuple[SubjectId, _Change]] = {}
         entered: list[tuple[OpenedEvent, StageEntered]] = []

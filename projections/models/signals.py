@@ -8,7 +8,13 @@ from typing import Any
 
 import psycopg
 
-from domain.events.decisions import Decision, GoalMissed, GoalReached, SignalEnded, SignalTriggered
+from domain.events.decisions import (
+    DecisionEvent,
+    GoalMissed,
+    GoalReached,
+    SignalEnded,
+    SignalTriggered,
+)
 from domain.identity import SubjectId, log_partition
 from domain.workspace.signals import Goal, SignalState
 from projections.kernel import pg_arrays
@@ -39,7 +45,9 @@ FORGET_TIMERS = "DELETE FROM views.timers WHERE log_partition = ANY(%b) AND subj
 
 class Signals:
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        histories: dict[tuple[int, bytes, bytes], list[tuple[SubjectId, Decision, datetime]]] = {}
+        histories: dict[
+            tuple[int, bytes, bytes], list[tuple[SubjectId, DecisionEvent, datetime]]
+        ] = {}
         for _, _, _, _, one in batch.changes:
             payload, stream = one.payload, one.row.stream
             if (

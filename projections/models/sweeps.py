@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 
-from domain.events.decisions import Cause
+from domain.events.decisions import DecisionCause
 from domain.identity import LOG_PARTITIONS
 
 # The decider then looks at everybody again, as when read models were made anew.
@@ -51,12 +51,12 @@ class Sweep(msgspec.Struct, frozen=True):
     done: float
 
 
-def sweep(conn: psycopg.Connection, definition: UUID, cause: Cause) -> None:
+def sweep(conn: psycopg.Connection, definition: UUID, cause: DecisionCause) -> None:
     """Has a definition, which the read model holds, decide anew about all subjects."""
     conn.execute(OF_DEFINITION, {"id": definition, "cause": _encode(cause)})
 
 
-def sweep_all(conn: sa.Connection, rules: Sequence[str], cause: Cause) -> None:
+def sweep_all(conn: sa.Connection, rules: Sequence[str], cause: DecisionCause) -> None:
     """Has rules, by key, decide anew about all subjects. One that is at it already begins again,
     and goes on naming its own cause."""
     conn.execute(OF_RULES, {"rules": list(rules), "cause": _encode(cause)})

@@ -22,7 +22,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.definitions.retention import ALWAYS, Kept
+from domain.definitions.retention import ALWAYS, RetentionBounds
 from domain.errors import Unavailable
 from domain.events.definitions import (
     DefinitionActivated,
@@ -51,7 +51,7 @@ from projections.models.changes import Changes
 from projections.models.contacts import Contacts
 from projections.models.definitions import DefinitionsModel
 from projections.models.filters import FilterModel
-from projections.models.lifecycle import Standings
+from projections.models.lifecycle import Lifecycles
 from projections.models.members import Members
 from projections.models.scores import Scores
 from projections.models.segments import SegmentMembers, Segments
@@ -238,7 +238,7 @@ class Projector:
             DefinitionsModel(),
             Segments(),
             SegmentMembers(),
-            Standings(),
+            Lifecycles(),
             Scores(),
             Signals(),
             Changes(),
@@ -408,7 +408,7 @@ class Projector:
         self,
         conn: psycopg.Connection,
         opened: Sequence[OpenedEvent],
-        kept: Kept,
+        kept: RetentionBounds,
         summed_before: Mapping[int, datetime],
         *,
         settles: bool = True,
@@ -434,7 +434,7 @@ class Projector:
             if lease.summed_before is not None
         }
 
-    def _begin(self, rows: Sequence[RecordedEvent], kept: Kept) -> None:
+    def _begin(self, rows: Sequence[RecordedEvent], kept: RetentionBounds) -> None:
         """Of activity that is gone when a partition is begun, sums are all that there is; of what
         goes later, they say what has been counted."""
         for partition in {row.log_partition for row in rows}:

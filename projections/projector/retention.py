@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import psycopg
 
-from domain.definitions.retention import Kept
+from domain.definitions.retention import RetentionBounds
 from projections.kernel.merges import ALL_PARTITIONS
 from projections.models.activity_days import DELETE_UNUSED_NAMES
 from projections.models.sweeps import DECIDE_ANEW
@@ -80,7 +80,7 @@ def is_behind(conn: psycopg.Connection, lines: Sequence[int]) -> bool:
     return row is not None and bool(row[0])
 
 
-def forget(conn: psycopg.Connection, kept: Kept) -> None:
+def forget(conn: psycopg.Connection, kept: RetentionBounds) -> None:
     """Drops what is not counted any more. Safe to repeat; to be called with projectors closed."""
     asked = (ALL_PARTITIONS, kept.metadata_counted_since)
     changed = conn.execute(FORGET_METADATA, asked).rowcount

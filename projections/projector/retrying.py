@@ -16,7 +16,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.definitions.retention import Kept
+from domain.definitions.retention import RetentionBounds
 from domain.errors import Unavailable
 from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectId, log_partition
@@ -75,7 +75,7 @@ ALL_PARTITIONS = list(range(256))
 log = structlog.get_logger()
 
 Write = Callable[
-    [psycopg.Connection, Sequence[OpenedEvent], Kept, Mapping[int, datetime]],
+    [psycopg.Connection, Sequence[OpenedEvent], RetentionBounds, Mapping[int, datetime]],
     None,
 ]
 """Writes opened events to all read models, merges and erasures included."""

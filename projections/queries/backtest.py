@@ -20,10 +20,10 @@ from domain.backtest.backtest import Backtest, moments
 from domain.backtest.outcomes import BacktestDay, DayCount, Move, Outcome, Verdict, moves
 from domain.backtest.plan import Active, Plan
 from domain.backtest.replay import Replay
-from domain.backtest.replay_scope import Told
-from domain.definitions.retention import Kept
+from domain.backtest.replay_scope import ReplayEvent
+from domain.definitions.retention import RetentionBounds
 from domain.definitions.types import Definition, DefinitionId, Undeciding, family_of
-from domain.events.decisions import Decision
+from domain.events.decisions import DecisionEvent
 from domain.events.definitions import ListChange
 from domain.events.payloads import Absorbed, Erased, MergedInto
 from domain.events.recorded import OpenedEvent, RecordedEvent
@@ -64,7 +64,8 @@ WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects)""")
 SUBJECT_TOPICS = [
     topic
     for topic, payload in PAYLOAD_OF_TOPIC.items()
-    if topic.partition(".")[0] in set(SubjectKind) and not issubclass(payload, Decision | Erased)
+    if topic.partition(".")[0] in set(SubjectKind)
+    and not issubclass(payload, DecisionEvent | Erased)
 ]
 MEMBERSHIP_TOPICS = [topic for topic in SUBJECT_TOPICS if topic.startswith("user.membership_")]
 ACCOUNT_TOPICS = [*ACTIVITY_OF_TOPIC, *SUMMED_TOPICS, *MEMBERSHIP_TOPICS]
@@ -351,7 +352,7 @@ class _Reading:
                 became |= {one.survivor for one in payloads if isinstance(one, MergedInto)}
             strangers = became
 
-    def _tell(self, rows: Sequence[Any]) -> list[Told]:
+    def _tell(self, rows: Sequence[Any]) -> list[ReplayEvent]:
         self._opener.refresh()
         kept = self._opener.kept()
         rows = [row for row in rows if row.topic in _TOPICS and _tells(row, kept)]
@@ -373,18 +374,18 @@ def _memberships(rows: Sequence[RecordedEvent]) -> list[RecordedEvent]:
     return [row for row in rows if row.topic in MEMBERSHIP_TOPICS]
 
 
-def _tells(row: RecordedEvent, kept: Kept) -> bool:
+def _tells(row: RecordedEvent, kept: RetentionBounds) -> bool:
     """Whether an event counts: of activity that is no longer kept, its sums instead."""
     if row.topic in ACTIVITY_OF_TOPIC:
         return kept.has(row.occurred_at, row.log_partition, row.position)
     return row.topic not in SUMMED_TOPICS or row.occurred_at <= kept.since
 
 
-def _told(row: RecordedEvent, one: OpenedEvent | None) -> Told:
+def _told(row: RecordedEvent, one: OpenedEvent | None) -> ReplayEvent:
     kind = stream_kind(row.topic)
     assert isinstance(kind, SubjectKind)
     part = one.account_part if one is not None else None
-    return Told(
+    return ReplayEvent(
         kind,
         row.stream,
         row.position,

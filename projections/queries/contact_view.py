@@ -16,7 +16,13 @@ from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partit
 from projections.kernel.paging import Page, decoded, encoded
 from projections.models import mrr
 from projections.models.mrr import Mrr
-from projections.queries.lifecycle import ByHand, InSegmentSince, ScoreItem, SignalItem, standing
+from projections.queries.lifecycle import (
+    InSegmentSince,
+    ManualStage,
+    ScoreItem,
+    SignalItem,
+    lifecycle,
+)
 
 CONTACT = sa.text("""
 SELECT subject, kind, external_id, name, email, domain, identities, properties, changed_at,
@@ -169,7 +175,7 @@ class Contact(msgspec.Struct, frozen=True):
     last_seen: datetime | None
     stage: str | None
     stage_since: datetime | None
-    by_hand: ByHand | None
+    by_hand: ManualStage | None
     health: str
     health_since: datetime | None
     mrr: Mrr | None
@@ -244,7 +250,7 @@ def view(
     asked = _asked(conn, subject)
     counts = conn.execute(sa.text(COUNTS.format(days=_DAYS[kind])), asked).all()
     members, _, current = _members(conn, kind, asked, (None, None), 100)
-    stands = standing(conn, kind, subject)
+    stands = lifecycle(conn, kind, subject)
     properties = row.properties
     return Contact(
         id=row.subject,

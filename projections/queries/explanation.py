@@ -21,8 +21,8 @@ from domain.conditions.wording import words
 from domain.definitions.types import Definition, HealthProfile, Score, Segment, Stages, family_of
 from domain.errors import Altered, NotFound
 from domain.events.decisions import (
-    Cause,
-    Decision,
+    DecisionCause,
+    DecisionEvent,
     HealthChanged,
     OfDay,
     OfDefinition,
@@ -133,7 +133,7 @@ class ByEvent(msgspec.Struct, frozen=True, tag="event"):
     position: str
 
 
-class ByHand(msgspec.Struct, frozen=True, tag="by_hand"):
+class ByPerson(msgspec.Struct, frozen=True, tag="by_hand"):
     """Somebody put it into a stage (null: into none), or released it.
 
     Attributes:
@@ -174,7 +174,7 @@ class ByRebuild(msgspec.Struct, frozen=True, tag="rebuild"):
     """Read models had been made anew, and all was looked at again."""
 
 
-CauseSeen = ByEvent | ByHand | ByDay | ByTime | ByDefinition | ByRebuild
+CauseSeen = ByEvent | ByPerson | ByDay | ByTime | ByDefinition | ByRebuild
 
 
 class Why(msgspec.Struct, frozen=True):
@@ -228,7 +228,7 @@ def at(
         [one] = opener.open_each([row])
         if isinstance(one, Gap):
             raise Altered(f"the event at {place_of(row)} does not open: {one.reason}")
-        if isinstance(one.payload, Decision):
+        if isinstance(one.payload, DecisionEvent):
             return _why(conn, records, opener, one, one.payload, [])
     raise NotFound("there is no decision about it at this position")
 
@@ -259,7 +259,7 @@ def last(
         found = _newest(records, opener, subject, f"{kind}.{verb}", definition, gaps)
         if found is not None and (newest is None or found.row.position > newest.row.position):
             newest = found
-    if newest is None or not isinstance(newest.payload, Decision):
+    if newest is None or not isinstance(newest.payload, DecisionEvent):
         if gaps:
             raise Altered(
                 f"what has been decided about its {of} does not open, at"
@@ -289,7 +289,7 @@ def _newest(
                 gaps.append(one)
                 continue
             payload = one.payload
-            if isinstance(payload, Decision) and definition in (None, payload.definition):
+            if isinstance(payload, DecisionEvent) and definition in (None, payload.definition):
                 return one
     return None
 
@@ -299,7 +299,7 @@ def _why(
     records: Records,
     opener: Opener,
     one: OpenedEvent,
-    decision: Decision,
+    decision: DecisionEvent,
     gaps: list[str],
 ) -> Why:
     found = _version(conn, decision.definition, decision.version)
@@ -348,7 +348,7 @@ def _version(
 
 
 def _rules(
-    conn: sa.Connection, definition: Definition | None, decision: Decision
+    conn: sa.Connection, definition: Definition | None, decision: DecisionEvent
 ) -> list[RuleSeen]:
     if definition is None:
         return []
@@ -388,8 +388,10 @@ def _name(definition: Definition, place: str) -> str:
             return first
 
 
-def _cause(conn: sa.Connection, records: Records, opener: Opener, decision: Decision) -> CauseSeen:
-    cause: Cause = decision.cause
+def _cause(
+    conn: sa.Connection, records: Records, opener: Opener, decision: DecisionEvent
+) -> CauseSeen:
+    cause: DecisionCause = decision.cause
     match cause:
         case OfEvent(partition, position):
             return _event(records, opener, Position(partition, position))
@@ -415,9 +417,9 @@ def _event(records: Records, opener: Opener, place: Position) -> CauseSeen:
     where = place_of(row)
     match one and one.payload:
         case StageSet(stage, reason, by):
-            return ByHand(stage, False, by, reason, row.occurred_at, where)
+            return ByPerson(stage, False, by, reason, row.occurred_at, where)
         case StageReleased(by):
-            return ByHand(None, True, by, None, row.occurred_at, where)
+            return ByPerson(None, True, by, None, row.occurred_at, where)
         case _:
             pass
     name: str | None = None

@@ -42,7 +42,7 @@ CROSS JOIN LATERAL (
       AND g.deleted_at IS NULL) segments""")
 
 
-class ByHand(msgspec.Struct, frozen=True):
+class ManualStage(msgspec.Struct, frozen=True):
     """A stage that somebody set and nobody released yet; `by` is the API key."""
 
     stage: str | None
@@ -105,16 +105,16 @@ class InSegmentSince(msgspec.Struct, frozen=True):
     entered_at: datetime
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Lifecycle(msgspec.Struct, frozen=True):
     stage_since: datetime | None
     health_since: datetime | None
-    by_hand: ByHand | None
+    by_hand: ManualStage | None
     scores: list[ScoreItem]
     signals: list[SignalItem]
     segments: list[InSegmentSince]
 
 
-def standing(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> Standing:
+def lifecycle(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> Lifecycle:
     """Where somebody stands; who was not decided on yet stands nowhere."""
     row = conn.execute(
         STANDING,
@@ -122,8 +122,8 @@ def standing(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> Stan
     ).one()
     by_hand = None
     if row.is_by_hand:
-        by_hand = ByHand(row.hand_stage, row.hand_reason, row.hand_by, row.hand_at)
-    return Standing(
+        by_hand = ManualStage(row.hand_stage, row.hand_reason, row.hand_by, row.hand_at)
+    return Lifecycle(
         row.stage_since,
         row.health_since,
         by_hand,

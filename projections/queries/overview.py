@@ -23,7 +23,7 @@ from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.properties import PropertyType, converted
 from projections.kernel.gaps import parted, place_of
 from projections.kernel.ports import Opener
-from projections.kernel.time_range import Spot, Stretch, spot_of
+from projections.kernel.time_range import Stretch, TimelineKey, timeline_key
 from projections.queries.stage_timeline import StageLog
 from projections.queries.timeline_items import changes_of
 
@@ -178,10 +178,10 @@ def _before(
     """
     opener.refresh()
     topics = [f"{kind}.properties_changed", f"{kind}.absorbed"]
-    stretch = Stretch([subject], low=Spot(began), newest_first=False)
+    stretch = Stretch([subject], low=TimelineKey(began), newest_first=False)
     found: dict[str, tuple[Any, datetime]] = {}
     while True:
-        rows = sorted(log.read_topics(stretch, topics, ROWS_AT_ONCE), key=spot_of)
+        rows = sorted(log.read_topics(stretch, topics, ROWS_AT_ONCE), key=timeline_key)
         last = rows[:ROWS_AT_ONCE]  # of each topic there may be more after these
         opened, unopened = parted(opener.open_each(last))
         gaps += [place_of(gap.row) for gap in unopened]
@@ -192,7 +192,7 @@ def _before(
                     found[change.name] = (was, one.row.occurred_at)
         if len(rows) < ROWS_AT_ONCE:
             return found
-        stretch = stretch.after(spot_of(last[-1]))
+        stretch = stretch.after(timeline_key(last[-1]))
 
 
 def _property(

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from domain.calendar import Moment
 from domain.conditions.language import Condition
 from domain.errors import NotFound
-from domain.events.decisions import Cause, OfDay
+from domain.events.decisions import DecisionCause, OfDay
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
-from projections.conditions.compiler import Scope, predicate
+from projections.conditions.compiler import QueryScope, predicate
 from projections.deciding.process_manager import NAME
 from projections.kernel.paging import Page, decoded, encoded
 from projections.kernel.tables import contacts, in_order_of_seen
@@ -55,7 +55,7 @@ SELECT subject FROM views.contacts WHERE kind = :kind AND subject = ANY(:subject
 SURVIVORS = sa.text("SELECT loser, survivor FROM views.merges WHERE loser = ANY(:subjects)")
 
 _condition: msgspec.json.Decoder[Condition] = msgspec.json.Decoder(Condition)
-_cause: msgspec.msgpack.Decoder[Cause] = msgspec.msgpack.Decoder(Cause)
+_cause: msgspec.msgpack.Decoder[DecisionCause] = msgspec.msgpack.Decoder(DecisionCause)
 
 
 class SegmentItem(msgspec.Struct, frozen=True):
@@ -184,7 +184,7 @@ def preview(
 ) -> Preview:
     """What a segment of this condition would hold; nothing is saved."""
     c = contacts.c
-    chosen = (c.kind == kind.value, predicate(condition, kind, moment, scope=Scope.ALL))
+    chosen = (c.kind == kind.value, predicate(condition, kind, moment, scope=QueryScope.ALL))
     count = conn.scalar(sa.select(sa.func.count()).select_from(contacts).where(*chosen)) or 0
     newest = sa.func.coalesce(c.last_seen, sa.literal_column("'-infinity'::timestamptz"))
     rows = conn.execute(

@@ -22,7 +22,7 @@ from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId, SubjectKind, log_partition
 from projections.kernel.gaps import parted, place_of
 from projections.kernel.ports import Opener
-from projections.kernel.time_range import Stretch, spot_of
+from projections.kernel.time_range import Stretch, timeline_key
 
 SPELLS = sa.text("""
 SELECT stage, definition, version, by_hand, entered_at, left_at, entered_at AS decided_at
@@ -162,14 +162,14 @@ def _stage_rows(log: StageLog, kind: SubjectKind, subject: SubjectId) -> list[Re
     while True:
         rows = log.read_topics(stretch, topics, ROWS_AT_ONCE)
         ends = [
-            max(spot_of(row) for row in rows if row.topic == topic)
+            max(timeline_key(row) for row in rows if row.topic == topic)
             for topic in topics
             if sum(row.topic == topic for row in rows) >= ROWS_AT_ONCE
         ]
         if not ends:
             return found + rows
         horizon = min(ends)
-        found += [row for row in rows if spot_of(row) <= horizon]
+        found += [row for row in rows if timeline_key(row) <= horizon]
         stretch = stretch.after(horizon)
 
 

@@ -98,7 +98,7 @@ class ReviewPage(msgspec.Struct, frozen=True):
     named_in: list[NamedIn]
 
 
-class Reviews:
+class SubjectFiles:
     """Reviews of one subject.
 
     Args:

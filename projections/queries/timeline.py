@@ -25,7 +25,14 @@ from domain.identity import SubjectId, SubjectKind, log_partition
 from projections.kernel.gaps import Gap
 from projections.kernel.paging import Page, decoded, encoded
 from projections.kernel.ports import Opener
-from projections.kernel.time_range import BEGINNING, END, Spot, Stretch, Windows, spot_of
+from projections.kernel.time_range import (
+    BEGINNING,
+    END,
+    Stretch,
+    TimelineKey,
+    Windows,
+    timeline_key,
+)
 from projections.queries.contact_view import names_of
 from projections.queries.timeline_items import (
     DEFINITIONS_NAMED,
@@ -134,9 +141,11 @@ def timeline(
         InvalidInput: an unknown cursor.
     """
     name = f"timeline:{'newest' if wanted.newest_first else 'oldest'}"
-    stretch = Stretch(streams, Spot(wanted.since), Spot(wanted.until), wanted.newest_first)
+    stretch = Stretch(
+        streams, TimelineKey(wanted.since), TimelineKey(wanted.until), wanted.newest_first
+    )
     if cursor is not None:
-        stretch = stretch.after(Spot(*decoded(name, cursor, datetime, int, int)))
+        stretch = stretch.after(TimelineKey(*decoded(name, cursor, datetime, int, int)))
     search = _Search(conn, log, opener, kind, wanted)
     opener.refresh()
     found, following = search.page(stretch, limit)
@@ -179,7 +188,9 @@ class _Search:
             self._named = named_topics(self.topics or (), properties=is_property)
         self._is_sifted = bool(wanted.names) or not TRACKED_EVENTS.isdisjoint(self.topics or ())
 
-    def page(self, stretch: Stretch, limit: int) -> tuple[list[OpenedEvent | Gap], Spot | None]:
+    def page(
+        self, stretch: Stretch, limit: int
+    ) -> tuple[list[OpenedEvent | Gap], TimelineKey | None]:
         """What was found, and after which place to go on; None: that was all."""
         found: list[OpenedEvent | Gap] = []
         read, many = 0, limit + 1
@@ -192,7 +203,7 @@ class _Search:
             for start in range(0, len(rows), OPENED_AT_ONCE):
                 found += self._sifted(rows[start : start + OPENED_AT_ONCE])
                 if len(found) > limit:
-                    return found[:limit], spot_of(found[limit - 1].row)
+                    return found[:limit], timeline_key(found[limit - 1].row)
             read += len(rows)
             if horizon is None or (found and read >= MAX_READ):
                 return found, horizon
@@ -216,13 +227,13 @@ class _Search:
 
     def _read(
         self, stretch: Stretch, many: int, limit: int, *, reads_on: bool
-    ) -> tuple[list[RecordedEvent], Spot | None]:
+    ) -> tuple[list[RecordedEvent], TimelineKey | None]:
         """Rows in order, with none left out before the horizon; None: there are no more.
 
         Args:
             reads_on: what is wanted is seldom: the log is to sift it, row by row.
         """
-        topics, cuts = self.topics, list[Spot]()
+        topics, cuts = self.topics, list[TimelineKey]()
         if self._names:
             assert topics is not None
             some = many if reads_on else min(many, OPENED_AT_ONCE)
@@ -246,12 +257,12 @@ class _Search:
             cuts += _cuts(stretch, rows, many, by_topic=False)
         horizon = stretch.nearer(cuts)
         if horizon is not None:
-            rows = [row for row in rows if stretch.reaches(spot_of(row), horizon)]
-        return sorted(rows, key=spot_of, reverse=stretch.newest_first), horizon
+            rows = [row for row in rows if stretch.reaches(timeline_key(row), horizon)]
+        return sorted(rows, key=timeline_key, reverse=stretch.newest_first), horizon
 
     def _windows(
         self, stretch: Stretch, activities: Sequence[str], limit: int
-    ) -> tuple[Windows, Spot | None]:
+    ) -> tuple[Windows, TimelineKey | None]:
         """Between which instants something of these names was done, in order and apart, and how
         far these windows go; None: there are no more."""
         low, high, newest = stretch.low.at, stretch.high.at, stretch.newest_first
@@ -277,7 +288,7 @@ class _Search:
             windows += [(first, first), (last, last)] if count <= 2 else [(first, last)]
         cut = min if newest else max
         cuts = [
-            Spot(datetime.combine(cut(some), _LATEST if newest else _EARLIEST))
+            TimelineKey(datetime.combine(cut(some), _LATEST if newest else _EARLIEST))
             for some in days.values()
             if len(some) == limit
         ]
@@ -286,13 +297,13 @@ class _Search:
 
 def _cuts(
     stretch: Stretch, rows: Sequence[RecordedEvent], many: int, *, by_topic: bool
-) -> Iterator[Spot]:
+) -> Iterator[TimelineKey]:
     """How far each of those streams (and topics) was read that may go on."""
-    read: dict[tuple[SubjectId | None, bool, str], list[Spot]] = defaultdict(list)
+    read: dict[tuple[SubjectId | None, bool, str], list[TimelineKey]] = defaultdict(list)
     for row in rows:
         is_own = row.stream in stretch.streams
         stream = row.stream if is_own else row.account
-        read[stream, is_own, row.topic if by_topic else ""].append(spot_of(row))
+        read[stream, is_own, row.topic if by_topic else ""].append(timeline_key(row))
     return (stretch.farther(some) for some in read.values() if len(some) >= many)
 
 

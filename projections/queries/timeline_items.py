@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from domain.activity import ActivityKind
-from domain.events.decisions import Decision, HealthChanged, StageTransition
+from domain.events.decisions import DecisionEvent, HealthChanged, StageTransition
 from domain.events.payloads import (
     Absorbed,
     ActivitySummed,
@@ -175,7 +175,7 @@ def has_name(one: OpenedEvent, names: Collection[str], definitions: Collection[U
     if name is not None:
         return name in names
     match one.payload:
-        case Decision(definition=definition):
+        case DecisionEvent(definition=definition):
             return definition in definitions
         case payload:
             return any(change.name in names for change in changes_of(payload) or ())
@@ -212,7 +212,7 @@ def items(
     ids = {
         one.payload.definition
         for one in found
-        if not isinstance(one, Gap) and isinstance(one.payload, Decision)
+        if not isinstance(one, Gap) and isinstance(one.payload, DecisionEvent)
     }
     names: dict[UUID, str] = {}
     if ids:
@@ -251,7 +251,7 @@ def _item(
     row, payload = one.row, one.payload
     kind, _, verb = row.topic.partition(".")
     name = name_of(one)
-    if name is None and isinstance(payload, Decision):
+    if name is None and isinstance(payload, DecisionEvent):
         name = definitions.get(payload.definition)
     gone = payload is None if one.is_kept else row.stream not in parties
     stream = _party(row.stream, parties, erased=gone)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from domain.events.decisions import Decision, series
+from domain.events.decisions import DecisionEvent, series
 from domain.events.payloads import PropertiesChanged, Tracked
 from domain.events.recorded import OpenedEvent
 from domain.identity import LOG_PARTITIONS, SubjectId
@@ -34,7 +34,7 @@ class Books:
                 self.tracked[str(payload.activity.metadata.get("mark"))] += 1
             elif isinstance(payload, PropertiesChanged):
                 self.changed[str(payload.values.get("mark"))] += 1
-            elif isinstance(payload, Decision):
+            elif isinstance(payload, DecisionEvent):
                 self.decisions[event.row.stream, series(payload), payload.ordinal] += 1
 
 

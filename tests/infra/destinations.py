@@ -10,18 +10,18 @@ from typing import Any
 
 from domain.activity import Activity, ActivityKind
 from domain.commands import Track
-from domain.definitions.destinations import Destination, News, NewsKind
+from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.types import DefinitionId
 from infra.bootstrap import Annals
 from infra.webhooks.cursors import LEASE_SECONDS
-from infra.webhooks.delivery import Deliverer
-from infra.webhooks.http_client import Outside
-from infra.webhooks.items import Outgoing
+from infra.webhooks.delivery import WebhookDelivery
+from infra.webhooks.http_client import HttpClient
+from infra.webhooks.items import WebhookItems
 from projections.projector.projector import NAME
 from tests.projections.read_models import NOON, account, owner, user, write
 
 BY = uuid.UUID(int=7)
-EVERYTHING = [News(about) for about in NewsKind]
+EVERYTHING = [Subscription(about) for about in SubscriptionKind]
 NOT_STOPPED = threading.Event()
 PLANTED = "Päivi-Planted"
 """What must not be found where nothing personal may be."""
@@ -30,7 +30,7 @@ PLANTED = "Päivi-Planted"
 def make(
     annals: Annals,
     url: str,
-    news: Sequence[News] = EVERYTHING,
+    news: Sequence[Subscription] = EVERYTHING,
     *,
     since: Mapping[int, int] | None = None,
     **rest: object,
@@ -50,17 +50,17 @@ def archive(annals: Annals, id: uuid.UUID) -> None:
     annals.definitions.decide(lambda state: state.archive(id, BY), datetime.now(UTC))
 
 
-def deliverer(annals: Annals, *, allows_private: bool = True, **rest: object) -> Deliverer:
+def deliverer(annals: Annals, *, allows_private: bool = True, **rest: object) -> WebhookDelivery:
     """Another worker, as in a process of its own; one that failed may try again at once."""
-    outgoing = Outgoing(
+    outgoing = WebhookItems(
         log=annals.log,
         sealer=annals.sealer,
         keys=annals.keys,
         views=annals.views,
         projector=NAME,
     )
-    options = {"outside": Outside(allows_private=allows_private), "pause": lambda _: 0.0, **rest}
-    return Deliverer(
+    options = {"outside": HttpClient(allows_private=allows_private), "pause": lambda _: 0.0, **rest}
+    return WebhookDelivery(
         log=annals.log,
         keys=annals.keys,
         outgoing=outgoing,
@@ -70,11 +70,13 @@ def deliverer(annals: Annals, *, allows_private: bool = True, **rest: object) ->
     )
 
 
-def turn(annals: Annals, id: uuid.UUID, worker: Deliverer | None = None) -> None:
+def turn(annals: Annals, id: uuid.UUID, worker: WebhookDelivery | None = None) -> None:
     (worker or deliverer(annals)).turn(id, NOT_STOPPED)
 
 
-def tell(annals: Annals, id: uuid.UUID, worker: Deliverer | None = None, turns: int = 200) -> None:
+def tell(
+    annals: Annals, id: uuid.UUID, worker: WebhookDelivery | None = None, turns: int = 200
+) -> None:
     """Tells a destination until it has heard all that the read models show."""
     worker = worker or deliverer(annals)
     for _ in range(turns):

@@ -11,7 +11,7 @@ import pytest
 
 from domain.errors import InvalidInput, NotFound, TooManyAtOnce
 from infra import backtest_jobs
-from infra.backtest_jobs import AT_ONCE, BY_KEY, MAX_KEPT, MAX_WAITING, Backtests, Job, State
+from infra.backtest_jobs import AT_ONCE, BY_KEY, MAX_KEPT, MAX_WAITING, BacktestJobs, Job, State
 from projections.queries import backtest
 from projections.queries.backtest import Progress
 
@@ -20,8 +20,8 @@ RESULT = cast(backtest.Tested, object())
 
 
 @pytest.fixture
-def jobs() -> Iterator[Backtests]:
-    found = Backtests()
+def jobs() -> Iterator[BacktestJobs]:
+    found = BacktestJobs()
     yield found
     found.close()
 
@@ -49,7 +49,7 @@ def over(job: Job) -> State:
     return job.state
 
 
-def test_two_run_at_once_and_a_third_waits_for_its_turn(jobs: Backtests) -> None:
+def test_two_run_at_once_and_a_third_waits_for_its_turn(jobs: BacktestJobs) -> None:
     works = [Work() for _ in range(AT_ONCE + 1)]
     started = [jobs.start(one, BY) for one in works]
     for one in works[:AT_ONCE]:
@@ -63,7 +63,7 @@ def test_two_run_at_once_and_a_third_waits_for_its_turn(jobs: Backtests) -> None
     assert all(job.tested is RESULT for job in started)
 
 
-def test_one_that_runs_or_waits_ends_when_it_is_cancelled(jobs: Backtests) -> None:
+def test_one_that_runs_or_waits_ends_when_it_is_cancelled(jobs: BacktestJobs) -> None:
     works = [Work() for _ in range(AT_ONCE + 1)]
     started = [jobs.start(one, BY) for one in works]
     assert works[0].begun.wait(60)
@@ -76,14 +76,14 @@ def test_one_that_runs_or_waits_ends_when_it_is_cancelled(jobs: Backtests) -> No
     assert not works[-1].begun.is_set()
 
 
-def test_so_many_may_wait_and_no_more(jobs: Backtests) -> None:
+def test_so_many_may_wait_and_no_more(jobs: BacktestJobs) -> None:
     for n in range(AT_ONCE + MAX_WAITING):
         jobs.start(Work(), uuid.UUID(int=n // BY_KEY))
     with pytest.raises(TooManyAtOnce):
         jobs.start(Work(), BY)
 
 
-def test_so_many_of_one_key_may_wait_while_others_begin(jobs: Backtests) -> None:
+def test_so_many_of_one_key_may_wait_while_others_begin(jobs: BacktestJobs) -> None:
     for _ in range(BY_KEY):
         jobs.start(Work(), BY)
     with pytest.raises(TooManyAtOnce):
@@ -91,7 +91,7 @@ def test_so_many_of_one_key_may_wait_while_others_begin(jobs: Backtests) -> None
     jobs.start(Work(), uuid.uuid4())
 
 
-def test_what_fails_says_why_and_nothing_of_what_it_saw(jobs: Backtests) -> None:
+def test_what_fails_says_why_and_nothing_of_what_it_saw(jobs: BacktestJobs) -> None:
     def refused(_: Progress) -> Any:
         raise InvalidInput("it would rest on itself")
 
@@ -104,7 +104,7 @@ def test_what_fails_says_why_and_nothing_of_what_it_saw(jobs: Backtests) -> None
     assert "ada" not in str(second.error)
 
 
-def test_who_runs_many_drives_out_nobody_else_s(jobs: Backtests) -> None:
+def test_who_runs_many_drives_out_nobody_else_s(jobs: BacktestJobs) -> None:
     other = uuid.uuid4()
     first = jobs.start(lambda _: RESULT, other)
     assert over(first) is State.DONE
@@ -114,7 +114,9 @@ def test_who_runs_many_drives_out_nobody_else_s(jobs: Backtests) -> None:
     assert jobs.find(first.id) is first
 
 
-def test_the_newest_are_kept_for_an_hour(jobs: Backtests, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_are_kept_for_an_hour(
+    jobs: BacktestJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = []
     for _ in range(MAX_KEPT + 2):
         job = jobs.start(lambda _: RESULT, BY)

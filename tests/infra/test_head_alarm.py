@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from domain.commands import Refused, Stored
 from domain.conditions.language import AllOf
-from domain.errors import PastHead
+from domain.errors import BeyondHead
 from domain.identity import SubjectKind, log_partition
 from infra import head_alarm
 from infra.bootstrap import Annals
@@ -129,7 +129,7 @@ def test_an_erasure_in_a_partition_that_is_stopped_waits_and_those_of_others_are
         annals.erasures.step()
     assert "past_heads" in (annals.erasures.record.get(waiting).waits_for or "")
     assert annals.keys.fetch([first.int]) == {}
-    with pytest.raises(PastHead):
+    with pytest.raises(BeyondHead):
         annals.handler.finish_erasure(SubjectKind.USER, [first], AT)
     annals.handler.finish_erasures(AT)
 

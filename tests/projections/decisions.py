@@ -20,7 +20,7 @@ from domain.definitions.types import (
     Status,
 )
 from domain.events.decisions import (
-    Decision,
+    DecisionEvent,
     GoalMissed,
     GoalReached,
     HealthChanged,
@@ -64,7 +64,7 @@ class Decided(NamedTuple):
     position: int
     at: datetime
     kind: SubjectKind
-    decision: Decision
+    decision: DecisionEvent
 
 
 class Version(NamedTuple):
@@ -101,7 +101,7 @@ def read(annals: Annals) -> Record:
         row, payload = one.row, one.payload
         record.heads[row.log_partition] = max(record.heads.get(row.log_partition, 0), row.position)
         match payload:
-            case Decision():
+            case DecisionEvent():
                 decided = Decided(
                     row.log_partition,
                     row.position,
@@ -121,7 +121,7 @@ def read(annals: Annals) -> Record:
     return record
 
 
-def series_of(subject: SubjectId, decision: Decision) -> Series:
+def series_of(subject: SubjectId, decision: DecisionEvent) -> Series:
     match decision:
         case SegmentEntered() | SegmentLeft():
             return Series(subject, "segment", decision.definition)
@@ -184,7 +184,7 @@ class Playbook:
     waits_until: datetime | None = None
     goal: str | None = None
 
-    def follow(self, what: type[Decision], at: datetime, playbook: Signal) -> None:
+    def follow(self, what: type[DecisionEvent], at: datetime, playbook: Signal) -> None:
         if what is SignalTriggered:
             self.is_on, self.triggers, self.triggered_at = True, self.triggers + 1, at
             self.waits_until = self.goal = None
@@ -211,7 +211,7 @@ def playbook_of(record: Record, key: Series) -> Playbook:
     return state
 
 
-def signal_of(record: Record, decision: Decision) -> Signal:
+def signal_of(record: Record, decision: DecisionEvent) -> Signal:
     found = record.versions[decision.definition][decision.version - 1].definition
     assert isinstance(found, Signal)
     return found
@@ -338,7 +338,7 @@ _LAWS = {
     "score": _assert_score,
     "signal": _assert_signal,
 }
-_FAMILIES: dict[type[Decision], type | tuple[type, ...]] = {
+_FAMILIES: dict[type[DecisionEvent], type | tuple[type, ...]] = {
     SegmentEntered: Segment,
     SegmentLeft: Segment,
     StageEntered: Stages,

@@ -18,12 +18,12 @@ from domain.definitions.types import (
     Stages,
     StageType,
 )
-from domain.events.decisions import Decision
+from domain.events.decisions import DecisionEvent
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from tests.projections.segments import EDITOR
 
-D = TypeVar("D", bound=Decision)
+D = TypeVar("D", bound=DecisionEvent)
 
 
 def activate(annals: Annals, definition: Definition, at: datetime | None = None) -> DefinitionId:

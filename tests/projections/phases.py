@@ -8,7 +8,7 @@ from typing import NamedTuple
 from domain.conditions.evaluation import holds
 from domain.definitions.types import HealthProfile, Score, Signal, Stages
 from domain.events.decisions import (
-    Decision,
+    DecisionEvent,
     GoalMissed,
     GoalReached,
     HealthChanged,
@@ -99,10 +99,10 @@ def signals_of(settled: Settled) -> Iterator[Series]:
                 yield Series(SubjectId(id), "signal", key)
 
 
-def steps(settled: Settled, key: Series, before: Record | None = None) -> list[type[Decision]]:
+def steps(settled: Settled, key: Series, before: Record | None = None) -> list[type[DecisionEvent]]:
     """What a signal has to do: from what was recorded before, as things are now."""
     state = playbook_of(before or settled.record, key)
-    everybody, found = settled.everybody, list[type[Decision]]()
+    everybody, found = settled.everybody, list[type[DecisionEvent]]()
     playbook = settled.active.get(key.definition) if key.definition is not None else None
     if not isinstance(playbook, Signal):
         return [SignalEnded] if state.is_on else []
@@ -200,14 +200,14 @@ def _rests_on(active: Active, key: Series, kind: SubjectKind) -> set[Input]:
     return found if key.family == "stage" else found | {Input("stage", kind)}
 
 
-def _shortest(before: Record, settled: Settled, key: Series) -> list[type[Decision]]:
+def _shortest(before: Record, settled: Settled, key: Series) -> list[type[DecisionEvent]]:
     earlier, later = before.series.get(key, []), settled.record.series.get(key, [])
     match key.family:
         case "stage":
             left, entered = stage_of(earlier), stage_of(later)
             if left == entered:
                 return []
-            out: list[type[Decision]] = [] if left is None else [StageLeft]
+            out: list[type[DecisionEvent]] = [] if left is None else [StageLeft]
             return out if entered is None else [*out, StageEntered]
         case "health":
             return [] if health_of(earlier) is health_of(later) else [HealthChanged]

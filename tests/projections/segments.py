@@ -10,7 +10,7 @@ from domain.definitions.types import DefinitionId, Segment
 from domain.events.decisions import SegmentEntered, SegmentTransition
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
-from projections.deciding.process_manager import Decider
+from projections.deciding.process_manager import ProcessManager
 from tests.projections.read_models import let_leases_expire, project
 
 EDITOR = uuid.UUID("0e000000-0000-4000-8000-000000000001")
@@ -29,7 +29,7 @@ def define(
     return id
 
 
-def settle(annals: Annals, *deciders: Decider, url: str | None = None) -> None:
+def settle(annals: Annals, *deciders: ProcessManager, url: str | None = None) -> None:
     """Projects and decides until nothing is left to do; with a `url`, whoever held the partitions
     has died."""
     workers = deciders or (annals.decider(),)

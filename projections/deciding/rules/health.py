@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from domain.calendar import Moment
 from domain.conditions.language import Health
 from domain.definitions.types import DefinitionId, HealthProfile
-from domain.events.decisions import Cause, HealthChanged
+from domain.events.decisions import DecisionCause, HealthChanged
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import HEALTH, Dependency, Fact
-from projections.conditions.compiler import Scope
+from projections.conditions.compiler import QueryScope
 from projections.deciding.rules.rule import (
     NOTHING_SEEN,
-    Decider,
+    DecidingVersion,
     Row,
     Rule,
     Verdict,
@@ -31,7 +31,7 @@ from projections.kernel.tables import contacts, standings
 
 
 class Profile(NamedTuple):
-    decider: Decider
+    decider: DecidingVersion
     profile: HealthProfile
 
 
@@ -51,7 +51,7 @@ class HealthRule(Rule):
         self,
         kind: SubjectKind,
         profiles: Sequence[Profile],
-        otherwise: Decider,
+        otherwise: DecidingVersion,
         rests_on: set[Dependency],
         *,
         asks_the_calendar: bool,
@@ -67,7 +67,7 @@ class HealthRule(Rule):
         self._otherwise = otherwise
         self._of_stage = {stage: one.decider for one in profiles for stage in one.profile.stages}
 
-    def differing(self, moment: Moment, scope: Scope) -> sa.Select[Any]:
+    def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         c, s = contacts.c, standings.c
         health = [
             (
@@ -107,7 +107,7 @@ class HealthRule(Rule):
             where=sa.cast(decided.c.health, sa.Text) != c.health,
         )
 
-    def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
+    def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
         _, last, stage, before, after, seen = row
         decider = self._of_stage.get(stage, self._otherwise)
         changed = HealthChanged(

@@ -18,10 +18,10 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from domain.calendar import Moment
 from domain.conditions.language import Condition
-from domain.events.decisions import Cause, Decision
+from domain.events.decisions import DecisionCause, DecisionEvent
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import Dependency, Fact
-from projections.conditions.compiler import Scope, predicate
+from projections.conditions.compiler import QueryScope, predicate
 from projections.conditions.evidence import evidence
 from projections.kernel.tables import contacts
 
@@ -41,7 +41,7 @@ class Verdict(NamedTuple):
         look_again_at: when the clock may bring something about that nothing else does.
     """
 
-    decisions: list[Decision]
+    decisions: list[DecisionEvent]
     look_again_at: datetime | None = None
 
 
@@ -71,18 +71,18 @@ class Rule(ABC):
         self.asks_the_calendar = asks_the_calendar
 
     @abstractmethod
-    def differing(self, moment: Moment, scope: Scope) -> sa.Select[Any]:
+    def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         """The statement that finds whom something may have to be decided of. It takes `partitions`,
         and for a few their `subjects`; and may take `now`."""
 
     @abstractmethod
-    def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
+    def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
         """What is decided of a subject that was found."""
 
 
 def select(
     kind: SubjectKind,
-    scope: Scope,
+    scope: QueryScope,
     joined: Callable[[sa.FromClause], sa.FromClause],
     *columns: sa.ColumnElement[Any],
     where: sa.ColumnElement[bool],
@@ -90,7 +90,7 @@ def select(
     """A statement about contacts of a kind: all of some partitions, or the few that are named."""
     c = contacts.c
     found: sa.FromClause = contacts
-    if scope is Scope.FEW:
+    if scope is QueryScope.FEW:
         named = sa.func.unnest(PARTITIONS, SUBJECTS).table_valued(
             sa.column("p", sa.SmallInteger), sa.column("s", sa.Uuid)
         )
@@ -101,7 +101,7 @@ def select(
     statement = (
         sa.select(c.subject, *columns).select_from(joined(found)).where(c.kind == kind.value, where)
     )
-    if scope is Scope.ALL:
+    if scope is QueryScope.ALL:
         statement = statement.where(c.log_partition == sa.any_(PARTITIONS))
     return statement
 
@@ -120,7 +120,7 @@ def once(name: str, *columns: sa.ColumnElement[Any], of: tuple[sa.Table, ...]) -
 
 
 def holds(
-    condition: Condition | None, kind: SubjectKind, moment: Moment, scope: Scope
+    condition: Condition | None, kind: SubjectKind, moment: Moment, scope: QueryScope
 ) -> sa.ColumnElement[bool]:
     """Whether a condition holds of a contact; none never does."""
     return sa.false() if condition is None else predicate(condition, kind, moment, scope=scope)
@@ -137,7 +137,7 @@ def saw(
     return evidence(asked, kind, moment) if asked else NOTHING_SEEN
 
 
-class Decider(NamedTuple):
+class DecidingVersion(NamedTuple):
     """The version of a definition that decides."""
 
     id: UUID

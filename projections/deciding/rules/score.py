@@ -14,10 +14,10 @@ from domain.calendar import Moment
 from domain.conditions.language import Condition
 from domain.definitions import scores as worth
 from domain.definitions.types import DefinitionId, ScoreRule
-from domain.events.decisions import Cause, ScoreChanged
+from domain.events.decisions import DecisionCause, ScoreChanged
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import SCORE, Dependency, Fact
-from projections.conditions.compiler import Scope
+from projections.conditions.compiler import QueryScope
 from projections.deciding.rules.rule import (
     Row,
     Rule,
@@ -54,7 +54,7 @@ class ScoringRule(Rule):
         self._version = version
         self._rules = rules
 
-    def differing(self, moment: Moment, scope: Scope) -> sa.Select[Any]:
+    def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         s = scores.c
         # A score that is archived has no rules; a query has a column at least.
         conditions: list[Condition | None] = [one.condition for one in self._rules]
@@ -105,7 +105,7 @@ class ScoringRule(Rule):
         all_names: sa.ColumnElement[Any] = postgresql.array(names, type_=sa.Text())
         return sa.func.array_remove(sa.cast(all_names, postgresql.ARRAY(sa.Text)), sa.null())
 
-    def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
+    def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
         _, last, before, so, seen = row
         held = [one.name for one, holds in zip(self._rules, so, strict=True) if holds]
         changed = ScoreChanged(

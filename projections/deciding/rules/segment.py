@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from domain.calendar import Moment
 from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId
-from domain.events.decisions import Cause, SegmentEntered, SegmentLeft
+from domain.events.decisions import DecisionCause, SegmentEntered, SegmentLeft
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import SEGMENT, Dependency, Fact
-from projections.conditions.compiler import Scope
+from projections.conditions.compiler import QueryScope
 from projections.deciding.rules.rule import Row, Rule, Verdict, holds, of_contact, saw, select
 from projections.kernel.tables import (
     contacts,
@@ -50,7 +50,7 @@ class SegmentRule(Rule):
         self._condition = condition
         self._is_deleted = is_deleted
 
-    def differing(self, moment: Moment, scope: Scope) -> sa.Select[Any]:
+    def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         member, leaver = segment_members.c, segment_leavers.c
         belongs = self._belongs(moment, scope)
         return select(
@@ -64,14 +64,14 @@ class SegmentRule(Rule):
             where=belongs != member.subject.is_not(None),
         )
 
-    def _belongs(self, moment: Moment, scope: Scope) -> sa.ColumnElement[bool]:
+    def _belongs(self, moment: Moment, scope: QueryScope) -> sa.ColumnElement[bool]:
         if self._is_deleted:
             return sa.false()
         if self._condition is None:
             return listed(self._id)
         return holds(self._condition, self.kind, moment, scope)
 
-    def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
+    def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
         _, last, seen = row
         transition = SegmentLeft if last % 2 else SegmentEntered
         return Verdict([transition(self._id, last + 1, self._version, cause, seen)])

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from domain.calendar import Moment
 from domain.definitions.types import DefinitionId, Signal
-from domain.events.decisions import Cause, Decision, OfTime, SignalTriggered
+from domain.events.decisions import DecisionCause, DecisionEvent, OfTime, SignalTriggered
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import SIGNAL, Dependency, Fact
 from domain.workspace.signals import Goal, SignalState, following, reentry_at
-from projections.conditions.compiler import Scope
+from projections.conditions.compiler import QueryScope
 from projections.deciding.rules.rule import (
     NOW,
     Row,
@@ -50,7 +50,7 @@ class SignalRule(Rule):
         self._version = version
         self._signal = signal
 
-    def differing(self, moment: Moment, scope: Scope) -> sa.Select[Any]:
+    def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         """Also those whose timer has to be set."""
         s, t, signal = signals.c, timers.c, self._signal
         condition, goal = (signal.condition, signal.goal) if signal else (None, None)
@@ -88,13 +88,13 @@ class SignalRule(Rule):
             where=differs,
         )
 
-    def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
+    def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
         _, *of_state, timer, holds, goal_holds, seen = row
         state = SignalState(*of_state)
         if state.goal is not None:
             state = state._replace(goal=Goal(state.goal))
         coming = following(self._signal, state, holds=holds, goal_holds=goal_holds, now=now)
-        decisions: list[Decision] = []
+        decisions: list[DecisionEvent] = []
         for n, step in enumerate(coming.steps, state.ordinal + 1):
             of_time = step.of_time or self._waited_for(step.what, state, timer)
             why = cause if of_time is None else OfTime(of_time)
@@ -107,7 +107,7 @@ class SignalRule(Rule):
         return Verdict(decisions, coming.look_again_at)
 
     def _waited_for(
-        self, what: type[Decision], state: SignalState, timer: datetime | None
+        self, what: type[DecisionEvent], state: SignalState, timer: datetime | None
     ) -> datetime | None:
         """The instant of a re-entry that only the clock was waited for."""
         if what is not SignalTriggered or self._signal is None or timer is None:

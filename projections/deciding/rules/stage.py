@@ -10,13 +10,13 @@ import sqlalchemy as sa
 
 from domain.calendar import Moment
 from domain.definitions.types import DefinitionId, Stage
-from domain.events.decisions import Cause, StageEntered, StageLeft, StageTransition
+from domain.events.decisions import DecisionCause, StageEntered, StageLeft, StageTransition
 from domain.identity import SubjectKind
 from domain.workspace.dependencies import STAGE, Dependency, Fact
-from projections.conditions.compiler import Scope
+from projections.conditions.compiler import QueryScope
 from projections.deciding.rules.rule import (
     NOTHING_SEEN,
-    Decider,
+    DecidingVersion,
     Row,
     Rule,
     Verdict,
@@ -44,7 +44,7 @@ class StageRule(Rule):
     def __init__(
         self,
         kind: SubjectKind,
-        decider: Decider,
+        decider: DecidingVersion,
         stages: Sequence[Stage],
         rests_on: set[Dependency],
         *,
@@ -60,7 +60,7 @@ class StageRule(Rule):
         self._decider = decider
         self._stages = stages
 
-    def differing(self, moment: Moment, scope: Scope) -> sa.Select[Any]:
+    def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         c, s = contacts.c, standings.c
         cases = [
             (holds(one.condition, self.kind, moment, scope), sa.literal(one.name))
@@ -87,7 +87,7 @@ class StageRule(Rule):
             where=sa.cast(decided.c.stage, sa.Text).is_distinct_from(c.stage),
         )
 
-    def verdict(self, row: Row, cause: Cause, now: datetime) -> Verdict:
+    def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
         _, last, before, after, by_hand, seen = row
         id, version = DefinitionId(self._decider.id), self._decider.version
         decisions: list[StageTransition] = []

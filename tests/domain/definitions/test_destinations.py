@@ -6,7 +6,12 @@ import uuid
 
 import pytest
 
-from domain.definitions.destinations import MAX_URL_CHARS, Destination, News, NewsKind
+from domain.definitions.destinations import (
+    MAX_URL_CHARS,
+    Destination,
+    Subscription,
+    SubscriptionKind,
+)
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.properties import PropertyType
@@ -33,7 +38,7 @@ def refused(one: Destination) -> str:
     ],
 )
 def test_an_address_that_can_be_posted_to_is_taken(url: str) -> None:
-    consistency.check(Destination("a", url, [News(NewsKind.EVENT)]))
+    consistency.check(Destination("a", url, [Subscription(SubscriptionKind.EVENT)]))
 
 
 @pytest.mark.parametrize(
@@ -48,18 +53,24 @@ def test_an_address_that_can_be_posted_to_is_taken(url: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_such_address_is_refused_at_its_place(url: str) -> None:
-    assert refused(Destination("a", url, [News(NewsKind.EVENT)])) == "/url"
+    assert refused(Destination("a", url, [Subscription(SubscriptionKind.EVENT)])) == "/url"
 
 
 def test_what_disagrees_with_itself_is_refused_at_its_place() -> None:
-    event = News(NewsKind.EVENT)
+    event = Subscription(SubscriptionKind.EVENT)
     for one, place in (
         (Destination("", HOOK, [event]), "/name"),
         (Destination("a", HOOK, []), "/news"),
-        (Destination("a", HOOK, [event, News(NewsKind.PAGE), event]), "/news/2"),
-        (Destination("a", HOOK, [News(NewsKind.EVENT, [])]), "/news/0/names"),
-        (Destination("a", HOOK, [News(NewsKind.EVENT, ["x", "x"])]), "/news/0/names"),
-        (Destination("a", HOOK, [event, News(NewsKind.STAGE, ["x"])]), "/news/1/names"),
+        (Destination("a", HOOK, [event, Subscription(SubscriptionKind.PAGE), event]), "/news/2"),
+        (Destination("a", HOOK, [Subscription(SubscriptionKind.EVENT, [])]), "/news/0/names"),
+        (
+            Destination("a", HOOK, [Subscription(SubscriptionKind.EVENT, ["x", "x"])]),
+            "/news/0/names",
+        ),
+        (
+            Destination("a", HOOK, [event, Subscription(SubscriptionKind.STAGE, ["x"])]),
+            "/news/1/names",
+        ),
         (Destination("a", HOOK, [event], segment=uuid.UUID(int=1)), "/kind"),
     ):
         assert refused(one) == place
@@ -76,16 +87,29 @@ class Known:
 
 
 def test_names_that_there_are_not_are_refused_at_their_place() -> None:
-    def names(kind: SubjectKind | None, *news: News) -> str | None:
+    def names(kind: SubjectKind | None, *news: Subscription) -> str | None:
         try:
             consistency.check_names(Destination("a", HOOK, list(news), kind), Known())
         except InvalidInput as error:
             return error.place
         return None
 
-    event = News(NewsKind.EVENT, ["login"])
-    assert names(None, event, News(NewsKind.PROPERTY, ["plan", "size"])) is None
-    assert names(None, News(NewsKind.PAGE, ["/any"]), News(NewsKind.CAMPAIGN, ["any"])) is None
-    assert names(None, event, News(NewsKind.SCREEN, ["Home", "Hom"])) == "/news/1/names/1"
-    assert names(None, News(NewsKind.EVENT, ["logn"])) == "/news/0/names/0"
-    assert names(SubjectKind.USER, News(NewsKind.PROPERTY, ["size"])) == "/news/0/names/0"
+    event = Subscription(SubscriptionKind.EVENT, ["login"])
+    assert names(None, event, Subscription(SubscriptionKind.PROPERTY, ["plan", "size"])) is None
+    assert (
+        names(
+            None,
+            Subscription(SubscriptionKind.PAGE, ["/any"]),
+            Subscription(SubscriptionKind.CAMPAIGN, ["any"]),
+        )
+        is None
+    )
+    assert (
+        names(None, event, Subscription(SubscriptionKind.SCREEN, ["Home", "Hom"]))
+        == "/news/1/names/1"
+    )
+    assert names(None, Subscription(SubscriptionKind.EVENT, ["logn"])) == "/news/0/names/0"
+    assert (
+        names(SubjectKind.USER, Subscription(SubscriptionKind.PROPERTY, ["size"]))
+        == "/news/0/names/0"
+    )

@@ -15,7 +15,7 @@ from domain.calendar import Moment
 from domain.conditions import language as ask
 from domain.conditions.evaluation import Facts, World, holds
 from domain.conditions.language import Attribute
-from domain.definitions.destinations import Destination, News, NewsKind
+from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.links import Link
 from domain.definitions.saved_views import SavedView
 from domain.definitions.types import (
@@ -82,7 +82,9 @@ def external(test: ask.Test) -> ask.Condition:
         (Settings(links=[Link(USER, "ann@x.org", "https://a.example")]), ["/links/0/name"]),
         (
             Destination(
-                "d", "https://a.example/?for=ann@x.org", [News(NewsKind.EVENT, ["ann@x.org"])]
+                "d",
+                "https://a.example/?for=ann@x.org",
+                [Subscription(SubscriptionKind.EVENT, ["ann@x.org"])],
             ),
             ["/url", "/news/0/names/0"],
         ),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from domain.calendar import Zones
 from domain.conditions import language as ask
-from domain.definitions.destinations import Destination, News, NewsKind
+from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.types import (
     Defined,
     Definition,
@@ -244,7 +244,7 @@ class Drafter:
             case DefinitionKind.DESTINATION:
                 there = sorted(state.known(DefinitionKind.SEGMENT, kind))
                 segment = uuid.UUID(chance.choice(there)) if there else None
-                news = [News(chance.choice(list(NewsKind)))]
+                news = [Subscription(chance.choice(list(SubscriptionKind)))]
                 url = f"https://{name}.example/"
                 if chance.random() < 0.2:
                     return Destination(name, url, news, chance.choice((None, kind)))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from domain.conditions import language as ask
-from domain.definitions.destinations import Destination, News, NewsKind
+from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.links import Link
 from domain.definitions.saved_views import SavedView
 from domain.definitions.types import Preferred, Score, ScoreRule, Segment, Settings
@@ -75,7 +75,7 @@ def test_a_definition_cannot_name_what_is_retired_until_it_is_restored() -> None
 
 
 def test_what_means_users_and_accounts_is_retired_only_where_both_are() -> None:
-    news = News(NewsKind.PROPERTY, ["plan"])
+    news = Subscription(SubscriptionKind.PROPERTY, ["plan"])
     told = Destination("CRM", "https://crm.example", [news])
     state = retired(Definitions(), OF_USERS, "plan", "fee")
     state.make(IDS[0], told, BY)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domain.conditions.language import AllOf
 from domain.definitions.types import DefinitionId, Signal
 from domain.events.decisions import (
-    Decision,
+    DecisionEvent,
     GoalMissed,
     GoalReached,
     OfRebuild,
@@ -37,10 +37,10 @@ class Play:
         self.signal = signal
         self.state = SignalState()
         self.now = NOON
-        self.history: list[tuple[int, type[Decision]]] = []
+        self.history: list[tuple[int, type[DecisionEvent]]] = []
         self.look_again_at: datetime | None = None
 
-    def look(self, hour: int, *, holds: bool, goal: bool = False) -> list[type[Decision]]:
+    def look(self, hour: int, *, holds: bool, goal: bool = False) -> list[type[DecisionEvent]]:
         self.now = NOON + hour * HOUR
         coming = following(self.signal, self.state, holds=holds, goal_holds=goal, now=self.now)
         for step in coming.steps:

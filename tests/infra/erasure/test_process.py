@@ -502,7 +502,7 @@ def _waits_for(annals: Annals, id: uuid.UUID) -> str | None:
 
 def test_a_large_table_is_written_anew_in_the_night(annals: Annals, database_url: str) -> None:
     at = datetime(2026, 5, 13, 12, tzinfo=UTC)
-    cleaner = purge.Cleaner(database_url, zone=UTC, hour=3, clock=lambda: at, at_once_bytes=20_000)
+    cleaner = purge.Purge(database_url, zone=UTC, hour=3, clock=lambda: at, at_once_bytes=20_000)
     stored(annals, identify("u1", name="Ada"))
     project(annals)
     with owner(database_url) as conn:

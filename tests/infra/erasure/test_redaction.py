@@ -16,7 +16,7 @@ from domain.commands import Track
 from domain.conditions import language as ask
 from domain.conditions.counters import counter_of
 from domain.conditions.language import Attribute, Condition
-from domain.definitions.destinations import Destination, News, NewsKind
+from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.saved_views import SavedView, SavedViewItem
 from domain.definitions.types import DefinitionId, Segment
 from domain.erasure.erasure import ErasureScope, NamedIn
@@ -79,7 +79,9 @@ def test_case_23_definitions_what_they_said_before_and_saved_views_are_cleaned(
     annals.definitions.decide(lambda state: state.delete(gone, EDITOR), datetime.now(UTC))
     untouched = define(annals, mail(BEN))
     told = DefinitionId(uuid.uuid4())
-    destination = Destination(f"about {ANN}", "https://a.example", [News(NewsKind.EVENT)])
+    destination = Destination(
+        f"about {ANN}", "https://a.example", [Subscription(SubscriptionKind.EVENT)]
+    )
     now = datetime.now(UTC)
     annals.definitions.decide(lambda state: state.make(told, destination, EDITOR), now)
     view = view_of(annals, mail(ANN))

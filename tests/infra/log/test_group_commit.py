@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.log.group_commit import Together
+from infra.log.group_commit import GroupCommit
 
 
 class Work:
@@ -21,7 +21,7 @@ class Work:
     def __init__(self, limit: int, patience: float = 0.0) -> None:
         self.groups: list[list[int]] = []
         self.has_begun, self.may_go_on = threading.Event(), threading.Event()
-        self.together: Together[int, int] = Together(
+        self.together: GroupCommit[int, int] = GroupCommit(
             self._double, size=abs, limit=limit, patience=patience
         )
 
@@ -98,7 +98,7 @@ class TestPatience:
         assert work.groups == [[2], [4, 6]]
 
     def test_who_comes_alone_waits_for_nobody(self) -> None:
-        together: Together[int, int] = Together(
+        together: GroupCommit[int, int] = GroupCommit(
             list, size=abs, limit=10, patience=AS_LONG_AS_IT_TAKES
         )
         assert [together(n) for n in range(1, 4)] == [1, 2, 3]
@@ -118,7 +118,7 @@ def test_who_leads_and_is_interrupted_stops_nobody() -> None:
             raise KeyboardInterrupt
         return numbers
 
-    together: Together[int, int] = Together(do, size=abs, limit=10)
+    together: GroupCommit[int, int] = GroupCommit(do, size=abs, limit=10)
     with pytest.raises(KeyboardInterrupt):
         together(1)
     assert together(2) == 2

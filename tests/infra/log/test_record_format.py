@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.activity import Activity, ActivityKind
-from domain.definitions.retention import Kept
+from domain.definitions.retention import RetentionBounds
 from domain.events.payloads import AccountPart, Tracked
 from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import SubjectId, log_partition
@@ -92,7 +92,7 @@ def test_the_example_opens_under_its_keys() -> None:
     row = RecordedEvent(
         **fields, log_partition=75, position=1, recorded_at=RECORDED_AT, hash=BLOCKS["hash"]
     )
-    secrets = _Secrets(keys, {}, Kept(), {})
+    secrets = _Secrets(keys, {}, RetentionBounds(), {})
     opened = _opened(row, secrets)
     assert opened.payload == PAYLOAD
     assert opened.account_part == AccountPart("login")

@@ -15,7 +15,7 @@ from domain.events.payloads import PropertiesChanged, Tracked
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from infra.log import timelines
-from projections.kernel.time_range import Spot, Stretch
+from projections.kernel.time_range import Stretch, TimelineKey
 from projections.queries.timeline_items import GROUPS, topics_of
 from tests.infra.commands import AT
 from tests.infra.plans import nodes
@@ -61,7 +61,7 @@ def test_a_window_is_read_without_what_lies_before_it(
     end = AT + timedelta(minutes=3 if newest_first else EVENTS - 3)
     windows = [(end - timedelta(minutes=1), end + timedelta(minutes=1))]
     streams = [account] if of_account else [user]
-    stretch = Stretch(streams, Spot(AT), Spot(LAST), newest_first)
+    stretch = Stretch(streams, TimelineKey(AT), TimelineKey(LAST), newest_first)
     asked = annals.timelines._asked_of_windows(stretch, windows, [TOPIC], 50)
     query = timelines._WINDOWS[timelines._Ways(newest_first, is_bounded=False)]
     assert len(annals.timelines.read_windows(stretch, windows, [TOPIC], 50)) == 3
@@ -79,9 +79,9 @@ def test_what_never_occurred_is_not_looked_for_among_all_that_did(
     topics = topics_of(SubjectKind.USER, tuple(group for group in GROUPS if group != "property"))
     few = timedelta(minutes=EVENTS / 50)
     stretch = (
-        Stretch(streams, high=Spot(AT + few))
+        Stretch(streams, high=TimelineKey(AT + few))
         if newest_first
-        else Stretch(streams, Spot(LAST - few), newest_first=False)
+        else Stretch(streams, TimelineKey(LAST - few), newest_first=False)
     )
     asked = annals.timelines._asked(stretch, 200)
     query = timelines._TOPICS[timelines._Ways(newest_first, is_bounded=False)]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import TooManyAtOnce
-from infra.postgres.admission import Bound, Demand, Places
+from infra.postgres.admission import Admission, Bound, Demand
 
 QUESTION = Demand.QUESTION
 KEYS = [UUID(int=n) for n in range(3)]
@@ -20,7 +20,7 @@ KEYS = [UUID(int=n) for n in range(3)]
 def test_never_more_are_taken_than_there_are_and_none_is_lost(
     asked: list[tuple[UUID, int]],
 ) -> None:
-    places = Places({QUESTION: Bound(3, 2, 0.002)})
+    places = Admission({QUESTION: Bound(3, 2, 0.002)})
     held: list[UUID] = []
 
     async def ask(key: UUID, turns: int) -> None:
@@ -52,7 +52,7 @@ def test_never_more_are_taken_than_there_are_and_none_is_lost(
 
 def test_whoever_waits_for_its_key_keeps_no_other_key_waiting() -> None:
     async def story() -> None:
-        places = Places({QUESTION: Bound(3, 2, 5.0)})
+        places = Admission({QUESTION: Bound(3, 2, 5.0)})
         order: list[str] = []
 
         async def ask(name: str, key: UUID) -> None:
@@ -76,7 +76,7 @@ def test_whoever_waits_for_its_key_keeps_no_other_key_waiting() -> None:
 
 def test_a_sort_without_patience_is_refused_at_once_and_says_when_to_come_back() -> None:
     async def story() -> None:
-        places = Places({Demand.EXPORT: Bound(1, 1)})
+        places = Admission({Demand.EXPORT: Bound(1, 1)})
         await places.take(Demand.EXPORT, KEYS[0])
         with pytest.raises(TooManyAtOnce) as refused:
             await places.take(Demand.EXPORT, KEYS[1])

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from domain.activity import ActivityKind
 from domain.commands import Alias, Change, Join, Leave
 from domain.conditions import language as ask_
-from domain.definitions.destinations import NAMED, Destination, News, NewsKind
+from domain.definitions.destinations import NAMED, Destination, Subscription, SubscriptionKind
 from domain.definitions.types import Score, ScoreRule, Signal
 from domain.events.definitions import MembersListed, MembersUnlisted
 from domain.identity import SubjectKind, log_partition
 from infra.bootstrap import Annals
 from infra.webhooks import delivery
 from infra.webhooks import items as outgoing
-from infra.webhooks.cursors import Destinations
+from infra.webhooks.cursors import DeliveryCursors
 from tests.examples import examples
 from tests.infra import destinations
 from tests.infra.destinations import (
@@ -172,15 +172,15 @@ def expected(
     return told
 
 
-def wanted_news() -> st.SearchStrategy[list[News]]:
-    def one(about: NewsKind) -> st.SearchStrategy[News]:
+def wanted_news() -> st.SearchStrategy[list[Subscription]]:
+    def one(about: SubscriptionKind) -> st.SearchStrategy[Subscription]:
         if about not in NAMED:
-            return st.just(News(about))
-        names = ["age", "city", "plan"] if about is NewsKind.PROPERTY else ["x", "y"]
+            return st.just(Subscription(about))
+        names = ["age", "city", "plan"] if about is SubscriptionKind.PROPERTY else ["x", "y"]
         some = st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)
-        return st.builds(News, st.just(about), st.none() | some)
+        return st.builds(Subscription, st.just(about), st.none() | some)
 
-    return st.lists(st.sampled_from(list(NewsKind)), min_size=1, unique=True).flatmap(
+    return st.lists(st.sampled_from(list(SubscriptionKind)), min_size=1, unique=True).flatmap(
         lambda kinds: st.tuples(*map(one, kinds)).map(list)
     )
 
@@ -202,7 +202,7 @@ def test_a_destination_is_told_exactly_what_it_asks_for(
     )
     @example(destinations.EVERYTHING, (None, None))
     @settings(max_examples=examples(25))
-    def holds(news: list[News], about: tuple[SubjectKind | None, str | None]) -> None:
+    def holds(news: list[Subscription], about: tuple[SubjectKind | None, str | None]) -> None:
         kind, segment = about
         id = make(
             annals, receiver.url, news, kind=kind, segment=segments[segment] if segment else None
@@ -241,7 +241,11 @@ def test_an_item_says_what_happened_and_names_user_and_account_apart(
         did("login", "acme")("ada"),
     )
     project(annals)
-    id = make(annals, receiver.url, [News(NewsKind.EVENT), News(NewsKind.PROPERTY)])
+    id = make(
+        annals,
+        receiver.url,
+        [Subscription(SubscriptionKind.EVENT), Subscription(SubscriptionKind.PROPERTY)],
+    )
     tell(annals, id)
     changed, login = sorted(receiver.taken(), key=lambda one: one["type"], reverse=True)
     ada, acme = found(annals, user("ada")), found(annals, account("acme"))
@@ -308,7 +312,7 @@ def test_all_of_it_is_taken_in_order_whatever_fails_and_whoever_dies(
             else:
                 with monkeypatch.context() as patched:
                     patched.setattr(
-                        Destinations,
+                        DeliveryCursors,
                         chance.choice(("keep", "confirm")),
                         lambda *_, **__: (_ for _ in ()).throw(Died),
                     )
@@ -338,7 +342,12 @@ def test_what_happened_before_a_destination_was_activated_is_not_sent(
     annals: Annals, receiver: Receiver
 ) -> None:
     logins(annals, "ada")
-    id = make(annals, receiver.url, [News(NewsKind.EVENT)], since=annals.log.heads(range(256)))
+    id = make(
+        annals,
+        receiver.url,
+        [Subscription(SubscriptionKind.EVENT)],
+        since=annals.log.heads(range(256)),
+    )
     logins(annals, "ada")
     project(annals)
     tell(annals, id)
@@ -346,7 +355,7 @@ def test_what_happened_before_a_destination_was_activated_is_not_sent(
 
 
 def test_nothing_is_sent_before_the_read_models_show_it(annals: Annals, receiver: Receiver) -> None:
-    id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+    id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
     logins(annals, "ada")
     turn(annals, id)
     assert receiver.came == []
@@ -384,7 +393,7 @@ def test_what_is_about_somebody_whom_the_read_models_do_not_show_yet_waits(
             "UPDATE views.checkpoints SET position = 0 WHERE log_partition = %s",
             (log_partition(acme),),
         )
-    id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+    id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
     turn(annals, id)
     turn(annals, id)
     assert [one["user"]["external_id"] for one in receiver.taken()] == ["bob"]
@@ -459,7 +468,7 @@ def test_one_that_says_it_is_gone_is_paused_until_it_is_resumed(
 ) -> None:
     logins(annals, "ada")
     project(annals)
-    id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+    id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
     receiver.answer = lambda _: 410
     worker = deliverer(annals)
     turn(annals, id, worker)
@@ -485,7 +494,7 @@ def test_who_leaves_the_segment_of_a_destination_is_told_of_as_the_last_thing(
     id = make(
         annals,
         receiver.url,
-        [News(NewsKind.EVENT), News(NewsKind.SEGMENT)],
+        [Subscription(SubscriptionKind.EVENT), Subscription(SubscriptionKind.SEGMENT)],
         since=annals.log.heads(range(256)),
         kind=U,
         segment=segment,
@@ -515,7 +524,7 @@ def test_an_event_that_does_not_open_holds_up_nobody(
             " AND stream = %s",
             (found(annals, user("ada")),),
         )
-    id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+    id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
     tell(annals, id)
     assert [one["user"]["external_id"] for one in receiver.taken()] == ["bob"]
 
@@ -526,5 +535,5 @@ def test_a_large_item_goes_alone(
     monkeypatch.setattr(outgoing, "MAX_BYTES", 100)
     logins(annals, "ada", "bob")
     project(annals)
-    tell(annals, make(annals, receiver.url, [News(NewsKind.EVENT)]))
+    tell(annals, make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)]))
     assert [len(message.items) for message in receiver.came] == [1, 1]

@@ -9,12 +9,12 @@ import pytest
 import structlog
 
 from domain.commands import Change, Join
-from domain.definitions.destinations import News, NewsKind
+from domain.definitions.destinations import Subscription, SubscriptionKind
 from domain.events.definitions import MembersListed
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from infra.webhooks import items
-from infra.webhooks.cursors import Destinations
+from infra.webhooks.cursors import DeliveryCursors
 from tests.infra import destinations
 from tests.infra.destinations import PLANTED, did, make, tell, turn
 from tests.infra.erasures import ask
@@ -46,7 +46,7 @@ def test_nothing_of_whoever_is_erased_is_sent_once_the_key_is_destroyed(
     annals: Annals, receiver: Receiver
 ) -> None:
     subject = planted(annals)
-    asking = [News(NewsKind.EVENT)]
+    asking = [Subscription(SubscriptionKind.EVENT)]
     all_news, only_events = make(annals, receiver.url), make(annals, f"{receiver.url}/x", asking)
     receiver.answer = lambda _: 500
     turn(annals, all_news)
@@ -99,16 +99,16 @@ def test_whoever_is_erased_between_reading_and_sending_is_not_sent(
 ) -> None:
     subject = planted(annals)
     id = make(annals, receiver.url)
-    keep = Destinations.keep
+    keep = DeliveryCursors.keep
     erased: list[uuid.UUID] = []
 
-    def erasing(self: Destinations, *rest: Any) -> None:
+    def erasing(self: DeliveryCursors, *rest: Any) -> None:
         keep(self, *rest)
         if not erased:
             erased.append(subject)
             ask(annals, subject)
 
-    monkeypatch.setattr(Destinations, "keep", erasing)
+    monkeypatch.setattr(DeliveryCursors, "keep", erasing)
     tell(annals, id)
     assert erased
     assert PLANTED not in shown(receiver.came)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from domain.definitions.destinations import News, NewsKind
+from domain.definitions.destinations import Subscription, SubscriptionKind
 from infra.bootstrap import Annals
 from infra.webhooks import http_client
 from infra.webhooks.delivery import MAX_BACKOFF_SECONDS
-from infra.webhooks.http_client import Outside
+from infra.webhooks.http_client import HttpClient
 from tests.infra.destinations import deliverer, logins, make, tell, turn
 from tests.projections.read_models import project
 from tests.receiver import Receiver, certified, receiving
@@ -24,7 +24,7 @@ def test_a_redirect_is_not_followed_and_an_endless_answer_not_read(
 ) -> None:
     logins(annals, "ada")
     project(annals)
-    id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+    id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
     receiver.headers = {"Location": f"{receiver.url}/elsewhere"}
     receiver.answer = lambda _: 307
     turn(annals, id)
@@ -52,7 +52,7 @@ def test_one_that_says_when_to_come_again_is_left_alone_until_then(
         "soon": 0,
         "": 0,
     }.items():
-        id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+        id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
         receiver.headers = {"Retry-After": said}
         turn(annals, id)
         now = datetime.now(UTC)
@@ -66,7 +66,7 @@ def test_one_that_does_not_answer_is_given_up(
     monkeypatch.setattr(http_client, "SECONDS", 0.2)
     logins(annals, "ada")
     project(annals)
-    id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+    id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
     gate = threading.Event()
     receiver.answer = lambda _: 204 if gate.wait(10) else 500
     turn(annals, id)
@@ -79,10 +79,10 @@ def test_tls_is_asked_for_a_certificate_that_is_vouched_for(annals: Annals, tmp_
     project(annals)
     file = certified(tmp_path)
     with receiving(file) as receiver:
-        id = make(annals, receiver.url, [News(NewsKind.EVENT)])
+        id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
         turn(annals, id)
         assert annals.destinations.states([id])[id].failure == "certificate"
-        trusting = Outside(allows_private=True, certificates=file)
+        trusting = HttpClient(allows_private=True, certificates=file)
         tell(annals, id, deliverer(annals, outside=trusting))
         assert len(receiver.taken()) == 1
 
@@ -100,7 +100,7 @@ def test_private_addresses_are_refused_whatever_name_leads_to_them(
         with monkeypatch.context() as patched:
             if host == "inside.example":
                 patched.setattr(http_client.socket, "getaddrinfo", lambda *_, **__: INSIDE)
-            id = make(annals, f"https://{host}:{port}/", [News(NewsKind.EVENT)])
+            id = make(annals, f"https://{host}:{port}/", [Subscription(SubscriptionKind.EVENT)])
             turn(annals, id, deliverer(annals, allows_private=False))
         assert annals.destinations.states([id])[id].failure == "refused_address"
     assert receiver.came == []

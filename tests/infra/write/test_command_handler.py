@@ -14,8 +14,8 @@ from domain.commands import Duplicate, Outcome, Refused, Request, Stored
 from domain.events.payloads import MembershipStarted, Tracked
 from domain.identity import Merge, SubjectId, SubjectKind
 from infra.bootstrap import Annals
-from infra.keys.identity_index import Lookup
-from infra.write.command_handler import Handler
+from infra.keys.identity_index import IdentityIndex
+from infra.write.command_handler import CommandHandler
 from tests.infra.commands import (
     AT,
     alias,
@@ -39,7 +39,7 @@ def new() -> SubjectId:
     return SubjectId(uuid.uuid4())
 
 
-def lookup_of(annals: Annals) -> Lookup:
+def lookup_of(annals: Annals) -> IdentityIndex:
     return annals.handler._lookup
 
 
@@ -285,15 +285,15 @@ class TestRaces:
     ) -> None:
         stored(annals, identify("u1"))
         looks: list[int] = []
-        attempt = Handler._attempt
+        attempt = CommandHandler._attempt
 
         def counted(
-            self: Handler, requests: Sequence[Request], stopped: frozenset[int]
+            self: CommandHandler, requests: Sequence[Request], stopped: frozenset[int]
         ) -> list[Outcome]:
             looks.append(len(requests))
             return attempt(self, requests, stopped)
 
-        monkeypatch.setattr(Handler, "_attempt", counted)
+        monkeypatch.setattr(CommandHandler, "_attempt", counted)
 
         def run(n: int) -> None:
             for m in range(10):

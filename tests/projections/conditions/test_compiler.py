@@ -22,7 +22,7 @@ from domain.conditions.language import Condition
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from infra.postgres import database
-from projections.conditions.compiler import Scope, predicate
+from projections.conditions.compiler import QueryScope, predicate
 from projections.kernel.tables import contacts
 from tests.projections.read_models import NOON, account, event, project, user, write
 from tests.projections.read_models import found as subject_of
@@ -52,7 +52,7 @@ def keep(conn: sa.Connection, world: World) -> None:
 
 
 def found(
-    conn: sa.Connection, condition: Condition, kind: SubjectKind, moment: Moment, scope: Scope
+    conn: sa.Connection, condition: Condition, kind: SubjectKind, moment: Moment, scope: QueryScope
 ) -> set[UUID]:
     """Whom the predicate holds of; and that it is never null."""
     test = predicate(condition, kind, moment, scope=scope)
@@ -89,7 +89,7 @@ def test_the_predicate_and_the_evaluator_agree(conn: sa.Connection, data: st.Dat
         condition = data.draw(conditions(kind, others, own))
         store_counters(driver_of(conn), world, condition, moment)
         expected = oracle(condition, kind, world, moment)
-        for scope in Scope:
+        for scope in QueryScope:
             assert found(conn, condition, kind, moment, scope) == expected, scope
 
 
@@ -164,7 +164,7 @@ def test_each_question_is_answered_as_it_means(conn: sa.Connection, kind: Subjec
         store_counters(driver_of(conn), world, condition, MAY_13)
         expected = oracle(condition, kind, world, MAY_13)
         differing += bool(expected)
-        for scope in Scope:
+        for scope in QueryScope:
             assert found(conn, condition, kind, MAY_13, scope) == expected, (condition, scope)
     assert differing > 100
 
@@ -203,7 +203,7 @@ def test_no_text_of_a_condition_becomes_sql(conn: sa.Connection, text: str) -> N
     mark = "\u2764"
     for (kind, condition), (_, marked) in zip(places(text), places(text + mark), strict=True):
         expected = oracle(condition, kind, world, MAY_13)
-        for scope in Scope:
+        for scope in QueryScope:
             assert found(conn, condition, kind, MAY_13, scope) == expected
             test = predicate(marked, kind, MAY_13, scope=scope)
             printed = str(sa.select(contacts.c.subject).where(test).compile(conn))
@@ -217,7 +217,7 @@ def test_a_predicate_brings_the_contacts_it_is_about_into_a_statement(conn: sa.C
     condition = ask.OfAccounts(ask.AnyOf(), ask.Not(ask.Did("page", "opened")))
     expected = oracle(condition, SubjectKind.USER, world, MAY_13)
     one = contacts.alias("one")
-    for scope in Scope:
+    for scope in QueryScope:
         test = predicate(condition, SubjectKind.USER, MAY_13, scope=scope, contact=one)
         count = sa.select(sa.func.count()).where(one.c.kind == "user", test)
         assert conn.scalar(count) == len(expected)
@@ -271,7 +271,7 @@ def test_conditions_see_what_commands_said(annals: Annals, database_url: str) ->
     engine = database.engine(database_url, "annals_views", size=1)
     with engine.connect() as conn:
         for kind, condition, expected in questions:
-            for scope in Scope:
+            for scope in QueryScope:
                 got = found(conn, condition, kind, MAY_13, scope)
                 assert got == {ids[name] for name in expected}, condition
     engine.dispose()

@@ -21,7 +21,7 @@ from domain.conditions.evaluation import Deed, Facts, World, holds
 from domain.conditions.evidence import MAX_SEEN, MAX_SEEN_CHARS, MAX_SEEN_ITEMS, held, seen
 from domain.identity import SubjectKind, log_partition
 from infra.postgres import database
-from projections.conditions.compiler import Scope, predicate
+from projections.conditions.compiler import QueryScope, predicate
 from projections.conditions.evidence import evidence
 from projections.kernel.tables import contacts
 from tests.projections.stored_worlds import store, store_counters
@@ -163,7 +163,7 @@ def test_it_stands_beside_the_predicate_in_one_statement(conn: sa.Connection) ->
     store(driver_of(conn), world)
     condition = ask.Did("page", "opened", ask.AtLeastTimes(2))
     one = contacts.alias("one")
-    test = predicate(condition, ACCOUNT, NOW, scope=Scope.ALL, contact=one)
+    test = predicate(condition, ACCOUNT, NOW, scope=QueryScope.ALL, contact=one)
     saw = evidence({"/condition": condition}, ACCOUNT, NOW, contact=one)
     rows = conn.execute(sa.select(saw).where(one.c.kind == "account", test)).scalars().all()
     assert rows

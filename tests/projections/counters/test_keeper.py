@@ -30,7 +30,7 @@ from infra.bootstrap import Annals
 from projections.counters import filler as counter_filler
 from projections.counters import keeper as counter_keeper
 from projections.counters import requests
-from projections.counters.filler import Filler
+from projections.counters.filler import CounterFiller
 from projections.counters.requests import MAX_ASKED_BY_KEY, require
 from tests.examples import examples
 from tests.infra.erasures import erase
@@ -250,7 +250,7 @@ class CountedLog:
 
 
 def filler_over(annals: Annals, log: Any, clock: Callable[[], datetime], chunk: int) -> Any:
-    return Filler(
+    return CounterFiller(
         log=log,
         opener=annals.sealer,
         pool=annals.views,

@@ -24,8 +24,8 @@ from domain.errors import NotReady
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.aggregate import Workspace
 from infra.bootstrap import Annals
-from projections.conditions.compiler import Scope, predicate
-from projections.counters.filler import Filler
+from projections.conditions.compiler import QueryScope, predicate
+from projections.counters.filler import CounterFiller
 from projections.kernel.tables import contacts
 from tests.infra.erasures import erase
 from tests.projections.counting import need, ready
@@ -58,7 +58,7 @@ QUESTIONS = (
 
 
 def counted(
-    annals: Annals, condition: ask.Condition, kind: SubjectKind, scope: Scope = Scope.ALL
+    annals: Annals, condition: ask.Condition, kind: SubjectKind, scope: QueryScope = QueryScope.ALL
 ) -> set[SubjectId]:
     with annals.queries.connect() as conn:
         need(conn, condition)
@@ -179,7 +179,7 @@ def test_counters_equal_what_was_done_live_and_rebuilt(
         for table in ("counters", "counter_fills"):
             conn.execute(f"DELETE FROM views.{table}")
     told, projector = Told([]), annals.projector()
-    filler = Filler(
+    filler = CounterFiller(
         log=annals.log,
         opener=annals.sealer,
         pool=annals.views,
@@ -258,7 +258,7 @@ def test_counters_equal_what_was_done_live_and_rebuilt(
                 for (of_kind, name), id in names.items()
                 if of_kind is kind and id is not None and told.holds(question, name, kind)
             }
-            for scope in Scope:
+            for scope in QueryScope:
                 assert counted(annals, question, kind, scope) == expected, (question, kind)
     live = dump(database_url)["counter_days"]
     forget_read_models(database_url)

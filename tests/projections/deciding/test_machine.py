@@ -25,7 +25,7 @@ from domain.identity import SubjectId, SubjectKind
 from domain.workspace.references import references
 from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
-from projections.deciding.process_manager import Decider
+from projections.deciding.process_manager import ProcessManager
 from tests.examples import examples
 from tests.projections.projector.test_live_equals_model import (
     BEGINNING,
@@ -217,7 +217,7 @@ class Segments:
         self.segments: dict[DefinitionId, Segment] = {}
         self.deciders = [self._decider(), self._decider()]
 
-    def _decider(self) -> tuple[Decider, _Mortal]:
+    def _decider(self) -> tuple[ProcessManager, _Mortal]:
         decider = self.annals.decider(lambda: self.now)
         mortal = decider._recorder = _Mortal(decider._recorder)
         return decider, mortal

@@ -7,7 +7,7 @@ import uuid
 from domain.commands import Change
 from domain.definitions.types import DefinitionId
 from domain.events.decisions import (
-    Decision,
+    DecisionEvent,
     GoalReached,
     OfEvent,
     SignalEnded,
@@ -29,11 +29,11 @@ def test_what_follows_a_decision_that_somebody_else_took_first_is_not_recorded(
     write(annals, Change(USER, user("ada"), {}, NOON))
     ada = found(annals, user("ada"))
     recorder = annals.decider()._recorder
-    ended: list[Decision] = [SignalEnded(ID, 3, 1, CAUSE)]
-    both: list[Decision] = [GoalReached(ID, 3, 1, CAUSE), SignalEnded(ID, 4, 1, CAUSE)]
+    ended: list[DecisionEvent] = [SignalEnded(ID, 3, 1, CAUSE)]
+    both: list[DecisionEvent] = [GoalReached(ID, 3, 1, CAUSE), SignalEnded(ID, 4, 1, CAUSE)]
     recorder.record([(USER, ada, one) for one in ended], NOON)
     recorder.record([(USER, ada, one) for one in both], NOON)
-    assert decisions(annals, ada, Decision) == ended
+    assert decisions(annals, ada, DecisionEvent) == ended
 
 
 def test_other_series_are_recorded_all_the_same(annals: Annals) -> None:
@@ -42,7 +42,7 @@ def test_other_series_are_recorded_all_the_same(annals: Annals) -> None:
     recorder = annals.decider()._recorder
     first = [(USER, ada, StageLeft(ID, 2, 1, CAUSE, stage="a"))]
     recorder.record(first, NOON)
-    moved: list[Decision] = [
+    moved: list[DecisionEvent] = [
         StageLeft(ID, 2, 1, CAUSE, stage="a"),
         StageEntered(ID, 3, 1, CAUSE, stage="b"),
     ]
@@ -50,5 +50,5 @@ def test_other_series_are_recorded_all_the_same(annals: Annals) -> None:
     recorder.record(
         [*((USER, who, one) for who in (ada, ben) for one in moved), (USER, ada, ended)], NOON
     )
-    assert decisions(annals, ada, Decision) == [first[0][2], ended]
-    assert decisions(annals, ben, Decision) == moved
+    assert decisions(annals, ada, DecisionEvent) == [first[0][2], ended]
+    assert decisions(annals, ben, DecisionEvent) == moved

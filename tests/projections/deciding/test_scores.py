@@ -19,7 +19,7 @@ from domain.definitions.types import DefinitionId, ScoreRule
 from domain.events.decisions import OfDefinition, OfEvent, ScoreChanged
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.bootstrap import Annals
-from projections.conditions.compiler import Scope
+from projections.conditions.compiler import QueryScope
 from projections.deciding.rules.score import ScoringRule
 from projections.kernel.tables import scores
 from tests.infra.erasures import erase
@@ -187,7 +187,7 @@ def test_sql_and_plain_python_give_the_same_value(annals: Annals, database_url: 
         ]
         held = [f"r{n}" for n, (_, holds) in enumerate(some) if holds]
         rule = ScoringRule(id, 1, USER, rules, set(), asks_the_calendar=False)
-        statement = rule.differing(Moment(NOON, UTC), Scope.ALL)
+        statement = rule.differing(Moment(NOON, UTC), QueryScope.ALL)
         value = worth.value(rules, held)
         for stored, differs in ((value, False), (abs(value - Decimal("0.01")), True)):
             with annals.queries.begin() as conn:

@@ -12,7 +12,7 @@ import pytest
 from domain.commands import Alias, Change
 from domain.conditions.language import Is, PropertyIs, SignalIs
 from domain.events.decisions import (
-    Decision,
+    DecisionEvent,
     GoalMissed,
     GoalReached,
     OfEvent,
@@ -23,7 +23,7 @@ from domain.events.decisions import (
 from domain.identity import SubjectId, SubjectKind
 from infra import workers
 from infra.bootstrap import Annals
-from projections.deciding.process_manager import Decider
+from projections.deciding.process_manager import ProcessManager
 from tests.infra.erasures import erase
 from tests.projections.definitions import activate, archive, change, decisions, row, signal
 from tests.projections.read_models import (
@@ -49,7 +49,7 @@ class Hours:
     def __init__(self, annals: Annals) -> None:
         self.annals = annals
         self.now = NOON
-        self.decider: Decider = annals.decider(lambda: self.now)
+        self.decider: ProcessManager = annals.decider(lambda: self.now)
         write(annals, Change(USER, user("ada"), {"stuck": False, "helped": False}, NOON))
         self.ada = found(annals, user("ada"))
 
@@ -69,7 +69,7 @@ class Hours:
         rows = self.annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
         steps: list[tuple[str, int]] = []
         for one in self.annals.sealer.open_rows(rows):
-            if one.row.stream == (subject or self.ada) and isinstance(one.payload, Decision):
+            if one.row.stream == (subject or self.ada) and isinstance(one.payload, DecisionEvent):
                 hour = (one.row.occurred_at - NOON) // HOUR
                 steps.append((type(one.payload).__name__, hour))
         return steps
@@ -92,7 +92,7 @@ def test_a_signal_triggers_and_ends_with_what_was_seen(annals: Annals, hours: Ho
     hours.wait(1)
     hours.is_now(stuck=False)
     assert hours.history() == [("SignalTriggered", 0), ("SignalEnded", 1)]
-    triggered, ended = decisions(annals, hours.ada, Decision)
+    triggered, ended = decisions(annals, hours.ada, DecisionEvent)
     assert (triggered.definition, triggered.version, triggered.ordinal) == (id, 2, 1)
     assert isinstance(triggered.cause, OfEvent)
     assert triggered.saw == {"/condition": {"value": True, "held": True}}
@@ -283,7 +283,7 @@ def test_two_processes_at_once_trigger_and_end_each_once(
             write(annals, *(Change(USER, user(name), {**values}, NOON) for name in names))
     settle(annals)
     for name in names:
-        steps = decisions(annals, found(annals, user(name)), Decision)
+        steps = decisions(annals, found(annals, user(name)), DecisionEvent)
         assert [one.ordinal for one in steps] == list(range(1, len(steps) + 1))
         kinds = [type(one) for one in steps]
         if kinds:  # whether she was seen as stuck does not matter

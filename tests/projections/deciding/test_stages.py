@@ -28,7 +28,7 @@ from domain.conditions.language import (
 from domain.definitions.types import DefinitionId
 from domain.errors import NotFound
 from domain.events.decisions import (
-    Decision,
+    DecisionEvent,
     HealthChanged,
     OfDay,
     OfDefinition,
@@ -323,7 +323,7 @@ def test_what_was_decided_of_one_that_was_merged_meanwhile_leaves_nothing_behind
     settle(annals)
     before = dump(database_url)
     id, cause = DefinitionId(uuid.uuid4()), OfEvent(0, 1)
-    late: list[Decision] = [
+    late: list[DecisionEvent] = [
         StageEntered(id, 1, 1, cause, stage="paying"),
         HealthChanged(id, 1, 1, cause, before=Health.NORMAL, after=Health.BAD),
         ScoreChanged(id, 1, 1, cause, before=None, after=1.0),
@@ -331,7 +331,7 @@ def test_what_was_decided_of_one_that_was_merged_meanwhile_leaves_nothing_behind
     ]
     annals.decider()._recorder.record([(USER, old, one) for one in late], NOON)
     settle(annals)
-    assert len(decisions(annals, old, Decision)) == len(late)
+    assert len(decisions(annals, old, DecisionEvent)) == len(late)
     assert dump(database_url) == before
 
 
@@ -407,10 +407,10 @@ def test_what_was_decided_is_the_same_when_read_models_are_made_anew(
     settle(annals)
     put(annals, ada, None)
     settle(annals)
-    said, shown = decisions(annals, ada, Decision), dump(database_url)
+    said, shown = decisions(annals, ada, DecisionEvent), dump(database_url)
     forget_read_models(database_url)
     settle(annals)
-    assert decisions(annals, ada, Decision) == said
+    assert decisions(annals, ada, DecisionEvent) == said
     after = dump(database_url)
     assert after == shown
 

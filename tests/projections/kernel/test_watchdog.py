@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from infra.bootstrap import Annals
-from infra.snapshots.databases import PastDatabases
+from infra.pasts.databases import PastDatabases
 from projections.kernel import watchdog
 from projections.kernel.watchdog import Hung, watched
 from projections.models.contacts import Contacts

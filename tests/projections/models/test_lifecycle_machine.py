@@ -36,7 +36,7 @@ from domain.workspace.aggregate import Definitions
 from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.deciding import process_manager
-from projections.deciding.process_manager import Decider
+from projections.deciding.process_manager import ProcessManager
 from tests.examples import examples
 from tests.projections import decisions, drafts, phases, shown, standings
 from tests.projections.model import Subject
@@ -288,7 +288,7 @@ class Machine(RuleBasedStateMachine):
     def _names(self) -> drafts.Names:
         return drafts.names(self.annals.definitions.load().active)
 
-    def _decider(self) -> tuple[Decider, _MortalRecorder]:
+    def _decider(self) -> tuple[ProcessManager, _MortalRecorder]:
         decider = self.annals.decider(lambda: self.now)
         mortal = _MortalRecorder(decider._recorder)
         decider._recorder = mortal
@@ -354,7 +354,7 @@ class Machine(RuleBasedStateMachine):
         self.compare()
 
 
-def _swept(decider: Decider) -> int:
+def _swept(decider: ProcessManager) -> int:
     """Brings sweeps on until they wait for what is to be projected first."""
     done = 0
     while decider.sweep():

@@ -24,8 +24,8 @@ from domain.name_rules import NameScope
 from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS, PropertyType
 from infra import bootstrap
 from infra.bootstrap import Annals
+from infra.pasts.databases import PastDatabases
 from infra.settings import Settings
-from infra.snapshots.databases import PastDatabases
 from projections.projector.projector import Projector
 from tests.examples import examples
 from tests.pasts import copied, seen_at

@@ -9,7 +9,7 @@ from domain.conditions.language import AllOf, Is, PropertyIs
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from projections.queries.contact_view import Contact, view
-from projections.queries.lifecycle import ByHand, Marker
+from projections.queries.lifecycle import ManualStage, Marker
 from tests.projections.definitions import activate, archive, score, signal, stages
 from tests.projections.read_models import NOON, found, user, write
 from tests.projections.segments import EDITOR, define, settle
@@ -82,7 +82,7 @@ def test_stage_and_health_show_since_when_and_who_set_them(annals: Annals) -> No
     annals.handler.by_hand(SetStage(USER, jo, None, "a talk", EDITOR, NOON + HOUR))
     settle(annals, annals.decider(clock=lambda: NOON + HOUR))
     seen = shown(annals, jo)
-    assert (seen.stage, seen.by_hand) == (None, ByHand(None, "a talk", EDITOR, NOON + HOUR))
+    assert (seen.stage, seen.by_hand) == (None, ManualStage(None, "a talk", EDITOR, NOON + HOUR))
     annals.handler.by_hand(ReleaseStage(USER, jo, EDITOR, NOON + 2 * HOUR))
     settle(annals, annals.decider(clock=lambda: NOON + 2 * HOUR))
     seen = shown(annals, jo)

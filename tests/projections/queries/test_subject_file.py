@@ -24,7 +24,7 @@ from domain.events.payloads import Tracked
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from projections.queries.contact_view import streams_of
-from projections.queries.subject_file import File, Reviews
+from projections.queries.subject_file import File, SubjectFiles
 from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, event, found, project, user, write
 
@@ -32,13 +32,13 @@ EVENTS = int(os.environ.get("ANNALS_TEST_EVENTS", "5000"))
 POSITION = re.compile(rb'"position":"(\d+:\d+)"')
 
 
-def reviews_of(annals: Annals, kind: SubjectKind, name: str) -> Reviews:
+def reviews_of(annals: Annals, kind: SubjectKind, name: str) -> SubjectFiles:
     subject = found(annals, (user if kind is SubjectKind.USER else account)(name))
     with annals.queries.connect() as conn:
         return annals.reviews(kind, streams_of(conn, subject))
 
 
-def file_of(annals: Annals, reviews: Reviews) -> File:
+def file_of(annals: Annals, reviews: SubjectFiles) -> File:
     return reviews.file(renewal_property="renewal_date", currency=None)
 
 

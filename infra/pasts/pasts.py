@@ -25,15 +25,15 @@ from domain.errors import NotFound, NotReady, NotYours, Refusal, TooManyAtOnce, 
 from domain.workspace.aggregate import Workspace
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
-from infra.log.log_as_of import PastLog, bounds_at
+from infra.log.log_as_of import LogAsOf, bounds_at
+from infra.pasts import registry
+from infra.pasts.databases import PastDatabases, brief
+from infra.pasts.registry import GIVES_WAY_SECONDS, LOST_SECONDS, PastRow
 from infra.postgres import database
 from infra.postgres.engines import Reading
 from infra.postgres.pools import WORKERS_PATIENCE_SECONDS
-from infra.snapshots import registry
-from infra.snapshots.databases import PastDatabases, brief
-from infra.snapshots.registry import GIVES_WAY_SECONDS, LOST_SECONDS, PastRow
 from infra.write.definition_store import DefinitionStore
-from projections.counters.filler import Filler
+from projections.counters.filler import CounterFiller
 from projections.counters.keeper import CounterKeeper
 from projections.deciding.process_manager import NAME as DECIDER
 from projections.models import filters
@@ -67,7 +67,7 @@ class Past:
     """A past that is ready to be read."""
 
     at: datetime
-    log: PastLog
+    log: LogAsOf
     definitions: DefinitionStore
     reading: Reading
 
@@ -112,7 +112,7 @@ class Pasts:
         self._skipped = skipped
         self._lock = threading.Lock()
         self._open: dict[uuid.UUID, Past] = {}
-        self._own: dict[uuid.UUID, Filler | None] = {}
+        self._own: dict[uuid.UUID, CounterFiller | None] = {}
         """Those made here; what counts metadata for them, once they are ready."""
         """The API keys for which they were begun."""
         self._pools: dict[uuid.UUID, ConnectionPool] = {}
@@ -302,7 +302,7 @@ class Pasts:
         self._report(row, 0, 0)
         url = self._databases.create(row.id)
         bounds = bounds_at(self._log_pool, row.at)
-        past_log = PastLog(self._log_pool, bounds)
+        past_log = LogAsOf(self._log_pool, bounds)
         definitions = self._definitions(past_log)
         pool = database.pool(url, ROLE, size=CONNECTIONS, patience=WORKERS_PATIENCE_SECONDS)
         with self._lock:
@@ -335,7 +335,7 @@ class Pasts:
             conn.execute("ANALYZE")
         self._report(row, done, whole)
         with self._lock:
-            self._own[row.id] = Filler(
+            self._own[row.id] = CounterFiller(
                 log=past_log,
                 opener=self._sealer,
                 pool=pool,
@@ -373,7 +373,7 @@ class Pasts:
         with self._lock:
             past = self._open.get(row.id)
             if past is None:
-                past_log = PastLog(self._log_pool, bounds)
+                past_log = LogAsOf(self._log_pool, bounds)
                 reading = self._reading(self._databases.url_of(row.id))
                 past = Past(row.at, past_log, self._definitions(past_log), reading)
                 self._open[row.id] = past

@@ -19,8 +19,8 @@ from domain.errors import NotFound, NotReady, NotYours, TooManyAtOnce, Unavailab
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.bootstrap import Annals
 from infra.log.log_as_of import bounds_at
-from infra.snapshots import snapshots as pasts_module
-from infra.snapshots.databases import PastDatabases
+from infra.pasts import pasts as pasts_module
+from infra.pasts.databases import PastDatabases
 from projections.queries import contact_view
 from tests.infra.commands import group, identify, stored, subject_of, track
 from tests.infra.erasures import ask, erased

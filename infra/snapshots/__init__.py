@@ -1,1 +1,0 @@
-"""Snapshots: read models as of a past instant."""
