@@ -108,7 +108,7 @@ async def refuse_nul(connection: Connection, _: BaseRouteHandler) -> None:
         return
     for name, value in connection.query_params.multi_items():
         if "\0" in name + value:
-            raise InvalidInput("a parameter holds the character NUL", place=f"/{name}")
+            raise InvalidInput("a parameter holds the character NUL", pointer=f"/{name}")
 
 
 def create_app(annals: Annals) -> Litestar:

@@ -91,32 +91,32 @@ def occurrence(at: datetime) -> datetime:
     return instant
 
 
-def event_name(value: object, *, place: str) -> str:
+def event_name(value: object, *, pointer: str) -> str:
     """A past-tense event name, or a screen's name.
 
     Raises:
         InvalidInput: missing, or not a name that the catalogue takes.
     """
     if not isinstance(value, str):
-        raise InvalidInput(f"expected a name, got {json_type(value)}", place=place)
+        raise InvalidInput(f"expected a name, got {json_type(value)}", pointer=pointer)
     problem = name_problem(value)
     if problem is not None:
-        raise InvalidInput(problem, place=place)
+        raise InvalidInput(problem, pointer=pointer)
     return value
 
 
-def page_name(value: object, *, place: str) -> str:
+def page_name(value: object, *, pointer: str) -> str:
     """What a page is counted under: host and path. Query and fragment may hold personal data.
 
     Raises:
         InvalidInput: missing, too long, or not a web address.
     """
     if not isinstance(value, str) or not value:
-        raise InvalidInput(f"expected the page's URL, got {json_type(value)}", place=place)
+        raise InvalidInput(f"expected the page's URL, got {json_type(value)}", pointer=pointer)
     if len(value) > MAX_URL_CHARS or not value.isprintable():
         raise InvalidInput(
             f"the URL is longer than {MAX_URL_CHARS} characters or holds a control character",
-            place=place,
+            pointer=pointer,
         )
     try:
         parts = urlsplit(value)
@@ -124,7 +124,7 @@ def page_name(value: object, *, place: str) -> str:
     except ValueError:
         host = None
     if not host:
-        raise InvalidInput("the URL has no host; send it whole, https://host/path", place=place)
+        raise InvalidInput("the URL has no host; send it whole, https://host/path", pointer=pointer)
     return host + (parts.path.rstrip("/") or "/")
 
 

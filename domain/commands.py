@@ -111,7 +111,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
     code: str
     detail: str
-    place: str = ""
+    pointer: str = ""
 
 
 Outcome = Stored | Duplicate | Refused

@@ -11,15 +11,15 @@ class Refusal(Exception):
     Attributes:
         code: stable, machine-readable name of the reason (kebab case).
         detail: one sentence for people: what is wrong and what to do.
-        place: JSON pointer into what was sent, where one applies.
+        pointer: JSON pointer into what was sent, where one applies.
     """
 
     code = "refused"
 
-    def __init__(self, detail: str, *, place: str = "") -> None:
+    def __init__(self, detail: str, *, pointer: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
-        self.place = place
+        self.pointer = pointer
 
 
 class InvalidInput(Refusal):

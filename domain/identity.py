@@ -54,7 +54,7 @@ class Identity(msgspec.Struct, frozen=True, order=True):
         return self.value if self.scheme.is_external_id else self.value.casefold()
 
 
-def identity(scheme: Scheme, value: object, *, place: str = "") -> Identity:
+def identity(scheme: Scheme, value: object, *, pointer: str = "") -> Identity:
     """Checks an outside name.
 
     Raises:
@@ -62,22 +62,24 @@ def identity(scheme: Scheme, value: object, *, place: str = "") -> Identity:
     """
     name = scheme.value.replace("_", " ")
     if not isinstance(value, str):
-        raise InvalidInput(f"expected a text as {name}, got {json_type(value)}", place=place)
+        raise InvalidInput(f"expected a text as {name}, got {json_type(value)}", pointer=pointer)
     if not value:
-        raise InvalidInput(f"the {name} is empty; send the id, or leave the field out", place=place)
+        raise InvalidInput(
+            f"the {name} is empty; send the id, or leave the field out", pointer=pointer
+        )
     if len(value) > MAX_IDENTITY_CHARS:
         raise InvalidInput(
             f"the {name} has {len(value)} characters, at most {MAX_IDENTITY_CHARS} are accepted",
-            place=place,
+            pointer=pointer,
         )
     if value != value.strip() or not value.isprintable():
         raise InvalidInput(
-            f"the {name} begins or ends with a space, or holds a control character", place=place
+            f"the {name} begins or ends with a space, or holds a control character", pointer=pointer
         )
     if scheme is Scheme.EMAIL and not _looks_like_email(value):
-        raise InvalidInput("the email has no form like name@host", place=place)
+        raise InvalidInput("the email has no form like name@host", pointer=pointer)
     if scheme is Scheme.DOMAIN and ("@" in value or "/" in value or " " in value):
-        raise InvalidInput("the domain must be a bare host name, like example.com", place=place)
+        raise InvalidInput("the domain must be a bare host name, like example.com", pointer=pointer)
     return Identity(scheme, value)
 
 

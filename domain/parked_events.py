@@ -125,12 +125,12 @@ def checked_skip_reason(reason: str) -> str:
     if not 0 < len(reason) <= MAX_REASON_CHARS or "\0" in reason:
         raise InvalidInput(
             f"say why, in 1 to {MAX_REASON_CHARS:,} characters: the reason stays on record",
-            place="/reason",
+            pointer="/reason",
         )
     try:
         reason.encode()
     except UnicodeEncodeError:
         raise InvalidInput(
-            "the reason is no text: it has half a character", place="/reason"
+            "the reason is no text: it has half a character", pointer="/reason"
         ) from None
     return reason

@@ -93,7 +93,7 @@ class ParkedEvents:
             InvalidInput: a cursor of something else, or no name of a reader.
         """
         if reader is not None and "\0" in reader:
-            raise InvalidInput("there is no such reader", place="/reader")
+            raise InvalidInput("there is no such reader", pointer="/reader")
         name = f"{LIST}:{reader or ''}:{state or ''}"
         after = None if cursor is None else decoded(name, cursor, str, int, int)
         key = None if after is None else (after[0], after[1], after[2])

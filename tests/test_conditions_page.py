@@ -98,4 +98,4 @@ def test_the_refusal_of_the_page_is_the_one_that_is_given(company: Annals) -> No
     with company.queries.connect() as conn, pytest.raises(InvalidInput) as caught:
         check(decoded(sent), SubjectKind.USER, KnownNames(conn))
     refused = caught.value
-    assert shown == {"code": refused.code, "detail": refused.detail, "place": refused.place}
+    assert shown == {"code": refused.code, "detail": refused.detail, "place": refused.pointer}

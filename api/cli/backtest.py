@@ -36,7 +36,7 @@ def backtest(file: BinaryIO, days: int, sample: int | None, as_json: bool) -> No
             raise click.ClickException("interrupted; nothing was recorded") from None
         except (InvalidInput, Conflict) as error:
             raise click.UsageError(
-                f"{error.place.removeprefix('/definition') or '/'}: {error.detail}"
+                f"{error.pointer.removeprefix('/definition') or '/'}: {error.detail}"
             ) from None
     if as_json:
         click.echo(msgspec.json.encode(result).decode())

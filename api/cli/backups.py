@@ -45,19 +45,19 @@ def restore(log: Path, keys: Path, ledger: Path) -> None:
     """
     settings = settings_of_environment()
     settings.data.mkdir(parents=True, exist_ok=True)
-    place = settings.data / LEDGER_FILE
+    pointer = settings.data / LEDGER_FILE
     if not ledger.is_file():
         raise click.ClickException(f"there is no ledger of erasures at {ledger}")
-    if place.exists() and place.read_bytes() != ledger.read_bytes():
+    if pointer.exists() and pointer.read_bytes() != ledger.read_bytes():
         raise click.ClickException(
-            f"{place} is another ledger of erasures: name the newer of the two, and take the older"
-            " one away"
+            f"{pointer} is another ledger of erasures: name the newer of the two, and take the
+            older" " one away"
         )
     try:
         with bootstrap.database_url(settings) as url:
             restored_from(url, log, keys)
-            if not place.exists():
-                shutil.copyfile(ledger, place)
+            if not pointer.exists():
+                shutil.copyfile(ledger, pointer)
             with bootstrap.opened(settings, url) as annals:
                 recorded = annals.status().recorded
     except (BackupFailed, *bootstrap.CANNOT_START) as error:

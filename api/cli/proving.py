@@ -27,7 +27,7 @@ def erasure_scan(values: TextIO) -> None:
         try:
             asked = checked_values([line.rstrip("\n") for line in values])
         except InvalidInput as error:
-            raise click.UsageError(f"{error.detail} ({error.place})") from None
+            raise click.UsageError(f"{error.detail} ({error.pointer})") from None
         found = annals.scanner.scan(asked)
     for one in found.findings:
         click.echo(f"line {one.value + 1}: {one.count} times as {one.form} in {one.place}")

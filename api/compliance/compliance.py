@@ -309,7 +309,7 @@ class HoldController(Controller):
         summary="Place a legal hold: nobody can erase the user or account until it is released",
         responses=answers(400, 401, 403, 404, 413, 503),
     )
-    def place(self, request: HttpRequest, data: JSONBody[HoldRequest]) -> LegalHold:
+    def pointer(self, request: HttpRequest, data: JSONBody[HoldRequest]) -> LegalHold:
         annals: Annals = request.app.state.annals
         reason = checked_reason(data.reason)
         subject = subject_of(annals, data.kind, data.id)
@@ -356,7 +356,7 @@ class SuppressionController(Controller):
         annals: Annals = request.app.state.annals
         name = named(data.kind, data.id)
         if not isinstance(name, Identity):
-            raise InvalidInput("name it from outside, like email:...", place="/id")
+            raise InvalidInput("name it from outside, like email:...", pointer="/id")
         annals.erasures.lift(name, by=str(request.state.key_id))
         return Lifted(True)
 
@@ -372,7 +372,7 @@ def _scope(data: ErasureRequest) -> ErasureScope:
         if value is not None
     ]
     if len(given) != 1:
-        raise InvalidInput("say whom by one of id, ids and segment", place="/id")
+        raise InvalidInput("say whom by one of id, ids and segment", pointer="/id")
     return given[0]
 
 
@@ -389,13 +389,13 @@ def _listed(
 ) -> tuple[list[SubjectId], list[int]]:
     """The subjects that some ids mean, and the indexes of those that are nobody's."""
     if not 0 < len(texts) <= MAX_LISTED_FOR_ERASURE:
-        raise InvalidInput(f"a list has 1 to {MAX_LISTED_FOR_ERASURE:,} ids", place="/ids")
+        raise InvalidInput(f"a list has 1 to {MAX_LISTED_FOR_ERASURE:,} ids", pointer="/ids")
     names: list[SubjectId | Identity] = []
     for n, text in enumerate(texts):
         try:
             names.append(named(kind, text))
         except InvalidInput as error:
-            raise InvalidInput(error.detail, place=f"/ids/{n}") from None
+            raise InvalidInput(error.detail, pointer=f"/ids/{n}") from None
     known = annals.handler.find_all(one for one in names if isinstance(one, Identity))
     subjects: list[SubjectId] = []
     nobody: list[int] = []

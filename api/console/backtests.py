@@ -145,8 +145,8 @@ def _show(refused: Refused) -> None:
 
 def _within(refused: Refused) -> Refused:
     """The same, with the place as the form has it: inside of the definition."""
-    place = refused.place
-    inside = None if place is None else place.removeprefix("/definition") or None
+    pointer = refused.pointer
+    inside = None if pointer is None else pointer.removeprefix("/definition") or None
     return Refused(refused.status, refused.code, refused.detail, inside)
 
 

@@ -23,15 +23,15 @@ class Refused(Exception):
     """What the API refused, with its problem details.
 
     Attributes:
-        place: JSON pointer into what was sent, where there is one.
+        pointer: JSON pointer into what was sent, where there is one.
     """
 
-    def __init__(self, status: int, code: str, detail: str, place: str | None) -> None:
+    def __init__(self, status: int, code: str, detail: str, pointer: str | None) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
         self.detail = detail
-        self.place = place
+        self.pointer = pointer
 
 
 class Calls:

@@ -147,7 +147,7 @@ class _Contacts(Controller):
         try:
             return {"found": await self._found(calls, path, tab, query), "refused": None}
         except Refused as refused:
-            if refused.status != 400 or refused.place == "/id":
+            if refused.status != 400 or refused.pointer == "/id":
                 raise
             return {"found": {"items": [], "next": None, "total": 0}, "refused": refused}
 

@@ -193,7 +193,7 @@ def failure(word: str | None) -> str:
 
 def _place(refused: Refused | None, sent: Json) -> str:
     """Which field of the form is wrong: its name, that of a kind of news, or none."""
-    steps = (refused.place or "").split("/")[1:] if refused else []
+    steps = (refused.pointer or "").split("/")[1:] if refused else []
     if steps[:1] == ["news"] and len(steps) > 1:
         return str(sent["news"][int(steps[1])]["about"])
     return steps[0] if steps else ""

@@ -162,7 +162,7 @@ class Segments(Controller):
             if refused.status not in (400, 503):
                 raise
             return Response(
-                {"detail": refused.detail, "place": refused.place, "code": refused.code}
+                {"detail": refused.detail, "place": refused.pointer, "code": refused.code}
             )
 
     @post()

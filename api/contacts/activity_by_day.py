@@ -56,7 +56,7 @@ class _ByDay(Controller):
         if tab not in TABS:
             raise NotFound(f"there is no {tab} of a {self.kind}; there are {', '.join(TABS)}")
         if not names or len(names) > MAX_NAMES:
-            raise InvalidInput(f"name 1 to {MAX_NAMES} {tab}, as the tab does", place="/name")
+            raise InvalidInput(f"name 1 to {MAX_NAMES} {tab}, as the tab does", pointer="/name")
         with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
             today = Moment(annals.now(), annals.workspace().zone).today
             activity = TABS[tab]

@@ -180,7 +180,7 @@ class MembershipController(Controller):
         member = named(SubjectKind.USER, unescaped(user))
         account = named(SubjectKind.ACCOUNT, unescaped(id))
         if not isinstance(member, Identity) or not isinstance(account, Identity):
-            raise InvalidInput("name both from outside, like external:...", place="/id")
+            raise InvalidInput("name both from outside, like external:...", pointer="/id")
         command = Leave((member,), (account,), datetime.now(UTC))
         outcome = annals.handler.handle([CommandRequest(command)])[0]
         if isinstance(outcome, Refused):

@@ -62,14 +62,14 @@ class _Whys(Controller):
     ) -> Why:
         if (position is None) == (of is None):
             raise InvalidInput(
-                f"send the position of a decision, or `of`: {', '.join(VERBS_OF)}", place="/of"
+                f"send the position of a decision, or `of`: {', '.join(VERBS_OF)}", pointer="/of"
             )
         with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
             contact_view.require(conn, self.kind, subject)
             if position is not None:
                 streams = contact_view.streams_of(conn, subject)
-                place = _place(position)
-                return explanation.at(conn, annals.records, annals.sealer, streams, place)
+                pointer = _place(position)
+                return explanation.at(conn, annals.records, annals.sealer, streams, pointer)
             about = _about(of, definition)
             return explanation.last(
                 conn, annals.records, annals.sealer, self.kind, subject, about, definition
@@ -78,22 +78,26 @@ class _Whys(Controller):
 
 def _place(text: str) -> Position:
     try:
-        [place] = parsed(text)
+        [pointer] = parsed(text)
     except (InvalidInput, ValueError):
         raise InvalidInput(
-            "a position is like 17:42, as the timeline has it", place="/position"
+            "a position is like 17:42, as the timeline has it", pointer="/position"
         ) from None
-    return place
+    return pointer
 
 
 def _about(of: str | None, definition: UUID | None) -> str:
     if of not in VERBS_OF:
-        raise InvalidInput(f"there is no such thing; there are {', '.join(VERBS_OF)}", place="/of")
+        raise InvalidInput(
+            f"there is no such thing; there are {', '.join(VERBS_OF)}", pointer="/of"
+        )
     if of in ("stage", "health"):
         if definition is not None:
-            raise InvalidInput(f"there is one {of}; leave the definition out", place="/definition")
+            raise InvalidInput(
+                f"there is one {of}; leave the definition out", pointer="/definition"
+            )
     elif definition is None:
-        raise InvalidInput(f"name the {of} by its id", place="/definition")
+        raise InvalidInput(f"name the {of} by its id", pointer="/definition")
     return of
 
 

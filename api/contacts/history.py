@@ -69,28 +69,28 @@ def _checked_types(types: Sequence[str]) -> tuple[str, ...]:
     for one in types:
         if one not in TYPES:
             known = ", ".join(TYPES)
-            raise InvalidInput(f"there is no such type; there are {known}", place="/type")
+            raise InvalidInput(f"there is no such type; there are {known}", pointer="/type")
     return tuple(types)
 
 
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if len(names) > MAX_NAMES:
-        raise InvalidInput(f"at most {MAX_NAMES} names are looked for at once", place="/name")
+        raise InvalidInput(f"at most {MAX_NAMES} names are looked for at once", pointer="/name")
     for one in names:
         if not one or len(one) > MAX_URL_CHARS or not one.isprintable():
             raise InvalidInput(
                 f"a name has 1 to {MAX_URL_CHARS} characters, none of them a control character",
-                place="/name",
+                pointer="/name",
             )
     return tuple(names)
 
 
-def _boundary(text: str, place: str) -> date | datetime:
+def _boundary(text: str, pointer: str) -> date | datetime:
     try:
         return boundary(text)
     except ValueError as reason:
         raise InvalidInput(
-            f"send a day like 2026-05-13, or an instant with a zone: {reason}", place=place
+            f"send a day like 2026-05-13, or an instant with a zone: {reason}", pointer=pointer
         ) from None
 
 
@@ -100,7 +100,7 @@ def _span(since: str | None, until: str | None, zone: tzinfo) -> tuple[datetime,
     first = first if isinstance(first, datetime) else start_of(first, zone)
     last = last if isinstance(last, datetime) else end_of(last, zone)
     if last < first:
-        raise InvalidInput("`until` is before `from`", place="/until")
+        raise InvalidInput("`until` is before `from`", pointer="/until")
     return first.astimezone(UTC), last.astimezone(UTC)
 
 

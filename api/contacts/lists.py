@@ -155,7 +155,7 @@ def selection(conn: sa.Connection, kind: SubjectKind, question: Question, *, by:
     """
     known, condition = KnownNames(conn), None
     if question.segment is not None and known.segments().get(question.segment) != kind:
-        raise InvalidInput(f"there is no such segment of {kind}s", place="/segment")
+        raise InvalidInput(f"there is no such segment of {kind}s", pointer="/segment")
     sent = question.filter
     raw = bytes(sent) if isinstance(sent, msgspec.Raw) else msgspec.json.encode(sent)
     if raw.strip() != b"null":

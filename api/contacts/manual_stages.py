@@ -48,11 +48,11 @@ class StageMoved(msgspec.Struct, frozen=True):
 def _checked_reason(sent: str) -> str:
     reason = sent.strip()
     if not reason or len(sent) > MAX_REASON_CHARS:
-        raise InvalidInput(f"say why, in 1 to {MAX_REASON_CHARS} characters", place="/reason")
+        raise InvalidInput(f"say why, in 1 to {MAX_REASON_CHARS} characters", pointer="/reason")
     try:
         return checked_text(reason)
     except ValueError as error:
-        raise InvalidInput(str(error), place="/reason") from None
+        raise InvalidInput(str(error), pointer="/reason") from None
 
 
 class _Stages(Controller):
@@ -75,11 +75,11 @@ class _Stages(Controller):
         if not stages:
             raise InvalidInput(
                 f"there are no stages of {self.kind}s; define and activate some first",
-                place="/stage",
+                pointer="/stage",
             )
         if data.stage is not None and data.stage not in stages:
             what = f"stage of {self.kind}s"
-            raise InvalidInput(unknown(what, data.stage, stages), place="/stage")
+            raise InvalidInput(unknown(what, data.stage, stages), pointer="/stage")
         subject = subject_of(annals, self.kind, unescaped(id))
         by, at = request.state.key_id, datetime.now(UTC)
         command = SetStage(self.kind, subject, data.stage, reason, by, at)

@@ -210,10 +210,10 @@ def prepared(annals: Annals, data: BacktestRequest) -> Callable[[Progress], Test
         NotFound: no such definition. Conflict: others rest on what it would no longer be.
     """
     if not 1 <= data.days <= MAX_DAYS:
-        raise InvalidInput(f"a window is 1 to {MAX_DAYS} days long", place="/days")
+        raise InvalidInput(f"a window is 1 to {MAX_DAYS} days long", pointer="/days")
     if data.sample is not None and not 1 <= data.sample <= MAX_SAMPLE:
         raise InvalidInput(
-            f"a sample is 1 to {MAX_SAMPLE:,} subjects; null stands for all", place="/sample"
+            f"a sample is 1 to {MAX_SAMPLE:,} subjects; null stands for all", pointer="/sample"
         )
     definitions = annals.definitions.load()
     draft, replaces = _draft(annals, definitions, data)
@@ -245,12 +245,12 @@ def _draft(
 ) -> tuple[Definition, DefinitionId | None]:
     """The definition to test, and the active one that it is held against."""
     if (data.definition is None) == (data.id is None):
-        raise InvalidInput("send either a definition or the id of one", place="/definition")
+        raise InvalidInput("send either a definition or the id of one", pointer="/definition")
     if data.definition is None:
         assert data.id is not None
         saved = definitions.find(data.id)
         if isinstance(saved.definition, Undeciding):
-            raise InvalidInput("this decides nothing that could be tested", place="/id")
+            raise InvalidInput("this decides nothing that could be tested", pointer="/id")
         return saved.definition, _replaced(definitions, saved.definition, data, saved.id)
     try:
         draft = _decoded(data.definition)
@@ -263,8 +263,10 @@ def _draft(
         else:
             definitions.change(replaces, draft, nobody)
     except InvalidInput as error:
-        place = error.place if error.place == "/compare_with" else f"/definition{error.place}"
-        raise InvalidInput(error.detail, place=place) from None
+        pointer = (
+            error.pointer if error.pointer == "/compare_with" else f"/definition{error.pointer}"
+        )
+        raise InvalidInput(error.detail, pointer=pointer) from None
     return draft, replaces
 
 
@@ -283,7 +285,8 @@ def _replaced(
         id = definitions.find(data.compare_with).id
         if id not in active or family_of(active[id]) is not family_of(draft):
             raise InvalidInput(
-                "a definition is compared with an active one of its own type", place="/compare_with"
+                "a definition is compared with an active one of its own type",
+                pointer="/compare_with",
             )
         return id
     if own in active:

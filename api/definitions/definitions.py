@@ -304,9 +304,9 @@ def decoded(data: DefinitionRequest) -> Definition:
             )
 
 
-def _condition(sent: object, place: str) -> Condition:
-    return validation.decoded(msgspec.json.encode(sent), place)
+def _condition(sent: object, pointer: str) -> Condition:
+    return validation.decoded(msgspec.json.encode(sent), pointer)
 
 
-def _perhaps(sent: object, place: str) -> Condition | None:
-    return None if sent is None else _condition(sent, place)
+def _perhaps(sent: object, pointer: str) -> Condition | None:
+    return None if sent is None else _condition(sent, pointer)

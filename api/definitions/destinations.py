@@ -318,7 +318,7 @@ def _sent(annals: Annals, data: DestinationRequest) -> Destination:
         raise InvalidInput(
             "this is a private address, or one on the machine itself; the operator can allow these"
             " with ANNALS_PRIVATE_DESTINATIONS",
-            place="/url",
+            pointer="/url",
         )
     check_names(annals, partial(consistency.check_names, definition))
     return definition

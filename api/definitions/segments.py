@@ -184,7 +184,7 @@ class SegmentsController(Controller):
     def preview(self, request: Request[Any, Any, Any], data: JSONBody[PreviewRequest]) -> Preview:
         annals: Annals = request.app.state.annals
         if not 0 <= data.sample <= MAX_SAMPLE:
-            raise InvalidInput(f"a sample has 0 to {MAX_SAMPLE}", place="/sample")
+            raise InvalidInput(f"a sample has 0 to {MAX_SAMPLE}", pointer="/sample")
         condition = _condition(annals, data.kind, data.condition, by=request.state.key_id)
         moment = Moment(datetime.now(UTC), annals.workspace().zone)
         with annals.long_queries.connect() as conn:
@@ -225,7 +225,7 @@ class SegmentsController(Controller):
     ) -> Saved:
         annals: Annals = request.app.state.annals
         if data.members is not None:
-            raise InvalidInput("members are changed below /members, one by one", place="/members")
+            raise InvalidInput("members are changed below /members, one by one", pointer="/members")
         annals.definitions.load().segment(id)
         segment = _segment(annals, data)
         return saved(request, id, lambda state, by: state.change(id, segment, by))
@@ -275,7 +275,7 @@ def _segment(annals: Annals, data: SegmentRequest) -> Segment:
         return Segment(data.kind, name)
     if data.members is not None:
         raise InvalidInput(
-            "a segment has a condition or members, not both: leave one out", place="/members"
+            "a segment has a condition or members, not both: leave one out", pointer="/members"
         )
     return Segment(data.kind, name, _condition(annals, data.kind, data.condition, by=None))
 
@@ -290,7 +290,7 @@ def _condition(annals: Annals, kind: SubjectKind, sent: object, *, by: UUID | No
 
 
 def _resolved(
-    annals: Annals, kind: SubjectKind, texts: Sequence[str], place: str
+    annals: Annals, kind: SubjectKind, texts: Sequence[str], pointer: str
 ) -> Collection[SubjectId]:
     """The subjects that some ids mean, each once.
 
@@ -298,25 +298,25 @@ def _resolved(
         InvalidInput: too many, or one that is no id, or nobody's; says which.
     """
     if len(texts) > MAX_LISTED:
-        raise InvalidInput(f"at most {MAX_LISTED:,} members at a time", place=place)
+        raise InvalidInput(f"at most {MAX_LISTED:,} members at a time", pointer=pointer)
     names: list[SubjectId | Identity] = []
     for n, text in enumerate(texts):
         try:
             names.append(named(kind, text))
         except InvalidInput as error:
-            raise InvalidInput(error.detail, place=f"{place}/{n}") from None
+            raise InvalidInput(error.detail, pointer=f"{pointer}/{n}") from None
     by_identity = annals.handler.find_all(one for one in names if isinstance(one, Identity))
     ids: list[SubjectId] = []
     for n, name in enumerate(names):
         found = by_identity.get(name) if isinstance(name, Identity) else name
         if found is None:
-            raise InvalidInput(f"there is no such {kind}", place=f"{place}/{n}")
+            raise InvalidInput(f"there is no such {kind}", pointer=f"{pointer}/{n}")
         ids.append(found)
     with annals.queries.connect() as conn:
         there = segment_list.known(conn, kind, ids)
     for n, (id, text) in enumerate(zip(ids, texts, strict=True)):
         if id not in there and ":" not in text:
-            raise InvalidInput(f"there is no such {kind}", place=f"{place}/{n}")
+            raise InvalidInput(f"there is no such {kind}", pointer=f"{pointer}/{n}")
     return dict.fromkeys(there.get(id, id) for id in ids)
 
 

@@ -129,10 +129,10 @@ def _times(lives: Lives, events: int, last_seconds: int) -> Iterator[tuple[int, 
         is_last = day == DAYS
         table, part = (EVEN_DAY, last_seconds / DAY) if is_last else (SECOND_OF_DAY, 1.0)
         for step in range(count):
-            place = 1_440 * (step + draw()) / count * part
-            minute = int(place)
+            pointer = 1_440 * (step + draw()) / count * part
+            minute = int(pointer)
             start = table[minute]
-            second = start + int((place - minute) * (table[minute + 1] - start))
+            second = start + int((pointer - minute) * (table[minute + 1] - start))
             yield day * DAY + second, second
 
 

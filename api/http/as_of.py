@@ -23,7 +23,7 @@ AsOf = Annotated[
 ]
 
 
-def instant(text: str, place: str) -> datetime:
+def instant(text: str, pointer: str) -> datetime:
     """A past instant, as it was sent.
 
     Raises:
@@ -33,11 +33,11 @@ def instant(text: str, place: str) -> datetime:
     try:
         at = boundary(text)
     except ValueError as reason:
-        raise InvalidInput(f"{wanted}: {reason}", place=place) from None
+        raise InvalidInput(f"{wanted}: {reason}", pointer=pointer) from None
     if not isinstance(at, datetime):
-        raise InvalidInput(f"{wanted}: a day is not enough", place=place)
+        raise InvalidInput(f"{wanted}: a day is not enough", pointer=pointer)
     if at > datetime.now(UTC):
-        raise InvalidInput("this instant is still to come", place=place)
+        raise InvalidInput("this instant is still to come", pointer=pointer)
     return at
 
 
@@ -54,5 +54,5 @@ def reading(state: State, waiting: str | None, as_of: str | None) -> Annals:
         wait_for(annals, waiting)
         return annals
     if waiting:
-        raise InvalidInput("leave it out: nothing more comes into the past", place="/wait_for")
+        raise InvalidInput("leave it out: nothing more comes into the past", pointer="/wait_for")
     return annals.as_of(instant(as_of, "/as_of"), asking.get().key_id)

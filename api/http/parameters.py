@@ -59,7 +59,7 @@ def unescaped(text: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise InvalidInput("the id in the path is not UTF-8", place="/id") from None
+        raise InvalidInput("the id in the path is not UTF-8", pointer="/id") from None
 
 
 def named(kind: SubjectKind, text: str) -> SubjectId | Identity:
@@ -71,12 +71,12 @@ def named(kind: SubjectKind, text: str) -> SubjectId | Identity:
     prefix, colon, value = text.partition(":")
     schemes = _SCHEMES[kind]
     if colon and prefix in schemes:
-        return identity(schemes[prefix], value, place="/id")
+        return identity(schemes[prefix], value, pointer="/id")
     try:
         return SubjectId(UUID(text))
     except ValueError:
         forms = ", ".join(f"{scheme}:..." for scheme in schemes)
-        raise InvalidInput(f"{kind} ids are our own (a UUID), or {forms}", place="/id") from None
+        raise InvalidInput(f"{kind} ids are our own (a UUID), or {forms}", pointer="/id") from None
 
 
 def subject_of(annals: Annals, kind: SubjectKind, text: str) -> SubjectId:

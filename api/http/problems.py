@@ -130,7 +130,7 @@ class ProblemException(Exception):
         self.detail = detail
 
 
-def problem_of(status: int, code: str, detail: str, place: str | None = None) -> Problem:
+def problem_of(status: int, code: str, detail: str, pointer: str | None = None) -> Problem:
     return Problem(
         f"urn:annals:problem:{code}",
         TITLES.get(status, "The request was refused"),
@@ -138,15 +138,15 @@ def problem_of(status: int, code: str, detail: str, place: str | None = None) ->
         detail,
         code,
         detail,
-        place or None,
+        pointer or None,
     )
 
 
 def problem(
-    status: int, code: str, detail: str, place: str | None = None, **headers: str
+    status: int, code: str, detail: str, pointer: str | None = None, **headers: str
 ) -> Response[Problem]:
     return Response(
-        problem_of(status, code, detail, place),
+        problem_of(status, code, detail, pointer),
         status_code=status,
         media_type="application/problem+json",
         headers={name.replace("_", "-"): value for name, value in headers.items()},
@@ -159,7 +159,7 @@ def on_refusal(_: Request[Any, Any, Any], error: Refusal) -> Response[Problem]:
         return problem(status, error.code, error.detail, Retry_After=str(error.retry_after))
     if status == 503:
         return problem(status, error.code, error.detail, Retry_After=RETRY_SECONDS)
-    return problem(status, error.code, error.detail, error.place)
+    return problem(status, error.code, error.detail, error.pointer)
 
 
 def on_problem(_: Request[Any, Any, Any], error: ProblemException) -> Response[Problem]:
@@ -174,19 +174,19 @@ def on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[A
     allow = ", ".join(with_implied((error.headers or {}).get("allow", "").split(", ")))
     if error.status_code == 405 and request.method == "OPTIONS":
         return Response(None, status_code=204, headers={"Allow": allow})
-    place, detail = None, error.detail
+    pointer, detail = None, error.detail
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         key, reason = first.get("key", "a parameter"), first.get("message", "is not valid")
         if key == BODY:
             detail = f"the body: {reason}"
         else:
-            place = "".join(f"/{step}" for step in _STEPS.findall(key))
+            pointer = "".join(f"/{step}" for step in _STEPS.findall(key))
             detail = f"{key}: {reason}"
     codes = {400: "invalid-input", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
     code = codes.get(error.status_code, "refused")
     headers = {"Allow": allow} if error.status_code == 405 else {}
-    return problem(error.status_code, code, detail, place, **headers)
+    return problem(error.status_code, code, detail, pointer, **headers)
 
 
 def on_too_deep(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:

@@ -33,10 +33,10 @@ def parsed(text: str) -> list[Position]:
             and position.isdecimal()
             and part.isascii()
         ):
-            raise InvalidInput("give wait_for the `position` of an answer", place="/wait_for")
+            raise InvalidInput("give wait_for the `position` of an answer", pointer="/wait_for")
         one = Position(int(partition), int(position))
         if one.log_partition >= LOG_PARTITIONS or one.position >= 2**63:
-            raise InvalidInput("there is no such position", place="/wait_for")
+            raise InvalidInput("there is no such position", pointer="/wait_for")
         positions.append(one)
     return positions
 
@@ -55,7 +55,7 @@ def wait_for(annals: Annals, text: str | None) -> None:
         newest[one.log_partition] = max(one.position, newest.get(one.log_partition, 0))
     heads = annals.log.heads(list(newest))
     if any(heads[partition] < position for partition, position in newest.items()):
-        raise InvalidInput("the log has no such position yet", place="/wait_for")
+        raise InvalidInput("the log has no such position yet", pointer="/wait_for")
     if not _reached(annals, [Position(*one) for one in newest.items()], MAX_WAIT_SECONDS):
         raise Unavailable("the read models are behind; ask again, or without wait_for")
 

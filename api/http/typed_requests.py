@@ -33,8 +33,8 @@ class TypedRequest(Request[Any, Any, Any]):
             found = _AT.match(str(error))
             if found is None:
                 raise InvalidInput(f"the body: {error}") from None
-            place, reason = found["path"].lstrip("."), found["reason"]
-            pointer = "".join(f"/{step}" for step in _STEPS.findall(place))
-            raise InvalidInput(f"{place}: {reason}", place=pointer) from None
+            pointer, reason = found["path"].lstrip("."), found["reason"]
+            pointer = "".join(f"/{step}" for step in _STEPS.findall(pointer))
+            raise InvalidInput(f"{pointer}: {reason}", pointer=pointer) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidInput(f"the body is not JSON: {error}") from None

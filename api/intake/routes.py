@@ -190,7 +190,7 @@ def take(annals: Annals, envelope: Envelope) -> BatchResult:
             requests.append(segment.request(message, received_at, envelope.sent_at))
             results.append(None)
         except InvalidInput as error:
-            results.append(_refused(ids[n], error.code, error.detail, f"/batch/{n}{error.place}"))
+            results.append(_refused(ids[n], error.code, error.detail, f"/batch/{n}{error.pointer}"))
     outcomes = iter(annals.handler.handle(requests) if requests else [])
     reached: dict[int, int] = {}
     answered: list[MessageResult] = []
@@ -217,8 +217,10 @@ def _result(message_id: str | None, outcome: Outcome, n: int) -> MessageResult:
         case Duplicate():
             return MessageResult("duplicate", message_id)
         case Refused():
-            return _refused(message_id, outcome.code, outcome.detail, f"/batch/{n}{outcome.place}")
+            return _refused(
+                message_id, outcome.code, outcome.detail, f"/batch/{n}{outcome.pointer}"
+            )
 
 
-def _refused(message_id: str | None, code: str, detail: str, place: str) -> MessageResult:
-    return MessageResult("refused", message_id, (), code, detail, place)
+def _refused(message_id: str | None, code: str, detail: str, pointer: str) -> MessageResult:
+    return MessageResult("refused", message_id, (), code, detail, pointer)

@@ -116,13 +116,13 @@ def decoded(body: bytes | bytearray) -> Envelope:
         batch = _batch_decoder.decode(body)
         write_key, sent_at = _short(batch.writeKey), _short(batch.sentAt)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"expected {{'batch': [...]}}: {error}", place="/batch") from None
+        raise InvalidInput(f"expected {{'batch': [...]}}: {error}", pointer="/batch") from None
     except _UNREADABLE:
         return _leniently_decoded(body)
     count = len(batch.batch)
     if count > MAX_MESSAGES:
         raise InvalidInput(
-            f"the batch has {count} messages, at most {MAX_MESSAGES} are taken", place="/batch"
+            f"the batch has {count} messages, at most {MAX_MESSAGES} are taken", pointer="/batch"
         )
     return Envelope(
         count,
@@ -144,11 +144,11 @@ def _leniently_decoded(body: bytes | bytearray) -> Envelope:
     except ValueError as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("batch"), list):
-        raise InvalidInput("expected {'batch': [...]}", place="/batch")
+        raise InvalidInput("expected {'batch': [...]}", pointer="/batch")
     if len(content["batch"]) > MAX_MESSAGES:
         raise InvalidInput(
             f"the batch has {len(content['batch'])} messages, at most {MAX_MESSAGES} are taken",
-            place="/batch",
+            pointer="/batch",
         )
     key = content.get("writeKey")
     return Envelope(
@@ -210,7 +210,7 @@ def request(message: Message, received_at: datetime, sent_at: datetime | None) -
     if message_id is not None and not is_message_id(message_id):
         raise InvalidInput(
             f"the messageId must be a printable text of 1 to {MAX_MESSAGE_ID_CHARS} characters",
-            place="/messageId",
+            pointer="/messageId",
         )
     at = _occurred_at(message.timestamp, received_at)
     context = _object(message.context, "/context")
@@ -226,22 +226,22 @@ def request(message: Message, received_at: datetime, sent_at: datetime | None) -
             command, refused = _tracked(message, context, at, received_at, sent_at)
             return Request(command, message_id, tuple(refused))
         case "alias":
-            user = identity(Scheme.USER_ID, message.userId, place="/userId")
-            previous = identity(Scheme.USER_ID, message.previousId, place="/previousId")
+            user = identity(Scheme.USER_ID, message.userId, pointer="/userId")
+            previous = identity(Scheme.USER_ID, message.previousId, pointer="/previousId")
             return Request(Alias((user,), (previous,), at), message_id)
         case None:
-            raise InvalidInput(f"the type is missing: one of {', '.join(CALLS)}", place="/type")
+            raise InvalidInput(f"the type is missing: one of {', '.join(CALLS)}", pointer="/type")
         case _:
             raise InvalidInput(
-                f"unknown type of call: use one of {', '.join(CALLS)}", place="/type"
+                f"unknown type of call: use one of {', '.join(CALLS)}", pointer="/type"
             )
 
 
 def _group(message: Message, context: dict[str, object], at: datetime) -> Command:
     traits = _object(message.traits, "/traits")
-    accounts = [identity(Scheme.ACCOUNT_ID, message.groupId, place="/groupId")]
+    accounts = [identity(Scheme.ACCOUNT_ID, message.groupId, pointer="/groupId")]
     if isinstance(traits.get("domain"), str):
-        accounts.append(identity(Scheme.DOMAIN, traits["domain"], place="/traits/domain"))
+        accounts.append(identity(Scheme.DOMAIN, traits["domain"], pointer="/traits/domain"))
     people = _object(context.get("traits"), "/context/traits")
     if message.userId is None and people.get("email") is None:
         return Change(SubjectKind.ACCOUNT, tuple(accounts), traits, at)
@@ -263,12 +263,12 @@ def _tracked(
     url = properties.get("url", page.get("url"))
     match message.type:
         case "track":
-            kind, name = ActivityKind.EVENT, event_name(message.event, place="/event")
+            kind, name = ActivityKind.EVENT, event_name(message.event, pointer="/event")
         case "page" if not message.name:
-            kind, name = ActivityKind.PAGE, page_name(url, place="/properties/url")
+            kind, name = ActivityKind.PAGE, page_name(url, pointer="/properties/url")
             metadata.setdefault("url", str(url))
         case _:
-            kind, name = ActivityKind.SCREEN, event_name(message.name, place="/name")
+            kind, name = ActivityKind.SCREEN, event_name(message.name, pointer="/name")
     skew = None if sent_at is None else (received_at - sent_at).total_seconds()
     if skew is not None and abs(skew) < _SKEW_WORTH_NOTING:
         skew = None
@@ -277,7 +277,7 @@ def _tracked(
 
     accounts: tuple[Identity, ...] = ()
     if context.get("groupId") is not None:
-        accounts = (identity(Scheme.ACCOUNT_ID, context["groupId"], place="/context/groupId"),)
+        accounts = (identity(Scheme.ACCOUNT_ID, context["groupId"], pointer="/context/groupId"),)
     people = _object(context.get("traits"), "/context/traits")
     of_account_alone = (
         accounts and message.userId is None and message.anonymousId == accounts[0].value
@@ -309,15 +309,15 @@ def _touches(
     return touches
 
 
-def _user(user_id: object, traits: Mapping[str, object], place: str) -> tuple[Identity, ...]:
+def _user(user_id: object, traits: Mapping[str, object], pointer: str) -> tuple[Identity, ...]:
     found = []
     if user_id is not None:
-        found.append(identity(Scheme.USER_ID, user_id, place="/userId"))
+        found.append(identity(Scheme.USER_ID, user_id, pointer="/userId"))
     if traits.get("email") is not None:
-        found.append(identity(Scheme.EMAIL, traits["email"], place=f"{place}/email"))
+        found.append(identity(Scheme.EMAIL, traits["email"], pointer=f"{pointer}/email"))
     if not found:
         raise InvalidInput(
-            "the message names nobody: send a userId, or an email in the traits", place="/userId"
+            "the message names nobody: send a userId, or an email in the traits", pointer="/userId"
         )
     return tuple(found)
 
@@ -327,25 +327,26 @@ def _occurred_at(timestamp: object, received_at: datetime) -> datetime:
         return received_at
     if not isinstance(timestamp, str):
         raise InvalidInput(
-            f"expected a date (ISO 8601), got {json_type(timestamp)}", place="/timestamp"
+            f"expected a date (ISO 8601), got {json_type(timestamp)}", pointer="/timestamp"
         )
     try:
         at = datetime.fromisoformat(checked_text(timestamp))
     except ValueError:
-        raise InvalidInput("the timestamp is no date (ISO 8601)", place="/timestamp") from None
+        raise InvalidInput("the timestamp is no date (ISO 8601)", pointer="/timestamp") from None
     if at.tzinfo is None:
         raise InvalidInput(
-            "the timestamp has no zone; end it with Z or an offset like +02:00", place="/timestamp"
+            "the timestamp has no zone; end it with Z or an offset like +02:00",
+            pointer="/timestamp",
         )
     try:
         return occurrence(at)
     except ValueError as reason:
-        raise InvalidInput(str(reason), place="/timestamp") from None
+        raise InvalidInput(str(reason), pointer="/timestamp") from None
 
 
-def _object(value: object, place: str) -> dict[str, object]:
+def _object(value: object, pointer: str) -> dict[str, object]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidInput(f"expected an object, got {json_type(value)}", place=place)
+        raise InvalidInput(f"expected an object, got {json_type(value)}", pointer=pointer)
     return value

@@ -32,20 +32,20 @@ VALUE, HELD = "value", "held"
 """What an entry has: what the test saw (null: nothing there), and whether it held."""
 
 
-def leaves(condition: ask.Condition, place: str) -> Iterator[tuple[str, ask.Condition]]:
+def leaves(condition: ask.Condition, pointer: str) -> Iterator[tuple[str, ask.Condition]]:
     """The tests that a condition makes of its own subject, each with its JSON pointer. A question
     across the two kinds is one of them, whatever it asks about the others."""
     match condition:
         case ask.AllOf() | ask.OneOf() | ask.Not():
             for part, step in parts(condition):
-                yield from leaves(part, f"{place}{step}")
+                yield from leaves(part, f"{pointer}{step}")
         case _:
-            yield place, condition
+            yield pointer, condition
 
 
 def all_leaves(asked: Mapping[str, ask.Condition]) -> list[tuple[str, ask.Condition]]:
     """The tests of which evidence is kept, of several conditions, each by where it stands."""
-    found = [leaf for place, one in asked.items() for leaf in leaves(one, place)]
+    found = [leaf for pointer, one in asked.items() for leaf in leaves(one, pointer)]
     return found[:MAX_SEEN]
 
 
@@ -59,11 +59,11 @@ def seen(
     in the segment, whether there is such a membership, the number of the other kind that are so.
     Texts and lists are cut short, instants are ISO 8601 in UTC."""
     return {
-        place: {
+        pointer: {
             VALUE: short(_value(leaf, subject, world, moment)),
             HELD: holds(leaf, subject, world, moment),
         }
-        for place, leaf in all_leaves(asked)
+        for pointer, leaf in all_leaves(asked)
     }
 
 
@@ -84,18 +84,20 @@ def short(value: object) -> Any:
     return value
 
 
-def held(condition: ask.Condition, place: str, saw: Mapping[str, Mapping[str, Any]]) -> bool | None:
+def held(
+    condition: ask.Condition, pointer: str, saw: Mapping[str, Mapping[str, Any]]
+) -> bool | None:
     """Whether a condition held, told from what its tests saw; None: too little of it was kept."""
     match condition:
         case ask.Not(of):
-            inner = held(of, f"{place}/of", saw)
+            inner = held(of, f"{pointer}/of", saw)
             return None if inner is None else not inner
         case ask.AllOf() | ask.OneOf():
             decisive = isinstance(condition, ask.OneOf)
-            found = [held(part, f"{place}{step}", saw) for part, step in parts(condition)]
+            found = [held(part, f"{pointer}{step}", saw) for part, step in parts(condition)]
             if decisive in found:
                 return decisive
             return None if None in found else not decisive
         case _:
-            entry = saw.get(place)
+            entry = saw.get(pointer)
             return None if entry is None else bool(entry[HELD])

@@ -111,34 +111,34 @@ class Vocabulary(Protocol):
     def signals(self, kind: SubjectKind) -> Collection[str]: ...
 
 
-def decoded(raw: bytes, place: str = "") -> Condition:
+def decoded(raw: bytes, pointer: str = "") -> Condition:
     """A condition from JSON.
 
     Args:
-        place: JSON pointer to where the condition stands in what was sent.
+        pointer: JSON pointer to where the condition stands in what was sent.
 
     Raises:
         InvalidInput: it is no condition, nested too deeply or too large; says where.
     """
-    _refuse_deep_json(raw, place)
+    _refuse_deep_json(raw, pointer)
     try:
         condition = _decoder.decode(raw)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error), place) from None
+        raise _refusal(str(error), pointer) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the condition is no JSON: {error}", place=place) from None
-    _refuse_large(condition, place)
+        raise InvalidInput(f"the condition is no JSON: {error}", pointer=pointer) from None
+    _refuse_large(condition, pointer)
     return condition
 
 
-def _refuse_deep_json(raw: bytes, place: str) -> None:
+def _refuse_deep_json(raw: bytes, pointer: str) -> None:
     steps: list[str | int] = []
     is_key = False
     for match in _TOKEN.finditer(raw):
         token = match.group()
         if token in (b"{", b"["):
             if len(steps) == _MAX_JSON_DEPTH:
-                raise _too_deep(place + "".join(f"/{step}" for step in steps))
+                raise _too_deep(pointer + "".join(f"/{step}" for step in steps))
             steps.append("" if token == b"{" else 0)
             is_key = token == b"{"
         elif token in (b"}", b"]"):
@@ -156,17 +156,17 @@ def _refuse_deep_json(raw: bytes, place: str) -> None:
             steps[-1] = _escaped(token[1:-1].decode(errors="replace"))
 
 
-def _too_deep(place: str) -> InvalidInput:
+def _too_deep(pointer: str) -> InvalidInput:
     return InvalidInput(
         f"the condition is nested deeper than {MAX_DEPTH} levels; flatten it, or make a segment of"
         " a part and ask for that",
-        place=place,
+        pointer=pointer,
     )
 
 
-def _refuse_large(condition: Condition, place: str) -> None:
+def _refuse_large(condition: Condition, pointer: str) -> None:
     """Counts and measures without recursion: conditions are made in Python too."""
-    found = [(condition, place, 1)]
+    found = [(condition, pointer, 1)]
     count = 0
     while found:
         one, here, depth = found.pop()
@@ -177,7 +177,7 @@ def _refuse_large(condition: Condition, place: str) -> None:
             raise InvalidInput(
                 f"the condition has more than {MAX_NODES} parts; use `in` for lists of values, or"
                 " make segments of its parts and ask for those",
-                place=here,
+                pointer=here,
             )
         found += reversed([(part, f"{here}{step}", depth + 1) for part, step in parts(one)])
 
@@ -193,19 +193,19 @@ def parts(condition: Condition) -> Iterator[tuple[Condition, str]]:
             yield where, "/where"
 
 
-def _refusal(message: str, place: str) -> InvalidInput:
+def _refusal(message: str, pointer: str) -> InvalidInput:
     """What msgspec says, with its path as a JSON pointer and the tags that there are."""
     match = _PLACE.match(message)
     assert match is not None
     detail, path = match.group(1).replace("`", ""), match.group(2) or ""
     steps = [name or index for name, index in _STEP.findall(path)]
-    place += "".join(f"/{_escaped(step)}" for step in steps)
+    pointer += "".join(f"/{_escaped(step)}" for step in steps)
     tag = _UNKNOWN_TAG.match(detail)
     if tag is not None and steps:
         known = _known_tags(steps)
         if known:
-            return InvalidInput(unknown(f"{steps[-1]}", tag.group(1), known), place=place)
-    return InvalidInput(f"{detail[:1].lower()}{detail[1:]}", place=place)
+            return InvalidInput(unknown(f"{steps[-1]}", tag.group(1), known), pointer=pointer)
+    return InvalidInput(f"{detail[:1].lower()}{detail[1:]}", pointer=pointer)
 
 
 def _known_tags(steps: list[str]) -> list[str]:
@@ -247,100 +247,102 @@ def unknown(what: str, name: str, known: Collection[str]) -> str:
     return f"unknown {what} {name[:128]!r}{hint}"
 
 
-def check(condition: Condition, kind: SubjectKind, vocabulary: Vocabulary, place: str = "") -> None:
+def check(
+    condition: Condition, kind: SubjectKind, vocabulary: Vocabulary, pointer: str = ""
+) -> None:
     """Sees to it that a condition can be asked about users or about accounts.
 
     Raises:
         InvalidInput: it cannot; names the place and what would do.
     """
-    _refuse_large(condition, place)
-    _Check(vocabulary).condition(condition, kind, place)
+    _refuse_large(condition, pointer)
+    _Check(vocabulary).condition(condition, kind, pointer)
 
 
 class _Check:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._known = vocabulary
 
-    def condition(self, condition: Condition, kind: SubjectKind, place: str) -> None:
+    def condition(self, condition: Condition, kind: SubjectKind, pointer: str) -> None:
         known = self._known
         match condition:
             case PropertyIs(name, test):
                 types = known.properties(kind)
                 if name not in types:
-                    raise _none(f"property of {kind}s", name, types, f"{place}/name")
-                _fits(test, types[name], f"the property {name}", f"{place}/test")
+                    raise _none(f"property of {kind}s", name, types, f"{pointer}/name")
+                _fits(test, types[name], f"the property {name}", f"{pointer}/test")
             case AttributeIs(attribute, test):
                 if attribute is _NOT_OF[kind]:
-                    raise InvalidInput(f"{kind}s have no {attribute}", place=f"{place}/name")
-                _fits(test, _ATTRIBUTES[attribute], attribute.value, f"{place}/test")
+                    raise InvalidInput(f"{kind}s have no {attribute}", pointer=f"{pointer}/name")
+                _fits(test, _ATTRIBUTES[attribute], attribute.value, f"{pointer}/test")
             case Did():
-                self._did(condition, place)
+                self._did(condition, pointer)
             case StageIs(stages):
                 names = known.stages(kind)
                 for n, stage in enumerate(stages):
                     if stage is not None and stage not in names:
-                        raise _none(f"stage of {kind}s", stage, names, f"{place}/stages/{n}")
+                        raise _none(f"stage of {kind}s", stage, names, f"{pointer}/stages/{n}")
             case ScoreIs(score, test):
                 if score not in known.scores(kind):
-                    raise _none(f"score of {kind}s", score, known.scores(kind), f"{place}/score")
-                _fits(test, PropertyType.NUMBER, f"the score {score}", f"{place}/test")
+                    raise _none(f"score of {kind}s", score, known.scores(kind), f"{pointer}/score")
+                _fits(test, PropertyType.NUMBER, f"the score {score}", f"{pointer}/test")
             case SignalIs(signal):
                 if signal not in known.signals(kind):
                     names = known.signals(kind)
-                    raise _none(f"signal of {kind}s", signal, names, f"{place}/signal")
+                    raise _none(f"signal of {kind}s", signal, names, f"{pointer}/signal")
             case InSegment(segment):
-                _of_kind(known.segments().get(segment), kind, f"{place}/segment")
+                _of_kind(known.segments().get(segment), kind, f"{pointer}/segment")
             case BelongsTo():
                 if condition.role is not None:
-                    _text(condition.role, f"{place}/role")
+                    _text(condition.role, f"{pointer}/role")
             case OfAccounts(_, where):
                 if kind is SubjectKind.ACCOUNT:
-                    raise _wrong_kind("accounts", "users", "users", place)
-                self.condition(where, SubjectKind.ACCOUNT, f"{place}/where")
+                    raise _wrong_kind("accounts", "users", "users", pointer)
+                self.condition(where, SubjectKind.ACCOUNT, f"{pointer}/where")
             case OfUsers(_, where):
                 if kind is SubjectKind.USER:
-                    raise _wrong_kind("users", "accounts", "accounts", place)
-                self.condition(where, SubjectKind.USER, f"{place}/where")
+                    raise _wrong_kind("users", "accounts", "accounts", pointer)
+                self.condition(where, SubjectKind.USER, f"{pointer}/where")
             case AllOf() | OneOf() | Not():
                 for part, step in parts(condition):
-                    self.condition(part, kind, f"{place}{step}")
+                    self.condition(part, kind, f"{pointer}{step}")
             case HealthIs():
                 pass
 
-    def _did(self, condition: Did, place: str) -> None:
+    def _did(self, condition: Did, pointer: str) -> None:
         name = condition.name
-        _text(name, f"{place}/name")
+        _text(name, f"{pointer}/name")
         if condition.activity in _CATALOGUED:
             names = self._known.activities(condition.activity)
             if name not in names:
-                raise _none(condition.activity, name, names, f"{place}/name")
+                raise _none(condition.activity, name, names, f"{pointer}/name")
         if condition.period is not None:
-            _period(condition.period, f"{place}/period")
+            _period(condition.period, f"{pointer}/period")
         for n, one in enumerate(condition.where):
-            here = f"{place}/where/{n}"
+            here = f"{pointer}/where/{n}"
             _text(one.name, f"{here}/name")
             if not isinstance(one.test, _OF_METADATA):
                 raise _wrong_operator(one.test, "metadata", _OF_METADATA, f"{here}/test/op")
             _values(one.test, None, f"{here}/test")
 
 
-def _none(what: str, name: str, known: Collection[str], place: str) -> InvalidInput:
-    return InvalidInput(unknown(what, name, known), place=place)
+def _none(what: str, name: str, known: Collection[str], pointer: str) -> InvalidInput:
+    return InvalidInput(unknown(what, name, known), pointer=pointer)
 
 
-def _wrong_kind(asked: str, of: str, here: str, place: str) -> InvalidInput:
+def _wrong_kind(asked: str, of: str, here: str, pointer: str) -> InvalidInput:
     there = "accounts" if here == "users" else "users"
     return InvalidInput(
         f"`{asked}` asks about the {asked} of {of}, and this is a question about {there}",
-        place=f"{place}/type",
+        pointer=f"{pointer}/type",
     )
 
 
-def _of_kind(found: SubjectKind | None, kind: SubjectKind, place: str) -> None:
+def _of_kind(found: SubjectKind | None, kind: SubjectKind, pointer: str) -> None:
     if found is None:
-        raise InvalidInput("there is no such segment; it may have been deleted", place=place)
+        raise InvalidInput("there is no such segment; it may have been deleted", pointer=pointer)
     if found is not kind:
-        raise InvalidInput(f"this is a segment of {found}s, not of {kind}s", place=place)
+        raise InvalidInput(f"this is a segment of {found}s, not of {kind}s", pointer=pointer)
 
 
 def fits(test: Test, type: PropertyType) -> bool:
@@ -352,17 +354,17 @@ def fits(test: Test, type: PropertyType) -> bool:
     return True
 
 
-def _fits(test: Test, type: PropertyType, what: str, place: str) -> None:
+def _fits(test: Test, type: PropertyType, what: str, pointer: str) -> None:
     allowed = _OPERATORS[type]
     if not isinstance(test, allowed):
-        raise _wrong_operator(test, f"{what} ({type.with_article})", allowed, f"{place}/op")
-    _values(test, type, place)
+        raise _wrong_operator(test, f"{what} ({type.with_article})", allowed, f"{pointer}/op")
+    _values(test, type, pointer)
 
 
-def _wrong_operator(test: Test, what: str, allowed: tuple[type, ...], place: str) -> InvalidInput:
+def _wrong_operator(test: Test, what: str, allowed: tuple[type, ...], pointer: str) -> InvalidInput:
     names = ", ".join(str(cast(Any, one).__struct_config__.tag) for one in allowed)
     return InvalidInput(
-        f"{test.__struct_config__.tag} does not fit {what}; what fits is {names}", place=place
+        f"{test.__struct_config__.tag} does not fit {what}; what fits is {names}", pointer=pointer
     )
 
 
@@ -373,74 +375,76 @@ _PYTHON_TYPES: dict[PropertyType, tuple[type, ...]] = {
 }
 
 
-def _values(test: Test, type: PropertyType | None, place: str) -> None:
+def _values(test: Test, type: PropertyType | None, pointer: str) -> None:
     """The values of a test, which are of a property's type (metadata: of any)."""
     match test:
         case Is(value) | IsNot(value):
-            _value(value, type, f"{place}/value")
+            _value(value, type, f"{pointer}/value")
         case In(values) | NotIn(values):
             for n, value in enumerate(values):
-                _value(value, type, f"{place}/values/{n}")
+                _value(value, type, f"{pointer}/values/{n}")
         case Contains(value) | StartsWith(value):
-            _text(value, f"{place}/value")
+            _text(value, f"{pointer}/value")
         case Greater(number) | AtLeast(number) | Less(number) | AtMost(number):
-            _number(number, f"{place}/value")
+            _number(number, f"{pointer}/value")
         case Between(low, high):
-            _number(low, f"{place}/low")
-            _number(high, f"{place}/high")
+            _number(low, f"{pointer}/low")
+            _number(high, f"{pointer}/high")
             if low > high:
                 raise InvalidInput(
                     f"{high} is less than {low}: nothing lies between them; swap them",
-                    place=f"{place}/high",
+                    pointer=f"{pointer}/high",
                 )
         case Before(at) | After(at):
             try:
                 calendar.boundary(at)
             except ValueError as reason:
-                raise InvalidInput(str(reason), place=f"{place}/at") from None
+                raise InvalidInput(str(reason), pointer=f"{pointer}/at") from None
         case InPeriod(period):
-            _period(period, f"{place}/period")
+            _period(period, f"{pointer}/period")
 
 
-def _value(value: str | int | float | bool, type: PropertyType | None, place: str) -> None:
+def _value(value: str | int | float | bool, type: PropertyType | None, pointer: str) -> None:
     if type is not None:
         fits = isinstance(value, _PYTHON_TYPES[type])
         if not fits or (isinstance(value, bool) and type is not PropertyType.BOOLEAN):
-            raise InvalidInput(f"expected {type.with_article}, got {json_type(value)}", place=place)
+            raise InvalidInput(
+                f"expected {type.with_article}, got {json_type(value)}", pointer=pointer
+            )
     if isinstance(value, str):
-        _text(value, place)
+        _text(value, pointer)
     else:
-        _number(value, place)
+        _number(value, pointer)
 
 
-def _text(text: str, place: str) -> None:
+def _text(text: str, pointer: str) -> None:
     try:
         checked_text(text)
     except ValueError as reason:
-        raise InvalidInput(str(reason), place=place) from None
+        raise InvalidInput(str(reason), pointer=pointer) from None
 
 
-def _number(number: int | float, place: str) -> None:
+def _number(number: int | float, pointer: str) -> None:
     try:
         checked_number(number)
     except ValueError as reason:
-        raise InvalidInput(str(reason), place=place) from None
+        raise InvalidInput(str(reason), pointer=pointer) from None
 
 
-def _period(period: calendar.Period, place: str) -> None:
+def _period(period: calendar.Period, pointer: str) -> None:
     match period:
         case calendar.Since(day):
-            _day(day, f"{place}/day")
+            _day(day, f"{pointer}/day")
         case calendar.Between(first, last):
-            _day(first, f"{place}/first")
-            _day(last, f"{place}/last")
+            _day(first, f"{pointer}/first")
+            _day(last, f"{pointer}/last")
             if first > last:
                 raise InvalidInput(
                     f"the period ends on {last}, before it begins on {first}; swap them",
-                    place=f"{place}/last",
+                    pointer=f"{pointer}/last",
                 )
 
 
-def _day(day: date, place: str) -> None:
+def _day(day: date, pointer: str) -> None:
     if not calendar.FIRST_DAY <= day <= calendar.LAST_DAY:
-        raise InvalidInput("the day lies outside the years 2 to 9998", place=place)
+        raise InvalidInput("the day lies outside the years 2 to 9998", pointer=pointer)

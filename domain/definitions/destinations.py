@@ -97,27 +97,27 @@ def check(destination: Destination) -> None:
     """
     check_url(destination.url, "/url")
     if not destination.news:
-        raise InvalidInput("there is nothing that it is told; name something", place="/news")
+        raise InvalidInput("there is nothing that it is told; name something", pointer="/news")
     seen: set[SubscriptionKind] = set()
     for n, news in enumerate(destination.news):
         if news.about in seen:
             raise InvalidInput(
-                f"{news.about.value} is there twice; put its names into one", place=f"/news/{n}"
+                f"{news.about.value} is there twice; put its names into one", pointer=f"/news/{n}"
             )
         seen.add(news.about)
         _check_names(news, f"/news/{n}/names")
     if destination.segment is not None and destination.kind is None:
         raise InvalidInput(
-            "a segment is of users or of accounts: say of which as `kind`", place="/kind"
+            "a segment is of users or of accounts: say of which as `kind`", pointer="/kind"
         )
 
 
-def check_url(url: str, place: str) -> None:
+def check_url(url: str, pointer: str) -> None:
     """Raises: InvalidInput: nothing that can be posted to."""
     if not 1 <= len(url) <= MAX_URL_CHARS or not _IN_AN_ADDRESS.fullmatch(url):
         raise InvalidInput(
             f"an address has 1 to {MAX_URL_CHARS:,} characters of ASCII, without spaces",
-            place=place,
+            pointer=pointer,
         )
     try:
         parts = urlsplit(url)
@@ -125,15 +125,15 @@ def check_url(url: str, place: str) -> None:
     except ValueError:
         host, port = None, None
     if not host or port == 0:
-        raise InvalidInput("the address has no host, or none that can be", place=place)
+        raise InvalidInput("the address has no host, or none that can be", pointer=pointer)
     if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK):
-        raise InvalidInput("an address begins with https://", place=place)
+        raise InvalidInput("an address begins with https://", pointer=pointer)
     if parts.username is not None or parts.password is not None:
         raise InvalidInput(
-            "no user name or password stands in the address: messages are signed", place=place
+            "no user name or password stands in the address: messages are signed", pointer=pointer
         )
     if parts.fragment:
-        raise InvalidInput("what follows # is sent nowhere; leave it out", place=place)
+        raise InvalidInput("what follows # is sent nowhere; leave it out", pointer=pointer)
 
 
 def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
@@ -145,22 +145,24 @@ def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
             known = vocabulary.activities(news.about.value)
         elif news.about is SubscriptionKind.PROPERTY:
             known = {name for kind in kinds for name in vocabulary.properties(kind)}
-        for place, name in enumerate(news.names or ()):
+        for pointer, name in enumerate(news.names or ()):
             if known is not None and name not in known:
                 raise InvalidInput(
                     validation.unknown(news.about.value, name, known),
-                    place=f"/news/{n}/names/{place}",
+                    pointer=f"/news/{n}/names/{pointer}",
                 )
 
 
-def _check_names(news: Subscription, place: str) -> None:
+def _check_names(news: Subscription, pointer: str) -> None:
     if news.names is None:
         return
     if news.about not in NAMED:
         raise InvalidInput(
-            f"only {', '.join(NAMED)} are told by name; leave the names out", place=place
+            f"only {', '.join(NAMED)} are told by name; leave the names out", pointer=pointer
         )
     if not 1 <= len(news.names) <= MAX_NAMES:
-        raise InvalidInput(f"name 1 to {MAX_NAMES}, or leave the names out for all", place=place)
+        raise InvalidInput(
+            f"name 1 to {MAX_NAMES}, or leave the names out for all", pointer=pointer
+        )
     if len(set(news.names)) < len(news.names):
-        raise InvalidInput("a name is there twice", place=place)
+        raise InvalidInput("a name is there twice", pointer=pointer)

@@ -58,35 +58,36 @@ class Placeholder(NamedTuple):
     is_property: bool
 
 
-def check(link: Link, place: str) -> None:
+def check(link: Link, pointer: str) -> None:
     """Raises: InvalidInput: the template is no address, or names what a subject cannot have."""
     url = link.url
     if not 1 <= len(url) <= MAX_URL_CHARS:
-        raise InvalidInput(f"an address has 1 to {MAX_URL_CHARS:,} characters", place=place)
+        raise InvalidInput(f"an address has 1 to {MAX_URL_CHARS:,} characters", pointer=pointer)
     fixed = _PLACEHOLDER.sub("", url)
     if not _IN_AN_ADDRESS.fullmatch(fixed) or _UNSAFE.search(fixed):
         raise InvalidInput(
             "besides {names}, an address has letters of ASCII, digits and signs; percent-encode"
             " what else is in it",
-            place=place,
+            pointer=pointer,
         )
     scheme, colon, rest = url.partition(":")
     if not colon or scheme not in SCHEMES:
-        raise InvalidInput("an address begins with https://, http:// or mailto:", place=place)
+        raise InvalidInput("an address begins with https://, http:// or mailto:", pointer=pointer)
     if scheme == "mailto":
         if rest.partition("?")[0] == "":
-            raise InvalidInput("say to whom, like mailto:{email}", place=place)
+            raise InvalidInput("say to whom, like mailto:{email}", pointer=pointer)
     else:
-        _check_host(url, place)
+        _check_host(url, pointer)
     for one in placeholders(url):
         if not one.is_property and one.name not in ATTRIBUTES[link.kind]:
             known = [*ATTRIBUTES[link.kind], f"{PROPERTY}…"]
             raise InvalidInput(
-                validation.unknown(f"placeholder for {link.kind}s", one.name, known), place=place
+                validation.unknown(f"placeholder for {link.kind}s", one.name, known),
+                pointer=pointer,
             )
 
 
-def _check_host(url: str, place: str) -> None:
+def _check_host(url: str, pointer: str) -> None:
     """Nobody who sends a value decides to which host a reader goes."""
     try:
         parts = urlsplit(_PLACEHOLDER.sub("{}", url))
@@ -94,17 +95,17 @@ def _check_host(url: str, place: str) -> None:
     except ValueError:
         host = None
     if not host or "//" not in url:
-        raise InvalidInput("the address has no host, or none that can be", place=place)
+        raise InvalidInput("the address has no host, or none that can be", pointer=pointer)
     if "{" in parts.netloc or "@" in parts.netloc:
-        raise InvalidInput("the host is the same for all: name nothing in it", place=place)
+        raise InvalidInput("the host is the same for all: name nothing in it", pointer=pointer)
 
 
-def check_properties(link: Link, known: Collection[str], place: str) -> None:
+def check_properties(link: Link, known: Collection[str], pointer: str) -> None:
     """Raises: InvalidInput: it names a property that nobody has."""
     for one in placeholders(link.url):
         if one.is_property and one.name not in known:
             raise InvalidInput(
-                validation.unknown(f"property of {link.kind}s", one.name, known), place=place
+                validation.unknown(f"property of {link.kind}s", one.name, known), pointer=pointer
             )
 
 

@@ -197,12 +197,12 @@ class Defined(msgspec.Struct, Generic[D_co], frozen=True):
     by: UUID
 
 
-def checked_name(value: str, *, place: str = "/name") -> str:
+def checked_name(value: str, *, pointer: str = "/name") -> str:
     """Raises: InvalidInput: empty, too long, blank at an end, or with control characters."""
     if not value or len(value) > MAX_NAME_CHARS:
-        raise InvalidInput(f"a name has 1 to {MAX_NAME_CHARS} characters", place=place)
+        raise InvalidInput(f"a name has 1 to {MAX_NAME_CHARS} characters", pointer=pointer)
     if value != value.strip() or not value.isprintable():
         raise InvalidInput(
-            "the name begins or ends with a space, or holds a control character", place=place
+            "the name begins or ends with a space, or holds a control character", pointer=pointer
         )
     return value

@@ -166,11 +166,11 @@ def check_confirmed(word: str) -> None:
     """Raises: InvalidInput: anything but the word, to the letter."""
     if word != CONFIRMATION:
         raise InvalidInput(
-            "to erase, send the word confirm, in small letters and alone", place="/confirm"
+            "to erase, send the word confirm, in small letters and alone", pointer="/confirm"
         )
 
 
-def checked_reason(reason: str, place: str = "/reason") -> str:
+def checked_reason(reason: str, pointer: str = "/reason") -> str:
     """A reason code: it stays on record, so that it must hold nothing personal.
 
     Raises:
@@ -182,7 +182,7 @@ def checked_reason(reason: str, place: str = "/reason") -> str:
         raise InvalidInput(
             f"the reason is a code of at most {MAX_REASON_CHARS} letters, digits, dots, dashes and"
             " underscores, like art-17",
-            place=place,
+            pointer=pointer,
         )
     return reason
 
@@ -192,7 +192,7 @@ def checked_idempotency_key(key: str | None) -> str | None:
     if key is not None and (not 0 < len(key) <= MAX_IDEMPOTENCY_KEY_CHARS or not key.isprintable()):
         raise InvalidInput(
             f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY_CHARS} printable characters",
-            place="/Idempotency-Key",
+            pointer="/Idempotency-Key",
         )
     return key
 

@@ -66,22 +66,22 @@ def without(said: T, names: Names) -> tuple[T, list[str]]:
     return (msgspec.convert(tree, type(said)), places) if places else (said, [])
 
 
-def _clean(tree: Any, kind: SubjectKind | None, names: Names, place: str) -> Iterator[str]:
+def _clean(tree: Any, kind: SubjectKind | None, names: Names, pointer: str) -> Iterator[str]:
     """Takes names out of a tree; gives where."""
     steps = tree.items() if isinstance(tree, dict) else enumerate(tree)
     if isinstance(tree, dict):
         kind = _OTHER_KIND.get(str(tree.get("type")), kind)
-        yield from _clean_test(tree, kind, names, place)
+        yield from _clean_test(tree, kind, names, pointer)
     for step, one in list(steps):
         if isinstance(one, dict | list):
-            yield from _clean(one, kind, names, f"{place}/{step}")
+            yield from _clean(one, kind, names, f"{pointer}/{step}")
         elif isinstance(one, str) and (clean := names.taken_out(one)) != one:
             tree[step] = clean
-            yield f"{place}/{step}"
+            yield f"{pointer}/{step}"
 
 
 def _clean_test(
-    condition: dict[str, Any], kind: SubjectKind | None, names: Names, place: str
+    condition: dict[str, Any], kind: SubjectKind | None, names: Names, pointer: str
 ) -> Iterator[str]:
     """Takes ids and domains out of a test of that attribute."""
     test = condition.get("test")
@@ -94,4 +94,4 @@ def _clean_test(
     for step, one in list(enumerate(held)) if "values" in test else [("value", test["value"])]:
         if isinstance(one, str) and names.has(scheme, one):
             held[step] = MARK
-            yield f"{place}/test/{'values/' if 'values' in test else ''}{step}"
+            yield f"{pointer}/test/{'values/' if 'values' in test else ''}{step}"

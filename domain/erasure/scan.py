@@ -56,13 +56,13 @@ class Scan(msgspec.Struct, frozen=True):
 def checked_values(values: Sequence[str]) -> list[str]:
     """Raises: InvalidInput: none, too many, or one that is too short or too long; says which."""
     if not 0 < len(values) <= MAX_VALUES:
-        raise InvalidInput(f"search for 1 to {MAX_VALUES} values at a time", place="/values")
+        raise InvalidInput(f"search for 1 to {MAX_VALUES} values at a time", pointer="/values")
     for n, value in enumerate(values):
         if not MIN_CHARS <= len(value) <= MAX_CHARS:
             raise InvalidInput(
                 f"a value has {MIN_CHARS} to {MAX_CHARS:,} characters: what is shorter stands"
                 " everywhere by chance",
-                place=f"/values/{n}",
+                pointer=f"/values/{n}",
             )
     return list(values)
 

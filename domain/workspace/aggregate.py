@@ -377,13 +377,14 @@ class Definitions(msgspec.Struct, frozen=True):
             scope, name = retired.to
             raise InvalidInput(
                 f"the {scope.in_words} {name!r} is retired; restore it, or ask for another",
-                place=retired.place,
+                pointer=retired.pointer,
             )
         unfit = unfit_use(definition, self.names.types)
         if unfit is not None:
             type = self.names.types[unfit.to]
             raise InvalidInput(
-                f"the property {unfit.to.name!r} is {type.with_article} by now", place=unfit.place
+                f"the property {unfit.to.name!r} is {type.with_article} by now",
+                pointer=unfit.pointer,
             )
         if isinstance(definition, Settings):
             return
@@ -395,16 +396,18 @@ class Definitions(msgspec.Struct, frozen=True):
         there: set[Named] = set()
         for key, one in active.items():
             there |= provides(key, one)
-        for to, place in references_of(definition):
+        for to, pointer in references_of(definition):
             if to.name and to not in there:
-                raise _none(to, there, place)
+                raise _none(to, there, pointer)
         if isinstance(definition, Destination):
             return
         found = path_back(id, active)
         if found is not None:
-            path, place = found
+            path, pointer = found
             what = NAMES[family_of(definition)]
-            raise InvalidInput(f"the {what} would rest on itself: {' → '.join(path)}", place=place)
+            raise InvalidInput(
+                f"the {what} would rest on itself: {' → '.join(path)}", pointer=pointer
+            )
 
     def _refuse_missing(self, gone: Collection[Named], without: Collection[DefinitionId]) -> None:
         """Raises: Conflict: active definitions other than some ask for what would be gone."""
@@ -527,14 +530,14 @@ def _same_in_kind(before: Definition, after: Definition) -> None:
     if after.kind != before.kind:
         raise InvalidInput(
             f"this is a {NAMES[family]} of {before.kind}s; define another for {after.kind}s",
-            place="/kind",
+            pointer="/kind",
         )
     if isinstance(before, Segment) and isinstance(after, Segment):
         was_static = before.condition is None
         if (after.condition is None) != was_static:
             was = "static" if was_static else "dynamic"
             raise InvalidInput(
-                f"this segment is {was} and stays so; define another", place="/condition"
+                f"this segment is {was} and stays so; define another", pointer="/condition"
             )
 
 
@@ -550,7 +553,7 @@ def _refuse_taken(
         if not isinstance(one, Settings | Stages) and one.name == definition.name:
             of = "" if isinstance(definition, Destination) else f" of {definition.kind}s"
             raise InvalidInput(
-                f"there is a {NAMES[family_of(one)]}{of} with this name", place="/name"
+                f"there is a {NAMES[family_of(one)]}{of} with this name", pointer="/name"
             )
         if isinstance(definition, HealthProfile) and isinstance(one, HealthProfile):
             for n, stage in enumerate(definition.stages):
@@ -558,7 +561,7 @@ def _refuse_taken(
                     raise InvalidInput(
                         f"{'no stage' if stage is None else repr(stage)} has the health profile"
                         f" “{one.name}” already; take it out there first",
-                        place=f"/stages/{n}",
+                        pointer=f"/stages/{n}",
                     )
 
 
@@ -574,14 +577,14 @@ def _like(
             yield id, one
 
 
-def _none(to: Named, there: Collection[Named], place: str) -> InvalidInput:
+def _none(to: Named, there: Collection[Named], pointer: str) -> InvalidInput:
     if to.family is DefinitionKind.SEGMENT:
         others = {one.name: one.kind for one in there if one.family is DefinitionKind.SEGMENT}
         if to.name in others:
             return InvalidInput(
-                f"this is a segment of {others[to.name]}s, not of {to.kind}s", place=place
+                f"this is a segment of {others[to.name]}s, not of {to.kind}s", pointer=pointer
             )
-        return InvalidInput("there is no such segment; it may have been deleted", place=place)
+        return InvalidInput("there is no such segment; it may have been deleted", pointer=pointer)
     what = "stage" if to.family is DefinitionKind.STAGES else to.family.value
     known = {one.name for one in there if (one.family, one.kind) == (to.family, to.kind)}
-    return InvalidInput(unknown(f"{what} of {to.kind}s", to.name, known), place=place)
+    return InvalidInput(unknown(f"{what} of {to.kind}s", to.name, known), pointer=pointer)

@@ -118,10 +118,10 @@ def change_type(
         raise InvalidInput(
             "only properties of users and of accounts get another type; retire the name, and send"
             " another",
-            place="/scope",
+            pointer="/scope",
         )
     if name not in claimed:
-        raise InvalidInput(validation.unknown(scope.in_words, name, claimed), place="/name")
+        raise InvalidInput(validation.unknown(scope.in_words, name, claimed), pointer="/name")
     to = CatalogueName(scope, name)
     if state.names.types.get(to, claimed[name]) is type:
         return []
@@ -162,21 +162,21 @@ def uses(state: Definitions, workspace: Workspace, views: Iterable[SavedView]) -
 
 def _check_names(scope: NameScope, names: Sequence[str], claimed: Collection[str]) -> None:
     if not 1 <= len(names) <= MAX_NAMES_AT_ONCE:
-        raise InvalidInput(f"give 1 to {MAX_NAMES_AT_ONCE:,} names", place="/names")
+        raise InvalidInput(f"give 1 to {MAX_NAMES_AT_ONCE:,} names", pointer="/names")
     if len(set(names)) < len(names):
-        raise InvalidInput("a name is there twice", place="/names")
+        raise InvalidInput("a name is there twice", pointer="/names")
     for n, name in enumerate(names):
         if name not in claimed:
             raise InvalidInput(
-                validation.unknown(scope.in_words, name, claimed), place=f"/names/{n}"
+                validation.unknown(scope.in_words, name, claimed), pointer=f"/names/{n}"
             )
 
 
-def _used(name: str, users: Sequence[str], place: str, how: str = "") -> Conflict:
+def _used(name: str, users: Sequence[str], pointer: str, how: str = "") -> Conflict:
     shown = ", ".join(users[:SHOWN_USERS])
     more = len(users) - SHOWN_USERS
     if more > 0:
         shown += f" and {more} more"
     return Conflict(
-        f"“{name}” is used inside {shown}{how}: change or delete that first", place=place
+        f"“{name}” is used inside {shown}{how}: change or delete that first", pointer=pointer
     )

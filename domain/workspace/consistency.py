@@ -72,14 +72,16 @@ def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
             vocabulary,
             "/renewal_property",
         )
-        for kind, preferred, place in (
+        for kind, preferred, pointer in (
             (SubjectKind.USER, definition.users, "/users"),
             (SubjectKind.ACCOUNT, definition.accounts, "/accounts"),
         ):
             properties = vocabulary.properties(kind)
-            _known(preferred.properties, properties, f"property of {kind}s", f"{place}/properties")
+            _known(
+                preferred.properties, properties, f"property of {kind}s", f"{pointer}/properties"
+            )
             events = vocabulary.activities("event")
-            _known(preferred.events, events, "event", f"{place}/events")
+            _known(preferred.events, events, "event", f"{pointer}/events")
         for n, link in enumerate(definition.links):
             links.check_properties(link, vocabulary.properties(link.kind), f"/links/{n}/url")
         return
@@ -87,7 +89,7 @@ def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
         destinations.check_names(definition, vocabulary)
         return
     for part in parts(definition):
-        validation.check(part.condition, definition.kind, vocabulary, part.place)
+        validation.check(part.condition, definition.kind, vocabulary, part.pointer)
 
 
 AMOUNTS = (PropertyType.NUMBER, PropertyType.STRING)
@@ -100,7 +102,7 @@ def _supplies(
     types: tuple[PropertyType, ...],
     what: str,
     vocabulary: Vocabulary,
-    place: str,
+    pointer: str,
 ) -> None:
     """A property of users, of accounts or of both, of which one at least is of such a type."""
     if name is None:
@@ -109,28 +111,28 @@ def _supplies(
     found = [there[name] for there in known.values() if name in there]
     if not found:
         names = {one for there in known.values() for one in there}
-        raise InvalidInput(validation.unknown("property", name, names), place=place)
+        raise InvalidInput(validation.unknown("property", name, names), pointer=pointer)
     if not any(one in types for one in found):
         raise InvalidInput(
             f"{what}, or a text that holds one; this property is {found[0].with_article}",
-            place=place,
+            pointer=pointer,
         )
 
 
-def _known(names: list[str], known: Collection[str], what: str, place: str) -> None:
+def _known(names: list[str], known: Collection[str], what: str, pointer: str) -> None:
     for n, name in enumerate(names):
         if name not in known:
-            raise InvalidInput(validation.unknown(what, name, known), place=f"{place}/{n}")
+            raise InvalidInput(validation.unknown(what, name, known), pointer=f"{pointer}/{n}")
 
 
 def _stages(definition: Stages) -> None:
     checked_name(definition.name)
     _few(definition.stages, MAX_STAGES, "stages", "/stages")
     if not definition.stages:
-        raise InvalidInput("there is no stage; a list has at least one", place="/stages")
+        raise InvalidInput("there is no stage; a list has at least one", pointer="/stages")
     names = [stage.name for stage in definition.stages]
     for n, name in enumerate(names):
-        checked_name(name, place=f"/stages/{n}/name")
+        checked_name(name, pointer=f"/stages/{n}/name")
     _once(names, "stage", "/stages", "/name")
 
 
@@ -139,14 +141,14 @@ def _health(definition: HealthProfile) -> None:
     _few(definition.stages, MAX_STAGES + 1, "stages", "/stages")
     if not definition.stages:
         raise InvalidInput(
-            "the profile is for no stage; name some, or null for no stage", place="/stages"
+            "the profile is for no stage; name some, or null for no stage", pointer="/stages"
         )
     _once(definition.stages, "stage", "/stages")
     if definition.good is None and definition.bad is None:
         raise InvalidInput(
             "the profile has neither a good nor a bad condition; without one all are normal, and"
             " no profile is needed",
-            place="/good",
+            pointer="/good",
         )
 
 
@@ -154,16 +156,16 @@ def _score(definition: Score) -> None:
     checked_name(definition.name)
     _few(definition.rules, MAX_RULES, "rules", "/rules")
     if not definition.rules:
-        raise InvalidInput("there is no rule; a score has at least one", place="/rules")
+        raise InvalidInput("there is no rule; a score has at least one", pointer="/rules")
     for n, rule in enumerate(definition.rules):
-        checked_name(rule.name, place=f"/rules/{n}/name")
+        checked_name(rule.name, pointer=f"/rules/{n}/name")
         if rule.weight == 0:
             raise InvalidInput(
-                "a weight of 0 counts for nothing; leave the rule out", place=f"/rules/{n}/weight"
+                "a weight of 0 counts for nothing; leave the rule out", pointer=f"/rules/{n}/weight"
             )
         if abs(rule.weight) > MAX_WEIGHT:
             raise InvalidInput(
-                f"a weight is from -{MAX_WEIGHT:,} to {MAX_WEIGHT:,}", place=f"/rules/{n}/weight"
+                f"a weight is from -{MAX_WEIGHT:,} to {MAX_WEIGHT:,}", pointer=f"/rules/{n}/weight"
             )
     _once([rule.name for rule in definition.rules], "rule", "/rules", "/name")
     total = sum(rule.weight for rule in definition.rules)
@@ -171,7 +173,7 @@ def _score(definition: Score) -> None:
         raise InvalidInput(
             f"the weights sum to nothing: {total}. The score is the weight of the rules that hold"
             " by the weight of all, which has to be more than 0",
-            place="/rules",
+            pointer="/rules",
         )
 
 
@@ -180,14 +182,16 @@ def _signal(definition: Signal) -> None:
     _hours(definition.reentry_hours, "re-entry", "/reentry_hours")
     _hours(definition.goal_hours, "a goal", "/goal_hours")
     if definition.goal is not None and definition.goal_hours is None:
-        raise InvalidInput("say in how many hours the goal has to be reached", place="/goal_hours")
+        raise InvalidInput(
+            "say in how many hours the goal has to be reached", pointer="/goal_hours"
+        )
     if definition.goal is None and definition.goal_hours is not None:
-        raise InvalidInput("there is no goal to be reached in that time", place="/goal")
+        raise InvalidInput("there is no goal to be reached in that time", pointer="/goal")
 
 
-def _hours(hours: int | None, what: str, place: str) -> None:
+def _hours(hours: int | None, what: str, pointer: str) -> None:
     if hours is not None and not 1 <= hours <= MAX_HOURS:
-        raise InvalidInput(f"{what} is after 1 to {MAX_HOURS:,} hours", place=place)
+        raise InvalidInput(f"{what} is after 1 to {MAX_HOURS:,} hours", pointer=pointer)
 
 
 def _settings(definition: Settings) -> None:
@@ -195,7 +199,7 @@ def _settings(definition: Settings) -> None:
     if code is not None and code not in CURRENCIES:
         raise InvalidInput(
             f"{code[:16]!r} is no currency of ISO 4217; a code is three capitals, like EUR",
-            place="/currency",
+            pointer="/currency",
         )
     if definition.time_zone is not None:
         zone(definition.time_zone, "/time_zone")
@@ -206,7 +210,7 @@ def _settings(definition: Settings) -> None:
     if retention is not None and not 1 <= retention.months <= MAX_MONTHS:
         raise InvalidInput(
             f"activity is kept for 1 to {MAX_MONTHS:,} months, or for ever",
-            place="/retention/months",
+            pointer="/retention/months",
         )
 
 
@@ -214,44 +218,44 @@ def _links(some: list[Link]) -> None:
     _few(some, MAX_LINKS, "links", "/links")
     seen: set[tuple[SubjectKind, str]] = set()
     for n, link in enumerate(some):
-        checked_name(link.name, place=f"/links/{n}/name")
+        checked_name(link.name, pointer=f"/links/{n}/name")
         links.check(link, f"/links/{n}/url")
         if (link.kind, link.name) in seen:
             raise InvalidInput(
-                f"there is a link of {link.kind}s with this name", place=f"/links/{n}/name"
+                f"there is a link of {link.kind}s with this name", pointer=f"/links/{n}/name"
             )
         seen.add((link.kind, link.name))
 
 
-def zone(name: str, place: str = "") -> ZoneInfo:
+def zone(name: str, pointer: str = "") -> ZoneInfo:
     """Raises: InvalidInput: no time zone of the IANA database."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InvalidInput(
-            f"{name[:64]!r} is no time zone; a name is like Europe/Brussels", place=place
+            f"{name[:64]!r} is no time zone; a name is like Europe/Brussels", pointer=pointer
         ) from None
 
 
-def _preferred(preferred: Preferred, place: str) -> None:
+def _preferred(preferred: Preferred, pointer: str) -> None:
     for what, names in (("properties", preferred.properties), ("events", preferred.events)):
-        _few(names, MAX_PREFERRED, f"preferred {what}", f"{place}/{what}")
-        _once(names, what, f"{place}/{what}")
+        _few(names, MAX_PREFERRED, f"preferred {what}", f"{pointer}/{what}")
+        _once(names, what, f"{pointer}/{what}")
 
 
 def _few(
-    some: list[object] | list[str] | Iterable[object], most: int, what: str, place: str
+    some: list[object] | list[str] | Iterable[object], most: int, what: str, pointer: str
 ) -> None:
     if len(list(some)) > most:
-        raise InvalidInput(f"at most {most} {what}", place=place)
+        raise InvalidInput(f"at most {most} {what}", pointer=pointer)
 
 
-def _once(names: Iterable[str | None], what: str, place: str, within: str = "") -> None:
+def _once(names: Iterable[str | None], what: str, pointer: str, within: str = "") -> None:
     seen: set[str | None] = set()
     for n, name in enumerate(names):
         if name in seen:
             shown = "no stage" if name is None else f"{name[:128]!r}"
             raise InvalidInput(
-                f"{shown} is there twice; name each {what} once", place=f"{place}/{n}{within}"
+                f"{shown} is there twice; name each {what} once", pointer=f"{pointer}/{n}{within}"
             )
         seen.add(name)

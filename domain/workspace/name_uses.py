@@ -34,12 +34,12 @@ SORT_BY_PROPERTY = "property:"
 class NameUse(NamedTuple):
     """
     Attributes:
-        place: JSON pointer to where the name stands.
+        pointer: JSON pointer to where the name stands.
         test: that a condition makes of the property's value; None: none.
     """
 
     to: CatalogueName
-    place: str
+    pointer: str
     test: Test | None = None
 
     def fits(self, type: PropertyType) -> bool:
@@ -56,7 +56,7 @@ def uses_of(definition: Definition) -> Iterator[NameUse]:
             yield from _of_destination(definition)
         case _:
             for part in parts(definition):
-                yield from uses_in(part.condition, definition.kind, part.place)
+                yield from uses_in(part.condition, definition.kind, part.pointer)
 
 
 def retired_use(definition: Definition, retired: Collection[CatalogueName]) -> NameUse | None:
@@ -64,7 +64,7 @@ def retired_use(definition: Definition, retired: Collection[CatalogueName]) -> N
     of both."""
     meant: dict[str, list[NameUse]] = {}
     for use in uses_of(definition):
-        meant.setdefault(use.place, []).append(use)
+        meant.setdefault(use.pointer, []).append(use)
     for uses in meant.values():
         if all(use.to in retired for use in uses):
             return uses[0]
@@ -94,40 +94,40 @@ def uses_of_view(view: SavedView) -> Iterator[NameUse]:
         yield from uses_in(view.filter, view.kind, "/filter")
 
 
-def uses_in(condition: Condition, kind: SubjectKind, place: str = "") -> Iterator[NameUse]:
+def uses_in(condition: Condition, kind: SubjectKind, pointer: str = "") -> Iterator[NameUse]:
     """What a condition about users or about accounts names."""
     match condition:
         case PropertyIs(name, test):
-            yield NameUse(CatalogueName(property_scope(kind), name), f"{place}/name", test)
+            yield NameUse(CatalogueName(property_scope(kind), name), f"{pointer}/name", test)
         case Did(activity, name) if activity in (NameScope.EVENT, NameScope.SCREEN):
-            yield NameUse(CatalogueName(NameScope(activity), name), f"{place}/name")
+            yield NameUse(CatalogueName(NameScope(activity), name), f"{pointer}/name")
         case BelongsTo(role=str()):
-            yield NameUse(CatalogueName(NameScope.MEMBERSHIP_PROPERTY, ROLE), f"{place}/role")
+            yield NameUse(CatalogueName(NameScope.MEMBERSHIP_PROPERTY, ROLE), f"{pointer}/role")
         case OfAccounts(_, where):
-            yield from uses_in(where, SubjectKind.ACCOUNT, f"{place}/where")
+            yield from uses_in(where, SubjectKind.ACCOUNT, f"{pointer}/where")
         case OfUsers(_, where):
-            yield from uses_in(where, SubjectKind.USER, f"{place}/where")
+            yield from uses_in(where, SubjectKind.USER, f"{pointer}/where")
         case _:
             for one, step in parts_of(condition):
-                yield from uses_in(one, kind, f"{place}{step}")
+                yield from uses_in(one, kind, f"{pointer}{step}")
 
 
 def _of_settings(settings: Settings) -> Iterator[NameUse]:
-    for name, place in (
+    for name, pointer in (
         (settings.mrr_property, "/mrr_property"),
         (settings.renewal_property, "/renewal_property"),
     ):
         if name is not None:
             for kind in SubjectKind:
-                yield NameUse(CatalogueName(property_scope(kind), name), place)
-    for kind, preferred, place in (
+                yield NameUse(CatalogueName(property_scope(kind), name), pointer)
+    for kind, preferred, pointer in (
         (SubjectKind.USER, settings.users, "/users"),
         (SubjectKind.ACCOUNT, settings.accounts, "/accounts"),
     ):
         for n, name in enumerate(preferred.properties):
-            yield NameUse(CatalogueName(property_scope(kind), name), f"{place}/properties/{n}")
+            yield NameUse(CatalogueName(property_scope(kind), name), f"{pointer}/properties/{n}")
         for n, name in enumerate(preferred.events):
-            yield NameUse(CatalogueName(NameScope.EVENT, name), f"{place}/events/{n}")
+            yield NameUse(CatalogueName(NameScope.EVENT, name), f"{pointer}/events/{n}")
     for n, link in enumerate(settings.links):
         for one in links.placeholders(link.url):
             if one.is_property:
@@ -139,9 +139,9 @@ def _of_destination(destination: Destination) -> Iterator[NameUse]:
     kinds = list(SubjectKind) if destination.kind is None else [destination.kind]
     for n, news in enumerate(destination.news):
         for m, name in enumerate(news.names or ()):
-            place = f"/news/{n}/names/{m}"
+            pointer = f"/news/{n}/names/{m}"
             if news.about is SubscriptionKind.PROPERTY:
                 for kind in kinds:
-                    yield NameUse(CatalogueName(property_scope(kind), name), place)
+                    yield NameUse(CatalogueName(property_scope(kind), name), pointer)
             elif news.about in (SubscriptionKind.EVENT, SubscriptionKind.SCREEN):
-                yield NameUse(CatalogueName(NameScope(news.about.value), name), place)
+                yield NameUse(CatalogueName(NameScope(news.about.value), name), pointer)

@@ -53,10 +53,10 @@ class Named(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """`place` is a JSON pointer to where `to` is named."""
+    """`pointer` is a JSON pointer to where `to` is named."""
 
     to: Named
-    place: str
+    pointer: str
 
 
 class Part(NamedTuple):
@@ -67,7 +67,7 @@ class Part(NamedTuple):
     """
 
     condition: Condition
-    place: str
+    pointer: str
     decides: bool = True
 
 
@@ -96,30 +96,30 @@ def parts(definition: Definition) -> Iterator[Part]:
             pass
 
 
-def references(condition: Condition, kind: SubjectKind, place: str = "") -> Iterator[Reference]:
+def references(condition: Condition, kind: SubjectKind, pointer: str = "") -> Iterator[Reference]:
     """What a condition about users or about accounts asks for of what is defined."""
     match condition:
         case StageIs(stages):
             for n, stage in enumerate(stages):
                 yield Reference(
-                    Named(DefinitionKind.STAGES, kind, stage or ""), f"{place}/stages/{n}"
+                    Named(DefinitionKind.STAGES, kind, stage or ""), f"{pointer}/stages/{n}"
                 )
         case HealthIs():
-            yield Reference(Named(DefinitionKind.HEALTH, kind), f"{place}/health")
+            yield Reference(Named(DefinitionKind.HEALTH, kind), f"{pointer}/health")
         case ScoreIs(score):
-            yield Reference(Named(DefinitionKind.SCORE, kind, score), f"{place}/score")
+            yield Reference(Named(DefinitionKind.SCORE, kind, score), f"{pointer}/score")
         case SignalIs(signal):
-            yield Reference(Named(DefinitionKind.SIGNAL, kind, signal), f"{place}/signal")
+            yield Reference(Named(DefinitionKind.SIGNAL, kind, signal), f"{pointer}/signal")
         case InSegment(segment):
             named = Named(DefinitionKind.SEGMENT, kind, str(segment))
-            yield Reference(named, f"{place}/segment")
+            yield Reference(named, f"{pointer}/segment")
         case OfAccounts(_, where):
-            yield from references(where, SubjectKind.ACCOUNT, f"{place}/where")
+            yield from references(where, SubjectKind.ACCOUNT, f"{pointer}/where")
         case OfUsers(_, where):
-            yield from references(where, SubjectKind.USER, f"{place}/where")
+            yield from references(where, SubjectKind.USER, f"{pointer}/where")
         case _:
             for one, step in parts_of(condition):
-                yield from references(one, kind, f"{place}{step}")
+                yield from references(one, kind, f"{pointer}{step}")
 
 
 def references_of(definition: Definition, *, deciding: bool = False) -> Iterator[Reference]:
@@ -137,7 +137,7 @@ def references_of(definition: Definition, *, deciding: bool = False) -> Iterator
         return
     for part in parts(definition):
         if part.decides or not deciding:
-            yield from references(part.condition, definition.kind, part.place)
+            yield from references(part.condition, definition.kind, part.pointer)
     if isinstance(definition, HealthProfile):
         for n, stage in enumerate(definition.stages):
             named = Named(DefinitionKind.STAGES, definition.kind, stage or "")
@@ -171,7 +171,7 @@ def path_back(id: DefinitionId, active: Active) -> tuple[list[str], str] | None:
     for reference in references_of(definition, deciding=True):
         way = graph.way(graph.node(reference.to), goal)
         if way is not None:
-            return [graph.label(one) for one in (goal, *way)], reference.place
+            return [graph.label(one) for one in (goal, *way)], reference.pointer
     return None
 
 

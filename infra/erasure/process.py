@@ -358,7 +358,7 @@ class ErasureProcess:
         if bytes(row[0]) != self._digest(question):
             raise Conflict(
                 "this idempotency key was used for another erasure: send a new one",
-                place="/Idempotency-Key",
+                pointer="/Idempotency-Key",
             )
         request: uuid.UUID = row[1]
         return request

@@ -194,7 +194,7 @@ class CommandHandler:
         refusals: dict[int, tuple[RefusedValue, ...]] = {}
         for n, command, target in zip(todo, commands, targets, strict=True):
             if isinstance(target, Refusal):
-                outcomes[n] = Refused(target.code, target.detail, target.place)
+                outcomes[n] = Refused(target.code, target.detail, target.pointer)
                 continue
             caused, refused = decision.decide(command, target)
             refusals[n] = requests[n].refused + refused

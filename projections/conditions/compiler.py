@@ -4,8 +4,8 @@ What a condition means is said in `domain.conditions.evaluation`; the two are te
 other. The predicate is about a row of `views.whole_contacts`, and is never null.
 
 It is put together from the SQL below, whose `Sql` type keeps it apart from what came with the
-condition: that goes into `BoundParams`, which hands out places in a parameter in exchange. SQLAlchemy's
-own expressions took ten times as long to build and to print.
+condition: that goes into `BoundParams`, which hands out places in a parameter in exchange.
+    SQLAlchemy's own expressions took ten times as long to build and to print.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def _member(
 def _matches(conn: sa.Connection, search: str) -> Predicate:
     if len(search) > MAX_SEARCH_CHARS or not search.isprintable():
         raise InvalidInput(
-            f"a search is at most {MAX_SEARCH_CHARS} printable characters", place="/search"
+            f"a search is at most {MAX_SEARCH_CHARS} printable characters", pointer="/search"
         )
     text = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     literally = _HAYSTACK.ilike(f"%{text}%")

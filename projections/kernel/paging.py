@@ -45,7 +45,7 @@ def decoded(list_name: str, cursor: str, *types: Any) -> tuple[Any, ...]:
     """
     unknown = InvalidInput(
         "unknown cursor: send the `next` of the page before, with the same list and order",
-        place="/cursor",
+        pointer="/cursor",
     )
     try:
         packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))

@@ -119,7 +119,9 @@ def order(sort: str, types: Types, currency: str | None = None) -> Order:
     of = name.removeprefix(PROPERTY)
     if not name.startswith(PROPERTY) or of not in types:
         known = ", ".join((*SORTABLE, f"{PROPERTY}<name of a property>"))
-        raise InvalidInput(f"cannot sort by {name[:128]!r}; the columns are {known}", place="/sort")
+        raise InvalidInput(
+            f"cannot sort by {name[:128]!r}; the columns are {known}", pointer="/sort"
+        )
     value: sa.ColumnElement[Any]
     match types[of]:
         case PropertyType.NUMBER:
@@ -148,10 +150,10 @@ def checked_columns(columns: Sequence[str] | None, types: Types) -> list[str] | 
     if columns is None:
         return None
     if len(columns) > MAX_COLUMNS:
-        raise InvalidInput(f"at most {MAX_COLUMNS} columns", place="/columns")
+        raise InvalidInput(f"at most {MAX_COLUMNS} columns", pointer="/columns")
     for n, name in enumerate(columns):
         if name not in types:
-            raise InvalidInput(f"there is no property {name[:128]!r}", place=f"/columns/{n}")
+            raise InvalidInput(f"there is no property {name[:128]!r}", pointer=f"/columns/{n}")
     return list(dict.fromkeys(columns))
 
 

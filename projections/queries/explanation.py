@@ -357,11 +357,11 @@ def _rules(
     segments = {row.segment: row.name for row in conn.execute(SEGMENTS)}
     return [
         RuleSeen(
-            place=part.place,
-            name=_name(definition, part.place),
+            place=part.pointer,
+            name=_name(definition, part.pointer),
             words=words(part.condition, segments),
             condition=part.condition,
-            held=held(part.condition, part.place, decision.saw),
+            held=held(part.condition, part.pointer, decision.saw),
             tests=[
                 LeafSeen(
                     place=place,
@@ -370,7 +370,7 @@ def _rules(
                     value=decision.saw.get(place, {}).get(VALUE),
                     held=decision.saw.get(place, {}).get(HELD),
                 )
-                for place, leaf in leaves(part.condition, part.place)
+                for place, leaf in leaves(part.condition, part.pointer)
             ],
         )
         for part in parts(definition)

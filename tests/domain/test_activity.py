@@ -59,7 +59,7 @@ def test_a_visit_has_the_channel_by_which_it_came(
     ],
 )
 def test_a_page_is_counted_under_host_and_path_alone(url: str, name: str) -> None:
-    assert page_name(url, place="/url") == name
+    assert page_name(url, pointer="/url") == name
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_a_page_is_counted_under_host_and_path_alone(url: str, name: str) -> Non
 )
 def test_what_is_no_web_address_is_no_page(url: object) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        page_name(url, place="/properties/url")
-    assert refusal.value.place == "/properties/url"
+        page_name(url, pointer="/properties/url")
+    assert refusal.value.pointer == "/properties/url"
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_a_page_name_never_holds_query_or_fragment(path: str, secret: str) -> None:
     try:
-        name = page_name(f"https://shop.example/{path}?{secret}#{secret}", place="/url")
+        name = page_name(f"https://shop.example/{path}?{secret}#{secret}", pointer="/url")
     except InvalidInput:
         return
     assert "?" not in name
@@ -84,7 +84,7 @@ def test_a_page_name_never_holds_query_or_fragment(path: str, secret: str) -> No
 @pytest.mark.parametrize("name", [None, 5, "", " login", "jo@x.be"])
 def test_an_event_has_a_name_that_the_catalogue_takes(name: object) -> None:
     with pytest.raises(InvalidInput):
-        event_name(name, place="/event")
+        event_name(name, pointer="/event")
 
 
 @given(

@@ -115,8 +115,8 @@ def test_the_first_known_identity_decides_and_the_others_merge_into_its_subject(
 @pytest.mark.parametrize("value", [None, 5, True, 1.5, [], {}, "", " a", "a ", "a\nb", "a\0b"])
 def test_what_is_no_outside_name_is_refused(scheme: Scheme, value: object) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        identity(scheme, value, place="/userId")
-    assert refusal.value.place == "/userId"
+        identity(scheme, value, pointer="/userId")
+    assert refusal.value.pointer == "/userId"
 
 
 @pytest.mark.parametrize(

@@ -174,8 +174,8 @@ def test_a_refusal_names_the_place_and_what_would_do(sent: Any, place: str, says
         refused = refusal(around)
         assert says in refused.detail
         if "no JSON" not in says:
-            assert refused.place == at + place
-            pointed_at(around, refused.place)
+            assert refused.pointer == at + place
+            pointed_at(around, refused.pointer)
 
 
 def test_places_go_on_into_the_other_kind() -> None:
@@ -184,20 +184,20 @@ def test_places_go_on_into_the_other_kind() -> None:
         "quantifier": {"op": "every"},
         "where": {"type": "accounts", "quantifier": {"op": "any"}, "where": did(name="x")},
     }
-    assert refusal(sent, ACCOUNT).place == "/where/where/name"
+    assert refusal(sent, ACCOUNT).pointer == "/where/where/name"
     sent["where"] = of_property("mrr", op="is_set")
     refused = refusal(sent, ACCOUNT)
-    assert (refused.place, "property of users" in refused.detail) == ("/where/name", True)
+    assert (refused.pointer, "property of users" in refused.detail) == ("/where/name", True)
 
 
 def test_the_places_begin_where_the_condition_stands() -> None:
     with pytest.raises(InvalidInput) as caught:
         check(decoded(b'{"type": "not", "of": 5}', "/condition"), USER, Known(), "/condition")
-    assert caught.value.place == "/condition/of"
+    assert caught.value.pointer == "/condition/of"
     condition = decoded(json.dumps(did(name="x")).encode(), "/condition")
     with pytest.raises(InvalidInput) as caught:
         check(condition, USER, Known(), "/condition")
-    assert caught.value.place == "/condition/name"
+    assert caught.value.pointer == "/condition/name"
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def test_as_deep_as_allowed_is_taken_and_deeper_is_refused_at_the_first_part_too
     check(decoded(json.dumps(nested(ask.MAX_DEPTH)).encode()), USER, Known())
     for levels in (ask.MAX_DEPTH + 1, ask.MAX_DEPTH + 2):
         refused = refusal(nested(levels))
-        assert refused.place == "/of/0" * ask.MAX_DEPTH
+        assert refused.pointer == "/of/0" * ask.MAX_DEPTH
         assert "deeper than 12 levels" in refused.detail
 
 
@@ -225,7 +225,7 @@ def test_nesting_without_end_is_refused_before_it_can_hurt(
 ) -> None:
     refused = refusal(opens * levels + b'{"type":"stage"}' + closes * levels)
     assert "nested deeper" in refused.detail
-    assert 0 < len(refused.place) < 300
+    assert 0 < len(refused.pointer) < 300
 
 
 def test_conditions_made_in_python_are_measured_too() -> None:
@@ -241,13 +241,13 @@ def test_too_large_a_condition_is_refused_at_the_first_part_too_many() -> None:
     check(decoded(json.dumps(most).encode()), USER, Known())
     most["of"] = [did()] * ask.MAX_NODES
     refused = refusal(most)
-    assert refused.place == f"/of/{ask.MAX_NODES - 1}"
+    assert refused.pointer == f"/of/{ask.MAX_NODES - 1}"
     assert "more than 500 parts" in refused.detail
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff", b'{"type": "not"', b"nul", b'"\xc3"', b"{}{}"])
 def test_what_is_no_json_is_refused(raw: bytes) -> None:
-    assert refusal(raw).place == ""
+    assert refusal(raw).pointer == ""
 
 
 @given(st.binary(max_size=200))
@@ -275,7 +275,7 @@ def test_any_json_is_a_condition_or_refused_at_a_place_that_is_there(sent: Any) 
         check(decoded(json.dumps(sent).encode()), USER, Known())
     except InvalidInput as refused:
         if "no JSON" not in refused.detail:
-            pointed_at(sent, refused.place)
+            pointed_at(sent, refused.pointer)
 
 
 @given(conditions(USER) | conditions(ACCOUNT))

@@ -23,7 +23,7 @@ HOOK = "https://crm.example/hooks"
 def refused(one: Destination) -> str:
     with pytest.raises(InvalidInput) as caught:
         consistency.check(one)
-    return caught.value.place
+    return caught.value.pointer
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_names_that_there_are_not_are_refused_at_their_place() -> None:
         try:
             consistency.check_names(Destination("a", HOOK, list(news), kind), Known())
         except InvalidInput as error:
-            return error.place
+            return error.pointer
         return None
 
     event = Subscription(SubscriptionKind.EVENT, ["login"])

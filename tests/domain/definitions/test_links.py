@@ -67,7 +67,7 @@ def test_a_template_is_an_address_of_the_web_or_of_mail(url: str) -> None:
 def test_what_is_none_or_names_what_is_not_is_refused_at_its_place(url: str, words: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         check(Link(USER, "CRM", url), "/links/3/url")
-    assert (refused.value.place, words in refused.value.detail) == ("/links/3/url", True)
+    assert (refused.value.pointer, words in refused.value.detail) == ("/links/3/url", True)
 
 
 def test_users_have_an_address_and_accounts_a_domain() -> None:

@@ -74,4 +74,4 @@ def test_what_would_stand_everywhere_by_chance_is_not_searched_for(
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
         checked_values(values)
-    assert refused.value.place == place
+    assert refused.value.pointer == place

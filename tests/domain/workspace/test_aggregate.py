@@ -349,7 +349,7 @@ def test_a_circle_is_told_with_every_step_of_the_way() -> None:
     )
     with pytest.raises(InvalidInput) as refused:
         state.change(IDS[0], changed, BY)
-    assert refused.value.place == "/stages/0/condition/of/segment"
+    assert refused.value.pointer == "/stages/0/condition/of/segment"
     assert refused.value.detail == (
         "the list of stages would rest on itself: stages of accounts → “Low ones” → “Low” → “Fit”"
         " → health of accounts → stages of accounts"
@@ -382,7 +382,7 @@ def test_a_segment_of_the_other_kind_is_not_taken_for_one() -> None:
     state = made(Definitions(), Segment(ACCOUNT, "Big"))
     with pytest.raises(InvalidInput, match="a segment of accounts, not of users") as refused:
         state.make(IDS[1], Segment(USER, "Of big", ask.InSegment(IDS[0])), BY)
-    assert refused.value.place == "/condition/segment"
+    assert refused.value.pointer == "/condition/segment"
     with pytest.raises(NotFound):
         state.change(IDS[3], Segment(USER, "None"), BY)
 

@@ -48,7 +48,7 @@ def test_whatever_a_definition_names_is_found() -> None:
     }
     link = Link(ACCOUNT, "CRM", "https://crm.example/{properties.code}?of={name}")
     settings = Settings(mrr_property="fee", users=Preferred(["plan"], ["paid"]), links=[link])
-    assert {(use.to, use.place) for use in uses_of(settings)} == {
+    assert {(use.to, use.pointer) for use in uses_of(settings)} == {
         ((OF_USERS, "fee"), "/mrr_property"),
         ((OF_ACCOUNTS, "fee"), "/mrr_property"),
         ((OF_USERS, "plan"), "/users/properties/0"),
@@ -68,7 +68,7 @@ def test_a_definition_cannot_name_what_is_retired_until_it_is_restored() -> None
     state = retired(Definitions(), OF_USERS, "seats")
     with pytest.raises(InvalidInput, match="'seats' is retired") as refused:
         state.make(IDS[0], large, BY)
-    assert refused.value.place == "/condition/of/1/name"
+    assert refused.value.pointer == "/condition/of/1/name"
     state.make(IDS[0], Segment(ACCOUNT, "Large", LARGE), BY)
     back = catalogue.restore(state, OF_USERS, ["seats"], BY, claimed={"seats"}, limit=1)
     assert after(state, back).make(IDS[0], large, BY)

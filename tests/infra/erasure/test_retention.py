@@ -208,7 +208,7 @@ def test_a_late_event_is_refused_and_nothing_of_it_is_stored(annals: Annals) -> 
     )
     assert isinstance(refused, Refused)
     assert isinstance(stored, Stored)
-    assert (refused.code, refused.place) == ("no-longer-kept", "/timestamp")
+    assert (refused.code, refused.pointer) == ("no-longer-kept", "/timestamp")
     assert "2024-06-01" in refused.detail
     assert annals.handler.find(user("late")[0]) is None
     assert sum(annals.log.heads(range(256)).values()) == sum(heads.values()) + 1

@@ -212,7 +212,7 @@ def test_no_cursor_makes_the_database_fail(annals: Annals, value: object) -> Non
         cursor = encoded(f"user:{sort}", value, UUID(int=1))
         with annals.queries.connect() as conn, pytest.raises(InvalidInput) as refusal:
             list_contacts(conn, Selection(USER), NOW, sort=sort, cursor=cursor, limit=2)
-        assert refusal.value.place == "/cursor"
+        assert refusal.value.pointer == "/cursor"
 
 
 def test_a_total_that_was_not_asked_for_is_null(annals: Annals) -> None:
