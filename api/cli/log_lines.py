@@ -81,7 +81,7 @@ def _on_warning(
     file: TextIO | None = None,  # noqa: ARG001 - of the signature
     line: str | None = None,  # noqa: ARG001 - the line of the code; its place is enough
 ) -> None:
-    log.warning("warning.shown", kind=category.__name__, pointer=_place(filename, lineno))
+    log.warning("warning.shown", kind=category.__name__, place=_place(filename, lineno))
 
 
 def _without_messages(_: Any, __: str, event: EventDict) -> EventDict:

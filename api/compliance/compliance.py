@@ -309,7 +309,7 @@ class HoldController(Controller):
         summary="Place a legal hold: nobody can erase the user or account until it is released",
         responses=answers(400, 401, 403, 404, 413, 503),
     )
-    def pointer(self, request: HttpRequest, data: JSONBody[HoldRequest]) -> LegalHold:
+    def place(self, request: HttpRequest, data: JSONBody[HoldRequest]) -> LegalHold:
         annals: Annals = request.app.state.annals
         reason = checked_reason(data.reason)
         subject = subject_of(annals, data.kind, data.id)

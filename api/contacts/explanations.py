@@ -68,8 +68,8 @@ class _Whys(Controller):
             contact_view.require(conn, self.kind, subject)
             if position is not None:
                 streams = contact_view.streams_of(conn, subject)
-                pointer = _place(position)
-                return explanation.at(conn, annals.records, annals.sealer, streams, pointer)
+                at = _place(position)
+                return explanation.at(conn, annals.records, annals.sealer, streams, at)
             about = _about(of, definition)
             return explanation.last(
                 conn, annals.records, annals.sealer, self.kind, subject, about, definition
@@ -78,12 +78,12 @@ class _Whys(Controller):
 
 def _place(text: str) -> Position:
     try:
-        [pointer] = parsed(text)
+        [at] = parsed(text)
     except (InvalidInput, ValueError):
         raise InvalidInput(
             "a position is like 17:42, as the timeline has it", pointer="/position"
         ) from None
-    return pointer
+    return at
 
 
 def _about(of: str | None, definition: UUID | None) -> str:

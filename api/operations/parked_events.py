@@ -103,14 +103,14 @@ class ParkedController(Controller):
     ) -> Retried:
         annals: Annals = request.app.state.annals
         by = str(request.state.key_id)
-        pointer = place_of(unquote(position))
-        return annals.parked().skip(unquote(reader), pointer, data.reason, by)
+        parked = place_of(unquote(position))
+        return annals.parked().skip(unquote(reader), parked, data.reason, by)
 
 
 def place_of(text: str) -> Position:
     """Raises: NotFound: it is no position."""
     try:
-        [pointer] = parsed(text)
+        [position] = parsed(text)
     except (InvalidInput, ValueError):
         raise NotFound("there is no such position") from None
-    return pointer
+    return position

@@ -145,11 +145,11 @@ def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
             known = vocabulary.activities(news.about.value)
         elif news.about is SubscriptionKind.PROPERTY:
             known = {name for kind in kinds for name in vocabulary.properties(kind)}
-        for pointer, name in enumerate(news.names or ()):
+        for m, name in enumerate(news.names or ()):
             if known is not None and name not in known:
                 raise InvalidInput(
                     validation.unknown(news.about.value, name, known),
-                    pointer=f"/news/{n}/names/{pointer}",
+                    pointer=f"/news/{n}/names/{m}",
                 )
 
 
