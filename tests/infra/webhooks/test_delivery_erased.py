@@ -139,7 +139,7 @@ def test_a_failure_leaves_nothing_personal_and_no_secret_in_the_log(
     receiver.answer, receiver.answer_body = (lambda _: 500), PLANTED.encode()
     with structlog.testing.capture_logs() as lines:
         turn(annals, id)
-        monkeypatch.setattr(items.news, "items", lambda *_: 1 / 0)
+        monkeypatch.setattr(items.webhook_items, "items", lambda *_: 1 / 0)
         turn(annals, id)
     assert [one["event"] for one in lines] == [
         "destination.failed",
