@@ -37,9 +37,10 @@ test-long: install ## The laws again, with ANNALS_TEST_EXAMPLES (300) in place o
 	@ANNALS_TEST_EXAMPLES=$${ANNALS_TEST_EXAMPLES:-300} $(BIN)/python -m pytest -n auto --dist worksteal \
 		$$(grep -rl hypothesis tests --include='test_*.py')
 
-test-slow: install ## The tests that have a size, at it: 10,000 erased at once, a review of 1,000,000 events
-	@ANNALS_TEST_SUBJECTS=10000 ANNALS_TEST_EVENTS=1000000 $(BIN)/python -m pytest -s -rP \
-		tests/infra/erasure/test_process.py tests/projections/queries/test_subject_file.py -k "case_18_all or long_life"
+test-slow: install ## The tests that have a size, at it: 10,000 erased at once, a review of 1,000,000 events, a day of Wikipedia
+	@ANNALS_TEST_SUBJECTS=10000 ANNALS_TEST_EVENTS=1000000 ANNALS_TEST_LINES=39244 $(BIN)/python -m pytest -s -rP \
+		tests/infra/erasure/test_process.py tests/projections/queries/test_subject_file.py \
+		tests/stories/test_wikipedia.py -k "case_18_all or long_life or wikipedia"
 
 test-schema: install ## Ask all that the OpenAPI document describes, for SECONDS (240) a test at most, at every boundary too
 	@ANNALS_TEST_SCHEMA_SECONDS=$(or $(SECONDS),240) ANNALS_TEST_EXAMPLES=$${ANNALS_TEST_EXAMPLES:-300} \
