@@ -1,0 +1,105 @@
+"""Data folders of earlier releases, opened by the code of today, and held against what the release
+answered that made them. How one is made: docs/contributing.md."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from infra import embedded
+from tests.infra import chain
+from tests.releases import folders, questions
+from tests.releases.server import Server
+from tests.stories.test_run import invoked, run, running
+
+HERE = Path(__file__).parent
+RELEASES = sorted(path.parent.name for path in HERE.glob(f"*/{folders.ARCHIVE}"))
+
+ASKERS = 4
+WORK_SECONDS = 60
+"""What is counted in the background, as quick filters are, is there by then."""
+
+JUST_SENT = "UPDATE log.message_ids SET recorded_at = now()"
+"""Message ids are forgotten after 30 days: makes them as young as when the folder was stored."""
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_data_folder_of_a_release_opens_answers_as_it_did_and_goes_on(release: str) -> None:
+    stored = json.loads((HERE / release / "answers.json").read_text())
+    with folders.room() as place:
+        data = place / "data"
+        folders.unpack(HERE / release / folders.ARCHIVE, data)
+        with embedded.running(data) as url, psycopg.connect(url, dbname="annals") as conn:
+            conn.execute(JUST_SENT)
+        with running(data) as process, Server(process.url, data) as annals:
+            _answers_as_then(annals, stored["answers"])
+            assert chain.problems(make_conninfo(url, dbname="annals")) == []
+            _certificates_verify(annals, data, stored["answers"])
+            assert run("rebuild", "--yes", data=data).returncode == 0
+            _answers_as_then(annals, stored["answers"])
+            _history_goes_on(annals)
+            _who_was_forgotten_stays_forgotten(annals, stored["answers"])
+
+
+def _answers_as_then(annals: Server, then: dict[str, Any]) -> None:
+    """All questions of then are asked again; those that meet work under way, more than once."""
+    deadline, left = time.monotonic() + WORK_SECONDS, dict(then)
+    while left:
+        with ThreadPoolExecutor(ASKERS) as askers:
+            now = dict(zip(left, askers.map(partial(questions.answer, annals), left), strict=True))
+        found = list(questions.differences(left, now))
+        assert not found or time.monotonic() < deadline, "\n".join(found)
+        left = {question: answer for question, answer in left.items() if answer != now[question]}
+
+
+def _certificates_verify(annals: Server, data: Path, then: dict[str, Any]) -> None:
+    """All of them off line, and the newest with the log, too."""
+    key, file = data / "annals.pem", data / "certificate.json"
+    key.write_bytes(annals.request("GET", "/api/erasures/public-key", "comply").content)
+    words = ("verify-certificate", str(file), "--public-key", str(key))
+    paths = [
+        path for path in (one.partition(" ")[2] for one in then) if path.endswith("/certificate")
+    ]
+    for path in reversed(paths):
+        file.write_bytes(annals.request("GET", path, "comply").content)
+        assert invoked(*words, data=data).exit_code == 0
+    assert run(*words, "--with-log", data=data).returncode == 0
+
+
+def _history_goes_on(annals: Server) -> None:
+    """A message of then is known, a new one is added to what its user was told before."""
+    sent = {"type": "identify", "userId": "ada", "traits": {"plan": "team", "nickname": None}}
+    [known, taken] = annals.send([sent | {"messageId": "first-0"}, sent | {"messageId": "today"}])
+    assert (known["status"], taken["status"]) == ("duplicate", "stored")
+    properties = annals.get("/api/users/{id}", id="external:ada")["properties"]
+    assert properties["plan"] == "team"
+    assert "nickname" not in properties
+    assert properties["signed_up"] == "2024-02-01T00:00:00Z"
+    [newest, *_] = annals.get("/api/users/{id}/timeline?type=property", id="external:ada")["items"]
+    changes = {change["name"]: (change["before"], change["after"]) for change in newest["changes"]}
+    assert changes == {"plan": ("pro", "team"), "nickname": ("Countess", None)}
+
+
+def _who_was_forgotten_stays_forgotten(annals: Server, then: dict[str, Any]) -> None:
+    bob = {"type": "identify", "userId": "bob", "traits": {"name": "Bob"}}
+    answer = annals.post("/v1/batch", {"batch": [bob]}, "write")
+    assert [result["code"] for result in answer["results"]] == ["suppressed"]
+    erased = {
+        one["subject"]
+        for question, stored in then.items()
+        if "/subjects?" in question
+        for one in stored["answer"]["items"]
+        if one["outcome"] == "erased"
+    }
+    assert len(erased) == 5
+    for kind in ("users", "accounts"):
+        for id in (*erased, "external:bob", "external:carl", "external:hooli"):
+            assert annals.request("GET", f"/api/{kind}/{{id}}", "read", id=id).status_code == 404
