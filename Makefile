@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-crash test-long test-slow test-schema browser screenshots examples check format bench bench-lists demo-reset lock clean
+.PHONY: help install run test test-crash test-long test-slow test-schema browser screenshots examples check format release-fixture bench bench-lists demo-reset lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ screenshots: install browser ## Take the pictures of the console in docs/ from t
 
 examples: install ## Record the examples of the OpenAPI document anew
 	@$(BIN)/python -m tests.api.story
+
+release-fixture: install ## Store the data folder of release VERSION, that later ones are held against
+	@$(BIN)/python -m tests.releases.record tests/releases/$(VERSION)
 
 check: install ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check .
