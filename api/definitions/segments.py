@@ -27,7 +27,12 @@ from domain.conditions import validation
 from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId, Segment, checked_name
 from domain.errors import InvalidInput
-from domain.events.definitions import DefinitionChanged, DefinitionDeleted, DefinitionMade
+from domain.events.definitions import (
+    DefinitionChanged,
+    DefinitionCleaned,
+    DefinitionDeleted,
+    DefinitionMade,
+)
 from domain.events.payloads import Payload
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.workspace.aggregate import MAX_LISTED, Definitions
@@ -167,6 +172,7 @@ class SegmentsController(Controller):
             _step(event.occurred_at, event.payload)
             for event in reversed(annals.definitions.history())
             if getattr(event.payload, "id", None) == id
+            and not isinstance(event.payload, DefinitionCleaned)
         ]
         if not steps:
             annals.definitions.load().segment(id)

@@ -281,3 +281,18 @@ def test_when_something_was_defined_stands_on_record(client: Clients) -> None:
     seen = client.see(path)
     assert before <= datetime.fromisoformat(seen["created_at"]) <= datetime.now(UTC)
     assert seen["created_at"] == seen["changed_at"]
+
+
+def test_the_history_of_a_segment_opens_after_somebody_whom_it_named_was_erased(
+    client: Clients,
+) -> None:
+    client.send(identify("ada", email="ada@acme.example"))
+    test = {"op": "is", "value": "ada@acme.example"}
+    path = define(client, "Ada", condition={"type": "attribute", "name": "email", "test": test})
+    client.erase("user", "external:ada")
+    eventually(
+        lambda: client.see(path)["condition"]["test"]["value"] == test["value"],
+        False,
+    )
+    [step] = client.see(f"{path}/history")["items"]
+    assert (step["what"], step["condition"]["test"]["value"] == test["value"]) == ("defined", False)
