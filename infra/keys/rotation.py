@@ -17,6 +17,7 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
+from domain.errors import Unavailable
 from domain.identity import LOG_PARTITIONS
 from infra.keys.key_encryption import KeyEncryptionKey, KeySource, WrongKeyEncryptionKey
 
@@ -155,6 +156,18 @@ class KeyRotation:
             if self.current.id not in needed:
                 raise
 
+    def current_from_database(self) -> KeyEncryptionKey:
+        """The key-encryption key that is current now.
+
+        Raises:
+            Unavailable: it is out of reach.
+        """
+        try:
+            self.reload()
+        except WrongKeyEncryptionKey as error:
+            raise out_of_reach(error) from None
+        return self.current
+
     def unwrap(self, wrapped: Sequence[tuple[str, bytes]]) -> list[bytes]:
         """Keys, each given with the id of the key-encryption key that it is under.
 
@@ -278,3 +291,9 @@ class KeyRotation:
                 raise psycopg.Rollback(ending)
             return True
         return False
+
+
+def out_of_reach(error: WrongKeyEncryptionKey) -> Unavailable:
+    """The refusal of what needs keys while the key-encryption key is out of reach; logs why."""
+    log.error("keys.out_of_reach", reason=str(error))
+    return Unavailable("the keys are out of reach; the operator's log says why")

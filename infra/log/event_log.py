@@ -92,7 +92,7 @@ SELECT stream FROM log.events e
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
   ON e.log_partition = w.p AND e.stream = w.s AND e.version = 1"""
 
-SAID = """
+SELECT_FIRST_POSITIONS = """
 SELECT DISTINCT ON (e.stream) e.stream, e.log_partition, e.position FROM log.events e
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON e.log_partition = w.p AND e.stream = w.s
 WHERE e.topic = %b ORDER BY e.stream, e.position"""
@@ -379,12 +379,16 @@ class EventLog:
             rows = conn.execute(HASHES_AT, asked, binary=True)
             return {Position(partition, at): hash for partition, at, hash in rows}
 
-    def said(self, streams: Sequence[SubjectId], topic: str) -> dict[SubjectId, Position]:
+    def first_position_of(
+        self, streams: Sequence[SubjectId], topic: str
+    ) -> dict[SubjectId, Position]:
         """Where streams first hold an event with a topic. Reads all of the streams."""
         if not streams:
             return {}
         with self._pool.connection() as conn:
-            rows = conn.execute(SAID, (*pg_arrays.placed(streams), topic), binary=True)
+            rows = conn.execute(
+                SELECT_FIRST_POSITIONS, (*pg_arrays.placed(streams), topic), binary=True
+            )
             return {SubjectId(stream): Position(part, at) for stream, part, at in rows}
 
     def heads(self, partitions: Sequence[int]) -> dict[int, int]:

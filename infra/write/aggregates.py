@@ -30,7 +30,8 @@ from domain.events.recorded import RecordedEvent, SealedEvent, event_of
 from domain.events.topics import StreamKind, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import SNAPSHOT_EVERY, Account, User, replay, subject
-from infra.keys.sealing import SCHEMA_VERSION, Sealer
+from infra.keys.sealing import Sealer
+from infra.keys.snapshot_sealing import SNAPSHOT_SCHEMA_VERSION, SnapshotSealer
 from infra.log.event_log import EventLog
 from projections.kernel import pg_arrays
 from projections.kernel.gaps import Gap, parted
@@ -136,10 +137,13 @@ def altered(kind: SubjectKind, gap: Position) -> Altered:
 class Aggregates(Repository[UUID]):
     """Users and accounts, one by one as the library loads them, or a whole batch in one read."""
 
-    def __init__(self, log: EventLog, sealer: Sealer, pool: ConnectionPool) -> None:
+    def __init__(
+        self, log: EventLog, sealer: Sealer, snapshots: SnapshotSealer, pool: ConnectionPool
+    ) -> None:
         super().__init__(EventStore(SealingMapper(sealer), LogRecorder(log)))
         self._log = log
         self._sealer = sealer
+        self._snapshot_sealer = snapshots
         self._pool = pool
 
     def load(self, wanted: Mapping[SubjectId, SubjectKind]) -> dict[SubjectId, User | Account]:
@@ -185,7 +189,7 @@ class Aggregates(Repository[UUID]):
     ) -> dict[SubjectId, User | Account]:
         """Without those that do not open: events tell all that they do."""
         try:
-            return self._sealer.open_states(kind, snapshots)
+            return self._snapshot_sealer.open(kind, snapshots)
         except (UnreadableEvent, msgspec.MsgspecError):
             if len(snapshots) == 1:
                 return {}
@@ -237,14 +241,14 @@ class Aggregates(Repository[UUID]):
         if not subjects:
             return []
         with self._pool.connection() as conn:
-            asked = (*pg_arrays.placed(subjects), SCHEMA_VERSION)
+            asked = (*pg_arrays.placed(subjects), SNAPSHOT_SCHEMA_VERSION)
             return conn.execute(SELECT_SNAPSHOTS, asked, binary=True).fetchall()
 
     def _save(self, states: Sequence[User | Account]) -> None:
         if states:
             rows = [
-                (log_partition(one.id), one.id, one.version, SCHEMA_VERSION, sealed)
-                for one, sealed in zip(states, self._sealer.seal_states(states), strict=True)
+                (log_partition(one.id), one.id, one.version, SNAPSHOT_SCHEMA_VERSION, sealed)
+                for one, sealed in zip(states, self._snapshot_sealer.seal(states), strict=True)
             ]
             with self._pool.connection() as conn:
                 conn.cursor().executemany(SAVE_SNAPSHOT, rows)

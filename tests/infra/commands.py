@@ -61,7 +61,7 @@ def stored(annals: Annals, *commands: Command) -> None:
 
 
 def subject_of(annals: Annals, name: str) -> SubjectId | None:
-    return annals.handler.find(named(name))
+    return annals.subject_lookup.find(named(name))
 
 
 def loaded(annals: Annals, name: str) -> User | Account:

@@ -233,7 +233,7 @@ from infra.settings import Settings
 print("ready", flush=True)
 sys.stdin.readline()
 with bootstrap.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=1) as annals:
-    annals.keys.secret("lookup")
+    annals.secrets.get("lookup")
     print(annals.wrapping.current.id)
 """
 

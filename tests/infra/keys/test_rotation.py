@@ -78,7 +78,7 @@ def users(annals: Annals, count: int, start: int = 0) -> list[SubjectId]:
 
 def start(data: Path, url: str, **settings: Any) -> None:
     with bootstrap.opened(Settings(data=data, **settings), url, connections=2) as annals:
-        annals.keys.secret("lookup")
+        annals.secrets.get("lookup")
 
 
 def command(annals: Annals, database_url: str, *words: str) -> Any:
@@ -97,7 +97,7 @@ def test_case_5_after_a_rotation_all_is_under_the_new_key_and_opens_and_no_event
 ) -> None:
     known = users(annals, 300)
     before, old = whole_log(database_url), annals.wrapping.current.id
-    secret = annals.keys.secret("lookup")
+    secret = annals.secrets.get("lookup")
     new = rotate(annals)
     assert new != old
     assert states(database_url) == {old: "retired", new: "current"}
@@ -105,7 +105,7 @@ def test_case_5_after_a_rotation_all_is_under_the_new_key_and_opens_and_no_event
     assert whole_log(database_url) == before
     for process in (annals, open_annals()):
         assert read(process, *known) == {*known}
-        assert process.keys.secret("lookup") == secret
+        assert process.secrets.get("lookup") == secret
         assert user_of(process, "u7").properties == {"name": "n7"}
 
 
@@ -244,8 +244,8 @@ def test_a_process_that_missed_a_whole_rotation_makes_its_next_keys_under_the_ne
     assert set(other.keys.fetch_or_make({subject.int})) == {subject.int}
     assert ids_in_use(database_url) == {new}
     rotate(annals)
-    other.keys.secret("a new one")
-    assert other.keys.secret("a new one") == open_annals().keys.secret("a new one")
+    other.secrets.get("a new one")
+    assert other.secrets.get("a new one") == open_annals().secrets.get("a new one")
     destroy_keys(annals.keys, [gone])
     rotate(annals)
     with pytest.raises(SubjectErased):

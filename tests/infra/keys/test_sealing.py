@@ -24,8 +24,9 @@ from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.aggregates import User
 from infra.bootstrap import Annals
-from infra.keys.sealing import NONCE_BYTES, Tampered, _nonces
-from infra.keys.subject_key import SubjectKey
+from infra.keys.opening import Tampered
+from infra.keys.snapshot_sealing import SnapshotSealer
+from infra.keys.subject_key import NONCE_BYTES, SubjectKey, random_nonces
 from tests.infra.erasures import destroy_keys
 
 AT = datetime(2026, 5, 13, 12, tzinfo=UTC)
@@ -211,22 +212,22 @@ def test_of_an_erased_user_the_account_keeps_its_part_and_the_reverse(annals: An
 def test_case_4_nonces_and_event_ids_do_not_repeat(annals: Annals) -> None:
     user, account = new(), new()
     rows = annals.sealer.seal_events([tracked(user, account)] * 100_000)
-    states = annals.sealer.seal_states([User(user)] * 1_000)
+    states = SnapshotSealer(annals.keys).seal([User(user)] * 1_000)
     parts = [row.state for row in rows] + [row.account_state for row in rows] + states
     assert len({part[2 : 2 + NONCE_BYTES] for part in parts}) == len(parts)
     assert len({row.event_id for row in rows}) == len(rows)
     assert {row.event_id.version for row in rows[:100]} == {4}
-    assert len(set(_nonces(1_000_000))) == 1_000_000
+    assert len(set(random_nonces(1_000_000))) == 1_000_000
 
 
 def test_snapshots_open_at_their_own_subject_and_version_only(annals: Annals) -> None:
     user, other = new(), new()
     state = User(user, version=3, properties={"name": PLANTED})
-    one, two = annals.sealer.seal_states([state, User(other, version=3)])
-    assert annals.sealer.open_states(SubjectKind.USER, [(user, 3, one)]) == {user: state}
+    one, two = SnapshotSealer(annals.keys).seal([state, User(other, version=3)])
+    assert SnapshotSealer(annals.keys).open(SubjectKind.USER, [(user, 3, one)]) == {user: state}
     for moved in [(user, 4, one), (other, 3, one), (user, 3, two), (user, 3, one[:-1])]:
         with pytest.raises(Tampered) as caught:
-            annals.sealer.open_states(SubjectKind.USER, [moved])
+            SnapshotSealer(annals.keys).open(SubjectKind.USER, [moved])
         assert PLANTED not in "".join(traceback.format_exception(caught.value))
 
 
@@ -247,7 +248,7 @@ def test_a_key_turns_from_period_to_period_and_each_opens_its_own() -> None:
     for secret in (None, *periods, None, *reversed(periods)):
         sealed = key.seal(b"plain", b"bound", os.urandom(12), secret)
         for other in (None, *periods):
-            opener = key if other is None else key.of_period(other)
+            opener = key if other is None else key.of_month(other)
             if other is secret:
                 assert opener.unseal(sealed, b"bound") == b"plain"
             else:

@@ -40,7 +40,7 @@ def new() -> SubjectId:
 
 
 def lookup_of(annals: Annals) -> IdentityIndex:
-    return annals.handler._lookup
+    return annals.handler._identities
 
 
 def activities(annals: Annals, *streams: SubjectId) -> list[str]:
