@@ -76,6 +76,7 @@ from infra.write.erasure_completion import ErasureCompletion
 from infra.write.manual_stages import ManualStages
 from infra.write.name_administration import NameAdministration
 from infra.write.name_catalogue import NameCatalogue
+from infra.write.replay import AggregateReplay
 from infra.write.saved_views import SavedViews
 from infra.write.skipped_events import SkippedEvents
 from infra.write.subject_lookup import SubjectLookup
@@ -144,6 +145,7 @@ class Annals:
     subject_lookup: SubjectLookup
     manual_stages: ManualStages
     erasure_completion: ErasureCompletion
+    replay: AggregateReplay
     api_keys: ApiKeys
     wrapping: KeyRotation
     views: ConnectionPool
@@ -428,6 +430,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             SubjectLookup(identities),
             ManualStages(log=log, keys=keys, aggregates=aggregates, sealer=sealer),
             erasure_completion,
+            AggregateReplay(log, sealer),
             api_keys,
             wrapping,
             pools.views,

@@ -1,32 +1,18 @@
-"""The eventsourcing library's interfaces over our log: recorder, mapper and repository.
-
-The library gives aggregates their life cycle; the tables, the sealing and the batching are ours.
-"""
+"""Users and accounts as they are now, from their newest snapshots and the events after them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
-from uuid import UUID
+from typing import NamedTuple
 
 import msgspec
-from eventsourcing.application import Repository
-from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import (
-    AggregateRecorder,
-    EventStore,
-    IntegrityError,
-    Mapper,
-    StoredEvent,
-)
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.errors import Altered, UnreadableEvent, VersionConflict
+from domain.errors import Altered, UnreadableEvent
 from domain.events.event import Event
-from domain.events.recorded import RecordedEvent, SealedEvent, event_of
+from domain.events.recorded import RecordedEvent, event_of
 from domain.events.topics import StreamKind, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import SNAPSHOT_EVERY, Account, User, replay, subject
@@ -51,69 +37,6 @@ WHERE log.snapshots.version < excluded.version"""
 DELETE_SNAPSHOTS = "DELETE FROM log.snapshots WHERE log_partition = ANY(%b) AND stream = ANY(%b)"
 
 
-@dataclass(frozen=True)
-class StoredRow(StoredEvent):
-    """The library's stored event, with the row of the log that it stands for."""
-
-    row: SealedEvent
-
-
-class SealingMapper(Mapper[UUID]):
-    """Events to sealed rows and back, as the library's mapper."""
-
-    def __init__(self, sealer: Sealer) -> None:
-        self._sealer = sealer
-
-    def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
-        row = self._sealer.seal_events([cast(Event, domain_event)])[0]
-        return _stored(row)
-
-    def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
-        """Raises: LookupError: the subject has been erased."""
-        assert isinstance(stored_event, StoredRow)
-        opened = self._sealer.open_events([cast(RecordedEvent, stored_event.row)])
-        if not opened:
-            raise LookupError("the subject has been erased")
-        return cast(DomainEventProtocol[UUID], opened[0])
-
-
-class LogRecorder(AggregateRecorder):
-    """The library's recorder: optimistic concurrency by stream and version, over the log."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-
-    def insert_events(
-        self, stored_events: Sequence[StoredEvent], **kwargs: Any
-    ) -> Sequence[int] | None:
-        """Raises: IntegrityError: one of the versions exists."""
-        try:
-            self._log.append([cast(StoredRow, stored).row for stored in stored_events])
-        except VersionConflict as error:
-            raise IntegrityError(error.detail) from None
-        return None
-
-    def select_events(
-        self,
-        originator_id: UUID | str,
-        *,
-        gt: int | None = None,
-        lte: int | None = None,
-        desc: bool = False,
-        limit: int | None = None,
-    ) -> Sequence[StoredEvent]:
-        stream = SubjectId(cast(UUID, originator_id))
-        rows = self._log.read_streams({stream: gt or 0})[stream]
-        chosen = [row for row in rows if lte is None or (row.version or 0) <= lte]
-        if desc:
-            chosen.reverse()
-        return [_stored(row) for row in chosen[:limit]]
-
-
-def _stored(row: SealedEvent) -> StoredRow:
-    return StoredRow(row.stream, row.version or 0, row.topic, row.state, row)
-
-
 class Loaded(NamedTuple):
     """
     Attributes:
@@ -134,13 +57,13 @@ def altered(kind: SubjectKind, gap: Position) -> Altered:
     )
 
 
-class Aggregates(Repository[UUID]):
-    """Users and accounts, one by one as the library loads them, or a whole batch in one read."""
+class Aggregates:
+    """Loads users and accounts from the log, a whole batch in one read. Safe for use from many
+    threads."""
 
     def __init__(
         self, log: EventLog, sealer: Sealer, snapshots: SnapshotSealer, pool: ConnectionPool
     ) -> None:
-        super().__init__(EventStore(SealingMapper(sealer), LogRecorder(log)))
         self._log = log
         self._sealer = sealer
         self._snapshot_sealer = snapshots
@@ -198,19 +121,6 @@ class Aggregates(Repository[UUID]):
         return {
             id: state for half in halves for id, state in self._opened_snapshots(kind, half).items()
         }
-
-    def at_version(self, id: SubjectId, kind: SubjectKind, version: int) -> User | Account:
-        """A subject as it was at a version, by the library's own replay.
-
-        Raises:
-            AggregateNotFoundError: there is no such subject, or it had not begun.
-        """
-
-        def project(initial: Any, events: Any) -> Any:
-            state = replay(initial or subject(kind, id), events)
-            return state if state.version else None
-
-        return cast(User | Account, self.get(id, version=version, projector_func=project))
 
     def forget(self, subjects: Sequence[SubjectId]) -> None:
         """Deletes the snapshots of erased subjects."""

@@ -262,7 +262,7 @@ def test_an_erasure_that_a_crash_cut_short_is_finished(
     target, name = {
         "forget": (annals.aggregates, "forget"),
         "append": (annals.log, "append"),
-        "complete": (annals.keys, "complete_erasures"),
+        "complete": (annals.erasure_records, "complete"),
     }[step]
     with monkeypatch.context() as patch:
         patch.setattr(target, name, die)

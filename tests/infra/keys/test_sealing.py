@@ -20,13 +20,16 @@ from domain.errors import SubjectErased, UnreadableEvent
 from domain.events.event import Event
 from domain.events.payloads import AccountPart, Erased, PropertiesChanged, Tracked
 from domain.events.recorded import OpenedEvent, RecordedEvent, SealedEvent
+from domain.events.schema import NewerSchemaVersion
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.aggregates import User
 from infra.bootstrap import Annals
-from infra.keys.opening import Tampered
+from infra.keys.opening import SUBJECT_PART, Tampered
 from infra.keys.snapshot_sealing import SnapshotSealer
 from infra.keys.subject_key import NONCE_BYTES, SubjectKey, random_nonces
+from infra.log.record_format import envelope_of
+from projections.kernel.gaps import Gap, GapReason
 from tests.infra.erasures import destroy_keys
 
 AT = datetime(2026, 5, 13, 12, tzinfo=UTC)
@@ -143,6 +146,28 @@ def test_case_1_an_envelope_that_was_altered_does_not_open(
     if other is not None:
         sealed(annals, changed(other, 1))  # the other subject has a key of its own
     assert_tampered(annals, altered(row, **change))
+
+
+def test_a_row_that_a_newer_version_stored_says_so_though_its_payload_decodes(
+    annals: Annals,
+) -> None:
+    user = new()
+    [row] = sealed(annals, changed(user, 1))
+    newer = altered(row, schema_version=7)
+    key = annals.keys.fetch({user.int})[user.int]
+    state = key.seal(
+        msgspec.msgpack.encode(CHANGE), SUBJECT_PART + envelope_of(newer), os.urandom(NONCE_BYTES)
+    )
+    newer = altered(newer, state=state)
+    with pytest.raises(NewerSchemaVersion) as caught:
+        annals.sealer.open_rows([newer])
+    for said in ("user.properties_changed", "version 7", "partition 3, position 1", "upgrade"):
+        assert said in str(caught.value)
+    [gap] = annals.sealer.open_each([newer])
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.error) == (GapReason.UNREADABLE, "NewerSchemaVersion")
+    destroy_keys(annals.keys, [user])
+    assert opened(annals, newer) == OpenedEvent(newer, None)
 
 
 def test_an_account_that_was_taken_away_does_not_open(annals: Annals) -> None:
