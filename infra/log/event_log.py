@@ -350,7 +350,7 @@ class EventLog:
         """The first aggregate event of each stream that holds it."""
         return list(self._rows(READ_FIRST, pg_arrays.placed(streams))) if streams else []
 
-    def there(self, streams: Sequence[SubjectId]) -> list[SubjectId]:
+    def existing(self, streams: Sequence[SubjectId]) -> list[SubjectId]:
         """Those of the streams that hold any event."""
         if not streams:
             return []

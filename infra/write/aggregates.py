@@ -20,28 +20,32 @@ from infra.keys.sealing import Sealer
 from infra.keys.snapshot_sealing import SNAPSHOT_SCHEMA_VERSION, SnapshotSealer
 from infra.log.event_log import EventLog
 from projections.kernel import pg_arrays
+from projections.kernel.pg_arrays import Column
 from projections.kernel.gaps import Gap, parted
 
 SELECT_SNAPSHOTS = """
 SELECT s.stream, s.version, s.state FROM log.snapshots s
-JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON s.log_partition = w.p AND s.stream = w.s
-WHERE s.schema_version = %b"""
+JOIN unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
+  ON s.log_partition = w.p AND s.stream = w.s
+WHERE s.schema_version = %(schema_version)b"""
 
-SAVE_SNAPSHOT = """
+UPSERT_SNAPSHOT = """
 INSERT INTO log.snapshots (log_partition, stream, version, schema_version, state)
-VALUES (%b, %b, %b, %b, %b)
+VALUES (%(partition)b, %(stream)b, %(version)b, %(schema_version)b, %(state)b)
 ON CONFLICT (log_partition, stream) DO UPDATE
 SET version = excluded.version, schema_version = excluded.schema_version, state = excluded.state
 WHERE log.snapshots.version < excluded.version"""
 
-DELETE_SNAPSHOTS = "DELETE FROM log.snapshots WHERE log_partition = ANY(%b) AND stream = ANY(%b)"
+DELETE_SNAPSHOTS = """
+DELETE FROM log.snapshots
+WHERE log_partition = ANY(%(partitions)b) AND stream = ANY(%(streams)b)"""
 
 
 class Loaded(NamedTuple):
     """
     Attributes:
-        gaps: of those subjects of whom an event does not open or is not there: its place, or that
-            of the first event behind it.
+        gaps: of each subject with an event that does not open or is missing: the position of the
+            event, or of the next one there is.
     """
 
     states: dict[SubjectId, User | Account]
@@ -49,7 +53,7 @@ class Loaded(NamedTuple):
 
 
 def altered(kind: SubjectKind, gap: Position) -> Altered:
-    """The refusal of what would be decided on a state that is not whole."""
+    """The refusal of a command that needs a state with a gap."""
     return Altered(
         f"the event of this {kind} at {gap.log_partition}:{gap.position} in the log does not open,"
         " or one before it is missing: nothing is decided on what is left; have the operator"
@@ -69,48 +73,49 @@ class Aggregates:
         self._snapshot_sealer = snapshots
         self._pool = pool
 
-    def load(self, wanted: Mapping[SubjectId, SubjectKind]) -> dict[SubjectId, User | Account]:
-        """The state of each subject, from its newest snapshot and the events after it, in three
-        queries however many; one that has not begun has version 0.
+    def load(self, subjects: Mapping[SubjectId, SubjectKind]) -> dict[SubjectId, User | Account]:
+        """The state of each subject, in three queries for all of them; a subject that has not
+        begun has version 0.
 
         Raises:
-            Altered: an event of one of them does not open.
+            Altered: an event of a subject does not open.
         """
-        loaded = self.load_each(wanted)
+        loaded = self.load_each(subjects)
         for id, gap in loaded.gaps.items():
-            raise altered(wanted[id], gap)
+            raise altered(subjects[id], gap)
         return loaded.states
 
-    def load_each(self, wanted: Mapping[SubjectId, SubjectKind]) -> Loaded:
-        """As `load`, and of those of whom an event does not open, what the others come to."""
-        states = {id: subject(kind, id) for id, kind in wanted.items()}
-        snapshots = self._snapshots(list(wanted))
+    def load_each(self, subjects: Mapping[SubjectId, SubjectKind]) -> Loaded:
+        """As `load`; the state of a subject with gaps is what its other events come to."""
+        states = {id: subject(kind, id) for id, kind in subjects.items()}
+        snapshots = self._snapshots(list(subjects))
         for kind in SubjectKind:
             states |= self._opened_snapshots(
-                kind, [one for one in snapshots if wanted[one[0]] is kind]
+                kind, [snapshot for snapshot in snapshots if subjects[snapshot[0]] is kind]
             )
         histories = self._log.read_streams({id: state.version for id, state in states.items()})
-        found = self._sealer.open_each([row for rows in histories.values() for row in rows])
+        opened = self._sealer.open_each([row for rows in histories.values() for row in rows])
         gaps = _missing(histories, states)
-        grouped: dict[SubjectId, list[Event]] = {}
-        for one in found:
-            stream = one.row.stream
-            if isinstance(one, Gap):
-                gaps[stream] = min(gaps.get(stream, _place(one.row)), _place(one.row))
-            elif one.payload is not None:
-                grouped.setdefault(stream, []).append(event_of(one, one.payload))
+        events: dict[SubjectId, list[Event]] = {}
+        for event in opened:
+            stream = event.row.stream
+            if isinstance(event, Gap):
+                position = _position(event.row)
+                gaps[stream] = min(gaps.get(stream, position), position)
+            elif event.payload is not None:
+                events.setdefault(stream, []).append(event_of(event, event.payload))
         for id in gaps:
-            events, last = grouped.pop(id, []), histories[id][-1].version
-            states[id] = _as_far_as_it_goes(states[id], events, last)
-        for id, history in grouped.items():
+            newest = histories[id][-1].version
+            states[id] = _with_gaps(states[id], events.pop(id, []), newest)
+        for id, history in events.items():
             states[id] = replay(states[id], history)
-        self._save([states[id] for id, past in grouped.items() if len(past) >= SNAPSHOT_EVERY])
+        self._save([states[id] for id, new in events.items() if len(new) >= SNAPSHOT_EVERY])
         return Loaded(states, gaps)
 
     def _opened_snapshots(
         self, kind: SubjectKind, snapshots: Sequence[tuple[SubjectId, int, bytes]]
     ) -> dict[SubjectId, User | Account]:
-        """Without those that do not open: events tell all that they do."""
+        """Leaves out the snapshots that do not open: the events have all that they have."""
         try:
             return self._snapshot_sealer.open(kind, snapshots)
         except (UnreadableEvent, msgspec.MsgspecError):
@@ -125,46 +130,57 @@ class Aggregates:
     def forget(self, subjects: Sequence[SubjectId]) -> None:
         """Deletes the snapshots of erased subjects."""
         with self._pool.connection() as conn:
-            conn.execute(DELETE_SNAPSHOTS, pg_arrays.placed(subjects))
+            conn.execute(DELETE_SNAPSHOTS, _placed(subjects))
 
     def kinds(self, subjects: Sequence[SubjectId]) -> dict[SubjectId, StreamKind | None]:
-        """What each subject is that the log has events of: by its first event, or by the next ones
-        where that does not open; None where no event of its aggregate opens."""
+        """The kind of each subject that the log has events of, by the first aggregate event that
+        opens; None: none of them opens."""
         kinds: dict[SubjectId, StreamKind | None] = {}
         kinds |= self._opened_kinds(self._log.read_first(subjects))
-        rest = [id for id in subjects if id not in kinds]
-        if rest:
-            there = dict.fromkeys(self._log.there(rest), 0)
-            rows = [row for each in self._log.read_streams(there).values() for row in each]
-            kinds |= dict.fromkeys(there) | self._opened_kinds(rows)
+        unknown = [id for id in subjects if id not in kinds]
+        if unknown:
+            existing = dict.fromkeys(self._log.existing(unknown), 0)
+            rows = [row for stream in self._log.read_streams(existing).values() for row in stream]
+            kinds |= dict.fromkeys(existing) | self._opened_kinds(rows)
         return kinds
 
     def _opened_kinds(self, rows: Sequence[RecordedEvent]) -> dict[SubjectId, StreamKind]:
         kinds: dict[SubjectId, StreamKind] = {}
         opened, _ = parted(self._sealer.open_each(rows))
-        for one in opened:
-            with suppress(KeyError):  # a topic that is none, of an erased subject
-                kinds.setdefault(one.row.stream, stream_kind(one.row.topic))
+        for event in opened:
+            with suppress(KeyError):  # an unknown topic, of an erased subject
+                kinds.setdefault(event.row.stream, stream_kind(event.row.topic))
         return kinds
 
     def _snapshots(self, subjects: Sequence[SubjectId]) -> list[tuple[SubjectId, int, bytes]]:
         if not subjects:
             return []
+        params = {**_placed(subjects), "schema_version": SNAPSHOT_SCHEMA_VERSION}
         with self._pool.connection() as conn:
-            asked = (*pg_arrays.placed(subjects), SNAPSHOT_SCHEMA_VERSION)
-            return conn.execute(SELECT_SNAPSHOTS, asked, binary=True).fetchall()
+            return conn.execute(SELECT_SNAPSHOTS, params, binary=True).fetchall()
 
     def _save(self, states: Sequence[User | Account]) -> None:
         if states:
             rows = [
-                (log_partition(one.id), one.id, one.version, SNAPSHOT_SCHEMA_VERSION, sealed)
-                for one, sealed in zip(states, self._snapshot_sealer.seal(states), strict=True)
+                {
+                    "partition": log_partition(state.id),
+                    "stream": state.id,
+                    "version": state.version,
+                    "schema_version": SNAPSHOT_SCHEMA_VERSION,
+                    "state": sealed,
+                }
+                for state, sealed in zip(states, self._snapshot_sealer.seal(states), strict=True)
             ]
             with self._pool.connection() as conn:
-                conn.cursor().executemany(SAVE_SNAPSHOT, rows)
+                conn.cursor().executemany(UPSERT_SNAPSHOT, rows)
 
 
-def _place(row: RecordedEvent) -> Position:
+def _placed(subjects: Sequence[SubjectId]) -> dict[str, Column]:
+    partitions, streams = pg_arrays.placed(subjects)
+    return {"partitions": partitions, "streams": streams}
+
+
+def _position(row: RecordedEvent) -> Position:
     return Position(row.log_partition, row.position)
 
 
@@ -172,22 +188,25 @@ def _missing(
     histories: Mapping[SubjectId, Sequence[RecordedEvent]],
     states: Mapping[SubjectId, User | Account],
 ) -> dict[SubjectId, Position]:
-    """Of those whose versions do not follow one another: the first row behind what is missing."""
+    """Of each history with a version missing: the position of the first row after it."""
     missing: dict[SubjectId, Position] = {}
     for id, rows in histories.items():
         version = states[id].version
         if rows and rows[-1].version != version + len(rows):
             missing[id] = next(
-                _place(row) for n, row in enumerate(rows, version + 1) if row.version != n
+                _position(row) for n, row in enumerate(rows, version + 1) if row.version != n
             )
     return missing
 
 
-def _as_far_as_it_goes(
+def _with_gaps(
     state: User | Account, events: Sequence[Event], version: int | None
 ) -> User | Account:
-    """What events come to of which some are missing, without those that rest on these; at the
-    version of the last that there is."""
+    """What events come to although some are missing; events that need a missing one are left out.
+
+    Args:
+        version: of the newest row that there is; that of the state afterwards.
+    """
     for event in events:
         with suppress(LookupError):
             state = state.evolve(event)
