@@ -20,8 +20,8 @@ from infra.keys.sealing import Sealer
 from infra.keys.snapshot_sealing import SNAPSHOT_SCHEMA_VERSION, SnapshotSealer
 from infra.log.event_log import EventLog
 from projections.kernel import pg_arrays
-from projections.kernel.pg_arrays import Column
 from projections.kernel.gaps import Gap, parted
+from projections.kernel.pg_arrays import Column
 
 SELECT_SNAPSHOTS = """
 SELECT s.stream, s.version, s.state FROM log.snapshots s

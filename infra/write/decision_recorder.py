@@ -52,9 +52,7 @@ class DecisionRecorder:
         self._append(batch, at)
 
     def _append(self, groups: Sequence[list[Decided]], at: datetime) -> None:
-        pending = [
-            {self._message_key(decided): decided for decided in group} for group in groups
-        ]
+        pending = [{self._message_key(decided): decided for decided in group} for group in groups]
         for _ in range(ATTEMPTS):
             self._keys.refresh()
             alive = self._keys.fetch(_subject(group).int for group in pending)
