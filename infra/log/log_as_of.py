@@ -17,7 +17,8 @@ from psycopg_pool import ConnectionPool
 from domain.commands import Position
 from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import SubjectId
-from infra.log.event_log import EventLog, RowSource
+from infra.log.appending import RowSource
+from infra.log.event_log import EventLog
 
 Bounds = Sequence[int]
 """The newest position to be seen of each partition, from 0 on."""

@@ -20,7 +20,8 @@ from domain.errors import DuplicateMessage, VersionConflict
 from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId, log_partition
 from infra.bootstrap import Annals
-from infra.log.event_log import _ROWS_A_PIECE, EventLog
+from infra.log.appending import ROWS_A_PIECE
+from infra.log.event_log import EventLog
 from tests.infra import chain
 from tests.infra.rows import row, rows
 
@@ -136,7 +137,7 @@ def together(
 
 
 def wait_until_queued(log: EventLog, count: int) -> None:
-    while len(log._write_together._waiting) < count:
+    while len(log._appender._group_commit._waiting) < count:
         pass
 
 
@@ -229,7 +230,7 @@ def test_a_writer_that_is_interrupted_never_lets_another_be_acknowledged_unwritt
 ) -> None:
     log = annals.log
     entered, go_on = threading.Event(), threading.Event()
-    write, interruptions = log._write, iter([SystemExit()])
+    write, interruptions = log._appender._write, iter([SystemExit()])
 
     def interrupted_once(group: list[object]) -> list[list[Position]]:
         for error in interruptions:
@@ -238,7 +239,7 @@ def test_a_writer_that_is_interrupted_never_lets_another_be_acknowledged_unwritt
             raise error
         return write(group)
 
-    monkeypatch.setattr(log._write_together, "_do", interrupted_once)
+    monkeypatch.setattr(log._appender._group_commit, "_do", interrupted_once)
     outcomes: list[object] = []
 
     def call(one: SealedEvent) -> None:
@@ -290,19 +291,19 @@ def test_rows_that_are_refused_in_an_early_piece_leave_nothing_of_the_append(
     stream = SubjectId(uuid.uuid4())
     annals.log.append([row(stream, 1)])
     before = everything(annals.log)
-    many = [row(stream, 1), *(row() for _ in range(3 * _ROWS_A_PIECE))]
+    many = [row(stream, 1), *(row() for _ in range(3 * ROWS_A_PIECE))]
     with pytest.raises(VersionConflict):
         annals.log.append(many)
     assert everything(annals.log) == before
-    assert len(annals.log.append(many[1:])) == 3 * _ROWS_A_PIECE
+    assert len(annals.log.append(many[1:])) == 3 * ROWS_A_PIECE
 
 
 def test_a_row_that_cannot_be_made_in_a_late_piece_leaves_nothing_of_the_append(
     annals: Annals,
 ) -> None:
     before = everything(annals.log)
-    many = [row() for _ in range(3 * _ROWS_A_PIECE)]
+    many = [row() for _ in range(3 * ROWS_A_PIECE)]
     with pytest.raises(struct.error):
         annals.log.append([*many, row(version=2**70)])
     assert everything(annals.log) == before
-    assert len(annals.log.append(many)) == 3 * _ROWS_A_PIECE
+    assert len(annals.log.append(many)) == 3 * ROWS_A_PIECE

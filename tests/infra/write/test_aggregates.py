@@ -12,7 +12,7 @@ from domain.events.event import Event
 from domain.identity import SubjectKind, log_partition
 from domain.subjects.aggregates import SNAPSHOT_EVERY, User
 from infra.bootstrap import Annals
-from infra.log.event_log import READ_STREAMS
+from infra.log.event_log import SELECT_STREAMS
 from tests.infra.commands import AT
 from tests.infra.erasures import destroy_keys
 from tests.infra.plans import nodes
@@ -91,7 +91,8 @@ def test_loading_reads_no_tracked_activity_however_much_there_is(
     with psycopg.connect(database_url) as conn:
         conn.execute("ANALYZE log.events")
         [[[plan]]] = conn.execute(
-            "EXPLAIN (ANALYZE, FORMAT JSON)" + READ_STREAMS, ([log_partition(user)], [user], [0])
+            "EXPLAIN (ANALYZE, FORMAT JSON)" + SELECT_STREAMS,
+            {"partitions": [log_partition(user)], "streams": [user], "after": [0]},
         ).fetchall()
     reads = [node for node in nodes(plan["Plan"]) if node.get("Relation Name") == "events"]
     assert len(reads) == 1, json.dumps(plan)
