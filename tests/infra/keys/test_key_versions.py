@@ -86,7 +86,7 @@ def test_a_sampler_draws_within_what_it_is_given(one_in: int, batches: list[int]
     for count in batches:
         drawn = sampler.draw(count)
         assert drawn == sorted(set(drawn))
-        assert all(0 <= one < count for one in drawn)
+        assert all(0 <= index < count for index in drawn)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1_000])
@@ -99,7 +99,7 @@ def test_a_sampler_draws_each_by_the_same_chance_however_they_come(batch: int) -
         if start % 5 == 0:  # one that begins anew is as good as one that went on
             sampler = Sampler(one_in)
     expected = total / one_in
-    assert abs(len([one for one in drawn if one < total]) - expected) < 8 * expected**0.5
+    assert abs(len([index for index in drawn if index < total]) - expected) < 8 * expected**0.5
     assert abs(statistics.mean(drawn) - total / 2) < 0.05 * total
 
 
@@ -115,7 +115,7 @@ def test_case_4_a_new_version_begins_when_the_old_one_has_sealed_enough(
     assert versions(database_url, account) == [(1, "active", 6)]
     assert [row.state[:2] for row in rows] == [b"\0\1"] * 10 + [b"\0\2"] * 2
     opened = annals.sealer.open_rows([placed(row) for row in rows])
-    assert all(one.payload is not None for one in opened)
+    assert all(event.payload is not None for event in opened)
 
 
 def test_snapshots_count_too(annals: Annals, database_url: str, every_seal_counts: None) -> None:
@@ -177,7 +177,7 @@ def test_an_erasure_destroys_all_versions_and_no_new_one_begins_after_it(
     destroy_keys(annals.keys, [subject])
     assert annals.keys.versions.add(subject, 3)
     annals.keys.versions.count(subject.int, 2)
-    assert [one[:2] for one in versions(database_url, subject)] == [
+    assert [version[:2] for version in versions(database_url, subject)] == [
         (1, "destroyed"),
         (2, "destroyed"),
     ]
@@ -215,7 +215,7 @@ def test_a_version_that_begins_while_the_subject_is_erased_is_destroyed_with_it(
                 assert not destruction.done()
         roller.commit()
         destruction.result()
-    assert [one[1] for one in versions(database_url, subject)] == ["destroyed"] * 2
+    assert [version[1] for version in versions(database_url, subject)] == ["destroyed"] * 2
 
 
 @pytest.mark.parametrize("what", ["a version", "the first version, by the record of the erasure"])
@@ -247,7 +247,7 @@ def test_a_key_that_a_backup_brings_back_is_destroyed_before_anything_is_served(
     assert {state for _, state, _ in versions(database_url, subject)} == {"destroyed"}
     assert subject_of(after, "u1") is None
     for process in (annals, after):
-        assert [one.topic for one in events_of(process, subject)] == ["user.erased"]
+        assert [event.topic for event in events_of(process, subject)] == ["user.erased"]
         assert user_of(process, "u2").properties == {"name": "Bob"}
 
 

@@ -58,7 +58,7 @@ PAID = ask.Did("event", "paid", where=[ask.MetadataIs("sum", ask.AtLeast(50))])
 
 def paid(*names: str) -> list[Track]:
     done = (Activity(ActivityKind.EVENT, "paid", {"sum": 70}),)
-    return [Track(user(one), (), done, NOON) for one in names]
+    return [Track(user(name), (), done, NOON) for name in names]
 
 
 def place_of(url: str, annals: Annals, name: str, topic: str, which: int = -1) -> Position:
