@@ -257,7 +257,7 @@ class CommandHandler:
             "/timestamp",
         )
         for each in pending:
-            if each.outcome is None and isinstance(each.command, Track) and each.command.at < since:
+            if isinstance(each.command, Track) and each.command.at < since:
                 each.outcome = refusal
 
     def _resolved(
