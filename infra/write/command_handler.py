@@ -86,7 +86,7 @@ class _PendingRequest(msgspec.Struct):
         target: the subjects that the command is about, or why they cannot be resolved.
         refused_values: the values that are left out of the command.
         event_count: how many events the command causes.
-        outcome: None until it is known; then still None for a message id that is stored already.
+        outcome: None: not known yet, or the message id is stored already.
     """
 
     command: Command
