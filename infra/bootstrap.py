@@ -37,11 +37,15 @@ from infra.erasure.retention import RetentionRuns
 from infra.first_settings import as_first_set
 from infra.head_alarm import HeadAlarm
 from infra.keys.content_keys import ContentKeys
+from infra.keys.deployment_secrets import DeploymentSecrets
+from infra.keys.erasure_records import ErasureRecords
 from infra.keys.identity_index import IdentityIndex
 from infra.keys.key_encryption import KeyFile, KeySource, KeyVariable, WrongKeyEncryptionKey
 from infra.keys.key_ring import KeyRing
 from infra.keys.rotation import KeyRotation
 from infra.keys.sealing import Sealer
+from infra.keys.snapshot_sealing import SnapshotSealer
+from infra.keys.tombstones import KeyTombstones
 from infra.keys.vault import Vault
 from infra.log.event_log import EventLog
 from infra.log.records import Records
@@ -68,10 +72,14 @@ from infra.write.counter_owners import CounterOwners
 from infra.write.decision_recorder import DecisionRecorder
 from infra.write.definition_store import READER as DEFINITIONS_READER
 from infra.write.definition_store import DefinitionStore
+from infra.write.erasure_completion import ErasureCompletion
+from infra.write.manual_stages import ManualStages
 from infra.write.name_administration import NameAdministration
 from infra.write.name_catalogue import NameCatalogue
+from infra.write.replay import AggregateReplay
 from infra.write.saved_views import SavedViews
 from infra.write.skipped_events import SkippedEvents
+from infra.write.subject_lookup import SubjectLookup
 from infra.write.subjects import Subjects
 from projections.counters.filler import CounterFiller
 from projections.counters.keeper import CounterKeeper
@@ -127,10 +135,17 @@ class Annals:
     log: EventLog
     timelines: Timelines
     keys: KeyRing
+    secrets: DeploymentSecrets
+    tombstones: KeyTombstones
+    erasure_records: ErasureRecords
     sealer: Sealer
     aggregates: Aggregates
     subjects: Subjects
     handler: CommandHandler
+    subject_lookup: SubjectLookup
+    manual_stages: ManualStages
+    erasure_completion: ErasureCompletion
+    replay: AggregateReplay
     api_keys: ApiKeys
     wrapping: KeyRotation
     views: ConnectionPool
@@ -268,7 +283,7 @@ class Annals:
                 log=self.working_log,
                 keys=self.keys,
                 sealer=self.sealer,
-                secret=self.keys.secret("transition"),
+                secret=self.secrets.get("transition"),
             ),
             queries=self.pools.workers.queries,
             zone=lambda: self._workers_workspace().zone,
@@ -329,15 +344,18 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         sources += _key_sources(settings)
         wrapping = KeyRotation(keys_pool, sources)
         wrapping.open(is_new=is_new)
+        secrets = DeploymentSecrets(keys_pool, wrapping)
         keys = KeyRing(keys_pool, wrapping)
-        keys.destroy_again()
-        lookup = IdentityIndex(keys_pool, keys.secret("lookup"), keys)
+        tombstones = KeyTombstones(keys_pool, wrapping, keys)
+        tombstones.destroy_revived()
+        erasure_records = ErasureRecords(keys_pool)
+        identities = IdentityIndex(keys_pool, secrets.get("lookup"), keys)
         contents = ContentKeys(keys_pool, keys)
         sealer = Sealer(keys, contents)
         definitions = partial(
             DefinitionStore,
             sealer=sealer,
-            secret=keys.secret("definitions"),
+            secret=secrets.get("definitions"),
             note=partial(_note, workers.views),
         )
         skips = SkippedEvents(workers.log, keys)
@@ -352,30 +370,39 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             skipped=skips.all,
         )
         pasts.tidy()
-        aggregates = Aggregates(log, sealer, pools.intake)
+        aggregates = Aggregates(log, sealer, SnapshotSealer(keys), pools.intake)
         subjects = Subjects(aggregates, keys, pools.views)
         stored, working_definitions = definitions(log), definitions(working_log)
         catalogue = NameCatalogue(pools.intake, lambda: stored.recent().names)
         handler = CommandHandler(
             log=log,
             keys=keys,
-            lookup=lookup,
+            tombstones=tombstones,
+            identities=identities,
             catalogue=catalogue,
             aggregates=aggregates,
             sealer=sealer,
-            message_secret=keys.secret("message"),
+            message_secret=secrets.get("message"),
         )
-        certifier = Certifier(pools.reading, keys.secret("certificates"))
+        erasure_completion = ErasureCompletion(
+            log=log,
+            records=erasure_records,
+            aggregates=aggregates,
+            sealer=sealer,
+            message_secret=secrets.get("message"),
+        )
+        certifier = Certifier(pools.reading, secrets.get("certificates"))
         ledger = Ledger(
             settings.data / LEDGER_FILE,
             workers.keys,
             keys,
+            tombstones,
             sign=certifier.sign,
             verify=certifier.is_signed,
         )
         cleaner = Purge(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         api_keys = ApiKeys(pools.access)
-        saved_views = SavedViews(pools.reading, keys.secret("saved views"), contents)
+        saved_views = SavedViews(pools.reading, secrets.get("saved views"), contents)
         holds = LegalHolds(keys_pool, subjects)
         mentions = Redaction(
             definitions=stored,
@@ -384,19 +411,26 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             sealer=sealer,
             contents=contents,
             pool=keys_pool,
-            digest=lookup.digest,
+            digest=identities.digest,
         )
-        destinations = DeliveryCursors(workers.log, keys.secret("destinations"))
+        destinations = DeliveryCursors(workers.log, secrets.get("destinations"))
         counter_owners = CounterOwners(stored, saved_views)
         annals = Annals(
             settings,
             log,
             Timelines(pools.reading),
             keys,
+            secrets,
+            tombstones,
+            erasure_records,
             sealer,
             aggregates,
             subjects,
             handler,
+            SubjectLookup(identities),
+            ManualStages(log=log, keys=keys, aggregates=aggregates, sealer=sealer),
+            erasure_completion,
+            AggregateReplay(log, sealer),
             api_keys,
             wrapping,
             pools.views,
@@ -410,17 +444,18 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             backtests,
             ErasureProcess(
                 destruction=KeyDestruction(
-                    handler=handler,
+                    completion=erasure_completion,
                     subjects=Subjects(aggregates, keys, workers.views),
                     log=log,
                     keys=keys,
+                    tombstones=tombstones,
                     holds=holds,
                     mentions=mentions,
                 ),
-                lookup=lookup,
+                lookup=identities,
                 pool=workers.keys,
                 views=workers.views,
-                secret=keys.secret("erasures"),
+                secret=secrets.get("erasures"),
                 cleaner=cleaner,
                 certifier=certifier,
                 ledger=ledger,
@@ -524,7 +559,7 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
                 f"{ledger.path} is older than this database: it lacks {missing} erasures that the"
                 " log tells of; put the newest copy there"
             )
-        annals.handler.finish_erasures(_now())
+        annals.erasure_completion.complete_unfinished(_now())
     if is_restored or lost:
         annals.projector().start_over()
     for run in lost:

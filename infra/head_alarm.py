@@ -11,7 +11,8 @@ import time
 import structlog
 from psycopg_pool import ConnectionPool
 
-from infra.log.event_log import HEADS, ROWS_PAST_HEADS
+from infra.log.appending import ROWS_PAST_HEADS
+from infra.log.event_log import HEADS
 from infra.webhooks.items import reader_of
 from projections.kernel.merges import ALL_PARTITIONS
 from projections.queries.status import PositionPastHead

@@ -82,7 +82,7 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
     while not stop.is_set():
         now = datetime.now(UTC)
         try:
-            annals.handler.finish_erasures(now)
+            annals.erasure_completion.complete_unfinished(now)
             annals.log.forget_messages(now - MESSAGE_MEMORY)
             annals.erasures.forget_tokens(now)
             annals.refused_attempts.forget()

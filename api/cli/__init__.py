@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import click
 
-from api.cli import api_keys, backtest, backups, log_lines, parked, proving, serving, upkeep
+from api.cli import (
+    api_keys,
+    backtest,
+    backups,
+    log_lines,
+    parked,
+    proving,
+    replaying,
+    serving,
+    upkeep,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,6 +47,7 @@ for command in (
     proving.public_key,
     proving.verify_certificate,
     backtest.backtest,
+    replaying.replay,
     parked.parked,
 ):
     main.add_command(command)

@@ -396,7 +396,7 @@ def _listed(
             names.append(named(kind, text))
         except InvalidInput as error:
             raise InvalidInput(error.detail, pointer=f"/ids/{n}") from None
-    known = annals.handler.find_all(one for one in names if isinstance(one, Identity))
+    known = annals.subject_lookup.find_all(one for one in names if isinstance(one, Identity))
     subjects: list[SubjectId] = []
     nobody: list[int] = []
     for n, name in enumerate(names):

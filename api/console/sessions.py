@@ -103,7 +103,7 @@ class Sessions:
 
 
 def sessions_of(annals: Annals) -> Sessions:
-    return Sessions(annals.keys.secret(SECRET))
+    return Sessions(annals.secrets.get(SECRET))
 
 
 async def scope_of(connection: Connection, key: str) -> ApiScope | None:

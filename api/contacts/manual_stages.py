@@ -83,7 +83,7 @@ class _Stages(Controller):
         subject = subject_of(annals, self.kind, unescaped(id))
         by, at = request.state.key_id, datetime.now(UTC)
         command = SetStage(self.kind, subject, data.stage, reason, by, at)
-        return StageMoved(position_text(annals.handler.by_hand(command)))
+        return StageMoved(position_text(annals.manual_stages.apply(command)))
 
     @delete(
         "/{id:str}/stage",
@@ -96,7 +96,7 @@ class _Stages(Controller):
         annals: Annals = request.app.state.annals
         subject = subject_of(annals, self.kind, unescaped(id))
         command = ReleaseStage(self.kind, subject, request.state.key_id, datetime.now(UTC))
-        return StageMoved(position_text(annals.handler.by_hand(command)))
+        return StageMoved(position_text(annals.manual_stages.apply(command)))
 
 
 class UserStagesController(_Stages):

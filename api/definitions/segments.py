@@ -311,7 +311,7 @@ def _resolved(
             names.append(named(kind, text))
         except InvalidInput as error:
             raise InvalidInput(error.detail, pointer=f"{pointer}/{n}") from None
-    by_identity = annals.handler.find_all(one for one in names if isinstance(one, Identity))
+    by_identity = annals.subject_lookup.find_all(one for one in names if isinstance(one, Identity))
     ids: list[SubjectId] = []
     for n, name in enumerate(names):
         found = by_identity.get(name) if isinstance(name, Identity) else name

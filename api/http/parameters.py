@@ -88,7 +88,7 @@ def subject_of(annals: Annals, kind: SubjectKind, text: str) -> SubjectId:
     name = named(kind, text)
     if not isinstance(name, Identity):
         return name
-    subject = annals.handler.find(name)
+    subject = annals.subject_lookup.find(name)
     if subject is None:
         raise NotFound(f"there is no such {kind}")
     return subject

@@ -64,12 +64,3 @@ class Event(msgspec.Struct, frozen=True):
         if isinstance(payload, MembershipStarted):
             return payload.taken_from is None
         return not isinstance(payload, MembershipEnded | ActivitySummed)
-
-    # The names under which the eventsourcing library knows the two.
-    @property
-    def originator_id(self) -> SubjectId:
-        return self.stream
-
-    @property
-    def originator_version(self) -> int:
-        return self.version or 0

@@ -1,6 +1,6 @@
-"""What a batch of commands makes of the state it found: whom each is about, which events it causes.
+"""Decides a batch of commands: the subjects of each command, and the events that it causes.
 
-Pure: `infra.write.command_handler` finds the state, and stores what comes of it.
+Pure: `infra.write.command_handler` loads the state before, and appends the events after.
 """
 
 from __future__ import annotations
@@ -42,11 +42,19 @@ Target = tuple[tuple[Resolution, SubjectKind], ...]
 
 
 class CommandBatch:
-    """What one batch makes of the state it found.
+    """One batch of commands, decided in their order: later commands see what earlier ones did.
 
     Args:
-        known: the subjects of the identities that the batch names; kept up to date.
-        new_id: gives a random id to a subject that is new.
+        types: see `Types`.
+        retired: see `RetiredNames`.
+        known: the subjects of the identities that the batch names; new identities are added.
+        new_id: returns the random id of a new subject.
+
+    Attributes:
+        states: of the subjects that are decided on, after the commands so far; the caller adds
+            the states of existing subjects between `resolve` and `decide`.
+        claims: identities that the batch ties to subjects.
+        merges: of subjects that turned out to be the same.
     """
 
     def __init__(
@@ -65,16 +73,16 @@ class CommandBatch:
         self.merges: list[Merge] = []
 
     def resolve(self, command: Command) -> Target | Refusal:
-        """The subjects that a command is about, new ones included, or why it is refused."""
+        """The subjects that a command is about, new ones included; or why it is refused."""
         match command:
             case Change():
                 return (self._subject(command.kind, command.identities),)
             case Alias():
                 return (self._subject(SubjectKind.USER, command.user + command.previous),)
             case Leave():
-                for one in command.user + command.account:
-                    if (one.scheme, one.matching) not in self._known:
-                        return NotFound(f"there is no such {one.scheme.kind}")
+                for identity in command.user + command.account:
+                    if (identity.scheme, identity.matching) not in self._known:
+                        return NotFound(f"there is no such {identity.scheme.kind}")
                 user = self._subject(SubjectKind.USER, command.user)
                 return (user, self._subject(SubjectKind.ACCOUNT, command.account))
             case Track():
@@ -111,7 +119,11 @@ class CommandBatch:
     def decide(
         self, command: Command, target: Target
     ) -> tuple[list[Event], tuple[RefusedValue, ...]]:
-        """The events that a command causes, in their order, and the values it left out."""
+        """The events that a command causes, in their order, and the values that are refused.
+
+        Args:
+            target: what `resolve` returned for it; the states of these subjects are loaded.
+        """
         at, ids = command.at, [resolution.subject for resolution, _ in target]
         events: list[Event] = []
         for resolution, _ in target:
@@ -135,20 +147,19 @@ class CommandBatch:
                 member, joined = self.states[user], self.states[account]
                 assert isinstance(member, User)
                 assert isinstance(joined, Account)
-                for under in member.member_as(joined) or [account]:
-                    events += self._apply(user, member.join(under, ties), at, under)
+                for joined_as in member.member_as(joined) or [account]:
+                    events += self._apply(user, member.join(joined_as, ties), at, joined_as)
                 return events, write.refused + ties.refused
             case Leave():
                 member, left = self.states[ids[0]], self.states[ids[1]]
                 assert isinstance(member, User)
                 assert isinstance(left, Account)
-                for under in member.member_as(left):
-                    events += self._apply(ids[0], member.leave(under), at, under)
+                for joined_as in member.member_as(left):
+                    events += self._apply(ids[0], member.leave(joined_as), at, joined_as)
                 return events, ()
             case Track():
-                for id, identities in zip(
-                    ids, [one for one in (command.user, command.account) if one], strict=True
-                ):
+                named = [identities for identities in (command.user, command.account) if identities]
+                for id, identities in zip(ids, named, strict=True):
                     if id in self.states:
                         events += self._register(id, identities, at)
                 account_of_user = ids[1] if len(ids) > 1 else None
@@ -161,13 +172,14 @@ class CommandBatch:
 
     def _merge(self, merge: Merge, at: datetime) -> list[Event]:
         survivor, loser = self.states[merge.survivor], self.states[merge.loser]
-        # A loser that is only claimed is merged too: its version keeps others from beginning it.
+        # A loser that is only claimed is merged too: its first version is taken, so that no other
+        # writer begins it.
         events = [] if survivor.version else self._register(merge.survivor, (), at)
         survivor = self.states[merge.survivor]
         events += self._apply(merge.survivor, survivor.absorb(loser), at)
         if isinstance(survivor, User) and isinstance(loser, User):
-            for account, then, payload in survivor.memberships_from(loser):
-                events += self._apply(merge.survivor, [payload], then, account)
+            for account, since, payload in survivor.memberships_from(loser):
+                events += self._apply(merge.survivor, [payload], since, account)
         return events + self._apply(merge.loser, loser.merge_into(merge.survivor), at)
 
     def _register(self, id: SubjectId, identities: Iterable[Identity], at: datetime) -> list[Event]:
@@ -192,20 +204,22 @@ class CommandBatch:
 
 
 def identities_of(commands: Iterable[Command]) -> list[Identity]:
-    wanted: dict[Identity, None] = {}
+    """The identities that commands name, each once."""
+    identities: dict[Identity, None] = {}
     for command in commands:
         match command:
             case Change():
-                wanted.update(dict.fromkeys(command.identities))
+                identities.update(dict.fromkeys(command.identities))
             case Alias():
-                wanted.update(dict.fromkeys(command.user + command.previous))
+                identities.update(dict.fromkeys(command.user + command.previous))
             case _:
-                wanted.update(dict.fromkeys(command.user + command.account))
-    return list(wanted)
+                identities.update(dict.fromkeys(command.user + command.account))
+    return list(identities)
 
 
 def new_names(commands: Iterable[Command], types: Types) -> dict[CatalogueName, PropertyType]:
-    """The names that are not in use, with the type that each first value suggests."""
+    """The names that commands use and the catalogue does not have, each with the type that its
+    first value suggests."""
     names: dict[CatalogueName, PropertyType] = {}
 
     def properties(scope: NameScope, sent: dict[str, object]) -> None:

@@ -24,9 +24,11 @@ from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import subject
 from infra.erasure.legal_holds import LegalHolds, held
 from infra.erasure.redaction import Mention, Redaction
-from infra.keys.key_ring import KeyRing, erased_by, lock_keys
+from infra.keys.erasure_records import erased_by
+from infra.keys.key_ring import KeyRing
+from infra.keys.tombstones import KeyTombstones, lock_keys
 from infra.log.event_log import EventLog
-from infra.write.command_handler import CommandHandler
+from infra.write.erasure_completion import ErasureCompletion
 from infra.write.subjects import States, Subjects
 
 MERGES = {topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload in (Absorbed, MergedInto)}
@@ -85,17 +87,19 @@ class KeyDestruction:
     def __init__(
         self,
         *,
-        handler: CommandHandler,
+        completion: ErasureCompletion,
         subjects: Subjects,
         log: EventLog,
         keys: KeyRing,
+        tombstones: KeyTombstones,
         holds: LegalHolds,
         mentions: Redaction,
     ) -> None:
-        self._handler = handler
+        self._completion = completion
         self._subjects = subjects
         self._log = log
         self._keys = keys
+        self._tombstones = tombstones
         self._holds = holds
         self._mentions = mentions
 
@@ -208,7 +212,7 @@ class KeyDestruction:
         """What follows for definitions and saved views once keys are destroyed: see `Redaction`."""
         left_over = self._mentions.left_over(cause.request)
         if left_over:
-            self._keys.destroy(left_over, **_on_record(cause))
+            self._tombstones.destroy(left_over, **_on_record(cause))
             self._mentions.empty(left_over)
         self._mentions.settle(cause.request, at)
 
@@ -251,13 +255,15 @@ class KeyDestruction:
     def finish(
         self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime
     ) -> tuple[Position, ...]:
-        """See `CommandHandler.finish_erasure`."""
-        return self._handler.finish_erasure(kind, subjects, at)
+        """See `ErasureCompletion.complete`."""
+        return self._completion.complete(kind, subjects, at)
 
     def _destroy(
         self, conn: psycopg.Connection, subjects: Sequence[SubjectId], cause: ErasureRequestRef
     ) -> None:
-        self._keys.destroy_within(conn, subjects, suppress=cause.suppress, **_on_record(cause))
+        self._tombstones.destroy_within(
+            conn, subjects, suppress=cause.suppress, **_on_record(cause)
+        )
 
 
 class _OnRecord(TypedDict):

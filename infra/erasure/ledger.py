@@ -26,6 +26,7 @@ from domain.definitions.retention import Counts
 from domain.erasure.erasure import TargetOutcome
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.keys.key_ring import KeyRing
+from infra.keys.tombstones import KeyTombstones
 
 FORMAT = "annals-erasure-ledger-1"
 FILE = "erasures.ledger"
@@ -174,6 +175,7 @@ class Ledger:
         path: Path,
         pool: ConnectionPool,
         keys: KeyRing,
+        tombstones: KeyTombstones,
         *,
         sign: Callable[[bytes], bytes],
         verify: Callable[[bytes, bytes], bool],
@@ -181,6 +183,7 @@ class Ledger:
         self.path = path
         self._pool = pool
         self._keys = keys
+        self._tombstones = tombstones
         self._sign = sign
         self._verify = verify
         self._written: tuple[int, ...] | None = None
@@ -305,7 +308,7 @@ class Ledger:
             causes.setdefault(cause, []).append(SubjectId(one.subject))
         for (kind, by, reason, request), subjects in causes.items():
             for some in _pieces(subjects):
-                self._keys.destroy_within(
+                self._tombstones.destroy_within(
                     conn,
                     some,
                     kind=kind.value,

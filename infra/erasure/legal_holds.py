@@ -14,8 +14,8 @@ from psycopg_pool import ConnectionPool
 from domain.erasure.erasure import LegalHold
 from domain.errors import NotFound
 from domain.identity import SubjectId, SubjectKind, log_partition
-from infra.keys.key_ring import lock_keys
 from infra.keys.month_keys import HOLD_GENERATION
+from infra.keys.tombstones import lock_keys
 from infra.write.subjects import Subjects
 
 HELD = """

@@ -36,8 +36,8 @@ from infra.erasure.key_destruction import ErasureRequestRef, KeyDestruction, Loo
 from infra.erasure.ledger import ErasureEntry
 from infra.erasure.record import NEWEST_PLACES, ErasureRecord
 from infra.keys.digests import KeyedDigest
-from infra.keys.identity_index import IdentityIndex
-from infra.keys.key_ring import ALL_PARTITIONS, erased_by
+from infra.keys.erasure_records import erased_by
+from infra.keys.identity_index import ALL_PARTITIONS, IdentityIndex
 from infra.postgres.database import transaction_of
 from infra.postgres.wakeups import SLEEP_SECONDS
 from projections.projector.projector import reached

@@ -32,6 +32,7 @@ from domain.errors import Conflict
 from domain.events.event import Event
 from domain.events.payloads import ActivitySummed, SummedDay, Tracked
 from domain.events.recorded import OpenedEvent, RecordedEvent
+from domain.events.schema import MONTH_KEYS_VERSION
 from domain.events.topics import ACTIVITY_OF_TOPIC, SUMMED_TOPICS
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.workspace.aggregate import Workspace
@@ -40,7 +41,7 @@ from infra.erasure.legal_holds import any_held
 from infra.keys.key_ring import KeyRing
 from infra.keys.month_keys import DESTROY_PERIODS
 from infra.keys.rotation import MOVE_GENERATION
-from infra.keys.sealing import PERIODS_SCHEMA_VERSION, Sealer
+from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
 from infra.log.fetch import COLUMNS, fetched
 from infra.postgres.database import transaction_of
@@ -182,7 +183,7 @@ class RetentionRuns:
     def count(self, ends: datetime) -> tuple[int, int]:
         """How much activity a run would end, and how much of it has no key of its period."""
         self._keys.refresh()
-        asked = (PERIODS_SCHEMA_VERSION, ACTIVITY_TOPICS, self._sealer.kept().since, ends)
+        asked = (MONTH_KEYS_VERSION, ACTIVITY_TOPICS, self._sealer.kept().since, ends)
         with self._log_pool.connection() as conn:
             row = conn.execute(COUNT_ACTIVITY, asked).fetchone()
         assert row is not None
@@ -255,7 +256,7 @@ class RetentionRuns:
         workspace = self._workspace()
         for rows in self._activity(partition, line, self._sealer.kept()):
             events += len(rows)
-            unsealed += sum(row.schema_version < PERIODS_SCHEMA_VERSION for row in rows)
+            unsealed += sum(row.schema_version < MONTH_KEYS_VERSION for row in rows)
             if run["counts"] == Counts.KEEP:
                 opened, gaps = parted(self._sealer.open_each(rows))
                 self._note(gaps)

@@ -1,13 +1,12 @@
-"""Contents: what definitions and saved views say, each sealed under a key of its own.
+"""Keys of contents: what definitions and saved views say is sealed under a key for each text.
 
-So one that names somebody who is erased can be forgotten with them: the erasure destroys its key,
-and its request leads to what stands there instead, which is a content again. That lies beside the
-keys: the log is only ever added to.
+So a text that names an erased subject can be forgotten with the subject: the erasure destroys the
+key of the text, and its request leads to a replacement, which is a content again. Replacements lie
+beside the keys, for the log is append-only.
 """
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -15,26 +14,28 @@ from typing import NamedTuple
 from psycopg_pool import ConnectionPool
 
 from domain.identity import SubjectId
+from infra.keys.erasure_records import erased_by
 from infra.keys.key_ring import KeyRing
-from infra.keys.subject_key import SubjectKey
+from infra.keys.subject_key import SubjectKey, random_nonces
 
-NONCE_BYTES = 12
 _REPLACEMENT = b"r"
 
-SELECT = """
+SELECT_REPLACEMENTS = """
 SELECT r.replaces, r.content, r.state FROM keys.replacements r
-JOIN unnest(%b::uuid[], %b::uuid[]) AS w(content, request)
+JOIN unnest(%(contents)b::uuid[], %(requests)b::uuid[]) AS w(content, request)
   ON r.replaces = w.content AND r.request = w.request"""
 
-ADD = """
-INSERT INTO keys.replacements (replaces, request, content, state) VALUES (%s, %s, %s, %b)
+UPSERT_REPLACEMENT = """
+INSERT INTO keys.replacements (replaces, request, content, state)
+VALUES (%(replaces)s, %(request)s, %(content)s, %(state)b)
 ON CONFLICT (replaces, request) DO UPDATE SET content = excluded.content, state = excluded.state"""
 
+SELECT_LEFT_OVER = """
+SELECT content FROM keys.replacements
+WHERE replaces = ANY(%(replaced)s) AND request <> %(request)s AND state <> ''"""
 
-LEFT_OVER = """
-SELECT content FROM keys.replacements WHERE replaces = ANY(%s) AND request <> %s AND state <> ''"""
-
-EMPTY = "UPDATE keys.replacements SET state = '' WHERE content = ANY(%s)"
+EMPTY_REPLACEMENTS = """
+UPDATE keys.replacements SET state = '' WHERE content = ANY(%(contents)s)"""
 
 
 class Replacement(NamedTuple):
@@ -52,9 +53,9 @@ class Current(NamedTuple):
     """What a content is now.
 
     Attributes:
-        id: its own, until it was replaced.
-        key: None: it is destroyed, and nothing stands in its place.
-        state: sealed; None: where it always was.
+        id: its own, until it is replaced; then that of the replacement.
+        key: None: it is destroyed, and nothing replaces the content.
+        state: of a replacement, sealed; None: the content is not replaced.
     """
 
     id: SubjectId
@@ -62,7 +63,11 @@ class Current(NamedTuple):
     state: bytes | None = None
 
     def opened(self, bound: bytes) -> bytes:
-        """What was replaced, bound to `bound` when it was sealed."""
+        """The text of a replacement.
+
+        Args:
+            bound: what it was bound to when it was sealed.
+        """
         assert self.key is not None
         assert self.state is not None
         return self.key.unseal(self.state, _REPLACEMENT + self.id.bytes + bound)
@@ -75,67 +80,87 @@ class ContentKeys:
         self._pool = pool
         self._keys = keys
 
-    def now(self, asked: Iterable[SubjectId]) -> dict[SubjectId, Current]:
-        """What each content is now; those that never had a key are absent."""
-        asked = list(asked)
+    def now(self, contents: Iterable[SubjectId]) -> dict[SubjectId, Current]:
+        """What each content is now, through all its replacements; those that never had a key are
+        absent."""
+        wanted = list(contents)
         self._keys.refresh()
-        keys = self._keys.fetch(one.int for one in asked)
-        found = {one: Current(one, keys[one.int]) for one in asked if one.int in keys}
-        gone = {one: one for one in asked if one not in found}
+        keys = self._keys.fetch(content.int for content in wanted)
+        current = {
+            content: Current(content, keys[content.int])
+            for content in wanted
+            if content.int in keys
+        }
+        # The contents whose key is missing, each with the content that it stands for.
+        gone = {content: content for content in wanted if content not in current}
         while gone:
-            requests = self._keys.erased_by(gone)
-            found |= {gone[one]: Current(one, None) for one in requests}
-            replaced = self._of({one: by for one, by in requests.items() if by is not None})
-            keys = self._keys.fetch(one.content.int for one in replaced.values())
+            with self._pool.connection() as conn:
+                requests = erased_by(conn, gone)
+            current |= {gone[content]: Current(content, None) for content in requests}
+            replaced = self._replacements(
+                {content: request for content, request in requests.items() if request is not None}
+            )
+            keys = self._keys.fetch(replacement.content.int for replacement in replaced.values())
             following: dict[SubjectId, SubjectId] = {}
-            for content, (now, state) in replaced.items():
-                found[gone[content]] = Current(now, keys.get(now.int), state)
-                if now.int not in keys:
-                    following[now] = gone[content]
+            for content, (id, state) in replaced.items():
+                current[gone[content]] = Current(id, keys.get(id.int), state)
+                if id.int not in keys:
+                    following[id] = gone[content]
             gone = following
-        return found
+        return current
 
     def key(self, content: SubjectId) -> SubjectKey:
-        """Its key, made where there was none. Raises: SubjectErased."""
+        """The key of a content, made on first use. Raises: SubjectErased."""
         return self._keys.fetch_or_make({content.int})[content.int]
 
     def replacement(self, plain: bytes, bound: bytes) -> Replacement:
-        """Something sealed, to stand where something else does."""
+        """A text sealed as a new content, to replace another."""
         content = SubjectId(uuid.uuid4())
-        sealed = self.key(content).seal(
-            plain, _REPLACEMENT + content.bytes + bound, os.urandom(NONCE_BYTES)
-        )
+        [nonce] = random_nonces(1)
+        sealed = self.key(content).seal(plain, _REPLACEMENT + content.bytes + bound, nonce)
         return Replacement(content, sealed)
 
     def prepare(
         self, request: uuid.UUID, replaced: Sequence[tuple[SubjectId, Replacement]]
     ) -> None:
-        """What is to stand in place of contents once the request has destroyed their keys. They
-        get one where they have none yet, so that two who destroy it come one after the other."""
+        """Stores the replacements of contents, for when an erasure request destroys their keys.
+        Contents without a key get one, so that two requests destroy it one after the other."""
         if not replaced:
             return
         self._keys.fetch_or_make({content.int for content, _ in replaced})
+        rows = [
+            {
+                "replaces": content,
+                "request": request,
+                "content": replacement.content,
+                "state": replacement.state,
+            }
+            for content, replacement in replaced
+        ]
         with self._pool.connection() as conn:
-            conn.cursor().executemany(ADD, [(content, request, *one) for content, one in replaced])
+            conn.cursor().executemany(UPSERT_REPLACEMENT, rows)
 
     def left_over(self, request: uuid.UUID, replaced: Sequence[uuid.UUID]) -> list[SubjectId]:
-        """What others had ready in place of contents that this request was the one to replace: it
-        says still what that does not."""
+        """The replacements that other requests had prepared for contents which this request
+        replaced: they still say what this request removed."""
+        params = {"replaced": list(replaced), "request": request}
         with self._pool.connection() as conn:
-            rows = conn.execute(LEFT_OVER, (list(replaced), request))
+            rows = conn.execute(SELECT_LEFT_OVER, params)
             return [SubjectId(content) for (content,) in rows]
 
     def empty(self, contents: Sequence[SubjectId]) -> None:
-        """Drops what was ready and will never be read."""
+        """Drops the texts of replacements that nothing will read."""
         with self._pool.connection() as conn:
-            conn.execute(EMPTY, (list(contents),))
+            conn.execute(EMPTY_REPLACEMENTS, {"contents": list(contents)})
 
-    def _of(self, requests: Mapping[SubjectId, uuid.UUID]) -> dict[SubjectId, Replacement]:
+    def _replacements(
+        self, requests: Mapping[SubjectId, uuid.UUID]
+    ) -> dict[SubjectId, Replacement]:
         if not requests:
             return {}
+        params = {"contents": list(requests), "requests": list(requests.values())}
         with self._pool.connection() as conn:
-            asked = (list(requests), list(requests.values()))
-            rows = conn.execute(SELECT, asked, binary=True)
+            rows = conn.execute(SELECT_REPLACEMENTS, params, binary=True)
             return {
                 SubjectId(replaces): Replacement(SubjectId(content), state)
                 for replaces, content, state in rows

@@ -1,4 +1,4 @@
-"""Keyed digests: they say nothing of a text to whom the secret is unknown."""
+"""Keyed digests: without the secret they reveal nothing of a text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class KeyedDigest:
     """HMAC-SHA-256 (RFC 2104) under one secret. Safe for use from many threads."""
 
     def __init__(self, secret: bytes) -> None:
-        # To take the secret in is most of the work: it is done once, and copied for each text.
+        # Taking in the secret is most of the work: done once, and copied for each text.
         self._begun = HMAC(secret, SHA256())
 
     def __repr__(self) -> str:

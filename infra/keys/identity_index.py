@@ -1,21 +1,24 @@
-"""From an outside name to its subject, by a keyed hash that says nothing of the name."""
+"""From an identity to its subject, by a keyed hash that says nothing of the identity."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import psycopg
 from psycopg_pool import ConnectionPool
 
-from domain.identity import Identity, Known, Merge, SubjectId
+from domain.identity import LOG_PARTITIONS, Identity, Known, Merge, SubjectId, log_partition
 from infra.keys.digests import KeyedDigest
 from infra.keys.key_ring import KeyRing
 from projections.kernel import pg_arrays
 from projections.kernel.pg_arrays import Column
 from projections.kernel.pipeline import pipeline
 
-# Only what leads nowhere can be suppressed.
+# Only an identity that leads to no subject can be suppressed.
 SELECT_SUBJECTS = """
-SELECT w.lookup, i.subject FROM unnest(%b::smallint[], %b::bytea[]) AS w(p, lookup)
+SELECT w.lookup, i.subject
+FROM unnest(%(partitions)b::smallint[], %(lookups)b::bytea[]) AS w(p, lookup)
 LEFT JOIN LATERAL (
     SELECT i.subject FROM keys.identities i
     WHERE i.log_partition = w.p AND i.lookup = w.lookup LIMIT 1) i ON true
@@ -23,27 +26,44 @@ WHERE i.subject IS NOT NULL OR EXISTS (
     SELECT FROM keys.suppressed s
     WHERE s.log_partition = w.p AND s.lookup = w.lookup AND s.lifted_at IS NULL)"""
 
-# A crash may take back what was claimed, but not from under events: these come later in the
-# server's write-ahead log, and what is durable there, all before it is.
+# A crash may lose a claim, but never one that has events: these come later in the server's
+# write-ahead log, and an entry is durable only with all entries before it.
 CLAIM_LIGHTLY = "SET LOCAL synchronous_commit = off"
 
-CLAIM = """
+INSERT_CLAIMS = """
 INSERT INTO keys.identities (log_partition, lookup, subject)
-SELECT p, l, s FROM unnest(%b::smallint[], %b::bytea[], %b::uuid[]) AS v(p, l, s)
+SELECT p, l, s
+FROM unnest(%(partitions)b::smallint[], %(lookups)b::bytea[], %(subjects)b::uuid[]) AS v(p, l, s)
 ON CONFLICT DO NOTHING"""
 
-REPOINT = """
-UPDATE keys.identities SET subject = %b WHERE log_partition = ANY(%b) AND subject = %b"""
+REPOINT_IDENTITIES = """
+UPDATE keys.identities SET subject = %(survivor)b
+WHERE log_partition = ANY(%(partitions)b) AND subject = %(loser)b"""
 
-ALL_PARTITIONS = list(range(256))
+SELECT_DESTROYED = """
+SELECT DISTINCT k.subject FROM keys.subject_keys k
+JOIN unnest(%(partitions)b::smallint[], %(subjects)b::uuid[]) AS w(p, s)
+  ON k.log_partition = w.p AND k.subject = w.s
+WHERE k.state = 'destroyed'"""
 
+DELETE_IDENTITIES = """
+DELETE FROM keys.identities
+WHERE log_partition = ANY(%(partitions)b) AND subject = ANY(%(subjects)b)"""
 
-def _placed(digests: Sequence[bytes]) -> tuple[Column, Column]:
-    return pg_arrays.smallints([digest[0] for digest in digests]), pg_arrays.byteas(digests)
+INSERT_SUPPRESSED = """
+INSERT INTO keys.suppressed AS s (log_partition, lookup, request)
+SELECT log_partition, lookup, %(request)b FROM keys.identities
+WHERE log_partition = ANY(%(partitions)b) AND subject = ANY(%(subjects)b)
+ORDER BY log_partition, lookup
+ON CONFLICT (log_partition, lookup) DO UPDATE
+SET request = excluded.request, suppressed_at = now(), lifted_at = NULL, lifted_by = NULL"""
+
+ALL_PARTITIONS = list(range(LOG_PARTITIONS))
 
 
 class IdentityIndex:
-    """The identities of all subjects, hashed under a secret of the deployment."""
+    """The identities of all subjects, hashed under a secret of the deployment. Safe for use from
+    many threads."""
 
     def __init__(self, pool: ConnectionPool, secret: bytes, keys: KeyRing) -> None:
         self._pool = pool
@@ -51,9 +71,11 @@ class IdentityIndex:
         self._keys = keys
 
     def __repr__(self) -> str:
-        return "Lookup()"
+        return "IdentityIndex()"
 
     def digest(self, identity: Identity) -> bytes:
+        """The keyed hash that an identity is stored as; its first byte is the partition of the
+        row."""
         return self._digest(f"{identity.scheme}\0{identity.matching}")
 
     def find(self, identities: Iterable[Identity]) -> Known:
@@ -61,17 +83,18 @@ class IdentityIndex:
         return self.find_and_suppressed(identities)[0]
 
     def find_and_suppressed(self, identities: Iterable[Identity]) -> tuple[Known, set[Identity]]:
-        """As `find`; and those of the identities that were erased for good, which are not to be
-        taken in again."""
+        """As `find`; and those identities that an erasure suppressed, which may not come back."""
         digests: dict[bytes, list[Identity]] = {}
-        for one in identities:
-            digests.setdefault(self.digest(one), []).append(one)
+        for identity in identities:
+            digests.setdefault(self.digest(identity), []).append(identity)
         known: Known = {}
         suppressed: set[Identity] = set()
         if not digests:
             return known, suppressed
+        partitions, lookups = _placed(list(digests))
+        params = {"partitions": partitions, "lookups": lookups}
         with self._pool.connection() as conn:
-            rows = conn.execute(SELECT_SUBJECTS, _placed(list(digests)), binary=True).fetchall()
+            rows = conn.execute(SELECT_SUBJECTS, params, binary=True).fetchall()
         for digest, subject in rows:
             alike = digests[digest]
             if subject is None:
@@ -81,25 +104,31 @@ class IdentityIndex:
         return known, suppressed
 
     def claim(self, claims: Mapping[Identity, SubjectId], new: Collection[SubjectId] = ()) -> bool:
-        """Ties identities to subjects: all of them, or none where another writer was first. Those
-        that are new get their keys with it.
+        """Ties identities to subjects: all of them, or none if another writer was first.
+
+        Args:
+            new: the subjects that are new; their keys are made in the same transaction.
 
         Returns:
-            Whether they are now tied as asked. If not, the caller looks again.
+            Whether all are tied. If not, the caller looks them up again.
         """
-        wanted = sorted((self.digest(one), subject) for one, subject in claims.items())
+        wanted = sorted((self.digest(identity), subject) for identity, subject in claims.items())
         if not wanted:
             return True
-        lookups = _placed([digest for digest, _ in wanted])
-        subjects = pg_arrays.uuids([subject for _, subject in wanted])
+        partitions, lookups = _placed([digest for digest, _ in wanted])
+        params = {
+            "partitions": partitions,
+            "lookups": lookups,
+            "subjects": pg_arrays.uuids([subject for _, subject in wanted]),
+        }
         with self._pool.connection() as conn:
             try:
                 with pipeline(conn):
                     conn.execute("BEGIN")
                     conn.execute(CLAIM_LIGHTLY)
-                    claimed = conn.execute(CLAIM, (*lookups, subjects))
+                    claimed = conn.execute(INSERT_CLAIMS, params)
                     if new:
-                        made = self._keys.make_within(conn, [one.int for one in new])
+                        made = self._keys.make_within(conn, [subject.int for subject in new])
                 is_done = claimed.rowcount == len(wanted)
                 conn.execute("COMMIT" if is_done else "ROLLBACK")
             except BaseException:
@@ -111,7 +140,37 @@ class IdentityIndex:
 
     def repoint(self, merges: Sequence[Merge]) -> None:
         """Ties the identities of merged subjects to their survivors."""
+        rows = [
+            {"survivor": merge.survivor, "partitions": ALL_PARTITIONS, "loser": merge.loser}
+            for merge in merges
+        ]
         with self._pool.connection() as conn:
-            conn.cursor().executemany(
-                REPOINT, [(one.survivor, ALL_PARTITIONS, one.loser) for one in merges]
-            )
+            conn.cursor().executemany(REPOINT_IDENTITIES, rows)
+
+    def free_erased(self, subjects: Iterable[SubjectId]) -> None:
+        """Deletes the identities of those of the subjects whose key is destroyed."""
+        ids = list(subjects)
+        params = {"partitions": [log_partition(id) for id in ids], "subjects": ids}
+        with self._pool.connection() as conn:
+            rows = conn.execute(SELECT_DESTROYED, params, binary=True).fetchall()
+            if rows:
+                delete_identities(conn, [SubjectId(subject) for (subject,) in rows])
+
+
+def delete_identities(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+    """Deletes the identities of subjects, in the caller's transaction."""
+    params = {"partitions": ALL_PARTITIONS, "subjects": list(subjects)}
+    conn.execute(DELETE_IDENTITIES, params)
+
+
+def suppress_identities(
+    conn: psycopg.Connection, subjects: Sequence[SubjectId], request: uuid.UUID
+) -> None:
+    """Suppresses the identities of subjects for an erasure request, in the caller's transaction;
+    before they are deleted."""
+    params = {"partitions": ALL_PARTITIONS, "subjects": list(subjects), "request": request}
+    conn.execute(INSERT_SUPPRESSED, params)
+
+
+def _placed(digests: Sequence[bytes]) -> tuple[Column, Column]:
+    return pg_arrays.smallints([digest[0] for digest in digests]), pg_arrays.byteas(digests)

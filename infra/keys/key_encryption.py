@@ -1,9 +1,8 @@
-"""Key-encryption keys and where they are kept. They wrap every other key and never enter the
-database; what the database keeps of one is its id.
+"""Key-encryption keys and their sources. They wrap every other key and never enter the database,
+which stores their ids alone.
 
 A source is a file in the data folder (the default), an environment variable, or Vault
-(`infra/keys/vault.py`). Keys are wrapped and unwrapped many in a call, for a call can be a round
-trip.
+(`infra.keys.vault`). A call wraps or unwraps many keys, for it can be a round trip.
 """
 
 from __future__ import annotations
@@ -34,29 +33,30 @@ class WrongKeyEncryptionKey(Exception):
 
 
 class KeyEncryptionKey(Protocol):
-    """Wraps keys of `KEY_BYTES` each; both methods answer in the order of what they are given."""
+    """Wraps keys of `KEY_BYTES` each; both methods return results in the order of their input."""
 
     @property
     def id(self) -> str:
-        """Names the key and says nothing of it; stays the same for as long as it opens."""
+        """Names the key without revealing it; never changes."""
 
     def wrap(self, materials: Sequence[bytes]) -> list[bytes]:
         """Raises: WrongKeyEncryptionKey: the key is out of reach."""
 
     def unwrap(self, wrapped: Sequence[bytes]) -> list[bytes]:
-        """Raises: WrongKeyEncryptionKey: one is not from this key, or the key is out of reach."""
+        """Raises: WrongKeyEncryptionKey: a key is wrapped under another one, or out of reach."""
 
 
 class KeySource(Protocol):
     """A place where key-encryption keys are kept."""
 
     def find(self, id: str) -> KeyEncryptionKey:
-        """Raises: WrongKeyEncryptionKey: it is not here, or not safe to use; says what is."""
+        """Raises: WrongKeyEncryptionKey: it is not here, or not safe to use; says what is here."""
 
     def offer(self, known: AbstractSet[str]) -> KeyEncryptionKey:
-        """A key that is not among `known`: one that is here already, or else a new one.
+        """A key that is not among `known`: one that exists here, or else a new one.
 
-        Raises: WrongKeyEncryptionKey: there is none, and none can be made here.
+        Raises:
+            WrongKeyEncryptionKey: no such key exists, and none can be made here.
         """
 
 
@@ -95,17 +95,17 @@ class LocalKey:
 
     @classmethod
     def generate_file(cls, path: Path) -> Self:
-        """Makes a key and keeps it in a new file, mode 0600, durably.
+        """Makes a key and stores it in a new file, mode 0600, durably.
 
         Raises:
-            FileExistsError: there is one already; it stays.
+            FileExistsError: the file exists; it stays as it is.
         """
-        made = cls(os.urandom(KEY_BYTES))
-        made.save(path)
-        return made
+        key = cls(os.urandom(KEY_BYTES))
+        key.save(path)
+        return key
 
     def save(self, path: Path) -> None:
-        """Raises: FileExistsError: there is a file already; it stays."""
+        """Stores the key in a new file, mode 0600. Raises: FileExistsError: the file stays."""
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -126,7 +126,7 @@ class LocalKey:
 
     def unwrap(self, wrapped: Sequence[bytes]) -> list[bytes]:
         try:
-            return [aes_key_unwrap(self._material, one) for one in wrapped]
+            return [aes_key_unwrap(self._material, key) for key in wrapped]
         except InvalidUnwrap:
             raise WrongKeyEncryptionKey(
                 f"the key-encryption key {self.id} does not open what the database holds"
@@ -198,11 +198,11 @@ class KeyVariable:
 
 
 def private_content(path: Path) -> bytes:
-    """What a file holds that only its owner may read.
+    """The content of a file that only its owner may read.
 
     Raises:
-        FileNotFoundError: there is none.
-        WrongKeyEncryptionKey: others may read or change it.
+        FileNotFoundError: no such file.
+        WrongKeyEncryptionKey: others may read or change the file.
     """
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:

@@ -1,10 +1,10 @@
-"""Keys of periods: a random secret for each calendar month of tracked activity.
+"""Keys of months: a random secret for each calendar month of tracked activity.
 
-What was tracked is sealed under a key that is derived from its subject's and from the secret of the
-month in which it occurred. So either of the two ends it: the subject's key all that is the
-subject's, the month's secret all activity of that month, of everybody, with one row.
+Tracked activity is sealed under a key that is derived from its subject's key and from the secret of
+the month in which it occurred. So the destruction of either ends it: the subject's key ends all
+activity of the subject, the month's secret all activity of the month, of everybody, with one row.
 
-Which months are over is told by the runs of retention: none of these gets a secret (again).
+The runs of retention say which months are over; those never get a secret again.
 """
 
 from __future__ import annotations
@@ -20,28 +20,32 @@ from psycopg_pool import ConnectionPool
 
 from domain.definitions.retention import ALWAYS, Counts, RetentionBounds, first_of, first_whole_day
 from domain.errors import PeriodOver
-from infra.keys.key_encryption import KEY_BYTES
-from infra.keys.rotation import KeyRotation
+from infra.keys.key_encryption import KEY_BYTES, WrongKeyEncryptionKey
+from infra.keys.rotation import KeyRotation, out_of_reach
 
-SELECT_PERIODS = """
+SELECT_SECRETS = """
 SELECT period, key_encryption_key, wrapped FROM keys.period_keys
-WHERE period = ANY(%s) AND state = 'active'"""
+WHERE period = ANY(%(months)s) AND state = 'active'"""
 
-# In the way of whoever ends periods: what comes after that sees that they are over.
+# A run of retention takes the row before it ends months: a writer that takes it later sees that
+# they are over.
 HOLD_GENERATION = "SELECT FROM keys.generation FOR SHARE"
 
-INSERT_PERIODS = """
+INSERT_SECRETS = """
 WITH under AS MATERIALIZED (
-    SELECT id FROM keys.key_encryption_keys WHERE id = %b AND state <> 'retired' FOR SHARE)
+    SELECT id FROM keys.key_encryption_keys
+    WHERE id = %(under)b AND state <> 'retired' FOR SHARE)
 INSERT INTO keys.period_keys (period, state, key_encryption_key, wrapped, fingerprint)
 SELECT p, 'active', under.id, w, f
-FROM under, unnest(%b::date[], %b::bytea[], %b::bytea[]) AS v(p, w, f)
+FROM under, unnest(%(months)b::date[], %(wrapped)b::bytea[], %(fingerprints)b::bytea[])
+            AS v(p, w, f)
 WHERE NOT EXISTS (SELECT FROM keys.retention_runs r WHERE v.p < r.ends)
 ON CONFLICT DO NOTHING"""
 
 SELECT_ENDS = """
 SELECT (SELECT max(ends) FROM keys.retention_runs WHERE destroyed_at IS NOT NULL),
-       (SELECT max(ends) FROM keys.retention_runs WHERE destroyed_at IS NOT NULL AND counts = %s),
+       (SELECT max(ends) FROM keys.retention_runs
+        WHERE destroyed_at IS NOT NULL AND counts = %(dropped)s),
        (SELECT ends FROM keys.retention_runs WHERE destroyed_at IS NULL),
        (SELECT lines FROM keys.retention_runs WHERE destroyed_at IS NULL)"""
 
@@ -49,8 +53,8 @@ DESTROY_PERIODS = """
 UPDATE keys.period_keys SET state = 'destroyed', wrapped = NULL, destroyed_at = now()
 WHERE state = 'active' AND period < %s"""
 
-# Of runs that are over, and yet there: what a backup of the keys brings back.
-DESTROY_AGAIN = """
+# A secret that is active although its month is over: a backup of the keys brought it back.
+DESTROY_REVIVED = """
 UPDATE keys.period_keys p SET state = 'destroyed', wrapped = NULL, destroyed_at = now()
 WHERE state = 'active' AND EXISTS (
     SELECT FROM keys.retention_runs r WHERE r.destroyed_at IS NOT NULL AND p.period < r.ends)"""
@@ -58,11 +62,11 @@ WHERE state = 'active' AND EXISTS (
 log = structlog.get_logger()
 
 
-class _Cached(msgspec.Struct):
-    """What is known since the last destruction; dropped whole, so that what was looked up before
-    it cannot be taken for what was looked up after."""
+class _Cache(msgspec.Struct):
+    """What was read since the last destruction. Dropped whole: a thread that read before the
+    destruction writes into the cache that was dropped."""
 
-    kept: RetentionBounds | None = None
+    bounds: RetentionBounds | None = None
     secrets: dict[int, bytes] = msgspec.field(default_factory=dict)
 
 
@@ -72,86 +76,99 @@ class MonthKeys:
     def __init__(self, pool: ConnectionPool, wrapping: KeyRotation) -> None:
         self._pool = pool
         self._wrapping = wrapping
-        self._cached = _Cached()
+        self._cache = _Cache()
 
     def forget(self) -> None:
-        """Drops what is cached: something was destroyed somewhere."""
-        self._cached = _Cached()
+        """Drops the cache: some process destroyed a key or a secret."""
+        self._cache = _Cache()
 
-    def kept(self) -> RetentionBounds:
-        """What of tracked activity is still there."""
-        cached = self._cached
-        if cached.kept is None:
+    def retention_bounds(self) -> RetentionBounds:
+        """What of tracked activity is still kept."""
+        cache = self._cache
+        if cache.bounds is None:
             with self._pool.connection() as conn:
-                cached.kept = _kept(conn)
-        return cached.kept
+                cache.bounds = _bounds(conn)
+        return cache.bounds
 
     def fetch(self, months: Iterable[int]) -> dict[int, bytes]:
-        """The secrets of months, by `month_of`; those that have none, or none any more, are
-        absent.
+        """The secrets of months, by `domain.definitions.retention.month_of`; months without a
+        secret, or whose secret is destroyed, are absent.
 
         Raises:
-            WrongKeyEncryptionKey: one is wrapped under a key-encryption key that is not at hand.
+            Unavailable: the key-encryption key is out of reach.
         """
-        secrets = self._cached.secrets
-        asked = set(months)
-        missing = asked - secrets.keys()
+        secrets = self._cache.secrets
+        wanted = set(months)
+        missing = wanted - secrets.keys()
         if missing:
             days = {first_of(month): month for month in missing}
             with self._pool.connection() as conn:
-                rows = conn.execute(SELECT_PERIODS, (list(days),)).fetchall()
-            opened = self._wrapping.unwrap([(id, wrapped) for _, id, wrapped in rows])
-            for (day, _, _), secret in zip(rows, opened, strict=True):
+                rows = conn.execute(SELECT_SECRETS, {"months": list(days)}).fetchall()
+            try:
+                unwrapped = self._wrapping.unwrap([(under, wrapped) for _, under, wrapped in rows])
+            except WrongKeyEncryptionKey as error:
+                raise out_of_reach(error) from None
+            for (day, _, _), secret in zip(rows, unwrapped, strict=True):
                 secrets[days[day]] = secret
-        return {month: secrets[month] for month in asked if month in secrets}
+        return {month: secrets[month] for month in wanted if month in secrets}
 
     def fetch_or_make(self, months: Iterable[int]) -> dict[int, bytes]:
-        """The secrets of months, made where there was none.
+        """The secrets of months; makes those that never were.
 
         Raises:
-            PeriodOver: one of them is over.
-            WrongKeyEncryptionKey: as `fetch`.
+            PeriodOver: one of the months is over.
+            Unavailable: the key-encryption key is out of reach.
         """
-        asked = set(months)
-        found = self.fetch(asked)
-        while len(found) < len(asked):
-            under = self._make(sorted(asked - found.keys()))
-            found |= self.fetch(asked - found.keys())
-            if len(found) < len(asked):
-                self._wrapping.reload()
-                if under == self._wrapping.current.id:
-                    raise PeriodOver("this is older than the activity that is kept")
-        return found
+        wanted = set(months)
+        secrets = self.fetch(wanted)
+        while len(secrets) < len(wanted):
+            under = self._make(sorted(wanted - secrets.keys()))
+            secrets |= self.fetch(wanted - secrets.keys())
+            if len(secrets) < len(wanted) and under == self._wrapping.current_from_database().id:
+                raise PeriodOver("this is older than the activity that is kept")
+        return secrets
 
     def _make(self, months: list[int]) -> str:
-        """Makes secrets, unless their months are over or the key-encryption key has retired
-        meanwhile; returns its id."""
-        key = self._wrapping.current
+        """Makes secrets, except for months that are over. Makes none if the key-encryption key
+        has retired.
+
+        Returns:
+            The id of the key-encryption key.
+        """
+        under = self._wrapping.current
         secrets = [os.urandom(KEY_BYTES) for _ in months]
-        new = (
-            key.id,
-            [first_of(month) for month in months],
-            key.wrap(secrets),
-            [hashlib.sha256(secret).digest()[:8] for secret in secrets],
-        )
+        try:
+            wrapped = under.wrap(secrets)
+        except WrongKeyEncryptionKey as error:
+            raise out_of_reach(error) from None
+        params = {
+            "under": under.id,
+            "months": [first_of(month) for month in months],
+            "wrapped": wrapped,
+            "fingerprints": [hashlib.sha256(secret).digest()[:8] for secret in secrets],
+        }
         with self._pool.connection() as conn, conn.transaction():
             conn.execute(HOLD_GENERATION)
-            conn.execute(INSERT_PERIODS, new)
-        return key.id
+            conn.execute(INSERT_SECRETS, params)
+        return under.id
 
-    def destroy_again(self) -> int:
-        """Destroys the secrets of months that are on record as over, and yet have one: a backup
-        has brought it back. To be called before anything is served."""
+    def destroy_revived(self) -> int:
+        """Destroys the secrets that a backup brought back after their months were over. Every
+        start calls this before it serves anything.
+
+        Returns:
+            The number of months.
+        """
         with self._pool.connection() as conn:
-            again = conn.execute(DESTROY_AGAIN).rowcount
-        if again:
-            log.warning("keys.periods_destroyed_again", periods=again)
+            months = conn.execute(DESTROY_REVIVED).rowcount
+        if months:
+            log.warning("keys.periods_destroyed_again", periods=months)
             self.forget()
-        return again
+        return months
 
 
-def _kept(conn: psycopg.Connection) -> RetentionBounds:
-    row = conn.execute(SELECT_ENDS, (Counts.DROP.value,)).fetchone()
+def _bounds(conn: psycopg.Connection) -> RetentionBounds:
+    row = conn.execute(SELECT_ENDS, {"dropped": Counts.DROP.value}).fetchone()
     assert row is not None
     over, dropped, ends, lines = row
     since = over or ALWAYS

@@ -1,9 +1,9 @@
-"""Under which key-encryption keys the database's keys are wrapped, and how they move to a new one.
+"""The key-encryption keys of the database, and the rotation that re-wraps all keys under a new one.
 
-One key-encryption key is current: new keys are wrapped under it. From the beginning of a rotation
-to its end, others are retiring: they still open what is not re-wrapped yet. A key's row names the
-one that it is under, so both open all the time, in every process; which one is current is read
-again whenever the generation of the keys moved. Events are not touched.
+One key-encryption key is current: it wraps new keys. During a rotation others are retiring: they
+still unwrap the keys that are not re-wrapped yet. The row of a key names its key-encryption key, so
+all of them open at any time, in every process. A process reads which one is current whenever the
+generation of the keys has moved. Events are not touched.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
+from domain.errors import Unavailable
 from domain.identity import LOG_PARTITIONS
 from infra.keys.key_encryption import KeyEncryptionKey, KeySource, WrongKeyEncryptionKey
 
 ROWS_A_BATCH = 1_000
 LOWEST = UUID(int=0)
 
-ALL = "SELECT id, state FROM keys.key_encryption_keys"
+SELECT_STATES = "SELECT id, state FROM keys.key_encryption_keys"
 
-BEGIN = """
-INSERT INTO keys.key_encryption_keys (id, state) VALUES (%s, 'current') ON CONFLICT DO NOTHING"""
+INSERT_CURRENT = """
+INSERT INTO keys.key_encryption_keys (id, state) VALUES (%(id)s, 'current')
+ON CONFLICT DO NOTHING"""
 
-# A backup of the keys from before there was this table says it by its secrets.
-ADOPT = """
+# In a backup of the keys that is older than this table, the secrets name the keys.
+ADOPT_KEYS = """
 INSERT INTO keys.key_encryption_keys (id, state)
 SELECT key_encryption_key, CASE place WHEN 1 THEN 'current' ELSE 'retiring' END
 FROM (SELECT key_encryption_key, row_number() OVER (ORDER BY count(*) DESC) AS place
@@ -39,60 +41,65 @@ ON CONFLICT DO NOTHING"""
 
 HAS_KEYS = "SELECT EXISTS (SELECT FROM keys.subject_keys)"
 
-SAMPLE = "SELECT wrapped FROM keys.secrets WHERE key_encryption_key = %s LIMIT 1"
+SELECT_SAMPLE = "SELECT wrapped FROM keys.secrets WHERE key_encryption_key = %s LIMIT 1"
 
 RETIRE_CURRENT = "UPDATE keys.key_encryption_keys SET state = 'retiring' WHERE state = 'current'"
 
 MOVE_GENERATION = "UPDATE keys.generation SET value = value + 1"
 
-OUTSTANDING = """
-SELECT (SELECT count(*) FROM keys.subject_keys WHERE state = 'active' AND key_encryption_key <> %s)
-     + (SELECT count(*) FROM keys.period_keys WHERE state = 'active' AND key_encryption_key <> %s)
-     + (SELECT count(*) FROM keys.secrets WHERE key_encryption_key <> %s)"""
+COUNT_OUTSTANDING = """
+SELECT (SELECT count(*) FROM keys.subject_keys
+        WHERE state = 'active' AND key_encryption_key <> %(current)s)
+     + (SELECT count(*) FROM keys.period_keys
+        WHERE state = 'active' AND key_encryption_key <> %(current)s)
+     + (SELECT count(*) FROM keys.secrets WHERE key_encryption_key <> %(current)s)"""
 
 SELECT_OUTSTANDING = """
 SELECT subject, version, key_encryption_key, wrapped FROM keys.subject_keys
-WHERE log_partition = %b AND (subject, version) > (%b::uuid, %b::smallint)
-  AND state = 'active' AND key_encryption_key <> %b
-ORDER BY subject, version LIMIT %b"""
+WHERE log_partition = %(partition)b
+  AND (subject, version) > (%(subject)b::uuid, %(version)b::smallint)
+  AND state = 'active' AND key_encryption_key <> %(current)b
+ORDER BY subject, version LIMIT %(limit)b"""
 
-# Never waits for a row: an erasure and a rotation cannot stand in each other's way. What was
-# erased since it was read, or re-wrapped by another rotation, stays as it is.
-REWRAP = """
+# Never waits for a row: an erasure and a rotation do not block each other. A key that was erased
+# since it was read, or re-wrapped by another rotation, stays as it is.
+REWRAP_KEYS = """
 WITH free AS (
     SELECT k.subject, k.version, v.after FROM keys.subject_keys k
-    JOIN unnest(%b::uuid[], %b::smallint[], %b::bytea[], %b::bytea[])
-         AS v(subject, version, before, after)
+    JOIN unnest(%(subjects)b::uuid[], %(versions)b::smallint[],
+                %(before)b::bytea[], %(after)b::bytea[]) AS v(subject, version, before, after)
       ON k.subject = v.subject AND k.version = v.version AND k.wrapped = v.before
-    WHERE k.log_partition = %b FOR UPDATE OF k SKIP LOCKED)
-UPDATE keys.subject_keys k SET wrapped = free.after, key_encryption_key = %b
-FROM free WHERE k.log_partition = %b AND k.subject = free.subject AND k.version = free.version"""
+    WHERE k.log_partition = %(partition)b FOR UPDATE OF k SKIP LOCKED)
+UPDATE keys.subject_keys k SET wrapped = free.after, key_encryption_key = %(current)b
+FROM free
+WHERE k.log_partition = %(partition)b AND k.subject = free.subject AND k.version = free.version"""
 
-SELECT_DEPLOYMENT_KEYS = (
-    "SELECT name, key_encryption_key, wrapped FROM keys.secrets WHERE %s <> key_encryption_key"
-)
+SELECT_DEPLOYMENT_KEYS = """
+SELECT name, key_encryption_key, wrapped FROM keys.secrets
+WHERE key_encryption_key <> %(current)s"""
 
-CHANGE_DEPLOYMENT_KEY = """
-UPDATE keys.secrets SET wrapped = %s, key_encryption_key = %s WHERE name = %s AND wrapped = %s"""
+REWRAP_DEPLOYMENT_KEY = """
+UPDATE keys.secrets SET wrapped = %(after)s, key_encryption_key = %(current)s
+WHERE name = %(name)s AND wrapped = %(before)s"""
 
 SELECT_PERIOD_KEYS = """
 SELECT period, key_encryption_key, wrapped FROM keys.period_keys
-WHERE state = 'active' AND %s <> key_encryption_key"""
+WHERE state = 'active' AND key_encryption_key <> %(current)s"""
 
-CHANGE_PERIOD_KEY = """
-UPDATE keys.period_keys SET wrapped = %s, key_encryption_key = %s
-WHERE period = %s AND wrapped = %s"""
+REWRAP_PERIOD_KEY = """
+UPDATE keys.period_keys SET wrapped = %(after)s, key_encryption_key = %(current)s
+WHERE period = %(name)s AND wrapped = %(before)s"""
 
 RETIRE = """
 UPDATE keys.key_encryption_keys SET state = 'retired', retired_at = now()
 WHERE state = 'retiring' RETURNING id"""
 
-STILL_USED = """
+ARE_USED = """
 SELECT EXISTS (SELECT FROM keys.subject_keys
-               WHERE state = 'active' AND key_encryption_key = ANY(%s))
+               WHERE state = 'active' AND key_encryption_key = ANY(%(ids)s))
     OR EXISTS (SELECT FROM keys.period_keys
-               WHERE state = 'active' AND key_encryption_key = ANY(%s))
-    OR EXISTS (SELECT FROM keys.secrets WHERE key_encryption_key = ANY(%s))"""
+               WHERE state = 'active' AND key_encryption_key = ANY(%(ids)s))
+    OR EXISTS (SELECT FROM keys.secrets WHERE key_encryption_key = ANY(%(ids)s))"""
 
 log = structlog.get_logger()
 
@@ -101,28 +108,34 @@ class KeyRotation:
     """One for each process; safe for use from many threads."""
 
     def __init__(self, pool: ConnectionPool, sources: Sequence[KeySource]) -> None:
-        """`sources` are looked through in their order; a rotation moves to a key of the first."""
+        """
+        Args:
+            sources: searched in their order; a rotation takes the next key from the first.
+        """
         self._pool = pool
         self._sources = sources
         self._lock = threading.Lock()
-        self._found: dict[str, KeyEncryptionKey] = {}
+        self._keys: dict[str, KeyEncryptionKey] = {}
         self._current: KeyEncryptionKey | None = None
 
     @property
     def current(self) -> KeyEncryptionKey:
-        """Under which new keys are wrapped."""
+        """The key-encryption key that wraps new keys."""
         assert self._current is not None, "open() comes first"
         return self._current
 
     def open(self, *, is_new: bool) -> None:
-        """Finds every key-encryption key that the database needs and tries it. Only where
-        `is_new`, and the database holds no key, a first one is taken or made.
+        """Finds every key-encryption key that the database needs, and tries it.
+
+        Args:
+            is_new: whether the log is empty. Only then, and if the database has no keys, the first
+                key-encryption key is taken or made.
 
         Raises:
             WrongKeyEncryptionKey: one is missing or does not open; names it.
         """
         with self._pool.connection() as conn:
-            conn.execute(ADOPT)
+            conn.execute(ADOPT_KEYS)
             needed = self._needed(conn)
             if not needed:
                 row = conn.execute(HAS_KEYS).fetchone()
@@ -131,18 +144,22 @@ class KeyRotation:
                         "the database holds events, but not the secrets that belong to them:"
                         " restore the backup of the keys"
                     )
-                conn.execute(BEGIN, (self._sources[0].offer(frozenset()).id,))
+                conn.execute(INSERT_CURRENT, {"id": self._sources[0].offer(frozenset()).id})
                 needed = self._needed(conn)
             for id in needed:
                 key = self._find(id)
-                for (wrapped,) in conn.execute(SAMPLE, (id,)).fetchall():
+                for (wrapped,) in conn.execute(SELECT_SAMPLE, (id,)).fetchall():
                     key.unwrap([wrapped])
                 if needed[id] == "current":
                     self._current = key
 
     def reload(self) -> None:
-        """Takes the key-encryption key that is current now, if it is at hand; while the one
-        before it has not retired, that one will do."""
+        """Switches to the key-encryption key that is current by the database. If it is out of
+        reach, the one before stays in use until it has retired.
+
+        Raises:
+            WrongKeyEncryptionKey: the current one is out of reach, and the one before has retired.
+        """
         with self._pool.connection() as conn:
             needed = self._needed(conn)
         [id] = (id for id, state in needed.items() if state == "current")
@@ -155,33 +172,48 @@ class KeyRotation:
             if self.current.id not in needed:
                 raise
 
-    def unwrap(self, wrapped: Sequence[tuple[str, bytes]]) -> list[bytes]:
-        """Keys, each given with the id of the key-encryption key that it is under.
+    def current_from_database(self) -> KeyEncryptionKey:
+        """The key-encryption key that is current now.
 
         Raises:
-            WrongKeyEncryptionKey: one of those is missing, or does not open.
+            Unavailable: it is out of reach.
         """
-        opened: list[bytes] = [b""] * len(wrapped)
-        places: dict[str, list[int]] = {}
+        try:
+            self.reload()
+        except WrongKeyEncryptionKey as error:
+            raise out_of_reach(error) from None
+        return self.current
+
+    def unwrap(self, wrapped: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        """Unwraps keys.
+
+        Args:
+            wrapped: each with the id of its key-encryption key.
+
+        Raises:
+            WrongKeyEncryptionKey: a key-encryption key is missing, or does not open its keys.
+        """
+        materials: list[bytes] = [b""] * len(wrapped)
+        indexes: dict[str, list[int]] = {}
         for n, (id, _) in enumerate(wrapped):
-            places.setdefault(id, []).append(n)
-        for id, these in places.items():
-            materials = self._find(id).unwrap([wrapped[n][1] for n in these])
-            for n, material in zip(these, materials, strict=True):
-                opened[n] = material
-        return opened
+            indexes.setdefault(id, []).append(n)
+        for id, numbers in indexes.items():
+            unwrapped = self._find(id).unwrap([wrapped[n][1] for n in numbers])
+            for n, material in zip(numbers, unwrapped, strict=True):
+                materials[n] = material
+        return materials
 
     @staticmethod
     def _needed(conn: psycopg.Connection) -> dict[str, str]:
-        return {id: state for id, state in conn.execute(ALL) if state != "retired"}
+        return {id: state for id, state in conn.execute(SELECT_STATES) if state != "retired"}
 
     def _find(self, id: str) -> KeyEncryptionKey:
         with self._lock:
-            key = self._found.get(id)
+            key = self._keys.get(id)
         if key is None:
             key = self._look_for(id)
             with self._lock:
-                self._found[id] = key
+                self._keys[id] = key
         return key
 
     def _look_for(self, id: str) -> KeyEncryptionKey:
@@ -196,85 +228,120 @@ class KeyRotation:
         )
 
     def in_use(self) -> list[str]:
-        """The ids of the key-encryption keys that keys may be under."""
+        """The ids of the key-encryption keys that have not retired."""
         with self._pool.connection() as conn:
             return list(self._needed(conn))
 
     def prepare(self) -> str:
-        """Has a key-encryption key ready for the next rotation; returns its id."""
+        """Finds or makes the key-encryption key of the next rotation; returns its id."""
         with self._pool.connection() as conn:
-            known = {id for id, _ in conn.execute(ALL)}
+            known = {id for id, _ in conn.execute(SELECT_STATES)}
         return self._sources[0].offer(known).id
 
     def begin_rotation(self) -> str:
-        """Makes another key-encryption key the current one, unless a rotation is under way, which
-        is then to be gone on with; returns the id of the current one.
+        """Makes another key-encryption key the current one, unless a rotation is under way: then
+        the caller continues that one.
+
+        Returns:
+            The id of the current one.
 
         Raises:
-            WrongKeyEncryptionKey: no other key is to be had.
+            WrongKeyEncryptionKey: the first source has no other key.
         """
         with self._pool.connection() as conn:
-            states: dict[str, str] = dict(conn.execute(ALL).fetchall())
+            states: dict[str, str] = dict(conn.execute(SELECT_STATES).fetchall())
             if "retiring" not in states.values():
                 key = self._sources[0].offer(states.keys())
                 with conn.transaction():
-                    conn.execute(MOVE_GENERATION)  # in the way of whoever begins another
-                    if dict(conn.execute(ALL).fetchall()) == states:
+                    conn.execute(
+                        MOVE_GENERATION
+                    )  # serializes with a rotation that begins elsewhere
+                    if dict(conn.execute(SELECT_STATES).fetchall()) == states:
                         conn.execute(RETIRE_CURRENT)
-                        conn.execute(BEGIN, (key.id,))
+                        conn.execute(INSERT_CURRENT, {"id": key.id})
         self.reload()
         return self.current.id
 
     def outstanding(self) -> int:
-        """How many keys are not under the current key-encryption key."""
-        id = self.current.id
+        """The number of keys that are not under the current key-encryption key."""
         with self._pool.connection() as conn:
-            row = conn.execute(OUTSTANDING, (id, id, id)).fetchone()
+            row = conn.execute(COUNT_OUTSTANDING, {"current": self.current.id}).fetchone()
         return 0 if row is None else int(row[0])
 
     def rewrap(self) -> Iterator[int]:
-        """Passes once over all keys and wraps under the current key-encryption key what is not;
-        gives how many, batch by batch. Each batch is kept at once: whoever comes after a kill
-        goes on, and any number may do it at the same time."""
+        """Passes once over all keys and re-wraps those that are not under the current
+        key-encryption key. Each batch is committed by itself: after a crash another call
+        continues, and any number may run at the same time.
+
+        Yields:
+            The number of keys of each batch.
+        """
         first = secrets.randbelow(LOG_PARTITIONS)
         for n in range(LOG_PARTITIONS):
             yield from self._rewrap_partition((first + n) % LOG_PARTITIONS)
         with self._pool.connection() as conn:
-            for select, change in (
-                (SELECT_PERIOD_KEYS, CHANGE_PERIOD_KEY),
-                (SELECT_DEPLOYMENT_KEYS, CHANGE_DEPLOYMENT_KEY),
+            for select, rewrap in (
+                (SELECT_PERIOD_KEYS, REWRAP_PERIOD_KEY),
+                (SELECT_DEPLOYMENT_KEYS, REWRAP_DEPLOYMENT_KEY),
             ):
-                for name, id, wrapped in conn.execute(select, (self.current.id,)).fetchall():
-                    [after] = self.current.wrap(self.unwrap([(id, wrapped)]))
-                    yield conn.execute(change, (after, self.current.id, name, wrapped)).rowcount
+                current = self.current
+                rows = conn.execute(select, {"current": current.id}).fetchall()
+                for name, id, before in rows:
+                    [after] = current.wrap(self.unwrap([(id, before)]))
+                    params = {
+                        "after": after,
+                        "current": current.id,
+                        "name": name,
+                        "before": before,
+                    }
+                    yield conn.execute(rewrap, params).rowcount
 
     def _rewrap_partition(self, partition: int) -> Iterator[int]:
         key = self.current
         subject, version = LOWEST, 0
         while True:
             with self._pool.connection() as conn:
-                rows = conn.execute(
-                    SELECT_OUTSTANDING,
-                    (partition, subject, version, key.id, ROWS_A_BATCH),
-                    binary=True,
-                ).fetchall()
+                params = {
+                    "partition": partition,
+                    "subject": subject,
+                    "version": version,
+                    "current": key.id,
+                    "limit": ROWS_A_BATCH,
+                }
+                rows = conn.execute(SELECT_OUTSTANDING, params, binary=True).fetchall()
             if not rows:
                 return
             subjects, versions, ids, before = (list(column) for column in zip(*rows, strict=True))
             after = key.wrap(self.unwrap(list(zip(ids, before, strict=True))))
             with self._pool.connection() as conn:
-                yield conn.execute(
-                    REWRAP, (subjects, versions, before, after, partition, key.id, partition)
-                ).rowcount
+                rewrapped = {
+                    "subjects": subjects,
+                    "versions": versions,
+                    "before": before,
+                    "after": after,
+                    "partition": partition,
+                    "current": key.id,
+                }
+                yield conn.execute(REWRAP_KEYS, rewrapped).rowcount
             subject, version = subjects[-1], versions[-1]
 
     def end_rotation(self) -> bool:
-        """Retires the key-encryption keys before the current one; not while a key is under one."""
+        """Retires the key-encryption keys before the current one, unless a key is still under one.
+
+        Returns:
+            Whether they are retired.
+        """
         with self._pool.connection() as conn, conn.transaction() as ending:
-            # Waits for whoever makes keys under one of them, and lets nobody after this.
+            # Waits for writers that make keys under one of them; later ones are refused.
             ids = [id for (id,) in conn.execute(RETIRE).fetchall()]
-            row = conn.execute(STILL_USED, (ids, ids, ids)).fetchone()
+            row = conn.execute(ARE_USED, {"ids": ids}).fetchone()
             if row is None or row[0]:
                 raise psycopg.Rollback(ending)
             return True
         return False
+
+
+def out_of_reach(error: WrongKeyEncryptionKey) -> Unavailable:
+    """The refusal of what needs keys while the key-encryption key is out of reach; logs why."""
+    log.error("keys.out_of_reach", reason=str(error))
+    return Unavailable("the keys are out of reach; the operator's log says why")

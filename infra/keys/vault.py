@@ -71,7 +71,7 @@ class Vault:
         return f"Vault({self._base}, {self._name})"
 
     def close(self) -> None:
-        """Ends its connections."""
+        """Closes the connections."""
         self._client.close()
 
     def find(self, id: str) -> TransitKey:
@@ -97,7 +97,11 @@ class Vault:
         return version
 
     def call(self, method: str, path: str, body: object = None) -> _Data:
-        """Raises: WrongKeyEncryptionKey: no answer, or a refusal; says which, with no key in it."""
+        """Calls Vault; returns the data of the answer.
+
+        Raises:
+            WrongKeyEncryptionKey: no answer, or a refusal; says which, and holds no key.
+        """
         try:
             token = private_content(self._token_file).decode().strip()
         except (OSError, ValueError):
@@ -128,7 +132,7 @@ class Vault:
 
 
 class TransitKey:
-    """A version of a key that Vault keeps. What it wraps is Vault's text, such as `vault:v3:...`"""
+    """A version of a key in Vault. A wrapped key is a text of Vault's, such as `vault:v3:...`."""
 
     def __init__(
         self, id: str, version: int, name: str, call: Callable[[str, str, object], _Data]
@@ -146,19 +150,22 @@ class TransitKey:
             {"plaintext": base64.b64encode(material).decode(), "key_version": self._version}
             for material in materials
         ]
-        wrapped = [one.ciphertext.encode() for one in self._batches("encrypt", items)]
-        if not all(one.startswith(b"vault:v%d:" % self._version) for one in wrapped):
+        wrapped = [result.ciphertext.encode() for result in self._batches("encrypt", items)]
+        prefix = b"vault:v%d:" % self._version
+        if not all(text.startswith(prefix) for text in wrapped):
             raise WrongKeyEncryptionKey(f"Vault wrapped under another version than {self.id}")
         return wrapped
 
     def unwrap(self, wrapped: Sequence[bytes]) -> list[bytes]:
         items: list[dict[str, object]] = [
-            {"ciphertext": one.decode(errors="replace")} for one in wrapped
+            {"ciphertext": text.decode(errors="replace")} for text in wrapped
         ]
-        opened = [base64.b64decode(one.plaintext) for one in self._batches("decrypt", items)]
-        if any(len(one) != KEY_BYTES for one in opened):
+        materials = [
+            base64.b64decode(result.plaintext) for result in self._batches("decrypt", items)
+        ]
+        if any(len(material) != KEY_BYTES for material in materials):
             raise WrongKeyEncryptionKey(f"what {self.id} opens is no key")
-        return opened
+        return materials
 
     def _batches(self, operation: str, items: Sequence[dict[str, object]]) -> list[_Result]:
         results: list[_Result] = []
@@ -166,7 +173,7 @@ class TransitKey:
             batch = items[start : start + KEYS_A_CALL]
             body = {"batch_input": batch}
             answered = self._call("POST", f"{operation}/{self._name}", body).batch_results
-            errors = {one.error for one in answered if one.error}
+            errors = {result.error for result in answered if result.error}
             if errors or len(answered) != len(batch):
                 reason = "; ".join(sorted(errors)) or "an answer of another length"
                 raise WrongKeyEncryptionKey(

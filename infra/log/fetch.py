@@ -1,4 +1,4 @@
-"""Rows of the log as they come from the server, whatever was made of their instants."""
+"""Fetches rows of the log, also those whose instants were altered beyond what Python can hold."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def recorded_row(_: psycopg.Cursor[RecordedEvent]) -> Callable[[Sequence[Any]], 
 
 
 class AnyInstant(TimestamptzBinaryLoader):
-    """Takes instants that Python has no value for as the first or the last that it has. They are
-    bound into what is sealed, so that the row does not open."""
+    """Loads instants that Python has no value for as its first or last instant. Instants are bound
+    to the sealed parts, so such a row does not open."""
 
     def load(self, data: Any) -> datetime:
         try:
@@ -41,16 +41,16 @@ class AnyInstant(TimestamptzBinaryLoader):
 def fetched(
     pool: ConnectionPool, ask: Callable[[psycopg.Connection, Cursor], object]
 ) -> list[RecordedEvent]:
-    """All rows that a question has as its answer.
+    """Fetches the rows of a query.
 
     Args:
-        ask: executes it. It is asked a second time where an instant is none that Python has, for to
-            look out for that costs a tenth of all reading.
+        ask: executes the query. Called a second time if a row has an instant that Python has no
+            value for: looking out for those at once would cost a tenth of all reading.
     """
     try:
         return _fetched(pool, ask, takes_any=False)
     except psycopg.DataError as error:
-        if error.sqlstate is not None:  # the server's, not a value's
+        if error.sqlstate is not None:  # an error of the server, not of a value
             raise
     return _fetched(pool, ask, takes_any=True)
 
@@ -69,5 +69,5 @@ def _fetched(
 
 
 def take_any_instant(cursor: psycopg.Cursor[RecordedEvent]) -> None:
-    """Has a cursor read instants that Python has no value for."""
+    """Makes a cursor load instants that Python has no value for."""
     cursor.adapters.register_loader("timestamptz", AnyInstant)

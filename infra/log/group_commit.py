@@ -1,4 +1,4 @@
-"""Callers that wait for one another are served together, by one of them."""
+"""Group commit: jobs that arrive at the same time are done together, by one of their callers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 class _Turn(Generic[Job, Result]):
-    """What one caller wants done, and what came of it."""
+    """The job of one caller, and its result."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -23,21 +23,21 @@ class _Turn(Generic[Job, Result]):
         self.error: Exception | None = None
         self.is_over = False
         self.lock = threading.Lock()
-        """Held until the job is done, or it is its caller's turn to do what waits."""
+        """Locked until the job is done, or its caller has to lead the next group."""
         self.lock.acquire()
 
 
 class GroupCommit(Generic[Job, Result]):
-    """Does jobs one group after the other: while one is under way, the next gathers. Safe for use
-    from many threads.
+    """Does jobs in groups, one group after the other; while one is under way, the next gathers.
+    Safe for use from many threads.
 
     Args:
-        do: does a group, all or nothing, in its order; returns the result of each.
-        size: of a job.
-        limit: of a group, in sizes; a single job may be larger.
-        patience: seconds that a group waits, at most, for as many callers as there were last.
-            Those who were answered together come again together, if not at once; else the first
-            of them is served alone, and the others while it is answered.
+        do: does a group, all or none, in its order; returns the result of each job.
+        size: returns the size of a job.
+        limit: most of the sizes of a group; a single job may be larger.
+        patience: most seconds that a group waits for as many callers as the last one had. Callers
+            that were answered together come again together, but not at the same instant: without
+            the wait the first of them would be a group of its own.
     """
 
     def __init__(
@@ -53,33 +53,33 @@ class GroupCommit(Generic[Job, Result]):
         self._limit = limit
         self._patience = patience
         self._expected = 0
-        """Callers that were served or waited when the last group ended."""
+        """How many callers were served or waiting when the last group ended."""
         self._gathered = threading.Event()
         self._waiting: list[_Turn[Job, Result]] = []
         self._is_busy = False
         self._lock = threading.Lock()
 
     def __call__(self, job: Job) -> Result:
-        """Returns when the job is done. Raises what it fails with."""
-        mine: _Turn[Job, Result] = _Turn(job)
+        """Does a job; returns its result or raises its error."""
+        turn: _Turn[Job, Result] = _Turn(job)
         with self._lock:
-            self._waiting.append(mine)
+            self._waiting.append(turn)
             leads, self._is_busy = not self._is_busy, True
-            if self._are_all_here():
+            if self._is_complete():
                 self._gathered.set()
         if not leads:
-            mine.lock.acquire()
-            leads = not mine.is_over
+            turn.lock.acquire()
+            leads = not turn.is_over
         if leads:
             self._lead()
-        if mine.error is not None:
-            raise mine.error
-        if mine.result is None:
+        if turn.error is not None:
+            raise turn.error
+        if turn.result is None:
             raise psycopg.OperationalError("the thread that did this was interrupted")
-        return mine.result
+        return turn.result
 
     def _lead(self) -> None:
-        """Does what waits, and hands over to the first of those that came meanwhile."""
+        """Does the waiting jobs, then lets the first caller that arrived meanwhile lead."""
         self._gather()
         with self._lock:
             group = self._take()
@@ -90,28 +90,28 @@ class GroupCommit(Generic[Job, Result]):
                 following = self._waiting[:1]
                 self._is_busy = bool(following)
                 self._expected = len(group) + len(self._waiting)
-            for one in group:
-                one.is_over = True
-            for one in group + following:
-                one.lock.release()
+            for turn in group:
+                turn.is_over = True
+            for turn in group + following:
+                turn.lock.release()
 
     def _gather(self) -> None:
         with self._lock:
-            if self._are_all_here():
+            if self._is_complete():
                 return
             self._gathered.clear()
         self._gathered.wait(self._patience)
 
-    def _are_all_here(self) -> bool:
+    def _is_complete(self) -> bool:
         return (
             len(self._waiting) >= self._expected
-            or sum(self._size(one.job) for one in self._waiting) >= self._limit
+            or sum(self._size(turn.job) for turn in self._waiting) >= self._limit
         )
 
     def _take(self) -> list[_Turn[Job, Result]]:
         count = size = 0
-        for one in self._waiting:
-            size += self._size(one.job)
+        for turn in self._waiting:
+            size += self._size(turn.job)
             if count and size > self._limit:
                 break
             count += 1
@@ -120,15 +120,15 @@ class GroupCommit(Generic[Job, Result]):
 
     def _do_all(self, group: list[_Turn[Job, Result]]) -> None:
         try:
-            results = self._do([one.job for one in group])
-            for one, result in zip(group, results, strict=True):
-                one.result = result
+            results = self._do([turn.job for turn in group])
+            for turn, result in zip(group, results, strict=True):
+                turn.result = result
         except Exception as error:
-            if is_of_connection(error):  # whether anything was done is not known
-                for one in group:
-                    one.error = error
-            elif len(group) == 1:  # what is wrong with one of them must not touch the others
+            if is_of_connection(error):  # the group may be done or not
+                for turn in group:
+                    turn.error = error
+            elif len(group) == 1:
                 group[0].error = error
-            else:
-                for one in group:
-                    self._do_all([one])
+            else:  # apart, so that the fault of one job fails no other
+                for turn in group:
+                    self._do_all([turn])

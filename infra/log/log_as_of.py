@@ -1,10 +1,9 @@
-"""The log as it stood at an instant: each partition up to a bound, and nothing after it.
+"""The log as of a past instant: each partition up to a bound.
 
-An event is stamped with the clock of its writer before the heads are locked, so that in a
-partition a stamp may be earlier than that of the event before it. What follows an event that is
-stamped later than the instant was stored after the instant, whatever its own stamp says: so the
-bound is the position before the first that is stamped later. What is left is a whole beginning of
-the partition, as readers of that time could see it.
+A writer stamps events before it locks the heads, so within a partition a stamp may be earlier than
+that of the event before it. All events behind one that is stamped later than the instant were
+stored after the instant. So the bound is the position before the first event that is stamped later:
+what readers of that time could see.
 """
 
 from __future__ import annotations
@@ -17,30 +16,32 @@ from psycopg_pool import ConnectionPool
 from domain.commands import Position
 from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import SubjectId
-from infra.log.event_log import EventLog, RowSource
+from infra.log.appending import RowSource
+from infra.log.event_log import EventLog
 
 Bounds = Sequence[int]
-"""The newest position to be seen of each partition, from 0 on."""
+"""The newest position that is visible, by partition from 0 on."""
 
 SELECT_BOUNDS = """
 SELECT coalesce(later.first - 1, h.head) FROM log.heads h
 LEFT JOIN (SELECT log_partition, min(position) AS first FROM log.events
-           WHERE recorded_at > %s GROUP BY log_partition) later USING (log_partition)
+           WHERE recorded_at > %(at)s GROUP BY log_partition) later USING (log_partition)
 ORDER BY h.log_partition"""
 
 
 def bounds_at(pool: ConnectionPool, at: datetime) -> list[int]:
-    """Where the log stood at an instant. Takes time in proportion to the log."""
+    """The bounds of the log as of an instant. Takes time in proportion to the log."""
     with pool.connection() as conn:
-        return [row[0] for row in conn.execute(SELECT_BOUNDS, (at,))]
+        return [row[0] for row in conn.execute(SELECT_BOUNDS, {"at": at})]
 
 
-def is_within(bounds: Bounds, place: RecordedEvent | Position) -> bool:
-    return place.position <= bounds[place.log_partition]
+def is_within(bounds: Bounds, event: RecordedEvent | Position) -> bool:
+    """Whether an event, or a position, is visible."""
+    return event.position <= bounds[event.log_partition]
 
 
 class LogAsOf(EventLog):
-    """To be read only."""
+    """Read-only."""
 
     def __init__(self, pool: ConnectionPool, bounds: Bounds) -> None:
         super().__init__(pool)
@@ -52,8 +53,8 @@ class LogAsOf(EventLog):
         raise TypeError("nothing is written into the past")
 
     def read_streams(self, after: Mapping[SubjectId, int]) -> dict[SubjectId, list[RecordedEvent]]:
-        found = super().read_streams(after)
-        return {stream: self._within(rows) for stream, rows in found.items()}
+        histories = super().read_streams(after)
+        return {stream: self._within(rows) for stream, rows in histories.items()}
 
     def heads(self, partitions: Sequence[int]) -> dict[int, int]:
         return {partition: self.bounds[partition] for partition in partitions}

@@ -1,4 +1,4 @@
-"""Reading the log by subject: all that was ever recorded of some, or the newest of a kind."""
+"""Reads the log by subject: all events of some topics, or the newest of one."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from infra.log.log_as_of import Bounds, is_within
 ROWS_A_FETCH = 5_000
 ROWS_A_PAGE = 100
 
-OF_STREAMS = """
-SELECT {columns} FROM unnest(%(partitions)s::smallint[], %(streams)s::uuid[]) AS w(p, s)
+SELECT_OF_STREAMS = f"""
+SELECT {COLUMNS} FROM unnest(%(partitions)s::smallint[], %(streams)s::uuid[]) AS w(p, s)
 JOIN log.events e ON e.log_partition = w.p AND e.stream = w.s
 WHERE e.topic = ANY(%(topics)s)
 ORDER BY e.log_partition, e.position"""
 
-OF_ACCOUNTS = """
-SELECT {columns} FROM log.events e
+SELECT_OF_ACCOUNTS = f"""
+SELECT {COLUMNS} FROM log.events e
 WHERE e.account = ANY(%(accounts)s) AND e.topic = ANY(%(topics)s)
 ORDER BY e.log_partition, e.position"""
 
 
-AT = """
-SELECT {columns} FROM log.events e
+SELECT_AT = f"""
+SELECT {COLUMNS} FROM log.events e
 WHERE e.log_partition = %(partition)s AND e.position = %(position)s"""
 
-# Read in order from the index by topic, from the newest on.
-NEWEST = """
-SELECT {columns} FROM log.events e
+# PostgreSQL reads the index by topic in order, from the newest event on.
+SELECT_NEWEST = f"""
+SELECT {COLUMNS} FROM log.events e
 WHERE e.stream = %(stream)s AND e.topic = %(topic)s AND e.log_partition = %(partition)s
   AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked')
   AND (e.occurred_at, e.position) < (%(at)s, %(position)s)
@@ -47,7 +47,7 @@ class Records:
     """Safe for use from many threads.
 
     Args:
-        bounds: what of the log is read; None: all of it.
+        bounds: of what is read; None: the whole log.
     """
 
     def __init__(self, pool: ConnectionPool, bounds: Bounds | None = None) -> None:
@@ -55,35 +55,37 @@ class Records:
         self._bounds = bounds
 
     def until(self, bounds: Bounds) -> Records:
-        """The same of the log up to some bounds."""
+        """The same, up to some bounds of the log."""
         return Records(self._pool, bounds)
 
     def of_streams(
         self, streams: Sequence[SubjectId], topics: Sequence[str]
     ) -> Iterator[list[RecordedEvent]]:
         """The events of some streams, in pieces, those of each stream in their order."""
-        partitions = [log_partition(one) for one in streams]
-        asked = {"partitions": partitions, "streams": list(streams), "topics": list(topics)}
-        return self._pieces(OF_STREAMS, asked)
+        partitions = [log_partition(stream) for stream in streams]
+        params = {"partitions": partitions, "streams": list(streams), "topics": list(topics)}
+        return self._pieces(SELECT_OF_STREAMS, params)
 
     def of_accounts(
         self, accounts: Sequence[SubjectId], topics: Sequence[str]
     ) -> Iterator[list[RecordedEvent]]:
-        """Of users' events, those that concern some accounts."""
-        return self._pieces(OF_ACCOUNTS, {"accounts": list(accounts), "topics": list(topics)})
+        """The events of users that concern some accounts, in pieces."""
+        return self._pieces(
+            SELECT_OF_ACCOUNTS, {"accounts": list(accounts), "topics": list(topics)}
+        )
 
-    def at(self, place: Position) -> RecordedEvent | None:
-        """The event at a position, if there is one."""
-        asked = {"partition": place.log_partition, "position": place.position}
-        rows = self._within(self._rows(AT, asked))
+    def at(self, position: Position) -> RecordedEvent | None:
+        """The event at a position; None: the position has none."""
+        params = {"partition": position.log_partition, "position": position.position}
+        rows = self._within(self._rows(SELECT_AT, params))
         return rows[0] if rows else None
 
     def newest(self, stream: SubjectId, topic: str) -> Iterator[list[RecordedEvent]]:
-        """The events of a topic in a stream, in pieces, the newest first. Not of tracked events,
-        which no index has by topic."""
+        """The events of a topic in a stream, in pieces, the newest first. Tracked events are not
+        supported: no index has them by topic."""
         at, position = _END, 0
         while True:
-            asked = {
+            params = {
                 "stream": stream,
                 "topic": topic,
                 "partition": log_partition(stream),
@@ -91,25 +93,24 @@ class Records:
                 "position": position,
                 "limit": ROWS_A_PAGE,
             }
-            rows = self._rows(NEWEST, asked)
+            rows = self._rows(SELECT_NEWEST, params)
             yield self._within(rows)
             if len(rows) < ROWS_A_PAGE:
                 return
             at, position = rows[-1].occurred_at, rows[-1].position
 
-    def _rows(self, query: str, asked: Mapping[str, object]) -> list[RecordedEvent]:
-        text = query.format(columns=COLUMNS)
-        return fetched(self._pool, lambda _, cursor: cursor.execute(text, asked))
+    def _rows(self, query: str, params: Mapping[str, object]) -> list[RecordedEvent]:
+        return fetched(self._pool, lambda _, cursor: cursor.execute(query, params))
 
-    def _pieces(self, query: str, asked: dict[str, object]) -> Iterator[list[RecordedEvent]]:
-        """From a cursor on the server: what it finds need not fit in memory."""
+    def _pieces(self, query: str, params: dict[str, object]) -> Iterator[list[RecordedEvent]]:
+        """From a cursor on the server: the rows need not fit in memory."""
         with (
             self._pool.connection() as conn,
             conn.transaction(),
             conn.cursor("past", row_factory=recorded_row, withhold=False) as cursor,
         ):
             take_any_instant(cursor)
-            cursor.execute(query.format(columns=COLUMNS), asked, binary=True)
+            cursor.execute(query, params, binary=True)
             while piece := cursor.fetchmany(ROWS_A_FETCH):
                 yield self._within(piece)
 

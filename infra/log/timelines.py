@@ -1,7 +1,7 @@
-"""Reading the log by subject, in order of occurrence: what timelines are made of.
+"""Reads the log by subject in order of occurrence, for timelines.
 
-Each statement reads a bounded number of rows of each stream by an index that has them in order,
-whatever the length of the stream.
+Each statement reads a bounded number of rows of each stream, from an index that has them in order,
+however long the stream is.
 """
 
 from __future__ import annotations
@@ -21,78 +21,181 @@ from infra.log.log_as_of import Bounds
 from projections.kernel.pipeline import pipeline
 from projections.kernel.time_range import Stretch, TimelineKey, Windows
 
-# What is sorted is read in order from an index, a page at a time. With statistics of other streams
-# in mind the server would at times rather read a stream of a million events whole, and sort it.
-BY_INDEX = "SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true)"
+# A page at a time, in order from an index. By the statistics of other streams PostgreSQL would at
+# times rather read a stream of a million events whole, and sort it.
+READ_BY_INDEX = "SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true)"
 
-# An index has it in order, to the position: a page begins at once where it should, among however
-# many events of one instant. All of a stream is in one partition.
-_IN_STREAM = """
-          AND e.occurred_at BETWEEN {first} AND {last}
-          AND (e.occurred_at, e.position) > ({first}, {low})
-          AND (e.occurred_at, e.position) < ({last}, {high}) {bound}
-        ORDER BY e.occurred_at {order}, e.position {order}
-        LIMIT %(limit)b"""
-
-_IN_ACCOUNT = """
-          AND e.occurred_at BETWEEN {first} AND {last}
-          AND (e.occurred_at, e.log_partition, e.position)
-              > ({first}, {low_partition}, {low_position})
-          AND (e.occurred_at, e.log_partition, e.position)
-              < ({last}, {high_partition}, {high_position}) {bound}
-        ORDER BY e.occurred_at {order}, e.log_partition {order}, e.position {order}
-        LIMIT %(limit)b"""
+SELECT_OCCURRED_AT = """
+SELECT e.log_partition, e.position, e.occurred_at
+FROM unnest(%(partitions)b::smallint[], %(positions)b::bigint[]) AS w(p, at)
+JOIN log.events e ON e.log_partition = w.p AND e.position = w.at
+ AND e.occurred_at BETWEEN '0001-01-01' AND '9999-12-31'"""
 
 _STREAMS = """
 unnest(%(partitions)b::smallint[], %(streams)b::uuid[], %(lows)b::bigint[], %(highs)b::bigint[])
     AS w(p, s, low, high)"""
 
-OF_ALL_TOPICS = """
-SELECT {columns} FROM {of_streams}
-CROSS JOIN LATERAL (
-    SELECT * FROM log.events e WHERE e.log_partition = w.p AND e.stream = w.s {in_stream}) e
-UNION ALL
-SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
-CROSS JOIN LATERAL (SELECT * FROM log.events e WHERE e.account = w.s {in_account}) e"""
+_BEFORE_ALL, _AFTER_ALL = -1, 2**63 - 1
 
-# But for tracked events, which are most of a log, all is indexed by topic too.
-OF_TOPICS = """
-SELECT {columns} FROM {of_streams}
+
+class _Keys(NamedTuple):
+    """SQL of the keys between which a statement reads."""
+
+    first: str
+    low: str
+    low_partition: str
+    low_position: str
+    last: str
+    high: str
+    high_partition: str
+    high_position: str
+
+
+_OF_STRETCH = _Keys(
+    "%(low_at)b",
+    "w.low",
+    "%(low_partition)b",
+    "%(low_position)b",
+    "%(high_at)b",
+    "w.high",
+    "%(high_partition)b",
+    "%(high_position)b",
+)
+
+
+def _within_window(keys: _Keys) -> _Keys:
+    """The keys of a window. One that begins or ends with the stretch does so at its keys."""
+
+    def low(key: str) -> str:
+        return f"CASE WHEN v.first = %(low_at)b THEN {key} ELSE {_BEFORE_ALL} END"
+
+    def high(key: str) -> str:
+        return f"CASE WHEN v.last = %(high_at)b THEN {key} ELSE {_AFTER_ALL} END"
+
+    return _Keys(
+        "v.first",
+        low(keys.low),
+        low(keys.low_partition),
+        low(keys.low_position),
+        "v.last",
+        high(keys.high),
+        high(keys.high_partition),
+        high(keys.high_position),
+    )
+
+
+_OF_WINDOW = _within_window(_OF_STRETCH)
+
+
+class _Mode(NamedTuple):
+    """How a statement reads.
+
+    Attributes:
+        is_bounded: whether it reads the log up to bounds.
+    """
+
+    newest_first: bool
+    is_bounded: bool
+
+    @property
+    def order(self) -> str:
+        return "DESC" if self.newest_first else "ASC"
+
+    @property
+    def bound(self) -> str:
+        return _bound(is_bounded=self.is_bounded)
+
+
+_MODES = [_Mode(newest, bounded) for newest in (True, False) for bounded in (False, True)]
+
+
+def _bound(*, is_bounded: bool) -> str:
+    """The present has no bound at all: its plans stay as simple as they are."""
+    if not is_bounded:
+        return ""
+    return "AND e.position <= (%(bounds)b::bigint[])[e.log_partition + 1]"
+
+
+# An index has both in this order, down to the position: a page begins at its key at once, among
+# however many events of one instant. All of a stream is in one partition.
+def _in_stream(keys: _Keys, mode: _Mode) -> str:
+    return f"""
+          AND e.occurred_at BETWEEN {keys.first} AND {keys.last}
+          AND (e.occurred_at, e.position) > ({keys.first}, {keys.low})
+          AND (e.occurred_at, e.position) < ({keys.last}, {keys.high}) {mode.bound}
+        ORDER BY e.occurred_at {mode.order}, e.position {mode.order}
+        LIMIT %(limit)b"""
+
+
+def _in_account(keys: _Keys, mode: _Mode) -> str:
+    return f"""
+          AND e.occurred_at BETWEEN {keys.first} AND {keys.last}
+          AND (e.occurred_at, e.log_partition, e.position)
+              > ({keys.first}, {keys.low_partition}, {keys.low_position})
+          AND (e.occurred_at, e.log_partition, e.position)
+              < ({keys.last}, {keys.high_partition}, {keys.high_position}) {mode.bound}
+        ORDER BY e.occurred_at {mode.order}, e.log_partition {mode.order}, e.position {mode.order}
+        LIMIT %(limit)b"""
+
+
+def _select_all(mode: _Mode) -> str:
+    return f"""
+SELECT {COLUMNS} FROM {_STREAMS}
+CROSS JOIN LATERAL (
+    SELECT * FROM log.events e
+    WHERE e.log_partition = w.p AND e.stream = w.s {_in_stream(_OF_STRETCH, mode)}) e
+UNION ALL
+SELECT {COLUMNS} FROM unnest(%(streams)b::uuid[]) AS w(s)
+CROSS JOIN LATERAL (
+    SELECT * FROM log.events e WHERE e.account = w.s {_in_account(_OF_STRETCH, mode)}) e"""
+
+
+# All but tracked events, which are most of a log, are indexed by topic too.
+def _select_topics(mode: _Mode) -> str:
+    return f"""
+SELECT {COLUMNS} FROM {_STREAMS}
 CROSS JOIN unnest(%(topics)b::text[]) AS t(wanted)
 CROSS JOIN LATERAL (
     SELECT * FROM log.events e
     WHERE e.log_partition = w.p AND e.stream = w.s AND e.topic = t.wanted
-      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked') {in_stream}) e
+      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked')
+      {_in_stream(_OF_STRETCH, mode)}) e
 UNION ALL
-SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
+SELECT {COLUMNS} FROM unnest(%(streams)b::uuid[]) AS w(s)
 CROSS JOIN unnest(%(topics)b::text[]) AS t(wanted)
 CROSS JOIN LATERAL (
     SELECT * FROM log.events e
     WHERE e.account = w.s AND e.topic = t.wanted
-      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked') {in_account}) e"""
+      AND e.topic NOT IN ('user.event_tracked', 'account.event_tracked')
+      {_in_account(_OF_STRETCH, mode)}) e"""
 
-# The windows come in order, apart, and inside of the stretch: one after another is read until there
-# is enough. Nothing else says where to begin: of two places the server may take the farther, and
-# read all that lies between.
-IN_WINDOWS = """
-SELECT {columns} FROM {of_streams}
+
+# The windows are in order, apart, and inside of the stretch: PostgreSQL reads one after another
+# until it has enough. A window by itself says where to begin: of two keys PostgreSQL may take the
+# farther, and read all that lies between.
+def _select_windows(mode: _Mode) -> str:
+    return f"""
+SELECT {COLUMNS} FROM {_STREAMS}
 CROSS JOIN LATERAL (
     SELECT e.* FROM unnest(%(firsts)b::timestamptz[], %(lasts)b::timestamptz[]) AS v(first, last)
     CROSS JOIN LATERAL (
         SELECT * FROM log.events e
         WHERE e.log_partition = w.p AND e.stream = w.s AND e.topic = ANY(%(topics)b)
-          {in_stream}) e
+          {_in_stream(_OF_WINDOW, mode)}) e
     LIMIT %(limit)b) e
 UNION ALL
-SELECT {columns} FROM unnest(%(streams)b::uuid[]) AS w(s)
+SELECT {COLUMNS} FROM unnest(%(streams)b::uuid[]) AS w(s)
 CROSS JOIN LATERAL (
     SELECT e.* FROM unnest(%(firsts)b::timestamptz[], %(lasts)b::timestamptz[]) AS v(first, last)
     CROSS JOIN LATERAL (
         SELECT * FROM log.events e
-        WHERE e.account = w.s AND e.topic = ANY(%(topics)b) {in_account}) e
+        WHERE e.account = w.s AND e.topic = ANY(%(topics)b) {_in_account(_OF_WINDOW, mode)}) e
     LIMIT %(limit)b) e"""
 
-LENGTH = """
+
+def _count_events(*, is_bounded: bool) -> str:
+    bound = _bound(is_bounded=is_bounded)
+    return f"""
 SELECT (SELECT count(*) FROM log.events e
         WHERE e.log_partition = ANY(%(partitions)b) AND e.stream = ANY(%(streams)b)
           AND (%(topics)b::text[] IS NULL OR e.topic = ANY(%(topics)b))
@@ -102,74 +205,25 @@ SELECT (SELECT count(*) FROM log.events e
           AND (%(topics)b::text[] IS NULL OR e.topic = ANY(%(topics)b))
           AND e.occurred_at >= %(since)b AND e.occurred_at < %(until)b {bound})"""
 
-OCCURRED_AT = """
-SELECT e.log_partition, e.position, e.occurred_at
-FROM unnest(%b::smallint[], %b::bigint[]) AS w(p, at)
-JOIN log.events e ON e.log_partition = w.p AND e.position = w.at
- AND e.occurred_at BETWEEN '0001-01-01' AND '9999-12-31'"""
+
+SELECT_ALL = {mode: _select_all(mode) for mode in _MODES}
+SELECT_TOPICS = {mode: _select_topics(mode) for mode in _MODES}
+SELECT_WINDOWS = {mode: _select_windows(mode) for mode in _MODES}
+COUNT_EVENTS = {bounded: _count_events(is_bounded=bounded) for bounded in (False, True)}
 
 
-_BEFORE_ALL, _AFTER_ALL = -1, 2**63 - 1
-
-# Between which places a statement reads.
-_STRETCH = {"first": "%(low_at)b", "low": "w.low", "last": "%(high_at)b", "high": "w.high"} | {
-    name: f"%({name})b"
-    for name in ("low_partition", "low_position", "high_partition", "high_position")
-}
-
-# A window that begins or ends with the stretch does so at its places.
-_WINDOW = {"first": "v.first", "last": "v.last"} | {
-    name: f"CASE WHEN v.first = %(low_at)b THEN {place} ELSE {_BEFORE_ALL} END"
-    if name.startswith("low")
-    else f"CASE WHEN v.last = %(high_at)b THEN {place} ELSE {_AFTER_ALL} END"
-    for name, place in _STRETCH.items()
-    if name not in ("first", "last")
-}
-
-# In the present nothing is asked of positions: a plan needs no more than it did.
-_BOUND = "AND e.position <= (%(bounds)b::bigint[])[e.log_partition + 1]"
-_BOUNDS = {False: "", True: _BOUND}
-
-
-class _Ways(NamedTuple):
-    """How a statement reads."""
-
-    newest_first: bool
-    is_bounded: bool
-
-
-def _all_ways(statement: str, places: Mapping[str, str]) -> dict[_Ways, str]:
-    """A statement that reads newest first and one that reads oldest first, up to the end of the
-    log and up to bounds."""
-    return {
-        _Ways(newest_first, is_bounded): statement.format(
-            columns=COLUMNS,
-            of_streams=_STREAMS,
-            in_stream=_IN_STREAM.format(order=order, bound=bound, **places),
-            in_account=_IN_ACCOUNT.format(order=order, bound=bound, **places),
-        )
-        for newest_first, order in ((True, "DESC"), (False, "ASC"))
-        for is_bounded, bound in _BOUNDS.items()
-    }
-
-
-_ALL, _TOPICS = _all_ways(OF_ALL_TOPICS, _STRETCH), _all_ways(OF_TOPICS, _STRETCH)
-_WINDOWS = _all_ways(IN_WINDOWS, _WINDOW)
-_LENGTH = {is_bounded: LENGTH.format(bound=bound) for is_bounded, bound in _BOUNDS.items()}
-
-
-def _position_at(spot: TimelineKey, partition: int) -> int:
-    """Where a place lies among those of a partition that occurred at its instant."""
-    if partition == spot.log_partition:
-        return spot.position
-    return _AFTER_ALL if partition < spot.log_partition else _BEFORE_ALL
+def _position_at(key: TimelineKey, partition: int) -> int:
+    """The position of a key among the events of a partition that occurred at its instant."""
+    if partition == key.log_partition:
+        return key.position
+    return _AFTER_ALL if partition < key.log_partition else _BEFORE_ALL
 
 
 class Timelines:
     """Safe for use from many threads.
 
     Args:
-        bounds: what of the log is read; None: all of it.
+        bounds: of what is read; None: the whole log.
     """
 
     def __init__(self, pool: ConnectionPool, bounds: Bounds | None = None) -> None:
@@ -177,28 +231,28 @@ class Timelines:
         self._bounds = bounds
 
     def until(self, bounds: Bounds) -> Timelines:
-        """The same of the log up to some bounds."""
+        """The same, up to some bounds of the log."""
         return Timelines(self._pool, bounds)
 
     def read(self, stretch: Stretch, limit: int) -> list[RecordedEvent]:
-        """The first rows of a stretch, at most `limit` of each stream, and in no order."""
-        return self._rows(_ALL, stretch, self._asked(stretch, limit))
+        """The first rows of a stretch, at most `limit` of each stream, in no order."""
+        return self._rows(SELECT_ALL, stretch, self._params(stretch, limit))
 
     def read_topics(
         self, stretch: Stretch, topics: Sequence[str], limit: int
     ) -> list[RecordedEvent]:
-        """The same of some topics, at most `limit` of each topic of each stream. Tracked events
-        are none of them."""
-        asked = self._asked(stretch, limit) | {"topics": list(topics)}
-        return self._rows(_TOPICS, stretch, asked)
+        """As `read`, of some topics, at most `limit` of each topic of each stream; never tracked
+        events."""
+        params = self._params(stretch, limit) | {"topics": list(topics)}
+        return self._rows(SELECT_TOPICS, stretch, params)
 
     def read_windows(
         self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int
     ) -> list[RecordedEvent]:
-        """The same of some topics inside of windows, which must be in the stretch's order and not
-        overlap."""
-        asked = self._asked_of_windows(stretch, windows, topics, limit)
-        return self._rows(_WINDOWS, stretch, asked)
+        """As `read`, of some topics inside of windows, which are in the order of the stretch and do
+        not overlap."""
+        params = self._params_of_windows(stretch, windows, topics, limit)
+        return self._rows(SELECT_WINDOWS, stretch, params)
 
     def length(
         self,
@@ -207,50 +261,54 @@ class Timelines:
         since: datetime,
         until: datetime,
     ) -> int:
-        """How many events concern some subjects, from an instant and before another. Takes time
-        in proportion."""
-        asked = {
-            "partitions": sorted({log_partition(one) for one in streams}),
+        """The number of events that concern some subjects, from `since` and before `until`. Takes
+        time in proportion.
+
+        Args:
+            topics: None: all.
+        """
+        params = {
+            "partitions": sorted({log_partition(stream) for stream in streams}),
             "streams": list(streams),
             "topics": None if topics is None else list(topics),
             "since": since,
             "until": until,
-        } | self._asked_bounds
+        } | self._bounds_params
         with self._pool.connection() as conn:
-            row = conn.execute(_LENGTH[self._bounds is not None], asked).fetchone()
+            row = conn.execute(COUNT_EVENTS[self._bounds is not None], params).fetchone()
         return int(row[0]) if row else 0
 
-    def occurred_at(self, places: Sequence[Position]) -> dict[Position, datetime]:
-        """When the events at some places occurred."""
-        if not places:
+    def occurred_at(self, positions: Sequence[Position]) -> dict[Position, datetime]:
+        """When the events at some positions occurred."""
+        if not positions:
             return {}
-        asked = (
-            [place.log_partition for place in places],
-            [place.position for place in places],
-        )
+        params = {
+            "partitions": [position.log_partition for position in positions],
+            "positions": [position.position for position in positions],
+        }
         with self._pool.connection() as conn:
-            rows = conn.execute(OCCURRED_AT, asked, binary=True).fetchall()
+            rows = conn.execute(SELECT_OCCURRED_AT, params, binary=True).fetchall()
         return {Position(partition, position): at for partition, position, at in rows}
 
     @property
-    def _asked_bounds(self) -> dict[str, object]:
+    def _bounds_params(self) -> dict[str, object]:
         return {} if self._bounds is None else {"bounds": list(self._bounds)}
 
     def _rows(
-        self, ways: Mapping[_Ways, str], stretch: Stretch, asked: Mapping[str, object]
+        self, statements: Mapping[_Mode, str], stretch: Stretch, params: Mapping[str, object]
     ) -> list[RecordedEvent]:
-        query = ways[_Ways(stretch.newest_first, self._bounds is not None)]
+        query = statements[_Mode(stretch.newest_first, self._bounds is not None)]
 
         def ask(conn: psycopg.Connection, cursor: Cursor) -> None:
             with pipeline(conn):
                 conn.execute("BEGIN")
-                conn.execute(BY_INDEX)
-                cursor.execute(query, asked)
+                conn.execute(READ_BY_INDEX)
+                cursor.execute(query, params)
                 conn.execute("COMMIT")
 
         return fetched(self._pool, ask)
 
-    def _asked_of_windows(
+    def _params_of_windows(
         self, stretch: Stretch, windows: Windows, topics: Sequence[str], limit: int
     ) -> dict[str, object]:
         low, high = stretch.low.at, stretch.high.at
@@ -259,20 +317,20 @@ class Timelines:
             for first, last in windows
             if first <= high and last >= low
         ]
-        return self._asked(stretch, limit) | {
+        return self._params(stretch, limit) | {
             "topics": list(topics),
             "firsts": [first for first, _ in inside],
             "lasts": [last for _, last in inside],
         }
 
-    def _asked(self, stretch: Stretch, limit: int) -> dict[str, object]:
+    def _params(self, stretch: Stretch, limit: int) -> dict[str, object]:
         low, high = stretch.low, stretch.high
-        partitions = [log_partition(one) for one in stretch.streams]
+        partitions = [log_partition(stream) for stream in stretch.streams]
         return {
             "partitions": partitions,
             "streams": list(stretch.streams),
-            "lows": [_position_at(low, one) for one in partitions],
-            "highs": [_position_at(high, one) for one in partitions],
+            "lows": [_position_at(low, partition) for partition in partitions],
+            "highs": [_position_at(high, partition) for partition in partitions],
             "low_at": low.at,
             "low_partition": low.log_partition,
             "low_position": low.position,
@@ -280,4 +338,4 @@ class Timelines:
             "high_partition": high.log_partition,
             "high_position": high.position,
             "limit": limit,
-        } | self._asked_bounds
+        } | self._bounds_params

@@ -16,21 +16,16 @@ from alembic.script import ScriptDirectory
 from infra import migrations
 
 MIN_SERVER_VERSION = 150_000
-
-
 _MADE_BY_ANOTHER = {"42P06", "42P07", "42710", "23505"}
-
+"""SQLSTATEs of a migration that another process ran at the same time."""
 
 _MIGRATIONS = Path(migrations.__file__).parent
 
-
 VERSION_TABLE = "annals_schema_version"
 
+HAS_VERSION_TABLE = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
 
-KNOWS_ITS_VERSION = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
-
-
-VERSIONS = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - our own name
+SELECT_VERSIONS = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - our own name
 
 
 class UnsuitableDatabase(Exception):
@@ -49,10 +44,10 @@ def _owner(conninfo: str) -> Iterator[psycopg.Connection]:
 
 
 def migrate(conninfo: str) -> None:
-    """Brings the schema up to date; safe when several processes start at once.
+    """Brings the schema up to date; safe for several processes at once.
 
     Raises:
-        UnsuitableDatabase: no connection, a server before 15, or rights that are lacking.
+        UnsuitableDatabase: no connection, PostgreSQL before 15, or missing rights.
     """
     with _owner(conninfo) as connection:
         if connection.info.server_version < MIN_SERVER_VERSION:
@@ -81,7 +76,7 @@ def migrate(conninfo: str) -> None:
                     " make it the owner of the database (docs/operating.md)"
                 ) from None
             if state not in _MADE_BY_ANOTHER or not attempts_left:
-                raise  # otherwise another process migrates at the same time: look again
+                raise  # otherwise another process migrates at the same time: try again
 
 
 def _config() -> Config:
@@ -96,7 +91,7 @@ def _heads() -> frozenset[str]:
 
 
 def _is_up_to_date(connection: psycopg.Connection) -> bool:
-    """Whether there is nothing to migrate: Alembic takes ten times as long to say so."""
-    if connection.execute(KNOWS_ITS_VERSION).fetchone() == (False,):
+    """Whether there is nothing to migrate; ten times as fast as Alembic."""
+    if connection.execute(HAS_VERSION_TABLE).fetchone() == (False,):
         return False
-    return frozenset(row[0] for row in connection.execute(VERSIONS)) == _heads()
+    return frozenset(row[0] for row in connection.execute(SELECT_VERSIONS)) == _heads()

@@ -1,5 +1,5 @@
-"""How much is asked of a process at once: a bounded number of places by sort of request, in all
-and for each API key, so that no key's questions keep those of another waiting."""
+"""Bounds the requests that a process answers at once: places by sort of request, in all and for
+each API key, so that no key's requests starve those of another."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_WAITING = 64
 
 
 class Demand(enum.StrEnum):
-    """What a request holds a place of while it is answered."""
+    """The sort of place that a request holds while it is answered."""
 
     QUESTION = "question"
-    """Lists, bars, views, timelines and whatever else is read in a moment."""
+    """Lists, bars, views, timelines and other short reads."""
     PREVIEW = "preview"
     EXPORT = "export"
     REVIEW = "review"
@@ -34,9 +34,9 @@ class Demand(enum.StrEnum):
 class Bound(NamedTuple):
     """
     Attributes:
-        in_all: how many at once.
-        by_key: how many of them by one API key.
-        patience: seconds that another waits for a place before it is refused.
+        in_all: most requests at once.
+        by_key: most of them by one API key.
+        patience: seconds that a request waits for a place before it is refused.
     """
 
     in_all: int
@@ -54,7 +54,7 @@ BOUNDS: Mapping[Demand, Bound] = {
 }
 
 RETRY_SECONDS = {Demand.EXPORT: 10, Demand.SCAN: 30}
-"""What is said in `Retry-After`; else 1."""
+"""The value of `Retry-After`; for other sorts 1."""
 
 
 @dataclass(eq=False)
@@ -84,16 +84,16 @@ class Admission:
         self._waiting: dict[Demand, list[_Waiter]] = {sort: [] for sort in bounds}
 
     def taken(self, sort: Demand) -> int:
-        """How many places of a sort are taken."""
+        """The number of places of a sort that are taken."""
         with self._lock:
             return self._in_all[sort]
 
     async def take(self, sort: Demand, key: UUID) -> None:
-        """Takes a place, which `give_back` frees; the first who asked is the first to get one,
-        of those whose key may have another.
+        """Takes a place, which `give_back` frees. Requests get places in the order of arrival,
+        except that those whose key is at its bound are passed over.
 
         Raises:
-            TooManyAtOnce: none was free in time.
+            TooManyAtOnce: no place was free in time.
         """
         with self._lock:
             if self._has_room(sort, key):
@@ -101,7 +101,7 @@ class Admission:
                 return
             waiting = self._waiting[sort]
             patience = self._bounds[sort].patience
-            if not patience or sum(one.key == key for one in waiting) >= MAX_WAITING:
+            if not patience or sum(waiter.key == key for waiter in waiting) >= MAX_WAITING:
                 raise self._too_many(sort)
             loop = asyncio.get_running_loop()
             waiter = _Waiter(key, loop, loop.create_future())
@@ -118,18 +118,18 @@ class Admission:
             raise
 
     def give_back(self, sort: Demand, key: UUID) -> None:
-        """Frees a place, for the next who waits."""
+        """Frees a place and grants it to the next request that waits."""
         with self._lock:
             self._count(sort, key, -1)
             waiting = self._waiting[sort]
-            found = next((one for one in waiting if self._has_room(sort, one.key)), None)
-            if found is not None:
-                waiting.remove(found)
-                self._count(sort, found.key, 1)
-                found.grant()
+            waiter = next((each for each in waiting if self._has_room(sort, each.key)), None)
+            if waiter is not None:
+                waiting.remove(waiter)
+                self._count(sort, waiter.key, 1)
+                waiter.grant()
 
     def _withdraw(self, sort: Demand, waiter: _Waiter) -> bool:
-        """Has a waiter wait no more; says whether it got a place meanwhile."""
+        """Removes a waiter; returns whether it was granted a place meanwhile."""
         with self._lock:
             if not waiter.is_granted:
                 self._waiting[sort].remove(waiter)

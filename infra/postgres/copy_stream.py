@@ -1,4 +1,4 @@
-"""COPY in pieces: the server writes one while the next is made."""
+"""COPY in pieces: the server writes a piece while the next one is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg.pq import ExecStatus
 
 
 class _EndingEarly(LibpqWriter):
-    """Ends a COPY without waiting for what comes of it: `settle` does, later."""
+    """Ends a COPY without waiting for its result; `wait_for_result` waits."""
 
     def finish(self, exc: BaseException | None = None) -> None:
         if exc is not None:
@@ -26,8 +26,12 @@ class _EndingEarly(LibpqWriter):
         while link.flush():
             room.poll()
 
-    def settle(self) -> None:
-        """Other threads go on meanwhile. Raises: psycopg.Error: the rows were refused."""
+    def wait_for_result(self) -> None:
+        """Waits for the result; other threads run meanwhile.
+
+        Raises:
+            psycopg.Error: the rows were refused.
+        """
         link = self.connection.pgconn
         result = self.connection.wait(generators.fetch(link))
         while self.connection.wait(generators.fetch(link)) is not None:
@@ -41,7 +45,8 @@ class _EndingEarly(LibpqWriter):
 class PieceByPiece:
     """One COPY after the other, each with whole rows in binary form.
 
-    `with` waits for the last piece. Whatever goes wrong, the connection is fit for a rollback then.
+    The end of `with` waits for the last piece; also after an error, the connection can then be
+    rolled back.
     """
 
     _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
@@ -53,12 +58,12 @@ class PieceByPiece:
         self._under_way: _EndingEarly | None = None
 
     def write(self, rows: bytes) -> None:
-        """Hands rows over to the server, once it is done with those before.
+        """Sends rows to the server, once it has written those before.
 
         Raises:
             psycopg.Error: the rows before were refused.
         """
-        self._settle()
+        self._flush()
         writer = _EndingEarly(self._cursor)
         with self._cursor.copy(self._statement, writer=writer) as copy:
             copy.write(self._HEADER + rows + self._TRAILER)
@@ -69,12 +74,12 @@ class PieceByPiece:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._settle()
+            self._flush()
         else:
             with suppress(psycopg.Error):
-                self._settle()
+                self._flush()
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
-            under_way.settle()
+            under_way.wait_for_result()

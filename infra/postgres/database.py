@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: a pool for each role, an engine for queries, and the migrations."""
+"""Connections to PostgreSQL: pools and engines by role, and new databases."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from infra.postgres.pool import BUSY_SECONDS, CONNECT_SECONDS, Pool
 from infra.postgres.readers import ReadersPool
 
-# What is queried lies in memory or on solid state: a page anywhere costs little more than the next.
+# Read models lie in memory or on solid state: a random page costs little more than the next one.
 _PAGES_AT_HAND = "-c random_page_cost=1.1"
 
 
 def as_role(conninfo: str, role: str) -> str:
-    """The same database, with no more rights than a role has."""
+    """The same database, with the rights of a role only."""
     given = conninfo_to_dict(conninfo)
     options = given.get("options") or ""
     return make_conninfo(
@@ -32,12 +32,12 @@ _OUT_OF_REACH = {
     "keepalives_count": "2",
     "tcp_user_timeout": "15000",
 }
-"""After how long a server that no packet reaches any more is given up: 15 s."""
+"""Gives up a server that no packet reaches any more after 15 s."""
 
 
 def within_bounds(conninfo: str) -> str:
-    """The same, where nobody waits for ever for a server that is out of reach; what it says of that
-    itself holds."""
+    """The same with time-outs, so that no caller waits for ever for a server that is out of reach;
+    time-outs that it has already stay."""
     given = conninfo_to_dict(conninfo)
     return make_conninfo(
         conninfo, **{name: value for name, value in _OUT_OF_REACH.items() if name not in given}
@@ -47,28 +47,27 @@ def within_bounds(conninfo: str) -> str:
 def pool(
     conninfo: str, role: str, *, size: int, name: str = "", patience: float = BUSY_SECONDS
 ) -> Pool:
-    """An open pool of connections in a role; at most `size`, made as they are needed.
-
-    A statement is a transaction of its own, unless it stands in `conn.transaction()`.
+    """An open pool of connections in a role, in autocommit mode, made as they are needed.
 
     Args:
-        name: by which the log speaks of it; empty: the role.
-        patience: seconds to wait for a connection while others use them all.
+        size: most connections.
+        name: in log events; empty: the role.
+        patience: seconds that a caller waits for a connection while others use all of them.
     """
     return Pool(as_role(conninfo, role), name=name or role, size=size, patience=patience)
 
 
 def readers_pool(conninfo: str, role: str, *, size: int, name: str, seconds: float) -> ReadersPool:
-    """The same for what readers ask: a statement takes so many seconds at most, and is cancelled
-    when its reader leaves."""
+    """As `pool`, for readers: a statement is cancelled after `seconds`, and when its reader
+    leaves."""
     options = conninfo_to_dict(conninfo).get("options") or ""
     given = make_conninfo(conninfo, options=f"{_within(seconds)} {options}".strip())
     return ReadersPool(as_role(given, role), name=name, size=size, patience=BUSY_SECONDS)
 
 
 def transaction_of(conn: psycopg.Connection) -> str:
-    """The id of the transaction that a connection is in: later than that of any that had ended
-    before it wrote or locked anything."""
+    """The id of the current transaction of a connection: later than that of any transaction that
+    ended before this one wrote or locked anything."""
     row = conn.execute("SELECT pg_current_xact_id()::text").fetchone()
     assert row is not None
     id: str = row[0]
@@ -88,8 +87,8 @@ def engine(
 
     Args:
         patience: as in `pool`.
-        seconds: that a statement may take before the server cancels it; None: any.
-        application: what the server shows as the name of its connections; None: the role.
+        seconds: a statement is cancelled after so many; None: never.
+        application: the name of the connections that the server shows; None: the role.
     """
     options = conninfo_to_dict(conninfo).get("options") or ""
     given = make_conninfo(conninfo, options=f"{_PAGES_AT_HAND} {_within(seconds)} {options}")
@@ -101,7 +100,7 @@ def engine(
         max_overflow=0,
         pool_timeout=patience,
         pool_pre_ping=True,
-        # What is prepared, and what the server remembers, is in the connection used last.
+        # The connection used last has the prepared statements and the warm caches.
         pool_use_lifo=True,
     )
 
@@ -111,10 +110,10 @@ def _within(seconds: float | None) -> str:
 
 
 def create_database(server: str, name: str) -> str:
-    """Makes a database on a server, unless it is there; returns its connection string."""
+    """Creates a database on a server, unless it exists; returns its connection string."""
     with psycopg.connect(server, autocommit=True) as connection:
-        known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
-        if known.fetchone() is None:
+        existing = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+        if existing.fetchone() is None:
             connection.execute(
                 psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name))
             )

@@ -1,5 +1,5 @@
-"""The connections by which readers ask, apart from those of intake and workers and from each other:
-none that is kept busy keeps another kind of question waiting."""
+"""The engines of readers, apart from the pools of intake and workers and from each other: a busy
+engine does not make another kind of question wait."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from infra.settings import Settings
 ROLE = "annals_views"
 
 STREAMS = "annals_streams"
-"""What the server shows as the name of connections that stream: an erasure ends these."""
+"""The name of the connections that stream exports, as the server shows it: an erasure ends them."""
 
 SPARE = 2
-"""Connections for questions that need no place, such as those of whoever defines."""
+"""Connections for questions that need no place, such as those of definitions."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Reading:
     Attributes:
         queries: for lists, bars, views.
         long: for previews, reviews and back-tests.
-        streams: for exports, which keep theirs for as long as they are read.
+        streams: for exports, which keep a connection for as long as they are read.
     """
 
     queries: sa.Engine
@@ -41,7 +41,7 @@ class Reading:
 
 
 def reading(url: str, settings: Settings) -> Reading:
-    """Engines that connect as they are needed."""
+    """Engines over the database of `url`; they connect as they are needed."""
     short, long = settings.query_seconds, settings.long_query_seconds
     streams = BOUNDS[Demand.EXPORT].in_all
     return Reading(

@@ -1,8 +1,8 @@
-"""A pool of connections that hears at once that the server is away, and at once that it is back.
+"""A pool of connections whose callers learn at once that the server is away, or back.
 
-psycopg's own pool tries again after 1 s, 2 s, 4 s and so on while a server is away, and has its
-callers wait meanwhile. Here a caller has a connection made for it, hears of it if that fails, and
-finds the server when it asks the next time. Nothing goes on in the background.
+While a server is away, psycopg's own pool tries again after 1 s, 2 s, 4 s and so on, and callers
+wait. Here each caller has a connection attempted for it, gets the error if that fails, and reaches
+the server with its next call. Nothing runs in the background.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import structlog
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 CONNECT_SECONDS = 2
-"""In which the server has to take a new connection: the least that libpq lets one ask."""
+"""Time-out of a new connection: the least that libpq supports."""
 
 AWAY_SECONDS = 1.0
-"""That a caller waits, at most, where the last attempt to connect has failed."""
+"""Longest wait of a caller where the last attempt to connect failed."""
 
 BUSY_SECONDS = 5.0
-"""That a request waits for a connection while others use them all."""
+"""Longest wait of a request for a connection while others use all of them."""
 
 CLOSE_SECONDS = 1.0
 
 log = structlog.get_logger()
 
-# It repeats for each attempt what is said here once.
+# It logs each attempt; `reconnect_failed` logs once.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 
@@ -40,8 +40,8 @@ class Pool(ConnectionPool):
     """Connections in one role, made as they are needed.
 
     Args:
-        conninfo: of the role.
-        size: connections, at most.
+        conninfo: in the role.
+        size: most connections.
         patience: seconds that a caller waits while others use all of them.
     """
 
@@ -54,7 +54,7 @@ class Pool(ConnectionPool):
             min_size=0,
             max_size=size,
             timeout=patience,
-            # Given up at once: whoever asks next has it tried again.
+            # Given up at once: the next caller has another attempt made.
             reconnect_timeout=0,
             configure=self._note_reached,
             num_workers=1,
@@ -62,11 +62,11 @@ class Pool(ConnectionPool):
         )
 
     def getconn(self, timeout: float | None = None) -> psycopg.Connection:
-        """A connection that works, or did a moment ago; to be given back by `putconn`.
+        """A connection that works, or did a moment ago; `putconn` returns it.
 
         Raises:
             Unreachable: the server cannot be reached.
-            PoolTimeout: others use all connections all the time.
+            PoolTimeout: others used all connections for too long.
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
@@ -85,17 +85,17 @@ class Pool(ConnectionPool):
             self.putconn(conn)
 
     def reconnect_failed(self) -> None:
-        """Called by the pool for each connection that cannot be made: those who wait hear of it
-        where none is left that another could give back."""
+        """Called by the pool for each connection that cannot be made. Fails the waiting callers if
+        no other connection is left that could be returned to them."""
         if not self._is_away:
             self._is_away = True
             log.warning("database.unreachable", pool=self.name)
         with self._lock:
-            told = list(self._waiting) if self._nconns <= 0 else []
-            if told:
+            failed = list(self._waiting) if self._nconns <= 0 else []
+            if failed:
                 self._waiting.clear()
-        for one in told:
-            one.fail(Unreachable("the server cannot be reached"))
+        for waiting in failed:
+            waiting.fail(Unreachable("the server cannot be reached"))
 
     def _note_reached(self, _: psycopg.Connection) -> None:
         if self._is_away:
@@ -103,13 +103,14 @@ class Pool(ConnectionPool):
             log.warning("database.reached", pool=self.name)
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
-        """Closes the connections that nobody uses, and the others when they are given back."""
+        """Closes the idle connections, and the others once they are returned."""
         super().close(timeout)
 
 
 def _is_open(connection: psycopg.Connection) -> bool:
-    """Asks the server only where it has said something while nobody asked: most often that it
-    closed the connection. A round trip for each use would cost more than most statements."""
+    """Whether a connection works. Asks the server only if it sent something unasked, most often
+    that it closed the connection: a round trip for each use would cost more than most
+    statements."""
     if connection.closed:
         return False
     poll = select.poll()

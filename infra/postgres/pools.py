@@ -1,5 +1,5 @@
-"""All connections of a process to its database, in pools apart: none of those who use them can take
-the others' away."""
+"""All connections of a process to its database, in pools apart: none of their users can exhaust the
+connections of another."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from infra.settings import Settings
 
 LOG, KEYS, VIEWS = "annals_log", "annals_keys", "annals_views"
 WORKERS_PATIENCE_SECONDS = 30.0
-"""That a worker waits for a connection while others use them all."""
+"""Longest wait of a worker for a connection while others use all of them."""
 
 
 @dataclass(frozen=True)
 class WorkerPools:
-    """What the background work has: projector, deciders, fillers, deliverer, erasures, retention,
-    pasts that are being made."""
+    """The pools of background work: projector, process manager, filler, webhooks, erasures,
+    retention, snapshots."""
 
     log: Pool
     keys: Pool
@@ -35,12 +35,12 @@ class WorkerPools:
 class Pools:
     """
     Attributes:
-        intake: of the log, for what appends.
-        keys: for the key ring and the look-ups, whoever asks them: each use is short.
-        access: of the keys, for what opens a door: API keys.
-        reading: of the log, for timelines, archives and whatever else reads much of it; what
-            nobody waits for is cancelled.
-        views: of the read models, for waiting until they are far enough.
+        intake: of the log, for appends.
+        keys: for the key ring and the identity index; each use is short.
+        access: of the keys, for API keys.
+        reading: of the log, for timelines, archives and other long reads; a statement is
+            cancelled when its reader leaves.
+        views: of the read models, for waits until they reach a position.
         readers: of the read models, for lists, views, previews and exports.
     """
 
@@ -55,10 +55,10 @@ class Pools:
 
 @contextmanager
 def opened(url: str, size: int, settings: Settings) -> Iterator[Pools]:
-    """Pools that make connections as they are needed; closed on the way out.
+    """Opens pools, which make connections as they are needed; closes them on the way out.
 
     Args:
-        size: of each pool that many requests use at once; the others have sizes of their own.
+        size: most connections of each pool that many requests use at once.
     """
     with ExitStack() as stack:
 

@@ -1,8 +1,8 @@
-"""Who asks, and on which connections its questions run: what nobody waits for is cancelled.
+"""Cancels the statements of readers that have left.
 
-A request names its reader in the context of the task that answers it, from where it reaches the
-threads that carry it out. Engines and pools that `attend` or derive from here tell the reader of
-each connection that is taken or given back.
+A request names its reader in the context of its task; threads that work for the task inherit it.
+The engines that `attend` extends and `ReadersPool` tell the reader of each connection that is taken
+or returned.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ AGAIN_SECONDS = 0.2
 
 
 class ReaderLeft(Exception):
-    """The client has left: nobody waits for the answer."""
+    """The client has left: the answer has no reader."""
 
 
 class Reader:
-    """One client that waits for an answer; safe for use from many threads.
+    """A client that waits for an answer; safe for use from many threads.
 
     Attributes:
-        key: the API key by which it asks, by id, once that is known.
+        key: the id of its API key, once it is known.
     """
 
     def __init__(self) -> None:
@@ -56,8 +56,8 @@ class Reader:
             self._running.add(conn)
 
     def end(self, conn: psycopg.Connection[Any]) -> bool:
-        """Says whether the connection was cancelled: the server may get to know of it when the
-        statement is over, and cancel the next. Nobody else may have the connection."""
+        """Returns whether the connection was cancelled. Then nobody else may use it: the
+        cancellation may reach the server after the statement, and cancel the next one."""
         with self._lock:
             self._running.discard(conn)
             is_cancelled = conn in self._cancelled
@@ -65,8 +65,8 @@ class Reader:
             return is_cancelled
 
     def leave(self) -> None:
-        """Cancels what runs, and lets nothing more begin; returns when nothing runs any more. For a
-        thread of its own."""
+        """Cancels the running statements and refuses new ones; returns when none runs. For a thread
+        of its own."""
         with self._lock:
             self.has_left = True
         while self._running:
@@ -84,13 +84,13 @@ _reader: ContextVar[Reader | None] = ContextVar("reader", default=None)
 
 
 def current() -> Reader | None:
-    """The reader whose request is answered; None: nobody waits, as for a worker."""
+    """The reader of the current request; None: there is none, as for a worker."""
     return _reader.get()
 
 
 @contextmanager
 def reading(reader: Reader) -> Iterator[None]:
-    """Names the reader of all that is asked in the block."""
+    """Sets the reader of all statements in the block."""
     token = _reader.set(reader)
     try:
         yield
@@ -100,7 +100,7 @@ def reading(reader: Reader) -> Iterator[None]:
 
 @contextmanager
 def asking(conn: psycopg.Connection[Any]) -> Iterator[None]:
-    """Has a connection that is of no pool cancelled when the reader leaves. Raises: ReaderLeft."""
+    """Cancels a connection of no pool when the reader leaves. Raises: ReaderLeft."""
     reader = current()
     if reader is None:
         yield
@@ -120,9 +120,8 @@ def require_present() -> None:
 
 
 def is_ended(conn: sa.Connection) -> bool:
-    """Whether the server ended a connection that only waits; then this side closes it too, for its
-    cursors cannot be closed any more. Asks nothing of the server: it says something while nobody
-    asked when it ends one."""
+    """Whether the server ended an idle connection; then closes it on this side too, for its cursors
+    cannot be closed any more. Sends nothing: a server that ends a connection says so unasked."""
     driver = conn.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     if not driver.closed and select.select([driver.fileno()], [], [], 0)[0]:
@@ -131,7 +130,7 @@ def is_ended(conn: sa.Connection) -> bool:
 
 
 def attend(engine: sa.Engine) -> sa.Engine:
-    """Has an engine tell readers of its connections."""
+    """Makes an engine tell readers of its connections."""
 
     def taken(conn: Any, record: Any, _: Any) -> None:
         if record.info.pop("is_cancelled", False):

@@ -1,5 +1,5 @@
-"""Whether the database answers, asked by a connection and in a thread of its own: nothing that
-readers keep busy stands in the way of it."""
+"""Whether the database answers, by a connection and a thread of its own: busy readers do not delay
+it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ SECONDS = 1.0
 
 
 class Readiness:
-    """One for each process; safe for use from many threads. Who asks meanwhile shares an answer."""
+    """One for each process; safe for use from many threads. Concurrent callers share an answer."""
 
     def __init__(self, url: str) -> None:
         self._pool = database.pool(url, "annals_log", size=1, name="readiness")
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="readiness")
         self._lock = threading.Lock()
-        self._asked: Future[None] | None = None
+        self._probe: Future[None] | None = None
 
     async def require(self) -> None:
         """Raises: Unavailable: the database does not answer within a second."""
         with self._lock:
-            if self._asked is None or self._asked.done():
-                self._asked = self._threads.submit(self._ask)
-            asked = asyncio.wrap_future(self._asked)
+            if self._probe is None or self._probe.done():
+                self._probe = self._threads.submit(self._ask)
+            probe = asyncio.wrap_future(self._probe)
         try:
-            await asyncio.wait_for(asyncio.shield(asked), SECONDS)
+            await asyncio.wait_for(asyncio.shield(probe), SECONDS)
         except (psycopg.Error, PoolTimeout, TimeoutError):
             raise Unavailable("the database does not answer; try again") from None
 

@@ -1,8 +1,8 @@
-"""Hints that there may be something to do, so that workers with nothing to do may sleep.
+"""Hints that wake idle workers.
 
-An append, and whatever else makes work, signals the workers of its own process, and those of others
-by NOTIFY from its own transaction. For a moment after a signal workers look often; after that they
-sleep, and look every `SLEEP_SECONDS`. A hint that is lost costs that much time and nothing else.
+An append signals the workers of its own process, and those of others by NOTIFY from its own
+transaction. For a moment after a signal workers poll often; then they sleep, and poll every
+`SLEEP_SECONDS`. A lost hint costs that much time and nothing else.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ CHANNEL = "annals"
 NOTIFY = f"NOTIFY {CHANNEL}"
 
 AWAKE_SECONDS = 1.5
-"""For how long workers look often after a signal."""
+"""How long workers poll often after a signal."""
 
 SLEEP_SECONDS = 5.0
 
 NOTIFY_SECONDS = 0.5
-"""A process notifies others at most so often: those whom it woke look often for longer."""
+"""Shortest time between two notices of a process. The workers that a notice woke poll often for
+longer than that."""
 
 RECONNECT_SECONDS = 1.0
 
 STALLED = "stalled"
 STALLED_SECONDS = 300.0
-"""A worker that has not moved for so much longer than it said that it may take hangs."""
+"""A worker that exceeds its announced time by so much hangs."""
 
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class Wakeups:
             self._condition.notify_all()
 
     def owes_notice(self) -> bool:
-        """Whether a transaction that makes work is to hold `NOTIFY`; a yes counts as told."""
+        """Whether the current append has to send `NOTIFY`; if so, counts it as sent."""
         with self._condition:
             now = time.monotonic()
             if now - self._notified_at < NOTIFY_SECONDS:
@@ -67,35 +68,39 @@ class Wakeups:
             return True
 
     def sleeper(self, worker: str, *, eager: bool = False) -> Sleeper:
-        """What a worker waits by. An eager one looks after each signal, and not only every so
-        often; where it moves, the others have something to do."""
+        """The sleeper of a worker.
+
+        Args:
+            eager: whether it polls after each signal, and signals the other workers when it has
+                done something.
+        """
         sleeper = Sleeper(self, worker, eager=eager)
         with self._condition:
             self._sleepers.append(sleeper)
         return sleeper
 
     def end(self) -> None:
-        """Wakes the workers of this process for the last time: they are told to end."""
+        """Wakes the workers of this process, which are to end."""
         self._ending.set()
         self.signal()
 
     def dismiss(self) -> None:
-        """Forgets the workers, which have ended."""
+        """Drops the workers, which have ended."""
         with self._condition:
             self._sleepers.clear()
         self._ending.clear()
 
     def workers(self) -> list[WorkerState]:
-        """How the workers of this process are."""
+        """The states of the workers of this process."""
         with self._condition:
-            return [one.state() for one in self._sleepers]
+            return [sleeper.state() for sleeper in self._sleepers]
 
     def stalled(self) -> list[str]:
         """The workers that hang, by name."""
-        return [one.name for one in self.workers() if one.state == STALLED]
+        return [worker.name for worker in self.workers() if worker.state == STALLED]
 
     def wait(self, seen: int, seconds: float, *, eager: bool) -> int:
-        """For `Sleeper`. Waits until there are signals after those seen; returns how many."""
+        """For `Sleeper`: waits for a signal after the first `seen`; returns their number."""
         with self._condition:
             is_awake = time.monotonic() - self._signalled_at < AWAKE_SECONDS
             if not is_awake or eager:
@@ -108,7 +113,7 @@ class Wakeups:
 
 
 class Sleeper:
-    """Of one worker."""
+    """Lets one worker sleep, and knows whether it hangs."""
 
     def __init__(self, wakeups: Wakeups, worker: str, *, eager: bool) -> None:
         self._wakeups = wakeups
@@ -134,8 +139,8 @@ class Sleeper:
         return WorkerState(self._worker, state, datetime.now(UTC) - timedelta(seconds=ago))
 
     def wait(self, seconds: float) -> None:
-        """Returns when it is time to look: after `seconds` or sooner while there may be something
-        to do, else when there is a signal, and every `SLEEP_SECONDS`."""
+        """Returns when the worker has to poll: shortly after a signal after `seconds` or sooner,
+        else at the next signal or after `SLEEP_SECONDS`."""
         self._is_waiting = True
         try:
             self._seen = self._wakeups.wait(self._seen, seconds, eager=self._eager)
@@ -145,10 +150,10 @@ class Sleeper:
 
 
 class Listener:
-    """Signals what other processes notify of; a thread with a connection of its own.
+    """Turns the notices of other processes into signals; has a thread and a connection of its own.
 
     Args:
-        conninfo: of any role.
+        conninfo: in any role.
     """
 
     def __init__(self, conninfo: str, wakeups: Wakeups) -> None:
@@ -179,7 +184,7 @@ class Listener:
     def _listen(self) -> None:
         with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=5) as conn:
             conn.execute(f"LISTEN {CHANNEL}")
-            self._wakeups.signal()  # of what was told while nobody listened
+            self._wakeups.signal()  # for notices that were sent while nobody listened
             while True:
                 readable, _, _ = select.select([conn.fileno(), self._end], [], [])
                 if self._end in readable:

@@ -171,7 +171,7 @@ class WebhookItems:
         began = {
             subject: place
             for kind in SubjectKind
-            for subject, place in self._log.said(there, f"{kind}.registered").items()
+            for subject, place in self._log.first_position_of(there, f"{kind}.registered").items()
         }
         return {one for one, at in began.items() if at.position > upto.get(at.log_partition, 0)}
 

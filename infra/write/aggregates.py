@@ -1,123 +1,51 @@
-"""The eventsourcing library's interfaces over our log: recorder, mapper and repository.
-
-The library gives aggregates their life cycle; the tables, the sealing and the batching are ours.
-"""
+"""Users and accounts as they are now, from their newest snapshots and the events after them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
-from uuid import UUID
+from typing import NamedTuple
 
 import msgspec
-from eventsourcing.application import Repository
-from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import (
-    AggregateRecorder,
-    EventStore,
-    IntegrityError,
-    Mapper,
-    StoredEvent,
-)
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.errors import Altered, UnreadableEvent, VersionConflict
+from domain.errors import Altered, UnreadableEvent
 from domain.events.event import Event
-from domain.events.recorded import RecordedEvent, SealedEvent, event_of
+from domain.events.recorded import RecordedEvent, event_of
 from domain.events.topics import StreamKind, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import SNAPSHOT_EVERY, Account, User, replay, subject
-from infra.keys.sealing import SCHEMA_VERSION, Sealer
+from infra.keys.sealing import Sealer
+from infra.keys.snapshot_sealing import SNAPSHOT_SCHEMA_VERSION, SnapshotSealer
 from infra.log.event_log import EventLog
 from projections.kernel import pg_arrays
 from projections.kernel.gaps import Gap, parted
+from projections.kernel.pg_arrays import Column
 
 SELECT_SNAPSHOTS = """
 SELECT s.stream, s.version, s.state FROM log.snapshots s
-JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON s.log_partition = w.p AND s.stream = w.s
-WHERE s.schema_version = %b"""
+JOIN unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
+  ON s.log_partition = w.p AND s.stream = w.s
+WHERE s.schema_version = %(schema_version)b"""
 
-SAVE_SNAPSHOT = """
+UPSERT_SNAPSHOT = """
 INSERT INTO log.snapshots (log_partition, stream, version, schema_version, state)
-VALUES (%b, %b, %b, %b, %b)
+VALUES (%(partition)b, %(stream)b, %(version)b, %(schema_version)b, %(state)b)
 ON CONFLICT (log_partition, stream) DO UPDATE
 SET version = excluded.version, schema_version = excluded.schema_version, state = excluded.state
 WHERE log.snapshots.version < excluded.version"""
 
-DELETE_SNAPSHOTS = "DELETE FROM log.snapshots WHERE log_partition = ANY(%b) AND stream = ANY(%b)"
-
-
-@dataclass(frozen=True)
-class StoredRow(StoredEvent):
-    """The library's stored event, with the row of the log that it stands for."""
-
-    row: SealedEvent
-
-
-class SealingMapper(Mapper[UUID]):
-    """Events to sealed rows and back, as the library's mapper."""
-
-    def __init__(self, sealer: Sealer) -> None:
-        self._sealer = sealer
-
-    def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
-        row = self._sealer.seal_events([cast(Event, domain_event)])[0]
-        return _stored(row)
-
-    def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
-        """Raises: LookupError: the subject has been erased."""
-        assert isinstance(stored_event, StoredRow)
-        opened = self._sealer.open_events([cast(RecordedEvent, stored_event.row)])
-        if not opened:
-            raise LookupError("the subject has been erased")
-        return cast(DomainEventProtocol[UUID], opened[0])
-
-
-class LogRecorder(AggregateRecorder):
-    """The library's recorder: optimistic concurrency by stream and version, over the log."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-
-    def insert_events(
-        self, stored_events: Sequence[StoredEvent], **kwargs: Any
-    ) -> Sequence[int] | None:
-        """Raises: IntegrityError: one of the versions exists."""
-        try:
-            self._log.append([cast(StoredRow, stored).row for stored in stored_events])
-        except VersionConflict as error:
-            raise IntegrityError(error.detail) from None
-        return None
-
-    def select_events(
-        self,
-        originator_id: UUID | str,
-        *,
-        gt: int | None = None,
-        lte: int | None = None,
-        desc: bool = False,
-        limit: int | None = None,
-    ) -> Sequence[StoredEvent]:
-        stream = SubjectId(cast(UUID, originator_id))
-        rows = self._log.read_streams({stream: gt or 0})[stream]
-        chosen = [row for row in rows if lte is None or (row.version or 0) <= lte]
-        if desc:
-            chosen.reverse()
-        return [_stored(row) for row in chosen[:limit]]
-
-
-def _stored(row: SealedEvent) -> StoredRow:
-    return StoredRow(row.stream, row.version or 0, row.topic, row.state, row)
+DELETE_SNAPSHOTS = """
+DELETE FROM log.snapshots
+WHERE log_partition = ANY(%(partitions)b) AND stream = ANY(%(streams)b)"""
 
 
 class Loaded(NamedTuple):
     """
     Attributes:
-        gaps: of those subjects of whom an event does not open or is not there: its place, or that
-            of the first event behind it.
+        gaps: of each subject with an event that does not open or is missing: the position of the
+            event, or of the next one there is.
     """
 
     states: dict[SubjectId, User | Account]
@@ -125,7 +53,7 @@ class Loaded(NamedTuple):
 
 
 def altered(kind: SubjectKind, gap: Position) -> Altered:
-    """The refusal of what would be decided on a state that is not whole."""
+    """The refusal of a command that needs a state with a gap."""
     return Altered(
         f"the event of this {kind} at {gap.log_partition}:{gap.position} in the log does not open,"
         " or one before it is missing: nothing is decided on what is left; have the operator"
@@ -133,59 +61,63 @@ def altered(kind: SubjectKind, gap: Position) -> Altered:
     )
 
 
-class Aggregates(Repository[UUID]):
-    """Users and accounts, one by one as the library loads them, or a whole batch in one read."""
+class Aggregates:
+    """Loads users and accounts from the log, a whole batch in one read. Safe for use from many
+    threads."""
 
-    def __init__(self, log: EventLog, sealer: Sealer, pool: ConnectionPool) -> None:
-        super().__init__(EventStore(SealingMapper(sealer), LogRecorder(log)))
+    def __init__(
+        self, log: EventLog, sealer: Sealer, snapshots: SnapshotSealer, pool: ConnectionPool
+    ) -> None:
         self._log = log
         self._sealer = sealer
+        self._snapshot_sealer = snapshots
         self._pool = pool
 
-    def load(self, wanted: Mapping[SubjectId, SubjectKind]) -> dict[SubjectId, User | Account]:
-        """The state of each subject, from its newest snapshot and the events after it, in three
-        queries however many; one that has not begun has version 0.
+    def load(self, subjects: Mapping[SubjectId, SubjectKind]) -> dict[SubjectId, User | Account]:
+        """The state of each subject, in three queries for all of them; a subject that has not
+        begun has version 0.
 
         Raises:
-            Altered: an event of one of them does not open.
+            Altered: an event of a subject does not open.
         """
-        loaded = self.load_each(wanted)
+        loaded = self.load_each(subjects)
         for id, gap in loaded.gaps.items():
-            raise altered(wanted[id], gap)
+            raise altered(subjects[id], gap)
         return loaded.states
 
-    def load_each(self, wanted: Mapping[SubjectId, SubjectKind]) -> Loaded:
-        """As `load`, and of those of whom an event does not open, what the others come to."""
-        states = {id: subject(kind, id) for id, kind in wanted.items()}
-        snapshots = self._snapshots(list(wanted))
+    def load_each(self, subjects: Mapping[SubjectId, SubjectKind]) -> Loaded:
+        """As `load`; the state of a subject with gaps is what its other events come to."""
+        states = {id: subject(kind, id) for id, kind in subjects.items()}
+        snapshots = self._snapshots(list(subjects))
         for kind in SubjectKind:
             states |= self._opened_snapshots(
-                kind, [one for one in snapshots if wanted[one[0]] is kind]
+                kind, [snapshot for snapshot in snapshots if subjects[snapshot[0]] is kind]
             )
         histories = self._log.read_streams({id: state.version for id, state in states.items()})
-        found = self._sealer.open_each([row for rows in histories.values() for row in rows])
+        opened = self._sealer.open_each([row for rows in histories.values() for row in rows])
         gaps = _missing(histories, states)
-        grouped: dict[SubjectId, list[Event]] = {}
-        for one in found:
-            stream = one.row.stream
-            if isinstance(one, Gap):
-                gaps[stream] = min(gaps.get(stream, _place(one.row)), _place(one.row))
-            elif one.payload is not None:
-                grouped.setdefault(stream, []).append(event_of(one, one.payload))
+        events: dict[SubjectId, list[Event]] = {}
+        for event in opened:
+            stream = event.row.stream
+            if isinstance(event, Gap):
+                position = _position(event.row)
+                gaps[stream] = min(gaps.get(stream, position), position)
+            elif event.payload is not None:
+                events.setdefault(stream, []).append(event_of(event, event.payload))
         for id in gaps:
-            events, last = grouped.pop(id, []), histories[id][-1].version
-            states[id] = _as_far_as_it_goes(states[id], events, last)
-        for id, history in grouped.items():
+            newest = histories[id][-1].version
+            states[id] = _with_gaps(states[id], events.pop(id, []), newest)
+        for id, history in events.items():
             states[id] = replay(states[id], history)
-        self._save([states[id] for id, past in grouped.items() if len(past) >= SNAPSHOT_EVERY])
+        self._save([states[id] for id, new in events.items() if len(new) >= SNAPSHOT_EVERY])
         return Loaded(states, gaps)
 
     def _opened_snapshots(
         self, kind: SubjectKind, snapshots: Sequence[tuple[SubjectId, int, bytes]]
     ) -> dict[SubjectId, User | Account]:
-        """Without those that do not open: events tell all that they do."""
+        """Leaves out the snapshots that do not open: the events have all that they have."""
         try:
-            return self._sealer.open_states(kind, snapshots)
+            return self._snapshot_sealer.open(kind, snapshots)
         except (UnreadableEvent, msgspec.MsgspecError):
             if len(snapshots) == 1:
                 return {}
@@ -195,62 +127,60 @@ class Aggregates(Repository[UUID]):
             id: state for half in halves for id, state in self._opened_snapshots(kind, half).items()
         }
 
-    def at_version(self, id: SubjectId, kind: SubjectKind, version: int) -> User | Account:
-        """A subject as it was at a version, by the library's own replay.
-
-        Raises:
-            AggregateNotFoundError: there is no such subject, or it had not begun.
-        """
-
-        def project(initial: Any, events: Any) -> Any:
-            state = replay(initial or subject(kind, id), events)
-            return state if state.version else None
-
-        return cast(User | Account, self.get(id, version=version, projector_func=project))
-
     def forget(self, subjects: Sequence[SubjectId]) -> None:
         """Deletes the snapshots of erased subjects."""
         with self._pool.connection() as conn:
-            conn.execute(DELETE_SNAPSHOTS, pg_arrays.placed(subjects))
+            conn.execute(DELETE_SNAPSHOTS, _placed(subjects))
 
     def kinds(self, subjects: Sequence[SubjectId]) -> dict[SubjectId, StreamKind | None]:
-        """What each subject is that the log has events of: by its first event, or by the next ones
-        where that does not open; None where no event of its aggregate opens."""
+        """The kind of each subject that the log has events of, by the first aggregate event that
+        opens; None: none of them opens."""
         kinds: dict[SubjectId, StreamKind | None] = {}
         kinds |= self._opened_kinds(self._log.read_first(subjects))
-        rest = [id for id in subjects if id not in kinds]
-        if rest:
-            there = dict.fromkeys(self._log.there(rest), 0)
-            rows = [row for each in self._log.read_streams(there).values() for row in each]
-            kinds |= dict.fromkeys(there) | self._opened_kinds(rows)
+        unknown = [id for id in subjects if id not in kinds]
+        if unknown:
+            existing = dict.fromkeys(self._log.existing(unknown), 0)
+            rows = [row for stream in self._log.read_streams(existing).values() for row in stream]
+            kinds |= dict.fromkeys(existing) | self._opened_kinds(rows)
         return kinds
 
     def _opened_kinds(self, rows: Sequence[RecordedEvent]) -> dict[SubjectId, StreamKind]:
         kinds: dict[SubjectId, StreamKind] = {}
         opened, _ = parted(self._sealer.open_each(rows))
-        for one in opened:
-            with suppress(KeyError):  # a topic that is none, of an erased subject
-                kinds.setdefault(one.row.stream, stream_kind(one.row.topic))
+        for event in opened:
+            with suppress(KeyError):  # an unknown topic, of an erased subject
+                kinds.setdefault(event.row.stream, stream_kind(event.row.topic))
         return kinds
 
     def _snapshots(self, subjects: Sequence[SubjectId]) -> list[tuple[SubjectId, int, bytes]]:
         if not subjects:
             return []
+        params = {**_placed(subjects), "schema_version": SNAPSHOT_SCHEMA_VERSION}
         with self._pool.connection() as conn:
-            asked = (*pg_arrays.placed(subjects), SCHEMA_VERSION)
-            return conn.execute(SELECT_SNAPSHOTS, asked, binary=True).fetchall()
+            return conn.execute(SELECT_SNAPSHOTS, params, binary=True).fetchall()
 
     def _save(self, states: Sequence[User | Account]) -> None:
         if states:
             rows = [
-                (log_partition(one.id), one.id, one.version, SCHEMA_VERSION, sealed)
-                for one, sealed in zip(states, self._sealer.seal_states(states), strict=True)
+                {
+                    "partition": log_partition(state.id),
+                    "stream": state.id,
+                    "version": state.version,
+                    "schema_version": SNAPSHOT_SCHEMA_VERSION,
+                    "state": sealed,
+                }
+                for state, sealed in zip(states, self._snapshot_sealer.seal(states), strict=True)
             ]
             with self._pool.connection() as conn:
-                conn.cursor().executemany(SAVE_SNAPSHOT, rows)
+                conn.cursor().executemany(UPSERT_SNAPSHOT, rows)
 
 
-def _place(row: RecordedEvent) -> Position:
+def _placed(subjects: Sequence[SubjectId]) -> dict[str, Column]:
+    partitions, streams = pg_arrays.placed(subjects)
+    return {"partitions": partitions, "streams": streams}
+
+
+def _position(row: RecordedEvent) -> Position:
     return Position(row.log_partition, row.position)
 
 
@@ -258,22 +188,25 @@ def _missing(
     histories: Mapping[SubjectId, Sequence[RecordedEvent]],
     states: Mapping[SubjectId, User | Account],
 ) -> dict[SubjectId, Position]:
-    """Of those whose versions do not follow one another: the first row behind what is missing."""
+    """Of each history with a version missing: the position of the first row after it."""
     missing: dict[SubjectId, Position] = {}
     for id, rows in histories.items():
         version = states[id].version
         if rows and rows[-1].version != version + len(rows):
             missing[id] = next(
-                _place(row) for n, row in enumerate(rows, version + 1) if row.version != n
+                _position(row) for n, row in enumerate(rows, version + 1) if row.version != n
             )
     return missing
 
 
-def _as_far_as_it_goes(
+def _with_gaps(
     state: User | Account, events: Sequence[Event], version: int | None
 ) -> User | Account:
-    """What events come to of which some are missing, without those that rest on these; at the
-    version of the last that there is."""
+    """What events come to although some are missing; events that need a missing one are left out.
+
+    Args:
+        version: of the newest row that there is; that of the state afterwards.
+    """
     for event in events:
         with suppress(LookupError):
             state = state.evolve(event)

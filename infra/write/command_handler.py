@@ -1,8 +1,7 @@
-"""Carries out commands: a batch is one look at the identities, one at the aggregates, one append.
+"""Carries out batches of commands: one look-up of identities, one load of aggregates, one append.
 
-Nothing is decided on what another writer may have changed meanwhile: claims of identities are
-unique, aggregate versions and message ids are checked by the append itself, and whoever loses such
-a race takes the whole decision again.
+Concurrency is optimistic. Claims of identities are unique, and the append checks aggregate versions
+and message ids; a writer that loses such a race decides the whole batch again.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
+
+import msgspec
 
 from domain.commands import (
     Command,
@@ -21,9 +21,7 @@ from domain.commands import (
     Outcome,
     Position,
     Refused,
-    ReleaseStage,
     Request,
-    SetStage,
     Stored,
     Track,
 )
@@ -31,7 +29,6 @@ from domain.definitions.retention import ALWAYS
 from domain.errors import (
     BeyondHead,
     DuplicateMessage,
-    NotFound,
     PeriodOver,
     Refusal,
     SubjectErased,
@@ -40,7 +37,6 @@ from domain.errors import (
     VersionConflict,
 )
 from domain.events.event import Event
-from domain.events.payloads import Erased
 from domain.identity import (
     Identity,
     Known,
@@ -50,15 +46,14 @@ from domain.identity import (
     SubjectKind,
     log_partition,
 )
-from domain.properties import (
-    RefusedValue,
-)
-from domain.subjects.aggregates import numbered, subject
+from domain.properties import RefusedValue
+from domain.subjects.aggregates import subject
 from domain.subjects.command_batch import CommandBatch, Target, identities_of, new_names
 from infra.keys.digests import KeyedDigest
 from infra.keys.identity_index import IdentityIndex
 from infra.keys.key_ring import KeyRing
 from infra.keys.sealing import Sealer
+from infra.keys.tombstones import KeyTombstones
 from infra.log.event_log import MESSAGE_KEY_BYTES, EventLog
 from infra.log.group_commit import GroupCommit
 from infra.write.aggregates import Aggregates, altered
@@ -66,21 +61,50 @@ from infra.write.name_catalogue import NameCatalogue
 
 ATTEMPTS = 20
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.2
-"""Seconds, at most, before a decision is taken again; doubled each time."""
+"""Bounds of the random pause before the next attempt, in seconds; the first doubles each time."""
 
-REQUESTS_TOGETHER = 1_000
-"""At most, where several batches are decided as one."""
+REQUESTS_A_GROUP = 1_000
+"""Most requests that are decided as one batch where several batches wait."""
 
 PATIENCE_SECONDS = 0.005
-"""For senders who have just been answered: what it takes most of them to send again."""
+"""How long a group waits for senders that were just answered: most send again within it."""
 
-BEGUN_CACHE = 500_000
-ERASED_AT_A_TIME = 1_000
+BEGUN_CACHE_SIZE = 500_000
 _chance = secrets.SystemRandom()
 
 
 class _LookAgain(Exception):
     """Another writer changed what this batch was decided on."""
+
+
+class _PendingRequest(msgspec.Struct):
+    """A request of a batch, within one attempt to carry the batch out.
+
+    Attributes:
+        message_key: digest of the message id; None: the sender gave none.
+        original: the earlier request of the batch with the same message id.
+        target: the subjects that the command is about, or why they cannot be resolved.
+        refused_values: the values that are left out of the command.
+        event_count: how many events the command causes.
+        outcome: None: not known yet, or the message id is stored already.
+    """
+
+    command: Command
+    message_key: bytes | None
+    refused_values: tuple[RefusedValue, ...]
+    original: _PendingRequest | None = None
+    target: Target | Refusal = ()
+    event_count: int = 0
+    outcome: Stored | Refused | None = None
+
+    def answer(self) -> Outcome:
+        """The outcome; that of a repeated message id is the original's where that is refused."""
+        if self.original is not None and isinstance(self.original.outcome, Refused):
+            return self.original.outcome
+        return Duplicate() if self.outcome is None else self.outcome
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.outcome = Refused(refusal.code, refusal.detail, refusal.pointer)
 
 
 def _new_id() -> SubjectId:
@@ -95,39 +119,43 @@ class CommandHandler:
         *,
         log: EventLog,
         keys: KeyRing,
-        lookup: IdentityIndex,
+        tombstones: KeyTombstones,
+        identities: IdentityIndex,
         catalogue: NameCatalogue,
         aggregates: Aggregates,
         sealer: Sealer,
         message_secret: bytes,
     ) -> None:
+        """
+        Args:
+            message_secret: message ids are stored as digests under it.
+        """
         self._log = log
         self._keys = keys
-        self._lookup = lookup
+        self._tombstones = tombstones
+        self._identities = identities
         self._catalogue = catalogue
         self._aggregates = aggregates
         self._sealer = sealer
         self._message_digest = KeyedDigest(message_secret)
-        # Of its own: no sender's message id can come out the same.
-        self._erasure_digest = KeyedDigest(self._message_digest("erasures"))
         self._begun: set[SubjectId] = set()
-        self._handle_together: GroupCommit[Sequence[Request], list[Outcome]] = GroupCommit(
-            self._handle_all, size=len, limit=REQUESTS_TOGETHER, patience=PATIENCE_SECONDS
+        self._group_commit: GroupCommit[Sequence[Request], list[Outcome]] = GroupCommit(
+            self._handle_group, size=len, limit=REQUESTS_A_GROUP, patience=PATIENCE_SECONDS
         )
 
     def handle(self, requests: Sequence[Request]) -> list[Outcome]:
         """Carries out a batch in its order; each request is stored, a duplicate, or refused.
 
-        Batches that wait for one another are decided as one: apart, those about the same subjects
-        would have to be decided again and again.
+        Batches that arrive at the same time are decided as one: apart, those about the same
+        subjects would lose races against one another.
 
         Raises:
-            Unavailable: other writers were faster time and again.
+            Unavailable: other writers won the race in every attempt.
         """
-        return self._handle_together(requests)
+        return self._group_commit(requests)
 
-    def _handle_all(self, batches: list[Sequence[Request]]) -> list[list[Outcome]]:
-        outcomes = iter(self._handle([one for batch in batches for one in batch]))
+    def _handle_group(self, batches: list[Sequence[Request]]) -> list[list[Outcome]]:
+        outcomes = iter(self._handle([request for batch in batches for request in batch]))
         return [list(islice(outcomes, len(batch))) for batch in batches]
 
     def _handle(self, requests: Sequence[Request]) -> list[Outcome]:
@@ -135,331 +163,230 @@ class CommandHandler:
         for attempt in range(ATTEMPTS):
             try:
                 return self._attempt(requests, stopped)
-            except BeyondHead as past:
-                stopped |= past.partitions
+            except BeyondHead as error:
+                stopped |= error.partitions
             except (_LookAgain, VersionConflict, DuplicateMessage, PeriodOver):
                 time.sleep(_chance.random() * min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE))
             except SubjectErased:
-                self._let_go(requests)
+                self._free_identities(requests)
         raise Unavailable("too many writers change the same subjects; send the batch again")
 
-    def _let_go(self, requests: Sequence[Request]) -> None:
-        """Frees the identities that are tied to erased subjects: a writer that was slower than the
-        erasure has tied them."""
-        identities = identities_of(one.command for one in requests)
-        self._keys.free_identities(set(self._lookup.find(identities).values()))
+    def _free_identities(self, requests: Sequence[Request]) -> None:
+        """Deletes the identities that lead to erased subjects. A writer that was slower than the
+        erasure claimed them."""
+        identities = identities_of(request.command for request in requests)
+        self._identities.free_erased(set(self._identities.find(identities).values()))
 
     def _attempt(self, requests: Sequence[Request], stopped: frozenset[int]) -> list[Outcome]:
         """
         Args:
             stopped: partitions to which nothing can be appended.
         """
-        digests = [
-            None
-            if one.message_id is None
-            else self._message_digest(one.message_id)[:MESSAGE_KEY_BYTES]
-            for one in requests
+        all_requests = [
+            _PendingRequest(request.command, self._message_key(request), request.refused)
+            for request in requests
         ]
-        with self._log.looking_up([digest for digest in digests if digest is not None]) as seen:
+        message_keys = [each.message_key for each in all_requests if each.message_key is not None]
+        with self._log.looking_up(message_keys) as stored:
             self._keys.refresh()
-            known, suppressed = self._lookup.find_and_suppressed(
-                identities_of(one.command for one in requests)
+            known, suppressed = self._identities.find_and_suppressed(
+                identities_of(request.command for request in requests)
             )
-        outcomes: list[Outcome] = [Duplicate()] * len(requests)
-        todo: list[int] = []
-        repeated: dict[int, int] = {}
-        first: dict[bytes, int] = {}
-        for n, digest in enumerate(digests):
-            if digest is None:
-                todo.append(n)
-            elif digest not in seen:
-                if first.setdefault(digest, n) == n:
-                    todo.append(n)
-                else:
-                    repeated[n] = first[digest]
-        if not todo:
-            return outcomes
-        commands = [requests[n].command for n in todo]
-        unwanted = _naming(suppressed, commands) | self._too_old(commands)
-        for place, refusal in unwanted.items():
-            outcomes[todo[place]] = refusal
-        todo = [n for place, n in enumerate(todo) if place not in unwanted]
-        commands = [one for place, one in enumerate(commands) if place not in unwanted]
+        pending = _without_repeats(all_requests, stored)
+        _refuse_suppressed(pending, suppressed)
+        self._refuse_too_old(pending)
+        pending = [each for each in pending if each.outcome is None]
+        if pending:
+            self._carry_out(pending, known, stopped)
+        return [each.answer() for each in all_requests]
+
+    def _message_key(self, request: Request) -> bytes | None:
+        if request.message_id is None:
+            return None
+        return self._message_digest(request.message_id)[:MESSAGE_KEY_BYTES]
+
+    def _carry_out(
+        self, pending: Sequence[_PendingRequest], known: Known, stopped: frozenset[int]
+    ) -> None:
+        """Decides on the requests, appends their events and sets their outcomes."""
+        commands = [each.command for each in pending]
         self._catalogue.take(new_names(commands, self._catalogue.types))
-        decision, targets = self._resolved(commands, known, stopped)
-
+        batch = self._resolved(pending, known, stopped)
         events: list[Event] = []
-        owners: list[int] = []
-        message_keys: list[bytes] = []
-        refusals: dict[int, tuple[RefusedValue, ...]] = {}
-        for n, command, target in zip(todo, commands, targets, strict=True):
-            if isinstance(target, Refusal):
-                outcomes[n] = Refused(target.code, target.detail, target.pointer)
+        decided: list[_PendingRequest] = []
+        for each in pending:
+            if isinstance(each.target, Refusal):
+                each.refuse(each.target)
                 continue
-            caused, refused = decision.decide(command, target)
-            refusals[n] = requests[n].refused + refused
+            caused, refused_values = batch.decide(each.command, each.target)
+            each.refused_values += refused_values
+            each.event_count = len(caused)
             events += caused
-            owners += [n] * len(caused)
-            digest = digests[n]
-            if digest is not None:
-                message_keys.append(digest)
+            decided.append(each)
+        message_keys = [each.message_key for each in decided if each.message_key is not None]
         sealing = self._sealer.sealing(events)
-        with self._kept_apart_from_erasures(decision.merges):
-            positions = self._log.append(sealing, message_keys)
-        reached: dict[int, dict[int, Position]] = {n: {} for n in refusals}
-        for n, position in zip(owners, positions, strict=True):
-            reached[n][position.log_partition] = position
-        for n, refused in refusals.items():
-            outcomes[n] = Stored(tuple(reached[n].values()), refused)
-        for n, original in repeated.items():
-            if isinstance(outcomes[original], Refused):
-                outcomes[n] = outcomes[original]
-        if decision.merges:
-            self._lookup.repoint(decision.merges)
-        self._remember_begun(id for id, state in decision.states.items() if state.version)
-        return outcomes
+        with self._lock_keys_of(batch.merges):
+            positions = iter(self._log.append(sealing, message_keys))
+        for each in decided:
+            newest = {
+                position.log_partition: position for position in islice(positions, each.event_count)
+            }
+            each.outcome = Stored(tuple(newest.values()), each.refused_values)
+        if batch.merges:
+            self._identities.repoint(batch.merges)
+        self._remember_begun(id for id, state in batch.states.items() if state.version)
 
-    def _kept_apart_from_erasures(self, merges: Sequence[Merge]) -> AbstractContextManager[None]:
-        """Has a merge come wholly before an erasure of either side, which then reaches both, or be
-        refused (`SubjectErased`): nobody's key is destroyed for a merge, whatever holds are on it.
-        """
+    def _lock_keys_of(self, merges: Sequence[Merge]) -> AbstractContextManager[None]:
+        """Orders each merge wholly before an erasure of either side, which then reaches both, or
+        after it, where the merge is refused (`SubjectErased`): no key is destroyed because of a
+        merge, so that no legal hold is passed over."""
         if not merges:
             return nullcontext()
-        return self._keys.kept(id for one in merges for id in (one.survivor, one.loser))
+        return self._tombstones.locked(
+            id for merge in merges for id in (merge.survivor, merge.loser)
+        )
 
-    def _too_old(self, commands: Sequence[Command]) -> dict[int, Refused]:
-        """The commands, by index, that track what is no longer kept when it occurred then."""
+    def _refuse_too_old(self, pending: Sequence[_PendingRequest]) -> None:
+        """Refuses what was tracked in a period whose activity retention has ended."""
         since = self._sealer.kept().taken_since
         if since == ALWAYS:
-            return {}
+            return
         refusal = Refused(
             PeriodOver.code,
             f"older than the activity that is kept, which begins on {since:%Y-%m-%d} (UTC)",
             "/timestamp",
         )
-        return {
-            n: refusal
-            for n, command in enumerate(commands)
-            if isinstance(command, Track) and command.at < since
-        }
+        for each in pending:
+            if isinstance(each.command, Track) and each.command.at < since:
+                each.outcome = refusal
 
     def _resolved(
-        self, commands: Sequence[Command], known: Known, stopped: frozenset[int]
-    ) -> tuple[CommandBatch, list[Target | Refusal]]:
-        """Whom each command is about, with their states. Those that would be decided on a state
-        that is not whole, or appended to a partition that is stopped, are refused, and the others
-        resolved as if these were not there."""
+        self, pending: Sequence[_PendingRequest], known: Known, stopped: frozenset[int]
+    ) -> CommandBatch:
+        """Resolves and loads the subjects of each command; sets `target` of each request.
+
+        A command that needs a state which is not whole, or a partition that is stopped, is refused,
+        and the others are resolved again as if it were not in the batch.
+        """
         refused: dict[int, Refusal] = {}
         while True:
-            decision = CommandBatch(
+            batch = CommandBatch(
                 self._catalogue.types, self._catalogue.retired, dict(known), _new_id
             )
-            targets = [
-                refused[n] if n in refused else decision.resolve(command)
-                for n, command in enumerate(commands)
-            ]
-            if not self._lookup.claim(decision.claims, decision.states):
+            for n, each in enumerate(pending):
+                each.target = refused[n] if n in refused else batch.resolve(each.command)
+            if not self._identities.claim(batch.claims, batch.states):
                 raise _LookAgain
-            gaps = self._load(decision, commands, targets)
-            more = _resting_on(gaps, commands, targets) if gaps else {}
-            if stopped:
-                more |= _in(stopped, targets)
-            if not more:
-                return decision, targets
-            refused |= more
+            gaps = self._load(batch, pending)
+            if not gaps and not stopped:
+                return batch
+            newly_refused = {
+                n: refusal
+                for n, each in enumerate(pending)
+                if (refusal := _impossible(each, gaps, stopped)) is not None
+            }
+            if not newly_refused:
+                return batch
+            refused |= newly_refused
 
     def _load(
-        self,
-        decision: CommandBatch,
-        commands: Sequence[Command],
-        targets: Sequence[Target | Refusal],
+        self, batch: CommandBatch, pending: Sequence[_PendingRequest]
     ) -> dict[SubjectId, Position]:
-        """Loads, in one read, the aggregates that are decided on; and finds out which of those
-        that are only tracked have not begun (claimed by a writer that died before its append).
-        Returns the gaps of those whose states are not whole."""
+        """Loads the aggregates that the batch decides on, in one read. Begins those subjects that
+        are only tracked and have no event yet: a writer that died before its append claimed them.
+
+        Returns:
+            The first gap of each subject whose state is not whole.
+        """
         wanted: dict[SubjectId, SubjectKind] = {}
         tracked: dict[SubjectId, SubjectKind] = {}
-        for command, target in zip(commands, targets, strict=True):
-            if isinstance(target, Refusal):
+        for each in pending:
+            if isinstance(each.target, Refusal):
                 continue
-            for resolution, kind in target:
-                needs_state = _is_decided_on(command, resolution)
+            for resolution, kind in each.target:
+                needs_state = _needs_state(each.command, resolution)
                 (wanted if needs_state else tracked)[resolution.subject] = kind
                 wanted.update((merge.loser, kind) for merge in resolution.merges)
-        old = {id: kind for id, kind in wanted.items() if id not in decision.states}
+        old = {id: kind for id, kind in wanted.items() if id not in batch.states}
         loaded = self._aggregates.load_each(old)
-        decision.states |= loaded.states
+        batch.states |= loaded.states
         stale = [
             Merge(id, survivor)
             for id, state in loaded.states.items()
             if id not in loaded.gaps and (survivor := state.merged_into) is not None
         ]
-        if stale:  # a writer died between a merge and the look-ups' repointing
-            self._lookup.repoint(stale)
+        if stale:  # a writer died between the append of a merge and the update of identities
+            self._identities.repoint(stale)
             raise _LookAgain
-        unsure = {
+        uncertain = {
             id: kind
             for id, kind in tracked.items()
-            if id not in decision.states and id not in self._begun
+            if id not in batch.states and id not in self._begun
         }
-        begun = self._log.begun(unsure)
+        begun = self._log.begun(uncertain)
         self._remember_begun(begun)
-        for id, kind in unsure.items():
+        for id, kind in uncertain.items():
             if id not in begun:
-                decision.states[id] = subject(kind, id)
+                batch.states[id] = subject(kind, id)
         return loaded.gaps
 
     def _remember_begun(self, subjects: Iterable[SubjectId]) -> None:
-        if len(self._begun) > BEGUN_CACHE:
+        if len(self._begun) > BEGUN_CACHE_SIZE:
             self._begun = set()
         self._begun.update(subjects)
 
-    def find(self, identity: Identity) -> SubjectId | None:
-        """The subject that an identity names, if there is one."""
-        return self.find_all([identity]).get(identity)
 
-    def find_all(self, identities: Iterable[Identity]) -> dict[Identity, SubjectId]:
-        """The subjects of those identities that are known, in one query."""
-        asked = list(identities)
-        known = self._lookup.find(asked)
-        keys = ((one, (one.scheme, one.matching)) for one in asked)
-        return {one: known[key] for one, key in keys if key in known}
-
-    def by_hand(self, command: SetStage | ReleaseStage) -> tuple[Position, ...]:
-        """Sets a stage by hand or releases it; nothing is stored where nothing changes.
-
-        Raises:
-            NotFound: there is no such subject (any more).
-            Altered: what is known of it is not whole.
-            Unavailable: others changed it at the same time, time and again.
-        """
-        kind, id = command.kind, command.subject
-        for _ in range(ATTEMPTS):
-            self._keys.refresh()
-            # First the key: whoever is erased is told apart by nothing from who never was.
-            kinds = self._aggregates.kinds([id]) if self._keys.fetch([id.int]) else {}
-            if id not in kinds or kinds[id] not in (kind, None):
-                raise NotFound(f"there is no such {kind}")
-            state = self._aggregates.load({id: kind})[id]
-            if state.merged_into is not None:
-                id = state.merged_into
-                continue
-            if not state.version:  # it is erased
-                raise NotFound(f"there is no such {kind}")
-            match command:
-                case SetStage():
-                    payloads = state.set_stage(command.stage, command.reason, command.by)
-                case ReleaseStage():
-                    payloads = state.release_stage(command.by)
-            try:
-                events = numbered(state, payloads, command.at)
-                return tuple(self._log.append(self._sealer.sealing(events)))
-            except (VersionConflict, SubjectErased):
-                continue
-        raise Unavailable(f"others change the same {kind} all the time; send the request again")
-
-    def finish_erasures(self, at: datetime) -> int:
-        """Goes on with erasures that a crash cut short; says how many subjects they were."""
-        unfinished = self._keys.unfinished_erasures()
-        for kind in SubjectKind:
-            subjects = [id for id, of_kind in unfinished if of_kind == kind]
-            for start in range(0, len(subjects), ERASED_AT_A_TIME):
-                with suppress(BeyondHead):  # which is an alarm, and goes on by itself
-                    self.finish_erasure(kind, subjects[start : start + ERASED_AT_A_TIME], at)
-        return len(unfinished)
-
-    def finish_erasure(
-        self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime
-    ) -> tuple[Position, ...]:
-        """What is left to do once keys are destroyed: snapshots go, and the log says so, once for
-        each subject, however often and by however many this is done. Returns where it says so.
-
-        Raises:
-            PastHead: once the others are finished: of some nothing can be appended.
-        """
-        self._aggregates.forget(subjects)
-        self._begun.difference_update(subjects)
-        keys = {one: self._erasure_key(one) for one in subjects}
-        said: dict[SubjectId, Position] = {}
-        stopped: frozenset[int] = frozenset()
-        for _ in range(ATTEMPTS):
-            known = self._log.known_messages(list(keys.values()))
-            todo = [
-                one
-                for one in subjects
-                if one not in said and keys[one] not in known and log_partition(one) not in stopped
-            ]
-            before = [one for one in subjects if one not in said and keys[one] in known]
-            said |= self._log.said(before, Event(kind, subjects[0], None, at, Erased()).topic)
-            erased = [Event(kind, id, None, at, Erased()) for id in todo]
-            try:
-                places = self._log.append(self._sealer.sealing(erased), [keys[one] for one in todo])
-            except DuplicateMessage:
-                continue
-            except BeyondHead as past:
-                stopped |= past.partitions
-                continue
-            said |= dict(zip(todo, places, strict=True))
-            self._keys.complete_erasures({id: one.position for id, one in said.items()})
-            if len(said) < len(subjects):
-                raise BeyondHead(stopped)
-            return tuple(said[one] for one in subjects)
-        raise Unavailable("others finish the same erasure; it goes on by itself")
-
-    def _erasure_key(self, subject: SubjectId) -> bytes:
-        """Under which the log remembers that it has said that a subject is erased."""
-        return self._erasure_digest(str(subject))[:MESSAGE_KEY_BYTES]
+def _without_repeats(
+    requests: Sequence[_PendingRequest], stored: Collection[bytes]
+) -> list[_PendingRequest]:
+    """The requests whose message id is new; sets `original` of those that repeat one of them."""
+    pending: list[_PendingRequest] = []
+    originals: dict[bytes, _PendingRequest] = {}
+    for each in requests:
+        key = each.message_key
+        if key is None:
+            pending.append(each)
+        elif key not in stored:
+            original = originals.setdefault(key, each)
+            if original is each:
+                pending.append(each)
+            else:
+                each.original = original
+    return pending
 
 
-def _is_decided_on(command: Command, resolution: Resolution) -> bool:
-    """Whether the state of the subject matters to a command; tracked activity is appended to
-    whatever there is."""
-    return not isinstance(command, Track) or bool(resolution.claims or resolution.merges)
-
-
-def _resting_on(
-    gaps: Mapping[SubjectId, Position],
-    commands: Sequence[Command],
-    targets: Sequence[Target | Refusal],
-) -> dict[int, Refusal]:
-    """Why commands, by index, are refused: they would be decided on what is left of a state."""
-    refusals: dict[int, Refusal] = {}
-    for n, (command, target) in enumerate(zip(commands, targets, strict=True)):
-        if isinstance(target, Refusal):
-            continue
-        for resolution, kind in target:
-            if _is_decided_on(command, resolution):
-                for id in (resolution.subject, *(merge.loser for merge in resolution.merges)):
-                    if id in gaps:
-                        refusals[n] = altered(kind, gaps[id])
-    return refusals
-
-
-def _in(partitions: frozenset[int], targets: Sequence[Target | Refusal]) -> dict[int, Refusal]:
-    """Why those commands, by index, are refused that are about somebody in some partitions."""
-    return {
-        n: BeyondHead(partitions)
-        for n, target in enumerate(targets)
-        if not isinstance(target, Refusal)
-        and any(
-            log_partition(id) in partitions
-            for resolution, _ in target
-            for id in (resolution.subject, *(merge.loser for merge in resolution.merges))
-        )
-    }
-
-
-def _naming(suppressed: set[Identity], commands: Sequence[Command]) -> dict[int, Refused]:
-    """The commands, by index, that name an identity which was erased for good."""
+def _refuse_suppressed(pending: Sequence[_PendingRequest], suppressed: set[Identity]) -> None:
+    """Refuses the commands that name an identity which was erased for good."""
     if not suppressed:
-        return {}
+        return
     refusal = Refused(
         Suppressed.code,
         "this identity was erased, and on request nothing is taken in about it any more:"
         " stop sending it",
     )
-    return {
-        n: refusal
-        for n, command in enumerate(commands)
-        if not suppressed.isdisjoint(identities_of([command]))
-    }
+    for each in pending:
+        if not suppressed.isdisjoint(identities_of([each.command])):
+            each.outcome = refusal
+
+
+def _needs_state(command: Command, resolution: Resolution) -> bool:
+    """Whether a command is decided on the state of the subject; tracked activity is appended
+    without it."""
+    return not isinstance(command, Track) or bool(resolution.claims or resolution.merges)
+
+
+def _impossible(
+    request: _PendingRequest, gaps: Mapping[SubjectId, Position], stopped: frozenset[int]
+) -> Refusal | None:
+    """Why a command cannot be carried out: it needs a state with a gap, or a partition that is
+    stopped. None: it can."""
+    if isinstance(request.target, Refusal):
+        return None
+    refusal: Refusal | None = None
+    for resolution, kind in request.target:
+        for id in (resolution.subject, *(merge.loser for merge in resolution.merges)):
+            if log_partition(id) in stopped:
+                return BeyondHead(stopped)
+            if id in gaps and _needs_state(request.command, resolution):
+                refusal = altered(kind, gaps[id])
+    return refusal

@@ -1,4 +1,4 @@
-"""Who needs counters of metadata: the definitions that are active, and the saved views."""
+"""The owners of counters of metadata: the active definitions and the saved views."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class CounterOwners:
         self._saved_views = saved_views
 
     def needed(self) -> dict[Counter, list[NeededBy]]:
-        """What is needed now, each with who needs it."""
-        found: dict[Counter, list[NeededBy]] = {}
+        """The counters that are needed now, each with its owners."""
+        owners: dict[Counter, list[NeededBy]] = {}
         for id, definition in self._definitions.load().active.items():
             if isinstance(definition, Undeciding):
                 continue
             owner = NeededBy(family_of(definition).value, id, definition.name)
             for counter in counters_of_definition(definition):
-                found.setdefault(counter, []).append(owner)
+                owners.setdefault(counter, []).append(owner)
         for item in self._saved_views.all():
             if item.view.filter is not None:
                 for counter in counters_of(item.view.filter):
                     owner = NeededBy(SAVED_VIEW, item.id, item.view.name)
-                    found.setdefault(counter, []).append(owner)
-        return found
+                    owners.setdefault(counter, []).append(owner)
+        return owners

@@ -1,4 +1,4 @@
-"""Appends what the decider found, each decision once, whoever finds it and how often."""
+"""Appends the decisions of the process manager, each exactly once, however many workers find it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from infra.log.event_log import MESSAGE_KEY_BYTES, EventLog
 
 ATTEMPTS = 20
 ROWS_AN_APPEND = 4_000
-"""Writers of the same partitions wait for an append: no longer than for a batch of theirs."""
+"""Most rows of one append. Senders' appends to the same partitions wait for it: not longer than for
+one of theirs."""
 
-Found = tuple[SubjectKind, SubjectId, DecisionEvent]
+Decided = tuple[SubjectKind, SubjectId, DecisionEvent]
 
 
 class DecisionRecorder:
@@ -31,63 +32,63 @@ class DecisionRecorder:
         self._sealer = sealer
         self._digest = KeyedDigest(secret)
 
-    def record(self, decisions: Sequence[Found], at: datetime) -> None:
-        """Appends decisions; leaves out those that are in the log, and erased subjects.
+    def record(self, decisions: Sequence[Decided], at: datetime) -> None:
+        """Appends decisions; leaves out those that the log has, and erased subjects.
 
-        Decisions of one subject that follow one another in a series are recorded together or not
-        at all: where somebody else recorded one of them, they were decided from what is no longer
-        so.
+        Decisions of one subject that follow one another in a series are appended all or none:
+        where another worker recorded one of them, they rest on a state that no longer holds.
 
         Raises:
-            Unavailable: others recorded the same, or erased, time and again.
+            Unavailable: other workers recorded the same decisions during every attempt.
         """
-        some: list[list[Found]] = []
+        batch: list[list[Decided]] = []
         rows = 0
-        for together in _together(decisions):
-            some.append(together)
-            rows += len(together)
+        for group in _by_series(decisions):
+            batch.append(group)
+            rows += len(group)
             if rows >= ROWS_AN_APPEND:
-                self._append(some, at)
-                some, rows = [], 0
-        self._append(some, at)
+                self._append(batch, at)
+                batch, rows = [], 0
+        self._append(batch, at)
 
-    def _append(self, groups: Sequence[list[Found]], at: datetime) -> None:
-        todo = [{self._message_key(one): one for one in group} for group in groups]
+    def _append(self, groups: Sequence[list[Decided]], at: datetime) -> None:
+        pending = [{self._message_key(decided): decided for decided in group} for group in groups]
         for _ in range(ATTEMPTS):
             self._keys.refresh()
-            alive = self._keys.fetch(_subject(group).int for group in todo)
-            todo = [group for group in todo if _subject(group).int in alive]
+            alive = self._keys.fetch(_subject(group).int for group in pending)
+            pending = [group for group in pending if _subject(group).int in alive]
             events = [
                 Event(kind, subject, None, at, decision)
-                for group in todo
+                for group in pending
                 for kind, subject, decision in group.values()
             ]
             if not events:
                 return
-            keys = [key for group in todo for key in group]
+            keys = [key for group in pending for key in group]
             try:
                 self._log.append(self._sealer.sealing(events), keys)
                 return
             except DuplicateMessage:
                 known = self._log.known_messages(keys)
-                todo = [group for group in todo if not known & group.keys()]
+                pending = [group for group in pending if not known & group.keys()]
             except SubjectErased:
                 continue
-            except BeyondHead as past:
-                # An alarm: nothing is decided of these any more, and of all others as ever.
-                todo = [g for g in todo if log_partition(_subject(g)) not in past.partitions]
+            except BeyondHead as error:
+                # An alarm elsewhere: no decision of these subjects can be recorded until it ends.
+                stopped = error.partitions
+                pending = [g for g in pending if log_partition(_subject(g)) not in stopped]
         raise Unavailable("others change the same subjects all the time")
 
-    def _message_key(self, found: Found) -> bytes:
-        _, subject, decision = found
+    def _message_key(self, decided: Decided) -> bytes:
+        _, subject, decision = decided
         text = f"{series(decision)}\0{subject}\0{decision.ordinal}"
         return self._digest(text)[:MESSAGE_KEY_BYTES]
 
 
-def _together(decisions: Sequence[Found]) -> Iterator[list[Found]]:
-    for _, group in groupby(decisions, key=lambda one: (one[1], series(one[2]))):
+def _by_series(decisions: Sequence[Decided]) -> Iterator[list[Decided]]:
+    for _, group in groupby(decisions, key=lambda decided: (decided[1], series(decided[2]))):
         yield list(group)
 
 
-def _subject(group: dict[bytes, Found]) -> SubjectId:
+def _subject(group: dict[bytes, Decided]) -> SubjectId:
     return next(iter(group.values()))[1]

@@ -1,7 +1,7 @@
-"""The workspace's definitions in the log: read back, decided on, appended to.
+"""Loads the workspace's definitions from the log and appends what commands make of them.
 
-One stream holds the history of all of them (`domain.workspace.aggregate.Definitions`); the list of
-a static segment is a stream of its own, under the segment's id.
+One stream holds the history of all definitions (`domain.workspace.aggregate.Definitions`). The list
+of a static segment is a stream of its own, under the segment's id.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ATTEMPTS = 20
 RECENT_SECONDS = 1.0
 
 READER = "definitions"
-"""Its name among the readers that lack events."""
+"""The name under which events that this reader cannot open are listed."""
 
 
 class DefinitionStore:
@@ -48,9 +48,9 @@ class DefinitionStore:
     ) -> None:
         """
         Args:
-            secret: random and the deployment's own: it names the stream.
-            note: is told of events that do not open, without which all else holds; None: the log
-                alone is.
+            secret: random, the deployment's own; the id of the stream comes from it.
+            note: lists the events that do not open, and that the definitions go without; None:
+                they are only logged.
         """
         self._log = log
         self._sealer = sealer
@@ -58,49 +58,53 @@ class DefinitionStore:
         self._gaps: list[Position] = []
         self.stream = SubjectId(uuid.UUID(bytes=secret[:16], version=4))
         self._lock = threading.Lock()
-        self._known = Definitions()
+        self._state = Definitions()
         self._loaded_at = -math.inf
 
     def load(self) -> Definitions:
-        """What holds now, straight from the log."""
+        """The definitions as of now, straight from the log."""
         with self._lock:
-            self._look_again()
-            rows = self._rows_after(self._known.version)
+            self._start_over_if_restored()
+            rows = self._rows_after(self._state.version)
             for event in self._opened(rows):
-                self._known = self._known.evolve(event)
+                self._state = self._state.evolve(event)
             if rows:  # the newest of which may not open
-                self._known = msgspec.structs.replace(self._known, version=rows[-1].version)
+                self._state = msgspec.structs.replace(self._state, version=rows[-1].version)
             self._loaded_at = time.monotonic()
-            return self._known
+            return self._state
 
-    def _look_again(self) -> None:
-        """Begins anew once an event opens that did not, as after the row was restored. At each
-        load: the projector that opened it goes by what is loaded after that."""
+    def _start_over_if_restored(self) -> None:
+        """Drops the state once an event opens that did not before: its row was restored. Looks at
+        each load, for the projector that opens the row then loads definitions."""
         if not self._gaps:
             return
         opened, _ = parted(self._sealer.open_each(self._log.read_at(self._gaps)))
         if opened:
-            self._known, self._gaps = Definitions(), []
+            self._state, self._gaps = Definitions(), []
 
     def recent(self) -> Definitions:
-        """What holds now, or held less than a second ago in another process."""
+        """The definitions as of now, or as of at most a second ago: another process may have
+        changed them since."""
         with self._lock:
             if time.monotonic() - self._loaded_at < RECENT_SECONDS:
-                return self._known
+                return self._state
         return self.load()
 
     def history(self) -> list[Event]:
-        """All that was ever defined, changed and deleted, oldest first."""
+        """All events of definitions that open, oldest first."""
         return self._opened(self._rows_after(0))
 
     def decide(
         self, decision: Callable[[Definitions], Sequence[Payload]], at: datetime
     ) -> list[Position]:
-        """Takes a decision on what holds now and appends the events that it returns.
+        """Decides on the definitions as of now and appends the events that the decision returns.
+
+        Args:
+            decision: pure; called again where another writer was first.
 
         Raises:
             Refusal: the decision's own.
-            Unavailable: others changed definitions at the same time, time and again.
+            Unavailable: other writers changed definitions during every attempt.
         """
         for _ in range(ATTEMPTS):
             state = self.load()
@@ -122,7 +126,7 @@ class DefinitionStore:
     ) -> list[Position]:
         """Appends changes to the list of a static segment."""
         stream = SubjectId(segment)
-        events = [Event(DefinitionKind.SEGMENT, stream, None, at, one) for one in changes]
+        events = [Event(DefinitionKind.SEGMENT, stream, None, at, change) for change in changes]
         return self._log.append(self._sealer.sealing(events))
 
     def _rows_after(self, version: int) -> list[RecordedEvent]:
@@ -133,16 +137,16 @@ class DefinitionStore:
         if gaps:
             self._note(gaps)
             known = set(self._gaps)
-            places = (Position(gap.row.log_partition, gap.row.position) for gap in gaps)
-            self._gaps += [place for place in places if place not in known]
+            positions = (Position(gap.row.log_partition, gap.row.position) for gap in gaps)
+            self._gaps += [position for position in positions if position not in known]
         return [
             Event(
-                stream_kind(one.row.topic),
-                one.row.stream,
-                one.row.version,
-                one.row.occurred_at,
-                one.payload,
+                stream_kind(event.row.topic),
+                event.row.stream,
+                event.row.version,
+                event.row.occurred_at,
+                event.payload,
             )
-            for one in opened
-            if one.payload is not None
+            for event in opened
+            if event.payload is not None
         ]

@@ -1,4 +1,4 @@
-"""Names of the catalogue as admins handle them: decided on what is defined, recorded in the log."""
+"""What admins do with names of the catalogue: decided on the definitions, recorded in the log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NameAdministration:
     """One for each process; safe for use from many threads.
 
     Args:
-        workspace: what holds in the workspace, by what is defined.
+        workspace: the settings that hold in the workspace, by its definitions.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class NameAdministration:
     ) -> list[Position]:
         """Raises: see `domain.workspace.catalogue.retire`."""
         claimed = self._catalogue.claimed(scope)
-        views = [one.view for one in self._saved_views.all()]
+        views = [item.view for item in self._saved_views.all()]
         return self._definitions.decide(
             lambda state: decide.retire(
                 state,
@@ -64,14 +64,14 @@ class NameAdministration:
         return self._definitions.decide(self._type_changed(scope, name, type, by), at)
 
     def check_type(self, scope: NameScope, name: str, type: PropertyType, by: UUID) -> None:
-        """Raises: as `change_type`, which this does without doing it."""
+        """Checks a change of type without recording it. Raises: as `change_type`."""
         self._type_changed(scope, name, type, by)(self._definitions.load())
 
     def _type_changed(
         self, scope: NameScope, name: str, type: PropertyType, by: UUID
     ) -> Callable[[Definitions], list[Payload]]:
         claimed = self._catalogue.claimed(scope)
-        views = [one.view for one in self._saved_views.all()]
+        views = [item.view for item in self._saved_views.all()]
 
         def decided(state: Definitions) -> list[Payload]:
             workspace = self._workspace(state)

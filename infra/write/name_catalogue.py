@@ -1,8 +1,8 @@
-"""The closed catalogue of names: the type each property was first seen with, the events there are.
+"""The closed catalogue of names: of properties, each with its first type, of events and screens.
 
-Names stand in clear, so a new one is taken only while there are few enough of them: a sender who
-puts ids into names is told so, and no personal data piles up in a place that erasure cannot reach.
-An admin retires names that should not be there, which makes room for others.
+Names are stored in clear, so their number is bounded: a sender that puts ids into names is refused,
+and personal data cannot pile up where erasure does not reach. An admin retires names that should
+not exist, which makes room for others.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from domain.properties import PropertyType
 
 SELECT_NAMES = "SELECT scope, name, value_type FROM log.catalogue"
 
-CLAIM_NAMES = """
+INSERT_NAMES = """
 INSERT INTO log.catalogue (scope, name, value_type)
-SELECT s, n, t FROM unnest(%s::text[], %s::text[], %s::text[]) AS v(s, n, t)
+SELECT s, n, t
+FROM unnest(%(scopes)s::text[], %(names)s::text[], %(types)s::text[]) AS v(s, n, t)
 ON CONFLICT DO NOTHING"""
 
 Types = dict[str, PropertyType]
 
 
 class _Known:
-    """The names as a process has met them, and the rules that hold of them; never changed.
+    """The names that this process has read, and the rules that apply to them; immutable.
 
     Attributes:
-        claimed: all names, each with its type.
-        used: those that are not retired. retired: the others, and those that nobody sent.
+        claimed: all names that were ever taken, each with its first type.
+        used: the names that are not retired, each with the type that holds.
+        retired: the retired names, those that no sender ever used included.
     """
 
     def __init__(self, claimed: Mapping[NameScope, Types], rules: NameRules) -> None:
@@ -50,10 +52,11 @@ class _Known:
 
 
 class NameCatalogue:
-    """Names and their types. No name ever goes, so a process may remember all of them.
+    """Names and their types. A name is never deleted, so a process may cache all of them. Safe for
+    use from many threads.
 
     Args:
-        rules: what holds of names now, or held less than a second ago.
+        rules: returns the rules for names, at most a second old.
     """
 
     def __init__(
@@ -70,19 +73,23 @@ class NameCatalogue:
         self._known = _Known({}, NameRules())
 
     def types(self, scope: NameScope) -> Mapping[str, PropertyType]:
-        """The names of a scope that are in use, each with its type, as far as this process has met
-        them."""
+        """The names of a scope that are in use and that this process has read, each with its
+        type."""
         return self._known.used.get(scope, {})
 
     def retired(self, scope: NameScope) -> Collection[str]:
-        """The names of a scope under which nothing is taken."""
+        """The names of a scope that are refused."""
         return self._known.retired[scope]
 
     def take(self, wanted: Mapping[CatalogueName, PropertyType]) -> None:
-        """Makes sure of names, each with the type that its first value suggests.
+        """Takes new names into the catalogue.
 
-        Afterwards `types` has each of them with the type that holds (which another writer may
-        have fixed first), but for those that are retired and those that the limit keeps out."""
+        Afterwards `types` has each name with the type that holds, except retired names and names
+        beyond the limit. Another writer may have set the type first.
+
+        Args:
+            wanted: each name with the type that its first value suggests.
+        """
         rules = self._rules()
         if rules is not self._known.rules:
             with self._lock:
@@ -98,14 +105,14 @@ class NameCatalogue:
                     room[scope] -= 1
                     claims.append((scope.value, name, kind.value))
             if claims:
+                scopes, names, types = (list(column) for column in zip(*claims, strict=True))
+                params = {"scopes": scopes, "names": names, "types": types}
                 with self._pool.connection() as conn:
-                    conn.execute(
-                        CLAIM_NAMES, [list(column) for column in zip(*claims, strict=True)]
-                    )
+                    conn.execute(INSERT_NAMES, params)
                 self._reload()
 
     def claimed(self, scope: NameScope) -> Mapping[str, PropertyType]:
-        """The names of a scope that were ever taken, by any process, retired ones included."""
+        """The names of a scope that any process ever took, retired names included."""
         with self._lock:
             self._reload()
             return self._known.claimed.get(scope, {})
@@ -115,10 +122,10 @@ class NameCatalogue:
     ) -> dict[CatalogueName, PropertyType]:
         known = self._known
         return {
-            one: kind
-            for one, kind in wanted.items()
-            if one.name not in known.claimed.get(one.scope, {})
-            and one.name not in known.retired[one.scope]
+            name: kind
+            for name, kind in wanted.items()
+            if name.name not in known.claimed.get(name.scope, {})
+            and name.name not in known.retired[name.scope]
         }
 
     def _reload(self) -> None:

@@ -1,13 +1,12 @@
-"""Skipped events: the decision to go on without a parked event, on record beside the log.
+"""Skipped events: decisions that a reader goes on without a parked event.
 
-It lies with the log, not with the read models: so it is backed up, and outlives a rebuild. The
-reason is free text and can be about somebody, so it is sealed under the key of the subject that the
-event is about, and goes with it.
+They are stored with the log, not with the read models, so that they are backed up and outlive a
+rebuild. The reason is free text and can be personal, so it is sealed under the key of the subject
+that the event is about, and ends with the key.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
@@ -17,24 +16,26 @@ from domain.commands import Position
 from domain.identity import SubjectId
 from domain.parked_events import Skip
 from infra.keys.key_ring import KeyRing
+from infra.keys.subject_key import random_nonces
 from projections.projector.parking import SkippedEvent
 
-NONCE_BYTES = 12
 _REASON = b"skip"
 
-ADD = """
+INSERT_SKIP = """
 INSERT INTO log.skipped_events (log_partition, position, reader, stream, reason, skipped_by)
-VALUES (%s, %s, %s, %s, %b, %s) ON CONFLICT DO NOTHING"""
+VALUES (%(partition)s, %(position)s, %(reader)s, %(stream)s, %(reason)b, %(skipped_by)s)
+ON CONFLICT DO NOTHING"""
 
-SELECT_ALL = """
+SELECT_SKIPPED = """
 SELECT reader, log_partition, position, stream, skipped_at FROM log.skipped_events
 ORDER BY log_partition, position, reader"""
 
-SELECT_AT = """
+SELECT_SKIPS = """
 SELECT s.log_partition, s.position, s.stream, s.reason, s.skipped_by, s.skipped_at
-FROM log.skipped_events s JOIN unnest(%s::smallint[], %s::bigint[]) AS w(p, at)
+FROM log.skipped_events s
+JOIN unnest(%(partitions)s::smallint[], %(positions)s::bigint[]) AS w(p, at)
   ON s.log_partition = w.p AND s.position = w.at
-WHERE s.reader = %s"""
+WHERE s.reader = %(reader)s"""
 
 
 class SkippedEvents:
@@ -44,46 +45,59 @@ class SkippedEvents:
         self._pool = pool
         self._keys = keys
 
-    def add(self, reader: str, place: Position, stream: SubjectId, reason: str, by: str) -> None:
-        """Puts a decision on record. The first one about an event stays.
+    def add(self, reader: str, position: Position, stream: SubjectId, reason: str, by: str) -> None:
+        """Records a decision. The first decision about an event and reader stays.
 
         Raises:
-            SubjectErased: the key of whom it is about is destroyed.
+            SubjectErased: the key of the stream's subject is destroyed.
         """
         self._keys.refresh()
         key = self._keys.fetch_or_make({stream.int})[stream.int]
-        sealed = key.seal(reason.encode(), _bound(reader, place), os.urandom(NONCE_BYTES))
-        at = (place.log_partition, place.position)
+        [nonce] = random_nonces(1)
+        params = {
+            "partition": position.log_partition,
+            "position": position.position,
+            "reader": reader,
+            "stream": stream,
+            "reason": key.seal(reason.encode(), _bound(reader, position), nonce),
+            "skipped_by": by,
+        }
         with self._pool.connection() as conn:
-            conn.execute(ADD, (*at, reader, stream, sealed, by))
+            conn.execute(INSERT_SKIP, params)
 
     def all(self) -> list[SkippedEvent]:
-        """Every event that is skipped, by any reader."""
+        """The events that any reader skips."""
         with self._pool.connection() as conn:
             return [
                 SkippedEvent(reader, Position(partition, position), SubjectId(stream), at)
-                for reader, partition, position, stream, at in conn.execute(SELECT_ALL)
+                for reader, partition, position, stream, at in conn.execute(SELECT_SKIPPED)
             ]
 
-    def of(self, reader: str, places: Sequence[Position]) -> dict[Position, Skip]:
-        """The decisions about events of a reader, by place."""
-        asked = ([one.log_partition for one in places], [one.position for one in places], reader)
+    def of(self, reader: str, positions: Sequence[Position]) -> dict[Position, Skip]:
+        """The decisions of a reader about the events at some positions. The reason is None where
+        its subject is erased."""
+        params = {
+            "partitions": [position.log_partition for position in positions],
+            "positions": [position.position for position in positions],
+            "reader": reader,
+        }
         with self._pool.connection() as conn:
-            rows = conn.execute(SELECT_AT, asked, binary=True).fetchall()
+            rows = conn.execute(SELECT_SKIPS, params, binary=True).fetchall()
         self._keys.refresh()
         keys = self._keys.fetch({row[2].int for row in rows})
-        found: dict[Position, Skip] = {}
-        for partition, position, stream, sealed, by, at in rows:
-            place = Position(partition, position)
+        skips: dict[Position, Skip] = {}
+        for partition, number, stream, sealed, by, at in rows:
+            position = Position(partition, number)
             reason = None
             if stream.int in keys:
                 try:
-                    reason = keys[stream.int].unseal(sealed, _bound(reader, place)).decode()
+                    reason = keys[stream.int].unseal(sealed, _bound(reader, position)).decode()
                 except (InvalidTag, ValueError):
                     reason = None
-            found[place] = Skip(reason, by, at)
-        return found
+            skips[position] = Skip(reason, by, at)
+        return skips
 
 
-def _bound(reader: str, place: Position) -> bytes:
-    return b"%b\0%b\0%d:%d" % (_REASON, reader.encode(), place.log_partition, place.position)
+def _bound(reader: str, position: Position) -> bytes:
+    numbers = (position.log_partition, position.position)
+    return b"%b\0%b\0%d:%d" % (_REASON, reader.encode(), *numbers)

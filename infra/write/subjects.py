@@ -1,8 +1,8 @@
-"""Subjects by the log, and by the read models where an event in the log does not open.
+"""Subjects by the log, and by the read models where an event of theirs does not open.
 
-An erasure must overlook nobody: an altered row takes neither the subject, nor whom it was merged
-with, nor a name that definitions have of it, out of its reach. Commands are decided on the log
-alone (`infra.write.aggregates.Aggregates`).
+An erasure must reach every subject: an altered row must hide neither the subject, nor those merged
+with it, nor a name that definitions contain. Commands are decided on the log alone
+(`infra.write.aggregates.Aggregates`).
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class Subjects:
         self._views = views
 
     def kinds(self, subjects: Sequence[SubjectId]) -> dict[SubjectId, StreamKind | None]:
-        """What each subject is that the log or the read models have; None where no event of it
+        """The kind of each subject that the log or the read models have; None: no event of it
         opens, and the read models do not have it."""
         kinds = self._aggregates.kinds(subjects)
-        unread = [id for id in subjects if kinds.get(id) is None]
-        return kinds | {id: one.kind for id, (_, one) in self._shown(unread).items()}
+        unknown = [id for id in subjects if kinds.get(id) is None]
+        return kinds | {id: contact.kind for id, (_, contact) in self._shown(unknown).items()}
 
-    def load(self, wanted: Mapping[SubjectId, SubjectKind]) -> States:
+    def load(self, subjects: Mapping[SubjectId, SubjectKind]) -> States:
         """The state of each subject; version 0: it has not begun, or is erased. Where an event does
-        not open, identities and merges are those of the events that do, of the subjects that were
-        merged into it, and of the read models."""
-        states, gaps = self._aggregates.load_each(wanted)
+        not open, the identities and merges are those of the other events, of the subjects that
+        were merged into it, and of the read models."""
+        states, gaps = self._aggregates.load_each(subjects)
         empty = [id for id, state in states.items() if not state.version]
         alive = self._keys.fetch(id.int for id in empty)
         partial = {*gaps, *(id for id in empty if id.int in alive)}
@@ -56,7 +56,7 @@ class Subjects:
         shown = self._shown(states)
         with self._views.connection() as conn:
             absorbed = {id: _united(states[id].absorbed, merges.losers(conn, [id])) for id in shown}
-        kinds = {one: states[id].kind for id, each in absorbed.items() for one in each}
+        kinds = {loser: states[id].kind for id, losers in absorbed.items() for loser in losers}
         absorbed_states = self._aggregates.load_each(kinds).states
         return {
             id: msgspec.structs.replace(
@@ -64,28 +64,32 @@ class Subjects:
                 version=states[id].version or 1,
                 identities=_united(
                     states[id].identities,
-                    one.identities,
-                    *(absorbed_states[each].identities for each in absorbed[id]),
+                    contact.identities,
+                    *(absorbed_states[loser].identities for loser in absorbed[id]),
                 ),
                 merged_into=states[id].merged_into or survivor,
                 absorbed=absorbed[id],
             )
-            for id, (survivor, one) in shown.items()
+            for id, (survivor, contact) in shown.items()
         }
 
     def _shown(
         self, subjects: Collection[SubjectId]
     ) -> dict[SubjectId, tuple[SubjectId | None, Shown]]:
-        """Those that the read models have: the subject that each was merged into, if it was, and
-        what is known of that one, or of itself."""
+        """Those that the read models have: of each the survivor, if it was merged, and what is
+        shown of the survivor, or of itself."""
         if not subjects:
             return {}
         with self._views.connection() as conn:
             survivors = merges.survivors(conn, subjects)
             today = {id: survivors.get(id, id) for id in subjects}
             known = contacts.shown(conn, set(today.values()))
-        return {id: (survivors.get(id), known[one]) for id, one in today.items() if one in known}
+        return {
+            id: (survivors.get(id), known[current])
+            for id, current in today.items()
+            if current in known
+        }
 
 
 def _united(*parts: Sequence[T]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys(one for part in parts for one in part))
+    return tuple(dict.fromkeys(item for part in parts for item in part))

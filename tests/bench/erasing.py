@@ -96,7 +96,7 @@ def _subject_with(annals: Annals, name: str, events: int) -> SubjectId:
     (identity,) = user(0)
     identity = msgspec.structs.replace(identity, value=name)
     annals.handler.handle([Request(Change(USER, (identity,), {"plan": "pro"}, datetime.now(UTC)))])
-    subject = annals.handler.find(identity)
+    subject = annals.subject_lookup.find(identity)
     assert subject is not None
     for start in range(0, events, BATCH):
         batch = [append.event(subject) for _ in range(min(BATCH, events - start))]

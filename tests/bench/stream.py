@@ -146,7 +146,7 @@ def lags(
         with annals.views.connection() as conn:
             while time.perf_counter() - begun < seconds:
                 n = len(found)
-                subject: SubjectId | None = annals.handler.find(user(n)[0])
+                subject: SubjectId | None = annals.subject_lookup.find(user(n)[0])
                 change = Change(USER, user(n), {CANARY: n + 1}, datetime.now(UTC))
                 annals.handler.handle([Request(change)])
                 written = time.perf_counter()

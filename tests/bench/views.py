@@ -137,7 +137,7 @@ def _fill(annals: Annals, url: str, report: Report, events: int) -> SubjectId:
                 for one in who[start : start + 500]
             ]
         )
-    found = [annals.handler.find(one[0]) for one in who]
+    found = [annals.subject_lookup.find(one[0]) for one in who]
     subject, *others = [one for one in found if one is not None]
     remaining = _events(subject, others, events)
     while batch := list(islice(remaining, BATCH)):

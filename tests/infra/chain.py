@@ -57,7 +57,7 @@ def partition_of(stream: uuid.UUID) -> int:
 
 def problems(database_url: str) -> list[str]:
     """Everything about the log that is not as the format says."""
-    found: list[str] = []
+    faults: list[str] = []
     ends: dict[int, tuple[int, bytes]] = dict.fromkeys(range(256), (0, GENESIS))
     with psycopg.connect(database_url) as conn:
         # One snapshot for the rows and the heads, so that writers may go on meanwhile.
@@ -69,16 +69,16 @@ def problems(database_url: str) -> list[str]:
             partition, position, stream = columns[:3]
             end, previous = ends[partition]
             if position != end + 1:
-                found.append(f"{partition}: after {end} comes {position}")
+                faults.append(f"{partition}: after {end} comes {position}")
             if partition != partition_of(stream):
-                found.append(f"{partition}:{position}: a stream of another partition")
+                faults.append(f"{partition}:{position}: a stream of another partition")
             if digest != link(previous, columns):
-                found.append(f"{partition}:{position}: the hash does not follow")
+                faults.append(f"{partition}:{position}: the hash does not follow")
             ends[partition] = (position, digest)
         heads = {
             partition: (head, digest)
             for partition, head, digest in conn.execute("SELECT * FROM log.heads")
         }
     if heads != ends:
-        found.append("the heads are not the last rows")
-    return found
+        faults.append("the heads are not the last rows")
+    return faults

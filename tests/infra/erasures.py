@@ -10,6 +10,7 @@ from domain.erasure.erasure import Erasure, ErasureOrder, ErasureScope
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from infra.keys.key_ring import KeyRing
+from infra.keys.tombstones import KeyTombstones
 from tests.projections.read_models import project
 
 OFFICER = "00000000-0000-4000-8000-00000000000f"
@@ -42,8 +43,11 @@ def erase(
 
 def destroy_keys(keys: KeyRing, subjects: Sequence[SubjectId]) -> None:
     """The first step of an erasure by itself."""
+    tombstones = KeyTombstones(keys._pool, keys._wrapping, keys)
     with keys._pool.connection() as conn, conn.transaction():
-        keys.destroy_within(conn, subjects, kind="user", requested_by="a test", reason="asked")
+        tombstones.destroy_within(
+            conn, subjects, kind="user", requested_by="a test", reason="asked"
+        )
     keys.refresh()
 
 
@@ -66,5 +70,5 @@ def erased(annals: Annals, *subjects: SubjectId | None, **rest: object) -> Erasu
 def ids_of(annals: Annals, names: Sequence[str]) -> list[SubjectId]:
     from tests.infra.commands import named
 
-    found = annals.handler.find_all(named(name) for name in names)
+    found = annals.subject_lookup.find_all(named(name) for name in names)
     return [found[named(name)] for name in names]

@@ -15,16 +15,16 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 def plans(conn: sa.Connection, ask: Callable[[], object], *, about: str) -> list[dict[str, Any]]:
     """How the server would carry out what is asked: each statement that has this text in it."""
-    asked: list[tuple[str, Any]] = []
+    statements: list[tuple[str, Any]] = []
 
     def note(_conn: object, _cursor: object, text: str, values: Any, *_: object) -> None:
         if about in text:
-            asked.append((text, values))
+            statements.append((text, values))
 
     sa.event.listen(conn, "before_cursor_execute", note)
     ask()
     sa.event.remove(conn, "before_cursor_execute", note)
     return [
         conn.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {text}", values).scalar_one()[0]["Plan"]
-        for text, values in asked
+        for text, values in statements
     ]

@@ -130,8 +130,8 @@ def test_an_erasure_in_a_partition_that_is_stopped_waits_and_those_of_others_are
     assert "past_heads" in (annals.erasures.record.get(waiting).waits_for or "")
     assert annals.keys.fetch([first.int]) == {}
     with pytest.raises(BeyondHead):
-        annals.handler.finish_erasure(SubjectKind.USER, [first], AT)
-    annals.handler.finish_erasures(AT)
+        annals.erasure_completion.complete(SubjectKind.USER, [first], AT)
+    annals.erasure_completion.complete_unfinished(AT)
 
 
 def test_all_others_are_decided_about(annals: Annals, database_url: str) -> None:

@@ -21,7 +21,7 @@ def test_an_erasure_that_was_cut_short_is_finished_once_the_database_answers_aga
 ) -> None:
     ada = identity(Scheme.USER_ID, "ada")
     annals.handler.handle([Request(Change(SubjectKind.USER, (ada,), {}, datetime.now(UTC)))])
-    subject = annals.handler.find(ada)
+    subject = annals.subject_lookup.find(ada)
     assert subject is not None
     destroy_keys(annals.keys, [subject])
     with psycopg.connect(database_url, autocommit=True) as conn:
@@ -29,7 +29,7 @@ def test_an_erasure_that_was_cut_short_is_finished_once_the_database_answers_aga
         with workers.working(annals, project=False):
             wait_until(lambda: "upkeep.failed" in capsys.readouterr().out)
             conn.execute("GRANT SELECT ON keys.erasures TO annals_keys")
-            wait_until(lambda: not annals.keys.unfinished_erasures())
+            wait_until(lambda: not annals.erasure_records.unfinished())
 
 
 def wait_until(happened: Callable[[], bool]) -> None:

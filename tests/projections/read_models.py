@@ -69,7 +69,7 @@ def write(annals: Annals, *commands: Command) -> None:
 
 
 def found(annals: Annals, identities: Sequence[Identity]) -> SubjectId:
-    subject = annals.handler.find(identities[0])
+    subject = annals.subject_lookup.find(identities[0])
     assert subject is not None
     return subject
 

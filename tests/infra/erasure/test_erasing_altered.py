@@ -109,7 +109,7 @@ def test_a_hold_is_placed_on_them_and_what_is_done_by_hand_is_refused_as_altered
     one = id_of(annals, "u1")
     alter(database_url, first_of(database_url, one), FIRST["no kind"])
     with pytest.raises(Altered):
-        annals.handler.by_hand(SetStage(USER, one, None, "a test", EDITOR, NOON))
+        annals.manual_stages.apply(SetStage(USER, one, None, "a test", EDITOR, NOON))
     assert annals.holds.place(USER, one, reason="a case", by=OFFICER).subject == one
 
 

@@ -262,7 +262,7 @@ def test_an_erasure_that_a_crash_cut_short_is_finished(
     target, name = {
         "forget": (annals.aggregates, "forget"),
         "append": (annals.log, "append"),
-        "complete": (annals.keys, "complete_erasures"),
+        "complete": (annals.erasure_records, "complete"),
     }[step]
     with monkeypatch.context() as patch:
         patch.setattr(target, name, die)
@@ -272,11 +272,11 @@ def test_an_erasure_that_a_crash_cut_short_is_finished(
     assert [one.topic for one in events_of(after, id) if one.topic != "user.erased"] == []
     assert subject_of(after, "u1") is None
     assert set(unfinished(database_url)) == everything
-    assert after.handler.finish_erasures(AT) == 2
+    assert after.erasure_completion.complete_unfinished(AT) == 2
     assert {one.stream for one in events_of(after, *everything)} == everything
     assert {one.topic for one in events_of(after, *everything)} == {"user.erased"}
     assert unfinished(database_url) == []
-    assert after.handler.finish_erasures(AT) == 0
+    assert after.erasure_completion.complete_unfinished(AT) == 0
     assert user_of(after, "u3").version > 0
 
 
@@ -287,7 +287,7 @@ def test_an_identity_that_a_slow_writer_tied_to_an_erased_subject_comes_free(
     gone = subject_of(annals, "u1")
     erase(annals, gone)
     # What a writer leaves that looked before the erasure and claimed after it.
-    assert annals.handler._lookup.claim({named("ada@example.com"): gone})
+    assert annals.handler._identities.claim({named("ada@example.com"): gone})
     stored(annals, identify("ada@example.com u1", name="Ada"))
     assert user_of(annals, "u1").properties == {"name": "Ada"}
     assert subject_of(annals, "ada@example.com") == subject_of(annals, "u1") != gone

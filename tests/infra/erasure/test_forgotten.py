@@ -114,7 +114,7 @@ def test_case_10_after_an_erasure_no_table_no_file_and_no_log_of_writes_holds_a_
     everywhere = {one for each in before.values() for one in each}
     assert any("pg_wal" in one for one in everywhere)
     assert any("pg_statistic" in one for one in everywhere)
-    ada = annals.handler.find(Identity(Scheme.EMAIL, gone[11]))
+    ada = annals.subject_lookup.find(Identity(Scheme.EMAIL, gone[11]))
     erased(annals, ada)
     assert places(annals, gone) == {}
     after = places(annals, kept)
@@ -132,7 +132,7 @@ def test_the_destroyed_key_itself_is_in_no_file_any_more(own: tuple[Annals, str]
     annals, url = own
     write_of(annals, "Ada")
     project(annals)
-    ada = annals.handler.find(Identity(Scheme.EMAIL, "ada.planted1@mail.example"))
+    ada = annals.subject_lookup.find(Identity(Scheme.EMAIL, "ada.planted1@mail.example"))
     with psycopg.connect(url) as conn:
         asked = ("SELECT wrapped FROM keys.subject_keys WHERE subject = %s", (ada,))
         [(wrapped,)] = conn.execute(*asked).fetchall()
@@ -158,5 +158,5 @@ def test_of_the_last_one_of_all_no_sample_is_left_in_the_statistics(
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("ANALYZE")  # of a table that is empty afterwards, and sampled no more
     assert any("pg_statistic" in one for each in places(annals, values).values() for one in each)
-    erased(annals, *(annals.handler.find(one) for one in people))
+    erased(annals, *(annals.subject_lookup.find(one) for one in people))
     assert places(annals, values) == {}

@@ -143,7 +143,7 @@ STEPS = {
     "unreadable": ("infra.erasure.key_destruction.Destruction", "drop_cached"),
     "snapshots gone": ("infra.write.aggregates.Aggregates", "forget"),
     "said": ("infra.log.event_log.EventLog", "append"),
-    "noted": ("infra.keys.key_ring.KeyRing", "complete_erasures"),
+    "noted": ("infra.keys.erasure_records.ErasureRecords", "complete"),
     "forgotten": ("infra.erasure.process.Erasures", "_clean"),
     "half cleaned": ("infra.erasure.purge", "_let_wal_go"),
     "cleaned": ("infra.erasure.certificates.Certifier", "issue"),
@@ -347,7 +347,7 @@ def test_case_18_all_in_a_segment_are_erased_but_who_is_on_hold_is_gone_or_came_
     found = outcomes(annals, request.id)
     assert found[held] == (TargetOutcome.HELD, "lawsuit-7")
     assert found[before] == (TargetOutcome.ERASED_BEFORE, "erased by another request")
-    left = annals.handler.find_all(named(one) for one in [*names, "u-later"])
+    left = annals.subject_lookup.find_all(named(one) for one in [*names, "u-later"])
     assert left.keys() == {named("u7"), named("u-later")}
     with annals.queries.connect() as conn:
         settle(annals)

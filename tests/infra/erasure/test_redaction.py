@@ -222,7 +222,7 @@ def test_what_was_destroyed_with_nothing_in_its_place_is_missing_and_all_else_go
     define(annals, mail(ANN))
     rows = annals.log.read_streams({annals.definitions.stream: 0})[annals.definitions.stream]
     destroy_keys(annals.keys, [SubjectId(rows[n].event_id) for n in (0, -1)])
-    store = DefinitionStore(annals.log, annals.sealer, annals.keys.secret("definitions"))
+    store = DefinitionStore(annals.log, annals.sealer, annals.secrets.get("definitions"))
     assert store.load().segments.keys() == {kept}
     project(annals)
     with annals.queries.connect() as conn:

@@ -210,7 +210,7 @@ def test_a_late_event_is_refused_and_nothing_of_it_is_stored(annals: Annals) -> 
     assert isinstance(stored, Stored)
     assert (refused.code, refused.pointer) == ("no-longer-kept", "/timestamp")
     assert "2024-06-01" in refused.detail
-    assert annals.handler.find(user("late")[0]) is None
+    assert annals.subject_lookup.find(user("late")[0]) is None
     assert sum(annals.log.heads(range(256)).values()) == sum(heads.values()) + 1
     did = Tracked(Activity(ActivityKind.EVENT, "login"))
     event_of_may = Event(SubjectKind.USER, found(annals, user("ann")), None, MAY, did)
@@ -363,8 +363,8 @@ def test_what_was_sealed_before_there_were_period_keys_opens_until_it_is_over(
     annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as before:
-        before.setattr("infra.keys.sealing.PERIODS_SCHEMA_VERSION", 1)
-        before.setattr("infra.keys.subject_key.SubjectKey.of_period", lambda key, _: key)
+        before.setattr("infra.keys.sealing.MONTH_KEYS_VERSION", 1)
+        before.setattr("infra.keys.subject_key.SubjectKey.of_month", lambda key, _: key)
         write_some(annals)
     write(annals, Track(user("ann"), (), event("login"), MAY))
     assert {one.row.schema_version for one in recorded(annals)} == {1, 2}

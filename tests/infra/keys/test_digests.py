@@ -16,8 +16,8 @@ def test_a_digest_is_the_standard_one_whatever_was_digested_before(
     secret: bytes, texts: list[str]
 ) -> None:
     digest = KeyedDigest(secret)
-    expected = [hmac.digest(secret, one.encode(), "sha256") for one in texts]
-    assert [digest(one) for one in texts] == expected
+    expected = [hmac.digest(secret, text.encode(), "sha256") for text in texts]
+    assert [digest(text) for text in texts] == expected
     with ThreadPoolExecutor(2) as threads:
         assert [*threads.map(digest, texts)] == expected
 

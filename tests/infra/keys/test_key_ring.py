@@ -233,7 +233,7 @@ from infra.settings import Settings
 print("ready", flush=True)
 sys.stdin.readline()
 with bootstrap.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=1) as annals:
-    annals.keys.secret("lookup")
+    annals.secrets.get("lookup")
     print(annals.wrapping.current.id)
 """
 
@@ -297,6 +297,6 @@ def test_processes_that_start_for_the_first_time_at_once_agree_on_one_key(
     for one in processes:
         one.stdin.write("go\n")
         one.stdin.flush()
-    said = [one.communicate()[0] for one in processes]
-    assert [one.returncode for one in processes] == [0] * 4
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
     assert set(said) == {LocalKey.from_file(data / KEY_FILE).id + "\n"}

@@ -23,11 +23,12 @@ from domain.events.payloads import Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.aggregates import User
 from infra.bootstrap import Annals
-from infra.keys import key_ring as keys_module
+from infra.keys import key_versions
 from infra.keys.key_encryption import KEY_BYTES
-from infra.keys.key_ring import HOLD_KEY, new_keys
-from infra.keys.sealing import Tampered
-from infra.keys.subject_key import Sampler
+from infra.keys.key_ring import CACHE_SECONDS
+from infra.keys.key_versions import INSERT_KEYS, LOCK_KEY, Sampler, new_keys
+from infra.keys.opening import Tampered
+from infra.keys.snapshot_sealing import SnapshotSealer
 from tests.infra.commands import events_of, identify, stored, subject_of, user_of
 from tests.infra.erasures import destroy_keys, erase
 from tests.infra.keys.test_sealing import placed
@@ -57,26 +58,26 @@ def versions(database_url: str, subject: SubjectId) -> list[tuple[int, str, int]
 def roll(annals: Annals, subject: SubjectId) -> None:
     """As if its newest version had sealed all that it should."""
     newest = annals.keys.fetch_anew({subject.int})[subject.int].version
-    assert annals.keys._add_version((log_partition(subject), subject), newest + 1)
+    assert annals.keys.versions.add(subject, newest + 1)
 
 
 @pytest.fixture
 def every_seal_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each seal is drawn, and counts for one; ten are enough for a version."""
-    monkeypatch.setattr(keys_module, "SEALS_A_COUNT", 1)
-    monkeypatch.setattr(keys_module, "SEALS_A_VERSION", 10)
+    monkeypatch.setattr(key_versions, "SEALS_A_COUNT", 1)
+    monkeypatch.setattr(key_versions, "SEALS_A_VERSION", 10)
     monkeypatch.setattr(Sampler, "draw", lambda _, count: list(range(count)))
 
 
 def test_the_limit_is_far_above_what_a_version_is_given() -> None:
     """Each seal can happen twice, as appends are tried again, and a process goes on with a key
     that it has cached: at a million a second, what is left is enough for that."""
-    left = LIMIT - 2 * keys_module.SEALS_A_VERSION
-    assert left > keys_module.CACHE_SECONDS * 1_000_000
+    left = LIMIT - 2 * key_versions.SEALS_A_VERSION
+    assert left > CACHE_SECONDS * 1_000_000
     # The count is a sum of chances: 1 in 100 is more than ten times its standard deviation off.
-    draws = keys_module.SEALS_A_VERSION / keys_module.SEALS_A_COUNT
+    draws = key_versions.SEALS_A_VERSION / key_versions.SEALS_A_COUNT
     assert draws**-0.5 < 0.01
-    assert (1 << 15) * keys_module.SEALS_A_VERSION > 10**13  # as many versions as two bytes hold
+    assert (1 << 15) * key_versions.SEALS_A_VERSION > 10**13  # as many versions as two bytes hold
 
 
 @given(one_in=st.integers(2, 50), batches=st.lists(st.integers(0, 60), min_size=1))
@@ -85,7 +86,7 @@ def test_a_sampler_draws_within_what_it_is_given(one_in: int, batches: list[int]
     for count in batches:
         drawn = sampler.draw(count)
         assert drawn == sorted(set(drawn))
-        assert all(0 <= one < count for one in drawn)
+        assert all(0 <= index < count for index in drawn)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1_000])
@@ -98,7 +99,7 @@ def test_a_sampler_draws_each_by_the_same_chance_however_they_come(batch: int) -
         if start % 5 == 0:  # one that begins anew is as good as one that went on
             sampler = Sampler(one_in)
     expected = total / one_in
-    assert abs(len([one for one in drawn if one < total]) - expected) < 8 * expected**0.5
+    assert abs(len([index for index in drawn if index < total]) - expected) < 8 * expected**0.5
     assert abs(statistics.mean(drawn) - total / 2) < 0.05 * total
 
 
@@ -114,18 +115,18 @@ def test_case_4_a_new_version_begins_when_the_old_one_has_sealed_enough(
     assert versions(database_url, account) == [(1, "active", 6)]
     assert [row.state[:2] for row in rows] == [b"\0\1"] * 10 + [b"\0\2"] * 2
     opened = annals.sealer.open_rows([placed(row) for row in rows])
-    assert all(one.payload is not None for one in opened)
+    assert all(event.payload is not None for event in opened)
 
 
 def test_snapshots_count_too(annals: Annals, database_url: str, every_seal_counts: None) -> None:
     user = User(new(), version=1)
     sealed = []
     for _ in range(11):
-        sealed += annals.sealer.seal_states([user])
+        sealed += SnapshotSealer(annals.keys).seal([user])
         annals.keys._cache.clear()
     assert versions(database_url, user.id) == [(1, "active", 10), (2, "active", 1)]
     for one in sealed:
-        found = annals.sealer.open_states(SubjectKind.USER, [(user.id, 1, one)])
+        found = SnapshotSealer(annals.keys).open(SubjectKind.USER, [(user.id, 1, one)])
         assert found == {user.id: user}
 
 
@@ -139,10 +140,10 @@ def test_what_another_process_sealed_with_a_newer_version_opens(
     roll(annals, account)
     annals.keys.fetch_anew({user.int, account.int})
     rows += annals.sealer.seal_events([tracked(user, account)])
-    state = annals.sealer.seal_states([User(user, version=3)])[0]
+    state = SnapshotSealer(annals.keys).seal([User(user, version=3)])[0]
     assert (rows[1].state[:2], rows[1].account_state[:2]) == (b"\0\2", b"\0\3")
     assert other.keys.fetch({user.int})[user.int].version == 1
-    found = other.sealer.open_states(SubjectKind.USER, [(user, 3, state)])
+    found = SnapshotSealer(other.keys).open(SubjectKind.USER, [(user, 3, state)])
     assert found == {user: User(user, version=3)}
     other.keys._cache.clear()
     other.keys._cache[user.int] = other.keys.fetch({user.int})[user.int]._older
@@ -174,9 +175,9 @@ def test_an_erasure_destroys_all_versions_and_no_new_one_begins_after_it(
     stored(annals, identify("u1", name="Countess"))
     assert len(events_of(annals, subject)) == 3
     destroy_keys(annals.keys, [subject])
-    assert annals.keys._add_version((log_partition(subject), subject), 3)
-    annals.keys.count(subject.int, 2)
-    assert [one[:2] for one in versions(database_url, subject)] == [
+    assert annals.keys.versions.add(subject, 3)
+    annals.keys.versions.count(subject.int, 2)
+    assert [version[:2] for version in versions(database_url, subject)] == [
         (1, "destroyed"),
         (2, "destroyed"),
     ]
@@ -193,18 +194,18 @@ def test_a_version_that_begins_while_the_subject_is_erased_is_destroyed_with_it(
     subject = new()
     annals.keys.fetch_or_make({subject.int})
     second = new_keys(annals.wrapping.current, [subject.int], 2, [os.urandom(KEY_BYTES)])
-    place = (log_partition(subject), subject)
+    place = {"partition": log_partition(subject), "subject": subject}
 
     def destroy() -> None:
         if takes_the_rows_first:
             destroy_keys(annals.keys, [subject])
             return
         with annals.keys._pool.connection() as conn, conn.transaction():
-            annals.keys._destroy(conn, ([place[0]], [subject]))
+            annals.tombstones._destroy(conn, [subject])
 
     with psycopg.connect(database_url) as roller, ThreadPoolExecutor() as threads:
-        roller.execute(HOLD_KEY, place)
-        roller.execute(keys_module.INSERT_KEYS, second)
+        roller.execute(LOCK_KEY, place)
+        roller.execute(INSERT_KEYS, second)
         destruction = threads.submit(destroy)
         with psycopg.connect(database_url, autocommit=True) as watcher:
             while not watcher.execute(
@@ -214,7 +215,7 @@ def test_a_version_that_begins_while_the_subject_is_erased_is_destroyed_with_it(
                 assert not destruction.done()
         roller.commit()
         destruction.result()
-    assert [one[1] for one in versions(database_url, subject)] == ["destroyed"] * 2
+    assert [version[1] for version in versions(database_url, subject)] == ["destroyed"] * 2
 
 
 @pytest.mark.parametrize("what", ["a version", "the first version, by the record of the erasure"])
@@ -246,7 +247,7 @@ def test_a_key_that_a_backup_brings_back_is_destroyed_before_anything_is_served(
     assert {state for _, state, _ in versions(database_url, subject)} == {"destroyed"}
     assert subject_of(after, "u1") is None
     for process in (annals, after):
-        assert [one.topic for one in events_of(process, subject)] == ["user.erased"]
+        assert [event.topic for event in events_of(process, subject)] == ["user.erased"]
         assert user_of(process, "u2").properties == {"name": "Bob"}
 
 

@@ -62,7 +62,7 @@ def ids_in_use(database_url: str) -> set[str]:
 
 def read(annals: Annals, *subjects: SubjectId) -> set[SubjectId]:
     """Those of the subjects whose events open."""
-    return {one.stream for one in events_of(annals, *subjects)}
+    return {event.stream for event in events_of(annals, *subjects)}
 
 
 def whole_log(database_url: str) -> list[Any]:
@@ -73,12 +73,12 @@ def whole_log(database_url: str) -> list[Any]:
 def users(annals: Annals, count: int, start: int = 0) -> list[SubjectId]:
     stored(annals, *(identify(f"u{n}", name=f"n{n}") for n in range(start, start + count)))
     found = [subject_of(annals, f"u{n}") for n in range(start, start + count)]
-    return [one for one in found if one is not None]
+    return [subject for subject in found if subject is not None]
 
 
 def start(data: Path, url: str, **settings: Any) -> None:
     with bootstrap.opened(Settings(data=data, **settings), url, connections=2) as annals:
-        annals.keys.secret("lookup")
+        annals.secrets.get("lookup")
 
 
 def command(annals: Annals, database_url: str, *words: str) -> Any:
@@ -97,7 +97,7 @@ def test_case_5_after_a_rotation_all_is_under_the_new_key_and_opens_and_no_event
 ) -> None:
     known = users(annals, 300)
     before, old = whole_log(database_url), annals.wrapping.current.id
-    secret = annals.keys.secret("lookup")
+    secret = annals.secrets.get("lookup")
     new = rotate(annals)
     assert new != old
     assert states(database_url) == {old: "retired", new: "current"}
@@ -105,7 +105,7 @@ def test_case_5_after_a_rotation_all_is_under_the_new_key_and_opens_and_no_event
     assert whole_log(database_url) == before
     for process in (annals, open_annals()):
         assert read(process, *known) == {*known}
-        assert process.keys.secret("lookup") == secret
+        assert process.secrets.get("lookup") == secret
         assert user_of(process, "u7").properties == {"name": "n7"}
 
 
@@ -170,8 +170,8 @@ def test_case_5_keys_are_readable_and_made_and_destroyed_in_every_process_during
     after = {row[:2]: row for row in whole_log(database_url)}
     assert all(after[row[:2]] == row for row in before)
     for server in (*servers, open_annals()):
-        seen = [one for one in events_of(server, *known) if one.topic != "user.erased"]
-        assert {one.stream for one in seen} == {*known[:100], *known[150:]}
+        seen = [event for event in events_of(server, *known) if event.topic != "user.erased"]
+        assert {event.stream for event in seen} == {*known[:100], *known[150:]}
         for n, count in enumerate(made):
             assert user_of(server, f"u-{n}-{count - 1}").properties == {"n": n}
         with pytest.raises(SubjectErased):
@@ -244,8 +244,8 @@ def test_a_process_that_missed_a_whole_rotation_makes_its_next_keys_under_the_ne
     assert set(other.keys.fetch_or_make({subject.int})) == {subject.int}
     assert ids_in_use(database_url) == {new}
     rotate(annals)
-    other.keys.secret("a new one")
-    assert other.keys.secret("a new one") == open_annals().keys.secret("a new one")
+    other.secrets.get("a new one")
+    assert other.secrets.get("a new one") == open_annals().secrets.get("a new one")
     destroy_keys(annals.keys, [gone])
     rotate(annals)
     with pytest.raises(SubjectErased):
@@ -347,24 +347,24 @@ def test_a_rotation_that_is_killed_is_gone_on_with(
         process.send_signal(signal.SIGKILL)
     assert len(ids_in_use(database_url)) == 2
     assert read(annals, *known) == {*known}
-    told = command(annals, database_url, "rotate-kek")
-    assert told.exit_code == 0, told.output
+    done = command(annals, database_url, "rotate-kek")
+    assert done.exit_code == 0, done.output
     new = current(database_url)
-    assert f"All keys are under key-encryption key {new}." in told.output
-    assert f"Key-encryption key {old} has retired" in told.output
+    assert f"All keys are under key-encryption key {new}." in done.output
+    assert f"Key-encryption key {old} has retired" in done.output
     assert ids_in_use(database_url) == {new}
     assert len(states(database_url)) == 2
 
 
 def test_a_key_can_be_handed_round_before_it_is_used(annals: Annals, database_url: str) -> None:
-    told = command(annals, database_url, "rotate-kek", "--prepare")
-    assert told.exit_code == 0, told.output
+    done = command(annals, database_url, "rotate-kek", "--prepare")
+    assert done.exit_code == 0, done.output
     [prepared] = annals.settings.data.glob(f"{KEY_FILE}.*")
     id = LocalKey.from_file(prepared).id
     assert prepared.name == f"{KEY_FILE}.{id}"
-    assert id in told.output
+    assert id in done.output
     assert current(database_url) != id
-    assert command(annals, database_url, "rotate-kek", "--prepare").output == told.output
+    assert command(annals, database_url, "rotate-kek", "--prepare").output == done.output
     assert command(annals, database_url, "rotate-kek").exit_code == 0
     assert current(database_url) == id
     assert len(list(annals.settings.data.glob(f"{KEY_FILE}.*"))) == 1

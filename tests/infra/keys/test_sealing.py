@@ -20,12 +20,16 @@ from domain.errors import SubjectErased, UnreadableEvent
 from domain.events.event import Event
 from domain.events.payloads import AccountPart, Erased, PropertiesChanged, Tracked
 from domain.events.recorded import OpenedEvent, RecordedEvent, SealedEvent
+from domain.events.schema import NewerSchemaVersion
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.aggregates import User
 from infra.bootstrap import Annals
-from infra.keys.sealing import NONCE_BYTES, Tampered, _nonces
-from infra.keys.subject_key import SubjectKey
+from infra.keys.opening import SUBJECT_PART, Tampered
+from infra.keys.snapshot_sealing import SnapshotSealer
+from infra.keys.subject_key import NONCE_BYTES, SubjectKey, random_nonces
+from infra.log.record_format import envelope_of
+from projections.kernel.gaps import Gap, GapReason
 from tests.infra.erasures import destroy_keys
 
 AT = datetime(2026, 5, 13, 12, tzinfo=UTC)
@@ -144,6 +148,28 @@ def test_case_1_an_envelope_that_was_altered_does_not_open(
     assert_tampered(annals, altered(row, **change))
 
 
+def test_a_row_that_a_newer_version_stored_says_so_though_its_payload_decodes(
+    annals: Annals,
+) -> None:
+    user = new()
+    [row] = sealed(annals, changed(user, 1))
+    newer = altered(row, schema_version=7)
+    key = annals.keys.fetch({user.int})[user.int]
+    state = key.seal(
+        msgspec.msgpack.encode(CHANGE), SUBJECT_PART + envelope_of(newer), os.urandom(NONCE_BYTES)
+    )
+    newer = altered(newer, state=state)
+    with pytest.raises(NewerSchemaVersion) as caught:
+        annals.sealer.open_rows([newer])
+    for said in ("user.properties_changed", "version 7", "partition 3, position 1", "upgrade"):
+        assert said in str(caught.value)
+    [gap] = annals.sealer.open_each([newer])
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.error) == (GapReason.UNREADABLE, "NewerSchemaVersion")
+    destroy_keys(annals.keys, [user])
+    assert opened(annals, newer) == OpenedEvent(newer, None)
+
+
 def test_an_account_that_was_taken_away_does_not_open(annals: Annals) -> None:
     [row] = sealed(annals, tracked(new(), new()))
     assert_tampered(annals, altered(row, account=None))
@@ -211,22 +237,22 @@ def test_of_an_erased_user_the_account_keeps_its_part_and_the_reverse(annals: An
 def test_case_4_nonces_and_event_ids_do_not_repeat(annals: Annals) -> None:
     user, account = new(), new()
     rows = annals.sealer.seal_events([tracked(user, account)] * 100_000)
-    states = annals.sealer.seal_states([User(user)] * 1_000)
+    states = SnapshotSealer(annals.keys).seal([User(user)] * 1_000)
     parts = [row.state for row in rows] + [row.account_state for row in rows] + states
     assert len({part[2 : 2 + NONCE_BYTES] for part in parts}) == len(parts)
     assert len({row.event_id for row in rows}) == len(rows)
     assert {row.event_id.version for row in rows[:100]} == {4}
-    assert len(set(_nonces(1_000_000))) == 1_000_000
+    assert len(set(random_nonces(1_000_000))) == 1_000_000
 
 
 def test_snapshots_open_at_their_own_subject_and_version_only(annals: Annals) -> None:
     user, other = new(), new()
     state = User(user, version=3, properties={"name": PLANTED})
-    one, two = annals.sealer.seal_states([state, User(other, version=3)])
-    assert annals.sealer.open_states(SubjectKind.USER, [(user, 3, one)]) == {user: state}
+    one, two = SnapshotSealer(annals.keys).seal([state, User(other, version=3)])
+    assert SnapshotSealer(annals.keys).open(SubjectKind.USER, [(user, 3, one)]) == {user: state}
     for moved in [(user, 4, one), (other, 3, one), (user, 3, two), (user, 3, one[:-1])]:
         with pytest.raises(Tampered) as caught:
-            annals.sealer.open_states(SubjectKind.USER, [moved])
+            SnapshotSealer(annals.keys).open(SubjectKind.USER, [moved])
         assert PLANTED not in "".join(traceback.format_exception(caught.value))
 
 
@@ -247,7 +273,7 @@ def test_a_key_turns_from_period_to_period_and_each_opens_its_own() -> None:
     for secret in (None, *periods, None, *reversed(periods)):
         sealed = key.seal(b"plain", b"bound", os.urandom(12), secret)
         for other in (None, *periods):
-            opener = key if other is None else key.of_period(other)
+            opener = key if other is None else key.of_month(other)
             if other is secret:
                 assert opener.unseal(sealed, b"bound") == b"plain"
             else:

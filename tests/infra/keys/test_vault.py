@@ -103,7 +103,7 @@ def test_what_is_wrapped_unwraps_in_its_order_in_few_calls(
         assert key.unwrap(wrapped[::-1]) == materials[::-1]
     assert len(calls) == 3 * -(-len(materials) // a_call)
     assert len(set(wrapped)) == len(materials)
-    assert all(one.startswith(b"vault:v1:") for one in wrapped)
+    assert all(key.startswith(b"vault:v1:") for key in wrapped)
 
 
 def test_a_thousand_keys_are_a_handful_of_calls(vault: Vault) -> None:
@@ -139,7 +139,7 @@ def test_annals_begins_and_goes_on_with_its_key_in_vault(
     assert list(tmp_path.glob("key-encryption-key*")) == []
     with opened() as annals:
         assert read(annals, *known[1:]) == {*known[1:]}
-        assert [one.topic for one in events_of(annals, known[0])] == ["user.erased"]
+        assert [event.topic for event in events_of(annals, known[0])] == ["user.erased"]
 
 
 def test_a_rotation_moves_to_a_new_version_after_which_the_old_one_may_go(

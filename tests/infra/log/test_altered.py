@@ -58,7 +58,7 @@ PAID = ask.Did("event", "paid", where=[ask.MetadataIs("sum", ask.AtLeast(50))])
 
 def paid(*names: str) -> list[Track]:
     done = (Activity(ActivityKind.EVENT, "paid", {"sum": 70}),)
-    return [Track(user(one), (), done, NOON) for one in names]
+    return [Track(user(name), (), done, NOON) for name in names]
 
 
 def place_of(url: str, annals: Annals, name: str, topic: str, which: int = -1) -> Position:
@@ -183,7 +183,7 @@ def test_what_is_done_by_hand_is_refused_and_a_hold_is_placed(
     id = subject_of(annals, "u1")
     assert id is not None
     with pytest.raises(Altered, match=text(place)):
-        annals.handler.by_hand(SetStage(U, id, None, "a test", EDITOR, NOON))
+        annals.manual_stages.apply(SetStage(U, id, None, "a test", EDITOR, NOON))
     assert annals.holds.place(U, id, reason="a case", by="officer").subject == id
 
 

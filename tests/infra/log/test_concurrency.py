@@ -110,7 +110,7 @@ class Tail:
     def finish(self) -> list[str]:
         self._done.set()
         self._thread.join()
-        return [str(one.event_id) for one in self.seen]
+        return [str(event.event_id) for event in self.seen]
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from domain.errors import DuplicateMessage, VersionConflict
 from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId, log_partition
 from infra.bootstrap import Annals
-from infra.log.event_log import _ROWS_A_PIECE, EventLog
+from infra.log.appending import ROWS_A_PIECE
+from infra.log.event_log import EventLog
 from tests.infra import chain
 from tests.infra.rows import row, rows
 
@@ -34,7 +35,7 @@ def key() -> bytes:
 
 def everything(log: EventLog) -> dict[Position, SealedEvent]:
     return {
-        Position(one.log_partition, one.position): one for one in log.read_after(ALL, 1_000_000)
+        Position(row.log_partition, row.position): row for row in log.read_after(ALL, 1_000_000)
     }
 
 
@@ -65,7 +66,7 @@ def test_what_is_appended_is_read_back_in_order_gapless_and_chained(
     before = annals.log.heads(range(256))
     appended: list[tuple[Position, SealedEvent]] = []
     for batch in batches:
-        unversioned = [SealedEvent(**{**as_fields(one), "version": None}) for one in batch]
+        unversioned = [SealedEvent(**{**as_fields(row), "version": None}) for row in batch]
         appended += zip(annals.log.append(unversioned), unversioned, strict=True)
     stored = everything(annals.log)
     for position, given_row in appended:
@@ -99,8 +100,8 @@ def test_an_append_is_stored_whole_or_not_at_all(
     expected: list[uuid.UUID] = []
     for versions, messages in steps:
         batch = [row(uuid.UUID(int=one.int ^ salt, version=4), n) for one, n in versions]
-        keys = [uuid.UUID(int=int.from_bytes(one) ^ salt).bytes for one in messages]
-        new = [(one.stream, one.version) for one in batch]
+        keys = [uuid.UUID(int=int.from_bytes(message) ^ salt).bytes for message in messages]
+        new = [(row.stream, row.version) for row in batch]
         is_duplicate = len(set(keys)) < len(keys) or bool(remembered & set(keys))
         is_conflict = len(set(new)) < len(new) or bool(taken & set(new))
         if is_duplicate:
@@ -113,10 +114,10 @@ def test_an_append_is_stored_whole_or_not_at_all(
             assert len(annals.log.append(batch, keys)) == len(batch)
             taken.update(new)
             remembered.update(keys)
-            expected += [one.event_id for one in batch]
+            expected += [row.event_id for row in batch]
         assert annals.log.known_messages(keys) == remembered & set(keys)
     mine = {stream for stream, _ in taken}
-    stored = [one.event_id for one in everything(annals.log).values() if one.stream in mine]
+    stored = [row.event_id for row in everything(annals.log).values() if row.stream in mine]
     assert sorted(stored) == sorted(expected)
     assert chain.problems(database_url) == []
 
@@ -136,7 +137,7 @@ def together(
 
 
 def wait_until_queued(log: EventLog, count: int) -> None:
-    while len(log._write_together._waiting) < count:
+    while len(log._appender._group_commit._waiting) < count:
         pass
 
 
@@ -148,7 +149,7 @@ def test_callers_that_wait_for_one_another_are_written_in_one_transaction(
     stored = everything(annals.log)
     written = [stored[place] for places in positions for place in places]
     assert [one.event_id for one in written] == [one.event_id for rows, _ in calls for one in rows]
-    assert len({one.recorded_at for one in written}) == 1
+    assert len({row.recorded_at for row in written}) == 1
     assert chain.problems(database_url) == []
 
 
@@ -187,9 +188,9 @@ def test_one_version_written_by_two_callers_of_a_group_is_won_by_one(
     errors = [future.exception() for future in outcomes]
     assert [type(error) for error in errors if error] == [VersionConflict] * 3
     winner = errors.index(None)
-    stored = {one.event_id for one in everything(annals.log).values()}
+    stored = {row.event_id for row in everything(annals.log).values()}
     for n, (batch, keys) in enumerate(calls):
-        assert {one.event_id in stored for one in batch} == {n == winner}
+        assert {row.event_id in stored for row in batch} == {n == winner}
         assert bool(annals.log.known_messages(keys)) == (n == winner)
 
 
@@ -215,7 +216,7 @@ def test_a_group_whose_connection_is_killed_is_answered_to_each_and_leaves_no_ga
                 " WHERE wait_event_type = 'Lock' AND datname = current_database()"
             )
         results = [future.exception() or future.result() for future in futures]
-    killed = [one for one in results if isinstance(one, psycopg.OperationalError)]
+    killed = [result for result in results if isinstance(result, psycopg.OperationalError)]
     written = [place for one in results if isinstance(one, list) for place in one]
     assert killed
     assert len(killed) * 2 + len(written) == 6
@@ -229,7 +230,7 @@ def test_a_writer_that_is_interrupted_never_lets_another_be_acknowledged_unwritt
 ) -> None:
     log = annals.log
     entered, go_on = threading.Event(), threading.Event()
-    write, interruptions = log._write, iter([SystemExit()])
+    write, interruptions = log._appender._write, iter([SystemExit()])
 
     def interrupted_once(group: list[object]) -> list[list[Position]]:
         for error in interruptions:
@@ -238,7 +239,7 @@ def test_a_writer_that_is_interrupted_never_lets_another_be_acknowledged_unwritt
             raise error
         return write(group)
 
-    monkeypatch.setattr(log._write_together, "_do", interrupted_once)
+    monkeypatch.setattr(log._appender._group_commit, "_do", interrupted_once)
     outcomes: list[object] = []
 
     def call(one: SealedEvent) -> None:
@@ -269,7 +270,7 @@ def test_message_ids_are_forgotten_after_their_time_only(annals: Annals) -> None
     annals.log.append([row()], [old])
     [stored] = everything(annals.log).values()
     annals.log.append([row()], [new])
-    between = max(one.recorded_at for one in everything(annals.log).values())
+    between = max(row.recorded_at for row in everything(annals.log).values())
     assert annals.log.forget_messages(stored.recorded_at) == 0
     assert annals.log.forget_messages(between) == 1
     assert annals.log.known_messages([old, new]) == {new}
@@ -290,19 +291,19 @@ def test_rows_that_are_refused_in_an_early_piece_leave_nothing_of_the_append(
     stream = SubjectId(uuid.uuid4())
     annals.log.append([row(stream, 1)])
     before = everything(annals.log)
-    many = [row(stream, 1), *(row() for _ in range(3 * _ROWS_A_PIECE))]
+    many = [row(stream, 1), *(row() for _ in range(3 * ROWS_A_PIECE))]
     with pytest.raises(VersionConflict):
         annals.log.append(many)
     assert everything(annals.log) == before
-    assert len(annals.log.append(many[1:])) == 3 * _ROWS_A_PIECE
+    assert len(annals.log.append(many[1:])) == 3 * ROWS_A_PIECE
 
 
 def test_a_row_that_cannot_be_made_in_a_late_piece_leaves_nothing_of_the_append(
     annals: Annals,
 ) -> None:
     before = everything(annals.log)
-    many = [row() for _ in range(3 * _ROWS_A_PIECE)]
+    many = [row() for _ in range(3 * ROWS_A_PIECE)]
     with pytest.raises(struct.error):
         annals.log.append([*many, row(version=2**70)])
     assert everything(annals.log) == before
-    assert len(annals.log.append(many)) == 3 * _ROWS_A_PIECE
+    assert len(annals.log.append(many)) == 3 * ROWS_A_PIECE

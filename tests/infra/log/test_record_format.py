@@ -20,7 +20,7 @@ from domain.events.payloads import AccountPart, Tracked
 from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import SubjectId, log_partition
 from infra.bootstrap import Annals
-from infra.keys.sealing import Tampered, _opened, _Secrets
+from infra.keys.opening import Secrets, Tampered, opened
 from infra.keys.subject_key import SubjectKey
 from infra.log.record_format import GENESIS, chained, stored_bytes
 from tests.infra import chain
@@ -79,7 +79,7 @@ def test_the_example_is_chained_as_the_page_says() -> None:
 def test_keys_of_months_are_derived_as_the_page_says() -> None:
     key, nonce = SubjectKey(1, USER_KEY), bytes(12)
     derived = SubjectKey(1, BLOCKS["derived"])
-    of_month = key.of_period(bytes(range(0x40, 0x60)))
+    of_month = key.of_month(bytes(range(0x40, 0x60)))
     assert of_month.seal(b"x", b"", nonce) == derived.seal(b"x", b"", nonce)
 
 
@@ -92,12 +92,12 @@ def test_the_example_opens_under_its_keys() -> None:
     row = RecordedEvent(
         **fields, log_partition=75, position=1, recorded_at=RECORDED_AT, hash=BLOCKS["hash"]
     )
-    secrets = _Secrets(keys, {}, RetentionBounds(), {})
-    opened = _opened(row, secrets)
-    assert opened.payload == PAYLOAD
-    assert opened.account_part == AccountPart("login")
+    secrets = Secrets(keys, {}, RetentionBounds(), {})
+    event = opened(row, secrets)
+    assert event.payload == PAYLOAD
+    assert event.account_part == AccountPart("login")
     with pytest.raises(Tampered):
-        _opened(msgspec.structs.replace(row, occurred_at=RECORDED_AT), secrets)
+        opened(msgspec.structs.replace(row, occurred_at=RECORDED_AT), secrets)
 
 
 def test_the_example_is_sealed_as_the_page_says() -> None:

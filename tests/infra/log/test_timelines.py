@@ -40,14 +40,14 @@ def busy(annals: Annals, account: SubjectId | None = None) -> SubjectId:
     return user
 
 
-def pages_touched(url: str, query: str, asked: dict[str, object]) -> int:
+def pages_touched(url: str, query: str, params: dict[str, object]) -> int:
     """How many pages of the database a query reads, found or not."""
     with psycopg.connect(url) as conn:
         conn.execute("ANALYZE log.events")
-        conn.execute(timelines.BY_INDEX)
-        [[[told]]] = conn.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)" + query, asked)
-    plan = told["Plan"]
-    assert not any(one["Node Type"].endswith("Sort") for one in nodes(plan)), json.dumps(told)
+        conn.execute(timelines.READ_BY_INDEX)
+        [[[explained]]] = conn.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)" + query, params)
+    plan = explained["Plan"]
+    assert not any(one["Node Type"].endswith("Sort") for one in nodes(plan)), json.dumps(explained)
     return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
 
 
@@ -62,10 +62,10 @@ def test_a_window_is_read_without_what_lies_before_it(
     windows = [(end - timedelta(minutes=1), end + timedelta(minutes=1))]
     streams = [account] if of_account else [user]
     stretch = Stretch(streams, TimelineKey(AT), TimelineKey(LAST), newest_first)
-    asked = annals.timelines._asked_of_windows(stretch, windows, [TOPIC], 50)
-    query = timelines._WINDOWS[timelines._Ways(newest_first, is_bounded=False)]
+    params = annals.timelines._params_of_windows(stretch, windows, [TOPIC], 50)
+    query = timelines.SELECT_WINDOWS[timelines._Mode(newest_first, is_bounded=False)]
     assert len(annals.timelines.read_windows(stretch, windows, [TOPIC], 50)) == 3
-    assert pages_touched(database_url, query, asked) < 30
+    assert pages_touched(database_url, query, params) < 30
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
@@ -83,6 +83,6 @@ def test_what_never_occurred_is_not_looked_for_among_all_that_did(
         if newest_first
         else Stretch(streams, TimelineKey(LAST - few), newest_first=False)
     )
-    asked = annals.timelines._asked(stretch, 200)
-    query = timelines._TOPICS[timelines._Ways(newest_first, is_bounded=False)]
-    assert pages_touched(database_url, query, asked | {"topics": topics}) < 10 * len(topics)
+    params = annals.timelines._params(stretch, 200)
+    query = timelines.SELECT_TOPICS[timelines._Mode(newest_first, is_bounded=False)]
+    assert pages_touched(database_url, query, params | {"topics": topics}) < 10 * len(topics)

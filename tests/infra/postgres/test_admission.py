@@ -37,7 +37,7 @@ def test_never_more_are_taken_than_there_are_and_none_is_lost(
         places.give_back(QUESTION, key)
 
     async def all_of_them() -> None:
-        tasks = [asyncio.create_task(ask(*one)) for one in asked]
+        tasks = [asyncio.create_task(ask(*request)) for request in asked]
         for task in tasks[::5]:
             await asyncio.sleep(0)
             if not task.done() and asked[tasks.index(task)][0] not in held:

@@ -36,7 +36,7 @@ def store(annals: Annals) -> None:
 
 def terminate(url: str, *held: psycopg.Connection) -> None:
     """Has the server close connections, and waits until it has."""
-    pids = [one.info.backend_pid for one in held]
+    pids = [conn.info.backend_pid for conn in held]
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("SELECT pg_terminate_backend(pid, 10000) FROM unnest(%s) AS p(pid)", (pids,))
 
@@ -50,7 +50,7 @@ def test_connections_that_the_server_closed_are_given_to_nobody(database_url: st
     with database.pool(database_url, "annals_log", size=4, patience=30) as pool:
         with ExitStack() as stack:
             held = [stack.enter_context(pool.connection()) for _ in range(4)]
-            pids = [one.info.backend_pid for one in held]
+            pids = [conn.info.backend_pid for conn in held]
         with psycopg.connect(database_url, autocommit=True) as conn:
             conn.execute(
                 "SELECT pg_terminate_backend(pid, 10000) FROM unnest(%s) AS p(pid)", (pids,)

@@ -106,7 +106,7 @@ def test_a_worker_that_hangs_is_told_by_readiness_and_status(
 ) -> None:
     assert client(None).get("/health/ready").status_code == 200
     workers = client.see("/api/status")["workers"]
-    assert {one["name"] for one in workers} == {
+    assert {worker["name"] for worker in workers} == {
         "projector", "decider", "sweeper", "filler", "filters", "deliverer",
     }  # fmt: skip
     assert {one["state"] for one in workers} <= {"idle", "working"}

@@ -40,7 +40,7 @@ def new() -> SubjectId:
 
 
 def lookup_of(annals: Annals) -> IdentityIndex:
-    return annals.handler._lookup
+    return annals.handler._identities
 
 
 def activities(annals: Annals, *streams: SubjectId) -> list[str]:
@@ -118,9 +118,9 @@ class TestIdentities:
 class TestBatches:
     def test_a_batch_that_arrives_again_is_stored_once(self, annals: Annals) -> None:
         requests = [Request(track("u1", "", str(n)), f"m{n}") for n in range(5)]
-        assert all(isinstance(one, Stored) for one in annals.handler.handle(requests[:3]))
+        assert all(isinstance(outcome, Stored) for outcome in annals.handler.handle(requests[:3]))
         again = annals.handler.handle(requests)
-        assert [type(one) for one in again] == [Duplicate] * 3 + [Stored] * 2
+        assert [type(outcome) for outcome in again] == [Duplicate] * 3 + [Stored] * 2
         assert activities(annals, subject_of(annals, "u1")) == ["0", "1", "2", "3", "4"]
 
     def test_a_batch_that_several_servers_get_at_once_is_stored_once(
@@ -137,15 +137,15 @@ class TestBatches:
 
         with ThreadPoolExecutor() as threads:
             answers = [one for answer in threads.map(run, range(3)) for one in answer]
-        assert sum(isinstance(one, Stored) for one in answers) == 40
-        assert sum(isinstance(one, Duplicate) for one in answers) == 80
+        assert sum(isinstance(outcome, Stored) for outcome in answers) == 40
+        assert sum(isinstance(outcome, Duplicate) for outcome in answers) == 80
         users = [subject_of(annals, f"u{n}") for n in range(7)]
         assert sorted(activities(annals, *users)) == sorted(f"e{n}" for n in range(40))
         assert begun(annals, SubjectKind.USER) == set(users)
 
     def test_one_refused_command_leaves_the_rest_of_the_batch(self, annals: Annals) -> None:
         answers = send(annals, identify("u1"), leave("u1", "a9"), track("u1"))
-        assert [type(one) for one in answers] == [Stored, Refused, Stored]
+        assert [type(outcome) for outcome in answers] == [Stored, Refused, Stored]
         assert subject_of(annals, "a9") is None
 
     def test_a_refused_message_may_be_sent_again(self, annals: Annals) -> None:
@@ -162,7 +162,7 @@ class TestBatches:
         stored(annals, identify("u1", seats=3))
         [answer] = send(annals, identify("u1", seats="many", plan="pro"))
         assert isinstance(answer, Stored)
-        assert [one.name for one in answer.refused] == ["seats"]
+        assert [value.name for value in answer.refused] == ["seats"]
         assert user_of(annals, "u1").properties == {"seats": 3, "plan": "pro"}
 
     def test_what_changes_nothing_is_no_event(self, annals: Annals) -> None:

@@ -271,7 +271,7 @@ class HandlerMachine(RuleBasedStateMachine):
         server = self.servers[self.sent % 2]
         known = {id(one): one for one in self.model.of.values()}
         everyone = [named(one) for one in USERS + ACCOUNTS]
-        looked_up = server.handler._lookup.find(
+        looked_up = server.handler._identities.find(
             [Identity(one.scheme, f"{self.run_number}-{one.value}") for one in everyone]
         )
         assert {f"{scheme} {matching}" for scheme, matching in looked_up} == set(self.model.of)

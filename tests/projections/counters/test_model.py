@@ -242,7 +242,7 @@ def test_counters_equal_what_was_done_live_and_rebuilt(
     drain(projector)
     projector.release()
     names = {
-        (kind, name): annals.handler.find(identity[0])
+        (kind, name): annals.subject_lookup.find(identity[0])
         for kind, all_names, make in (
             (SubjectKind.USER, USERS, user),
             (SubjectKind.ACCOUNT, ACCOUNTS, account),

@@ -75,11 +75,11 @@ IS_SAD = PropertyIs("mood", Is("sad"))
 
 
 def put(annals: Annals, subject: SubjectId, stage: str | None, kind: SubjectKind = USER) -> None:
-    annals.handler.by_hand(SetStage(kind, subject, stage, "a talk on the phone", EDITOR, NOON))
+    annals.manual_stages.apply(SetStage(kind, subject, stage, "a talk on the phone", EDITOR, NOON))
 
 
 def release(annals: Annals, subject: SubjectId) -> None:
-    annals.handler.by_hand(ReleaseStage(USER, subject, EDITOR, NOON))
+    annals.manual_stages.apply(ReleaseStage(USER, subject, EDITOR, NOON))
 
 
 def path(annals: Annals, subject: SubjectId) -> list[str]:

@@ -41,7 +41,7 @@ def test_an_erasure_reaches_what_was_read_ahead(annals: Annals, database_url: st
     projector = small_batches(annals)
     projector.step()
     for n in range(PEOPLE):
-        subject = annals.handler.find(user(f"u{n}")[0])
+        subject = annals.subject_lookup.find(user(f"u{n}")[0])
         assert subject is not None
         erase(annals, subject)
     drain(projector)

@@ -39,7 +39,7 @@ def _decided(payloads: list[Payload], _: Definitions) -> list[Payload]:
 def test_whatever_is_done_the_read_model_shows_what_the_log_says(
     annals: Annals, database_url: str
 ) -> None:
-    secret = annals.keys.secret("definitions")
+    secret = annals.secrets.get("definitions")
 
     @given(st.randoms(use_true_random=True))
     def whatever_is_done(chance: random.Random) -> None:

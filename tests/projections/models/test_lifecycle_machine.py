@@ -246,7 +246,7 @@ class Machine(RuleBasedStateMachine):
             one = some[who % len(some)]
             one.hand = []
             subject = found(self.annals, one.identities)
-            self.annals.handler.by_hand(ReleaseStage(one.kind, subject, EDITOR, self.now))
+            self.annals.manual_stages.apply(ReleaseStage(one.kind, subject, EDITOR, self.now))
             self.after()
 
     def after(self) -> None:
@@ -271,7 +271,7 @@ class Machine(RuleBasedStateMachine):
         one.hand = [stage]
         subject = found(self.annals, one.identities)
         put = SetStage(one.kind, subject, stage, "a test", EDITOR, self.now)
-        self.annals.handler.by_hand(put)
+        self.annals.manual_stages.apply(put)
 
     def _archive(self, one: Defined[Any]) -> bool:
         if isinstance(one.definition, Segment):

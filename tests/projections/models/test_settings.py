@@ -64,7 +64,7 @@ VALUES: dict[str, st.SearchStrategy[Value]] = {
 def test_another_mrr_property_supplies_the_mrr_of_all_and_bars_follow(
     annals: Annals, database_url: str
 ) -> None:
-    secret = annals.keys.secret("definitions")
+    secret = annals.secrets.get("definitions")
 
     @given(
         st.lists(

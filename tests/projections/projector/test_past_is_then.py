@@ -122,7 +122,7 @@ def test_a_past_shows_what_was_shown_then_however_the_history_goes_on(
     annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PastDatabases, "create", copied)
-    secret = annals.keys.secret("definitions")
+    secret = annals.secrets.get("definitions")
 
     @settings(max_examples=examples(4))
     @given(histories, st.integers(0, 10))

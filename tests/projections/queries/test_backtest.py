@@ -111,10 +111,10 @@ class Scene:
             return
         id = found(self.annals, one.identities)
         stage = (None, *drafts.STAGES)[which]
-        self.annals.handler.by_hand(SetStage(kind, id, stage, "a test", EDITOR, at))
+        self.annals.manual_stages.apply(SetStage(kind, id, stage, "a test", EDITOR, at))
         if which == 0:
             later = at + timedelta(hours=20)
-            self.annals.handler.by_hand(ReleaseStage(kind, id, EDITOR, later))
+            self.annals.manual_stages.apply(ReleaseStage(kind, id, EDITOR, later))
 
     def define(self, draft: drafts.Drafted) -> DefinitionId | None:
         id, definition = DefinitionId(uuid.uuid4()), self.resolved(draft)
@@ -392,9 +392,9 @@ def test_what_somebody_set_by_hand_counts_as_set_until_it_was_released(
     scene = Scene(annals, database_url)
     scene.world.take(Write([Change(SubjectKind.USER, user("u0"), {}, BEGINNING)]))
     ada, day, kind = found(scene.annals, user("u0")), timedelta(days=1), SubjectKind.USER
-    handler = scene.annals.handler
-    handler.by_hand(SetStage(kind, ada, "trial", "a talk", EDITOR, BEGINNING + day))
-    handler.by_hand(ReleaseStage(kind, ada, EDITOR, BEGINNING + 3 * day))
+    stages = scene.annals.manual_stages
+    stages.apply(SetStage(kind, ada, "trial", "a talk", EDITOR, BEGINNING + day))
+    stages.apply(ReleaseStage(kind, ada, EDITOR, BEGINNING + 3 * day))
     scene.world.catch_up()
     tested = scene.test(Stages(kind, "life", [Stage("all", StageType.OTHER, ask.AllOf([]))]))
     all_, trial = {"all": 1}, {"trial": 1}

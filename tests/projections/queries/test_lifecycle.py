@@ -79,11 +79,11 @@ def test_stage_and_health_show_since_when_and_who_set_them(annals: Annals) -> No
     assert [(one.id, one.name, one.entered_at) for one in seen.segments] == [
         (segment, "Pros", NOON)
     ]
-    annals.handler.by_hand(SetStage(USER, jo, None, "a talk", EDITOR, NOON + HOUR))
+    annals.manual_stages.apply(SetStage(USER, jo, None, "a talk", EDITOR, NOON + HOUR))
     settle(annals, annals.decider(clock=lambda: NOON + HOUR))
     seen = shown(annals, jo)
     assert (seen.stage, seen.by_hand) == (None, ManualStage(None, "a talk", EDITOR, NOON + HOUR))
-    annals.handler.by_hand(ReleaseStage(USER, jo, EDITOR, NOON + 2 * HOUR))
+    annals.manual_stages.apply(ReleaseStage(USER, jo, EDITOR, NOON + 2 * HOUR))
     settle(annals, annals.decider(clock=lambda: NOON + 2 * HOUR))
     seen = shown(annals, jo)
     assert (seen.stage, seen.stage_since, seen.by_hand) == ("paying", NOON + 2 * HOUR, None)

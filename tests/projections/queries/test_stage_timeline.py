@@ -118,7 +118,7 @@ def test_a_fact_from_before_it_all_takes_the_place_of_what_was_decided_after_it(
 def test_a_stage_that_was_set_by_hand_says_so(annals: Annals) -> None:
     activate(annals, LIFE)
     jo = told(annals, "trial", 0)
-    annals.handler.by_hand(SetStage(USER, jo, "paying", "a talk", EDITOR, NOON + DAY))
+    annals.manual_stages.apply(SetStage(USER, jo, "paying", "a talk", EDITOR, NOON + DAY))
     settle(annals, annals.decider(clock=lambda: NOON + DAY))
     for backdated in (False, True):
         shown = seen(annals, jo, backdated=backdated)

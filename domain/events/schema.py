@@ -1,0 +1,124 @@
+"""Schema versions of stored events, and how payloads of older forms are brought to today's.
+
+A stored event names its topic and a schema version. The version says how the payload is sealed and
+which form it has. The history of every topic:
+
+- Version 1: sealed under the key of the subject. All topics began with it; most still have it.
+- Version 2: tracked activity, sealed under a key of the subject for the month of the activity.
+- Version 3: events with what a definition says, each sealed under a key of its own.
+
+A new field with a default needs no new version: a payload without it decodes. Any other change of
+a form gets a new version, for its topics alone, and an upcaster for the versions before it. Stored
+events are never rewritten.
+
+Before that rule, one form changed within version 1: `segment_entered` and `segment_left` called
+`definition` by the name `segment`. Also within version 1, `absorbed` once listed the memberships
+that were taken over; they are events of their own since, and the list is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from domain.errors import UnreadableEvent
+from domain.events.payloads import Payload, Tracked
+from domain.events.topics import PAYLOAD_OF_TOPIC, SAYS
+
+FIRST_VERSION = 1
+MONTH_KEYS_VERSION = 2
+CONTENT_KEYS_VERSION = 3
+
+
+class NewerSchemaVersion(UnreadableEvent):
+    """An event was stored by a newer version of Annals. Names its topic, version and position."""
+
+
+def schema_version(payload: type[Payload]) -> int:
+    """The version that payloads of a type are stored under today."""
+    if payload is Tracked:
+        return MONTH_KEYS_VERSION
+    return CONTENT_KEYS_VERSION if payload in SAYS else FIRST_VERSION
+
+
+SCHEMA_VERSIONS: Mapping[str, tuple[int, ...]] = {
+    topic: tuple(sorted({FIRST_VERSION, schema_version(payload)}))
+    for topic, payload in PAYLOAD_OF_TOPIC.items()
+}
+"""Topic to the versions that it was ever stored under, the newest last."""
+
+
+def _name_definition(payload: dict[str, Any]) -> dict[str, Any]:
+    """The transition of a segment, which named its definition `segment` at first."""
+    if "segment" not in payload:
+        return payload
+    rest = {name: value for name, value in payload.items() if name != "segment"}
+    return {"definition": payload["segment"], **rest}
+
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = {
+    (f"{kind}.{verb}", FIRST_VERSION): _name_definition
+    for kind in ("user", "account")
+    for verb in ("segment_entered", "segment_left")
+}
+"""Topic and version to what makes a payload one of the next version of the topic; of the newest
+version, a payload of today's form. Pure; leaves a payload of that form as it is."""
+
+
+def upcast(topic: str, version: int, payload: dict[str, Any]) -> dict[str, Any]:
+    """Brings a payload, as it was stored, to today's form.
+
+    Raises:
+        NewerSchemaVersion: the version is newer than those of the topic.
+        UnreadableEvent: the topic was never stored under this version.
+    """
+    check_known(topic, version)
+    for each in SCHEMA_VERSIONS[topic]:
+        if each >= version and (topic, each) in UPCASTERS:
+            payload = UPCASTERS[topic, each](payload)
+    return payload
+
+
+def check_known(topic: str, version: int) -> None:
+    """
+    Raises:
+        NewerSchemaVersion: the version is newer than those of the topic.
+        UnreadableEvent: no version of Annals so far stored the topic under this version.
+    """
+    versions = SCHEMA_VERSIONS.get(topic)
+    if versions is None:
+        raise UnreadableEvent(f"{topic} is no topic that this version of Annals knows")
+    if version > versions[-1]:
+        raise NewerSchemaVersion(
+            f"{topic} has schema version {version}: a newer version of Annals stored it, for this"
+            f" one reads versions up to {versions[-1]}; upgrade Annals"
+        )
+    if version not in versions:
+        raise UnreadableEvent(f"{topic} never had schema version {version}")
+
+
+def decoder(topic: str, version: int) -> Callable[[bytes], Payload]:
+    """What decodes stored payloads (MessagePack) of a topic and version to today's type. Payloads
+    of today's form are decoded directly; others are upcast.
+
+    Raises:
+        NewerSchemaVersion, UnreadableEvent: see `upcast`.
+    """
+    check_known(topic, version)
+    direct = msgspec.msgpack.Decoder(PAYLOAD_OF_TOPIC[topic]).decode
+    versions = SCHEMA_VERSIONS[topic]
+    if not any((topic, each) in UPCASTERS for each in versions if each >= version):
+        return direct
+
+    def decode(stored: bytes) -> Payload:
+        try:
+            return direct(stored)
+        except msgspec.ValidationError:
+            payload = upcast(topic, version, msgspec.msgpack.decode(stored, type=dict[str, Any]))
+        return msgspec.convert(payload, PAYLOAD_OF_TOPIC[topic])
+
+    return decode
