@@ -30,7 +30,9 @@ from domain.events.topics import (
     SUMMED_TOPICS,
 )
 from domain.identity import SubjectId, SubjectKind
-from domain.subjects.aggregates import Account, Subject, User
+from domain.subjects.account import Account
+from domain.subjects.subject import Subject
+from domain.subjects.user import User
 from infra.keys.content_keys import ContentKeys, Current, Replacement
 from infra.keys.key_encryption import KEY_BYTES
 from infra.keys.key_ring import KeyRing

@@ -29,7 +29,10 @@ from domain.events.event import Event
 from domain.events.recorded import RecordedEvent, SealedEvent, event_of
 from domain.events.topics import StreamKind, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.subjects.aggregates import SNAPSHOT_EVERY, Account, User, replay, subject
+from domain.subjects.account import Account
+from domain.subjects.history import new_subject, replay
+from domain.subjects.subject import SNAPSHOT_EVERY
+from domain.subjects.user import User
 from infra.keys.sealing import SCHEMA_VERSION, Sealer
 from infra.log.event_log import EventLog
 from projections.kernel import pg_arrays
@@ -156,7 +159,7 @@ class Aggregates(Repository[UUID]):
 
     def load_each(self, wanted: Mapping[SubjectId, SubjectKind]) -> Loaded:
         """As `load`, and of those of whom an event does not open, what the others come to."""
-        states = {id: subject(kind, id) for id, kind in wanted.items()}
+        states = {id: new_subject(kind, id) for id, kind in wanted.items()}
         snapshots = self._snapshots(list(wanted))
         for kind in SubjectKind:
             states |= self._opened_snapshots(
@@ -203,7 +206,7 @@ class Aggregates(Repository[UUID]):
         """
 
         def project(initial: Any, events: Any) -> Any:
-            state = replay(initial or subject(kind, id), events)
+            state = replay(initial or new_subject(kind, id), events)
             return state if state.version else None
 
         return cast(User | Account, self.get(id, version=version, projector_func=project))

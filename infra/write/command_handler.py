@@ -53,8 +53,8 @@ from domain.identity import (
 from domain.properties import (
     RefusedValue,
 )
-from domain.subjects.aggregates import numbered, subject
 from domain.subjects.command_batch import CommandBatch, Target, identities_of, new_names
+from domain.subjects.history import new_subject, numbered
 from infra.keys.digests import KeyedDigest
 from infra.keys.identity_index import IdentityIndex
 from infra.keys.key_ring import KeyRing
@@ -306,7 +306,7 @@ class CommandHandler:
         self._remember_begun(begun)
         for id, kind in unsure.items():
             if id not in begun:
-                decision.states[id] = subject(kind, id)
+                decision.states[id] = new_subject(kind, id)
         return loaded.gaps
 
     def _remember_begun(self, subjects: Iterable[SubjectId]) -> None:
@@ -406,9 +406,9 @@ class CommandHandler:
             return tuple(said[one] for one in subjects)
         raise Unavailable("others finish the same erasure; it goes on by itself")
 
-    def _erasure_key(self, subject: SubjectId) -> bytes:
+    def _erasure_key(self, new_subject: SubjectId) -> bytes:
         """Under which the log remembers that it has said that a subject is erased."""
-        return self._erasure_digest(str(subject))[:MESSAGE_KEY_BYTES]
+        return self._erasure_digest(str(new_subject))[:MESSAGE_KEY_BYTES]
 
 
 def _is_decided_on(command: Command, resolution: Resolution) -> bool:

@@ -10,7 +10,8 @@ from domain.activity import Activity, ActivityKind
 from domain.commands import Alias, Change, Command, Join, Leave, Outcome, Request, Stored, Track
 from domain.events.event import Event
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from domain.subjects.aggregates import Account, User
+from domain.subjects.account import Account
+from domain.subjects.user import User
 from infra.bootstrap import Annals
 
 AT = datetime(2026, 5, 13, 12, tzinfo=UTC)

@@ -31,7 +31,9 @@ from domain.events.payloads import (
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
 from domain.properties import PropertyWrite
-from domain.subjects.aggregates import Account, MembershipRecord, User, numbered, replay, subject
+from domain.subjects.account import Account
+from domain.subjects.history import new_subject, numbered, replay
+from domain.subjects.user import MembershipRecord, User
 
 MONDAY = datetime(2024, 5, 13, 9, tzinfo=UTC)
 TUESDAY, WEDNESDAY = MONDAY + timedelta(days=1), MONDAY + timedelta(days=2)
@@ -294,7 +296,7 @@ def test_a_snapshot_and_the_rest_give_the_same_as_all(
     history: list[tuple[object, ...]], cut: int
 ) -> None:
     state, events = carried_out(history)
-    begun = replay(subject(SubjectKind.USER, JO), events[:cut])
+    begun = replay(new_subject(SubjectKind.USER, JO), events[:cut])
     restored = msgspec.msgpack.decode(msgspec.msgpack.encode(begun), type=User)
     assert replay(restored, events[cut:]) == state == replay(User(JO), events)
 

@@ -16,7 +16,7 @@ from domain.erasure.erasure import Erasure
 from domain.errors import NotFound, Unavailable
 from domain.events.payloads import Tracked
 from domain.identity import SubjectId, SubjectKind
-from domain.subjects.aggregates import SNAPSHOT_EVERY
+from domain.subjects.subject import SNAPSHOT_EVERY
 from infra.bootstrap import Annals
 from tests.infra import chain
 from tests.infra.commands import (

@@ -21,7 +21,7 @@ from domain.errors import SubjectErased
 from domain.events.event import Event
 from domain.events.payloads import Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.subjects.aggregates import User
+from domain.subjects.user import User
 from infra.bootstrap import Annals
 from infra.keys import key_ring as keys_module
 from infra.keys.key_encryption import KEY_BYTES

@@ -22,7 +22,7 @@ from domain.events.payloads import AccountPart, Erased, PropertiesChanged, Track
 from domain.events.recorded import OpenedEvent, RecordedEvent, SealedEvent
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
-from domain.subjects.aggregates import User
+from domain.subjects.user import User
 from infra.bootstrap import Annals
 from infra.keys.sealing import NONCE_BYTES, Tampered, _nonces
 from infra.keys.subject_key import SubjectKey

@@ -30,7 +30,7 @@ from domain.identity import SubjectId, SubjectKind
 from domain.name_rules import NameRules, NameScope
 from domain.parked_events import ParkedEvent, Retried
 from domain.properties import PropertyType
-from domain.subjects.aggregates import SNAPSHOT_EVERY
+from domain.subjects.subject import SNAPSHOT_EVERY
 from infra.bootstrap import Annals
 from projections.queries import backtest
 from tests.altered import ALTERATIONS, alter, places_of, restore, state_at

@@ -16,7 +16,9 @@ from domain.activity import Activity, ActivityKind
 from domain.events.event import Event
 from domain.events.payloads import PropertiesChanged, Registered, Tracked
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
-from domain.subjects.aggregates import SNAPSHOT_EVERY, User, replay, subject
+from domain.subjects.history import new_subject, replay
+from domain.subjects.subject import SNAPSHOT_EVERY
+from domain.subjects.user import User
 from infra.bootstrap import Annals
 from infra.log.event_log import READ_STREAMS
 from infra.write.aggregates import LogRecorder, SealingMapper
@@ -42,7 +44,7 @@ def append(annals: Annals, *events: Event) -> None:
 
 
 def from_the_beginning(events: list[Event]) -> object:
-    return replay(subject(SubjectKind.USER, events[0].stream), events)
+    return replay(new_subject(SubjectKind.USER, events[0].stream), events)
 
 
 def snapshots(database_url: str) -> list[tuple[object, ...]]:

@@ -36,7 +36,7 @@ from domain.commands import (
 )
 from domain.events.payloads import Tracked
 from domain.identity import Identity, SubjectId, SubjectKind
-from domain.subjects.aggregates import User
+from domain.subjects.user import User
 from infra.bootstrap import Annals
 from tests.examples import examples
 from tests.infra import chain
