@@ -64,7 +64,7 @@ def erased(annals: Annals, *subjects: SubjectId | None, **rest: object) -> Erasu
 
 
 def ids_of(annals: Annals, names: Sequence[str]) -> list[SubjectId]:
-    from tests.infra.commands import named
+    from tests.commands import named
 
     found = annals.handler.find_all(named(name) for name in names)
     return [found[named(name)] for name in names]

@@ -28,8 +28,9 @@ from infra.erasure.certificates import verified
 from infra.keys import sealing
 from infra.write.definition_store import DefinitionStore
 from projections.queries import definition_list
+from tests.commands import identify, named
 from tests.infra import chain
-from tests.infra.commands import identify, named, stored, subject_of
+from tests.infra.commands import stored, subject_of
 from tests.infra.erasures import OFFICER, carried_through, destroy_keys, erase, erased
 from tests.infra.erasures import ask as ask_to_erase
 from tests.pasts import seen_at

@@ -28,7 +28,8 @@ from infra.keys.key_encryption import KEY_BYTES
 from infra.keys.key_ring import HOLD_KEY, new_keys
 from infra.keys.sealing import Tampered
 from infra.keys.subject_key import Sampler
-from tests.infra.commands import events_of, identify, stored, subject_of, user_of
+from tests.commands import identify
+from tests.infra.commands import events_of, stored, subject_of, user_of
 from tests.infra.erasures import destroy_keys, erase
 from tests.infra.keys.test_sealing import placed
 

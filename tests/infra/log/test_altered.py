@@ -34,8 +34,9 @@ from domain.subjects.subject import SNAPSHOT_EVERY
 from infra.bootstrap import Annals
 from projections.queries import backtest
 from tests.altered import ALTERATIONS, alter, places_of, restore, state_at
+from tests.commands import alias, group, identify, track
 from tests.infra import destinations
-from tests.infra.commands import alias, group, identify, loaded, send, stored, subject_of, track
+from tests.infra.commands import loaded, send, stored, subject_of
 from tests.infra.erasures import erased
 from tests.projections.counting import need, ready
 from tests.projections.read_models import (

@@ -22,7 +22,7 @@ from domain.subjects.user import User
 from infra.bootstrap import Annals
 from infra.log.event_log import READ_STREAMS
 from infra.write.aggregates import LogRecorder, SealingMapper
-from tests.infra.commands import AT
+from tests.commands import AT
 from tests.infra.erasures import destroy_keys
 from tests.infra.plans import nodes
 
