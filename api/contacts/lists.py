@@ -30,7 +30,7 @@ from domain.calendar import Moment
 from domain.conditions import validation
 from domain.errors import InvalidInput, TakesTooLong
 from domain.identity import SubjectKind
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from infra.bootstrap import Annals
 from infra.postgres.admission import Demand
 from infra.postgres.readers import is_ended

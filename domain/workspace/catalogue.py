@@ -25,8 +25,9 @@ from domain.name_rules import (
 )
 from domain.properties import PropertyType
 from domain.workspace import consistency
-from domain.workspace.aggregate import Definitions, Workspace
+from domain.workspace.definitions import Definitions
 from domain.workspace.name_uses import NameUse, uses_of, uses_of_view
+from domain.workspace.workspace import Workspace
 
 SHOWN_USERS = 5
 """That a refusal names, of all that use a name."""

@@ -1,7 +1,7 @@
 """The workspace's definitions in the log: read back, decided on, appended to.
 
-One stream holds the history of all of them (`domain.workspace.aggregate.Definitions`); the list of
-a static segment is a stream of its own, under the segment's id.
+One stream holds the history of all of them (`domain.workspace.definitions.Definitions`); the list
+of a static segment is a stream of its own, under the segment's id.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from domain.events.payloads import Payload
 from domain.events.recorded import RecordedEvent
 from domain.events.topics import stream_kind
 from domain.identity import SubjectId
-from domain.workspace.aggregate import Definitions
+from domain.workspace.definitions import Definitions
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
 from projections.kernel.gaps import Gap, parted, tell

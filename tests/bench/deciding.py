@@ -24,6 +24,7 @@ from domain.definitions.types import (
     Stages,
     StageType,
 )
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from tests.bench.figures import Figure, Report
 from tests.bench.stream import (
@@ -76,7 +77,7 @@ def run_full(annals: Annals, url: str, report: Report, *, subjects: int) -> None
         begun = time.perf_counter()
         changed = _stages(trial_seats=90)
         annals.definitions.decide(
-            lambda state: state.change(id, changed, EDITOR), datetime.now(UTC)
+            lambda state: editing.change(state, id, changed, EDITOR), datetime.now(UTC)
         )
         settle(annals, report)
         seconds = time.perf_counter() - begun
@@ -86,8 +87,10 @@ def run_full(annals: Annals, url: str, report: Report, *, subjects: int) -> None
 
 def activate(annals: Annals, definition: Definition) -> DefinitionId:
     id = DefinitionId(uuid.uuid4())
-    annals.definitions.decide(lambda state: state.make(id, definition, EDITOR), datetime.now(UTC))
-    annals.definitions.decide(lambda state: state.activate(id, EDITOR), datetime.now(UTC))
+    annals.definitions.decide(
+        lambda state: editing.make(state, id, definition, EDITOR), datetime.now(UTC)
+    )
+    annals.definitions.decide(lambda state: editing.activate(state, id, EDITOR), datetime.now(UTC))
     return id
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from domain.conditions import language as c
 from domain.definitions.types import DefinitionId, Segment
 from domain.identity import SubjectKind
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from tests.bench.figures import Report
 from tests.bench.stream import (
@@ -55,7 +56,9 @@ def _define(annals: Annals, chance: random.Random) -> DefinitionId:
     def segment(condition: c.Condition, kind: SubjectKind = SubjectKind.USER) -> DefinitionId:
         id = DefinitionId(uuid.uuid4())
         made = Segment(kind, str(id), condition)
-        annals.definitions.decide(lambda state: state.make(id, made, EDITOR), datetime.now(UTC))
+        annals.definitions.decide(
+            lambda state: editing.make(state, id, made, EDITOR), datetime.now(UTC)
+        )
         return id
 
     def plan() -> c.Condition:
