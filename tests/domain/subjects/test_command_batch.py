@@ -73,6 +73,11 @@ class TestIdentities:
             new_user()(did("login")),
         )
 
+    def test_a_batch_claims_the_identities_that_were_not_known(self) -> None:
+        caused = given(ADA).when(identify("u1 ada@example.com"), identify("u2"), track("u2"))
+        [mail], [u2] = names("ada@example.com"), names("u2")
+        assert caused.batch.claims == {mail: ada.id, u2: new_user().id}
+
     def test_a_second_identity_is_added_to_who_is_known_by_the_first(self) -> None:
         given(ADA).when(
             identify("u1 ada@example.com"),
