@@ -29,7 +29,7 @@ from api.openapi.bounds import Bounds, Name
 from api.openapi.described import SentCondition
 from domain.access import ApiScope
 from domain.backtest.outcomes import MAX_DAYS, Verdict
-from domain.conditions import validation
+from domain.conditions import decoding
 from domain.definitions.types import (
     Definition,
     DefinitionId,
@@ -272,7 +272,7 @@ def _draft(
 
 def _decoded(data: Draft) -> Definition:
     if isinstance(data, SegmentDraft):
-        condition = validation.decoded(msgspec.json.encode(data.condition), "/condition")
+        condition = decoding.decode(msgspec.json.encode(data.condition), "/condition")
         return Segment(data.kind, data.name, condition)
     return decoded(data)
 

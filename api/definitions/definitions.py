@@ -25,7 +25,7 @@ from api.http.problems import answers
 from api.openapi.bounds import Hours, Name, Weight
 from api.openapi.described import PerhapsCondition, SentCondition
 from domain.access import ApiScope
-from domain.conditions import validation
+from domain.conditions import decoding
 from domain.conditions.language import AllOf, Condition
 from domain.definitions.types import (
     Definition,
@@ -305,7 +305,7 @@ def decoded(data: DefinitionRequest) -> Definition:
 
 
 def _condition(sent: object, pointer: str) -> Condition:
-    return validation.decoded(msgspec.json.encode(sent), pointer)
+    return decoding.decode(msgspec.json.encode(sent), pointer)
 
 
 def _perhaps(sent: object, pointer: str) -> Condition | None:

@@ -23,7 +23,7 @@ from api.openapi.bounds import Bounds, Name, SubjectText
 from api.openapi.described import PerhapsCondition, SentCondition
 from domain.access import ApiScope
 from domain.calendar import Moment
-from domain.conditions import validation
+from domain.conditions import decoding, validation
 from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId, Segment, checked_name
 from domain.errors import InvalidInput
@@ -285,7 +285,7 @@ def _segment(annals: Annals, data: SegmentRequest) -> Segment:
 
 def _condition(annals: Annals, kind: SubjectKind, sent: object, *, by: UUID | None) -> Condition:
     """`by`: the API key of a question; None: a segment asks."""
-    condition = validation.decoded(msgspec.json.encode(sent), "/condition")
+    condition = decoding.decode(msgspec.json.encode(sent), "/condition")
     check_names(annals, lambda names: validation.check(condition, kind, names, "/condition"))
     with annals.queries.connect() as conn:
         require(conn, condition, by=by, at=datetime.now(UTC))

@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.backtest.replay_scope import ReplayScope
 from domain.conditions import language as ask
 from domain.conditions.language import Condition
-from domain.conditions.validation import parts as parts_of
+from domain.conditions.tree import parts as parts_of
 from domain.definitions.types import (
     Definition,
     DefinitionId,

@@ -15,7 +15,7 @@ import msgspec
 from domain.calendar import Moment
 from domain.conditions.evaluation import metadata_passes
 from domain.conditions.language import Condition, Did, MetadataIs
-from domain.conditions.validation import parts
+from domain.conditions.tree import parts
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(tuple[MetadataIs, ...]).decode

@@ -17,7 +17,7 @@ from uuid import UUID
 from domain.calendar import Moment
 from domain.conditions import language as ask
 from domain.conditions.evaluation import World, holds, others_so, value_of
-from domain.conditions.validation import parts
+from domain.conditions.tree import parts
 
 MAX_SEEN = 100
 """Tests of which evidence is kept, the first ones of a decision."""

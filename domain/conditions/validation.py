@@ -1,23 +1,14 @@
-"""Whether a condition can be asked: every refusal names the exact place, and what would do.
-
-What was sent is decoded here too, for its depth and size have to be seen before anything walks it.
-"""
+"""Whether a condition can be asked. A refusal names the exact place and what would be accepted."""
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
-from typing import Any, Protocol, cast, get_args
+from typing import Any, Protocol, cast
 from uuid import UUID
-
-import msgspec
 
 from domain import calendar
 from domain.conditions.language import (
-    MAX_DEPTH,
-    MAX_NODES,
     After,
     AllOf,
     AtLeast,
@@ -29,7 +20,6 @@ from domain.conditions.language import (
     Between,
     Condition,
     Contains,
-    Count,
     Did,
     Greater,
     HealthIs,
@@ -49,14 +39,14 @@ from domain.conditions.language import (
     OfUsers,
     OneOf,
     PropertyIs,
-    Quantifier,
     ScoreIs,
     SignalIs,
     StageIs,
     StartsWith,
     Test,
 )
-from domain.errors import InvalidInput
+from domain.conditions.tree import parts, refuse_large
+from domain.errors import InvalidInput, unknown
 from domain.identity import SubjectKind, json_type
 from domain.properties import PropertyType, checked_number, checked_text
 
@@ -85,16 +75,6 @@ _ATTRIBUTES: dict[Attribute, PropertyType] = {
 _NOT_OF = {SubjectKind.USER: Attribute.DOMAIN, SubjectKind.ACCOUNT: Attribute.EMAIL}
 _CATALOGUED = ("event", "screen")
 
-# A condition is two levels of JSON, and the last one's tests and periods two more.
-_MAX_JSON_DEPTH = 2 * MAX_DEPTH + 4
-
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]')
-_PLACE = re.compile(r"^(.*?)(?: - at `\$(.*)`)?$", re.DOTALL)
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
-_UNKNOWN_TAG = re.compile(r"Invalid (?:enum )?value '(.*)'$", re.DOTALL)
-
-_decoder: msgspec.json.Decoder[Condition] = msgspec.json.Decoder(Condition)
-
 
 class Vocabulary(Protocol):
     """What names there are to ask about."""
@@ -111,142 +91,6 @@ class Vocabulary(Protocol):
     def signals(self, kind: SubjectKind) -> Collection[str]: ...
 
 
-def decoded(raw: bytes, pointer: str = "") -> Condition:
-    """A condition from JSON.
-
-    Args:
-        pointer: JSON pointer to where the condition stands in what was sent.
-
-    Raises:
-        InvalidInput: it is no condition, nested too deeply or too large; says where.
-    """
-    _refuse_deep_json(raw, pointer)
-    try:
-        condition = _decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise _refusal(str(error), pointer) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the condition is no JSON: {error}", pointer=pointer) from None
-    _refuse_large(condition, pointer)
-    return condition
-
-
-def _refuse_deep_json(raw: bytes, pointer: str) -> None:
-    steps: list[str | int] = []
-    is_key = False
-    for match in _TOKEN.finditer(raw):
-        token = match.group()
-        if token in (b"{", b"["):
-            if len(steps) == _MAX_JSON_DEPTH:
-                raise _too_deep(pointer + "".join(f"/{step}" for step in steps))
-            steps.append("" if token == b"{" else 0)
-            is_key = token == b"{"
-        elif token in (b"}", b"]"):
-            if steps:
-                steps.pop()
-            is_key = False
-        elif token == b"," and steps:
-            last = steps[-1]
-            if isinstance(last, int):
-                steps[-1] = last + 1
-            is_key = not isinstance(last, int)
-        elif token == b":":
-            is_key = False
-        elif is_key and steps:
-            steps[-1] = _escaped(token[1:-1].decode(errors="replace"))
-
-
-def _too_deep(pointer: str) -> InvalidInput:
-    return InvalidInput(
-        f"the condition is nested deeper than {MAX_DEPTH} levels; flatten it, or make a segment of"
-        " a part and ask for that",
-        pointer=pointer,
-    )
-
-
-def _refuse_large(condition: Condition, pointer: str) -> None:
-    """Counts and measures without recursion: conditions are made in Python too."""
-    found = [(condition, pointer, 1)]
-    count = 0
-    while found:
-        one, here, depth = found.pop()
-        count += 1
-        if depth > MAX_DEPTH:
-            raise _too_deep(here)
-        if count > MAX_NODES:
-            raise InvalidInput(
-                f"the condition has more than {MAX_NODES} parts; use `in` for lists of values, or"
-                " make segments of its parts and ask for those",
-                pointer=here,
-            )
-        found += reversed([(part, f"{here}{step}", depth + 1) for part, step in parts(one)])
-
-
-def parts(condition: Condition) -> Iterator[tuple[Condition, str]]:
-    """The conditions right inside another one, each with its place there."""
-    match condition:
-        case AllOf(of) | OneOf(of):
-            yield from ((one, f"/of/{n}") for n, one in enumerate(of))
-        case Not(of):
-            yield of, "/of"
-        case OfAccounts(_, where) | OfUsers(_, where):
-            yield where, "/where"
-
-
-def _refusal(message: str, pointer: str) -> InvalidInput:
-    """What msgspec says, with its path as a JSON pointer and the tags that there are."""
-    match = _PLACE.match(message)
-    assert match is not None
-    detail, path = match.group(1).replace("`", ""), match.group(2) or ""
-    steps = [name or index for name, index in _STEP.findall(path)]
-    pointer += "".join(f"/{_escaped(step)}" for step in steps)
-    tag = _UNKNOWN_TAG.match(detail)
-    if tag is not None and steps:
-        known = _known_tags(steps)
-        if known:
-            return InvalidInput(unknown(f"{steps[-1]}", tag.group(1), known), pointer=pointer)
-    return InvalidInput(f"{detail[:1].lower()}{detail[1:]}", pointer=pointer)
-
-
-def _known_tags(steps: list[str]) -> list[str]:
-    parent = steps[-2] if len(steps) > 1 else ""
-    match parent, steps[-1]:
-        case "test", "op":
-            return _tags(Test)
-        case "count", "op":
-            return _tags(Count)
-        case "quantifier", "op":
-            return _tags(Quantifier)
-        case "period", "type":
-            return _tags(calendar.Period)
-        case _, "type":
-            return _tags(Condition)
-        case _, "activity":
-            return ["event", "page", "screen", "channel", "campaign"]
-        case _, "name":
-            return [one.value for one in Attribute]
-        case _:
-            return []
-
-
-def _tags(union: object) -> list[str]:
-    return [tag for one in get_args(union) if isinstance(tag := one.__struct_config__.tag, str)]
-
-
-def _escaped(step: str) -> str:
-    return step.replace("~", "~0").replace("/", "~1")
-
-
-def unknown(what: str, name: str, known: Collection[str]) -> str:
-    """That a name is unknown, and which known ones are near; all, where there are few."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    shown = near or (sorted(known) if len(known) <= 20 else [])
-    hint = f"; there {'is' if len(shown) == 1 else 'are'} {', '.join(shown)}" if shown else ""
-    if near:
-        hint = f"; did you mean {' or '.join(near)}?"
-    return f"unknown {what} {name[:128]!r}{hint}"
-
-
 def check(
     condition: Condition, kind: SubjectKind, vocabulary: Vocabulary, pointer: str = ""
 ) -> None:
@@ -255,7 +99,7 @@ def check(
     Raises:
         InvalidInput: it cannot; names the place and what would do.
     """
-    _refuse_large(condition, pointer)
+    refuse_large(condition, pointer)
     _Check(vocabulary).condition(condition, kind, pointer)
 
 

@@ -13,8 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from domain.conditions import validation
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, unknown
 from domain.identity import SubjectKind
 
 SCHEMES = ("https", "http", "mailto")
@@ -82,7 +81,7 @@ def check(link: Link, pointer: str) -> None:
         if not one.is_property and one.name not in ATTRIBUTES[link.kind]:
             known = [*ATTRIBUTES[link.kind], f"{PROPERTY}…"]
             raise InvalidInput(
-                validation.unknown(f"placeholder for {link.kind}s", one.name, known),
+                unknown(f"placeholder for {link.kind}s", one.name, known),
                 pointer=pointer,
             )
 
@@ -105,7 +104,7 @@ def check_properties(link: Link, known: Collection[str], pointer: str) -> None:
     for one in placeholders(link.url):
         if one.is_property and one.name not in known:
             raise InvalidInput(
-                validation.unknown(f"property of {link.kind}s", one.name, known), pointer=pointer
+                unknown(f"property of {link.kind}s", one.name, known), pointer=pointer
             )
 
 

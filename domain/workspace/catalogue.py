@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
-from domain.conditions import validation
 from domain.definitions.saved_views import SavedView
 from domain.definitions.types import Settings, Status
-from domain.errors import Conflict, InvalidInput
+from domain.errors import Conflict, InvalidInput, unknown
 from domain.events.definitions import NamesRestored, NamesRetired, PropertyTypeChanged
 from domain.events.payloads import Payload
 from domain.identity import SubjectKind
@@ -122,7 +121,7 @@ def change_type(
             pointer="/scope",
         )
     if name not in claimed:
-        raise InvalidInput(validation.unknown(scope.in_words, name, claimed), pointer="/name")
+        raise InvalidInput(unknown(scope.in_words, name, claimed), pointer="/name")
     to = CatalogueName(scope, name)
     if state.names.types.get(to, claimed[name]) is type:
         return []
@@ -168,9 +167,7 @@ def _check_names(scope: NameScope, names: Sequence[str], claimed: Collection[str
         raise InvalidInput("a name is there twice", pointer="/names")
     for n, name in enumerate(names):
         if name not in claimed:
-            raise InvalidInput(
-                validation.unknown(scope.in_words, name, claimed), pointer=f"/names/{n}"
-            )
+            raise InvalidInput(unknown(scope.in_words, name, claimed), pointer=f"/names/{n}")
 
 
 def _used(name: str, users: Sequence[str], pointer: str, how: str = "") -> Conflict:

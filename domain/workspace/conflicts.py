@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from uuid import UUID
 
-from domain.conditions.validation import unknown
 from domain.definitions.destinations import Destination
 from domain.definitions.types import (
     Definition,
@@ -20,7 +19,7 @@ from domain.definitions.types import (
     Status,
     family_of,
 )
-from domain.errors import Conflict, InvalidInput
+from domain.errors import Conflict, InvalidInput, unknown
 from domain.workspace.definitions import Definitions
 from domain.workspace.name_uses import retired_use, unfit_use
 from domain.workspace.references import Named, path_back, provides, references_of, who_asks

@@ -23,7 +23,7 @@ from domain.definitions.types import (
     Stages,
     checked_name,
 )
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, unknown
 from domain.identity import SubjectKind
 from domain.properties import PropertyType
 from domain.workspace.references import parts
@@ -111,7 +111,7 @@ def _supplies(
     found = [there[name] for there in known.values() if name in there]
     if not found:
         names = {one for there in known.values() for one in there}
-        raise InvalidInput(validation.unknown("property", name, names), pointer=pointer)
+        raise InvalidInput(unknown("property", name, names), pointer=pointer)
     if not any(one in types for one in found):
         raise InvalidInput(
             f"{what}, or a text that holds one; this property is {found[0].with_article}",
@@ -122,7 +122,7 @@ def _supplies(
 def _known(names: list[str], known: Collection[str], what: str, pointer: str) -> None:
     for n, name in enumerate(names):
         if name not in known:
-            raise InvalidInput(validation.unknown(what, name, known), pointer=f"{pointer}/{n}")
+            raise InvalidInput(unknown(what, name, known), pointer=f"{pointer}/{n}")
 
 
 def _stages(definition: Stages) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from domain.calendar import moves_with_time
-from domain.conditions import language as c
+from domain.conditions import language as ask
 from domain.definitions.types import DefinitionKind
 from domain.identity import SubjectKind
 
@@ -47,38 +47,38 @@ class Dependency(NamedTuple):
     way: tuple[str, ...] = ()
 
 
-def dependencies(condition: c.Condition, kind: SubjectKind) -> set[Dependency]:
+def dependencies(condition: ask.Condition, kind: SubjectKind) -> set[Dependency]:
     """All that the answer about a user or an account rests on."""
     found: set[Dependency] = {_here(kind, EVERYTHING)}
     match condition:
-        case c.AllOf(of) | c.OneOf(of):
+        case ask.AllOf(of) | ask.OneOf(of):
             for one in of:
                 found |= dependencies(one, kind)
-        case c.Not(one):
+        case ask.Not(one):
             found |= dependencies(one, kind)
-        case c.PropertyIs(name):
+        case ask.PropertyIs(name):
             found.add(_here(kind, PROPERTY, name))
-        case c.AttributeIs(name):
+        case ask.AttributeIs(name):
             found |= _attribute(name, kind)
-        case c.Did(activity, name):
+        case ask.Did(activity, name):
             found.add(_here(kind, ACTIVITY, activity, name))
             if kind is SubjectKind.ACCOUNT and activity != "event":
                 # An account's pages and the like are those of its members too.
                 theirs = {_here(SubjectKind.USER, what, *of) for what, of in _of_member(condition)}
                 found |= _over_memberships(theirs, kind)
-        case c.StageIs():
+        case ask.StageIs():
             found.add(_here(kind, STAGE))
-        case c.HealthIs():
+        case ask.HealthIs():
             found.add(_here(kind, HEALTH))
-        case c.ScoreIs(score):
+        case ask.ScoreIs(score):
             found.add(_here(kind, SCORE, score))
-        case c.SignalIs(signal):
+        case ask.SignalIs(signal):
             found.add(_here(kind, SIGNAL, signal))
-        case c.InSegment(segment):
+        case ask.InSegment(segment):
             found.add(_here(kind, SEGMENT, str(segment)))
-        case c.BelongsTo():
+        case ask.BelongsTo():
             found |= _over_memberships({_here(_other(kind), EVERYTHING)}, kind)
-        case c.OfAccounts(_, where) | c.OfUsers(_, where):
+        case ask.OfAccounts(_, where) | ask.OfUsers(_, where):
             found |= _over_memberships(dependencies(where, _other(kind)), kind)
     return found
 
@@ -93,18 +93,18 @@ def listed(segment: UUID) -> Fact:
     return Fact(DefinitionKind.SEGMENT.value, LISTED, (str(segment),))
 
 
-def asks_the_calendar(condition: c.Condition) -> bool:
+def asks_the_calendar(condition: ask.Condition) -> bool:
     """Whether the answer can be another one tomorrow though nothing happens."""
     match condition:
-        case c.AllOf(of) | c.OneOf(of):
+        case ask.AllOf(of) | ask.OneOf(of):
             return any(asks_the_calendar(one) for one in of)
-        case c.Not(one):
+        case ask.Not(one):
             return asks_the_calendar(one)
-        case c.OfAccounts(_, where) | c.OfUsers(_, where):
+        case ask.OfAccounts(_, where) | ask.OfUsers(_, where):
             return asks_the_calendar(where)
-        case c.PropertyIs(_, test) | c.AttributeIs(_, test) | c.ScoreIs(_, test):
+        case ask.PropertyIs(_, test) | ask.AttributeIs(_, test) | ask.ScoreIs(_, test):
             return _test_moves(test)
-        case c.Did(_, _, _, period, where_):
+        case ask.Did(_, _, _, period, where_):
             return (period is not None and moves_with_time(period)) or any(
                 _test_moves(one.test) for one in where_
             )
@@ -112,11 +112,11 @@ def asks_the_calendar(condition: c.Condition) -> bool:
             return False
 
 
-def _test_moves(test: c.Test) -> bool:
+def _test_moves(test: ask.Test) -> bool:
     match test:
-        case c.InPeriod(period):
+        case ask.InPeriod(period):
             return moves_with_time(period)
-        case c.InNextDays() | c.MoreThanDaysAgo():
+        case ask.InNextDays() | ask.MoreThanDaysAgo():
             return True
         case _:
             return False
@@ -137,17 +137,17 @@ def _over_memberships(theirs: set[Dependency], kind: SubjectKind) -> set[Depende
     }
 
 
-def _of_member(condition: c.Did) -> list[tuple[str, tuple[str, ...]]]:
+def _of_member(condition: ask.Did) -> list[tuple[str, tuple[str, ...]]]:
     return [(EVERYTHING, ()), (ACTIVITY, (condition.activity, condition.name))]
 
 
-def _attribute(name: c.Attribute, kind: SubjectKind) -> set[Dependency]:
+def _attribute(name: ask.Attribute, kind: SubjectKind) -> set[Dependency]:
     match name:
-        case c.Attribute.NAME:
+        case ask.Attribute.NAME:
             return {_here(kind, PROPERTY, one) for one in NAME_PROPERTIES}
-        case c.Attribute.FIRST_SEEN | c.Attribute.LAST_SEEN:
+        case ask.Attribute.FIRST_SEEN | ask.Attribute.LAST_SEEN:
             return {_here(kind, SEEN)}
-        case c.Attribute.REGISTERED_AT:
+        case ask.Attribute.REGISTERED_AT:
             return set()
         case _:
             return {_here(kind, IDENTITY)}

@@ -22,7 +22,7 @@ from domain.conditions.language import (
     SignalIs,
     StageIs,
 )
-from domain.conditions.validation import parts as parts_of
+from domain.conditions.tree import parts as parts_of
 from domain.definitions.destinations import Destination
 from domain.definitions.types import (
     Definition,
