@@ -49,7 +49,7 @@ class Day:
     """What occurred on a day, in no order: each thing tells which of two holds."""
 
     def __init__(self) -> None:
-        self.told: list[ReplayEvent] = []
+        self.events: list[ReplayEvent] = []
         self.deeds: dict[tuple[SubjectKind, SubjectId], Counter[DeedKey]] = {}
         self.seen: dict[tuple[SubjectKind, SubjectId], Seen] = {}
         self.listed: list[tuple[UUID, int, ListChange]] = []
