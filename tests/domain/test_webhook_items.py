@@ -38,7 +38,7 @@ from domain.events.payloads import (
 )
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectKind
-from domain.webhook_items import ERASED_TOPICS, is_own_segment, told, topics
+from domain.webhook_items import ERASED_TOPICS, is_own_segment, item_data, topics
 from tests.commands import names
 from tests.domain.given import SOMEBODY, ada, bob
 
@@ -55,7 +55,7 @@ def destination(*about: SubscriptionKind, names: list[str] | None = None) -> Des
 
 
 def item(payload: Payload, to: Destination | None = None) -> object:
-    return told(to or destination(), ada.id, payload, NAMES)
+    return item_data(to or destination(), ada.id, payload, NAMES)
 
 
 class TestTopics:
@@ -145,11 +145,14 @@ class TestItems:
         assert "secret" not in repr(item(SegmentEntered(*DECIDED)))
 
     def test_what_is_not_readable_any_more_is_told_to_nobody(self) -> None:
-        assert told(destination(), ada.id, None, NAMES) is None
+        assert item_data(destination(), ada.id, None, NAMES) is None
         assert item(Erased()) is None
 
     def test_a_definition_that_is_gone_has_no_name(self) -> None:
-        assert told(destination(), ada.id, SegmentLeft(*DECIDED), {}) == {**DECISION, "name": None}
+        assert item_data(destination(), ada.id, SegmentLeft(*DECIDED), {}) == {
+            **DECISION,
+            "name": None,
+        }
 
 
 class TestNarrowing:

@@ -16,8 +16,8 @@ from domain.conditions.evidence import (
     MAX_SEEN_CHARS,
     MAX_SEEN_ITEMS,
     all_leaves,
-    held,
-    seen,
+    evidence_of,
+    held_by_evidence,
     short,
 )
 from domain.identity import SubjectKind
@@ -33,7 +33,7 @@ IS_PRO = ask.PropertyIs("plan", ask.Is("pro"))
 def test_each_test_is_seen_by_its_pointer_with_its_value_and_whether_it_held() -> None:
     world = World({ADA: Facts(USER, {"plan": "pro"})})
     condition = ask.AllOf([IS_PRO, ask.Not(ask.PropertyIs("seats", ask.IsSet()))])
-    assert seen({"/condition": condition}, ADA, world, NOW) == {
+    assert evidence_of({"/condition": condition}, ADA, world, NOW) == {
         "/condition/of/0": {"value": "pro", "held": True},
         "/condition/of/1/of": {"value": None, "held": False},
     }
@@ -45,7 +45,7 @@ def test_what_is_asked_of_the_other_kind_is_seen_as_a_number() -> None:
         [Membership(ADA, ACME, NOON), Membership(ADA, BETA, NOON)],
     )
     across = ask.OfAccounts(ask.EveryOf(), IS_PRO)
-    assert seen({"": across}, ADA, world, NOW) == {"": {"value": 1, "held": False}}
+    assert evidence_of({"": across}, ADA, world, NOW) == {"": {"value": 1, "held": False}}
 
 
 def test_values_are_kept_short_and_instants_in_utc() -> None:
@@ -63,9 +63,9 @@ def test_of_many_tests_the_first_ones_are_kept() -> None:
 
 def test_a_part_of_which_too_little_was_kept_is_not_known_to_have_held() -> None:
     saw = {"/of/0": {"held": True}}
-    assert held(ask.AllOf([IS_PRO, IS_PRO]), "", saw) is None
-    assert held(ask.OneOf([IS_PRO, IS_PRO]), "", saw) is True
-    assert held(ask.Not(IS_PRO), "", {}) is None
+    assert held_by_evidence(ask.AllOf([IS_PRO, IS_PRO]), "", saw) is None
+    assert held_by_evidence(ask.OneOf([IS_PRO, IS_PRO]), "", saw) is True
+    assert held_by_evidence(ask.Not(IS_PRO), "", {}) is None
 
 
 @given(st.sampled_from(SubjectKind), moments(), st.data())
@@ -75,6 +75,6 @@ def test_what_its_tests_saw_tells_whether_a_condition_held(
     condition = data.draw(conditions(kind))
     world = WorldMaker(data.draw(st.integers(0, 99)), moment).world(users=4, accounts=3)
     for subject in (id for id, facts in world.subjects.items() if facts.kind is kind):
-        saw = seen({"": condition}, subject, world, moment)
+        saw = evidence_of({"": condition}, subject, world, moment)
         if len(saw) < MAX_SEEN:
-            assert held(condition, "", saw) == holds(condition, subject, world, moment)
+            assert held_by_evidence(condition, "", saw) == holds(condition, subject, world, moment)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domain import calendar
 from domain.conditions import language as ask
-from domain.conditions.wording import MAX_SHOWN, words
+from domain.conditions.wording import MAX_SHOWN, in_words
 from domain.identity import SubjectKind
 from tests.questions import conditions
 
@@ -97,15 +97,15 @@ IS_PRO = ask.PropertyIs("plan", ask.Is("pro"))
     ],
 )
 def test_each_test_has_its_words(condition: ask.Condition, text: str) -> None:
-    assert words(condition, {CHURNED: "Churned"}) == text
+    assert in_words(condition, {CHURNED: "Churned"}) == text
 
 
 def test_a_long_list_of_values_is_cut_short() -> None:
     values = ask.PropertyIs("plan", ask.In([f"p{n}" for n in range(MAX_SHOWN + 3)]))
-    assert words(values) == "plan is p0, p1, p2, p3, p4 or 3 others"
+    assert in_words(values) == "plan is p0, p1, p2, p3, p4 or 3 others"
 
 
 @pytest.mark.parametrize("kind", list(SubjectKind))
 @given(st.data())
 def test_every_condition_has_words(kind: SubjectKind, data: st.DataObject) -> None:
-    assert words(data.draw(conditions(kind))).strip()
+    assert in_words(data.draw(conditions(kind))).strip()
