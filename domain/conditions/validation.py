@@ -77,12 +77,12 @@ _CATALOGUED = ("event", "screen")
 
 
 class Vocabulary(Protocol):
-    """What names there are to ask about."""
+    """The names that conditions can test."""
 
     def properties(self, kind: SubjectKind) -> Mapping[str, PropertyType]: ...
     def activities(self, activity: str) -> Collection[str]:
-        """The names of an `event` or a `screen`, which are a closed catalogue; those of pages,
-        channels and campaigns come and go, and any of them can be asked about."""
+        """The names of events or screens, which are a closed catalogue. Pages, channels and
+        campaigns have none: a condition may test any of these."""
         ...
 
     def segments(self) -> Mapping[UUID, SubjectKind]: ...
@@ -94,10 +94,10 @@ class Vocabulary(Protocol):
 def check(
     condition: Condition, kind: SubjectKind, vocabulary: Vocabulary, pointer: str = ""
 ) -> None:
-    """Sees to it that a condition can be asked about users or about accounts.
+    """Checks that a condition can be asked about users or about accounts.
 
     Raises:
-        InvalidInput: it cannot; names the place and what would do.
+        InvalidInput: it cannot, with a pointer to the part that is wrong.
     """
     refuse_large(condition, pointer)
     _Check(vocabulary).condition(condition, kind, pointer)
@@ -113,7 +113,7 @@ class _Check:
             case PropertyIs(name, test):
                 types = known.properties(kind)
                 if name not in types:
-                    raise _none(f"property of {kind}s", name, types, f"{pointer}/name")
+                    raise _unknown(f"property of {kind}s", name, types, f"{pointer}/name")
                 _fits(test, types[name], f"the property {name}", f"{pointer}/test")
             case AttributeIs(attribute, test):
                 if attribute is _NOT_OF[kind]:
@@ -125,27 +125,29 @@ class _Check:
                 names = known.stages(kind)
                 for n, stage in enumerate(stages):
                     if stage is not None and stage not in names:
-                        raise _none(f"stage of {kind}s", stage, names, f"{pointer}/stages/{n}")
+                        raise _unknown(f"stage of {kind}s", stage, names, f"{pointer}/stages/{n}")
             case ScoreIs(score, test):
                 if score not in known.scores(kind):
-                    raise _none(f"score of {kind}s", score, known.scores(kind), f"{pointer}/score")
+                    raise _unknown(
+                        f"score of {kind}s", score, known.scores(kind), f"{pointer}/score"
+                    )
                 _fits(test, PropertyType.NUMBER, f"the score {score}", f"{pointer}/test")
             case SignalIs(signal):
                 if signal not in known.signals(kind):
                     names = known.signals(kind)
-                    raise _none(f"signal of {kind}s", signal, names, f"{pointer}/signal")
+                    raise _unknown(f"signal of {kind}s", signal, names, f"{pointer}/signal")
             case InSegment(segment):
-                _of_kind(known.segments().get(segment), kind, f"{pointer}/segment")
+                _check_segment(known.segments().get(segment), kind, f"{pointer}/segment")
             case BelongsTo():
                 if condition.role is not None:
                     _text(condition.role, f"{pointer}/role")
             case OfAccounts(_, where):
                 if kind is SubjectKind.ACCOUNT:
-                    raise _wrong_kind("accounts", "users", "users", pointer)
+                    raise _wrong_kind("accounts", kind, pointer)
                 self.condition(where, SubjectKind.ACCOUNT, f"{pointer}/where")
             case OfUsers(_, where):
                 if kind is SubjectKind.USER:
-                    raise _wrong_kind("users", "accounts", "accounts", pointer)
+                    raise _wrong_kind("users", kind, pointer)
                 self.condition(where, SubjectKind.USER, f"{pointer}/where")
             case AllOf() | OneOf() | Not():
                 for part, step in parts(condition):
@@ -159,38 +161,38 @@ class _Check:
         if condition.activity in _CATALOGUED:
             names = self._known.activities(condition.activity)
             if name not in names:
-                raise _none(condition.activity, name, names, f"{pointer}/name")
+                raise _unknown(condition.activity, name, names, f"{pointer}/name")
         if condition.period is not None:
             _period(condition.period, f"{pointer}/period")
-        for n, one in enumerate(condition.where):
+        for n, part in enumerate(condition.where):
             here = f"{pointer}/where/{n}"
-            _text(one.name, f"{here}/name")
-            if not isinstance(one.test, _OF_METADATA):
-                raise _wrong_operator(one.test, "metadata", _OF_METADATA, f"{here}/test/op")
-            _values(one.test, None, f"{here}/test")
+            _text(part.name, f"{here}/name")
+            if not isinstance(part.test, _OF_METADATA):
+                raise _wrong_operator(part.test, "metadata", _OF_METADATA, f"{here}/test/op")
+            _values(part.test, None, f"{here}/test")
 
 
-def _none(what: str, name: str, known: Collection[str], pointer: str) -> InvalidInput:
+def _unknown(what: str, name: str, known: Collection[str], pointer: str) -> InvalidInput:
     return InvalidInput(unknown(what, name, known), pointer=pointer)
 
 
-def _wrong_kind(asked: str, of: str, here: str, pointer: str) -> InvalidInput:
-    there = "accounts" if here == "users" else "users"
+def _wrong_kind(type: str, kind: SubjectKind, pointer: str) -> InvalidInput:
+    other = SubjectKind.ACCOUNT if kind is SubjectKind.USER else SubjectKind.USER
     return InvalidInput(
-        f"`{asked}` asks about the {asked} of {of}, and this is a question about {there}",
+        f"`{type}` asks about the {type} of {other}s, and this is a question about {kind}s",
         pointer=f"{pointer}/type",
     )
 
 
-def _of_kind(found: SubjectKind | None, kind: SubjectKind, pointer: str) -> None:
-    if found is None:
+def _check_segment(actual: SubjectKind | None, kind: SubjectKind, pointer: str) -> None:
+    if actual is None:
         raise InvalidInput("there is no such segment; it may have been deleted", pointer=pointer)
-    if found is not kind:
-        raise InvalidInput(f"this is a segment of {found}s, not of {kind}s", pointer=pointer)
+    if actual is not kind:
+        raise InvalidInput(f"this is a segment of {actual}s, not of {kind}s", pointer=pointer)
 
 
 def fits(test: Test, type: PropertyType) -> bool:
-    """Whether a property of a type can be tested so."""
+    """Whether a test accepts values of a type."""
     try:
         _fits(test, type, "", "")
     except InvalidInput:
@@ -206,7 +208,7 @@ def _fits(test: Test, type: PropertyType, what: str, pointer: str) -> None:
 
 
 def _wrong_operator(test: Test, what: str, allowed: tuple[type, ...], pointer: str) -> InvalidInput:
-    names = ", ".join(str(cast(Any, one).__struct_config__.tag) for one in allowed)
+    names = ", ".join(str(cast(Any, test_type).__struct_config__.tag) for test_type in allowed)
     return InvalidInput(
         f"{test.__struct_config__.tag} does not fit {what}; what fits is {names}", pointer=pointer
     )
@@ -220,7 +222,7 @@ _PYTHON_TYPES: dict[PropertyType, tuple[type, ...]] = {
 
 
 def _values(test: Test, type: PropertyType | None, pointer: str) -> None:
-    """The values of a test, which are of a property's type (metadata: of any)."""
+    """Checks the values of a test against the type of its property; None: of any type."""
     match test:
         case Is(value) | IsNot(value):
             _value(value, type, f"{pointer}/value")
@@ -250,8 +252,8 @@ def _values(test: Test, type: PropertyType | None, pointer: str) -> None:
 
 def _value(value: str | int | float | bool, type: PropertyType | None, pointer: str) -> None:
     if type is not None:
-        fits = isinstance(value, _PYTHON_TYPES[type])
-        if not fits or (isinstance(value, bool) and type is not PropertyType.BOOLEAN):
+        has_type = isinstance(value, _PYTHON_TYPES[type])
+        if not has_type or (isinstance(value, bool) and type is not PropertyType.BOOLEAN):
             raise InvalidInput(
                 f"expected {type.with_article}, got {json_type(value)}", pointer=pointer
             )

@@ -22,7 +22,7 @@ from domain.definitions.types import (
 from domain.errors import Conflict, InvalidInput, unknown
 from domain.workspace.definitions import Definitions
 from domain.workspace.name_uses import retired_use, unfit_use
-from domain.workspace.references import Named, path_back, provides, references_of, who_asks
+from domain.workspace.references import Named, path_back, provides, references_of, users_of
 
 
 def replaced_by(state: Definitions, id: DefinitionId, definition: Definition) -> list[DefinitionId]:
@@ -98,7 +98,7 @@ def refuse_missing(
         return
     active = {id: one for id, one in state.active.items() if id not in without}
     for named in sorted(gone):
-        users = who_asks([named], active)
+        users = users_of([named], active)
         if users:
             names = ", ".join(f"“{name}”" for name in users)
             raise Conflict(
