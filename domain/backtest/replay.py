@@ -1,10 +1,10 @@
-"""The past again: what was known of users and accounts at the end of each calendar day.
+"""A replay of the log: the facts about users and accounts at the end of each calendar day.
 
-Events count from the day on which they occurred, however late they were told. Of what happened to
-a subject up to a day, what was recorded last holds: so on the last day all is as it stands now.
-Two subjects that turned out to be one are two until the day on which they did.
+An event counts from the day on which it occurred, however late it was recorded. Of the events up to
+a day, the one that was recorded last holds, so the last day equals the present. Merged subjects are
+apart until the day of their merge.
 
-It keeps only what is asked for, by day, so that a long past of many subjects fits in memory.
+The replay holds only what its scope names, by day, so that years of many subjects fit in memory.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ _MEMBERSHIP_VERBS = ("membership_started", "membership_changed", "membership_end
 class Replay:
     """
     Attributes:
-        world: as of the day that was reached.
-        hand: of those subjects whose stage is set by hand, the stage.
+        world: the facts as of the day that was reached.
+        manual_stages: the stage of each subject whose stage is set manually.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Replay:
         """
         Args:
             chosen: the subjects to replay; None: all.
-            names: by which properties have other types than they were sent with.
+            names: the rules that give properties another type than they were sent with.
         """
         self._scope = scope
         self._types = {kind: names.types_of(kind) for kind in SubjectKind}
@@ -90,18 +90,19 @@ class Replay:
         self._merged: dict[UUID, UUID] = {}
         self._records: dict[UUID, dict[tuple[SubjectId, SubjectId], Membership]] = {}
         self.world = World(self._subjects, (), self._merged, self._records)
-        self.hand: dict[UUID, str | None] = {}
+        self.manual_stages: dict[UUID, str | None] = {}
 
-    # -- what is told
+    def add(self, events: Iterable[ReplayEvent], bounds: RetentionBounds) -> None:
+        """Adds events, those of a stream in their order, before the first `advance`.
 
-    def tell(self, events: Iterable[ReplayEvent], bounds: RetentionBounds) -> None:
-        """Takes events in, those of each stream in their order, before the first day is reached.
-        Of activity they are those that are still kept; which days of it count, `kept` says."""
+        Args:
+            bounds: the days of activity that retention still counts.
+        """
         for event in events:
             if event.verb in _TRACKED:
-                self._tell_deed(event, bounds)
+                self._add_activity(event, bounds)
             elif event.verb == _SUMMED:
-                self._tell_sums(event, bounds)
+                self._add_sums(event, bounds)
             elif event.account is not None and event.verb in _MEMBERSHIP_VERBS:
                 if self._is_chosen(event.stream) or self._is_chosen(event.account):
                     self._day(self._effective(event, event.account)).events.append(event)
@@ -112,8 +113,10 @@ class Replay:
                 if says or event.verb == "merged_into":
                     self._day(event.at).events.append(event)
 
-    def tell_list(self, segment: UUID, position: int, at: datetime, change: ListChange) -> None:
-        """Takes in a change of the list of a static segment."""
+    def add_list_change(
+        self, segment: UUID, position: int, at: datetime, change: ListChange
+    ) -> None:
+        """Adds a change of the list of a static segment, before the first `advance`."""
         self._day(at).listed.append((segment, position, change))
 
     def _is_chosen(self, subject: SubjectId) -> bool:
@@ -123,8 +126,8 @@ class Replay:
         return self._days[day_of(at, self._zone)]
 
     def _effective(self, event: ReplayEvent, account: SubjectId) -> datetime:
-        """What was taken over from a merged user has dates of its own, but was the survivor's
-        only from the merge on."""
+        """When a membership event takes effect: memberships taken over from a merged user keep
+        their dates, but are the survivor's from the merge on."""
         key = (event.stream, account)
         if event.verb == "membership_started":
             taken = isinstance(event.payload, MembershipStarted) and event.payload.taken_from
@@ -132,7 +135,7 @@ class Replay:
         since = self._begun.get(key)
         return event.at if since is None else max(event.at, since)
 
-    def _tell_deed(self, event: ReplayEvent, bounds: RetentionBounds) -> None:
+    def _add_activity(self, event: ReplayEvent, bounds: RetentionBounds) -> None:
         day = day_of(event.at, self._zone)
         if day < bounds.counted_since:
             return
@@ -152,8 +155,8 @@ class Replay:
             before = past_day.seen.get(party)
             past_day.seen[party] = seen if before is None else before.and_(seen)
 
-    def _tell_sums(self, event: ReplayEvent, bounds: RetentionBounds) -> None:
-        """What is left of activity that is no longer kept: of its metadata nothing."""
+    def _add_sums(self, event: ReplayEvent, bounds: RetentionBounds) -> None:
+        """Adds the counts of activity that retention summed; these have no metadata."""
         own = event.payload if isinstance(event.payload, ActivitySummed) else None
         parties = [] if own is None else [(event.kind, event.stream)]
         if event.account is not None and event.account_sums is not None:
@@ -175,7 +178,7 @@ class Replay:
                 past_day.seen[party] = seen if before is None else before.and_(seen)
 
     def _deed(self, event: ReplayEvent, day: date, *, has_metadata: bool) -> DeedKey | None:
-        """What it counts as, if somebody asks for it."""
+        """The key under which an activity counts; None: no condition tests it."""
         activity = _TRACKED[event.verb]
         known = event.payload.activity if isinstance(event.payload, Tracked) else None
         name = known.name if known is not None else event.account_name
@@ -188,12 +191,12 @@ class Replay:
             metadata = msgspec.json.encode(values)
         return DeedKey(activity, name, day, event.account is not None, metadata)
 
-    # -- as time goes on
-
     def advance(self, day: date | None) -> set[SubjectId]:
-        """Goes on to the end of a day; None: to the end of all that was told. Returns the
-        subjects about whom there is something new, those that turned out to be another one
-        included."""
+        """Advances to the end of a day; None: applies all events that are left.
+
+        Returns:
+            The subjects that changed, merged ones included.
+        """
         if not self._due:
             self._due = sorted(self._days, reverse=True)
         changed: set[SubjectId] = set()
@@ -221,7 +224,7 @@ class Replay:
                 changed.add(subject)
         changed |= {SubjectId(self._merged.get(id, id)) for id in changed}
         for id in changed:
-            self._show(id)
+            self._update_facts(id)
         return changed
 
     def _past(self, kind: SubjectKind, id: SubjectId) -> Past:
@@ -260,8 +263,11 @@ class Replay:
                 ]
                 self._write(past, position, payload.properties)
             case StageSet() | StageReleased():
-                if position > past.hand[0]:
-                    past.hand = (position, payload if isinstance(payload, StageSet) else None)
+                if position > past.manual_stage[0]:
+                    past.manual_stage = (
+                        position,
+                        payload if isinstance(payload, StageSet) else None,
+                    )
             case _:
                 return set()
         return {id}
@@ -312,13 +318,13 @@ class Replay:
             self._records.setdefault(today, {}).update(moved)
         return changed | {SubjectId(today)} | {SubjectId(id) for id in self.neighbours([today])}
 
-    def _show(self, id: SubjectId) -> None:
-        """Brings what the world says of a subject up to date."""
+    def _update_facts(self, id: SubjectId) -> None:
+        """Updates the facts about a subject in the world."""
         if not self._is_chosen(id):
             return
         if id in self._gone:
             self._subjects.pop(id, None)
-            self.hand.pop(id, None)
+            self.manual_stages.pop(id, None)
             return
         past = self._pasts.get(id)
         losers = self._losers.get(id, ())
@@ -334,21 +340,21 @@ class Replay:
         deeds = sum((part.deeds for part in parts), past.deeds.copy())
         facts.deeds = [deed_of(key, count) for key, count in deeds.items()]
         facts.attributes = attributes_of(past, [part.seen for part in (past, *parts) if part.seen])
-        _, hand = past.hand
-        if hand is None:
-            self.hand.pop(id, None)
+        _, manual = past.manual_stage
+        if manual is None:
+            self.manual_stages.pop(id, None)
         else:
-            self.hand[id] = hand.stage
+            self.manual_stages[id] = manual.stage
         self._subjects[id] = facts
 
     def is_listed(self, segment: UUID, subject: UUID) -> bool:
-        """Whether a subject is on the list of a static segment, itself or as one merged into it."""
+        """Whether a subject, or one that was merged into it, is on the list of a static segment."""
         members = self._lists.get(segment, {})
         ids = (SubjectId(subject), *self._losers.get(subject, ()))
         return any(members.get(id, (0, False))[1] for id in ids)
 
     def neighbours(self, subjects: Iterable[UUID]) -> Iterator[UUID]:
-        """Those of the other kind that subjects have, or had, to do with."""
+        """The subjects of the other kind that share a membership with these, past ones included."""
         for subject in subjects:
             for user, account in self._records.get(subject, {}):
                 yield user if user != subject else self._merged.get(account, account)
