@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-crash test-long test-slow test-schema browser screenshots examples check format release-fixture bench bench-lists demo-reset lock clean
+.PHONY: help install run test test-fast test-pure test-crash test-long test-slow test-schema browser screenshots examples check format release-fixture bench bench-lists demo-reset lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,8 +22,14 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 run: install ## Start everything with the demo data and serve on ANNALS_PORT (8000)
 	@exec $(BIN)/annals run
 
-test: install browser ## Run the tests, in parallel, on real PostgreSQL and in a real browser
-	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/crash
+test: install browser ## Run the tests, in parallel, on real PostgreSQL and in a real browser; DURATIONS=30 lists the slowest
+	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/crash $(if $(DURATIONS),--durations=$(DURATIONS))
+
+test-fast: install ## Format, lint, types, import contracts, and the tests that need no database
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target check test-pure
+
+test-pure: install
+	@$(BIN)/python -m pytest -m "not database" $(if $(DURATIONS),--durations=$(DURATIONS))
 
 test-crash: install ## Kill server, worker and PostgreSQL at random under load for SECONDS (240), then check the books
 	@ANNALS_TEST_CRASH_SECONDS=$(or $(SECONDS),240) $(BIN)/python -m pytest tests/crash

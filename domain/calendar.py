@@ -113,12 +113,12 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Zones(msgspec.Struct, frozen=True):
-    """The workspace's time zone, and those that it had. What was recorded while a zone held counts
-    on that zone's day, whenever it is counted.
+    """The workspace's time zone, and those that it had. An event counts on the day of the zone that
+    held when it was recorded.
 
     Attributes:
-        first: as long as none was chosen.
-        chosen: since when which one holds, in order.
+        first: the zone until an admin chooses one.
+        chosen: each instant at which a zone was chosen, with the zone, in order.
     """
 
     first: tzinfo = UTC
@@ -130,8 +130,8 @@ class Zones(msgspec.Struct, frozen=True):
 
     def at(self, recorded_at: datetime) -> tzinfo:
         """The zone that held at an instant."""
-        found = bisect_right(self.chosen, recorded_at, key=lambda one: one[0])
-        return self.chosen[found - 1][1] if found else self.first
+        count = bisect_right(self.chosen, recorded_at, key=lambda choice: choice[0])
+        return self.chosen[count - 1][1] if count else self.first
 
 
 def bounds(period: Period, today: date) -> tuple[date, date]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection
 
 
@@ -137,3 +138,13 @@ class TooManyAtOnce(Refusal):
     def __init__(self, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+def unknown(what: str, name: str, known: Collection[str]) -> str:
+    """The detail of a refusal of an unknown name. Suggests near names, or lists all of a few."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    shown = near or (sorted(known) if len(known) <= 20 else [])
+    hint = f"; there {'is' if len(shown) == 1 else 'are'} {', '.join(shown)}" if shown else ""
+    if near:
+        hint = f"; did you mean {' or '.join(near)}?"
+    return f"unknown {what} {name[:128]!r}{hint}"

@@ -1,4 +1,4 @@
-"""Who a subject is to the outside: ids, e-mail and domain, and what makes two of them one."""
+"""Identities: the ids, e-mails and domains of a subject, and which identities make subjects one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SubjectKind(enum.StrEnum):
 
 
 class Scheme(enum.StrEnum):
-    """The kinds of outside name a subject can have."""
+    """The kinds of identity."""
 
     USER_ID = "user_id"
     EMAIL = "email"
@@ -36,29 +36,30 @@ class Scheme(enum.StrEnum):
     is_external_id: bool
 
     def __init__(self, value: str) -> None:
-        # Asked for several times for each message: an attribute, no comparison.
+        # Attributes, for each message reads them several times.
         is_of_user = value in ("user_id", "email")
         self.kind = SubjectKind.USER if is_of_user else SubjectKind.ACCOUNT
         self.is_external_id = value in ("user_id", "account_id")
 
 
 class Identity(msgspec.Struct, frozen=True, order=True):
-    """One outside name, as given. Two identities that match have the same `matching` form."""
+    """An identity as it was sent. Two identities match where their `matching` is equal."""
 
     scheme: Scheme
     value: str
 
     @property
     def matching(self) -> str:
-        """Ids match exactly and case-sensitively, e-mail and domain whatever their case."""
+        """Ids match in their case, e-mail and domain in any case."""
         return self.value if self.scheme.is_external_id else self.value.casefold()
 
 
 def identity(scheme: Scheme, value: object, *, pointer: str = "") -> Identity:
-    """Checks an outside name.
+    """Checks an identity.
 
     Raises:
-        InvalidInput: not a text, empty, blank at an end, too long, or with control characters.
+        InvalidInput: not a string, empty, with blanks at an end, too long, or with control
+            characters; or not of the form of the scheme.
     """
     name = scheme.value.replace("_", " ")
     if not isinstance(value, str):
@@ -89,7 +90,7 @@ def _looks_like_email(value: str) -> bool:
 
 
 def json_type(value: object) -> str:
-    """The word a sender knows a JSON value by, for messages."""
+    """The JSON type of a value, in words for messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -115,14 +116,14 @@ def log_partition_of(subject: bytes) -> int:
 
 
 class Merge(msgspec.Struct, frozen=True):
-    """Two subjects that turned out to be one: `loser` becomes part of `survivor`."""
+    """Two subjects with identities of one party: `loser` becomes part of `survivor`."""
 
     loser: SubjectId
     survivor: SubjectId
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """The subject that a set of identities names, and what has to happen for it to be so."""
+    """The subject of a set of identities, with the claims and merges that this takes."""
 
     subject: SubjectId
     is_new: bool
@@ -136,12 +137,12 @@ Known = dict[tuple[Scheme, str], SubjectId]
 def unmatched(
     identities: Iterable[Identity], known: Container[tuple[Scheme, str]]
 ) -> tuple[Identity, ...]:
-    """Those of the identities that match none of the known, each once."""
+    """The identities that match none of the known, each once."""
     new: dict[tuple[Scheme, str], Identity] = {}
-    for one in identities:
-        key = (one.scheme, one.matching)
+    for identity in identities:
+        key = (identity.scheme, identity.matching)
         if key not in known:
-            new.setdefault(key, one)
+            new.setdefault(key, identity)
     return tuple(new.values())
 
 
@@ -154,17 +155,17 @@ def resolve(
     before are merged into it. With none known, a new subject is made.
     """
     identities = list(identities)
-    keys = [(one.scheme, one.matching) for one in identities]
+    keys = [(identity.scheme, identity.matching) for identity in identities]
     if len(keys) == 1 and (subject := known.get(keys[0])) is not None:
         return Resolution(subject, False, (), ())  # nearly always
-    found = list(dict.fromkeys(known[key] for key in keys if key in known))
-    subject = found[0] if found else new_id()
+    subjects = list(dict.fromkeys(known[key] for key in keys if key in known))
+    subject = subjects[0] if subjects else new_id()
     claims = unmatched(identities, known)
-    merges = tuple(Merge(loser, subject) for loser in found[1:])
+    merges = tuple(Merge(loser, subject) for loser in subjects[1:])
     for merge in merges:
         for key, owner in known.items():
             if owner == merge.loser:
                 known[key] = subject
     for key in keys:
         known[key] = subject
-    return Resolution(subject, not found, claims, merges)
+    return Resolution(subject, not subjects, claims, merges)

@@ -94,5 +94,5 @@ class NameRules(msgspec.Struct, frozen=True):
 
     def restore(self, scope: NameScope, names: Iterable[str]) -> NameRules:
         back = {CatalogueName(scope, name) for name in names}
-        left = {one: since for one, since in self.retired.items() if one not in back}
+        left = {name: since for name, since in self.retired.items() if name not in back}
         return msgspec.structs.replace(self, retired=left)

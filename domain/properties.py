@@ -301,5 +301,5 @@ def merged(
     return changed, deleted, {k: current[k] for k in (*changed, *deleted) if k in current}
 
 
-def _same(one: Value, other: Value) -> bool:
-    return type(one) is type(other) and one == other
+def _same(value: Value, other: Value) -> bool:
+    return type(value) is type(other) and value == other

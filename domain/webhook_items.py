@@ -1,7 +1,7 @@
-"""What a destination is told of an event: whether it is at all, and in which words.
+"""Webhook items: the data that a destination gets of an event.
 
-Pure. Nothing is told but what is named here: no reasons that people typed, nothing of what
-conditions saw, no property besides those that a destination names.
+An item holds only what this module names: no reason that a person typed, no evidence of a decision,
+no property that the destination does not name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from domain.identity import Identity, SubjectId, SubjectKind
 from domain.properties import Values
 
 ERASED = "contact.erased"
-"""The type of what all destinations are told, whatever they ask for."""
+"""The type of the item that all active destinations get, whatever they subscribe to."""
 
 ERASED_TOPICS = frozenset(f"{kind}.erased" for kind in SubjectKind)
 
@@ -58,41 +58,42 @@ Data = dict[str, Any]
 
 
 def topics(destination: Destination) -> frozenset[str]:
-    """Of all events that a destination may be told of, but erasures."""
+    """The topics of the events that a destination subscribes to, erasures excepted."""
     wanted = {news.about for news in destination.news}
     verbs = {verb for about in wanted for verb in _VERBS.get(about, ())}
-    found = {topic for topic, activity in ACTIVITY_OF_TOPIC.items() if activity in wanted}
-    found |= {f"{kind}.{verb}" for kind in SubjectKind for verb in verbs}
+    subscribed = {topic for topic, activity in ACTIVITY_OF_TOPIC.items() if activity in wanted}
+    subscribed |= {f"{kind}.{verb}" for kind in SubjectKind for verb in verbs}
     if destination.kind is SubjectKind.USER:
-        found = {topic for topic in found if topic.startswith(f"{SubjectKind.USER}.")}
-    return frozenset(found)
+        subscribed = {topic for topic in subscribed if topic.startswith(f"{SubjectKind.USER}.")}
+    return frozenset(subscribed)
 
 
-def told(
+def item_data(
     destination: Destination,
     stream: SubjectId,
     payload: Payload | None,
     definitions: Mapping[UUID, str],
 ) -> Data | None:
-    """What a destination is told of an event of its `topics`; None: nothing, for it asks for
-    others, or what was said is not readable any more.
+    """The data of an item about an event of the destination's `topics`.
+
+    None: the destination subscribes to other names, or the payload no longer opens.
 
     Args:
-        stream: that the event is in.
-        definitions: the names of what was defined, by id.
+        stream: the stream of the event.
+        definitions: the names of definitions, by id.
     """
-    asked = {news.about: news.names for news in destination.news}
+    names_by_kind = {news.about: news.names for news in destination.news}
     match payload:
         case Tracked(activity):
-            names = asked[SubscriptionKind(activity.kind.value)]
+            names = names_by_kind[SubscriptionKind(activity.kind.value)]
             if names is not None and activity.name not in names:
                 return None
             return {"name": activity.name, "metadata": dict(activity.metadata)}
         case PropertiesChanged(values, deleted, before):
-            changes = _changes(before, values, deleted, asked[SubscriptionKind.PROPERTY])
+            changes = _changes(before, values, deleted, names_by_kind[SubscriptionKind.PROPERTY])
             return {"changes": changes} if changes else None
         case Absorbed():
-            return _absorbed(payload, asked)
+            return _absorbed(payload, names_by_kind)
         case MergedInto(survivor):
             return {"merged": stream, "survivor": survivor}
         case Registered(identities) | Identified(identities):
@@ -110,16 +111,19 @@ def told(
 
 
 def is_own_segment(destination: Destination, payload: Payload | None) -> bool:
-    """Whether an event is that somebody entered or left the segment that a destination is for:
-    whoever leaves is no member any more, and that is told all the same."""
+    """Whether an event enters or leaves the destination's own segment.
+
+    Such an item is sent though the subject that left is no longer a member."""
     return isinstance(payload, SegmentTransition) and payload.definition == destination.segment
 
 
-def _absorbed(payload: Absorbed, asked: Mapping[SubscriptionKind, list[str] | None]) -> Data | None:
+def _absorbed(
+    payload: Absorbed, names_by_kind: Mapping[SubscriptionKind, list[str] | None]
+) -> Data | None:
     changes: list[Data] = []
-    if SubscriptionKind.PROPERTY in asked:
-        changes = _changes({}, payload.properties, (), asked[SubscriptionKind.PROPERTY])
-    if SubscriptionKind.MERGE not in asked and not changes:
+    if SubscriptionKind.PROPERTY in names_by_kind:
+        changes = _changes({}, payload.properties, (), names_by_kind[SubscriptionKind.PROPERTY])
+    if SubscriptionKind.MERGE not in names_by_kind and not changes:
         return None
     return {"others": list(payload.others), "changes": changes}
 
@@ -156,5 +160,5 @@ def _changes(
     ]
 
 
-def _identities(some: Collection[Identity]) -> list[Data]:
-    return [{"scheme": one.scheme, "value": one.value} for one in some]
+def _identities(identities: Collection[Identity]) -> list[Data]:
+    return [{"scheme": identity.scheme, "value": identity.value} for identity in identities]

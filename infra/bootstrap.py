@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool
 from domain.calendar import Zones
 from domain.erasure.certificate import Statement
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from infra import embedded
 from infra.api_keys import ApiKeys
 from infra.backtest_jobs import BacktestJobs

@@ -60,6 +60,41 @@ def pytest_configure() -> None:
         small_buffers(int(os.environ[BUFFER])).__enter__()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests whose fixtures reach the server. `make test-fast` runs the others."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.database)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_without_the_marker(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keeps `make test-fast` honest: a test that starts a process has to be marked."""
+    if request.node.get_closest_marker("database"):
+        yield
+        return
+    started = _processes.started
+    _processes.started = []
+    yield
+    mine, _processes.started = _processes.started, started
+    assert not mine, f"mark the test `database`, for it starts a process: {mine[0]}"
+
+
+class _Processes:
+    """Notes the programs that this process starts, while there is a list to note them in."""
+
+    def __init__(self) -> None:
+        self.started: list[str] | None = None
+        sys.addaudithook(self._note)
+
+    def _note(self, event: str, args: tuple[object, ...]) -> None:
+        if event == "subprocess.Popen" and self.started is not None:
+            self.started.append(str(args[0]))
+
+
+_processes = _Processes()
+
+
 def _folder() -> Path:
     """One for the whole run: its workers share a server, and the last to leave stops it."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from domain.activity import Activity, ActivityKind
 from domain.calendar import Moment
 from domain.commands import Change, Join, Leave, Track
-from domain.conditions.validation import check, decoded
+from domain.conditions.decoding import decode
+from domain.conditions.validation import check
 from domain.errors import InvalidInput, NotReady
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
@@ -75,14 +76,14 @@ def test_the_questions_have_the_answers_of_the_page(company: Annals) -> None:
     assert len(questions) == 11
     for _, condition, _ in questions:
         with suppress(NotReady), company.queries.connect() as conn:
-            need(conn, decoded(condition.encode()))
+            need(conn, decode(condition.encode()))
     filler = company.filler()
     while filler.step():
         pass
     with company.queries.connect() as conn:
         for plural, condition, answer in questions:
             kind = SubjectKind(plural.removesuffix("s"))
-            asked = decoded(condition.encode())
+            asked = decode(condition.encode())
             check(asked, kind, KnownNames(conn))
             need(conn, asked)
             for scope in QueryScope:
@@ -96,6 +97,6 @@ def test_the_refusal_of_the_page_is_the_one_that_is_given(company: Annals) -> No
     sent = b"""{"type": "all", "of": [{"type": "health", "health": ["bad"]},
         {"type": "activity", "activity": "event", "name": "payed"}]}"""
     with company.queries.connect() as conn, pytest.raises(InvalidInput) as caught:
-        check(decoded(sent), SubjectKind.USER, KnownNames(conn))
+        check(decode(sent), SubjectKind.USER, KnownNames(conn))
     refused = caught.value
     assert shown == {"code": refused.code, "detail": refused.detail, "place": refused.pointer}

@@ -18,6 +18,7 @@ from api.cli import (
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="annals", message="annals %(version)s")
 def main() -> None:
     """Annals keeps users and accounts as an append-only record and shows each of them whole.
 

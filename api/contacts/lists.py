@@ -27,10 +27,10 @@ from api.http.problems import answers
 from api.openapi.bounds import Bounds, Instant, Positions
 from api.openapi.described import PerhapsCondition, files
 from domain.calendar import Moment
-from domain.conditions import validation
+from domain.conditions import decoding, validation
 from domain.errors import InvalidInput, TakesTooLong
 from domain.identity import SubjectKind
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from infra.bootstrap import Annals
 from infra.postgres.admission import Demand
 from infra.postgres.readers import is_ended
@@ -159,7 +159,7 @@ def selection(conn: sa.Connection, kind: SubjectKind, question: Question, *, by:
     sent = question.filter
     raw = bytes(sent) if isinstance(sent, msgspec.Raw) else msgspec.json.encode(sent)
     if raw.strip() != b"null":
-        condition = validation.decoded(raw, "/filter")
+        condition = decoding.decode(raw, "/filter")
         validation.check(condition, kind, known, "/filter")
         require(conn, condition, by=by, at=datetime.now(UTC))
     return Selection(kind, question.segment, condition, question.search)

@@ -16,9 +16,8 @@ from api.http.read_position import position_text
 from api.openapi.bounds import Bounds
 from domain.access import ApiScope
 from domain.commands import ReleaseStage, SetStage
-from domain.conditions.validation import unknown
 from domain.definitions.types import DefinitionKind
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, unknown
 from domain.identity import SubjectKind
 from domain.properties import checked_text
 from infra.bootstrap import Annals

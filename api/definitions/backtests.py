@@ -29,7 +29,7 @@ from api.openapi.bounds import Bounds, Name
 from api.openapi.described import SentCondition
 from domain.access import ApiScope
 from domain.backtest.outcomes import MAX_DAYS, Verdict
-from domain.conditions import validation
+from domain.conditions import decoding
 from domain.definitions.types import (
     Definition,
     DefinitionId,
@@ -42,8 +42,8 @@ from domain.definitions.types import (
 )
 from domain.errors import InvalidInput, NotYours
 from domain.identity import SubjectKind
-from domain.workspace import consistency
-from domain.workspace.aggregate import Definitions
+from domain.workspace import consistency, editing
+from domain.workspace.definitions import Definitions
 from infra.backtest_jobs import Job
 from infra.bootstrap import Annals
 from projections.kernel.paging import DEFAULT_LIMIT, Page
@@ -259,9 +259,9 @@ def _draft(
         replaces = _replaced(definitions, draft, data, None)
         nobody = UUID(int=0)
         if replaces is None:
-            definitions.make(DefinitionId(uuid.uuid4()), draft, nobody)
+            editing.make(definitions, DefinitionId(uuid.uuid4()), draft, nobody)
         else:
-            definitions.change(replaces, draft, nobody)
+            editing.change(definitions, replaces, draft, nobody)
     except InvalidInput as error:
         pointer = (
             error.pointer if error.pointer == "/compare_with" else f"/definition{error.pointer}"
@@ -272,7 +272,7 @@ def _draft(
 
 def _decoded(data: Draft) -> Definition:
     if isinstance(data, SegmentDraft):
-        condition = validation.decoded(msgspec.json.encode(data.condition), "/condition")
+        condition = decoding.decode(msgspec.json.encode(data.condition), "/condition")
         return Segment(data.kind, data.name, condition)
     return decoded(data)
 

@@ -25,7 +25,7 @@ from api.http.problems import answers
 from api.openapi.bounds import Hours, Name, Weight
 from api.openapi.described import PerhapsCondition, SentCondition
 from domain.access import ApiScope
-from domain.conditions import validation
+from domain.conditions import decoding
 from domain.conditions.language import AllOf, Condition
 from domain.definitions.types import (
     Definition,
@@ -42,7 +42,7 @@ from domain.definitions.types import (
     Undeciding,
 )
 from domain.identity import SubjectKind
-from domain.workspace import consistency
+from domain.workspace import consistency, editing
 from domain.workspace.references import parts
 from infra.bootstrap import Annals
 from projections.counters.requests import require
@@ -192,7 +192,7 @@ class DefinitionsController(Controller):
     def define(self, request: HttpRequest, data: JSONBody[DefinitionRequest]) -> Saved:
         annals: Annals = request.app.state.annals
         definition, id = sent(annals, data), DefinitionId(uuid.uuid4())
-        return saved(request, id, lambda state, by: state.make(id, definition, by))
+        return saved(request, id, lambda state, by: editing.make(state, id, definition, by))
 
     @put(
         "/{id:uuid}",
@@ -205,7 +205,7 @@ class DefinitionsController(Controller):
         annals: Annals = request.app.state.annals
         annals.definitions.load().find(id)
         definition = sent(annals, data)
-        return saved(request, id, lambda state, by: state.change(id, definition, by))
+        return saved(request, id, lambda state, by: editing.change(state, id, definition, by))
 
     @post(
         "/{id:uuid}/activate",
@@ -220,7 +220,7 @@ class DefinitionsController(Controller):
         draft = annals.definitions.load().find(id).definition
         if not isinstance(draft, Undeciding):
             _require(annals, draft)
-        return saved(request, id, lambda state, by: state.activate(id, by))
+        return saved(request, id, lambda state, by: editing.activate(state, id, by))
 
     @post(
         "/{id:uuid}/archive",
@@ -231,7 +231,7 @@ class DefinitionsController(Controller):
         responses=MOVING_PROBLEMS,
     )
     def archive(self, request: HttpRequest, id: Id) -> Saved:
-        return saved(request, id, lambda state, by: state.archive(id, by))
+        return saved(request, id, lambda state, by: editing.archive(state, id, by))
 
     @delete(
         "/{id:uuid}",
@@ -242,7 +242,7 @@ class DefinitionsController(Controller):
         responses=MOVING_PROBLEMS,
     )
     def delete(self, request: HttpRequest, id: Id) -> Saved:
-        return saved(request, id, lambda state, by: state.delete(id, by))
+        return saved(request, id, lambda state, by: editing.delete(state, id, by))
 
 
 def sent(annals: Annals, data: DefinitionRequest) -> Definition:
@@ -305,7 +305,7 @@ def decoded(data: DefinitionRequest) -> Definition:
 
 
 def _condition(sent: object, pointer: str) -> Condition:
-    return validation.decoded(msgspec.json.encode(sent), pointer)
+    return decoding.decode(msgspec.json.encode(sent), pointer)
 
 
 def _perhaps(sent: object, pointer: str) -> Condition | None:

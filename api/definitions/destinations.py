@@ -24,8 +24,8 @@ from domain.definitions.types import Defined, DefinitionId, Status
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.events.event import Event
 from domain.identity import LOG_PARTITIONS, SubjectKind
-from domain.workspace import consistency
-from domain.workspace.aggregate import Definitions
+from domain.workspace import consistency, editing
+from domain.workspace.definitions import Definitions
 from infra.bootstrap import Annals
 from infra.webhooks import signing
 from infra.webhooks.http_client import is_private
@@ -164,7 +164,7 @@ class DestinationsController(Controller):
         annals: Annals = request.app.state.annals
         definition, id = _sent(annals, data), DefinitionId(uuid.uuid4())
         secret = annals.destinations.add(id)
-        made = saved(request, id, lambda state, by: state.make(id, definition, by))
+        made = saved(request, id, lambda state, by: editing.make(state, id, definition, by))
         return Response(
             MadeDestination(made.id, made.position, signing.shown(secret)), headers=UNSEEN
         )
@@ -201,7 +201,7 @@ class DestinationsController(Controller):
         annals: Annals = request.app.state.annals
         annals.definitions.load().destination(id)
         definition = _sent(annals, data)
-        return saved(request, id, lambda state, by: state.change(id, definition, by))
+        return saved(request, id, lambda state, by: editing.change(state, id, definition, by))
 
     @post(
         "/{id:uuid}/activate",
@@ -214,7 +214,7 @@ class DestinationsController(Controller):
         annals: Annals = request.app.state.annals
         annals.definitions.load().destination(id)
         heads = annals.log.heads(range(LOG_PARTITIONS))
-        answer = saved(request, id, lambda state, by: state.activate(id, by))
+        answer = saved(request, id, lambda state, by: editing.activate(state, id, by))
         annals.destinations.begin(id, heads)
         return answer
 
@@ -228,7 +228,7 @@ class DestinationsController(Controller):
     def archive(self, request: HttpRequest, id: Id) -> Saved:
         annals: Annals = request.app.state.annals
         annals.definitions.load().destination(id)
-        return saved(request, id, lambda state, by: state.archive(id, by))
+        return saved(request, id, lambda state, by: editing.archive(state, id, by))
 
     @delete(
         "/{id:uuid}",
@@ -240,7 +240,7 @@ class DestinationsController(Controller):
     def delete(self, request: HttpRequest, id: Id) -> Saved:
         annals: Annals = request.app.state.annals
         annals.definitions.load().destination(id)
-        return saved(request, id, lambda state, by: state.delete(id, by))
+        return saved(request, id, lambda state, by: editing.delete(state, id, by))
 
     @post(
         "/{id:uuid}/pause",

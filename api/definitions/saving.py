@@ -14,7 +14,7 @@ from api.http.read_position import catch_up, position_text
 from domain.definitions.types import Definition
 from domain.errors import InvalidInput
 from domain.events.payloads import Payload
-from domain.workspace.aggregate import Definitions
+from domain.workspace.definitions import Definitions
 from infra.bootstrap import Annals
 from projections.conditions.known_names import NamesNow
 

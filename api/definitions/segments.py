@@ -23,7 +23,7 @@ from api.openapi.bounds import Bounds, Name, SubjectText
 from api.openapi.described import PerhapsCondition, SentCondition
 from domain.access import ApiScope
 from domain.calendar import Moment
-from domain.conditions import validation
+from domain.conditions import decoding, validation
 from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId, Segment, checked_name
 from domain.errors import InvalidInput
@@ -35,7 +35,8 @@ from domain.events.definitions import (
 )
 from domain.events.payloads import Payload
 from domain.identity import Identity, SubjectId, SubjectKind
-from domain.workspace.aggregate import MAX_LISTED, Definitions
+from domain.workspace import editing
+from domain.workspace.editing import MAX_LISTED
 from infra.bootstrap import Annals
 from infra.postgres.admission import Demand
 from projections.counters.requests import require
@@ -212,11 +213,13 @@ class SegmentsController(Controller):
         if data.members:
             # Before anything is written, what could be refused; then the list, for a segment
             # whose list is not there yet would let its members wait.
-            annals.definitions.load().make(id, segment, by)
+            editing.make(annals.definitions.load(), id, segment, by)
             listed = list(_resolved(annals, data.kind, data.members, "/members"))
-            changes = Definitions.listing(listed, by, on=True)
+            changes = editing.change_list(listed, by, on=True)
             positions += annals.definitions.change_list(id, changes, at)
-        positions += annals.definitions.decide(lambda state: state.make(id, segment, by), at)
+        positions += annals.definitions.decide(
+            lambda state: editing.make(state, id, segment, by), at
+        )
         return Saved(id, position_text(positions))
 
     @put(
@@ -234,7 +237,7 @@ class SegmentsController(Controller):
             raise InvalidInput("members are changed below /members, one by one", pointer="/members")
         annals.definitions.load().segment(id)
         segment = _segment(annals, data)
-        return saved(request, id, lambda state, by: state.change(id, segment, by))
+        return saved(request, id, lambda state, by: editing.change(state, id, segment, by))
 
     @delete(
         "/{id:uuid}",
@@ -245,7 +248,7 @@ class SegmentsController(Controller):
         responses=CHANGING_PROBLEMS,
     )
     def delete(self, request: Request[Any, Any, Any], id: SegmentId) -> Saved:
-        return saved(request, id, lambda state, by: state.delete(id, by))
+        return saved(request, id, lambda state, by: editing.delete(state, id, by))
 
     @post(
         "/{id:uuid}/members",
@@ -268,9 +271,9 @@ class SegmentsController(Controller):
         if gone:
             with annals.queries.connect() as conn:
                 known_as = [stream for one in gone for stream in streams_of(conn, one)]
-            changes += Definitions.listing(known_as, by, on=False)
+            changes += editing.change_list(known_as, by, on=False)
         if new:
-            changes += Definitions.listing(list(new), by, on=True)
+            changes += editing.change_list(list(new), by, on=True)
         positions = annals.definitions.change_list(id, changes, datetime.now(UTC))
         return Saved(id, position_text(positions))
 
@@ -288,7 +291,7 @@ def _segment(annals: Annals, data: SegmentRequest) -> Segment:
 
 def _condition(annals: Annals, kind: SubjectKind, sent: object, *, by: UUID | None) -> Condition:
     """`by`: the API key of a question; None: a segment asks."""
-    condition = validation.decoded(msgspec.json.encode(sent), "/condition")
+    condition = decoding.decode(msgspec.json.encode(sent), "/condition")
     check_names(annals, lambda names: validation.check(condition, kind, names, "/condition"))
     with annals.queries.connect() as conn:
         require(conn, condition, by=by, at=datetime.now(UTC))

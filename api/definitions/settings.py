@@ -23,7 +23,7 @@ from domain.access import ApiScope
 from domain.definitions.retention import MAX_MONTHS, Counts
 from domain.definitions.types import DefinitionId, Settings
 from domain.identity import SubjectKind
-from domain.workspace import consistency
+from domain.workspace import consistency, editing
 from domain.workspace.consistency import MAX_LINKS, MAX_PREFERRED
 from infra.bootstrap import Annals
 
@@ -161,7 +161,7 @@ class SettingsController(Controller):
         check_names(annals, partial(consistency.check_names, settings))
         id = DefinitionId(uuid.uuid4())
         positions = annals.definitions.decide(
-            lambda state: state.choose(id, settings, by), datetime.now(UTC)
+            lambda state: editing.choose(state, id, settings, by), datetime.now(UTC)
         )
         kept = annals.definitions.load().settings
         return Saved(id if kept is None else kept.id, position_text(positions))

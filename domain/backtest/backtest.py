@@ -1,10 +1,9 @@
 """Back-test: what a definition would have decided on each day of the past, had it been active.
 
-Its conditions, and all active definitions that they rest on, are evaluated in plain Python
-(`domain.conditions.evaluation`) over a replay of the log (`domain.backtest.replay`), as of the end
-of each day. Only those are looked at again of whom something changed, or whom the calendar may
-move. Nothing comes
-of it: no event is written.
+Its conditions, and the active definitions that they rest on, are evaluated in plain Python
+(`domain.conditions.evaluation`) over a replay of the log (`domain.backtest.replay`), at the end of
+each day. A day evaluates only subjects that changed, or that the calendar may move. A back-test
+writes no event.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import msgspec
 
 from domain.backtest.outcomes import (
     BacktestDay,
+    BacktestResult,
     DayCount,
-    Found,
     Outcome,
     Verdict,
     band,
@@ -50,7 +49,7 @@ class Backtest:
     """Evaluates a plan over a replay, day by day.
 
     Args:
-        counted: the subjects that count, those that turned out to be one of them since included.
+        counted: the subjects to count, with those that were merged into them since.
     """
 
     def __init__(self, plan: Plan, replay: Replay, counted: Iterable[SubjectId]) -> None:
@@ -72,28 +71,28 @@ class Backtest:
         zone: tzinfo,
         days: int,
         progress: Callable[[int], None] = lambda _: None,
-    ) -> Found:
-        """The last `days` days up to `now`.
+    ) -> BacktestResult:
+        """Decides the last `days` days up to `now`.
 
         Args:
-            progress: is told the number of days that are done; what it raises ends the run.
+            progress: called with the number of days done; an exception from it ends the run.
         """
-        found: list[BacktestDay] = []
+        decided: list[BacktestDay] = []
         for n, moment in enumerate(moments(now, zone, days), 1):
             is_last = n == days
             changed = self._replay.advance(None if is_last else moment.today)
             self._decide(changed, moment, is_first=n == 1)
-            found.append(self._day(moment.today))
+            decided.append(self._day(moment.today))
             progress(n)
-        return Found(found, self._verdicts())
+        return BacktestResult(decided, self._verdicts())
 
     def _decide(self, changed: set[SubjectId], moment: Moment, *, is_first: bool) -> None:
         for signal in self._all_signals():
             signal.today.clear()
         world = self._replay.world
-        for one in changed:
-            if one not in world.subjects:
-                self._forget(one)
+        for subject in changed:
+            if subject not in world.subjects:
+                self._forget(subject)
         due = self._reached(self._moved(changed, moment, is_first=is_first))
         users: list[UUID] = []
         accounts: list[UUID] = []
@@ -115,7 +114,7 @@ class Backtest:
             yield self._draft_signal
 
     def _forget(self, id: UUID) -> None:
-        """One that is another subject from now on."""
+        """Drops a subject that was merged into another one."""
         for signal in self._all_signals():
             signal.timers.pop(id, None)
         before = self._outcomes.pop(id, None)
@@ -134,7 +133,7 @@ class Backtest:
         return due
 
     def _reached(self, subjects: Iterable[UUID]) -> set[UUID]:
-        """Some subjects, and those whose answers may rest on them."""
+        """The subjects, and all others whose answers may rest on them."""
         due, last = set(subjects), set(subjects)
         for _ in range(self._plan.reach):
             last = set(self._replay.neighbours(last)) - due
@@ -186,14 +185,14 @@ class Backtest:
                 return is_on(self._draft_signal.decide(id, world, moment, counts=True)), None
 
     def _stage(self, stages: Stages | None, id: UUID, moment: Moment) -> str | None:
-        if id in self._replay.hand:
-            return self._replay.hand[id]
+        if id in self._replay.manual_stages:
+            return self._replay.manual_stages[id]
         world = self._replay.world
         return next(
             (
-                one.name
-                for one in (stages.stages if stages is not None else ())
-                if holds(one.condition, id, world, moment)
+                stage.name
+                for stage in (stages.stages if stages is not None else ())
+                if holds(stage.condition, id, world, moment)
             ),
             None,
         )
@@ -202,18 +201,18 @@ class Backtest:
         self, profiles: Iterable[HealthProfile], id: UUID, facts: Facts, moment: Moment
     ) -> Health:
         world = self._replay.world
-        for one in profiles:
-            if facts.stage in one.stages:
-                if one.good is not None and holds(one.good, id, world, moment):
+        for profile in profiles:
+            if facts.stage in profile.stages:
+                if profile.good is not None and holds(profile.good, id, world, moment):
                     return Health.GOOD
-                if one.bad is not None and holds(one.bad, id, world, moment):
+                if profile.bad is not None and holds(profile.bad, id, world, moment):
                     return Health.BAD
                 return Health.NORMAL
         return Health.NORMAL
 
     def _score(self, score: Score, id: UUID, moment: Moment) -> float:
         world = self._replay.world
-        held = [one.name for one in score.rules if holds(one.condition, id, world, moment)]
+        held = [rule.name for rule in score.rules if holds(rule.condition, id, world, moment)]
         return float(scores.value(score.rules, held))
 
     def _belongs(self, segment: Segment, of: DefinitionId, id: UUID, moment: Moment) -> bool:
@@ -229,28 +228,30 @@ class Backtest:
         self._counts[outcome[0]] += 1
 
     def _day(self, day: date) -> BacktestDay:
-        did = Counter[type]() if self._draft_signal is None else self._draft_signal.today
+        steps = Counter[type]() if self._draft_signal is None else self._draft_signal.today
         counts = [
             DayCount(outcome, self._counts[outcome])
-            for outcome in sorted(self._counts, key=lambda one: (one is None, one or ""))
+            for outcome in sorted(
+                self._counts, key=lambda outcome: (outcome is None, outcome or "")
+            )
             if self._counts[outcome]
         ]
-        happened = (did[one] for one in (SignalTriggered, SignalEnded, GoalReached, GoalMissed))
-        return BacktestDay(day, counts, *happened)
+        times = (steps[step] for step in (SignalTriggered, SignalEnded, GoalReached, GoalMissed))
+        return BacktestDay(day, counts, *times)
 
     def _verdicts(self) -> dict[SubjectId, Verdict]:
         counterpart, subjects = self._plan.counterpart, self._replay.world.subjects
-        found: dict[SubjectId, Verdict] = {}
+        verdicts: dict[SubjectId, Verdict] = {}
         for id in sorted(self._outcomes):
             after, value = self._outcomes[id]
             before, was = (None, None)
             if counterpart is not None:
-                before, was = self._standing(counterpart, subjects[id])
-            found[SubjectId(id)] = Verdict(after, before, value, was)
-        return found
+                before, was = self._active_outcome(counterpart, subjects[id])
+            verdicts[SubjectId(id)] = Verdict(after, before, value, was)
+        return verdicts
 
-    def _standing(self, node: Node, facts: Facts) -> tuple[Outcome, float | None]:
-        """What an active definition says of a subject."""
+    def _active_outcome(self, node: Node, facts: Facts) -> tuple[Outcome, float | None]:
+        """The outcome that an active definition decided about a subject."""
         match node.family:
             case DefinitionKind.STAGES:
                 return facts.stage, None
@@ -271,7 +272,7 @@ class Backtest:
 
 
 def moments(now: datetime, zone: tzinfo, days: int) -> list[Moment]:
-    """The last instants of some days, the last of which is now."""
+    """The last instant of each of some days; that of the last day is now."""
     today = Moment(now, zone).today
     ends = [
         Moment(end_of(today - timedelta(n), zone) - timedelta(microseconds=1), zone)

@@ -1,4 +1,4 @@
-"""What a back-test says, by day and by subject."""
+"""The result of a back-test, by day and by subject."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import msgspec
 from domain.identity import SubjectId
 
 MAX_DAYS = 366
-"""Of a window, today among them."""
+"""Days of a back-test, today included."""
 
 BAND = 20
-"""Per cents of a score that are counted together."""
+"""Width of the bands of a score, in per cent."""
 
 Outcome = str | None
-"""What is decided of one subject: a stage (None: no stage), a health, a band of a score, `in` or
+"""The outcome for a subject: a stage (None: no stage), a health, a band of a score, `in` or
 `out` of a segment, `on` or `off` of a signal."""
 
 
 class DayCount(msgspec.Struct, frozen=True):
-    """How many there were of an outcome; null stands for no stage."""
+    """The number of subjects with an outcome; null: no stage."""
 
     outcome: Outcome
     subjects: int
@@ -45,7 +45,7 @@ class BacktestDay(msgspec.Struct, frozen=True):
 
 
 class Move(msgspec.Struct, frozen=True):
-    """Who would be elsewhere: from what the active definition says to what the draft says."""
+    """Subjects with another outcome by the draft (`after`) than by the active definition."""
 
     before: Outcome
     after: Outcome
@@ -53,7 +53,8 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class Verdict(NamedTuple):
-    """Of one subject, today. `before`: by the active definition. The values are of scores."""
+    """The outcome of a subject today, by the draft and (`before`) by the active definition; the
+    values are those of scores."""
 
     after: Outcome
     before: Outcome = None
@@ -61,35 +62,37 @@ class Verdict(NamedTuple):
     before_value: float | None = None
 
 
-class Found(NamedTuple):
-    """What came of a back-test, with each subject that is there today."""
+class BacktestResult(NamedTuple):
+    """The days of a back-test, and the verdict on each subject of today."""
 
     days: list[BacktestDay]
     verdicts: dict[SubjectId, Verdict]
 
 
 def moves(verdicts: Iterable[Verdict]) -> list[Move]:
-    """Who is elsewhere, counted; the largest first."""
-    counts = Counter((one.before, one.after) for one in verdicts if one.before != one.after)
+    """The subjects whose outcome differs, counted by outcomes; the largest count first."""
+    counts = Counter(
+        (verdict.before, verdict.after) for verdict in verdicts if verdict.before != verdict.after
+    )
     return [
         Move(before, after, count)
         for (before, after), count in sorted(
-            counts.items(), key=lambda one: (-one[1], str(one[0][0]), str(one[0][1]))
+            counts.items(), key=lambda item: (-item[1], str(item[0][0]), str(item[0][1]))
         )
     ]
 
 
 def band(value: float) -> str:
-    """The band that a score's value is counted in: `0-19`, ..., `80-100`."""
+    """The band of a score's value: `0-19`, ..., `80-100`."""
     low = min(int(value // BAND) * BAND, 100 - BAND)
     return f"{low}-{100 if low == 100 - BAND else low + BAND - 1}"
 
 
 def is_in(belongs: bool) -> Outcome:
-    """Of a segment."""
+    """The outcome of a segment."""
     return "in" if belongs else "out"
 
 
-def is_on(so: bool) -> Outcome:
-    """Of a signal."""
-    return "on" if so else "off"
+def is_on(on: bool) -> Outcome:
+    """The outcome of a signal."""
+    return "on" if on else "off"

@@ -1,4 +1,4 @@
-"""What a back-test has to know and to decide, in which order."""
+"""The plan of a back-test: what the replay must know, and what is decided in which order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.backtest.replay_scope import ReplayScope
 from domain.conditions import language as ask
 from domain.conditions.language import Condition
-from domain.conditions.validation import parts as parts_of
+from domain.conditions.tree import parts as parts_of
 from domain.definitions.types import (
     Definition,
     DefinitionId,
@@ -31,8 +31,11 @@ Active = Mapping[DefinitionId, Definition]
 
 
 class Node(NamedTuple):
-    """What is decided of all users, or of all accounts: `of` tells a segment, a score or a signal
-    by its id; stages and health there are one of each."""
+    """A decision about all users, or about all accounts.
+
+    Attributes:
+        of: the segment, score or signal; None: the stages or the health of the kind.
+    """
 
     family: DefinitionKind
     kind: SubjectKind
@@ -40,18 +43,17 @@ class Node(NamedTuple):
 
 
 class Plan:
-    """What has to be known and decided for a back-test, in order.
-
+    """
     Attributes:
-        asked: what the replay has to know.
-        reach: how many steps over memberships the conditions take to ask something of others.
-        lists: static segments whose lists are asked for.
+        scope: what the replay must know.
+        reach: the most steps over memberships that a condition takes.
+        lists: the static segments whose lists are needed.
 
     Args:
-        replaces: the active definition that the draft is held against, and whose place it takes.
+        replaces: the active definition that the draft is compared with and takes the place of.
 
     Raises:
-        InvalidInput: what is asked for comes back to itself.
+        InvalidInput: the draft would rest on itself, or decides nothing.
     """
 
     def __init__(
@@ -63,19 +65,19 @@ class Plan:
         self.kind = draft.kind
         self.active = active
         self.replaces = replaces
-        self.asked = ReplayScope()
+        self.scope = ReplayScope()
         self.lists: list[DefinitionId] = []
         self._nodes: dict[Node, int] = {}
         self._open: set[Node] = set()
         self._named = {
-            (family_of(one), one.kind, one.name): id
-            for id, one in active.items()
-            if isinstance(one, Score | Signal)
+            (family_of(definition), definition.kind, definition.name): id
+            for id, definition in active.items()
+            if isinstance(definition, Score | Signal)
         }
         self._calendar: set[bool] = set()
         reaches = [self._visit_definition(draft, with_goal=True)]
         if isinstance(draft, HealthProfile):
-            reaches += [self._visit_definition(one) for one in self.other_profiles]
+            reaches += [self._visit_definition(profile) for profile in self.other_profiles]
             reaches.append(self._visit(Node(DefinitionKind.STAGES, draft.kind)))
         counterpart = self.counterpart
         if counterpart is not None:
@@ -84,7 +86,7 @@ class Plan:
 
     @property
     def order(self) -> list[Node]:
-        """What is decided before the draft, each after what it rests on."""
+        """The decisions that come before the draft, each after those that it rests on."""
         return list(self._nodes)
 
     @property
@@ -97,37 +99,43 @@ class Plan:
 
     @property
     def counterpart(self) -> Node | None:
-        """What the draft is held against; None: nothing is active in its place."""
+        """The active decision that the draft is compared with; None: there is none."""
         family = family_of(self.draft)
         if family in (DefinitionKind.STAGES, DefinitionKind.HEALTH):
-            of_kind = [
-                one
-                for one in self.active.values()
-                if not isinstance(one, Undeciding) and one.kind is self.kind
-            ]
-            there = any(family_of(one) is family for one in of_kind)
-            return Node(family, self.kind) if there else None
+            is_active = any(
+                family_of(definition) is family and definition.kind is self.kind
+                for definition in self.active.values()
+                if not isinstance(definition, Undeciding)
+            )
+            return Node(family, self.kind) if is_active else None
         return None if self.replaces is None else Node(family, self.kind, self.replaces)
 
     @property
     def other_profiles(self) -> list[HealthProfile]:
-        """The active profiles of stages that the draft, a profile, is not for."""
+        """The active profiles of the kind, without the one that the draft replaces."""
         return [
-            one
-            for id, one in self.active.items()
-            if isinstance(one, HealthProfile) and one.kind is self.kind and id != self.replaces
+            profile
+            for id, profile in self.active.items()
+            if isinstance(profile, HealthProfile)
+            and profile.kind is self.kind
+            and id != self.replaces
         ]
 
     def stages(self, kind: SubjectKind) -> Stages | None:
         return next(
-            (o for o in self.active.values() if isinstance(o, Stages) and o.kind is kind), None
+            (
+                stages
+                for stages in self.active.values()
+                if isinstance(stages, Stages) and stages.kind is kind
+            ),
+            None,
         )
 
     def profiles(self, kind: SubjectKind) -> list[HealthProfile]:
         return [
-            one
-            for one in self.active.values()
-            if isinstance(one, HealthProfile) and one.kind is kind
+            profile
+            for profile in self.active.values()
+            if isinstance(profile, HealthProfile) and profile.kind is kind
         ]
 
     def _definitions(self, node: Node) -> list[Definition]:
@@ -138,8 +146,8 @@ class Plan:
             case DefinitionKind.HEALTH:
                 return [*self.profiles(node.kind)]
             case _:
-                found = None if node.of is None else self.active.get(node.of)
-                return [] if found is None else [found]
+                definition = None if node.of is None else self.active.get(node.of)
+                return [] if definition is None else [definition]
 
     def _node(self, named: Named) -> Node:
         match named.family:
@@ -152,7 +160,7 @@ class Plan:
                 return Node(named.family, named.kind, id)
 
     def _visit(self, node: Node) -> int:
-        """Takes in a node and what it rests on; returns how far it reaches over memberships."""
+        """Adds a node after those that it rests on. Returns its reach."""
         if node in self._nodes:
             return self._nodes[node]
         if node in self._open:
@@ -160,7 +168,7 @@ class Plan:
                 f"the {node.family} of {node.kind}s would rest on itself; ask for something else"
             )
         self._open.add(node)
-        reach = max((self._visit_definition(one) for one in self._definitions(node)), default=0)
+        reach = max(map(self._visit_definition, self._definitions(node)), default=0)
         if node.family is DefinitionKind.HEALTH and self.profiles(node.kind):
             reach = max(reach, self._visit(Node(DefinitionKind.STAGES, node.kind)))
         self._open.remove(node)
@@ -168,11 +176,11 @@ class Plan:
         return reach
 
     def _visit_definition(self, definition: Definition, *, with_goal: bool = False) -> int:
-        """Takes in what a definition asks for. Whether a signal is on rests not on its goal."""
+        """Adds what a definition refers to. Returns its reach. A goal counts only in the draft."""
         if isinstance(definition, Undeciding):
             return 0
         if isinstance(definition, Segment) and definition.condition is None:
-            self.lists += [id for id, one in self.active.items() if one is definition]
+            self.lists += [id for id, other in self.active.items() if other is definition]
         for reference in references_of(definition, deciding=not with_goal):
             self._visit(self._node(reference.to))
         reaches = [0]
@@ -185,25 +193,25 @@ class Plan:
         return max(reaches)
 
     def _reach(self, condition: Condition, kind: SubjectKind) -> int:
-        """Notes what a condition asks for; returns how far it reaches."""
-        asked = self.asked
+        """Adds what a condition tests to the scope. Returns its reach."""
+        scope = self.scope
         match condition:
             case ask.PropertyIs(name):
-                asked.properties[kind].add(name)
+                scope.properties[kind].add(name)
             case ask.AttributeIs(ask.Attribute.NAME):
-                asked.properties[kind].update(NAME_PROPERTIES)
+                scope.properties[kind].update(NAME_PROPERTIES)
             case ask.Did(activity, name):
-                metadata = asked.activities.setdefault((activity, name), set())
-                metadata.update(one.name for one in condition.where)
+                metadata = scope.activities.setdefault((activity, name), set())
+                metadata.update(part.name for part in condition.where)
                 return int(kind is SubjectKind.ACCOUNT and activity != "event")
             case ask.BelongsTo():
-                asked.memberships = True
+                scope.memberships = True
             case ask.OfAccounts(_, where):
                 return 1 + self._reach(where, SubjectKind.ACCOUNT)
             case ask.OfUsers(_, where):
                 return 1 + self._reach(where, SubjectKind.USER)
             case ask.AllOf() | ask.OneOf() | ask.Not():
-                return max((self._reach(one, kind) for one, _ in parts_of(condition)), default=0)
+                return max((self._reach(part, kind) for part, _ in parts_of(condition)), default=0)
             case ask.StageIs():
                 return self._visit(Node(DefinitionKind.STAGES, kind))
             case ask.HealthIs():
@@ -220,10 +228,10 @@ class Plan:
 
 
 def _calendar(condition: Condition) -> Iterator[bool]:
-    """What the calendar moves in a condition: True: a date, False: only periods of deeds."""
-    inner = [one for one, _ in parts_of(condition)]
-    for one in inner:
-        yield from _calendar(one)
+    """What the calendar moves in a condition: True: a date; False: periods of activity alone."""
+    inner = [part for part, _ in parts_of(condition)]
+    for part in inner:
+        yield from _calendar(part)
     if not inner and asks_the_calendar(condition):
-        # Where nothing was done, no period changes what is counted.
+        # Without any activity, no period changes a count.
         yield not isinstance(condition, ask.Did)

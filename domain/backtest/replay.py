@@ -1,10 +1,10 @@
-"""The past again: what was known of users and accounts at the end of each calendar day.
+"""A replay of the log: the facts about users and accounts at the end of each calendar day.
 
-Events count from the day on which they occurred, however late they were told. Of what happened to
-a subject up to a day, what was recorded last holds: so on the last day all is as it stands now.
-Two subjects that turned out to be one are two until the day on which they did.
+An event counts from the day on which it occurred, however late it was recorded. Of the events up to
+a day, the one that was recorded last holds, so the last day equals the present. Merged subjects are
+apart until the day of their merge.
 
-It keeps only what is asked for, by day, so that a long past of many subjects fits in memory.
+The replay holds only what its scope names, by day, so that years of many subjects fit in memory.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ _MEMBERSHIP_VERBS = ("membership_started", "membership_changed", "membership_end
 class Replay:
     """
     Attributes:
-        world: as of the day that was reached.
-        hand: of those subjects whose stage is set by hand, the stage.
+        world: the facts as of the day that was reached.
+        manual_stages: the stage of each subject whose stage is set manually.
     """
 
     def __init__(
         self,
-        asked: ReplayScope,
+        scope: ReplayScope,
         chosen: Iterable[SubjectId] | None,
         zone: tzinfo,
         names: NameRules,
@@ -72,9 +72,9 @@ class Replay:
         """
         Args:
             chosen: the subjects to replay; None: all.
-            names: by which properties have other types than they were sent with.
+            names: the rules that give properties another type than they were sent with.
         """
-        self._asked = asked
+        self._scope = scope
         self._types = {kind: names.types_of(kind) for kind in SubjectKind}
         self._chosen = None if chosen is None else frozenset(chosen)
         self._zone = zone
@@ -90,30 +90,33 @@ class Replay:
         self._merged: dict[UUID, UUID] = {}
         self._records: dict[UUID, dict[tuple[SubjectId, SubjectId], Membership]] = {}
         self.world = World(self._subjects, (), self._merged, self._records)
-        self.hand: dict[UUID, str | None] = {}
+        self.manual_stages: dict[UUID, str | None] = {}
 
-    # -- what is told
+    def add(self, events: Iterable[ReplayEvent], bounds: RetentionBounds) -> None:
+        """Adds events, those of a stream in their order, before the first `advance`.
 
-    def tell(self, events: Iterable[ReplayEvent], kept: RetentionBounds) -> None:
-        """Takes events in, those of each stream in their order, before the first day is reached.
-        Of activity they are those that are still kept; which days of it count, `kept` says."""
-        for one in events:
-            if one.verb in _TRACKED:
-                self._tell_deed(one, kept)
-            elif one.verb == _SUMMED:
-                self._tell_sums(one, kept)
-            elif one.account is not None and one.verb in _MEMBERSHIP_VERBS:
-                if self._is_chosen(one.stream) or self._is_chosen(one.account):
-                    self._day(self._effective(one, one.account)).told.append(one)
-            elif self._asked.memberships or self._is_chosen(one.stream):
-                if isinstance(one.payload, Absorbed):
-                    self._absorbed_at[one.stream] = one.at
-                says = one.payload is not None and self._is_chosen(one.stream)
-                if says or one.verb == "merged_into":
-                    self._day(one.at).told.append(one)
+        Args:
+            bounds: the days of activity that retention still counts.
+        """
+        for event in events:
+            if event.verb in _TRACKED:
+                self._add_activity(event, bounds)
+            elif event.verb == _SUMMED:
+                self._add_sums(event, bounds)
+            elif event.account is not None and event.verb in _MEMBERSHIP_VERBS:
+                if self._is_chosen(event.stream) or self._is_chosen(event.account):
+                    self._day(self._effective(event, event.account)).events.append(event)
+            elif self._scope.memberships or self._is_chosen(event.stream):
+                if isinstance(event.payload, Absorbed):
+                    self._absorbed_at[event.stream] = event.at
+                says = event.payload is not None and self._is_chosen(event.stream)
+                if says or event.verb == "merged_into":
+                    self._day(event.at).events.append(event)
 
-    def tell_list(self, segment: UUID, position: int, at: datetime, change: ListChange) -> None:
-        """Takes in a change of the list of a static segment."""
+    def add_list_change(
+        self, segment: UUID, position: int, at: datetime, change: ListChange
+    ) -> None:
+        """Adds a change of the list of a static segment, before the first `advance`."""
         self._day(at).listed.append((segment, position, change))
 
     def _is_chosen(self, subject: SubjectId) -> bool:
@@ -122,78 +125,78 @@ class Replay:
     def _day(self, at: datetime) -> Day:
         return self._days[day_of(at, self._zone)]
 
-    def _effective(self, one: ReplayEvent, account: SubjectId) -> datetime:
-        """What was taken over from a merged user has dates of its own, but was the survivor's
-        only from the merge on."""
-        key = (one.stream, account)
-        if one.verb == "membership_started":
-            taken = isinstance(one.payload, MembershipStarted) and one.payload.taken_from
-            self._begun[key] = self._absorbed_at.get(one.stream) if taken else None
+    def _effective(self, event: ReplayEvent, account: SubjectId) -> datetime:
+        """When a membership event takes effect: memberships taken over from a merged user keep
+        their dates, but are the survivor's from the merge on."""
+        key = (event.stream, account)
+        if event.verb == "membership_started":
+            taken = isinstance(event.payload, MembershipStarted) and event.payload.taken_from
+            self._begun[key] = self._absorbed_at.get(event.stream) if taken else None
         since = self._begun.get(key)
-        return one.at if since is None else max(one.at, since)
+        return event.at if since is None else max(event.at, since)
 
-    def _tell_deed(self, one: ReplayEvent, kept: RetentionBounds) -> None:
-        day = day_of(one.at, self._zone)
-        if day < kept.counted_since:
+    def _add_activity(self, event: ReplayEvent, bounds: RetentionBounds) -> None:
+        day = day_of(event.at, self._zone)
+        if day < bounds.counted_since:
             return
         parties = []
-        if one.payload is not None or not one.is_opened:
-            parties.append((one.kind, one.stream))
-        if one.account is not None and (one.account_name is not None or not one.is_opened):
-            parties.append((SubjectKind.ACCOUNT, one.account))
+        if event.payload is not None or not event.is_opened:
+            parties.append((event.kind, event.stream))
+        if event.account is not None and (event.account_name is not None or not event.is_opened):
+            parties.append((SubjectKind.ACCOUNT, event.account))
         parties = [party for party in parties if self._is_chosen(party[1])]
         if not parties:
             return
-        deed = self._deed(one, day, has_metadata=day >= kept.metadata_counted_since)
-        here, seen = self._days[day], Seen(one.at, one.at)
+        deed = self._deed(event, day, has_metadata=day >= bounds.metadata_counted_since)
+        past_day, seen = self._days[day], Seen(event.at, event.at)
         for party in parties:
             if deed is not None:
-                here.deeds.setdefault(party, Counter())[deed] += 1
-            before = here.seen.get(party)
-            here.seen[party] = seen if before is None else before.and_(seen)
+                past_day.deeds.setdefault(party, Counter())[deed] += 1
+            before = past_day.seen.get(party)
+            past_day.seen[party] = seen if before is None else before.and_(seen)
 
-    def _tell_sums(self, one: ReplayEvent, kept: RetentionBounds) -> None:
-        """What is left of activity that is no longer kept: of its metadata nothing."""
-        own = one.payload if isinstance(one.payload, ActivitySummed) else None
-        parties = [] if own is None else [(one.kind, one.stream)]
-        if one.account is not None and one.account_sums is not None:
-            parties.append((SubjectKind.ACCOUNT, one.account))
-        left = own or one.account_sums
+    def _add_sums(self, event: ReplayEvent, bounds: RetentionBounds) -> None:
+        """Adds the counts of activity that retention summed; these have no metadata."""
+        own = event.payload if isinstance(event.payload, ActivitySummed) else None
+        parties = [] if own is None else [(event.kind, event.stream)]
+        if event.account is not None and event.account_sums is not None:
+            parties.append((SubjectKind.ACCOUNT, event.account))
+        left = own or event.account_sums
         for sum in () if left is None else left.days:
-            if sum.day < kept.counted_since:
+            if sum.day < bounds.counted_since:
                 continue
-            here, seen = self._days[sum.day], Seen(sum.first_at, sum.last_at)
-            in_account = one.account is not None
+            past_day, seen = self._days[sum.day], Seen(sum.first_at, sum.last_at)
+            in_account = event.account is not None
             deed = DeedKey(sum.activity, sum.name, sum.day, in_account, None)
-            is_asked = (sum.activity, sum.name) in self._asked.activities
+            is_asked = (sum.activity, sum.name) in self._scope.activities
             for party in parties:
                 if not self._is_chosen(party[1]):
                     continue
                 if is_asked:
-                    here.deeds.setdefault(party, Counter())[deed] += sum.count
-                before = here.seen.get(party)
-                here.seen[party] = seen if before is None else before.and_(seen)
+                    past_day.deeds.setdefault(party, Counter())[deed] += sum.count
+                before = past_day.seen.get(party)
+                past_day.seen[party] = seen if before is None else before.and_(seen)
 
-    def _deed(self, one: ReplayEvent, day: date, *, has_metadata: bool) -> DeedKey | None:
-        """What it counts as, if somebody asks for it."""
-        activity = _TRACKED[one.verb]
-        known = one.payload.activity if isinstance(one.payload, Tracked) else None
-        name = known.name if known is not None else one.account_name
-        asked = None if name is None else self._asked.activities.get((activity, name))
-        if name is None or asked is None:
+    def _deed(self, event: ReplayEvent, day: date, *, has_metadata: bool) -> DeedKey | None:
+        """The key under which an activity counts; None: no condition tests it."""
+        activity = _TRACKED[event.verb]
+        known = event.payload.activity if isinstance(event.payload, Tracked) else None
+        name = known.name if known is not None else event.account_name
+        keys = None if name is None else self._scope.activities.get((activity, name))
+        if name is None or keys is None:
             return None
         metadata: bytes | None = None
         if known is not None and has_metadata:
-            kept = {key: known.metadata[key] for key in sorted(asked) if key in known.metadata}
-            metadata = msgspec.json.encode(kept)
-        return DeedKey(activity, name, day, one.account is not None, metadata)
-
-    # -- as time goes on
+            values = {key: known.metadata[key] for key in sorted(keys) if key in known.metadata}
+            metadata = msgspec.json.encode(values)
+        return DeedKey(activity, name, day, event.account is not None, metadata)
 
     def advance(self, day: date | None) -> set[SubjectId]:
-        """Goes on to the end of a day; None: to the end of all that was told. Returns the
-        subjects about whom there is something new, those that turned out to be another one
-        included."""
+        """Advances to the end of a day; None: applies all events that are left.
+
+        Returns:
+            The subjects that changed, merged ones included.
+        """
         if not self._due:
             self._due = sorted(self._days, reverse=True)
         changed: set[SubjectId] = set()
@@ -203,8 +206,8 @@ class Replay:
 
     def _apply(self, day: Day) -> set[SubjectId]:
         changed: set[SubjectId] = set()
-        for told in day.told:
-            changed |= self._apply_told(told)
+        for event in day.events:
+            changed |= self._apply_event(event)
         for (kind, id), deeds in day.deeds.items():
             self._past(kind, id).deeds.update(deeds)
             changed.add(id)
@@ -214,15 +217,15 @@ class Replay:
             changed.add(id)
         for segment, position, change in day.listed:
             on = isinstance(change, MembersListed)
-            there = self._lists.setdefault(segment, {})
+            members = self._lists.setdefault(segment, {})
             for subject in change.subjects:
-                if there.get(subject, (0, on))[0] <= position:
-                    there[subject] = (position, on)
+                if members.get(subject, (0, on))[0] <= position:
+                    members[subject] = (position, on)
                 changed.add(subject)
-        found = {SubjectId(self._merged.get(id, id)) for id in changed} | changed
-        for id in found:
-            self._show(id)
-        return found
+        changed |= {SubjectId(self._merged.get(id, id)) for id in changed}
+        for id in changed:
+            self._update_facts(id)
+        return changed
 
     def _past(self, kind: SubjectKind, id: SubjectId) -> Past:
         past = self._pasts.get(id)
@@ -230,34 +233,41 @@ class Replay:
             past = self._pasts[id] = Past(kind)
         return past
 
-    def _apply_told(self, one: ReplayEvent) -> set[SubjectId]:
-        payload, id, position = one.payload, one.stream, one.position
-        if one.account is not None and one.verb in _MEMBERSHIP_VERBS:
-            return self._apply_membership(one, one.account)
-        if one.verb == "merged_into":
+    def _apply_event(self, event: ReplayEvent) -> set[SubjectId]:
+        payload, id, position = event.payload, event.stream, event.position
+        if event.account is not None and event.verb in _MEMBERSHIP_VERBS:
+            return self._apply_membership(event, event.account)
+        if event.verb == "merged_into":
             self._gone.add(id)
             survivor = payload.survivor if isinstance(payload, MergedInto) else None
             return self._merge(id, survivor)
-        past = self._past(one.kind, id)
+        past = self._past(event.kind, id)
         past.is_there = True
         match payload:
             case Registered(identities):
-                past.identities += [(position, n, False, x) for n, x in enumerate(identities)]
+                past.identities += [
+                    (position, n, False, identity) for n, identity in enumerate(identities)
+                ]
                 if past.registered is None or position < past.registered:
                     past.registered = position
-                    past.facts.attributes[Attribute.REGISTERED_AT] = one.at
+                    past.facts.attributes[Attribute.REGISTERED_AT] = event.at
             case Identified(identities):
-                past.identities += [(position, n, False, x) for n, x in enumerate(identities)]
+                past.identities += [
+                    (position, n, False, identity) for n, identity in enumerate(identities)
+                ]
             case PropertiesChanged(values, deleted):
                 self._write(past, position, dict.fromkeys(deleted) | dict(values))
             case Absorbed():
                 past.identities += [
-                    (position, n, True, x) for n, x in enumerate(payload.identities)
+                    (position, n, True, identity) for n, identity in enumerate(payload.identities)
                 ]
                 self._write(past, position, payload.properties)
             case StageSet() | StageReleased():
-                if position > past.hand[0]:
-                    past.hand = (position, payload if isinstance(payload, StageSet) else None)
+                if position > past.manual_stage[0]:
+                    past.manual_stage = (
+                        position,
+                        payload if isinstance(payload, StageSet) else None,
+                    )
             case _:
                 return set()
         return {id}
@@ -266,28 +276,28 @@ class Replay:
         kind = past.facts.kind
         types = self._types[kind]
         for name, sent in values.items():
-            if name in self._asked.properties[kind]:
+            if name in self._scope.properties[kind]:
                 before = past.written.get(name)
                 if before is None or before[0] < position:
                     type = None if sent is None else types.get(name)
                     value = sent if type is None else converted(sent, type)
                     past.written[name] = (position, value)
 
-    def _apply_membership(self, one: ReplayEvent, account: SubjectId) -> set[SubjectId]:
-        user = one.stream
+    def _apply_membership(self, event: ReplayEvent, account: SubjectId) -> set[SubjectId]:
+        user = event.stream
         history = self._past(SubjectKind.USER, user).memberships.setdefault(account, [])
-        history.append(MembershipEvent(one.position, one.verb, one.at, one.payload))
+        history.append(MembershipEvent(event.position, event.verb, event.at, event.payload))
         if user not in self._gone:
             self._keep(user, account, record_of(user, account, history))
         return {user, SubjectId(self._merged.get(account, account))}
 
     def _keep(self, user: SubjectId, account: SubjectId, record: Membership | None) -> None:
-        for one in (user, self._merged.get(account, account)):
-            there = self._records.setdefault(one, {})
+        for party in (user, self._merged.get(account, account)):
+            records = self._records.setdefault(party, {})
             if record is None:
-                there.pop((user, account), None)
+                records.pop((user, account), None)
             else:
-                there[user, account] = record
+                records[user, account] = record
 
     def _merge(self, loser: SubjectId, survivor: SubjectId | None) -> set[SubjectId]:
         changed = {loser}
@@ -301,23 +311,24 @@ class Replay:
         self._merged[loser] = today
         losers = self._losers.setdefault(today, set())
         losers |= {loser} | self._losers.pop(loser, set())
-        for one in losers:
-            self._merged[one] = today
+        for id in losers:
+            self._merged[id] = today
         moved = self._records.pop(loser, {})
         if moved:
             self._records.setdefault(today, {}).update(moved)
-        return changed | {SubjectId(today)} | {SubjectId(one) for one in self.neighbours([today])}
+        return changed | {SubjectId(today)} | {SubjectId(id) for id in self.neighbours([today])}
 
-    def _show(self, id: SubjectId) -> None:
-        """Brings what the world says of a subject up to date."""
+    def _update_facts(self, id: SubjectId) -> None:
+        """Updates the facts about a subject in the world."""
         if not self._is_chosen(id):
             return
         if id in self._gone:
             self._subjects.pop(id, None)
-            self.hand.pop(id, None)
+            self.manual_stages.pop(id, None)
             return
         past = self._pasts.get(id)
-        parts = [self._pasts[one] for one in self._losers.get(id, ()) if one in self._pasts]
+        losers = self._losers.get(id, ())
+        parts = [self._pasts[loser] for loser in losers if loser in self._pasts]
         if not parts and (past is None or not (past.is_there or past.seen)):
             return
         if past is None:
@@ -326,24 +337,24 @@ class Replay:
         facts.properties = {
             name: value for name, (_, value) in past.written.items() if value is not None
         }
-        deeds = sum((one.deeds for one in parts), past.deeds.copy())
-        facts.deeds = [deed_of(one, count) for one, count in deeds.items()]
-        facts.attributes = attributes_of(past, [one.seen for one in (past, *parts) if one.seen])
-        _, hand = past.hand
-        if hand is None:
-            self.hand.pop(id, None)
+        deeds = sum((part.deeds for part in parts), past.deeds.copy())
+        facts.deeds = [deed_of(key, count) for key, count in deeds.items()]
+        facts.attributes = attributes_of(past, [part.seen for part in (past, *parts) if part.seen])
+        _, manual = past.manual_stage
+        if manual is None:
+            self.manual_stages.pop(id, None)
         else:
-            self.hand[id] = hand.stage
+            self.manual_stages[id] = manual.stage
         self._subjects[id] = facts
 
     def is_listed(self, segment: UUID, subject: UUID) -> bool:
-        """Whether a subject is on the list of a static segment, itself or as one merged into it."""
-        there = self._lists.get(segment, {})
-        names = (SubjectId(subject), *self._losers.get(subject, ()))
-        return any(there.get(one, (0, False))[1] for one in names)
+        """Whether a subject, or one that was merged into it, is on the list of a static segment."""
+        members = self._lists.get(segment, {})
+        ids = (SubjectId(subject), *self._losers.get(subject, ()))
+        return any(members.get(id, (0, False))[1] for id in ids)
 
     def neighbours(self, subjects: Iterable[UUID]) -> Iterator[UUID]:
-        """Those of the other kind that subjects have, or had, to do with."""
+        """The subjects of the other kind that share a membership with these, past ones included."""
         for subject in subjects:
             for user, account in self._records.get(subject, {}):
                 yield user if user != subject else self._merged.get(account, account)

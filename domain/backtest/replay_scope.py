@@ -1,4 +1,4 @@
-"""What a replay has to know, and what it is told."""
+"""The scope of a replay, and the events that it gets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from domain.workspace.dependencies import NAME_PROPERTIES
 
 
 class ReplayScope(msgspec.Struct):
-    """What a replay has to know.
+    """What a replay must know.
 
     Attributes:
         properties: names, of users and of accounts.
-        activities: (activity, name), each with the names of the metadata that is asked for.
-        memberships: whether it matters to whom somebody belongs, and not what is known of these.
-            Who became whom has to be told then also of those who are not replayed.
+        activities: (activity, name), each with the keys of metadata that conditions test.
+        memberships: whether a condition tests memberships themselves. The replay then needs the
+            merges of all subjects, also of those that it does not replay.
     """
 
     properties: dict[SubjectKind, set[str]] = msgspec.field(
@@ -31,18 +31,18 @@ class ReplayScope(msgspec.Struct):
 
     @property
     def topics(self) -> set[str]:
-        """Of tracked activity, those whose events have to be opened: of others only the time is
-        asked for."""
+        """The topics of tracked activity whose events have to be decrypted; of others the replay
+        needs the time alone."""
         kinds = {activity for activity, _ in self.activities}
         return {topic for topic, activity in ACTIVITY_OF_TOPIC.items() if activity in kinds}
 
 
 class ReplayEvent(NamedTuple):
-    """An event of the log, opened as far as keys still allow.
+    """An event of the log, decrypted where its keys still exist.
 
     Attributes:
         position: in its partition; within a stream it ascends.
-        verb: what its topic says that happened.
+        verb: the last part of its topic.
         payload: None: its subject is erased.
         account_name: of the activity, as the account keeps it.
         account_sums: what the account keeps of activity that is no longer kept.

@@ -18,17 +18,17 @@ from domain.workspace.signals import SignalState, following
 
 
 class SignalPast:
-    """Where a signal stands, of each subject."""
+    """The state of a signal for each subject."""
 
     def __init__(self, signal: Signal) -> None:
         self.signal = signal
         self.states: dict[UUID, SignalState] = {}
         self.timers: dict[UUID, datetime] = {}
         self.today: Counter[type] = Counter()
-        """What it did on the day that is being decided, of those that are counted."""
+        """The steps of counted subjects on the day that is being decided, by type."""
 
     def decide(self, id: UUID, world: World, moment: Moment, *, counts: bool) -> bool:
-        """Brings it on; says whether it is on."""
+        """Decides the next steps of a subject. Returns whether the signal is on."""
         signal, state = self.signal, self.states.get(id, SignalState())
         goal = signal.goal
         coming = following(

@@ -1,4 +1,4 @@
-"""One subject, as far as it has been replayed, and what that comes to."""
+"""The past of a subject: what a replay has applied, and the facts that follow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from domain.identity import Identity, Scheme, SubjectId, SubjectKind
 
 
 class MembershipEvent(NamedTuple):
-    """Something that happened to the record of a user in an account."""
+    """An event of a user's membership of an account."""
 
     position: int
     verb: str
@@ -28,7 +28,11 @@ class MembershipEvent(NamedTuple):
 
 
 class DeedKey(NamedTuple):
-    """What is counted as one. `metadata`: what is asked for of it, as JSON; None: nobody knows."""
+    """Activity that counts together.
+
+    Attributes:
+        metadata: the values that conditions test, as JSON; None: erased, or no longer kept.
+    """
 
     activity: str
     name: str
@@ -46,27 +50,26 @@ class Seen(NamedTuple):
 
 
 class Day:
-    """What occurred on a day, in no order: each thing tells which of two holds."""
+    """What occurred on a day, in no order: positions decide which of two events holds."""
 
     def __init__(self) -> None:
-        self.told: list[ReplayEvent] = []
+        self.events: list[ReplayEvent] = []
         self.deeds: dict[tuple[SubjectKind, SubjectId], Counter[DeedKey]] = {}
         self.seen: dict[tuple[SubjectKind, SubjectId], Seen] = {}
         self.listed: list[tuple[UUID, int, ListChange]] = []
 
 
 class Past:
-    """A subject, as far as it has been replayed. Of each thing the position is kept that said it
-    last."""
+    """A subject as replayed so far, with the position of the event that wrote each value last."""
 
     def __init__(self, kind: SubjectKind) -> None:
         self.facts = Facts(kind)
         self.is_there = False
-        """Not for a mere membership of somebody who was erased."""
+        """False where only memberships of an erased user name the subject."""
         self.written: dict[str, tuple[int, Any]] = {}
         self.identities: list[tuple[int, int, bool, Identity]] = []
         self.registered: int | None = None
-        self.hand: tuple[int, StageSet | None] = (0, None)
+        self.manual_stage: tuple[int, StageSet | None] = (0, None)
         self.memberships: dict[SubjectId, list[MembershipEvent]] = {}
         self.deeds: Counter[DeedKey] = Counter()
         self.seen: Seen | None = None
@@ -75,15 +78,16 @@ class Past:
 def record_of(
     user: SubjectId, account: SubjectId, history: list[MembershipEvent]
 ) -> Membership | None:
+    """The membership after its events; None before the first."""
     record: Membership | None = None
-    for one in sorted(history):
-        match one.verb, one.payload:
+    for event in sorted(history):
+        match event.verb, event.payload:
             case "membership_started", payload:
                 properties = payload.properties if isinstance(payload, MembershipStarted) else {}
-                record = Membership(user, account, one.at, None, _role(properties.get("role")))
+                record = Membership(user, account, event.at, None, _role(properties.get("role")))
             case "membership_ended", _:
                 if record is not None:
-                    record = msgspec.structs.replace(record, left_at=one.at)
+                    record = msgspec.structs.replace(record, left_at=event.at)
             case _, MembershipChanged(values, deleted):
                 if record is not None and "role" in deleted:
                     record = msgspec.structs.replace(record, role=None)
@@ -100,31 +104,33 @@ def _role(value: object) -> str | None:
     return msgspec.json.encode(value).decode()
 
 
-def deed_of(one: DeedKey, count: int) -> Deed:
-    metadata = None if one.metadata is None else msgspec.json.decode(one.metadata)
-    return Deed(one.activity, one.name, one.day, one.in_account, count, metadata)
+def deed_of(key: DeedKey, count: int) -> Deed:
+    metadata = None if key.metadata is None else msgspec.json.decode(key.metadata)
+    return Deed(key.activity, key.name, key.day, key.in_account, count, metadata)
 
 
 def attributes_of(past: Past, seen: list[Seen]) -> dict[Attribute, str | datetime]:
-    found: dict[Attribute, str | datetime] = {}
+    attributes: dict[Attribute, str | datetime] = {}
     if Attribute.REGISTERED_AT in past.facts.attributes:
-        found[Attribute.REGISTERED_AT] = past.facts.attributes[Attribute.REGISTERED_AT]
+        attributes[Attribute.REGISTERED_AT] = past.facts.attributes[Attribute.REGISTERED_AT]
     if seen:
-        found[Attribute.FIRST_SEEN] = min(one.first for one in seen)
-        found[Attribute.LAST_SEEN] = max(one.last for one in seen)
+        attributes[Attribute.FIRST_SEEN] = min(span.first for span in seen)
+        attributes[Attribute.LAST_SEEN] = max(span.last for span in seen)
     name = name_of(past.facts.properties)
     if name is not None:
-        found[Attribute.NAME] = name
-    known = [(absorbed, one) for _, _, absorbed, one in sorted(past.identities)]
-    external = [one.value for _, one in known if one.scheme.is_external_id]
+        attributes[Attribute.NAME] = name
+    known = [(absorbed, identity) for _, _, absorbed, identity in sorted(past.identities)]
+    external = [identity.value for _, identity in known if identity.scheme.is_external_id]
     if external:
-        found[Attribute.EXTERNAL_ID] = external[0]
+        attributes[Attribute.EXTERNAL_ID] = external[0]
     for scheme, attribute in ((Scheme.EMAIL, Attribute.EMAIL), (Scheme.DOMAIN, Attribute.DOMAIN)):
-        values = [(absorbed, one.value) for absorbed, one in known if one.scheme is scheme]
+        values = [
+            (absorbed, identity.value) for absorbed, identity in known if identity.scheme is scheme
+        ]
         own = [value for absorbed, value in values if not absorbed]
         if values:
-            found[attribute] = own[-1] if own else values[-1][1]
-    return found
+            attributes[attribute] = own[-1] if own else values[-1][1]
+    return attributes
 
 
 def name_of(properties: Mapping[str, Any]) -> str | None:
@@ -137,11 +143,11 @@ def name_of(properties: Mapping[str, Any]) -> str | None:
         return msgspec.json.encode(value).decode()
 
     for whole in ("name", "full_name"):
-        found = text(whole)
-        if found is not None:
-            return found
+        name = text(whole)
+        if name is not None:
+            return name
     parts = [
-        next((value for one in names if (value := text(one)) is not None), "")
+        next((value for name in names if (value := text(name)) is not None), "")
         for names in (("first_name", "firstName"), ("last_name", "lastName"))
     ]
     return " ".join(parts).strip(" ") or None

@@ -1,7 +1,7 @@
-"""Counters: what a condition on metadata needs kept, for metadata stays sealed in the log.
+"""Counters: what answers a condition on metadata, which itself stays sealed in the log.
 
-A counter is an activity, a name and tests of metadata. Its id is made of these, so that whoever
-asks the same thing means the same counter.
+A counter is an activity, a name and tests of metadata. Its id is derived from these, so conditions
+that ask the same share a counter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from domain.calendar import Moment
 from domain.conditions.evaluation import metadata_passes
 from domain.conditions.language import Condition, Did, MetadataIs
-from domain.conditions.validation import parts
+from domain.conditions.tree import parts
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(tuple[MetadataIs, ...]).decode
@@ -24,7 +24,7 @@ _decode = msgspec.json.Decoder(tuple[MetadataIs, ...]).decode
 class Counter(msgspec.Struct, frozen=True):
     """
     Attributes:
-        tests: of metadata, all of which have to hold, as canonical JSON.
+        tests: the tests of metadata, all of which have to hold, as canonical JSON.
     """
 
     activity: str
@@ -47,12 +47,12 @@ class Counter(msgspec.Struct, frozen=True):
 
 def all_pass(where: Sequence[MetadataIs], metadata: Mapping[str, object], moment: Moment) -> bool:
     """Whether metadata passes all of some tests. Of the moment only its zone matters."""
-    return all(metadata_passes(one.test, metadata.get(one.name), moment) for one in where)
+    return all(metadata_passes(part.test, metadata.get(part.name), moment) for part in where)
 
 
 def counter_of(condition: Did) -> Counter:
     """The counter that answers a condition with tests of metadata, whatever their order."""
-    tests = sorted({_encode(one) for one in condition.where})
+    tests = sorted({_encode(part) for part in condition.where})
     return Counter(condition.activity, condition.name, f"[{b','.join(tests).decode()}]")
 
 
@@ -60,4 +60,4 @@ def counters_of(condition: Condition) -> set[Counter]:
     """All counters that a condition needs."""
     if isinstance(condition, Did):
         return {counter_of(condition)} if condition.where else set()
-    return {one for part, _ in parts(condition) for one in counters_of(part)}
+    return {counter for part, _ in parts(condition) for counter in counters_of(part)}

@@ -84,20 +84,20 @@ def holds(condition: ask.Condition, subject: UUID, world: World, moment: Moment)
     """Whether a condition holds of a subject that is there."""
     match condition:
         case ask.AllOf(of):
-            return all(holds(one, subject, world, moment) for one in of)
+            return all(holds(part, subject, world, moment) for part in of)
         case ask.OneOf(of):
-            return any(holds(one, subject, world, moment) for one in of)
+            return any(holds(part, subject, world, moment) for part in of)
         case ask.Not(of):
             return not holds(of, subject, world, moment)
         case ask.OfAccounts(quantifier, where) | ask.OfUsers(quantifier, where):
-            found = others_so(where, subject, world, moment)
+            outcomes = others_so(where, subject, world, moment)
             match quantifier:
                 case ask.AnyOf():
-                    return any(found)
+                    return any(outcomes)
                 case ask.EveryOf():
-                    return bool(found) and all(found)
+                    return bool(outcomes) and all(outcomes)
                 case ask.AtLeastOf(count):
-                    return sum(found) >= count
+                    return sum(outcomes) >= count
     value = value_of(condition, subject, world, moment)
     match condition:
         case ask.PropertyIs(_, test) | ask.AttributeIs(_, test) | ask.ScoreIs(_, test):
@@ -166,9 +166,9 @@ def passes(test: ask.Test, value: object, moment: Moment) -> bool:
         case ask.IsNot(wanted):
             return not _equal(value, wanted)
         case ask.In(wanted):
-            return any(_equal(value, one) for one in wanted)
+            return any(_equal(value, other) for other in wanted)
         case ask.NotIn(wanted):
-            return not any(_equal(value, one) for one in wanted)
+            return not any(_equal(value, other) for other in wanted)
         case ask.IsSet():
             return value is not None
         case ask.IsNotSet():
@@ -269,7 +269,7 @@ def _where(condition: ask.Did, deed: Deed, moment: Moment) -> bool:
     if deed.metadata is None:
         return not condition.where
     return all(
-        metadata_passes(one.test, deed.metadata.get(one.name), moment) for one in condition.where
+        metadata_passes(part.test, deed.metadata.get(part.name), moment) for part in condition.where
     )
 
 
@@ -313,15 +313,15 @@ def _deeds(activity: str, subject: UUID, world: World) -> list[Deed]:
 def _others(subject: UUID, world: World) -> dict[UUID, Membership]:
     """The accounts of a user or the users of an account, each with the one record that counts: the
     one that holds and began first, or else the one that ended last."""
-    found: dict[UUID, Membership] = {}
+    memberships: dict[UUID, Membership] = {}
     records = world.memberships if world.records is None else world.about(subject)
     for record in sorted(records, key=_precedence):
         account = world.merged.get(record.account, record.account)
         if record.user == subject:
-            found.setdefault(account, record)
+            memberships.setdefault(account, record)
         elif account == subject:
-            found.setdefault(record.user, record)
-    return found
+            memberships.setdefault(record.user, record)
+    return memberships
 
 
 def _precedence(record: Membership) -> tuple[bool, float, datetime, UUID]:

@@ -1,4 +1,4 @@
-"""A condition in words, for people: what it asks, without how it is written."""
+"""A condition in words, as the console and explanations show it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from domain import calendar
 from domain.conditions import language as ask
 
 MAX_SHOWN = 5
-"""Values of a list that are named; of the others only the number is."""
+"""Values of a list that are named; the others are counted."""
 
 
-def words(condition: ask.Condition, segments: Mapping[UUID, str] | None = None) -> str:
+def in_words(condition: ask.Condition, segments: Mapping[UUID, str] | None = None) -> str:
     """Like “plan is pro and (not in segment Churned)”.
 
     Args:
-        segments: the names of segments; one without is named by its id.
+        segments: the names of segments by id; a segment without a name is shown by its id.
     """
     known = segments or {}
     match condition:
         case ask.AllOf(of):
-            return _several([words(one, known) for one in of], "and", "everybody")
+            return _several([in_words(part, known) for part in of], "and", "everybody")
         case ask.OneOf(of):
-            return _several([words(one, known) for one in of], "or", "nobody")
+            return _several([in_words(part, known) for part in of], "or", "nobody")
         case ask.Not(of):
-            return f"not ({words(of, known)})"
+            return f"not ({in_words(of, known)})"
         case ask.PropertyIs(name, test):
             return f"{name} {_test(test)}"
         case ask.AttributeIs(name, test):
@@ -33,9 +33,9 @@ def words(condition: ask.Condition, segments: Mapping[UUID, str] | None = None) 
         case ask.Did():
             return _did(condition)
         case ask.StageIs(stages):
-            return f"stage is {_any('no stage' if one is None else one for one in stages)}"
+            return f"stage is {_any('no stage' if stage is None else stage for stage in stages)}"
         case ask.HealthIs(health):
-            return f"health is {_any(one.value for one in health)}"
+            return f"health is {_any(value.value for value in health)}"
         case ask.ScoreIs(score, test):
             return f"score {score} {_test(test)}"
         case ask.SignalIs(signal, on):
@@ -45,9 +45,9 @@ def words(condition: ask.Condition, segments: Mapping[UUID, str] | None = None) 
         case ask.BelongsTo():
             return _belongs(condition)
         case ask.OfAccounts(quantifier, where):
-            return f"{_quantifier(quantifier, 'account')}: {words(where, known)}"
+            return f"{_quantifier(quantifier, 'account')}: {in_words(where, known)}"
         case ask.OfUsers(quantifier, where):
-            return f"{_quantifier(quantifier, 'user')}: {words(where, known)}"
+            return f"{_quantifier(quantifier, 'user')}: {in_words(where, known)}"
 
 
 def _several(parts: list[str], link: str, none: str) -> str:
@@ -55,14 +55,16 @@ def _several(parts: list[str], link: str, none: str) -> str:
         return none
     if len(parts) == 1:
         return parts[0]
-    return f" {link} ".join(f"({one})" if " and " in one or " or " in one else one for one in parts)
+    return f" {link} ".join(
+        f"({part})" if " and " in part or " or " in part else part for part in parts
+    )
 
 
 def _any(names: Iterable[str]) -> str:
-    found = [*names]
-    if len(found) > MAX_SHOWN:
-        found = [*found[:MAX_SHOWN], f"{len(found) - MAX_SHOWN} others"]
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} or {found[-1]}"
+    shown = [*names]
+    if len(shown) > MAX_SHOWN:
+        shown = [*shown[:MAX_SHOWN], f"{len(shown) - MAX_SHOWN} others"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
 def _value(value: object) -> str:
@@ -78,9 +80,9 @@ def _test(test: ask.Test) -> str:
         case ask.IsNot(value):
             return f"is not {_value(value)}"
         case ask.In(values):
-            return f"is {_any(_value(one) for one in values)}"
+            return f"is {_any(_value(value) for value in values)}"
         case ask.NotIn(values):
-            return f"is not {_any(_value(one) for one in values)}"
+            return f"is not {_any(_value(value) for value in values)}"
         case ask.Contains(value):
             return f"contains {value}"
         case ask.StartsWith(value):
@@ -114,7 +116,9 @@ def _test(test: ask.Test) -> str:
 def _did(condition: ask.Did) -> str:
     what = f"{condition.activity} {condition.name}"
     if condition.where:
-        what += f" with {' and '.join(f'{one.name} {_test(one.test)}' for one in condition.where)}"
+        what += (
+            f" with {' and '.join(f'{part.name} {_test(part.test)}' for part in condition.where)}"
+        )
     match condition.count:
         case ask.Occurred():
             text = f"{what} occurred"
@@ -171,5 +175,5 @@ def _quantifier(quantifier: ask.Quantifier, other: str) -> str:
             return f"at least {_plural(count, other)}"
 
 
-def _plural(count: int, one: str) -> str:
-    return f"{count} {one}" if count == 1 else f"{count} {one}s"
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

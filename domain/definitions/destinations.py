@@ -14,9 +14,8 @@ from uuid import UUID
 
 import msgspec
 
-from domain.conditions import validation
 from domain.conditions.validation import Vocabulary
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, unknown
 from domain.identity import SubjectKind
 
 MAX_URL_CHARS = 2_000
@@ -148,7 +147,7 @@ def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
         for m, name in enumerate(news.names or ()):
             if known is not None and name not in known:
                 raise InvalidInput(
-                    validation.unknown(news.about.value, name, known),
+                    unknown(news.about.value, name, known),
                     pointer=f"/news/{n}/names/{m}",
                 )
 

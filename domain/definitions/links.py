@@ -13,8 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from domain.conditions import validation
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, unknown
 from domain.identity import SubjectKind
 
 SCHEMES = ("https", "http", "mailto")
@@ -78,11 +77,11 @@ def check(link: Link, pointer: str) -> None:
             raise InvalidInput("say to whom, like mailto:{email}", pointer=pointer)
     else:
         _check_host(url, pointer)
-    for one in placeholders(url):
-        if not one.is_property and one.name not in ATTRIBUTES[link.kind]:
+    for placeholder in placeholders(url):
+        if not placeholder.is_property and placeholder.name not in ATTRIBUTES[link.kind]:
             known = [*ATTRIBUTES[link.kind], f"{PROPERTY}…"]
             raise InvalidInput(
-                validation.unknown(f"placeholder for {link.kind}s", one.name, known),
+                unknown(f"placeholder for {link.kind}s", placeholder.name, known),
                 pointer=pointer,
             )
 
@@ -102,10 +101,10 @@ def _check_host(url: str, pointer: str) -> None:
 
 def check_properties(link: Link, known: Collection[str], pointer: str) -> None:
     """Raises: InvalidInput: it names a property that nobody has."""
-    for one in placeholders(link.url):
-        if one.is_property and one.name not in known:
+    for placeholder in placeholders(link.url):
+        if placeholder.is_property and placeholder.name not in known:
             raise InvalidInput(
-                validation.unknown(f"property of {link.kind}s", one.name, known), pointer=pointer
+                unknown(f"property of {link.kind}s", placeholder.name, known), pointer=pointer
             )
 
 
@@ -123,19 +122,19 @@ def reached(
     properties: Mapping[str, object],
 ) -> list[Reached]:
     """The links of a subject, in order; without those that name a value that it does not have."""
-    found = []
+    reached = []
     for link in links:
         if link.kind is not kind:
             continue
         is_mail = link.url.startswith("mailto:")
         values = [
-            _text((properties if one.is_property else attributes).get(one.name))
-            for one in placeholders(link.url)
+            _text((properties if placeholder.is_property else attributes).get(placeholder.name))
+            for placeholder in placeholders(link.url)
         ]
         filled = [_encoded(value, is_mail=is_mail) for value in values if value is not None]
         if len(filled) == len(values):
-            found.append(Reached(link.name, _filled(link.url, filled)))
-    return found
+            reached.append(Reached(link.name, _filled(link.url, filled)))
+    return reached
 
 
 def _filled(url: str, values: Sequence[str]) -> str:

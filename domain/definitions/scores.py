@@ -20,7 +20,7 @@ def value(rules: Sequence[ScoreRule], held: Collection[str]) -> Decimal:
         rules: whose weights sum to more than nothing.
         held: the names of those that hold.
     """
-    total = sum(one.weight for one in rules)
-    holding = sum(one.weight for one in rules if one.name in held)
+    total = sum(rule.weight for rule in rules)
+    holding = sum(rule.weight for rule in rules if rule.name in held)
     hundredths = (2 * HUNDREDTHS * holding + total) // (2 * total)
     return Decimal(min(max(hundredths, 0), HUNDREDTHS)) / 100

@@ -1,9 +1,8 @@
 """Definitions: what people save of the workspace itself: segments, stages, health, scores, signals.
 
-Definitions refer to one another (a segment in a segment), and what must hold of all of them
-together, such as that none refers back to itself, is one decision. So they are one aggregate with
-one history, `domain.workspace.aggregate.Definitions`; each has an id of its own and counts its own
-versions.
+Definitions refer to one another (a segment in a segment), and rules hold over all of them: none may
+refer back to itself. So they are one aggregate with one history,
+`domain.workspace.definitions.Definitions`; each has its own id and counts its own versions.
 """
 
 from __future__ import annotations
@@ -38,6 +37,11 @@ class DefinitionKind(enum.StrEnum):
     SIGNAL = "signal"
     SETTINGS = "settings"
     DESTINATION = "destination"
+
+    @property
+    def in_words(self) -> str:
+        """As messages call a definition of the family."""
+        return "list of stages" if self is DefinitionKind.STAGES else self.value.replace("_", " ")
 
 
 class Status(enum.StrEnum):

@@ -65,7 +65,7 @@ class OpenedEvent(msgspec.Struct, frozen=True):
         return SubjectKind(self.row.topic.partition(".")[0])
 
 
-def event_of(one: OpenedEvent, payload: Payload) -> Event:
+def event_of(opened: OpenedEvent, payload: Payload) -> Event:
     """The domain event that a row holds, with its payload."""
-    row = one.row
-    return Event(one.kind, row.stream, row.version, row.occurred_at, payload, row.account)
+    row = opened.row
+    return Event(opened.kind, row.stream, row.version, row.occurred_at, payload, row.account)

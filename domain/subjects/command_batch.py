@@ -25,7 +25,10 @@ from domain.properties import (
     is_acceptable,
     name_problem,
 )
-from domain.subjects.aggregates import Account, Subject, User, numbered, replay, subject
+from domain.subjects.account import Account
+from domain.subjects.history import new_subject, numbered, replay
+from domain.subjects.subject import Subject
+from domain.subjects.user import User
 
 Types = Callable[[NameScope], Mapping[str, PropertyType]]
 """The names of a scope that are in use, each with its type."""
@@ -112,7 +115,7 @@ class CommandBatch:
         for claim in resolution.claims:
             self.claims[claim] = resolution.subject
         if resolution.is_new:
-            self.states[resolution.subject] = subject(kind, resolution.subject)
+            self.states[resolution.subject] = new_subject(kind, resolution.subject)
         self.merges += resolution.merges
         return resolution, kind
 

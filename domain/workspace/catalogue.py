@@ -1,7 +1,6 @@
-"""What admins decide about names of the catalogue: to retire them, to restore them, and of what
-type a property is.
+"""Commands about names of the catalogue: retire, restore, give a property another type.
 
-Decided on all that is defined, for what a definition or a saved view rests on stays as it is.
+A name that a definition or a saved view uses is neither retired nor given a type that does not fit.
 """
 
 from __future__ import annotations
@@ -9,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
-from domain.conditions import validation
 from domain.definitions.saved_views import SavedView
 from domain.definitions.types import Settings, Status
-from domain.errors import Conflict, InvalidInput
+from domain.errors import Conflict, InvalidInput, unknown
 from domain.events.definitions import NamesRestored, NamesRetired, PropertyTypeChanged
 from domain.events.payloads import Payload
 from domain.identity import SubjectKind
@@ -25,14 +23,15 @@ from domain.name_rules import (
 )
 from domain.properties import PropertyType
 from domain.workspace import consistency
-from domain.workspace.aggregate import Definitions, Workspace
+from domain.workspace.definitions import Definitions
 from domain.workspace.name_uses import NameUse, uses_of, uses_of_view
+from domain.workspace.workspace import Workspace
 
 SHOWN_USERS = 5
-"""That a refusal names, of all that use a name."""
+"""Users of a name that a refusal lists."""
 
 Uses = dict[CatalogueName, list[tuple[str, NameUse]]]
-"""Who uses each name, in words, and how."""
+"""The users of each name, in words, and how they use it."""
 
 
 def retire(
@@ -44,15 +43,15 @@ def retire(
     claimed: Collection[str],
     used: Uses,
 ) -> list[Payload]:
-    """Retires names; nothing comes of those that are retired already.
+    """Retires names. A retired name causes no event.
 
     Args:
-        claimed: the names of the scope that were ever sent.
+        claimed: all names of the scope that were ever sent.
         used: see `uses`.
 
     Raises:
-        InvalidInput: there is no such name, or there are too many.
-        Conflict: something uses one, which the refusal names.
+        InvalidInput: a name is unknown, or there are too many.
+        Conflict: something uses a name; the refusal lists the users.
     """
     _check_names(scope, names, claimed)
     for n, name in enumerate(names):
@@ -72,15 +71,15 @@ def restore(
     claimed: Collection[str],
     limit: int,
 ) -> list[Payload]:
-    """Restores names that are retired; nothing comes of those that are not.
+    """Restores retired names. A name in use causes no event.
 
     Args:
-        claimed: the names of the scope that were ever sent.
-        limit: of names in use.
+        claimed: all names of the scope that were ever sent.
+        limit: of the names in use.
 
     Raises:
-        InvalidInput: there is no such name, or there are too many.
-        Conflict: more would be in use than may be.
+        InvalidInput: a name is unknown, or there are too many.
+        Conflict: more names would be in use than the limit.
     """
     _check_names(scope, names, claimed)
     retired: dict[CatalogueName, Retired] = state.names.retired
@@ -104,15 +103,15 @@ def change_type(
     used: Uses,
     workspace: Workspace,
 ) -> list[Payload]:
-    """Gives a property another type; nothing comes of the one that it has.
+    """Gives a property another type. The type that it has causes no event.
 
     Args:
         claimed: the names of the scope that were ever sent, with their types of then.
         used: see `uses`.
 
     Raises:
-        InvalidInput: there is no such property of users or accounts.
-        Conflict: something tests it as of another type, which the refusal names.
+        InvalidInput: the property of users or accounts is unknown.
+        Conflict: something tests it as a type that differs; the refusal lists the users.
     """
     if scope not in {property_scope(kind) for kind in SubjectKind}:
         raise InvalidInput(
@@ -121,7 +120,7 @@ def change_type(
             pointer="/scope",
         )
     if name not in claimed:
-        raise InvalidInput(validation.unknown(scope.in_words, name, claimed), pointer="/name")
+        raise InvalidInput(unknown(scope.in_words, name, claimed), pointer="/name")
     to = CatalogueName(scope, name)
     if state.names.types.get(to, claimed[name]) is type:
         return []
@@ -140,24 +139,24 @@ def change_type(
 
 
 def uses(state: Definitions, workspace: Workspace, views: Iterable[SavedView]) -> Uses:
-    """What uses each name: definitions that are no longer archived, drafts included; saved views;
-    and where the workspace reads MRR and renewals from, chosen or not."""
-    found: Uses = {}
-    for one in state.current.values():
-        if one.status is Status.ARCHIVED:
+    """The users of each name: definitions that are not archived, drafts included; saved views; and
+    the properties that supply MRR and renewal date."""
+    uses: Uses = {}
+    for defined in state.current.values():
+        if defined.status is Status.ARCHIVED:
             continue
-        definition = one.definition
+        definition = defined.definition
         user = "the settings" if isinstance(definition, Settings) else f"“{definition.name}”"
         for use in uses_of(definition):
-            found.setdefault(use.to, []).append((user, use))
+            uses.setdefault(use.to, []).append((user, use))
     for view in views:
         for use in uses_of_view(view):
-            found.setdefault(use.to, []).append((f"the saved view “{view.name}”", use))
+            uses.setdefault(use.to, []).append((f"the saved view “{view.name}”", use))
     for name in (workspace.mrr_property, workspace.renewal_property):
         for kind in SubjectKind:
             to = CatalogueName(property_scope(kind), name)
-            found.setdefault(to, []).append(("the settings", NameUse(to, "")))
-    return found
+            uses.setdefault(to, []).append(("the settings", NameUse(to, "")))
+    return uses
 
 
 def _check_names(scope: NameScope, names: Sequence[str], claimed: Collection[str]) -> None:
@@ -167,9 +166,7 @@ def _check_names(scope: NameScope, names: Sequence[str], claimed: Collection[str
         raise InvalidInput("a name is there twice", pointer="/names")
     for n, name in enumerate(names):
         if name not in claimed:
-            raise InvalidInput(
-                validation.unknown(scope.in_words, name, claimed), pointer=f"/names/{n}"
-            )
+            raise InvalidInput(unknown(scope.in_words, name, claimed), pointer=f"/names/{n}")
 
 
 def _used(name: str, users: Sequence[str], pointer: str, how: str = "") -> Conflict:

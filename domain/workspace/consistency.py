@@ -1,4 +1,4 @@
-"""Whether a definition agrees with itself, whatever else is defined."""
+"""Whether a definition is consistent in itself, and names only what the workspace knows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from domain.definitions.types import (
     Stages,
     checked_name,
 )
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, unknown
 from domain.identity import SubjectKind
 from domain.properties import PropertyType
 from domain.workspace.references import parts
@@ -39,7 +39,7 @@ MAX_LINKS = 50
 
 
 def check(definition: Definition) -> None:
-    """Raises: InvalidInput: it does not; says where and what would do."""
+    """Raises: InvalidInput: the definition is not consistent, with a pointer to what is wrong."""
     match definition:
         case Segment():
             checked_name(definition.name)
@@ -59,8 +59,7 @@ def check(definition: Definition) -> None:
 
 
 def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
-    """Raises: InvalidInput: a condition that cannot be asked, or settings that name what there is
-    not; says where."""
+    """Raises: InvalidInput: a condition cannot be asked, or a name is unknown, with a pointer."""
     if isinstance(definition, Settings):
         _supplies(
             definition.mrr_property, AMOUNTS, "an MRR is a number", vocabulary, "/mrr_property"
@@ -94,7 +93,7 @@ def check_names(definition: Definition, vocabulary: Vocabulary) -> None:
 
 AMOUNTS = (PropertyType.NUMBER, PropertyType.STRING)
 DATES = (PropertyType.DATE, PropertyType.STRING)
-"""Types of the properties that may supply MRR, and renewals."""
+"""Types of the properties that may supply MRR, and renewal dates."""
 
 
 def _supplies(
@@ -104,17 +103,17 @@ def _supplies(
     vocabulary: Vocabulary,
     pointer: str,
 ) -> None:
-    """A property of users, of accounts or of both, of which one at least is of such a type."""
+    """Checks that a property of users or of accounts has one of some types."""
     if name is None:
         return
-    known = {kind: vocabulary.properties(kind) for kind in SubjectKind}
-    found = [there[name] for there in known.values() if name in there]
-    if not found:
-        names = {one for there in known.values() for one in there}
-        raise InvalidInput(validation.unknown("property", name, names), pointer=pointer)
-    if not any(one in types for one in found):
+    known = [vocabulary.properties(kind) for kind in SubjectKind]
+    actual = [properties[name] for properties in known if name in properties]
+    if not actual:
+        names = {name for properties in known for name in properties}
+        raise InvalidInput(unknown("property", name, names), pointer=pointer)
+    if not any(type in types for type in actual):
         raise InvalidInput(
-            f"{what}, or a text that holds one; this property is {found[0].with_article}",
+            f"{what}, or a text that holds one; this property is {actual[0].with_article}",
             pointer=pointer,
         )
 
@@ -122,7 +121,7 @@ def _supplies(
 def _known(names: list[str], known: Collection[str], what: str, pointer: str) -> None:
     for n, name in enumerate(names):
         if name not in known:
-            raise InvalidInput(validation.unknown(what, name, known), pointer=f"{pointer}/{n}")
+            raise InvalidInput(unknown(what, name, known), pointer=f"{pointer}/{n}")
 
 
 def _stages(definition: Stages) -> None:

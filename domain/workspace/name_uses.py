@@ -15,7 +15,7 @@ from domain.conditions.language import (
     PropertyIs,
     Test,
 )
-from domain.conditions.validation import parts as parts_of
+from domain.conditions.tree import parts as parts_of
 from domain.definitions import links
 from domain.definitions.destinations import Destination, SubscriptionKind
 from domain.definitions.saved_views import SavedView

@@ -1,8 +1,8 @@
-"""What definitions refer to, and that none comes back to itself.
+"""References between definitions, and circles among them.
 
-Segments are referred to by id; stages, scores and signals by name, within users or accounts. What
-a decision rests on is a graph over all families: the stages of a kind are one node of it, for the
-first that holds wins; so is its health, which rests on its stages and on all of its profiles.
+Conditions refer to segments by id, and to stages, scores and signals by name within a kind. The
+references of all families form a graph. The stages of a kind are one node, for the first stage that
+holds wins; the health of a kind is one node too, and rests on its stages and all of its profiles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from domain.conditions.language import (
     SignalIs,
     StageIs,
 )
-from domain.conditions.validation import parts as parts_of
+from domain.conditions.tree import parts as parts_of
 from domain.definitions.destinations import Destination
 from domain.definitions.types import (
     Definition,
@@ -41,10 +41,11 @@ from domain.identity import SubjectKind
 
 
 class Named(NamedTuple):
-    """Something that conditions ask for.
+    """What a condition can refer to.
 
     Attributes:
-        name: of a stage, score or signal; a segment's id; empty: stages or health as such.
+        name: the name of a stage, score or signal, or the id of a segment; empty: the stages or
+            the health of the kind as a whole.
     """
 
     family: DefinitionKind
@@ -53,7 +54,7 @@ class Named(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """`pointer` is a JSON pointer to where `to` is named."""
+    """A reference; `pointer` is the JSON pointer to it in its definition."""
 
     to: Named
     pointer: str
@@ -63,7 +64,7 @@ class Part(NamedTuple):
     """A condition inside a definition.
 
     Attributes:
-        decides: whether others rest on the answer; a goal only tells how a signal ended.
+        decides: whether others can rest on the answer. A goal decides nothing.
     """
 
     condition: Condition
@@ -72,7 +73,7 @@ class Part(NamedTuple):
 
 
 def parts(definition: Definition) -> Iterator[Part]:
-    """The conditions of a definition, each with its JSON pointer there."""
+    """The conditions of a definition, each with its JSON pointer."""
     match definition:
         case Segment(_, _, condition):
             if condition is not None:
@@ -97,7 +98,7 @@ def parts(definition: Definition) -> Iterator[Part]:
 
 
 def references(condition: Condition, kind: SubjectKind, pointer: str = "") -> Iterator[Reference]:
-    """What a condition about users or about accounts asks for of what is defined."""
+    """The definitions that a condition about a kind refers to."""
     match condition:
         case StageIs(stages):
             for n, stage in enumerate(stages):
@@ -118,15 +119,15 @@ def references(condition: Condition, kind: SubjectKind, pointer: str = "") -> It
         case OfUsers(_, where):
             yield from references(where, SubjectKind.USER, f"{pointer}/where")
         case _:
-            for one, step in parts_of(condition):
-                yield from references(one, kind, f"{pointer}{step}")
+            for part, step in parts_of(condition):
+                yield from references(part, kind, f"{pointer}{step}")
 
 
 def references_of(definition: Definition, *, deciding: bool = False) -> Iterator[Reference]:
-    """What a definition asks for.
+    """The definitions that a definition refers to.
 
     Args:
-        deciding: only what others rest on through it.
+        deciding: leaves out what decides nothing: a goal, the segment of a destination.
     """
     if isinstance(definition, Destination):
         if definition.segment is not None and definition.kind is not None and not deciding:
@@ -145,7 +146,7 @@ def references_of(definition: Definition, *, deciding: bool = False) -> Iterator
 
 
 def provides(id: DefinitionId, definition: Definition) -> set[Named]:
-    """What conditions can ask for because of a definition that is active."""
+    """What conditions can refer to while a definition is active."""
     match definition:
         case Segment(kind):
             return {Named(DefinitionKind.SEGMENT, kind, str(id))}
@@ -158,12 +159,15 @@ def provides(id: DefinitionId, definition: Definition) -> set[Named]:
 
 
 Active = Mapping[DefinitionId, Definition]
-"""What decides, by id."""
+"""The active definitions, by id."""
 
 
 def path_back(id: DefinitionId, active: Active) -> tuple[list[str], str] | None:
-    """The shortest way from an active definition over what it asks for back to it: the names on
-    the way, its own first and last, and the place in it where the way begins. None: there is none.
+    """The shortest circle through an active definition.
+
+    Returns:
+        The names on the circle, the definition's own first and last, and the JSON pointer to the
+        reference that begins it. None: no circle.
     """
     graph = _Graph(active)
     definition = active[id]
@@ -171,12 +175,12 @@ def path_back(id: DefinitionId, active: Active) -> tuple[list[str], str] | None:
     for reference in references_of(definition, deciding=True):
         way = graph.way(graph.node(reference.to), goal)
         if way is not None:
-            return [graph.label(one) for one in (goal, *way)], reference.pointer
+            return [graph.label(node) for node in (goal, *way)], reference.pointer
     return None
 
 
 def _node(id: DefinitionId, definition: Definition) -> Named:
-    """What of the graph a definition is, or is a part of."""
+    """The node of the graph that a definition is, or is a part of."""
     if isinstance(definition, Undeciding):
         raise TypeError("settings and destinations decide nothing")
     family = family_of(definition)
@@ -189,7 +193,11 @@ class _Graph:
         self._labels: dict[Named, str] = {}
         self._ids: dict[Named, Named] = {}
         self._rests_on: dict[Named, list[Named]] = {}
-        deciding = {id: one for id, one in active.items() if not isinstance(one, Undeciding)}
+        deciding = {
+            id: definition
+            for id, definition in active.items()
+            if not isinstance(definition, Undeciding)
+        }
         for id, definition in deciding.items():
             node = _node(id, definition)
             self._labels[node] = (
@@ -201,7 +209,7 @@ class _Graph:
                 self._ids[named] = node
         for id, definition in deciding.items():
             self._rests_on.setdefault(_node(id, definition), []).extend(
-                self.node(one.to) for one in references_of(definition, deciding=True)
+                self.node(reference.to) for reference in references_of(definition, deciding=True)
             )
 
     def node(self, named: Named) -> Named:
@@ -213,7 +221,7 @@ class _Graph:
         return self._labels[node]
 
     def way(self, start: Named, goal: Named) -> list[Named] | None:
-        """The nodes from `start` to `goal`, both among them."""
+        """The nodes of the shortest way from `start` to `goal`, both included; None: no way."""
         came_from: dict[Named, Named | None] = {start: None}
         waiting = deque([start])
         while waiting:
@@ -234,17 +242,17 @@ def _back(node: Named, came_from: Mapping[Named, Named | None]) -> Iterator[Name
         here = came_from[here]
 
 
-def who_asks(for_any: Iterable[Named], active: Active) -> list[str]:
-    """The names of those definitions whose conditions, or stages, name any of these."""
-    wanted = set(for_any)
+def users_of(some: Iterable[Named], active: Active) -> list[str]:
+    """The names of the definitions that refer to any of these."""
+    wanted = set(some)
     return sorted(
-        one.name
-        for one in active.values()
-        if not isinstance(one, Settings)
-        and any(reference.to in wanted for reference in references_of(one))
+        definition.name
+        for definition in active.values()
+        if not isinstance(definition, Settings)
+        and any(reference.to in wanted for reference in references_of(definition))
     )
 
 
 def counters_of_definition(definition: Definition) -> set[Counter]:
-    """All counters that the conditions of a definition need."""
+    """The counters that the conditions of a definition need."""
     return {counter for part in parts(definition) for counter in counters_of(part.condition)}

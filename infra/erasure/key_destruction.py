@@ -21,7 +21,7 @@ from domain.erasure.erasure import TargetOutcome
 from domain.events.payloads import Absorbed, MergedInto
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.subjects.aggregates import subject
+from domain.subjects.history import new_subject
 from infra.erasure.legal_holds import LegalHolds, held
 from infra.erasure.redaction import Mention, Redaction
 from infra.keys.erasure_records import erased_by
@@ -117,7 +117,7 @@ class KeyDestruction:
             wanted = {one for one in survivors if one is not None and one not in states}
         everything = {}
         for target in targets:
-            root = states.get(target) or subject(kind, target)
+            root = states.get(target) or new_subject(kind, target)
             path = []
             while root.merged_into is not None and states[root.merged_into].version:
                 path.append(root.id)

@@ -29,7 +29,7 @@ from domain.events.definitions import (
 )
 from domain.events.recorded import RecordedEvent
 from domain.identity import Identity, Scheme, SubjectId
-from domain.workspace.aggregate import Definitions
+from domain.workspace.definitions import Definitions
 from infra.keys.content_keys import ContentKeys, Replacement
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog

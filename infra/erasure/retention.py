@@ -35,7 +35,7 @@ from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.events.schema import MONTH_KEYS_VERSION
 from domain.events.topics import ACTIVITY_OF_TOPIC, SUMMED_TOPICS
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from infra.erasure.ledger import RetentionEntry
 from infra.erasure.legal_holds import any_held
 from infra.keys.key_ring import KeyRing

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from domain.identity import SubjectId, SubjectKind
-from domain.subjects.aggregates import Account, Subject, User
+from domain.subjects.account import Account
+from domain.subjects.subject import Subject
+from domain.subjects.user import User
 from infra.keys.key_ring import KeyRing
 from infra.keys.opening import unseal
 from infra.keys.subject_key import random_nonces

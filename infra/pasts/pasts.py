@@ -22,7 +22,7 @@ from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
 from domain.errors import NotFound, NotReady, NotYours, Refusal, TooManyAtOnce, Unavailable
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
 from infra.log.log_as_of import LogAsOf, bounds_at

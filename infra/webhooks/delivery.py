@@ -27,7 +27,7 @@ from domain.definitions.destinations import Destination
 from domain.definitions.types import Defined, DefinitionId, Status
 from domain.errors import Refusal
 from domain.identity import LOG_PARTITIONS
-from domain.workspace.aggregate import Definitions
+from domain.workspace.definitions import Definitions
 from infra.keys.key_ring import KeyRing
 from infra.log.event_log import EventLog
 from infra.webhooks import signing

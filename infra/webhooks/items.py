@@ -20,7 +20,7 @@ from domain.definitions.types import Settings
 from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.webhook_items import ERASED_TOPICS
-from domain.workspace.aggregate import Definitions
+from domain.workspace.definitions import Definitions
 from infra.keys.key_ring import KeyRing
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog

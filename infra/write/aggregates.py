@@ -15,7 +15,10 @@ from domain.events.event import Event
 from domain.events.recorded import RecordedEvent, event_of
 from domain.events.topics import StreamKind, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.subjects.aggregates import SNAPSHOT_EVERY, Account, User, replay, subject
+from domain.subjects.account import Account
+from domain.subjects.history import new_subject, replay
+from domain.subjects.subject import SNAPSHOT_EVERY
+from domain.subjects.user import User
 from infra.keys.sealing import Sealer
 from infra.keys.snapshot_sealing import SNAPSHOT_SCHEMA_VERSION, SnapshotSealer
 from infra.log.event_log import EventLog
@@ -87,7 +90,7 @@ class Aggregates:
 
     def load_each(self, subjects: Mapping[SubjectId, SubjectKind]) -> Loaded:
         """As `load`; the state of a subject with gaps is what its other events come to."""
-        states = {id: subject(kind, id) for id, kind in subjects.items()}
+        states = {id: new_subject(kind, id) for id, kind in subjects.items()}
         snapshots = self._snapshots(list(subjects))
         for kind in SubjectKind:
             states |= self._opened_snapshots(

@@ -47,8 +47,8 @@ from domain.identity import (
     log_partition,
 )
 from domain.properties import RefusedValue
-from domain.subjects.aggregates import subject
 from domain.subjects.command_batch import CommandBatch, Target, identities_of, new_names
+from domain.subjects.history import new_subject
 from infra.keys.digests import KeyedDigest
 from infra.keys.identity_index import IdentityIndex
 from infra.keys.key_ring import KeyRing
@@ -327,7 +327,7 @@ class CommandHandler:
         self._remember_begun(begun)
         for id, kind in uncertain.items():
             if id not in begun:
-                batch.states[id] = subject(kind, id)
+                batch.states[id] = new_subject(kind, id)
         return loaded.gaps
 
     def _remember_begun(self, subjects: Iterable[SubjectId]) -> None:

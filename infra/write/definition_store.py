@@ -24,7 +24,7 @@ from domain.events.payloads import Payload
 from domain.events.recorded import RecordedEvent
 from domain.events.topics import stream_kind
 from domain.identity import SubjectId
-from domain.workspace.aggregate import Definitions
+from domain.workspace.definitions import Definitions
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
 from projections.kernel.gaps import Gap, parted, tell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domain.commands import Position, ReleaseStage, SetStage
 from domain.errors import NotFound, SubjectErased, Unavailable, VersionConflict
-from domain.subjects.aggregates import numbered
+from domain.subjects.history import numbered
 from infra.keys.key_ring import KeyRing
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog

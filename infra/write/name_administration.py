@@ -11,7 +11,8 @@ from domain.events.payloads import Payload
 from domain.name_rules import NAMES_PER_SCOPE, NameScope
 from domain.properties import PropertyType
 from domain.workspace import catalogue as decide
-from domain.workspace.aggregate import Definitions, Workspace
+from domain.workspace.definitions import Definitions
+from domain.workspace.workspace import Workspace
 from infra.write.definition_store import DefinitionStore
 from infra.write.name_catalogue import NameCatalogue
 from infra.write.saved_views import SavedViews

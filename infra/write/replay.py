@@ -19,7 +19,9 @@ from domain.errors import Altered, NotFound, UnreadableEvent
 from domain.events.event import Event
 from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId, SubjectKind
-from domain.subjects.aggregates import Account, User, subject
+from domain.subjects.account import Account
+from domain.subjects.history import new_subject
+from domain.subjects.user import User
 from infra.keys.opening import EventOpener
 from infra.log.event_log import EventLog
 
@@ -108,7 +110,7 @@ class AggregateReplay:
         """
 
         def project(_: Any, opened: Iterable[Any]) -> Any:
-            state = subject(kind, id)
+            state = new_subject(kind, id)
             for event in (cast(OpenedRow, each).event for each in opened):
                 if event.kind is not kind:
                     return None

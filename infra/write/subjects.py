@@ -15,7 +15,8 @@ from psycopg_pool import ConnectionPool
 
 from domain.events.topics import StreamKind
 from domain.identity import SubjectId, SubjectKind
-from domain.subjects.aggregates import Account, User
+from domain.subjects.account import Account
+from domain.subjects.user import User
 from infra.keys.key_ring import KeyRing
 from infra.write.aggregates import Aggregates
 from projections.kernel import merges

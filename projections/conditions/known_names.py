@@ -11,7 +11,7 @@ from domain.definitions.types import Definition, DefinitionId, DefinitionKind
 from domain.identity import SubjectKind
 from domain.name_rules import property_scope
 from domain.properties import PropertyType
-from domain.workspace.aggregate import Definitions
+from domain.workspace.definitions import Definitions
 from domain.workspace.references import provides
 from projections.kernel.tables import catalogue
 

@@ -24,7 +24,7 @@ from domain.conditions.counters import Counter
 from domain.events.recorded import RecordedEvent
 from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import LOG_PARTITIONS
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from projections.counters.keeper import CounterKeeper
 from projections.counters.model import add, tallied
 from projections.kernel import gaps, merges

@@ -14,7 +14,7 @@ from domain.events.payloads import ActivitySummed, SummedDay, Tracked
 from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.events.topics import ACTIVITY_OF_TOPIC, SUMMED_TOPICS, stream_kind
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 
 EVERYTHING = RetentionBounds()
 NO_SUMS: Mapping[int, datetime] = {}

@@ -26,7 +26,7 @@ from domain.events.payloads import (
 )
 from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from projections.kernel.batch import Batch
 
 NAME = "\x7fprobe"

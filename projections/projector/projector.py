@@ -35,7 +35,7 @@ from domain.events.definitions import (
 from domain.events.payloads import Erased, MergedInto
 from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import LOG_PARTITIONS, SubjectId
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from projections.counters.model import CounterDays
 from projections.kernel import merges, pg_arrays
 from projections.kernel.batch import Batch

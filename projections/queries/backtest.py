@@ -192,7 +192,7 @@ def run(
     plan = Plan(draft, active, replaces)
     with queries.connect() as conn:
         population = _population(conn, plan, sample)
-    replay = Replay(plan.asked, population.replayed, zone, names)
+    replay = Replay(plan.scope, population.replayed, zone, names)
     reading = _Reading(replay, plan, opener, progress)
     reading.lists(records)
     if sample is None:
@@ -284,7 +284,7 @@ class _Reading:
         self._progress = progress
         self._traced: set[SubjectId] = set()
         self.gaps: dict[str, None] = {}
-        self._opened_topics = (set(SUBJECT_TOPICS) - set(ACTIVITY_OF_TOPIC)) | plan.asked.topics
+        self._opened_topics = (set(SUBJECT_TOPICS) - set(ACTIVITY_OF_TOPIC)) | plan.scope.topics
 
     def lists(self, records: Records) -> None:
         """The lists of static segments."""
@@ -293,7 +293,9 @@ class _Reading:
                 for one in self._passed(self._opener.open_each(piece)):
                     if isinstance(one.payload, ListChange):
                         row = one.row
-                        self._replay.tell_list(segment, row.position, row.occurred_at, one.payload)
+                        self._replay.add_list_change(
+                            segment, row.position, row.occurred_at, one.payload
+                        )
 
     def _passed(self, found: Sequence[OpenedEvent | Gap]) -> list[OpenedEvent]:
         """What opened; takes note of what did not."""
@@ -342,7 +344,7 @@ class _Reading:
 
     def _merges(self, records: Records, strangers: set[SubjectId]) -> None:
         """Who some became that are not replayed, and who those did, where that is asked for."""
-        if not self._plan.asked.memberships:
+        if not self._plan.scope.memberships:
             return
         while strangers := strangers - self._traced:
             self._traced |= strangers
@@ -363,7 +365,7 @@ class _Reading:
         if self.gaps:
             rows = [row for row in rows if place_of(row) not in self.gaps]
         told = [_told(row, opened.get((row.log_partition, row.position))) for row in rows]
-        self._replay.tell(told, kept)
+        self._replay.add(told, kept)
         return told
 
 

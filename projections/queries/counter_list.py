@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from domain.conditions.counters import Counter
 from domain.conditions.language import Did, MetadataIs
-from domain.conditions.wording import words
+from domain.conditions.wording import in_words
 from projections.counters.requests import CounterNumbers, in_number, share_of
 
 MOST_ROWS = 10_000
@@ -85,7 +85,7 @@ def list_counters(conn: sa.Connection, needed: Mapping[Counter, Sequence[NeededB
         items.append(
             CounterItem(
                 id=row.id,
-                says=words(asked),
+                says=in_words(asked),
                 activity=row.activity,
                 name=row.name,
                 where=counter.where,

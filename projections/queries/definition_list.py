@@ -75,7 +75,7 @@ def list_definitions(
     status: Status | None = None,
 ) -> Page[DefinitionItem]:
     """All definitions but the settings, by family, kind and name. There are few:
-    `domain.workspace.aggregate`."""
+    `domain.workspace.editing`."""
     rows = conn.execute(LIST, {"family": family, "kind": kind, "status": status})
     items = [_item(row) for row in rows]
     return Page(items, None, len(items))

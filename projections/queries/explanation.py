@@ -15,9 +15,9 @@ import msgspec
 import sqlalchemy as sa
 
 from domain.commands import Position
-from domain.conditions.evidence import HELD, VALUE, held, leaves
+from domain.conditions.evidence import HELD, VALUE, held_by_evidence, leaves
 from domain.conditions.language import Condition
-from domain.conditions.wording import words
+from domain.conditions.wording import in_words
 from domain.definitions.types import Definition, HealthProfile, Score, Segment, Stages, family_of
 from domain.errors import Altered, NotFound
 from domain.events.decisions import (
@@ -359,13 +359,13 @@ def _rules(
         RuleSeen(
             place=part.pointer,
             name=_name(definition, part.pointer),
-            words=words(part.condition, segments),
+            words=in_words(part.condition, segments),
             condition=part.condition,
-            held=held(part.condition, part.pointer, decision.saw),
+            held=held_by_evidence(part.condition, part.pointer, decision.saw),
             tests=[
                 LeafSeen(
                     place=place,
-                    words=words(leaf, segments),
+                    words=in_words(leaf, segments),
                     condition=leaf,
                     value=decision.saw.get(place, {}).get(VALUE),
                     held=decision.saw.get(place, {}).get(HELD),

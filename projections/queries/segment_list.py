@@ -114,7 +114,7 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 def list_segments(conn: sa.Connection, kinds: Sequence[SubjectKind]) -> Page[SegmentItem]:
-    """All segments of some kinds, by kind and name. There are few: `domain.workspace.aggregate`."""
+    """All segments of some kinds, by kind and name. There are few: `domain.workspace.editing`."""
     rows = conn.execute(ALL_SEGMENTS, {"decider": NAME, "kinds": [kind.value for kind in kinds]})
     items = [_item(row) for row in rows]
     return Page(items, None, len(items))

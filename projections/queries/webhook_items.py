@@ -20,7 +20,7 @@ from domain.definitions.destinations import Destination
 from domain.events.payloads import MergedInto
 from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.webhook_items import ERASED, ERASED_TOPICS, is_own_segment, told, topics
+from domain.webhook_items import ERASED, ERASED_TOPICS, is_own_segment, item_data, topics
 from projections.kernel import merges
 
 CHECKPOINTS = "SELECT log_partition, position FROM views.checkpoints WHERE projector = %s"
@@ -135,7 +135,7 @@ def items(
         if row.topic in ERASED_TOPICS:
             found.append(_erased(row))
             continue
-        data = told(destination, row.stream, opened.payload, definitions)
+        data = item_data(destination, row.stream, opened.payload, definitions)
         stream = survivors.get(row.stream, row.stream)
         account = None if row.account is None else survivors.get(row.account, row.account)
         is_of_user = row.topic.startswith(SubjectKind.USER)

@@ -12,7 +12,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 
-from domain.conditions import language as c
+from domain.conditions import language as ask
 from domain.definitions.types import (
     Definition,
     DefinitionId,
@@ -24,6 +24,7 @@ from domain.definitions.types import (
     Stages,
     StageType,
 )
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from tests.bench.figures import Figure, Report
 from tests.bench.stream import (
@@ -76,7 +77,7 @@ def run_full(annals: Annals, url: str, report: Report, *, subjects: int) -> None
         begun = time.perf_counter()
         changed = _stages(trial_seats=90)
         annals.definitions.decide(
-            lambda state: state.change(id, changed, EDITOR), datetime.now(UTC)
+            lambda state: editing.change(state, id, changed, EDITOR), datetime.now(UTC)
         )
         settle(annals, report)
         seconds = time.perf_counter() - begun
@@ -86,27 +87,29 @@ def run_full(annals: Annals, url: str, report: Report, *, subjects: int) -> None
 
 def activate(annals: Annals, definition: Definition) -> DefinitionId:
     id = DefinitionId(uuid.uuid4())
-    annals.definitions.decide(lambda state: state.make(id, definition, EDITOR), datetime.now(UTC))
-    annals.definitions.decide(lambda state: state.activate(id, EDITOR), datetime.now(UTC))
+    annals.definitions.decide(
+        lambda state: editing.make(state, id, definition, EDITOR), datetime.now(UTC)
+    )
+    annals.definitions.decide(lambda state: editing.activate(state, id, EDITOR), datetime.now(UTC))
     return id
 
 
-def _plan(*plans: str) -> c.Condition:
-    return c.PropertyIs("plan", c.In([*plans]))
+def _plan(*plans: str) -> ask.Condition:
+    return ask.PropertyIs("plan", ask.In([*plans]))
 
 
-def _seats(least: int) -> c.Condition:
-    return c.PropertyIs("seats", c.AtLeast(least))
+def _seats(least: int) -> ask.Condition:
+    return ask.PropertyIs("seats", ask.AtLeast(least))
 
 
-def _stages(trial_seats: int = 20, active: c.Condition | None = None) -> Stages:
+def _stages(trial_seats: int = 20, active: ask.Condition | None = None) -> Stages:
     conditions = {
-        CANARY: c.PropertyIs(CANARY, c.Greater(0)),
-        "enterprise": c.AllOf([_plan("enterprise"), _seats(10)]),
+        CANARY: ask.PropertyIs(CANARY, ask.Greater(0)),
+        "enterprise": ask.AllOf([_plan("enterprise"), _seats(10)]),
         "paying": _plan("pro", "enterprise"),
-        "late trial": c.AllOf([_plan("trial"), _seats(trial_seats)]),
+        "late trial": ask.AllOf([_plan("trial"), _seats(trial_seats)]),
         "trial": _plan("trial"),
-        "active": active or c.PropertyIs("seats", c.Less(50)),
+        "active": active or ask.PropertyIs("seats", ask.Less(50)),
     }
     stages = [Stage(name, StageType.OTHER, one) for name, one in conditions.items()]
     return Stages(USER, "life", stages)
@@ -115,25 +118,25 @@ def _stages(trial_seats: int = 20, active: c.Condition | None = None) -> Stages:
 def _define_all(annals: Annals, chance: random.Random) -> None:
     activate(annals, _stages(active=did(chance, 4)))
     for n, stages in enumerate((["enterprise", "paying"], ["late trial", "trial"], ["active"])):
-        good = c.AllOf([_seats(30), did(chance, 4)])
-        activate(annals, HealthProfile(USER, f"profile {n}", [*stages], good, c.Not(_seats(10))))
+        good = ask.AllOf([_seats(30), did(chance, 4)])
+        activate(annals, HealthProfile(USER, f"profile {n}", [*stages], good, ask.Not(_seats(10))))
     for n in range(SCORES):
         conditions = [
             _plan("pro", "enterprise"),
             _seats(chance.randrange(100)),
             *(did(chance, 6) for _ in range(3)),
-            c.OfAccounts(c.AnyOf(), _plan(chance.choice(PLANS))),
+            ask.OfAccounts(ask.AnyOf(), _plan(chance.choice(PLANS))),
         ]
         rules = [ScoreRule(f"rule {m}", m + 1, one) for m, one in enumerate(conditions)]
         activate(annals, Score(USER, f"score {n}", rules))
     for n in range(SIGNALS):
-        condition = c.AllOf(
+        condition = ask.AllOf(
             [
                 _plan(chance.choice(PLANS)),
                 did(chance, 6),
-                c.StageIs(["paying", "enterprise", "trial"])
+                ask.StageIs(["paying", "enterprise", "trial"])
                 if n % 2
-                else c.ScoreIs(f"score {n % SCORES}", c.AtLeast(30)),
+                else ask.ScoreIs(f"score {n % SCORES}", ask.AtLeast(30)),
             ]
         )
         goal, hours = (did(chance, 6), 24) if n % 4 == 0 else (None, None)

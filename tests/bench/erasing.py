@@ -23,6 +23,7 @@ from domain.erasure.erasure import Erasure, ErasureOrder, ErasureScope
 from domain.events.event import Event
 from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId, SubjectKind
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from tests.bench import append
 from tests.bench.figures import Figure, Job, Report, in_turns
@@ -117,7 +118,9 @@ def many(annals: Annals, url: str, report: Report, *, subjects: int) -> None:
         _known(annals, 2 * subjects)
         id = DefinitionId(uuid.uuid4())
         segment = Segment(USER, "leaving", PropertyIs("leaves", AtLeast(1)))
-        annals.definitions.decide(lambda state: state.make(id, segment, EDITOR), datetime.now(UTC))
+        annals.definitions.decide(
+            lambda state: editing.make(state, id, segment, EDITOR), datetime.now(UTC)
+        )
         settle(annals)
         with annals.views.connection() as conn:
             query = "SELECT subject FROM views.segment_members WHERE segment = %s"

@@ -10,9 +10,10 @@ import random
 import uuid
 from datetime import UTC, datetime
 
-from domain.conditions import language as c
+from domain.conditions import language as ask
 from domain.definitions.types import DefinitionId, Segment
 from domain.identity import SubjectKind
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from tests.bench.figures import Report
 from tests.bench.stream import (
@@ -52,26 +53,34 @@ def run(
 def _define(annals: Annals, chance: random.Random) -> DefinitionId:
     """A hundred segments of all sorts; returns the one that is watched."""
 
-    def segment(condition: c.Condition, kind: SubjectKind = SubjectKind.USER) -> DefinitionId:
+    def segment(condition: ask.Condition, kind: SubjectKind = SubjectKind.USER) -> DefinitionId:
         id = DefinitionId(uuid.uuid4())
         made = Segment(kind, str(id), condition)
-        annals.definitions.decide(lambda state: state.make(id, made, EDITOR), datetime.now(UTC))
+        annals.definitions.decide(
+            lambda state: editing.make(state, id, made, EDITOR), datetime.now(UTC)
+        )
         return id
 
-    def plan() -> c.Condition:
-        return c.PropertyIs("plan", c.Is(chance.choice(PLANS)))
+    def plan() -> ask.Condition:
+        return ask.PropertyIs("plan", ask.Is(chance.choice(PLANS)))
 
-    canary = segment(c.PropertyIs(CANARY, c.Greater(0)))
+    canary = segment(ask.PropertyIs(CANARY, ask.Greater(0)))
     accounts = [segment(plan(), SubjectKind.ACCOUNT) for _ in range(9)]
     for n in range(SEGMENTS - 10):
         match n % 5:
             case 0:
-                segment(c.AllOf([plan(), c.PropertyIs("seats", c.AtLeast(chance.randrange(100)))]))
+                segment(
+                    ask.AllOf([plan(), ask.PropertyIs("seats", ask.AtLeast(chance.randrange(100)))])
+                )
             case 1 | 2:
-                segment(c.AllOf([plan(), did(chance, 6)]))
+                segment(ask.AllOf([plan(), did(chance, 6)]))
             case 3:
-                segment(c.AllOf([plan(), c.Not(did(chance, 3)), c.PropertyIs("seats", c.Less(20))]))
+                segment(
+                    ask.AllOf(
+                        [plan(), ask.Not(did(chance, 3)), ask.PropertyIs("seats", ask.Less(20))]
+                    )
+                )
             case _:
-                inside = c.OfAccounts(c.AnyOf(), c.InSegment(chance.choice(accounts)))
-                segment(c.AllOf([inside, did(chance, 4)]))
+                inside = ask.OfAccounts(ask.AnyOf(), ask.InSegment(chance.choice(accounts)))
+                segment(ask.AllOf([inside, did(chance, 4)]))
     return canary

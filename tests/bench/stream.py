@@ -19,7 +19,7 @@ from typing import NamedTuple
 from domain.activity import Activity, ActivityKind
 from domain.calendar import LastDays, ThisMonth
 from domain.commands import Change, Command, Join, Request, Track
-from domain.conditions import language as c
+from domain.conditions import language as ask
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from tests.bench.figures import Figure, Report
@@ -69,11 +69,11 @@ def user(n: int) -> tuple[Identity, ...]:
     return (Identity(Scheme.USER_ID, f"user {n}"),)
 
 
-def did(chance: random.Random, below: int) -> c.Condition:
+def did(chance: random.Random, below: int) -> ask.Condition:
     """Some event at least once and less than `below` times, in some period."""
-    count = c.AtLeastTimes(chance.randrange(1, below))
+    count = ask.AtLeastTimes(chance.randrange(1, below))
     period = chance.choice((LastDays(7), LastDays(30), ThisMonth(), None))
-    return c.Did("event", chance.choice(EVENTS), count, period)
+    return ask.Did("event", chance.choice(EVENTS), count, period)
 
 
 def populate(annals: Annals, subjects: int, chance: random.Random) -> None:

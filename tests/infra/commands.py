@@ -3,56 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from domain.activity import Activity, ActivityKind
-from domain.commands import Alias, Change, Command, Join, Leave, Outcome, Request, Stored, Track
+from domain.commands import Command, Outcome, Request, Stored
 from domain.events.event import Event
-from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from domain.subjects.aggregates import Account, User
+from domain.identity import SubjectId, SubjectKind
+from domain.subjects.account import Account
+from domain.subjects.user import User
 from infra.bootstrap import Annals
-
-AT = datetime(2026, 5, 13, 12, tzinfo=UTC)
-
-
-def named(name: str) -> Identity:
-    """An identity by its look: `u1`, `ada@example.com`, `a1`, `example.com`."""
-    if "@" in name:
-        return Identity(Scheme.EMAIL, name)
-    if "." in name:
-        return Identity(Scheme.DOMAIN, name)
-    return Identity(Scheme.USER_ID if name.startswith("u") else Scheme.ACCOUNT_ID, name)
-
-
-def names(text: str) -> tuple[Identity, ...]:
-    return tuple(named(name) for name in text.split())
-
-
-def identify(who: str, at: datetime = AT, **properties: object) -> Command:
-    kind = names(who)[0].scheme.kind
-    return Change(kind, names(who), properties, at)
-
-
-def group(user: str, account: str, at: datetime = AT, **membership: object) -> Command:
-    return Join(names(user), names(account), {}, membership, at)
-
-
-def leave(user: str, account: str, at: datetime = AT) -> Command:
-    return Leave(names(user), names(account), at)
-
-
-def track(user: str = "", account: str = "", *events: str, at: datetime = AT) -> Command:
-    done = tuple(Activity(ActivityKind.EVENT, one) for one in events or ("login",))
-    return Track(names(user), names(account), done, at)
-
-
-def alias(user: str, previous: str, at: datetime = AT) -> Command:
-    return Alias(names(user), names(previous), at)
+from tests.commands import named
 
 
 def send(annals: Annals, *commands: Command) -> list[Outcome]:
-    return annals.handler.handle([Request(command, str(uuid.uuid4())) for command in commands])
+    return annals.handler.handle([Request(one, str(uuid.uuid4())) for one in commands])
 
 
 def stored(annals: Annals, *commands: Command) -> None:
@@ -61,7 +23,7 @@ def stored(annals: Annals, *commands: Command) -> None:
 
 
 def subject_of(annals: Annals, name: str) -> SubjectId | None:
-    return annals.subject_lookup.find(named(name))
+    return annals.handler.find(named(name))
 
 
 def loaded(annals: Annals, name: str) -> User | Account:
@@ -71,9 +33,9 @@ def loaded(annals: Annals, name: str) -> User | Account:
 
 
 def user_of(annals: Annals, name: str) -> User:
-    state = loaded(annals, name)
-    assert isinstance(state, User)
-    return state
+    found = loaded(annals, name)
+    assert isinstance(found, User)
+    return found
 
 
 def events_of(annals: Annals, *streams: SubjectId) -> list[Event]:
@@ -87,7 +49,3 @@ def begun(annals: Annals, kind: SubjectKind) -> set[SubjectId]:
     """The subjects of a kind that the log knows, merged ones included."""
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
     return {row.stream for row in rows if row.topic == f"{kind}.registered"}
-
-
-def values(identities: Sequence[Identity]) -> list[str]:
-    return [identity.value for identity in identities]

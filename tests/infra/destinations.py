@@ -12,6 +12,7 @@ from domain.activity import Activity, ActivityKind
 from domain.commands import Track
 from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.types import DefinitionId
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from infra.webhooks.cursors import LEASE_SECONDS
 from infra.webhooks.delivery import WebhookDelivery
@@ -40,14 +41,17 @@ def make(
     id = DefinitionId(uuid.uuid4())
     one = Destination(f"d {id}", url, list(news), **rest)
     annals.destinations.add(id)
-    for decision in (lambda state: state.make(id, one, BY), lambda state: state.activate(id, BY)):
+    for decision in (
+        lambda state: editing.make(state, id, one, BY),
+        lambda state: editing.activate(state, id, BY),
+    ):
         annals.definitions.decide(decision, datetime.now(UTC))
     annals.destinations.begin(id, since or dict.fromkeys(range(256), 0))
     return id
 
 
 def archive(annals: Annals, id: uuid.UUID) -> None:
-    annals.definitions.decide(lambda state: state.archive(id, BY), datetime.now(UTC))
+    annals.definitions.decide(lambda state: editing.archive(state, id, BY), datetime.now(UTC))
 
 
 def deliverer(annals: Annals, *, allows_private: bool = True, **rest: object) -> WebhookDelivery:

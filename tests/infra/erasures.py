@@ -68,7 +68,7 @@ def erased(annals: Annals, *subjects: SubjectId | None, **rest: object) -> Erasu
 
 
 def ids_of(annals: Annals, names: Sequence[str]) -> list[SubjectId]:
-    from tests.infra.commands import named
+    from tests.commands import named
 
     found = annals.subject_lookup.find_all(named(name) for name in names)
     return [found[named(name)] for name in names]

@@ -15,8 +15,9 @@ from domain.identity import SubjectKind, log_partition
 from infra import head_alarm
 from infra.bootstrap import Annals
 from projections.queries.status import PositionPastHead
+from tests.commands import AT, identify, track
 from tests.infra import destinations
-from tests.infra.commands import AT, identify, send, stored, subject_of, track
+from tests.infra.commands import send, stored, subject_of
 from tests.infra.erasures import ask, erased
 from tests.projections import segments
 from tests.projections.read_models import owner, project

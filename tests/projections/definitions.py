@@ -20,6 +20,7 @@ from domain.definitions.types import (
 )
 from domain.events.decisions import DecisionEvent
 from domain.identity import SubjectId, SubjectKind
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from tests.projections.segments import EDITOR
 
@@ -30,17 +31,19 @@ def activate(annals: Annals, definition: Definition, at: datetime | None = None)
     """Makes a definition and activates it."""
     id = DefinitionId(uuid.uuid4())
     at = at or datetime.now(UTC)
-    annals.definitions.decide(lambda state: state.make(id, definition, EDITOR), at)
-    annals.definitions.decide(lambda state: state.activate(id, EDITOR), at)
+    annals.definitions.decide(lambda state: editing.make(state, id, definition, EDITOR), at)
+    annals.definitions.decide(lambda state: editing.activate(state, id, EDITOR), at)
     return id
 
 
 def change(annals: Annals, id: DefinitionId, definition: Definition) -> None:
-    annals.definitions.decide(lambda state: state.change(id, definition, EDITOR), datetime.now(UTC))
+    annals.definitions.decide(
+        lambda state: editing.change(state, id, definition, EDITOR), datetime.now(UTC)
+    )
 
 
 def archive(annals: Annals, id: DefinitionId) -> None:
-    annals.definitions.decide(lambda state: state.archive(id, EDITOR), datetime.now(UTC))
+    annals.definitions.decide(lambda state: editing.archive(state, id, EDITOR), datetime.now(UTC))
 
 
 def stages(kind: SubjectKind = SubjectKind.USER, /, **conditions: Condition) -> Stages:

@@ -9,6 +9,7 @@ from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId, Segment
 from domain.events.decisions import SegmentEntered, SegmentTransition
 from domain.identity import SubjectId, SubjectKind
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from projections.deciding.process_manager import ProcessManager
 from tests.projections.read_models import let_leases_expire, project
@@ -25,7 +26,9 @@ def define(
 ) -> DefinitionId:
     id = DefinitionId(uuid.uuid4())
     segment = Segment(kind, name or str(id), condition)
-    annals.definitions.decide(lambda state: state.make(id, segment, EDITOR), datetime.now(UTC))
+    annals.definitions.decide(
+        lambda state: editing.make(state, id, segment, EDITOR), datetime.now(UTC)
+    )
     return id
 
 

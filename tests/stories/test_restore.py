@@ -28,18 +28,9 @@ from infra.bootstrap import Annals
 from infra.erasure.ledger import FILE, LedgerNeeded
 from infra.settings import Settings
 from projections.queries.contact_view import list_activity, list_members
+from tests.commands import alias, group, identify, track
 from tests.infra import chain
-from tests.infra.commands import (
-    alias,
-    events_of,
-    group,
-    identify,
-    send,
-    stored,
-    subject_of,
-    track,
-    user_of,
-)
+from tests.infra.commands import events_of, send, stored, subject_of, user_of
 from tests.infra.erasures import OFFICER, ask, carried_through, erased
 from tests.projections.projector.test_parking import refusing
 from tests.projections.read_models import dump, project

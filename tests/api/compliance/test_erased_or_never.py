@@ -22,7 +22,8 @@ from domain.identity import SubjectKind
 from infra import api_keys
 from infra.bootstrap import Annals
 from infra.write import definition_store
-from tests.infra.commands import group, identify, stored, subject_of, track
+from tests.commands import group, identify, track
+from tests.infra.commands import stored, subject_of
 from tests.infra.erasures import carried_through, erase
 from tests.projections.definitions import activate, stages
 from tests.projections.read_models import project

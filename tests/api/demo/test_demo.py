@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from api.demo import Message, company, rules, shop, sources, wikipedia
-from api.demo.load import LoadError, LoadReport, connection_of, load
+from api.demo.load import LoadReport, connection_of, load
+from api.demo.sender import LoadError
 from tests.serving import Clients, until
 
 UNTIL = datetime(2026, 5, 13, 15, 4, 5, tzinfo=UTC)

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.conditions import language as ask
-from domain.conditions.validation import check, decoded
+from domain.conditions.decoding import decode
+from domain.conditions.validation import check
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.properties import PropertyType
@@ -65,7 +66,7 @@ def did(**more: Any) -> dict[str, Any]:
 def refusal(sent: Any, kind: SubjectKind = USER) -> InvalidInput:
     raw = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
     with pytest.raises(InvalidInput) as caught:
-        check(decoded(raw), kind, Known())
+        check(decode(raw), kind, Known())
     return caught.value
 
 
@@ -192,9 +193,9 @@ def test_places_go_on_into_the_other_kind() -> None:
 
 def test_the_places_begin_where_the_condition_stands() -> None:
     with pytest.raises(InvalidInput) as caught:
-        check(decoded(b'{"type": "not", "of": 5}', "/condition"), USER, Known(), "/condition")
+        check(decode(b'{"type": "not", "of": 5}', "/condition"), USER, Known(), "/condition")
     assert caught.value.pointer == "/condition/of"
-    condition = decoded(json.dumps(did(name="x")).encode(), "/condition")
+    condition = decode(json.dumps(did(name="x")).encode(), "/condition")
     with pytest.raises(InvalidInput) as caught:
         check(condition, USER, Known(), "/condition")
     assert caught.value.pointer == "/condition/name"
@@ -208,7 +209,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def test_as_deep_as_allowed_is_taken_and_deeper_is_refused_at_the_first_part_too_deep() -> None:
-    check(decoded(json.dumps(nested(ask.MAX_DEPTH)).encode()), USER, Known())
+    check(decode(json.dumps(nested(ask.MAX_DEPTH)).encode()), USER, Known())
     for levels in (ask.MAX_DEPTH + 1, ask.MAX_DEPTH + 2):
         refused = refusal(nested(levels))
         assert refused.pointer == "/of/0" * ask.MAX_DEPTH
@@ -238,7 +239,7 @@ def test_conditions_made_in_python_are_measured_too() -> None:
 
 def test_too_large_a_condition_is_refused_at_the_first_part_too_many() -> None:
     most = {"type": "any", "of": [did()] * (ask.MAX_NODES - 1)}
-    check(decoded(json.dumps(most).encode()), USER, Known())
+    check(decode(json.dumps(most).encode()), USER, Known())
     most["of"] = [did()] * ask.MAX_NODES
     refused = refusal(most)
     assert refused.pointer == f"/of/{ask.MAX_NODES - 1}"
@@ -253,7 +254,7 @@ def test_what_is_no_json_is_refused(raw: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_condition_or_refused(raw: bytes) -> None:
     with suppress(InvalidInput):
-        decoded(raw)
+        decode(raw)
 
 
 json_values = st.recursive(
@@ -272,7 +273,7 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_json_is_a_condition_or_refused_at_a_place_that_is_there(sent: Any) -> None:
     try:
-        check(decoded(json.dumps(sent).encode()), USER, Known())
+        check(decode(json.dumps(sent).encode()), USER, Known())
     except InvalidInput as refused:
         if "no JSON" not in refused.detail:
             pointed_at(sent, refused.pointer)
@@ -280,7 +281,7 @@ def test_any_json_is_a_condition_or_refused_at_a_place_that_is_there(sent: Any) 
 
 @given(conditions(USER) | conditions(ACCOUNT))
 def test_a_condition_is_the_same_after_a_turn_through_json(condition: ask.Condition) -> None:
-    assert decoded(msgspec.json.encode(condition)) == condition
+    assert decode(msgspec.json.encode(condition)) == condition
 
 
 def test_what_fits_is_taken() -> None:
@@ -296,4 +297,4 @@ def test_what_fits_is_taken() -> None:
         {"type": "segment", "segment": str(OF_USERS)},
         {"type": "accounts", "quantifier": {"op": "any"}, "where": of_property("mrr", op="is_set")},
     ]
-    check(decoded(json.dumps({"type": "all", "of": taken}).encode()), USER, Known())
+    check(decode(json.dumps({"type": "all", "of": taken}).encode()), USER, Known())

@@ -17,10 +17,11 @@ from domain.events.definitions import NamesRetired, PropertyTypeChanged
 from domain.identity import SubjectKind
 from domain.name_rules import CatalogueName, NameScope
 from domain.properties import PropertyType
-from domain.workspace import catalogue
-from domain.workspace.aggregate import Definitions, Workspace
+from domain.workspace import catalogue, editing
+from domain.workspace.definitions import Definitions
 from domain.workspace.name_uses import uses_of, uses_of_view
-from tests.domain.workspace.test_aggregate import BY, IDS, NOON, after, made
+from domain.workspace.workspace import Workspace
+from tests.domain.workspace.given import BY, IDS, NOON, after, made
 
 USER, ACCOUNT = SubjectKind
 OF_USERS, OF_ACCOUNTS = NameScope.USER_PROPERTY, NameScope.ACCOUNT_PROPERTY
@@ -67,31 +68,31 @@ def test_a_definition_cannot_name_what_is_retired_until_it_is_restored() -> None
     large = Segment(USER, "Large", ask.AllOf([PAID, LARGE]))
     state = retired(Definitions(), OF_USERS, "seats")
     with pytest.raises(InvalidInput, match="'seats' is retired") as refused:
-        state.make(IDS[0], large, BY)
+        editing.make(state, IDS[0], large, BY)
     assert refused.value.pointer == "/condition/of/1/name"
-    state.make(IDS[0], Segment(ACCOUNT, "Large", LARGE), BY)
+    editing.make(state, IDS[0], Segment(ACCOUNT, "Large", LARGE), BY)
     back = catalogue.restore(state, OF_USERS, ["seats"], BY, claimed={"seats"}, limit=1)
-    assert after(state, back).make(IDS[0], large, BY)
+    assert editing.make(after(state, back), IDS[0], large, BY)
 
 
 def test_what_means_users_and_accounts_is_retired_only_where_both_are() -> None:
     news = Subscription(SubscriptionKind.PROPERTY, ["plan"])
     told = Destination("CRM", "https://crm.example", [news])
     state = retired(Definitions(), OF_USERS, "plan", "fee")
-    state.make(IDS[0], told, BY)
-    state.make(IDS[0], Settings(mrr_property="fee"), BY)
+    editing.make(state, IDS[0], told, BY)
+    editing.make(state, IDS[0], Settings(mrr_property="fee"), BY)
     state = retired(state, OF_ACCOUNTS, "plan", "fee")
     for one in (told, Settings(mrr_property="fee")):
         with pytest.raises(InvalidInput, match="is retired"):
-            state.make(IDS[0], one, BY)
+            editing.make(state, IDS[0], one, BY)
 
 
 def test_a_definition_tests_a_property_by_the_type_that_it_has_by_now() -> None:
     changed = PropertyTypeChanged(OF_USERS, "seats", PropertyType.STRING, BY)
     state = after(Definitions(), [changed])
     with pytest.raises(InvalidInput, match="is a string by now"):
-        state.make(IDS[0], Segment(USER, "Large", LARGE), BY)
-    state.make(IDS[0], Segment(USER, "Any", ask.PropertyIs("seats", ask.IsSet())), BY)
+        editing.make(state, IDS[0], Segment(USER, "Large", LARGE), BY)
+    editing.make(state, IDS[0], Segment(USER, "Any", ask.PropertyIs("seats", ask.IsSet())), BY)
 
 
 def test_what_is_archived_or_deleted_keeps_no_name_and_no_type() -> None:
@@ -114,7 +115,7 @@ def test_what_is_archived_or_deleted_keeps_no_name_and_no_type() -> None:
 
     with pytest.raises(Conflict, match="“seats” is used inside “Large”"):
         decide(state)
-    decide(after(state, state.delete(IDS[0], BY)))
+    decide(after(state, editing.delete(state, IDS[0], BY)))
 
 
 def test_the_settings_of_the_server_keep_their_names_too() -> None:

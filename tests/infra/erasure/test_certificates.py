@@ -14,7 +14,8 @@ from api.cli import main
 from domain.erasure.certificate import NotGenuine
 from infra.bootstrap import Annals
 from infra.erasure.certificates import verified
-from tests.infra.commands import identify, stored, subject_of, track
+from tests.commands import identify, track
+from tests.infra.commands import stored, subject_of
 from tests.infra.erasures import erased
 from tests.projections.read_models import owner, project
 

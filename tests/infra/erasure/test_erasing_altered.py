@@ -16,7 +16,8 @@ from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from infra.erasure.certificates import verified
 from tests.altered import ALTERATIONS, alter, places_of
-from tests.infra.commands import alias, identify, stored, subject_of
+from tests.commands import alias, identify
+from tests.infra.commands import stored, subject_of
 from tests.infra.erasure.test_redaction import ANN, mail, view_of
 from tests.infra.erasures import OFFICER, carried_through, erased
 from tests.infra.erasures import ask as ask_to_erase

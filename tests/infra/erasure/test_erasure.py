@@ -16,23 +16,11 @@ from domain.erasure.erasure import Erasure
 from domain.errors import NotFound, Unavailable
 from domain.events.payloads import Tracked
 from domain.identity import SubjectId, SubjectKind
-from domain.subjects.aggregates import SNAPSHOT_EVERY
+from domain.subjects.subject import SNAPSHOT_EVERY
 from infra.bootstrap import Annals
+from tests.commands import AT, alias, group, identify, named, track, values
 from tests.infra import chain
-from tests.infra.commands import (
-    AT,
-    alias,
-    events_of,
-    group,
-    identify,
-    loaded,
-    named,
-    stored,
-    subject_of,
-    track,
-    user_of,
-    values,
-)
+from tests.infra.commands import events_of, loaded, stored, subject_of, user_of
 from tests.infra.erasures import erase
 from tests.serving import until
 

@@ -28,19 +28,9 @@ from infra.erasure import process as erasures_module
 from infra.erasure import purge
 from infra.erasure.certificates import verified
 from infra.postgres.database import transaction_of
+from tests.commands import alias, group, identify, named, track
 from tests.infra import chain
-from tests.infra.commands import (
-    alias,
-    events_of,
-    group,
-    identify,
-    named,
-    send,
-    stored,
-    subject_of,
-    track,
-    user_of,
-)
+from tests.infra.commands import events_of, send, stored, subject_of, user_of
 from tests.infra.erasures import OFFICER, ask, carried_through, erase, erased, ids_of
 from tests.projections.read_models import dump, forget_read_models, owner, project
 from tests.projections.segments import define, settle

@@ -23,13 +23,15 @@ from domain.erasure.erasure import ErasureScope, NamedIn
 from domain.erasure.redaction import MARK
 from domain.errors import Conflict, NotReady
 from domain.identity import SubjectId, SubjectKind
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from infra.erasure.certificates import verified
 from infra.keys import sealing
 from infra.write.definition_store import DefinitionStore
 from projections.queries import definition_list
+from tests.commands import identify, named
 from tests.infra import chain
-from tests.infra.commands import identify, named, stored, subject_of
+from tests.infra.commands import stored, subject_of
 from tests.infra.erasures import OFFICER, carried_through, destroy_keys, erase, erased
 from tests.infra.erasures import ask as ask_to_erase
 from tests.pasts import seen_at
@@ -76,14 +78,14 @@ def test_case_23_definitions_what_they_said_before_and_saved_views_are_cleaned(
     both, replaced = define(annals, mail(ANN, BEN)), define(annals, mail(ANN))
     change(annals, replaced, Segment(USER, "now of Ben", mail(BEN)))
     gone = define(annals, mail(ANN), name=f"for {ANN}")
-    annals.definitions.decide(lambda state: state.delete(gone, EDITOR), datetime.now(UTC))
+    annals.definitions.decide(lambda state: editing.delete(state, gone, EDITOR), datetime.now(UTC))
     untouched = define(annals, mail(BEN))
     told = DefinitionId(uuid.uuid4())
     destination = Destination(
         f"about {ANN}", "https://a.example", [Subscription(SubscriptionKind.EVENT)]
     )
     now = datetime.now(UTC)
-    annals.definitions.decide(lambda state: state.make(told, destination, EDITOR), now)
+    annals.definitions.decide(lambda state: editing.make(state, told, destination, EDITOR), now)
     view = view_of(annals, mail(ANN))
     project(annals)
     assert other.definitions.load().segment(both).definition.condition == mail(ANN, BEN)
@@ -227,7 +229,7 @@ def test_what_was_destroyed_with_nothing_in_its_place_is_missing_and_all_else_go
     project(annals)
     with annals.queries.connect() as conn:
         assert [one.id for one in definition_list.list_definitions(conn).items] == [kept]
-    store.decide(lambda state: state.delete(kept, EDITOR), datetime.now(UTC))
+    store.decide(lambda state: editing.delete(state, kept, EDITOR), datetime.now(UTC))
     assert store.load().segments == {}
 
 

@@ -21,7 +21,7 @@ from domain.errors import SubjectErased
 from domain.events.event import Event
 from domain.events.payloads import Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.subjects.aggregates import User
+from domain.subjects.user import User
 from infra.bootstrap import Annals
 from infra.keys import key_versions
 from infra.keys.key_encryption import KEY_BYTES
@@ -29,7 +29,8 @@ from infra.keys.key_ring import CACHE_SECONDS
 from infra.keys.key_versions import INSERT_KEYS, LOCK_KEY, Sampler, new_keys
 from infra.keys.opening import Tampered
 from infra.keys.snapshot_sealing import SnapshotSealer
-from tests.infra.commands import events_of, identify, stored, subject_of, user_of
+from tests.commands import identify
+from tests.infra.commands import events_of, stored, subject_of, user_of
 from tests.infra.erasures import destroy_keys, erase
 from tests.infra.keys.test_sealing import placed
 

@@ -26,8 +26,9 @@ from infra.bootstrap import KEY_FILE, Annals
 from infra.keys import rotation
 from infra.keys.key_encryption import LocalKey, WrongKeyEncryptionKey
 from infra.settings import Settings
+from tests.commands import identify, track
 from tests.infra import chain
-from tests.infra.commands import events_of, identify, stored, subject_of, track, user_of
+from tests.infra.commands import events_of, stored, subject_of, user_of
 from tests.infra.erasures import destroy_keys
 
 ROOT = Path(__file__).parents[3]

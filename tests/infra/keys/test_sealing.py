@@ -23,7 +23,7 @@ from domain.events.recorded import OpenedEvent, RecordedEvent, SealedEvent
 from domain.events.schema import NewerSchemaVersion
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
-from domain.subjects.aggregates import User
+from domain.subjects.user import User
 from infra.bootstrap import Annals
 from infra.keys.opening import SUBJECT_PART, Tampered
 from infra.keys.snapshot_sealing import SnapshotSealer

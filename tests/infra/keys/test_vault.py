@@ -20,9 +20,10 @@ from infra.keys import vault as vault_module
 from infra.keys.key_encryption import KEY_BYTES, WrongKeyEncryptionKey
 from infra.keys.vault import TransitKey, Vault
 from infra.settings import Settings
+from tests.commands import identify
 from tests.infra import bao
 from tests.infra.bao import Bao
-from tests.infra.commands import events_of, identify, stored, user_of
+from tests.infra.commands import events_of, stored, user_of
 from tests.infra.erasures import erase
 from tests.infra.keys.test_rotation import current, ids_in_use, read, rotate, users
 

@@ -30,12 +30,14 @@ from domain.identity import SubjectId, SubjectKind
 from domain.name_rules import NameRules, NameScope
 from domain.parked_events import ParkedEvent, Retried
 from domain.properties import PropertyType
-from domain.subjects.aggregates import SNAPSHOT_EVERY
+from domain.subjects.subject import SNAPSHOT_EVERY
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from projections.queries import backtest
 from tests.altered import ALTERATIONS, alter, places_of, restore, state_at
+from tests.commands import alias, group, identify, track
 from tests.infra import destinations
-from tests.infra.commands import alias, group, identify, loaded, send, stored, subject_of, track
+from tests.infra.commands import loaded, send, stored, subject_of
 from tests.infra.erasures import erased
 from tests.projections.counting import need, ready
 from tests.projections.read_models import (
@@ -292,7 +294,7 @@ def test_what_a_destination_lacks_is_off_the_list_once_it_is_told_no_more(
     for id in ids:
         destinations.tell(annals, id)
     gone, kept = ids
-    annals.definitions.decide(lambda state: state.archive(gone, EDITOR), datetime.now(UTC))
+    annals.definitions.decide(lambda state: editing.archive(state, gone, EDITOR), datetime.now(UTC))
     annals.working_definitions.load()
     annals.deliverer.due()
     assert listed(annals, f"destination:{gone}") == []
@@ -332,7 +334,7 @@ def test_a_definition_that_does_not_open_stops_neither_the_start_nor_another_def
     assert [one.position for one in listed(other, "definitions")] == [text(place)]
     four = define(other, PAID, name="four")
     assert set(other.definitions.load().segments) == {ids[0], ids[2], four}
-    other.definitions.decide(lambda state: state.delete(ids[0], EDITOR), datetime.now(UTC))
+    other.definitions.decide(lambda state: editing.delete(state, ids[0], EDITOR), datetime.now(UTC))
     assert other.parked().retry("definitions", place).left == 1
     restore(database_url, place, kept)
     assert other.parked().retry("definitions", place) == Retried(1, 0, None)

@@ -17,7 +17,7 @@ from infra.bootstrap import Annals
 from infra.log import timelines
 from projections.kernel.time_range import Stretch, TimelineKey
 from projections.queries.timeline_items import GROUPS, topics_of
-from tests.infra.commands import AT
+from tests.commands import AT
 from tests.infra.plans import nodes
 
 EVENTS, OTHERS = 10_000, 1_000

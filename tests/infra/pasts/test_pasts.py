@@ -22,7 +22,8 @@ from infra.log.log_as_of import bounds_at
 from infra.pasts import pasts as pasts_module
 from infra.pasts.databases import PastDatabases
 from projections.queries import contact_view
-from tests.infra.commands import group, identify, stored, subject_of, track
+from tests.commands import group, identify, track
+from tests.infra.commands import stored, subject_of
 from tests.infra.erasures import ask, erased
 from tests.pasts import copied, databases, seen_at
 from tests.projections.counting import need

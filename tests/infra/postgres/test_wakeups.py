@@ -12,7 +12,8 @@ import pytest
 from infra.bootstrap import Annals
 from infra.postgres import wakeups as module
 from infra.postgres.wakeups import Wakeups
-from tests.infra.commands import identify, stored
+from tests.commands import identify
+from tests.infra.commands import stored
 from tests.serving import Clients, problem
 
 LONG = 60.0

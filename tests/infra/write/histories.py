@@ -8,9 +8,10 @@ from domain.activity import Activity, ActivityKind
 from domain.events.event import Event
 from domain.events.payloads import PropertiesChanged, Registered, Tracked
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from domain.subjects.aggregates import replay, subject
+from domain.subjects import subject
+from domain.subjects.history import replay
 from infra.bootstrap import Annals
-from tests.infra.commands import AT
+from tests.infra.rows import AT
 
 LOGIN = Tracked(Activity(ActivityKind.EVENT, "login"))
 

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from domain.events.event import Event
 from domain.identity import SubjectKind, log_partition
-from domain.subjects.aggregates import SNAPSHOT_EVERY, User
+from domain.subjects.subject import SNAPSHOT_EVERY
+from domain.subjects.user import User
 from infra.bootstrap import Annals
 from infra.log.event_log import SELECT_STREAMS
-from tests.infra.commands import AT
 from tests.infra.erasures import destroy_keys
 from tests.infra.plans import nodes
+from tests.infra.rows import AT
 from tests.infra.write.histories import LOGIN, append, from_the_beginning, history, new
 
 

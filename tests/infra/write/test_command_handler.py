@@ -16,23 +16,8 @@ from domain.identity import Merge, SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from infra.keys.identity_index import IdentityIndex
 from infra.write.command_handler import CommandHandler
-from tests.infra.commands import (
-    AT,
-    alias,
-    begun,
-    events_of,
-    group,
-    identify,
-    leave,
-    loaded,
-    named,
-    send,
-    stored,
-    subject_of,
-    track,
-    user_of,
-    values,
-)
+from tests.commands import AT, alias, group, identify, leave, named, track, values
+from tests.infra.commands import begun, events_of, loaded, send, stored, subject_of, user_of
 
 
 def new() -> SubjectId:

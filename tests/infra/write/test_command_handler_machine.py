@@ -36,11 +36,12 @@ from domain.commands import (
 )
 from domain.events.payloads import Tracked
 from domain.identity import Identity, SubjectId, SubjectKind
-from domain.subjects.aggregates import User
+from domain.subjects.user import User
 from infra.bootstrap import Annals
+from tests.commands import AT, alias, group, identify, leave, named, track
 from tests.examples import examples
 from tests.infra import chain
-from tests.infra.commands import AT, alias, events_of, group, identify, leave, named, track
+from tests.infra.commands import events_of
 
 USERS = ["u1", "u2", "u3", "u1@example.com", "u2@EXAMPLE.com", "U2@example.com"]
 ACCOUNTS = ["a1", "a2", "a1.example", "A1.example"]

@@ -16,8 +16,8 @@ from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from infra.write.replay import LogRecorder, OpeningMapper
 from tests.altered import alter
-from tests.infra.commands import AT
 from tests.infra.erasures import destroy_keys
+from tests.infra.rows import AT
 from tests.infra.write.histories import LOGIN, append, from_the_beginning, history, new
 from tests.projections.read_models import owner
 

@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from domain.calendar import LastDays, Moment
 from domain.conditions import language as ask
 from domain.conditions.evaluation import Deed, Facts, World, holds
-from domain.conditions.evidence import MAX_SEEN, MAX_SEEN_CHARS, MAX_SEEN_ITEMS, held, seen
+from domain.conditions.evidence import (
+    MAX_SEEN,
+    MAX_SEEN_CHARS,
+    MAX_SEEN_ITEMS,
+    evidence_of,
+    held_by_evidence,
+)
 from domain.identity import SubjectKind, log_partition
 from infra.postgres import database
 from projections.conditions.compiler import QueryScope, predicate
@@ -81,9 +87,11 @@ def test_what_is_recorded_is_what_the_evaluator_sees(
         found = recorded(conn, asked, kind, moment)
         assert found.keys() == {id for id, one in world.subjects.items() if one.kind is kind}
         for id, saw in found.items():
-            assert to_the_type(saw) == to_the_type(seen(asked, id, world, moment)), asked
+            assert to_the_type(saw) == to_the_type(evidence_of(asked, id, world, moment)), asked
             for place, condition in asked.items():
-                assert held(condition, place, saw) is holds(condition, id, world, moment)
+                assert held_by_evidence(condition, place, saw) is holds(
+                    condition, id, world, moment
+                )
 
 
 IS_PRO = ask.PropertyIs("plan", ask.Is("pro"))
@@ -144,9 +152,9 @@ def test_it_stays_small_whatever_is_stored_and_asked(conn: sa.Connection) -> Non
     first, second = saw["/stages/0/condition/of/0"], saw["/stages/0/condition/of/1"]
     assert first == {"value": "é" * MAX_SEEN_CHARS, "held": True}
     assert second == {"value": ["ü" * MAX_SEEN_CHARS] * MAX_SEEN_ITEMS, "held": False}
-    assert saw == seen(asked, SOMEBODY, World({SOMEBODY: facts}), NOW)
+    assert saw == evidence_of(asked, SOMEBODY, World({SOMEBODY: facts}), NOW)
     last = f"/stages/{MAX_SEEN - 1}/condition"
-    assert held(asked[last], last, saw) is None
+    assert held_by_evidence(asked[last], last, saw) is None
 
 
 def test_what_others_did_and_are_is_only_counted(conn: sa.Connection) -> None:
@@ -203,6 +211,6 @@ def test_scores_and_signals_are_seen_by_their_names_today(conn: sa.Connection) -
     scored = Facts(USER, scores={"fit": 66.67}, signals={"alarm"})
     world = World({SOMEBODY: scored, other: Facts(USER)})
     assert recorded(conn, asked, USER, NOW) == {
-        id: seen(asked, id, world, NOW) for id in world.subjects
+        id: evidence_of(asked, id, world, NOW) for id in world.subjects
     }
-    assert seen(asked, SOMEBODY, world, NOW)["/off"] == {"value": True, "held": False}
+    assert evidence_of(asked, SOMEBODY, world, NOW)["/off"] == {"value": True, "held": False}

@@ -25,7 +25,8 @@ from domain.errors import InvalidInput, NotReady, TooManyAtOnce
 from domain.events.payloads import Payload
 from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId
-from domain.workspace.aggregate import Definitions
+from domain.workspace import editing
+from domain.workspace.definitions import Definitions
 from infra.bootstrap import Annals
 from projections.counters import filler as counter_filler
 from projections.counters import keeper as counter_keeper
@@ -184,7 +185,9 @@ def test_what_a_definition_needs_stays_until_it_is_deleted(annals: Annals) -> No
     clock.now += 100 * HOUR
     keeper.look()
     assert set(states(annals).values()) == {"ready"}
-    annals.definitions.decide(lambda state: state.delete(segment, EDITOR), datetime.now(UTC))
+    annals.definitions.decide(
+        lambda state: editing.delete(state, segment, EDITOR), datetime.now(UTC)
+    )
     keeper.look()
     clock.now += 2 * HOUR
     keeper.look()
@@ -323,7 +326,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def delete_all(annals: Annals) -> None:
     def delete(state: Definitions) -> list[Payload]:
-        return [one for id in state.active for one in state.delete(id, EDITOR)]
+        return [one for id in state.active for one in editing.delete(state, id, EDITOR)]
 
     annals.definitions.decide(delete, datetime.now(UTC))
 
@@ -367,7 +370,9 @@ def test_whatever_is_asked_defined_and_erased_counters_are_bounded_true_and_not_
     def do_delete() -> None:
         if defined:
             id, _ = defined.popitem()
-            annals.definitions.decide(lambda state: state.delete(id, EDITOR), datetime.now(UTC))
+            annals.definitions.decide(
+                lambda state: editing.delete(state, id, EDITOR), datetime.now(UTC)
+            )
 
     def do_write() -> None:
         some = [one for one in ("ann", "bob", "cleo") if one not in gone]

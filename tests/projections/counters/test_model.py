@@ -22,7 +22,7 @@ from domain.conditions.counters import counter_of, counters_of
 from domain.conditions.evaluation import metadata_passes
 from domain.errors import NotReady
 from domain.identity import SubjectId, SubjectKind
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from infra.bootstrap import Annals
 from projections.conditions.compiler import QueryScope, predicate
 from projections.counters.filler import CounterFiller

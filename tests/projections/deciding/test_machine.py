@@ -22,6 +22,7 @@ from domain.conditions.evaluation import holds
 from domain.definitions.types import DefinitionId, Segment
 from domain.errors import Refusal
 from domain.identity import SubjectId, SubjectKind
+from domain.workspace import editing
 from domain.workspace.references import references
 from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
@@ -267,7 +268,9 @@ class Segments:
 
     def _delete(self, id: DefinitionId) -> None:
         try:
-            self.annals.definitions.decide(lambda state: state.delete(id, EDITOR), self.now)
+            self.annals.definitions.decide(
+                lambda state: editing.delete(state, id, EDITOR), self.now
+            )
         except Refusal:
             return  # it is used inside another
         del self.segments[id]

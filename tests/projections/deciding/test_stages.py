@@ -40,6 +40,7 @@ from domain.events.decisions import (
     StageTransition,
 )
 from domain.identity import SubjectId, SubjectKind
+from domain.workspace import editing
 from infra import workers
 from infra.bootstrap import Annals
 from projections.models.bars import bars_of_all
@@ -123,10 +124,12 @@ def test_a_stage_is_entered_with_its_cause_and_what_was_seen(annals: Annals) -> 
 def test_a_stage_is_looked_for_only_once_its_list_is_active(annals: Annals) -> None:
     ada = set_properties(annals, "ada", plan="pro")
     id = DefinitionId(uuid.uuid4())
-    annals.definitions.decide(lambda state: state.make(id, stages(paying=IS_PRO), EDITOR), NOON)
+    annals.definitions.decide(
+        lambda state: editing.make(state, id, stages(paying=IS_PRO), EDITOR), NOON
+    )
     settle(annals)
     assert standing(annals, ada) == (None, "normal")
-    annals.definitions.decide(lambda state: state.activate(id, EDITOR), NOON)
+    annals.definitions.decide(lambda state: editing.activate(state, id, EDITOR), NOON)
     settle(annals)
     assert standing(annals, ada) == ("paying", "normal")
     [entered] = decisions(annals, ada, StageEntered)

@@ -18,6 +18,7 @@ from domain.definitions.types import (
 )
 from domain.events.decisions import HealthChanged, StageEntered
 from domain.identity import SubjectKind
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from tests.projections import decisions
 from tests.projections.read_models import NOON, found, user, write
@@ -30,8 +31,8 @@ ALWAYS = AllOf([])
 
 def activated(annals: Annals, definition: Definition) -> None:
     id, now = DefinitionId(uuid.uuid4()), datetime.now(UTC)
-    annals.definitions.decide(lambda state: state.make(id, definition, EDITOR), now)
-    annals.definitions.decide(lambda state: state.activate(id, EDITOR), now)
+    annals.definitions.decide(lambda state: editing.make(state, id, definition, EDITOR), now)
+    annals.definitions.decide(lambda state: editing.activate(state, id, EDITOR), now)
 
 
 def test_a_signal_does_not_trigger_on_a_health_that_the_new_stage_has_not_brought_yet(

@@ -19,7 +19,8 @@ from infra.bootstrap import Annals
 from infra.postgres import database
 from projections.kernel.pipeline import NestedPipeline, pipeline
 from projections.projector.projector import Projector
-from tests.infra.commands import AT, alias, group, identify, leave, stored, track
+from tests.commands import AT, alias, group, identify, leave, track
+from tests.infra.commands import stored
 from tests.infra.erasures import erase
 from tests.projections.read_models import dump, forget_read_models, found, user
 from tests.projections.segments import define

@@ -21,7 +21,8 @@ from projections.projector import fences, pace
 from projections.projector.fences import FenceTaken
 from projections.projector.pace import MAX_PATIENCE, Pace
 from projections.projector.projector import CLOSE_FENCE, NAME, SHARE_FENCE
-from tests.infra.commands import group, identify, stored
+from tests.commands import group, identify
+from tests.infra.commands import stored
 from tests.pasts import copied, seen_at
 from tests.projections.read_models import dump, forget_read_models, owner, parked, project
 from tests.serving import until

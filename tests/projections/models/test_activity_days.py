@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domain.calendar import Zones
 from domain.commands import Track
 from domain.identity import SubjectKind
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from infra.bootstrap import Annals
 from projections.projector.projector import Projector
 from projections.queries.contact_view import view

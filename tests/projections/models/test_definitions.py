@@ -18,13 +18,13 @@ from domain.definitions.types import Stages as StagesOf
 from domain.errors import Refusal
 from domain.events.payloads import Payload
 from domain.identity import SubjectKind
-from domain.workspace.aggregate import Definitions
+from domain.workspace.definitions import Definitions
 from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.known_names import KnownNames, NamesNow
 from projections.queries.definition_list import definition, list_definitions, list_versions
 from projections.queries.segment_list import list_segments
-from tests.domain.workspace.test_aggregate import Drafter, done
+from tests.domain.workspace.test_editing_laws import Drafter, done
 from tests.projections.definitions import activate, archive, change, stages
 from tests.projections.read_models import NOON, dump, empty, forget_read_models, owner, project
 

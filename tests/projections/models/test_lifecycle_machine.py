@@ -32,7 +32,8 @@ from domain.definitions.types import Defined, DefinitionId, Segment, Status
 from domain.errors import Refusal
 from domain.events.payloads import Payload
 from domain.identity import SubjectId, SubjectKind
-from domain.workspace.aggregate import Definitions
+from domain.workspace import editing
+from domain.workspace.definitions import Definitions
 from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.deciding import process_manager
@@ -199,7 +200,7 @@ class Machine(RuleBasedStateMachine):
             one = alike[which % len(alike)]
             name = getattr(one.definition, "name", "")
             changed = drafts.resolved(draft, name, self._names())
-            self._decide(lambda state: state.change(one.id, changed, EDITOR))
+            self._decide(lambda state: editing.change(state, one.id, changed, EDITOR))
             self.after()
 
     @rule(which=numbers)
@@ -207,7 +208,7 @@ class Machine(RuleBasedStateMachine):
         waiting = [one for one in self.defined() if one.status is Status.DRAFT]
         if waiting:
             id = waiting[which % len(waiting)].id
-            self._decide(lambda state: state.activate(id, EDITOR))
+            self._decide(lambda state: editing.activate(state, id, EDITOR))
             self.after()
 
     @rule(which=numbers)
@@ -261,9 +262,9 @@ class Machine(RuleBasedStateMachine):
         self.names += 1
         id = DefinitionId(uuid.uuid4())
         definition = drafts.resolved(draft, f"{self.names}", self._names())
-        made = self._decide(lambda state: state.make(id, definition, EDITOR))
+        made = self._decide(lambda state: editing.make(state, id, definition, EDITOR))
         if made and activates and not isinstance(definition, Segment):
-            self._decide(lambda state: state.activate(id, EDITOR))
+            self._decide(lambda state: editing.activate(state, id, EDITOR))
 
     def _put(self, one: Subject, which: int) -> None:
         stages = [None, *self._names().stages[one.kind]]
@@ -275,8 +276,8 @@ class Machine(RuleBasedStateMachine):
 
     def _archive(self, one: Defined[Any]) -> bool:
         if isinstance(one.definition, Segment):
-            return self._decide(lambda state: state.delete(one.id, EDITOR))
-        return self._decide(lambda state: state.archive(one.id, EDITOR))
+            return self._decide(lambda state: editing.delete(state, one.id, EDITOR))
+        return self._decide(lambda state: editing.archive(state, one.id, EDITOR))
 
     def _decide(self, decision: Callable[[Definitions], list[Payload]]) -> bool:
         try:

@@ -18,6 +18,7 @@ from domain.conditions.language import Attribute, AttributeIs, InPeriod
 from domain.definitions.types import DefinitionId, Settings
 from domain.identity import SubjectKind
 from domain.properties import Value
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.selection import Selection
@@ -48,7 +49,9 @@ USER, ACCOUNT = SubjectKind
 
 def choose(annals: Annals, settings: Settings) -> None:
     id = DefinitionId(uuid.uuid4())
-    annals.definitions.decide(lambda state: state.choose(id, settings, EDITOR), datetime.now(UTC))
+    annals.definitions.decide(
+        lambda state: editing.choose(state, id, settings, EDITOR), datetime.now(UTC)
+    )
 
 
 PLAIN = ("+1.50", "-0", "0.00", "12", "1" * 30)

@@ -16,7 +16,7 @@ from domain.activity import Activity, ActivityKind
 from domain.calendar import Zones
 from domain.commands import Alias, Change, Command, Join, Leave, Request, Stored, Track
 from domain.identity import Identity, SubjectKind
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from infra.bootstrap import Annals
 from projections.projector import projector as projector_module
 from projections.projector.projector import Projector

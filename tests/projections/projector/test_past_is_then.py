@@ -16,6 +16,7 @@ from domain.calendar import Moment
 from domain.conditions import language as ask
 from domain.definitions.types import DefinitionId, Stage, Stages, StageType
 from domain.identity import SubjectId, SubjectKind
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from infra.pasts.databases import PastDatabases
 from infra.write.definition_store import DefinitionStore
@@ -114,8 +115,10 @@ def change(annals: Annals, what: str, n: int) -> None:
         case "stages":
             id, now = DefinitionId(EDITOR), datetime.now(UTC)
             if id not in annals.definitions.load().active:
-                annals.definitions.decide(lambda state: state.make(id, STAGES, EDITOR), now)
-                annals.definitions.decide(lambda state: state.activate(id, EDITOR), now)
+                annals.definitions.decide(
+                    lambda state: editing.make(state, id, STAGES, EDITOR), now
+                )
+                annals.definitions.decide(lambda state: editing.activate(state, id, EDITOR), now)
 
 
 def test_a_past_shows_what_was_shown_then_however_the_history_goes_on(

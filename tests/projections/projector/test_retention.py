@@ -23,6 +23,7 @@ from domain.errors import NotReady
 from domain.identity import SubjectId, SubjectKind
 from domain.name_rules import CatalogueName, NameRules, NameScope
 from domain.properties import PropertyType
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from projections.conditions.compiler import predicate
 from projections.kernel.tables import contacts
@@ -228,7 +229,9 @@ def test_of_what_is_left_a_back_test_counts_what_lists_count(
     annals: Annals, runs: list[tuple[datetime, Counts]]
 ) -> None:
     chosen = Settings(time_zone=str(BRUSSELS))
-    annals.definitions.decide(lambda one: one.choose(DefinitionId(uuid4()), chosen, uuid4()), MAY)
+    annals.definitions.decide(
+        lambda one: editing.choose(one, DefinitionId(uuid4()), chosen, uuid4()), MAY
+    )
     with suppress(NotReady), annals.queries.connect() as conn:
         need(conn, _ASKED[2])
     filler = annals.filler()

@@ -33,7 +33,7 @@ from domain.definitions.types import (
 from domain.errors import Refusal
 from domain.identity import SubjectKind
 from domain.name_rules import NameRules
-from domain.workspace.aggregate import Definitions
+from domain.workspace import editing
 from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.queries import backtest
@@ -119,9 +119,13 @@ class Scene:
     def define(self, draft: drafts.Drafted) -> DefinitionId | None:
         id, definition = DefinitionId(uuid.uuid4()), self.resolved(draft)
         with suppress(Refusal):  # it would rest on itself
-            self.annals.definitions.decide(lambda one: one.make(id, definition, EDITOR), BEGINNING)
+            self.annals.definitions.decide(
+                lambda one: editing.make(one, id, definition, EDITOR), BEGINNING
+            )
             if not isinstance(definition, Segment):
-                self.annals.definitions.decide(lambda one: one.activate(id, EDITOR), BEGINNING)
+                self.annals.definitions.decide(
+                    lambda one: editing.activate(one, id, EDITOR), BEGINNING
+                )
             return id
         return None
 
@@ -378,9 +382,9 @@ def test_who_is_on_a_list_counts_from_the_day_of_the_change(
     id, day = DefinitionId(uuid.uuid4()), timedelta(days=1)
     ada = found(scene.annals, user("u0"))
     static = Segment(SubjectKind.USER, "list")
-    scene.annals.definitions.decide(lambda one: one.make(id, static, EDITOR), BEGINNING)
+    scene.annals.definitions.decide(lambda one: editing.make(one, id, static, EDITOR), BEGINNING)
     for shift, on in ((1, True), (3, False)):
-        changes = Definitions.listing([ada], EDITOR, on=on)
+        changes = editing.change_list([ada], EDITOR, on=on)
         scene.annals.definitions.change_list(id, changes, BEGINNING + shift * day)
     tested = scene.test(Segment(SubjectKind.USER, "inside", ask.InSegment(id)))
     assert counts(tested) == [{}, {"out": 1}, {"in": 1}, {"in": 1}, {"out": 1}, {"out": 1}]

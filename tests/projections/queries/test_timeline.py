@@ -41,7 +41,7 @@ from domain.events.payloads import (
 from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
-from domain.workspace.aggregate import Workspace
+from domain.workspace.workspace import Workspace
 from infra.bootstrap import Annals
 from projections.kernel.gaps import Gap
 from projections.kernel.paging import Page, encoded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -37,33 +37,16 @@ from domain.definitions.types import (
 from domain.errors import Conflict, InvalidInput, NotFound, Refusal
 from domain.events.event import Event
 from domain.events.payloads import Payload
-from domain.identity import SubjectId, SubjectKind
-from domain.workspace.aggregate import MAX_DEFINITIONS, Definitions, Workspace
+from domain.identity import SubjectKind
+from domain.workspace import editing
+from domain.workspace.definitions import Definitions
+from domain.workspace.workspace import Workspace
+from tests.domain.workspace.given import BY, IDS, NOON, STREAM, after, made
 
-BY = uuid.UUID(int=1)
-STREAM = SubjectId(uuid.UUID(int=2))
-NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
 USER, ACCOUNT = SubjectKind
-IDS = [DefinitionId(uuid.UUID(int=10 + n)) for n in range(6)]
 NAMES = ("a", "b", "c")
 ANYBODY = ask.AllOf([])
 DEEDS = 60
-
-
-def after(state: Definitions, payloads: Sequence[Payload], at: datetime = NOON) -> Definitions:
-    for payload in payloads:
-        family = state.family_of(payload)
-        state = state.evolve(Event(family, STREAM, state.version + 1, at, payload))
-    return state
-
-
-def made(state: Definitions, *definitions: Definition) -> Definitions:
-    """With definitions that are active, the n-th under `IDS[n]`."""
-    for definition in definitions:
-        id = IDS[len(state.current)]
-        state = after(state, state.make(id, definition, BY))
-        state = after(state, state.activate(id, BY))
-    return state
 
 
 # What the laws are held against: references and circles, told apart from the code that is tested.
@@ -283,8 +266,8 @@ def done(
     if deed == "make" and id in state.current | state.deleted:
         return []
     try:
-        payloads: Sequence[Payload] = getattr(state, deed)(
-            *((id, definition, BY) if deed in ("make", "change") else (id, BY))
+        payloads: Sequence[Payload] = getattr(editing, deed)(
+            state, *((id, definition, BY) if deed in ("make", "change") else (id, BY))
         )
     except Refusal as refusal:
         return refusal
@@ -348,7 +331,7 @@ def test_a_circle_is_told_with_every_step_of_the_way() -> None:
         ACCOUNT, "Life", [Stage("paying", StageType.PAYING, ask.Not(ask.InSegment(IDS[4])))]
     )
     with pytest.raises(InvalidInput) as refused:
-        state.change(IDS[0], changed, BY)
+        editing.change(state, IDS[0], changed, BY)
     assert refused.value.pointer == "/stages/0/condition/of/segment"
     assert refused.value.detail == (
         "the list of stages would rest on itself: stages of accounts → “Low ones” → “Low” → “Fit”"
@@ -370,21 +353,21 @@ def test_stages_can_be_replaced_only_by_ones_that_have_what_others_ask_for() -> 
         Signal(USER, "Pays", ask.StageIs(["paying"])),
     )
     other = Stages(USER, "Other", [Stage("trial", StageType.TRIAL, ANYBODY)])
-    state = after(state, state.make(IDS[2], other, BY))
+    state = after(state, editing.make(state, IDS[2], other, BY))
     with pytest.raises(Conflict, match=r"“paying” is used inside “Pays”"):
-        state.activate(IDS[2], BY)
-    state = after(state, state.change(IDS[2], Stages(USER, "Other", [paying]), BY))
-    state = after(state, state.activate(IDS[2], BY))
+        editing.activate(state, IDS[2], BY)
+    state = after(state, editing.change(state, IDS[2], Stages(USER, "Other", [paying]), BY))
+    state = after(state, editing.activate(state, IDS[2], BY))
     assert state.current[IDS[0]].status is Status.ARCHIVED
 
 
 def test_a_segment_of_the_other_kind_is_not_taken_for_one() -> None:
     state = made(Definitions(), Segment(ACCOUNT, "Big"))
     with pytest.raises(InvalidInput, match="a segment of accounts, not of users") as refused:
-        state.make(IDS[1], Segment(USER, "Of big", ask.InSegment(IDS[0])), BY)
+        editing.make(state, IDS[1], Segment(USER, "Of big", ask.InSegment(IDS[0])), BY)
     assert refused.value.pointer == "/condition/segment"
     with pytest.raises(NotFound):
-        state.change(IDS[3], Segment(USER, "None"), BY)
+        editing.change(state, IDS[3], Segment(USER, "None"), BY)
 
 
 def test_a_time_zone_holds_from_when_it_was_chosen() -> None:
@@ -393,7 +376,7 @@ def test_a_time_zone_holds_from_when_it_was_chosen() -> None:
     names = (None, "Europe/Brussels", "Europe/Brussels", None, "America/Lima")
     for n, name in enumerate(names):
         settings = Settings(time_zone=name, backdated_stages=n % 2 == 1)
-        payloads = state.choose(IDS[0], settings, BY)
+        payloads = editing.choose(state, IDS[0], settings, BY)
         state = after(state, payloads, NOON + timedelta(days=n))
     zones = state.workspace(first).zones
     held = [str(zones.at(NOON + timedelta(days=n, hours=1))) for n in range(-1, 6)]
@@ -416,14 +399,14 @@ def test_of_each_family_there_is_room_for_so_many_that_are_not_archived() -> Non
         DefinitionId(uuid.UUID(int=n)): Defined(
             DefinitionId(uuid.UUID(int=n)), 1, signal, Status.DRAFT, NOON, BY, NOON, BY
         )
-        for n in range(MAX_DEFINITIONS)
+        for n in range(editing.MAX_DEFINITIONS)
     }
-    full = Definitions(MAX_DEFINITIONS, many)
-    new = DefinitionId(uuid.UUID(int=MAX_DEFINITIONS))
+    full = Definitions(editing.MAX_DEFINITIONS, many)
+    new = DefinitionId(uuid.UUID(int=editing.MAX_DEFINITIONS))
     with pytest.raises(Conflict, match="1,000"):
-        full.make(new, signal, BY)
-    assert full.make(new, score, BY)
+        editing.make(full, new, signal, BY)
+    assert editing.make(full, new, score, BY)
     first = DefinitionId(uuid.UUID(int=0))
-    room = after(full, full.activate(first, BY))
-    room = after(room, room.archive(first, BY))
-    assert room.make(new, signal, BY)
+    room = after(full, editing.activate(full, first, BY))
+    room = after(room, editing.archive(room, first, BY))
+    assert editing.make(room, new, signal, BY)
