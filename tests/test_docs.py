@@ -54,6 +54,7 @@ from tests.pages import (
     section,
     text_of,
 )
+from tests.pictures import erasure, tables
 
 # Never seen from outside: the handler takes its decision again.
 INTERNAL_CODES = {"version-conflict", "duplicate-message"}
@@ -82,7 +83,8 @@ def test_every_link_of_the_pages_leads_somewhere() -> None:
 def test_every_page_is_reached_from_the_readme() -> None:
     linked: dict[Path, set[Path]] = {}
     for page, target in links():
-        linked.setdefault(page, set()).add((page.parent / target.partition("#")[0]).resolve())
+        if path := target.partition("#")[0]:
+            linked.setdefault(page, set()).add((page.parent / path).resolve())
     reached, waiting = set[Path](), [ROOT / "README.md"]
     while waiting:
         page = waiting.pop()
@@ -135,7 +137,9 @@ def test_every_name_that_the_code_gives_in_its_own_words_is_there() -> None:
 
 
 def test_the_glossary_has_each_word_once_with_a_file_that_defines_it() -> None:
-    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| `([^`|]+)` \|$", text_of("docs/glossary.md"), re.M)
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| `([^`|]+)` \|$", text_of("docs/glossary.md"), re.M
+    )
     terms = [term for term, _, _ in rows]
     assert len(terms) > 80
     assert len(terms) == len(set(terms)), sorted(term for term in terms if terms.count(term) > 1)
@@ -162,7 +166,9 @@ def command_line() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
 
     def add(name: str, command: click.Command) -> None:
-        options = [option for param in command.params for option in (*param.opts, *param.secondary_opts)]
+        options = [
+            option for param in command.params for option in (*param.opts, *param.secondary_opts)
+        ]
         found[name] = {option for option in options if option.startswith("--")} | {"--help"}
         if isinstance(command, click.Group):
             for below, part in command.commands.items():
@@ -374,6 +380,22 @@ def test_the_steps_of_an_erasure_stand_in_the_table_in_their_order() -> None:
     named = re.findall(r"^\| `(\w+)` \|", section("docs/compliance.md", "Erasure"), re.MULTILINE)
     steps = [step.value for step in ErasureStep]
     assert [name for name in named if name in steps] == steps
+
+
+def test_the_picture_of_the_tables_is_the_one_that_is_drawn_with_modules_that_name_them() -> None:
+    assert text_of("docs/tables.svg") == tables.drawn()
+    for schema, groups in tables.SCHEMAS.items():
+        for group in groups:
+            code = text_of(group.owner)
+            for table in group.tables:
+                assert re.search(rf"\b{schema}\.{table}\b|\"{table}\"", code) or (
+                    f"{schema}.{table}" == "views.whole_contacts"
+                ), f"{group.owner} is said to own {schema}.{table}"
+
+
+def test_the_picture_of_the_erasure_is_the_one_that_is_drawn_with_all_steps_in_order() -> None:
+    assert text_of("docs/erasure.svg") == erasure.drawn()
+    assert [stop.step for stop in erasure.STOPS] == list(ErasureStep)
 
 
 def test_every_case_against_the_erasure_has_a_test_by_its_number() -> None:
