@@ -1,14 +1,11 @@
-"""What the code itself names in backticks, in docstrings and comments, and what it defines."""
+"""What the code itself names in backticks, in docstrings, comments and messages."""
 
 from __future__ import annotations
 
 import ast
-import builtins
 import functools
 import importlib
-import io
 import re
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,52 +23,9 @@ def sources() -> Iterator[Path]:
         yield from sorted((ROOT / package).rglob("*.py"))
 
 
-def prose(source: Path) -> Iterator[str]:
-    """Docstrings, texts below a constant, and comments."""
-    text = source.read_text()
-    for node in ast.walk(ast.parse(text)):
-        match node:
-            case ast.Expr(ast.Constant(str(words))):
-                yield words
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.string
-
-
 @functools.cache
-def classes() -> dict[str, set[str]]:
-    """Classes by name, with the names that each defines, those of its bases included."""
-    own: dict[str, set[str]] = {}
-    bases: dict[str, set[str]] = {}
-    for source in sources():
-        for node in ast.walk(ast.parse(source.read_text())):
-            if isinstance(node, ast.ClassDef):
-                own.setdefault(node.name, set()).update(_members(node))
-                names = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases}
-                bases.setdefault(node.name, set()).update(names)
-    return {name: _with_inherited(name, own, bases) for name in own}
-
-
-def _members(node: ast.ClassDef) -> Iterator[str]:
-    for part in ast.walk(node):
-        match part:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                yield name
-            case ast.Name(id=name, ctx=ast.Store()):
-                yield name
-            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
-                yield name
-
-
-def _with_inherited(name: str, own: dict[str, set[str]], bases: dict[str, set[str]]) -> set[str]:
-    found, waiting, seen = set[str](), [name], set[str]()
-    while waiting:
-        current = waiting.pop()
-        if current not in seen:
-            seen.add(current)
-            found |= own.get(current, set())
-            waiting += bases.get(current, ())
-    return found
+def texts() -> dict[Path, str]:
+    return {source: source.read_text() for source in sources()}
 
 
 def is_there(dotted: str) -> bool:
@@ -91,7 +45,32 @@ def is_there(dotted: str) -> bool:
 
 
 def has_attribute(name: str, attribute: str) -> bool:
-    """Whether a class of ours has an attribute; True of a class that is not ours."""
-    if name not in classes():
+    """Whether a class of ours has an attribute, inherited ones included; True of a class that is
+    not ours."""
+    declared = [
+        node
+        for text in texts().values()
+        if re.search(rf"^\s*class {name}\b", text, re.MULTILINE)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef) and node.name == name
+    ]
+    if not declared or any(attribute in _members(node) for node in declared):
         return True
-    return attribute in classes()[name] or hasattr(builtins.object, attribute)
+    bases = {ast.unparse(base).split("[")[0] for node in declared for base in node.bases}
+    inherited = [base.rpartition(".")[2] for base in bases]
+    return any(_is_ours(base) and has_attribute(base, attribute) for base in inherited)
+
+
+def _is_ours(name: str) -> bool:
+    return any(re.search(rf"^\s*class {name}\b", text, re.MULTILINE) for text in texts().values())
+
+
+def _members(node: ast.ClassDef) -> Iterator[str]:
+    for part in ast.walk(node):
+        match part:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                yield name

@@ -39,8 +39,7 @@ from projections.counters import requests
 from projections.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT
 from projections.models import filters
 from projections.projector.projector import LEASE_SECONDS
-from tests.code_names import ATTRIBUTE, BARE_PAGE, DOTTED, FILE, has_attribute, is_there, prose
-from tests.code_names import sources as sources_of_the_code
+from tests.code_names import ATTRIBUTE, BARE_PAGE, DOTTED, FILE, has_attribute, is_there, texts
 from tests.pages import (
     PACKAGES,
     PAGES,
@@ -105,35 +104,38 @@ def test_every_picture_says_what_it_shows() -> None:
 
 
 def test_every_name_of_the_code_in_the_pages_is_there() -> None:
-    named = 0
+    named: dict[str, bool] = {}
     for page in PAGES:
         for words in quoted(page.read_text()):
+            place = f"{name_of(page)} names {words}"
             if match := FILE_AND_NAME.fullmatch(words):
                 module = match[1].removesuffix(".py").replace("/", ".")
-                assert is_there(f"{module}.{match[2]}"), f"{name_of(page)} names {words}"
+                named[place] = is_there(f"{module}.{match[2]}")
             elif FILE.fullmatch(words):
-                assert (ROOT / words).exists(), f"{name_of(page)} names {words}"
+                named[place] = (ROOT / words).exists()
             elif DOTTED.fullmatch(words):
-                assert is_there(words), f"{name_of(page)} names {words}"
-            else:
-                continue
-            named += 1
-    assert named > 100
+                named[place] = is_there(words)
+    assert len(named) > 100
+    assert not [place for place, is_known in named.items() if not is_known]
 
 
 def test_every_name_that_the_code_gives_in_its_own_words_is_there() -> None:
-    for source in sources_of_the_code():
-        for text in prose(source):
-            for words in re.findall(r"`([^`\n]+)`", text):
-                attribute = ATTRIBUTE.fullmatch(words)
-                dangling = (
-                    (DOTTED.fullmatch(words) and not is_there(words))
-                    or (FILE.fullmatch(words) and not (ROOT / words).exists())
-                    or (attribute and not has_attribute(*attribute.groups()))
-                )
-                assert not dangling, f"{name_of(source)} names {words}"
-            for words in BARE_PAGE.findall(text):
-                assert (ROOT / words).exists(), f"{name_of(source)} names {words}"
+    dangling: list[str] = []
+    for source, text in texts().items():
+        for words in re.findall(r"`([^`\n]+)`", text):
+            attribute = ATTRIBUTE.fullmatch(words)
+            if (
+                (DOTTED.fullmatch(words) and not is_there(words))
+                or (FILE.fullmatch(words) and not (ROOT / words).exists())
+                or (attribute and not has_attribute(*attribute.groups()))
+            ):
+                dangling.append(f"{name_of(source)} names {words}")
+        dangling += [
+            f"{name_of(source)} names {words}"
+            for words in BARE_PAGE.findall(text)
+            if not (ROOT / words).exists()
+        ]
+    assert not dangling
 
 
 def test_the_glossary_has_each_word_once_with_a_file_that_defines_it() -> None:
