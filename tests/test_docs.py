@@ -31,7 +31,7 @@ from domain.identity import SubjectKind
 from domain.workspace.consistency import MAX_LINKS
 from infra import backtest_jobs
 from infra.erasure.process import SUBJECTS_AT_A_TIME
-from infra.pasts.pasts import KEPT
+from infra.pasts.pasts import BY_KEY, KEPT
 from infra.postgres.admission import BOUNDS, Demand
 from infra.settings import Settings
 from infra.webhooks.items import MAX_ITEMS
@@ -329,7 +329,8 @@ def test_what_evidence_keeps_is_what_the_page_on_deciding_says() -> None:
     assert f"the first {MAX_SEEN} are kept" in text
 
 
-QUESTION, LONG = BOUNDS[Demand.QUESTION], BOUNDS[Demand.PREVIEW]
+QUESTION, PREVIEW = BOUNDS[Demand.QUESTION], BOUNDS[Demand.PREVIEW]
+BACKTESTS = backtest_jobs.AT_ONCE + backtest_jobs.MAX_WAITING
 EXPORT, REVIEW, LIVE = BOUNDS[Demand.EXPORT], BOUNDS[Demand.REVIEW], BOUNDS[Demand.LIVE]
 
 FIGURES = [
@@ -355,12 +356,13 @@ FIGURES = [
     ("docs/operating/network.md", f"{bodies.KNOWN_ROOM >> 20} MB with a known API key"),
     ("docs/operating/network.md", f"| {rates.WRONG_KEYS}, then {rates.WRONG_KEYS_PER_SECOND:.0f}"),
     ("docs/operating/network.md", f"after {IDLE_SECONDS} seconds"),
-    ("docs/operating/network.md", f"{QUESTION.in_all} questions"),
-    ("docs/operating/network.md", f"{QUESTION.by_key} of one API key"),
-    ("docs/operating/network.md", f"answers {LONG.in_all}, of one key {LONG.by_key}"),
-    ("docs/operating/network.md", f"exports {EXPORT.in_all} and {EXPORT.by_key}"),
-    ("docs/operating/network.md", f"archives {REVIEW.in_all} and {REVIEW.by_key}"),
-    ("docs/operating/network.md", f"{LIVE.in_all:,} and {LIVE.by_key}"),
+    ("docs/operating/network.md", f"timelines | {QUESTION.in_all} | {QUESTION.by_key} |"),
+    ("docs/operating/network.md", f"type | {PREVIEW.in_all} | {PREVIEW.by_key} |"),
+    ("docs/operating/network.md", f"exports | {EXPORT.in_all} | {EXPORT.by_key} |"),
+    ("docs/operating/network.md", f"archives | {REVIEW.in_all} | {REVIEW.by_key} |"),
+    ("docs/operating/network.md", f"changes | {LIVE.in_all:,} | {LIVE.by_key} |"),
+    ("docs/operating/network.md", f"wait | {BACKTESTS} | {backtest_jobs.BY_KEY} |"),
+    ("docs/operating/network.md", f"in all processes | {KEPT} | {BY_KEY} |"),
     ("docs/reading.md", f"`limit` is 1 to {MAX_LIMIT}, {DEFAULT_LIMIT} if left out"),
     ("docs/reading.md", f"{read_position.MAX_WAIT_SECONDS:.0f} seconds at most"),
     ("docs/reading.md", f"{activity_by_day.MAX_DAYS} at most"),
