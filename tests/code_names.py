@@ -33,13 +33,13 @@ def is_there(dotted: str) -> bool:
     parts = dotted.split(".")
     for end in range(len(parts), 0, -1):
         try:
-            found: Any = importlib.import_module(".".join(parts[:end]))
+            thing: Any = importlib.import_module(".".join(parts[:end]))
         except ModuleNotFoundError:
             continue
         for part in parts[end:]:
-            if not hasattr(found, part):
+            if not hasattr(thing, part):
                 return False
-            found = getattr(found, part)
+            thing = getattr(thing, part)
         return True
     return False
 

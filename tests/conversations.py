@@ -54,18 +54,18 @@ class Exchange(NamedTuple):
 
 def exchanges(page: str) -> Iterator[Exchange]:
     """What a page shows, in its order."""
-    for found in PAIR.finditer(text_of(page)):
-        head, _, body = found["request"].partition("\n\n")
+    for pair in PAIR.finditer(text_of(page)):
+        head, _, body = pair["request"].partition("\n\n")
         first, *lines = head.strip().splitlines()
         method, path = first.split()
         headers = dict(line.split(": ", 1) for line in lines)
         scope = re.fullmatch(r"Bearer <(\w+) key>", headers.pop("Authorization"))
-        status = re.search(r"\b([2-5]\d\d)\b", found["between"])
+        status = re.search(r"\b([2-5]\d\d)\b", pair["between"])
         assert scope, f"{page}: {first} says no key"
         assert status, f"{page}: {first} says no status"
         yield Exchange(
-            method, path, scope[1], headers, body, int(status[1]), json.loads(found["answer"]),
-            "shortened" not in found["note"],
+            method, path, scope[1], headers, body, int(status[1]), json.loads(pair["answer"]),
+            "shortened" not in pair["note"],
         )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def hold(page: str, clients: Clients) -> int:
 
 def _ask(exchange: Exchange, ids: dict[str, str], clients: Clients) -> httpx.Response:
     def now(text: str) -> str:
-        return UUID.sub(lambda found: ids.get(found[0], found[0]), text)
+        return UUID.sub(lambda id: ids.get(id[0], id[0]), text)
 
     return clients(exchange.scope).request(
         exchange.method,
@@ -128,8 +128,8 @@ def difference(
             return None  # what goes on by itself was a step further already
         case _:
             return None if shown == given else f"{pointer}: {given!r} in place of {shown!r}"
-    for name, one, other in parts:
-        fault = difference(one, other, ids, is_whole=is_whole, pointer=f"{pointer}/{name}")
+    for name, part, other in parts:
+        fault = difference(part, other, ids, is_whole=is_whole, pointer=f"{pointer}/{name}")
         if fault:
             return fault
     return None

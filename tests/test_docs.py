@@ -70,9 +70,9 @@ __all__ = ["blocks"]
 
 
 def test_every_link_of_the_pages_leads_somewhere() -> None:
-    found = list(links())
-    assert found
-    for page, target in found:
+    linking = list(links())
+    assert linking
+    for page, target in linking:
         path, _, anchor = target.partition("#")
         linked = (page.parent / path).resolve() if path else page
         assert linked.exists(), f"{name_of(page)} links {target}"
@@ -165,19 +165,19 @@ def test_every_make_target_that_is_named_is_there_and_the_contributors_know_all(
 
 def command_line() -> dict[str, set[str]]:
     """Each command, those below a group too, with its options."""
-    found: dict[str, set[str]] = {}
+    known: dict[str, set[str]] = {}
 
     def add(name: str, command: click.Command) -> None:
         options = [
             option for param in command.params for option in (*param.opts, *param.secondary_opts)
         ]
-        found[name] = {option for option in options if option.startswith("--")} | {"--help"}
+        known[name] = {option for option in options if option.startswith("--")} | {"--help"}
         if isinstance(command, click.Group):
             for below, part in command.commands.items():
                 add(f"{name} {below}".strip(), part)
 
     add("", main)
-    return found
+    return known
 
 
 def test_every_command_that_is_named_is_there_with_its_options() -> None:
@@ -269,10 +269,10 @@ def raised_codes() -> set[tuple[str, int | None]]:
         if refusal.code not in INTERNAL_CODES
     }
     for source in (ROOT / "api").rglob("*.py"):
-        found = re.findall(
+        given = re.findall(
             r'(?:ProblemException|_refuse)\(\s*(\d+),\s*"([a-z-]+)"', source.read_text()
         )
-        raised |= {(code, int(status)) for status, code in found}
+        raised |= {(code, int(status)) for status, code in given}
     unforeseen = {("refused", None), ("failed", 500), ("method-not-allowed", 405)}
     return raised | unforeseen | {("too-large", 413)}
 

@@ -97,11 +97,11 @@ def test_the_first_event_of_the_readme_is_stored_and_seen_as_it_says(annals: Ann
 
 def examples_of_reading(page: str) -> list[tuple[httpx.URL, Any]]:
     """Routes that a page asks, each with the answer that follows it."""
-    found = re.findall(
+    examples = re.findall(
         r"^`GET ([^`]+)`[^\n]*:\n\n```json\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE
     )
-    assert found, page
-    return [(httpx.URL(path), json.loads(block)) for path, block in found]
+    assert examples, page
+    return [(httpx.URL(path), json.loads(block)) for path, block in examples]
 
 
 @needs_curl
