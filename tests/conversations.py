@@ -90,7 +90,7 @@ def hold(page: str, clients: Clients) -> int:
 
 def _ask(exchange: Exchange, ids: dict[str, str], clients: Clients) -> httpx.Response:
     def now(text: str) -> str:
-        return UUID.sub(lambda id: ids.get(id[0], id[0]), text)
+        return UUID.sub(lambda match: ids.get(match[0], match[0]), text)
 
     return clients(exchange.scope).request(
         exchange.method,
