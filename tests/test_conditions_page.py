@@ -83,13 +83,13 @@ def test_the_questions_have_the_answers_of_the_page(company: Annals) -> None:
     with company.queries.connect() as conn:
         for plural, condition, answer in questions:
             kind = SubjectKind(plural.removesuffix("s"))
-            asked = decode(condition.encode())
-            check(asked, kind, KnownNames(conn))
-            need(conn, asked)
+            question = decode(condition.encode())
+            check(question, kind, KnownNames(conn))
+            need(conn, question)
             for scope in QueryScope:
-                test = predicate(asked, kind, TODAY, scope=scope)
-                found = sa.select(contacts.c.external_id).where(contacts.c.kind == kind, test)
-                assert set(conn.scalars(found)) == set(answer.split(", ")), condition
+                test = predicate(question, kind, TODAY, scope=scope)
+                subjects = sa.select(contacts.c.external_id).where(contacts.c.kind == kind, test)
+                assert set(conn.scalars(subjects)) == set(answer.split(", ")), condition
 
 
 def test_the_refusal_of_the_page_is_the_one_that_is_given(company: Annals) -> None:

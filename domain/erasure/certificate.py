@@ -1,7 +1,7 @@
 """The certificate of an erasure: what it states, and how anyone can check it without us.
 
 The file is JSON in one form only: what differs in a byte is not the certificate. The signature
-(Ed25519) is over the statement as it stands in the file. docs/certificates.md specifies both.
+(Ed25519) is over the statement as it stands in the file. `docs/compliance.md` specifies both.
 """
 
 from __future__ import annotations

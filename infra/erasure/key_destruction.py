@@ -201,7 +201,7 @@ class KeyDestruction:
     def prepare_again(
         self, request: uuid.UUID, kind: SubjectKind, subjects: Sequence[SubjectId]
     ) -> None:
-        """See `Erasures.prepare_again`. Holds forbid nothing here: they are erased already."""
+        """See `ErasureProcess.prepare_again`. Holds forbid nothing: they are erased already."""
         kinds = self._subjects.kinds(subjects)
         states = self._subjects.load({id: kind for id in subjects if kinds.get(id) is kind})
         named = [name for state in states.values() for name in state.identities]

@@ -24,7 +24,7 @@ path "transit/keys/annals/rotate"  { capabilities = ["update"] }
 path "transit/encrypt/annals"      { capabilities = ["update"] }
 path "transit/decrypt/annals"      { capabilities = ["update"] }
 """
-"""What docs/operating.md gives Annals."""
+"""What docs/operating/keys.md gives Annals."""
 
 
 class Bao:

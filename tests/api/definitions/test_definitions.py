@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.pages import blocks
 from tests.projections.read_models import owner
 from tests.serving import Clients, account, problem
-from tests.test_docs import blocks
 
 PRO = {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}
 IN_TRIAL = {"type": "stage", "stages": ["trial"]}

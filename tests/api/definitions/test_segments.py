@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.pages import blocks
 from tests.serving import Clients, problem, user
-from tests.test_docs import blocks
 
 PRO = {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}
 

@@ -294,6 +294,6 @@ def test_an_address_that_is_unsafe_or_names_no_key_is_refused(url: str, tmp_path
 
 
 def test_the_policy_of_the_operators_page_is_the_one_tested() -> None:
-    page = (ROOT / "docs" / "operating.md").read_text()
+    page = (ROOT / "docs" / "operating" / "keys.md").read_text()
     for line in bao.POLICY.strip().splitlines():
         assert line in page

@@ -1,0 +1,1 @@
+"""Draws the pictures of `docs/` that a test holds against the code. `python -m tests.pictures`."""
