@@ -373,7 +373,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             sign=certifier.sign,
             verify=certifier.is_signed,
         )
-        cleaner = Purge(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
+        purge = Purge(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         api_keys = ApiKeys(pools.access)
         saved_views = SavedViews(pools.reading, keys.secret("saved views"), contents)
         holds = LegalHolds(keys_pool, subjects)
@@ -421,7 +421,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
                 pool=workers.keys,
                 views=workers.views,
                 secret=keys.secret("erasures"),
-                cleaner=cleaner,
+                purge=purge,
                 certifier=certifier,
                 ledger=ledger,
                 pasts=pasts,
@@ -448,7 +448,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
                 log_pool=workers.log,
                 views=workers.views,
                 workspace=lambda: working_definitions.load().workspace(_defaults(settings)),
-                cleaner=cleaner,
+                purge=purge,
                 ledger=ledger,
             ),
             pasts,

@@ -13,9 +13,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 import psycopg
 import structlog
 from psycopg import errors as pg
@@ -32,14 +31,18 @@ from domain.erasure.erasure import (
 )
 from domain.errors import Altered, BeyondHead, Conflict, NotFound, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
+from infra.erasure.certificates import Certifier
 from infra.erasure.key_destruction import ErasureRequestRef, KeyDestruction, LookAgain
-from infra.erasure.ledger import ErasureEntry
+from infra.erasure.ledger import ErasureEntry, Ledger
+from infra.erasure.purge import Purge
 from infra.erasure.record import NEWEST_PLACES, ErasureRecord
 from infra.keys.digests import KeyedDigest
 from infra.keys.identity_index import IdentityIndex
 from infra.keys.key_ring import ALL_PARTITIONS, erased_by
+from infra.pasts.pasts import Pasts
 from infra.postgres.database import transaction_of
 from infra.postgres.wakeups import SLEEP_SECONDS
+from projections.counters.keeper import CounterKeeper
 from projections.projector.projector import reached
 
 SUBJECTS_AT_A_TIME = 1_000
@@ -139,48 +142,6 @@ WHERE log_partition = %b AND lookup = %b AND lifted_at IS NULL"""
 log = structlog.get_logger()
 
 
-class Cleaner(Protocol):
-    """Makes what was deleted go from the database's files too."""
-
-    def clean(self, since: datetime, done: Sequence[str], upto: str) -> Cleaned: ...
-
-
-class KeptLedger(Protocol):
-    def keep(self) -> None: ...
-
-
-class Pasts(Protocol):
-    """Read models as they once were, which hold whoever is erased since."""
-
-    def drop_all(self) -> None: ...
-
-
-class Counters(Protocol):
-    """Counters of metadata, which can ask for somebody by e-mail address."""
-
-    def forget_names(self) -> bool: ...
-
-
-class Certifier(Protocol):
-    def issue(self, conn: psycopg.Connection, request: uuid.UUID) -> bytes: ...
-
-
-class Cleaned(msgspec.Struct, frozen=True):
-    """How far a cleaning got.
-
-    Attributes:
-        rewritten: the tables whose files hold nothing deleted any more.
-        waits_for: what stops it, in words; None: it is done.
-        wal: `removed`, or `left to the operator`.
-        again: more is to do, in a transaction that begins now.
-    """
-
-    rewritten: list[str]
-    waits_for: str | None
-    wal: str | None = None
-    again: bool = False
-
-
 class _AlreadyAsked(Exception):
     """Another request stands for this one."""
 
@@ -199,18 +160,18 @@ class ErasureProcess:
         pool: ConnectionPool,
         views: ConnectionPool,
         secret: bytes,
-        cleaner: Cleaner,
+        purge: Purge,
         certifier: Certifier,
-        ledger: KeptLedger,
+        ledger: Ledger,
         pasts: Pasts,
-        counters: Counters,
+        counters: CounterKeeper,
     ) -> None:
         self._destruction = destruction
         self._lookup = lookup
         self._pool = pool
         self._views = views
         self._keyed = KeyedDigest(secret)
-        self._cleaner = cleaner
+        self._purge = purge
         self._certifier = certifier
         self._ledger = ledger
         self._pasts = pasts
@@ -471,7 +432,7 @@ class ErasureProcess:
             ids = [row[0] for row in rows]
             done = set(rows[0][2]).intersection(*(row[2] for row in rows))
             since, upto = max(row[1] for row in rows), transaction_of(conn)
-            cleaned = self._cleaner.clean(since, sorted(done), upto)
+            cleaned = self._purge.clean(since, sorted(done), upto)
             conn.execute(SET_REWRITTEN, (cleaned.rewritten, ids))
             if cleaned.waits_for is None and not cleaned.again:
                 conn.execute(SET_CLEANED, (cleaned.wal, ids))

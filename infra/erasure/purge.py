@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 
+import msgspec
 import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
-from infra.erasure.process import Cleaned
 from infra.postgres.engines import STREAMS
 
 AT_ONCE_BYTES = 256 * 1024**2
@@ -240,3 +240,19 @@ def _let_wal_go(conn: psycopg.Connection) -> str:
     except pg.InsufficientPrivilege:
         return LEFT
     return REMOVED
+
+
+class Cleaned(msgspec.Struct, frozen=True):
+    """How far a cleaning got.
+
+    Attributes:
+        rewritten: the tables whose files hold nothing deleted any more.
+        waits_for: what stops it, in words; None: it is done.
+        wal: `removed`, or `left to the operator`.
+        again: more is to do, in a transaction that begins now.
+    """
+
+    rewritten: list[str]
+    waits_for: str | None
+    wal: str | None = None
+    again: bool = False

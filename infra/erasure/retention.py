@@ -13,7 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 import structlog
@@ -35,8 +35,9 @@ from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.events.topics import ACTIVITY_OF_TOPIC, SUMMED_TOPICS
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.workspace.aggregate import Workspace
-from infra.erasure.ledger import RetentionEntry
+from infra.erasure.ledger import Ledger, RetentionEntry
 from infra.erasure.legal_holds import any_held
+from infra.erasure.purge import Purge
 from infra.keys.key_ring import KeyRing
 from infra.keys.month_keys import DESTROY_PERIODS
 from infra.keys.rotation import MOVE_GENERATION
@@ -110,16 +111,6 @@ Party = tuple[str, SubjectId, SubjectId | None]
 """Whose stream, of what kind, and the account that the events name."""
 
 
-class Cleaner(Protocol):
-    """Makes destroyed secrets go from the database's files too."""
-
-    def clean_periods(self, since: datetime, upto: str) -> str | None: ...
-
-
-class KeptLedger(Protocol):
-    def keep(self) -> None: ...
-
-
 def _tell_nobody(_: int) -> None:
     """Where nobody watches."""
 
@@ -141,8 +132,8 @@ class RetentionRuns:
         log_pool: ConnectionPool,
         views: ConnectionPool,
         workspace: Callable[[], Workspace],
-        cleaner: Cleaner,
-        ledger: KeptLedger,
+        purge: Purge,
+        ledger: Ledger,
     ) -> None:
         self._log = log
         self._sealer = sealer
@@ -151,7 +142,7 @@ class RetentionRuns:
         self._log_pool = log_pool
         self._views = views
         self._workspace = workspace
-        self._cleaner = cleaner
+        self._purge = purge
         self._ledger = ledger
 
     def runs(self) -> list[RetentionRun]:
@@ -322,7 +313,7 @@ class RetentionRuns:
         with self._pool.connection() as conn:
             row = conn.execute(SELECT_DESTROYED_AT, (id,)).fetchone()
             assert row is not None
-            waits_for = self._cleaner.clean_periods(row[0], transaction_of(conn))
+            waits_for = self._purge.clean_periods(row[0], transaction_of(conn))
             if waits_for is None:
                 conn.execute(SET_COMPLETED, (id,))
             else:

@@ -140,11 +140,11 @@ def test_one_that_is_nobody_is_refused_and_nothing_of_the_request_is_kept(
 
 
 STEPS = {
-    "unreadable": ("infra.erasure.key_destruction.Destruction", "drop_cached"),
+    "unreadable": ("infra.erasure.key_destruction.KeyDestruction", "drop_cached"),
     "snapshots gone": ("infra.write.aggregates.Aggregates", "forget"),
     "said": ("infra.log.event_log.EventLog", "append"),
     "noted": ("infra.keys.key_ring.KeyRing", "complete_erasures"),
-    "forgotten": ("infra.erasure.process.Erasures", "_clean"),
+    "forgotten": ("infra.erasure.process.ErasureProcess", "_clean"),
     "half cleaned": ("infra.erasure.purge", "_let_wal_go"),
     "cleaned": ("infra.erasure.certificates.Certifier", "issue"),
 }
@@ -153,7 +153,7 @@ KILLED = """
 import importlib, os, signal, sys
 from pathlib import Path
 from infra import bootstrap
-from infra.erasure.key_destruction import Destruction
+from infra.erasure.key_destruction import KeyDestruction
 from infra.settings import Settings
 from tests.infra.commands import alias, stored
 from tests.infra.erasures import erased, ids_of
@@ -163,10 +163,10 @@ try:
     place = importlib.import_module(where)
 except ModuleNotFoundError:
     place = getattr(importlib.import_module(module), attribute)
-real, aim = getattr(place, name), Destruction.aim
+real, aim = getattr(place, name), KeyDestruction.aim
 def looked(*given):
     found = aim(*given)
-    Destruction.aim = aim
+    KeyDestruction.aim = aim
     stored(annals, alias("u1", "u4"))
     setattr(place, name, die)
     return found
@@ -178,7 +178,7 @@ def die(*given, **named):
     os.kill(os.getpid(), signal.SIGKILL)
 with bootstrap.opened(Settings(data=Path(data)), url, connections=4) as annals:
     ids = ids_of(annals, who)
-    Destruction.aim = looked
+    KeyDestruction.aim = looked
     erased(annals, *ids)
 """
 
