@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from domain.erasure.steps import ErasureStep
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 
@@ -25,25 +26,6 @@ class ErasureScope(enum.StrEnum):
     ONE = "one"
     LIST = "list"
     SEGMENT = "segment"
-
-
-class ErasureStep(enum.StrEnum):
-    """How far an erasure is; each step includes those before it.
-
-    accepted: it is on record, and whom it is about.
-    unreadable: the keys are destroyed, and the identities lead nowhere.
-    recorded: the log says so, snapshots are gone.
-    forgotten: no read model holds anything of it.
-    cleaned: what was deleted is gone from the database's files too.
-    completed: certified.
-    """
-
-    ACCEPTED = "accepted"
-    UNREADABLE = "unreadable"
-    RECORDED = "recorded"
-    FORGOTTEN = "forgotten"
-    CLEANED = "cleaned"
-    COMPLETED = "completed"
 
 
 class TargetOutcome(enum.StrEnum):

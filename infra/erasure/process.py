@@ -26,9 +26,9 @@ from domain.erasure.erasure import (
     Erasure,
     ErasureOrder,
     ErasureScope,
-    ErasureStep,
     TargetOutcome,
 )
+from domain.erasure.steps import ErasureStep
 from domain.errors import Altered, BeyondHead, Conflict, NotFound, Refusal, Unavailable
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
 from infra.erasure.certificates import Certifier

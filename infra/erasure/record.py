@@ -14,12 +14,12 @@ from psycopg_pool import ConnectionPool
 from domain.erasure.erasure import (
     Erasure,
     ErasureScope,
-    ErasureStep,
     ErasureTarget,
     NamedIn,
     TargetOutcome,
     together,
 )
+from domain.erasure.steps import ErasureStep
 from domain.errors import NotFound
 from domain.identity import SubjectKind
 

@@ -9,8 +9,9 @@ import pytest
 
 from domain.commands import Position, SetStage
 from domain.definitions.types import DefinitionId
-from domain.erasure.erasure import ErasureScope, ErasureStep, TargetOutcome
+from domain.erasure.erasure import ErasureScope, TargetOutcome
 from domain.erasure.redaction import MARK
+from domain.erasure.steps import ErasureStep
 from domain.errors import Altered, NotFound
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals

@@ -20,7 +20,8 @@ import pytest
 from api.compliance.compliance import _members
 from domain.commands import Refused
 from domain.conditions.language import Is, PropertyIs
-from domain.erasure.erasure import ErasureScope, ErasureStep, TargetOutcome
+from domain.erasure.erasure import ErasureScope, TargetOutcome
+from domain.erasure.steps import ErasureStep
 from domain.errors import Conflict, NotFound
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
