@@ -31,9 +31,13 @@ from infra.erasure.ledger import Ledger, LedgerNeeded, RetentionEntry
 from infra.erasure.legal_holds import LegalHolds
 from infra.erasure.process import ErasureProcess
 from infra.erasure.purge import Purge
+from infra.erasure.record import ErasureRecord
 from infra.erasure.redaction import Redaction
+from infra.erasure.requests import ErasureRequests
 from infra.erasure.residue_scan import ResidueScan
 from infra.erasure.retention import RetentionRuns
+from infra.erasure.steps import ErasureSteps
+from infra.erasure.targets import TargetFinder
 from infra.first_settings import as_first_set
 from infra.head_alarm import HeadAlarm
 from infra.keys.content_keys import ContentKeys
@@ -143,6 +147,7 @@ class Annals:
     records: Records
     backtests: BacktestJobs
     erasures: ErasureProcess
+    erasure_requests: ErasureRequests
     holds: LegalHolds
     mentions: Redaction
     refused_attempts: RefusedAttempts
@@ -388,6 +393,41 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         )
         destinations = DeliveryCursors(workers.log, keys.secret("destinations"))
         counter_owners = CounterOwners(stored, saved_views)
+        destruction = KeyDestruction(
+            handler=handler,
+            subjects=Subjects(aggregates, keys, workers.views),
+            log=log,
+            keys=keys,
+            holds=holds,
+            redaction=mentions,
+        )
+        erasures = ErasureProcess(
+            steps=ErasureSteps(
+                destruction=destruction,
+                pool=workers.keys,
+                views=workers.views,
+                purge=purge,
+                certifier=certifier,
+                pasts=pasts,
+                counters=CounterKeeper(
+                    pool=workers.views,
+                    needed=counter_owners.needed,
+                    projector=PROJECTOR,
+                    clock=_now,
+                ),
+            ),
+            record=ErasureRecord(workers.keys),
+            ledger=ledger,
+            pool=workers.keys,
+        )
+        erasure_requests = ErasureRequests(
+            process=erasures,
+            destruction=destruction,
+            targets=TargetFinder(lookup, pools.readers.queries),
+            lookup=lookup,
+            pool=workers.keys,
+            secret=keys.secret("erasures"),
+        )
         annals = Annals(
             settings,
             log,
@@ -408,30 +448,8 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             saved_views,
             Records(pools.reading),
             backtests,
-            ErasureProcess(
-                destruction=KeyDestruction(
-                    handler=handler,
-                    subjects=Subjects(aggregates, keys, workers.views),
-                    log=log,
-                    keys=keys,
-                    holds=holds,
-                    mentions=mentions,
-                ),
-                lookup=lookup,
-                pool=workers.keys,
-                views=workers.views,
-                secret=keys.secret("erasures"),
-                purge=purge,
-                certifier=certifier,
-                ledger=ledger,
-                pasts=pasts,
-                counters=CounterKeeper(
-                    pool=workers.views,
-                    needed=counter_owners.needed,
-                    projector=PROJECTOR,
-                    clock=_now,
-                ),
-            ),
+            erasures,
+            erasure_requests,
             holds,
             mentions,
             RefusedAttempts(pools.access),
@@ -506,7 +524,7 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
     if ledger.path.exists():
         entries = ledger.read(ledger.path)
         again = ledger.revived(entries)
-        annals.erasures.prepare_again(again)
+        annals.erasure_requests.prepare_replay(again)
         ledger.replay(entries, again)
         if again:
             log.warning("ledger.replayed", subjects=len(again))
@@ -529,7 +547,7 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
         annals.projector().start_over()
     for run in lost:
         annals.aged_activity.repeat(run)
-    ledger.settle()
+    ledger.take_place()
     ledger.keep()
 
 

@@ -84,7 +84,7 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
         try:
             annals.handler.finish_erasures(now)
             annals.log.forget_messages(now - MESSAGE_MEMORY)
-            annals.erasures.forget_tokens(now)
+            annals.erasure_requests.forget_idempotency_keys(now)
             annals.refused_attempts.forget()
             annals.aged_activity.upkeep(now, stop)
             annals.past_heads.look()

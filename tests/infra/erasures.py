@@ -6,7 +6,8 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from domain.erasure.erasure import Erasure, ErasureOrder, ErasureScope
+from domain.erasure.erasure import Erasure
+from domain.erasure.order import ErasureOrder, ErasureScope
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from infra.keys.key_ring import KeyRing
@@ -30,7 +31,7 @@ def order(
 
 
 def ask(annals: Annals, *subjects: SubjectId | None, by: str = OFFICER, **rest: object) -> Erasure:
-    return annals.erasures.request(order(*subjects, **rest), by=by)
+    return annals.erasure_requests.take_on(order(*subjects, **rest), by=by)
 
 
 def erase(

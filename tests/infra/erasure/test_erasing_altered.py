@@ -9,7 +9,8 @@ import pytest
 
 from domain.commands import Position, SetStage
 from domain.definitions.types import DefinitionId
-from domain.erasure.erasure import ErasureScope, TargetOutcome
+from domain.erasure.erasure import TargetOutcome
+from domain.erasure.order import ErasureScope
 from domain.erasure.redaction import MARK
 from domain.erasure.steps import ErasureStep
 from domain.errors import Altered, NotFound
@@ -183,7 +184,7 @@ def test_a_replay_of_the_ledger_looks_for_these_names_too(
     stream = annals.definitions.stream
     alter(database_url, places_of(database_url, stream, "segment.defined")[1], BROKEN)
     request = uuid.uuid4()
-    annals.erasures._destruction.prepare_again(request, USER, [one])
+    annals.erasure_requests._destruction.prepare_replay(request, USER, [one])
     with owner(database_url) as conn:
         query = "SELECT id FROM keys.erasure_mentions WHERE request = %s"
         assert conn.execute(query, (request,)).fetchall() == [(cast(uuid.UUID, segment),)]

@@ -116,14 +116,14 @@ def test_whoever_is_merged_with_a_subject_before_its_key_goes_is_erased_too(
     stored(annals, identify("u1", name="Ada"), identify("u4", name="Bob"))
     erased, merged = subject_of(annals, "u1"), user_of(annals, "u2")
     everything = {erased, merged.id, *merged.absorbed}
-    destroy = annals.erasures._destruction.destroy
+    destroy = annals.erasure_requests._destruction.destroy
 
     def destroy_late(*given: Any) -> Any:
         monkeypatch.undo()
         stored(other, merge)
         return destroy(*given)
 
-    monkeypatch.setattr(annals.erasures._destruction, "destroy", destroy_late)
+    monkeypatch.setattr(annals.erasure_requests._destruction, "destroy", destroy_late)
     erase(annals, erased)
     for process in (annals, other):
         seen = events_of(process, *everything)

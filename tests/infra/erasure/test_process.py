@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,17 +17,17 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api.compliance.compliance import _members
 from domain.commands import Refused
 from domain.conditions.language import Is, PropertyIs
-from domain.erasure.erasure import ErasureScope, TargetOutcome
+from domain.erasure.erasure import TargetOutcome
+from domain.erasure.order import ErasureScope, MembersOf
 from domain.erasure.steps import ErasureStep
 from domain.errors import Conflict, NotFound
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
-from infra.erasure import process as erasures_module
-from infra.erasure import purge
+from infra.erasure import purge, requests, steps
 from infra.erasure.certificates import verified
+from infra.erasure.targets import TargetFinder
 from infra.postgres.database import transaction_of
 from tests.infra import chain
 from tests.infra.commands import (
@@ -124,9 +124,9 @@ def test_idempotency_keys_are_forgotten_after_thirty_days(
     stored(annals, identify("u1"))
     ask(annals, subject_of(annals, "u1"), idempotency_key="k")
     with owner(database_url) as conn:
-        annals.erasures.forget_tokens(datetime.now(UTC) + timedelta(days=29))
+        annals.erasure_requests.forget_idempotency_keys(datetime.now(UTC) + timedelta(days=29))
         assert conn.execute("SELECT count(*) FROM keys.erasure_tokens").fetchone() == (1,)
-        annals.erasures.forget_tokens(datetime.now(UTC) + timedelta(days=31))
+        annals.erasure_requests.forget_idempotency_keys(datetime.now(UTC) + timedelta(days=31))
         assert conn.execute("SELECT count(*) FROM keys.erasure_tokens").fetchone() == (0,)
 
 
@@ -146,7 +146,7 @@ STEPS = {
     "said": ("infra.log.event_log.EventLog", "append"),
     "noted": ("infra.keys.key_ring.KeyRing", "complete_erasures"),
     "forgotten": ("infra.erasure.process.ErasureProcess", "_clean"),
-    "half cleaned": ("infra.erasure.purge", "_let_wal_go"),
+    "half cleaned": ("infra.erasure.purge", "_remove_wal"),
     "cleaned": ("infra.erasure.certificates.Certifier", "issue"),
 }
 
@@ -164,13 +164,13 @@ try:
     place = importlib.import_module(where)
 except ModuleNotFoundError:
     place = getattr(importlib.import_module(module), attribute)
-real, aim = getattr(place, name), KeyDestruction.aim
-def looked(*given):
-    found = aim(*given)
-    KeyDestruction.aim = aim
+real, real_plan = getattr(place, name), KeyDestruction.plan
+def plan(*given):
+    outdated = real_plan(*given)
+    KeyDestruction.plan = real_plan
     stored(annals, alias("u1", "u4"))
     setattr(place, name, die)
-    return found
+    return outdated
 def die(*given, **named):
     setattr(place, name, real)
     stored(annals, alias("u5", "u2"))
@@ -179,7 +179,7 @@ def die(*given, **named):
     os.kill(os.getpid(), signal.SIGKILL)
 with bootstrap.opened(Settings(data=Path(data)), url, connections=4) as annals:
     ids = ids_of(annals, who)
-    KeyDestruction.aim = looked
+    KeyDestruction.plan = plan
     erased(annals, *ids)
 """
 
@@ -275,11 +275,11 @@ def test_case_17_with_suppression_the_identity_is_refused_with_a_clear_answer_un
         [kept, _] = send(process, track("u3"), track("u1"))
         assert not isinstance(kept, Refused)
     assert [subject_of(annals, one) for one in ("u1", "u2", "u8", "u9", "a1")] == [None] * 5
-    annals.erasures.lift(named("ADA@example.com"), by=OFFICER)
+    annals.erasure_requests.lift_suppression(named("ADA@example.com"), by=OFFICER)
     stored(annals, identify("ada@example.com"))
     assert isinstance(send(annals, track("u1"))[0], Refused)
     with pytest.raises(NotFound):
-        annals.erasures.lift(named("ada@example.com"), by=OFFICER)
+        annals.erasure_requests.lift_suppression(named("ada@example.com"), by=OFFICER)
 
 
 def test_case_17_without_suppression_the_identity_is_somebody_new(annals: Annals) -> None:
@@ -295,7 +295,8 @@ def test_case_17_without_suppression_the_identity_is_somebody_new(annals: Annals
 def test_case_18_of_many_each_is_erased_but_those_that_may_not_or_are_already(
     annals: Annals, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
-    monkeypatch.setattr(erasures_module, "SUBJECTS_AT_A_TIME", 16)
+    monkeypatch.setattr(requests, "SUBJECTS_AT_A_TIME", 16)
+    monkeypatch.setattr(steps, "SUBJECTS_AT_A_TIME", 16)
     names = [f"u{n}" for n in range(60)]
     stored(annals, *(identify(one, n=1) for one in names), alias("u50", "u51"))
     ids = ids_of(annals, names)
@@ -323,6 +324,11 @@ def test_case_18_of_many_each_is_erased_but_those_that_may_not_or_are_already(
     assert {one.outcome for one in statement.not_erased} == {"held", "erased_before", "unknown"}
 
 
+def _members(annals: Annals, segment: uuid.UUID) -> Sequence[SubjectId]:
+    finder = TargetFinder(annals.erasure_requests._lookup, annals.queries)
+    return finder.find(SubjectKind.USER, MembersOf(segment), lambda: None).subjects
+
+
 def test_case_18_all_in_a_segment_are_erased_but_who_is_on_hold_is_gone_or_came_later(
     annals: Annals,
 ) -> None:
@@ -335,8 +341,7 @@ def test_case_18_all_in_a_segment_are_erased_but_who_is_on_hold_is_gone_or_came_
     ids = ids_of(annals, names)
     held, before = ids[7], ids[9]
     annals.holds.place(SubjectKind.USER, held, reason="lawsuit-7", by=OFFICER)
-    with annals.queries.connect() as conn:
-        members = _members(conn, SubjectKind.USER, segment)
+    members = _members(annals, segment)
     assert set(members) == set(ids)
     erase(annals, before)
     begun = time.monotonic()
@@ -350,9 +355,8 @@ def test_case_18_all_in_a_segment_are_erased_but_who_is_on_hold_is_gone_or_came_
     assert found[before] == (TargetOutcome.ERASED_BEFORE, "erased by another request")
     left = annals.handler.find_all(named(one) for one in [*names, "u-later"])
     assert left.keys() == {named("u7"), named("u-later")}
-    with annals.queries.connect() as conn:
-        settle(annals)
-        assert set(_members(conn, SubjectKind.USER, segment)) == set(left.values())
+    settle(annals)
+    assert set(_members(annals, segment)) == set(left.values())
     statement = verified(
         annals.erasures.record.certificate(request.id), annals.certifier.public_key()
     )
@@ -542,15 +546,15 @@ def test_whoever_is_merged_with_a_target_while_it_is_erased_goes_with_it(
 ) -> None:
     stored(annals, identify("u1"), identify("u2", name="B"))
     target, other = subject_of(annals, "u1"), subject_of(annals, "u2")
-    real_aim = annals.erasures._destruction.aim
+    real_plan = annals.erasure_requests._destruction.plan
 
-    def aim(*given: object) -> object:
-        found = real_aim(*given)
+    def plan(*given: object) -> object:
+        outdated = real_plan(*given)
         monkeypatch.undo()
         stored(annals, alias("u1", "u2"))
-        return found
+        return outdated
 
-    monkeypatch.setattr(annals.erasures._destruction, "aim", aim)
+    monkeypatch.setattr(annals.erasure_requests._destruction, "plan", plan)
     request = ask(annals, target)
     assert subject_of(annals, "u1") is subject_of(annals, "u2") is None
     assert {one.topic for one in events_of(annals, target, other)} == {"user.erased"}

@@ -19,7 +19,8 @@ from domain.conditions.language import Attribute, Condition
 from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.saved_views import SavedView, SavedViewItem
 from domain.definitions.types import DefinitionId, Segment
-from domain.erasure.erasure import ErasureScope, NamedIn
+from domain.erasure.erasure import NamedIn
+from domain.erasure.order import ErasureScope
 from domain.erasure.redaction import MARK
 from domain.errors import Conflict, NotReady
 from domain.identity import SubjectId, SubjectKind
@@ -158,14 +159,14 @@ def test_case_23_two_who_are_named_in_one_are_taken_out_one_after_the_other(
     people(annals)
     both, view = define(annals, mail(ANN, BEN)), view_of(annals, mail(ANN, BEN))
     ann, ben = subject_of(annals, "u1"), subject_of(annals, "u2")
-    destroy = annals.erasures._destruction.destroy
+    destroy = annals.erasure_requests._destruction.destroy
 
     def destroy_late(*given: Any) -> Any:
         monkeypatch.undo()
         erase(other, ann)
         return destroy(*given)
 
-    monkeypatch.setattr(annals.erasures._destruction, "destroy", destroy_late)
+    monkeypatch.setattr(annals.erasure_requests._destruction, "destroy", destroy_late)
     erase(annals, ben)
     for process in (annals, other):
         condition = process.definitions.load().segment(both).definition.condition
