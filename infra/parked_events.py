@@ -20,7 +20,7 @@ from domain.parked_events import (
     Skip,
     checked_skip_reason,
 )
-from infra.erasure.retention import READER as RETENTION
+from infra.erasure.activity_sums import READER as RETENTION
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
 from infra.webhooks.items import DESTINATION
