@@ -66,6 +66,8 @@ from infra.webhooks.cursors import DeliveryCursors
 from infra.webhooks.delivery import WebhookDelivery
 from infra.webhooks.http_client import HttpClient
 from infra.webhooks.items import WebhookItems
+from infra.webhooks.secrets import WebhookSecrets
+from infra.webhooks.sender import WebhookSender
 from infra.write.aggregates import Aggregates
 from infra.write.command_handler import CommandHandler
 from infra.write.counter_owners import CounterOwners
@@ -157,6 +159,7 @@ class Annals:
     aged_activity: RetentionRuns
     pasts: Pasts
     destinations: DeliveryCursors
+    webhook_secrets: WebhookSecrets
     deliverer: WebhookDelivery
     readiness: Readiness
     working_log: EventLog
@@ -391,7 +394,8 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             pool=keys_pool,
             digest=lookup.digest,
         )
-        destinations = DeliveryCursors(workers.log, keys.secret("destinations"))
+        destinations = DeliveryCursors(workers.log)
+        webhook_secrets = WebhookSecrets(workers.log, keys.secret("destinations"))
         counter_owners = CounterOwners(stored, saved_views)
         destruction = KeyDestruction(
             handler=handler,
@@ -471,15 +475,16 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             ),
             pasts,
             destinations,
+            webhook_secrets,
             WebhookDelivery(
                 log=working_log,
                 keys=keys,
-                outgoing=WebhookItems(
+                items=WebhookItems(
                     log=working_log, sealer=sealer, keys=keys, views=workers.views, projector=NAME
                 ),
                 definitions=working_definitions,
-                destinations=destinations,
-                outside=_outside(settings),
+                cursors=destinations,
+                sender=WebhookSender(webhook_secrets, _http_client(settings)),
             ),
             readiness,
             working_log,
@@ -574,7 +579,7 @@ def _cluster(settings: Settings) -> Path | None:
     return cluster if is_ours else None
 
 
-def _outside(settings: Settings) -> HttpClient:
+def _http_client(settings: Settings) -> HttpClient:
     """What `ANNALS_PRIVATE_DESTINATIONS` and `ANNALS_DESTINATION_CERTIFICATES` say."""
     named = settings.destination_certificates
     return HttpClient(

@@ -111,8 +111,10 @@ class KeyDestruction:
             kind, {target for target in targets if kinds.get(target) is kind}
         )
         reach = {target: _reach(kind, target, states) for target in targets}
-        held = self._holds.on({member for members in reach.values() for member in members})
-        free = {target for target, members in reach.items() if members and held.isdisjoint(members)}
+        on_hold = self._holds.on({member for members in reach.values() for member in members})
+        free = {
+            target for target, members in reach.items() if members and on_hold.isdisjoint(members)
+        }
         names = {
             name
             for target in free

@@ -17,13 +17,13 @@ def notified_destinations(
     destinations = definitions.load().destinations
     positions = _positions(erasure.position)
     if positions:
-        told = cursors.reached(positions)
+        reached = cursors.reached(positions)
     else:
         active = (id for id, each in destinations.items() if each.status is Status.ACTIVE)
-        told = dict.fromkeys(active, False)
-    states = cursors.states(list(told))
+        reached = dict.fromkeys(active, False)
+    states = cursors.states(list(reached))
     notified = []
-    for id, is_told in told.items():
+    for id, is_told in reached.items():
         defined = destinations[DefinitionId(id)]
         state = _state(defined, is_told, states[id])
         notified.append(ToldDestination(id, defined.definition.name, state))

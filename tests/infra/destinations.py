@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from infra.webhooks.cursors import LEASE_SECONDS
 from infra.webhooks.delivery import WebhookDelivery
 from infra.webhooks.http_client import HttpClient
 from infra.webhooks.items import WebhookItems
+from infra.webhooks.sender import WebhookSender
 from projections.projector.projector import NAME
 from tests.projections.read_models import NOON, account, owner, user, write
 
@@ -39,7 +40,7 @@ def make(
     none are given."""
     id = DefinitionId(uuid.uuid4())
     one = Destination(f"d {id}", url, list(news), **rest)
-    annals.destinations.add(id)
+    annals.webhook_secrets.add(id)
     for decision in (lambda state: state.make(id, one, BY), lambda state: state.activate(id, BY)):
         annals.definitions.decide(decision, datetime.now(UTC))
     annals.destinations.begin(id, since or dict.fromkeys(range(256), 0))
@@ -50,23 +51,30 @@ def archive(annals: Annals, id: uuid.UUID) -> None:
     annals.definitions.decide(lambda state: state.archive(id, BY), datetime.now(UTC))
 
 
-def deliverer(annals: Annals, *, allows_private: bool = True, **rest: object) -> WebhookDelivery:
+def deliverer(
+    annals: Annals,
+    *,
+    allows_private: bool = True,
+    http_client: HttpClient | None = None,
+    pause: Callable[[int], float] = lambda _: 0.0,
+) -> WebhookDelivery:
     """Another worker, as in a process of its own; one that failed may try again at once."""
-    outgoing = WebhookItems(
+    items = WebhookItems(
         log=annals.log,
         sealer=annals.sealer,
         keys=annals.keys,
         views=annals.views,
         projector=NAME,
     )
-    options = {"outside": HttpClient(allows_private=allows_private), "pause": lambda _: 0.0, **rest}
+    http_client = http_client or HttpClient(allows_private=allows_private)
     return WebhookDelivery(
         log=annals.log,
         keys=annals.keys,
-        outgoing=outgoing,
+        items=items,
         definitions=annals.definitions,
-        destinations=annals.destinations,
-        **options,
+        cursors=annals.destinations,
+        sender=WebhookSender(annals.webhook_secrets, http_client),
+        pause=pause,
     )
 
 

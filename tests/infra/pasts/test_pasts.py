@@ -19,7 +19,7 @@ from domain.errors import NotFound, NotReady, NotYours, TooManyAtOnce, Unavailab
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.bootstrap import Annals
 from infra.log.log_as_of import bounds_at
-from infra.pasts import pasts as pasts_module
+from infra.pasts import filling, registry
 from infra.pasts.databases import PastDatabases
 from projections.queries import contact_view
 from tests.infra.commands import group, identify, stored, subject_of, track
@@ -52,13 +52,13 @@ def state_of(annals: Annals, at: datetime) -> str:
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Holds every past that is being made, until it is called."""
     go_on = threading.Event()
-    make = pasts_module.bounds_at
+    real_bounds_at = filling.bounds_at
 
-    def slowly(*asked: object) -> list[int]:
+    def slowly(*params: object) -> list[int]:
         go_on.wait(30)
-        return make(*asked)
+        return real_bounds_at(*params)
 
-    monkeypatch.setattr(pasts_module, "bounds_at", slowly)
+    monkeypatch.setattr(filling, "bounds_at", slowly)
     yield go_on.set
     go_on.set()
 
@@ -129,12 +129,12 @@ def test_the_past_that_was_longest_unread_gives_way(annals: Annals, database_url
     seen_at(annals, fourth)
     assert {one.at for one in annals.pasts.all()} == {first, third, fourth}
     annals.pasts.tidy()
-    assert len(databases(database_url)) == pasts_module.KEPT
+    assert len(databases(database_url)) == registry.KEPT
 
 
 def test_what_others_read_gives_way_to_nobody_and_ones_own_does(annals: Annals) -> None:
     now, mine, others = datetime.now(UTC), uuid.uuid4(), uuid.uuid4()
-    instants = [now - timedelta(seconds=n) for n in range(pasts_module.KEPT + 2)]
+    instants = [now - timedelta(seconds=n) for n in range(registry.KEPT + 2)]
     for at in instants[:2]:
         seen_at(annals, at, others)
     seen_at(annals, instants[2], mine)
@@ -143,7 +143,7 @@ def test_what_others_read_gives_way_to_nobody_and_ones_own_does(annals: Annals) 
     seen_at(annals, instants[3], others)
     with pytest.raises(Unavailable, match="others read them"):
         annals.pasts.begin(instants[4], mine)
-    assert len(annals.pasts.all()) == pasts_module.KEPT
+    assert len(annals.pasts.all()) == registry.KEPT
 
 
 def test_a_past_goes_when_all_keys_that_asked_for_it_have_given_it_up(
@@ -167,7 +167,7 @@ def test_a_past_goes_when_all_keys_that_asked_for_it_have_given_it_up(
 
 def test_no_more_are_made_at_once_than_are_kept(annals: Annals, held: Callable[[], None]) -> None:
     now = datetime.now(UTC)
-    begun = [annals.pasts.begin(now - timedelta(seconds=n)) for n in range(pasts_module.KEPT)]
+    begun = [annals.pasts.begin(now - timedelta(seconds=n)) for n in range(registry.KEPT)]
     assert annals.pasts.begin(now).id == begun[0].id
     with pytest.raises(TooManyAtOnce, match="being made"):
         annals.pasts.begin(now - timedelta(days=1))
@@ -198,7 +198,7 @@ def test_what_is_idle_lost_or_nobodys_goes_and_what_is_read_stays(
         )
         [[id]] = conn.execute("SELECT id FROM views.pasts WHERE at = %s", (lost,)).fetchall()
     assert len(databases(database_url)) == 4
-    del annals.pasts._own[id]
+    annals.pasts._filler.let_go([id])
     annals.pasts.tidy()
     assert [one.at for one in annals.pasts.all()] == [read]
     assert len(databases(database_url)) == 1
@@ -214,7 +214,7 @@ def test_a_past_that_fails_says_so_leaves_nothing_and_can_be_begun_anew(
         raise RuntimeError(PLANTED)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pasts_module.filters, "refresh", fails)
+        patched.setattr(filling.filters, "refresh", fails)
         with pytest.raises(Unavailable, match="operator's log") as said:
             seen_at(annals, at)
     assert PLANTED not in said.value.detail

@@ -313,7 +313,7 @@ def test_all_of_it_is_taken_in_order_whatever_fails_and_whoever_dies(
                 with monkeypatch.context() as patched:
                     patched.setattr(
                         DeliveryCursors,
-                        chance.choice(("keep", "confirm")),
+                        chance.choice(("extend", "confirm")),
                         lambda *_, **__: (_ for _ in ()).throw(Died),
                     )
                     try:

@@ -99,16 +99,16 @@ def test_whoever_is_erased_between_reading_and_sending_is_not_sent(
 ) -> None:
     subject = planted(annals)
     id = make(annals, receiver.url)
-    keep = DeliveryCursors.keep
+    extend = DeliveryCursors.extend
     erased: list[uuid.UUID] = []
 
     def erasing(self: DeliveryCursors, *rest: Any) -> None:
-        keep(self, *rest)
+        extend(self, *rest)
         if not erased:
             erased.append(subject)
             ask(annals, subject)
 
-    monkeypatch.setattr(DeliveryCursors, "keep", erasing)
+    monkeypatch.setattr(DeliveryCursors, "extend", erasing)
     tell(annals, id)
     assert erased
     assert PLANTED not in shown(receiver.came)
@@ -146,7 +146,7 @@ def test_a_failure_leaves_nothing_personal_and_no_secret_in_the_log(
         "destination.failed",
         "delivering.failed",
     ]
-    secret = annals.destinations.secrets(id)[0]
+    secret = annals.webhook_secrets.of(id)[0]
     told = str(lines) + str(annals.destinations.states([id])) + repr(annals.destinations)
     assert "Planted" not in told
     assert secret.hex() not in told

@@ -83,7 +83,7 @@ def test_tls_is_asked_for_a_certificate_that_is_vouched_for(annals: Annals, tmp_
         turn(annals, id)
         assert annals.destinations.states([id])[id].failure == "certificate"
         trusting = HttpClient(allows_private=True, certificates=file)
-        tell(annals, id, deliverer(annals, outside=trusting))
+        tell(annals, id, deliverer(annals, http_client=trusting))
         assert len(receiver.taken()) == 1
 
 
