@@ -26,7 +26,7 @@ def named(name: str) -> Identity:
 
 
 def names(text: str) -> tuple[Identity, ...]:
-    return tuple(named(one) for one in text.split())
+    return tuple(named(name) for name in text.split())
 
 
 def identify(who: str, at: datetime = AT, **properties: object) -> Command:
@@ -43,7 +43,7 @@ def leave(user: str, account: str, at: datetime = AT) -> Command:
 
 
 def track(user: str = "", account: str = "", *events: str, at: datetime = AT) -> Command:
-    done = tuple(Activity(ActivityKind.EVENT, one) for one in events or ("login",))
+    done = tuple(Activity(ActivityKind.EVENT, each) for each in events or ("login",))
     return Track(names(user), names(account), done, at)
 
 
@@ -52,7 +52,7 @@ def alias(user: str, previous: str, at: datetime = AT) -> Command:
 
 
 def send(annals: Annals, *commands: Command) -> list[Outcome]:
-    return annals.handler.handle([Request(one, str(uuid.uuid4())) for one in commands])
+    return annals.handler.handle([Request(command, str(uuid.uuid4())) for command in commands])
 
 
 def stored(annals: Annals, *commands: Command) -> None:
@@ -71,9 +71,9 @@ def loaded(annals: Annals, name: str) -> User | Account:
 
 
 def user_of(annals: Annals, name: str) -> User:
-    found = loaded(annals, name)
-    assert isinstance(found, User)
-    return found
+    state = loaded(annals, name)
+    assert isinstance(state, User)
+    return state
 
 
 def events_of(annals: Annals, *streams: SubjectId) -> list[Event]:
@@ -90,4 +90,4 @@ def begun(annals: Annals, kind: SubjectKind) -> set[SubjectId]:
 
 
 def values(identities: Sequence[Identity]) -> list[str]:
-    return [one.value for one in identities]
+    return [name.value for name in identities]

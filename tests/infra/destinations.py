@@ -39,9 +39,12 @@ def make(
     """An active destination that is told what comes after some positions; of the whole log, where
     none are given."""
     id = DefinitionId(uuid.uuid4())
-    one = Destination(f"d {id}", url, list(news), **rest)
+    destination = Destination(f"d {id}", url, list(news), **rest)
     annals.webhook_secrets.add(id)
-    for decision in (lambda state: state.make(id, one, BY), lambda state: state.activate(id, BY)):
+    for decision in (
+        lambda state: state.make(id, destination, BY),
+        lambda state: state.activate(id, BY),
+    ):
         annals.definitions.decide(decision, datetime.now(UTC))
     annals.destinations.begin(id, since or dict.fromkeys(range(256), 0))
     return id
@@ -111,3 +114,7 @@ def did(name: str, in_account: str | None = None, kind: ActivityKind = ActivityK
 
 def logins(annals: Annals, *names: str) -> None:
     write(annals, *(did("login")(name) for name in names))
+
+
+def ids(items: list[dict[str, Any]]) -> list[str]:
+    return [item["id"] for item in items]

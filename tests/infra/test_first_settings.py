@@ -41,9 +41,9 @@ def test_variables_that_are_set_otherwise_later_change_nothing_and_are_told(
         before = dump(database_url)
     assert "defaults.kept" not in capsys.readouterr().out
     with bootstrap.opened(Settings(data=tmp_path), database_url, connections=2) as annals:
-        told = capsys.readouterr().out
-        assert told.count("defaults.kept") == 2
-        assert all(word in told for word in ("ANNALS_TIME_ZONE", "ANNALS_MRR_PROPERTY"))
+        output = capsys.readouterr().out
+        assert output.count("defaults.kept") == 2
+        assert all(word in output for word in ("ANNALS_TIME_ZONE", "ANNALS_MRR_PROPERTY"))
         workspace = annals.workspace_now()
         assert (str(workspace.zone), workspace.mrr_property) == ("Asia/Tokyo", "fee")
         forget_read_models(database_url)

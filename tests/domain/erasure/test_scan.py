@@ -56,7 +56,7 @@ def test_what_is_not_there_is_not_found(value: str, content: bytes) -> None:
     counts, size = searcher.search(iter([content]))
     assert size == len(content)
     if counts:
-        assert any(one in content.lower() for one in searcher._known)
+        assert any(each in content.lower() for each in searcher._known)
 
 
 def test_it_is_told_which_value_was_found_in_which_form_and_how_often() -> None:

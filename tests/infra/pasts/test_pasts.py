@@ -44,8 +44,8 @@ def name_of(annals: Annals, id: SubjectId | None) -> str | None:
 
 
 def state_of(annals: Annals, at: datetime) -> str:
-    [found] = [one.state for one in annals.pasts.all() if one.at == at]
-    return found
+    [state] = [past.state for past in annals.pasts.all() if past.at == at]
+    return state
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_the_past_that_was_longest_unread_gives_way(annals: Annals, database_url
     annals.as_of(first)
     annals.as_of(third)
     seen_at(annals, fourth)
-    assert {one.at for one in annals.pasts.all()} == {first, third, fourth}
+    assert {past.at for past in annals.pasts.all()} == {first, third, fourth}
     annals.pasts.tidy()
     assert len(databases(database_url)) == registry.KEPT
 
@@ -139,7 +139,7 @@ def test_what_others_read_gives_way_to_nobody_and_ones_own_does(annals: Annals) 
         seen_at(annals, at, others)
     seen_at(annals, instants[2], mine)
     seen_at(annals, instants[3], mine)
-    assert {one.at for one in annals.pasts.all()} == {*instants[:2], instants[3]}
+    assert {past.at for past in annals.pasts.all()} == {*instants[:2], instants[3]}
     seen_at(annals, instants[3], others)
     with pytest.raises(Unavailable, match="others read them"):
         annals.pasts.begin(instants[4], mine)
@@ -200,7 +200,7 @@ def test_what_is_idle_lost_or_nobodys_goes_and_what_is_read_stays(
     assert len(databases(database_url)) == 4
     annals.pasts._filler.let_go([id])
     annals.pasts.tidy()
-    assert [one.at for one in annals.pasts.all()] == [read]
+    assert [past.at for past in annals.pasts.all()] == [read]
     assert len(databases(database_url)) == 1
     annals.as_of(read)
 
@@ -240,8 +240,8 @@ def test_only_the_owner_may_connect_to_a_past(
     seen_at(annals, datetime.now(UTC))
     [name] = databases(database_url)
     with owner(database_url) as conn:
-        asked = "SELECT has_database_privilege('annals_log', %s, 'CONNECT')"
-        assert conn.execute(asked, (name,)).fetchone() == (False,)
+        query = "SELECT has_database_privilege('annals_log', %s, 'CONNECT')"
+        assert conn.execute(query, (name,)).fetchone() == (False,)
 
 
 def test_a_condition_on_metadata_is_counted_when_it_is_first_asked_of_a_past(
@@ -252,12 +252,12 @@ def test_a_condition_on_metadata_is_counted_when_it_is_first_asked_of_a_past(
     at = datetime.now(UTC)
     stored(annals, track("u1"))
     past = seen_at(annals, at)
-    asked = Did("event", "login", AtLeastTimes(1), None, [MetadataIs("where", Is("app"))])
+    condition = Did("event", "login", AtLeastTimes(1), None, [MetadataIs("where", Is("app"))])
     with past.queries.connect() as conn, pytest.raises(NotReady):
-        need(conn, asked)
+        need(conn, condition)
     annals.pasts.count()
     with past.queries.connect() as conn:
-        need(conn, asked)
+        need(conn, condition)
         # Nothing decides there, so what was defined then is not counted before somebody asks.
         assert conn.scalar(sa.text("SELECT count(*) FROM views.counters")) == 1
 
@@ -277,8 +277,8 @@ class TestErased:
         assert name_of(seen_at(annals, at), id) == PLANTED
         assert name_of(elsewhere.as_of(at), id) == PLANTED
         [before] = databases(database_url)
-        found = annals.scanner.scan([PLANTED]).findings
-        assert any(before in one.place for one in found)
+        findings = annals.scanner.scan([PLANTED]).findings
+        assert any(before in finding.place for finding in findings)
         request = ask(elsewhere, id)
         for process in (annals, elsewhere):
             with pytest.raises(NotReady):
