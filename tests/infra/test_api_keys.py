@@ -38,11 +38,11 @@ def test_there_is_one_key_for_each_scope_and_each_opens_that_scope(
     assert len(ids) == len(ApiScope)
 
 
-@pytest.mark.parametrize("found", [None, 0o644, 0o666])
-def test_the_file_is_for_its_owner_alone(annals: Annals, path: Path, found: int | None) -> None:
-    if found is not None:
+@pytest.mark.parametrize("mode", [None, 0o644, 0o666])
+def test_the_file_is_for_its_owner_alone(annals: Annals, path: Path, mode: int | None) -> None:
+    if mode is not None:
         path.write_text("{}")
-        path.chmod(found)
+        path.chmod(mode)
     mask = os.umask(0)
     try:
         annals.api_keys.at_hand(path)

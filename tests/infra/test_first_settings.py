@@ -50,6 +50,8 @@ def test_variables_that_are_set_otherwise_later_change_nothing_and_are_told(
         project(annals)
         assert dump(database_url) == before
         chosen, by = types.Settings(mrr_property="mrr"), uuid4()
-        annals.definitions.decide(lambda one: one.choose(DefinitionId(uuid4()), chosen, by), LATE)
+        annals.definitions.decide(
+            lambda state: state.choose(DefinitionId(uuid4()), chosen, by), LATE
+        )
         project(annals)
         assert [row for row in dump(database_url)["bar_counts"] if ",1,7)" in row]

@@ -163,8 +163,8 @@ def test_a_list_is_erased_and_says_who_was_nobody(client: Clients) -> None:
         f"/api/erasures/{accepted['id']}/subjects", scope="comply", limit=2, cursor=page["next"]
     )
     assert [len(page["items"]), len(rest["items"]), rest["next"]] == [2, 1, None]
-    held = client.see(f"/api/erasures/{accepted['id']}/subjects", scope="comply", outcome="held")
-    assert held["items"] == []
+    on_hold = client.see(f"/api/erasures/{accepted['id']}/subjects", scope="comply", outcome="held")
+    assert on_hold["items"] == []
 
 
 def test_all_in_a_segment_at_the_time_of_the_request_are_erased(client: Clients) -> None:

@@ -48,7 +48,7 @@ def external(test: ask.Test) -> ask.Condition:
 
 
 @pytest.mark.parametrize(
-    ("said", "places"),
+    ("content", "places"),
     [
         (Segment(USER, "of one", email(ask.Is("ann@X.org"))), ["/condition/test/value"]),
         (Segment(USER, "list", external(ask.In(["u-1", "u-17"]))), ["/condition/test/values/1"]),
@@ -107,7 +107,7 @@ def test_a_name_is_found_where_it_stands_and_is_gone_from_what_is_left(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         Segment(USER, "others", email(ask.Is("joann@x.org"))),
         Segment(USER, "others", email(ask.Is("ann@x.organic.example"))),

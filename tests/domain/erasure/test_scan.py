@@ -18,7 +18,7 @@ VALUES = st.text(
 )
 
 
-def found(value: str, content: bytes, size: int = 1 << 20) -> bool:
+def is_found(value: str, content: bytes, size: int = 1 << 20) -> bool:
     pieces = (content[n : n + size] for n in range(0, len(content), size))
     return bool(Searcher([value, "never there"]).search(pieces)[0])
 
@@ -41,13 +41,13 @@ def test_a_value_is_found_in_every_form_whatever_stands_around_it(
         json.dumps(value).encode(),
         json.dumps(value, ensure_ascii=False).encode(),
     ):
-        assert found(value, before + content + after, size), content
+        assert is_found(value, before + content + after, size), content
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=6, max_size=20))
 def test_a_value_is_found_in_any_case_of_its_letters(value: str) -> None:
     for text in (value.upper(), value.lower(), value.swapcase()):
-        assert found(value, b"..." + text.encode() + b"...")
+        assert is_found(value, b"..." + text.encode() + b"...")
 
 
 @given(VALUES, st.binary(max_size=2_000))

@@ -99,7 +99,7 @@ def test_case_23_definitions_what_they_said_before_and_saved_views_are_cleaned(
             NamedIn("destination", told, [1], ["/name"]),
             NamedIn("saved_view", view, [], ["/filter/test/values/0"]),
         ],
-        key=lambda one: (one.what, one.id),
+        key=lambda named: (named.what, named.id),
     )  # fmt: skip
     before = datetime.now(UTC)
     done = erased(annals, subject_of(annals, "u1"))

@@ -404,7 +404,7 @@ def test_time_passes_and_the_upkeep_does_what_was_chosen(annals: Annals) -> None
     assert annals.aged_activity.runs() == []
     chosen = Settings(retention=Retention(12))
     by = uuid4()
-    annals.definitions.decide(lambda one: one.choose(DefinitionId(uuid4()), chosen, by), now)
+    annals.definitions.decide(lambda state: state.choose(DefinitionId(uuid4()), chosen, by), now)
     project(annals)
     annals.aged_activity.upkeep(now)
     annals.aged_activity.upkeep(now + timedelta(days=1))
@@ -482,7 +482,9 @@ def test_live_equals_rebuilt_whatever_was_ended_when(
 
 def choose_brussels(annals: Annals) -> None:
     chosen = Settings(time_zone="Europe/Brussels")
-    annals.definitions.decide(lambda one: one.choose(DefinitionId(uuid4()), chosen, uuid4()), MAY)
+    annals.definitions.decide(
+        lambda state: state.choose(DefinitionId(uuid4()), chosen, uuid4()), MAY
+    )
 
 
 @pytest.fixture

@@ -246,7 +246,7 @@ def test_an_item_says_what_happened_and_names_user_and_account_apart(
         [Subscription(SubscriptionKind.EVENT), Subscription(SubscriptionKind.PROPERTY)],
     )
     tell(annals, id)
-    changed, login = sorted(receiver.taken(), key=lambda one: one["type"], reverse=True)
+    changed, login = sorted(receiver.taken(), key=lambda item: item["type"], reverse=True)
     ada, acme = found(annals, user("ada")), found(annals, account("acme"))
     assert login["user"] == {
         "id": str(ada),

@@ -147,7 +147,9 @@ def test_a_failure_leaves_nothing_personal_and_no_secret_in_the_log(
         "delivering.failed",
     ]
     secret = annals.webhook_secrets.of(id)[0]
-    told = str(lines) + str(annals.destinations.states([id])) + repr(annals.destinations)
-    assert "Planted" not in told
-    assert secret.hex() not in told
+    shown_to_operators = (
+        str(lines) + str(annals.destinations.states([id])) + repr(annals.destinations)
+    )
+    assert "Planted" not in shown_to_operators
+    assert secret.hex() not in shown_to_operators
     assert annals.destinations.states([id])[id].failure == "here"
