@@ -1,4 +1,4 @@
-"""Pages of parked events for admins: with what the log says of each, and the reason of a skip."""
+"""Pages of parked events for admins: each with its subject and topic, and the reason of a skip."""
 
 from __future__ import annotations
 

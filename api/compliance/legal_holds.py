@@ -31,7 +31,7 @@ class HoldRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     Attributes:
         id: our id, or `external:...`, `email:...`, `domain:...`.
-        reason: a code, which is shown to whoever asks for the erasure.
+        reason: a code; a refused request for the erasure shows it.
     """
 
     kind: SubjectKind

@@ -37,11 +37,11 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         tables, large_objects, files, bytes: how many were searched.
-        not_searched: what could not be, and why.
+        not_searched: the places that could not be searched, and why.
     """
 
     as_of: datetime

@@ -1,8 +1,8 @@
 """The steps of an erasure: their order, which of them are taken, and which is next. Pure.
 
-`infra.erasure.steps` carries a step out and reports a result. `ErasureProgress.after` says what the
-result makes of the erasure. Each step is safe to repeat: an erasure that a process left unfinished
-resumes at its next step.
+`infra.erasure.steps` carries a step out and returns its result; `ErasureProgress.after` applies the
+result. Each step is safe to repeat: an erasure that a process left unfinished resumes at its next
+step.
 """
 
 from __future__ import annotations

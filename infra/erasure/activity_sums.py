@@ -1,4 +1,4 @@
-"""Appends what the activity of a partition comes to, before retention makes it unreadable.
+"""Appends sums of the activity of a partition, before retention makes the activity unreadable.
 
 Each stream gets its counts by name and day (`ActivitySummed`). A partition can be summed again: a
 party whose sums are in the log gets none.
@@ -100,7 +100,7 @@ class ActivitySums:
     def append(
         self, partition: int, *, line: int, ends: datetime, keeps_counts: bool
     ) -> PartitionSums:
-        """Appends what the activity of a partition comes to.
+        """Appends the sums of the activity of a partition.
 
         Args:
             line: the position up to which activity is summed.

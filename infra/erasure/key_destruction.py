@@ -1,8 +1,8 @@
 """Destroys the keys of many subjects at once, and of all that were merged with them.
 
-`plan` looks up who is concerned. `destroy` checks, in the transaction that destroys, what the plan
-cannot hold on to: tombstones, legal holds, and merges since. A merge holds the keys of both sides
-until it is in the log: so none is under way by then, and none can follow.
+`plan` looks up the subjects. `destroy` checks tombstones, legal holds and later merges in the
+transaction that destroys the keys. A merge locks the keys of both sides until it is in the log: so
+no merge is under way by then, and none can follow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Erasure as a process: brings every request that is not completed as far as it gets.
+"""Erasure as a process: carries out the next steps of every request that is not completed.
 
 Each step runs in a transaction that holds the request's row, so one worker at a time carries it
 out. A process that dies leaves the request to the next worker that looks.
@@ -55,7 +55,7 @@ class ErasureProcess:
         self._stepping = threading.Lock()
 
     def run(self, stop: threading.Event) -> None:
-        """Carries on with what is unfinished, until told to stop."""
+        """Carries out steps of open requests, until told to stop."""
         while not stop.is_set():
             self._wake.clear()
             pause = POLL_SECONDS
@@ -71,7 +71,8 @@ class ErasureProcess:
         self._wake.set()
 
     def step(self) -> int:
-        """Brings every open request as far as it gets now; returns how many there were."""
+        """Carries out every step of open requests that can be done now; returns how many requests
+        there were."""
         with self._pool.connection() as conn:
             ids = open_requests.open_ids(conn)
         for id in ids:
@@ -111,8 +112,8 @@ class ErasureProcess:
             group = self._clean_once(group)
 
     def _clean_once(self, group: Sequence[uuid.UUID] | None) -> list[uuid.UUID]:
-        """Takes the cleaning a piece further, of some requests or of all that there are; returns
-        those of which the next piece can follow at once."""
+        """Takes the next piece of the cleaning, for a group of requests or, with None, for all;
+        returns those whose next piece can follow at once."""
         with self._pool.connection() as conn, conn.transaction():
             requests = open_requests.lock_to_clean(conn, group)
             if not requests:

@@ -73,7 +73,7 @@ class ResidueScan:
 
 
 class _Search:
-    """One search over many places, and what it has found so far."""
+    """A search over many places, with its findings so far."""
 
     def __init__(self, values: list[str]) -> None:
         self._searcher = Searcher(values)

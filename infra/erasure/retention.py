@@ -216,8 +216,8 @@ class RetentionRuns:
         progress: Callable[[int], None] = _ignore_progress,
         stop: threading.Event | None = None,
     ) -> str | None:
-        """Brings the run that is under way, if there is one, as far as it gets now; returns what it
-        waits for, if it does.
+        """Carries out every step that can be done now of the run that is under way, if there is
+        one; returns what it waits for, or None.
 
         Args:
             progress: is called with 1 for each partition that was summed.
@@ -270,7 +270,7 @@ class RetentionRuns:
         return self._complete(run.id)
 
     def _complete(self, id: uuid.UUID) -> str | None:
-        """Has the destroyed secrets go from the files too; returns what it waits for, or None."""
+        """Removes the destroyed secrets from the files too; returns what it waits for, or None."""
         with self._pool.connection() as conn:
             row = conn.execute(SELECT_DESTROYED_AT, {"id": id}).fetchone()
             assert row is not None

@@ -157,7 +157,7 @@ class ErasureSteps:
         return Unfinished()
 
     def _record(self, conn: psycopg.Connection, request: OpenRequest) -> StepResult:
-        """Has the log record what was redacted, and the next subjects that were erased."""
+        """Records redacted definitions in the log, and the next erased subjects."""
         self._destruction.apply_redactions(request.ref, request.requested_at)
         params = {"request": request.id, "limit": SUBJECTS_AT_A_TIME}
         subjects = [SubjectId(subject) for (subject,) in conn.execute(SELECT_UNRECORDED, params)]

@@ -51,8 +51,8 @@ class TargetFinder:
         """The subjects that are meant now.
 
         Args:
-            until_visible: waits until the read models show what the officer has seen; called
-                before the members of a segment are read.
+            until_visible: waits until the read models have reached the position that the officer
+                sent; called before the members of a segment are read.
 
         Raises:
             NotFound: the one outside name is nobody's; or there is no such segment of this kind.

@@ -52,12 +52,12 @@ def _now() -> datetime:
 
 
 class PastFiller:
-    """Fills pasts in this process, and keeps what counts metadata for them afterwards.
+    """Fills pasts in this process, and keeps the fillers that count metadata for them afterwards.
 
     Args:
         stop: set when the process ends.
-        definitions: what was defined, as a log has it.
-        defaults: what holds in a workspace that has chosen nothing.
+        definitions: the definitions that a log holds.
+        defaults: the settings of a workspace that has chosen none.
         skipped: the events that read models go on without, by decision.
     """
 

@@ -1,4 +1,4 @@
-"""Pasts: complete read models as of an instant, made from the log as far as it went then.
+"""Pasts: complete read models as of an instant, made from the log up to its position then.
 
 The projector that serves the present fills each, in a database of its own, so that every query
 serves it unchanged. All processes share the pasts (`infra.pasts.registry`); each lives as long as
@@ -52,9 +52,9 @@ class Pasts:
     """One for each process; safe for use from many threads.
 
     Args:
-        definitions: what was defined, as a log has it.
+        definitions: the definitions that a log holds.
         reading: opens the connections by which a database of read models is read.
-        defaults: what holds in a workspace that has chosen nothing.
+        defaults: the settings of a workspace that has chosen none.
         skipped: the events that read models go on without, by decision.
     """
 
@@ -161,7 +161,7 @@ class Pasts:
         self._drop([id])
 
     def drop_all(self) -> None:
-        """Drops every past of every process. One that is begun later is made without what was
+        """Drops every past of every process. A past that is begun later holds nothing that was
         erased before."""
         self._registry.forget_all()
         self._let_go(self._in_use())
@@ -195,7 +195,7 @@ class Pasts:
         self._filler.count()
 
     def close(self) -> None:
-        """Ends what is being made, and drops what was made here."""
+        """Stops filling pasts, and drops those that this process made."""
         self._stop.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
         own = self._filler.own()
