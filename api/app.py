@@ -22,9 +22,11 @@ from litestar.types import (
     Send,
 )
 
-from api.compliance.compliance import ErasureController, HoldController, SuppressionController
+from api.compliance.erasures import ErasureController
+from api.compliance.legal_holds import HoldController
 from api.compliance.refused_attempts import RefusedAttemptsController
 from api.compliance.retention import RetentionController
+from api.compliance.suppressions import SuppressionController
 from api.console.routes import console, root
 from api.console.sessions import sessions_of
 from api.contacts.activity_by_day import AccountDaysController, UserDaysController

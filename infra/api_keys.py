@@ -1,4 +1,4 @@
-"""API keys: random, shown once, kept as digests; each opens one scope."""
+"""API keys: random, shown once, stored as digests; each opens one scope."""
 
 from __future__ import annotations
 
@@ -22,39 +22,42 @@ CACHE_SECONDS = 0.5
 LIVE_SECONDS = 1.0
 CACHE_SIZE = 10_000
 
-OPENING = "SELECT id FROM keys.api_keys WHERE id = ANY(%s) AND revoked_at IS NULL"
+SELECT_OPENING = """
+SELECT id FROM keys.api_keys WHERE id = ANY(%(ids)s) AND revoked_at IS NULL"""
 
-LIVE = "SELECT digest FROM keys.api_keys WHERE revoked_at IS NULL"
+SELECT_LIVE = "SELECT digest FROM keys.api_keys WHERE revoked_at IS NULL"
 
-ADD = """
-INSERT INTO keys.api_keys (digest, id, scope, name, made_by) VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT DO NOTHING"""
+ADD_KEY = """
+INSERT INTO keys.api_keys (digest, id, scope, name, made_by)
+VALUES (%(digest)s, %(id)s, %(scope)s, %(name)s, %(by)s) ON CONFLICT DO NOTHING"""
 
-# When a key was last seen is known to the minute: most requests write nothing.
-FIND = """
+# `last_seen` is exact to the minute: most requests write nothing.
+FIND_KEY = """
 WITH seen AS (
     UPDATE keys.api_keys SET last_seen = now()
     WHERE digest = %(digest)s AND revoked_at IS NULL
       AND (last_seen IS NULL OR last_seen < now() - interval '1 minute'))
 SELECT id, scope FROM keys.api_keys WHERE digest = %(digest)s AND revoked_at IS NULL"""
 
-LIST = """
+SELECT_KEYS = """
 SELECT id, scope, name, created_at, made_by, last_seen, revoked_at, revoked_by
 FROM keys.api_keys ORDER BY created_at, id"""
 
 LOCK_ADMINS = """
 SELECT id FROM keys.api_keys WHERE scope = 'admin' AND revoked_at IS NULL ORDER BY id FOR UPDATE"""
 
-REVOKE = """
-UPDATE keys.api_keys SET revoked_at = now(), revoked_by = %s WHERE id = %s AND revoked_at IS NULL"""
+REVOKE_KEY = """
+UPDATE keys.api_keys SET revoked_at = now(), revoked_by = %(by)s
+WHERE id = %(id)s AND revoked_at IS NULL"""
 
 
 class ApiKeyItem(msgspec.Struct, frozen=True):
-    """What is known of an API key: all but the key.
+    """An API key as it is listed: everything but the key.
 
     Attributes:
-        made_by, revoked_by: the API key that did it; None: a start or a command on the server.
-        last_seen: to the minute; None: not since this is kept.
+        made_by, revoked_by: the API key that asked for it; None: a start, or a command on the
+            server.
+        last_seen: to the minute; None: not since Annals stores it.
         revoked_at: None while it opens its scope.
     """
 
@@ -84,16 +87,17 @@ class ApiKeys:
         name: str | None = None,
         by: uuid.UUID | None = None,
     ) -> uuid.UUID:
-        """Lets a key open a scope, under a new id; a key that is there already stays as it is."""
+        """Lets a key open a scope, under a new id; a key that is known already stays as it is."""
         id = uuid.uuid4()
+        params = {"digest": _digest(key), "id": id, "scope": scope.value, "name": name, "by": by}
         with self._pool.connection() as conn:
-            conn.execute(ADD, (_digest(key), id, scope.value, name, by))
+            conn.execute(ADD_KEY, params)
         return id
 
     def make(
         self, scope: ApiScope, *, name: str | None = None, by: uuid.UUID | None = None
     ) -> tuple[uuid.UUID, str]:
-        """A new key for a scope, and its id; the key is not kept anywhere.
+        """A new key for a scope, and its id; the key is not stored anywhere.
 
         Args:
             by: the API key that asked for it.
@@ -102,69 +106,69 @@ class ApiKeys:
         return self.add(key, scope, name=name, by=by), key
 
     def list(self) -> list[ApiKeyItem]:
-        """All keys that there ever were, oldest first."""
+        """All keys there ever were, oldest first."""
         with self._pool.connection() as conn:
-            rows = conn.execute(LIST).fetchall()
+            rows = conn.execute(SELECT_KEYS).fetchall()
         return [ApiKeyItem(id, ApiScope(scope), *rest) for id, scope, *rest in rows]
 
     def get(self, id: uuid.UUID) -> ApiKeyItem:
         """Raises: NotFound: there never was such a key."""
-        found = next((one for one in self.list() if one.id == id), None)
-        if found is None:
+        item = next((item for item in self.list() if item.id == id), None)
+        if item is None:
             raise NotFound("there is no such API key")
-        return found
+        return item
 
     def revoke(
         self, id: uuid.UUID, *, by: uuid.UUID | None = None, even_the_last: bool = False
     ) -> bool:
-        """Lets a key open nothing any more; False where there is none that does.
+        """Revokes a key; False: there is no such key, or it is revoked already.
 
         Args:
             by: the API key that asked for it.
-            even_the_last: also where no other would open the scope admin.
+            even_the_last: revokes the last key of scope admin, too.
 
         Raises:
-            Conflict: it is the last of scope admin.
+            Conflict: it is the last key of scope admin.
         """
         with self._pool.connection() as conn, conn.transaction():
-            # Two who revoke one another's key wait here for each other: one of them is the last.
+            # Two admins who revoke each other's key take turns here: one of the keys is the last.
             admins = [row[0] for row in conn.execute(LOCK_ADMINS)]
             if admins == [id] and not even_the_last:
                 raise Conflict(
                     "this is the last API key of scope admin: without one, keys are made on the"
                     " server alone (annals api-keys make admin); say so to revoke it all the same"
                 )
-            is_revoked = conn.execute(REVOKE, (by, id)).rowcount == 1
+            is_revoked = conn.execute(REVOKE_KEY, {"by": by, "id": id}).rowcount == 1
         self._cache.clear()
         return is_revoked
 
     def find(self, key: str) -> tuple[uuid.UUID, ApiScope] | None:
-        """The id and the scope of a key; None where it is unknown or revoked."""
+        """The id and the scope of a key; None: it is unknown or revoked."""
         digest, now = _digest(key), time.monotonic()
         cached = self._cache.get(digest)
         if cached is not None and cached[0] > now:
             return cached[1]
         with self._pool.connection() as conn:
-            row = conn.execute(FIND, {"digest": digest}).fetchone()
-        found = None if row is None else (row[0], ApiScope(row[1]))
+            row = conn.execute(FIND_KEY, {"digest": digest}).fetchone()
+        known = None if row is None else (row[0], ApiScope(row[1]))
         if len(self._cache) >= CACHE_SIZE:
             self._cache.clear()
-        self._cache[digest] = (now + CACHE_SECONDS, found)
-        return found
+        self._cache[digest] = (now + CACHE_SECONDS, known)
+        return known
 
     def recalled(self, key: str) -> tuple[uuid.UUID, ApiScope] | None:
-        """The same as `find`, of a key that was found just now; None says nothing. Asks nobody."""
+        """The result of `find` where it is cached; None says nothing. Never reads the database."""
         cached = self._cache.get(_digest(key))
         return cached[1] if cached is not None and cached[0] > time.monotonic() else None
 
     def is_live(self, key: str) -> bool:
-        """Whether a key opens anything, or did up to a second ago. However many keys it is asked
-        about, the database is asked once a second."""
+        """Whether a key opens anything, or did up to a second ago. Reads the database once a second
+        at most, for any number of keys."""
         until, digests = self._live
         now = time.monotonic()
         if now >= until:
             with self._pool.connection() as conn:
-                digests = frozenset(row[0] for row in conn.execute(LIVE))
+                digests = frozenset(digest for (digest,) in conn.execute(SELECT_LIVE))
             self._live = (now + LIVE_SECONDS, digests)
         return _digest(key) in digests
 
@@ -173,10 +177,10 @@ class ApiKeys:
         if not ids:
             return set()
         with self._pool.connection() as conn:
-            return {row[0] for row in conn.execute(OPENING, (list(ids),))}
+            return {id for (id,) in conn.execute(SELECT_OPENING, {"ids": list(ids)})}
 
     def at_hand(self, path: Path) -> dict[str, str]:
-        """One key for each scope, kept in a file (mode 0600) and made where there was none."""
+        """One key for each scope, from a file (mode 0600); made and written where it lacks one."""
         keys: dict[str, str] = {}
         if path.exists():
             keys = json.loads(path.read_text())
@@ -198,5 +202,5 @@ def _new_key(scope: ApiScope) -> str:
 
 
 def _digest(key: str) -> bytes:
-    # Keys are 256 random bits: a plain hash cannot be searched through.
+    # Keys are 256 random bits: nobody can find one by its plain hash.
     return hashlib.sha256(key.encode(errors="surrogatepass")).digest()

@@ -1,6 +1,6 @@
-"""Back-tests under way and done: each in a thread, with its progress; results stay for an hour.
+"""Back-tests: each runs in a thread and reports its progress; its result is kept for an hour.
 
-They live in the memory of the process that runs them: what they hold is personal, and gone with it.
+They live in the memory of the process that runs them: results are personal data, and go with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from projections.queries.backtest import Progress, Tested
 AT_ONCE = 2
 MAX_WAITING = 8
 BY_KEY = 4
-"""Of those that run or wait, by one API key."""
+"""Back-tests of one API key that run or wait, at most."""
 
 MAX_KEPT = 20
 KEPT_FOR = timedelta(hours=1)
@@ -40,7 +40,7 @@ class State(enum.StrEnum):
 
 
 class Cancelled(Exception):
-    """Somebody did not want to wait for the result any more."""
+    """The back-test is not wanted any more."""
 
 
 class Job:
@@ -48,7 +48,7 @@ class Job:
 
     Attributes:
         by: the API key that began it, by id.
-        phase, done, of: what it is at, how much of it is done, and of how much.
+        phase, done, of: the phase it is in, and how much of that is done, of how much.
         error: why it failed.
     """
 
@@ -104,12 +104,12 @@ class BacktestJobs:
         """Begins a back-test, or has it wait for its turn.
 
         Raises:
-            TooManyAtOnce: too many wait already, or too many of the key.
+            TooManyAtOnce: too many run or wait already, or too many of this API key.
         """
         with self._lock:
             self._forget_old()
-            waiting = [one.by for one in self._jobs.values() if not one.is_over]
-            if len(waiting) >= AT_ONCE + MAX_WAITING or waiting.count(by) >= BY_KEY:
+            keys = [job.by for job in self._jobs.values() if not job.is_over]
+            if len(keys) >= AT_ONCE + MAX_WAITING or keys.count(by) >= BY_KEY:
                 raise TooManyAtOnce(
                     f"a process takes {AT_ONCE + MAX_WAITING} back-tests on at once, {BY_KEY} of"
                     " one API key: wait until others are done",
@@ -121,47 +121,47 @@ class BacktestJobs:
         return job
 
     def find(self, id: UUID) -> Job:
-        """Raises: NotFound: there is none, not here, or none any more."""
+        """Raises: NotFound: there is none in this process, or none any more."""
         with self._lock:
             self._forget_old()
-            found = self._jobs.get(id)
-        if found is None:
+            job = self._jobs.get(id)
+        if job is None:
             raise NotFound("there is no such back-test here (any more); run it again")
-        return found
+        return job
 
     def all(self) -> list[Job]:
         """Newest first."""
         with self._lock:
             self._forget_old()
-            return sorted(self._jobs.values(), key=lambda one: one.begun_at, reverse=True)
+            return sorted(self._jobs.values(), key=lambda job: job.begun_at, reverse=True)
 
     def cancel(self, id: UUID) -> None:
-        """Ends one that is under way, and forgets it. Raises: NotFound: as `find`."""
+        """Ends a back-test, and forgets it. Raises: NotFound: as `find`."""
         job = self.find(id)
         job.stop.set()
         with self._lock:
             self._jobs.pop(id, None)
 
     def close(self) -> None:
-        """Ends all."""
+        """Ends all back-tests."""
         with self._lock:
             for job in self._jobs.values():
                 job.stop.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _forget_old(self) -> None:
-        """Forgets what is old; and of more than are kept the oldest of whoever has the most, so
-        that nobody drives out what others wait for."""
+        """Forgets old results. Where too many are left, forgets the oldest of the API key that has
+        the most, so that no key drives out what others wait for."""
         limit = datetime.now(UTC) - KEPT_FOR
-        ended = {one.id: one.ended_at for one in self._jobs.values() if one.ended_at is not None}
+        ended = {job.id: job.ended_at for job in self._jobs.values() if job.ended_at is not None}
         over = sorted(
-            (one for one in self._jobs.values() if one.id in ended), key=lambda one: ended[one.id]
+            (job for job in self._jobs.values() if job.id in ended), key=lambda job: ended[job.id]
         )
-        for job in [one for one in over if ended[one.id] < limit]:
+        for job in [job for job in over if ended[job.id] < limit]:
             over.remove(job)
             del self._jobs[job.id]
         while len(over) > MAX_KEPT:
-            [(most, _)] = Counter(one.by for one in reversed(over)).most_common(1)
-            oldest = next(one for one in over if one.by == most)
+            [(most, _)] = Counter(job.by for job in reversed(over)).most_common(1)
+            oldest = next(job for job in over if job.by == most)
             over.remove(oldest)
             del self._jobs[oldest.id]

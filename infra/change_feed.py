@@ -1,8 +1,8 @@
-"""Who waits for changes of what the read models show, and is told: one poller for a process.
+"""Notifies watchers of changes that the read models show: one poller for a process.
 
-Twice a second it asks how far the read models are, and, once for all who wait, which of the
-subjects waited for the events in between are about. A change is told when it can be seen, never
-before, with where it stands and nothing of what it is.
+Twice a second the poller reads how far the read models are and, in one query for all watchers,
+which of their subjects the events in between are about. A watcher is notified once a change can be
+seen, never before. It gets the change's position, and nothing of its content.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from infra.api_keys import ApiKeys
 
 TICK_SECONDS = 0.5
 MAX_WATCHES = 1_000
-"""In a process."""
+"""That a process has at the same time."""
 
 MAX_ROWS_A_TICK = 50_000
-"""What is left is looked at in the next ticks."""
+"""Events, at most, that a tick looks at; the next ticks look at the others."""
 
-CHECKPOINTS = "SELECT log_partition, position FROM views.checkpoints WHERE projector = %s"
+SELECT_CHECKPOINTS = """
+SELECT log_partition, position FROM views.checkpoints WHERE projector = %(projector)s"""
 
-# For all subjects waited for at once; of all others, only that there was something of their kind.
-HAPPENED = """
+# In detail for the watched subjects, all at once; of the others only their kind.
+SELECT_CHANGES = """
 SELECT e.log_partition, split_part(e.topic, '.', 1), e.account IS NOT NULL,
        CASE WHEN w.is_watched THEN e.stream END, CASE WHEN w.is_watched THEN e.account END,
        CASE WHEN w.is_watched THEN split_part(e.topic, '.', 2) END, max(e.position)
@@ -55,13 +56,13 @@ Positions = dict[int, int]
 log = structlog.get_logger()
 
 
-class Happened(NamedTuple):
-    """Events of one sort; `stream`, `account` and `verb` only of subjects that somebody waits for.
+class Change(NamedTuple):
+    """Events of one sort; `stream`, `account` and `verb` only of watched subjects.
 
     Attributes:
-        kind: what the streams are about.
+        kind: of the streams.
         verb: the second part of the topic.
-        position: of the newest.
+        position: of the newest event.
     """
 
     log_partition: int
@@ -74,14 +75,14 @@ class Happened(NamedTuple):
 
 
 class Watch:
-    """One who waits: for changes of a subject, or of any of a kind. Lives in an event loop.
+    """Waits in an event loop for changes of a subject, or of any subject of a kind.
 
     Attributes:
         subject: None: any of the kind.
-        key: the API key by which it may wait, by id.
-        began_at: what the read models showed when it began.
-        is_erased: the subject was; nothing comes any more.
-        is_over: nothing comes any more.
+        key: the API key that it was opened with, by id.
+        began_at: the positions of the read models when it began.
+        is_erased: the subject was erased; no notification follows.
+        is_over: no notification follows.
     """
 
     def __init__(self, kind: SubjectKind, subject: SubjectId | None, key: UUID) -> None:
@@ -93,27 +94,27 @@ class Watch:
         self.is_erased = False
         self.is_over = False
         self._loop = asyncio.get_running_loop()
-        self._told = asyncio.Event()
+        self._notified = asyncio.Event()
         self._changed: Positions = {}
 
     async def changed(self, seconds: float) -> list[Position]:
-        """Where changes stand that were not told yet; none, where none comes in time or all is
-        over."""
+        """The positions of changes since the last call; none, where none comes in time or the watch
+        is over."""
         try:
             async with asyncio.timeout(seconds):
-                await self._told.wait()
+                await self._notified.wait()
         except TimeoutError:
             return []
-        self._told.clear()
+        self._notified.clear()
         changed, self._changed = self._changed, {}
-        return [Position(*one) for one in sorted(changed.items())]
+        return [Position(partition, position) for partition, position in sorted(changed.items())]
 
-    def tell(self, positions: Positions, *, erased: bool = False, over: bool = False) -> None:
-        """From any thread."""
+    def notify(self, positions: Positions, *, erased: bool = False, over: bool = False) -> None:
+        """Safe to call from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._take, positions, erased, over)
         except RuntimeError:
-            # The loop is closed, and whoever waited in it is gone.
+            # The loop is closed, and with it the watch.
             self.is_over = True
 
     def _take(self, positions: Positions, erased: bool, over: bool) -> None:
@@ -121,19 +122,26 @@ class Watch:
             self._changed[partition] = max(position, self._changed.get(partition, 0))
         self.is_erased |= erased
         self.is_over |= erased or over
-        self._told.set()
+        self._notified.set()
 
-    def concerns(self, one: Happened) -> bool:
-        """Whether this waits for it."""
-        if one.kind not in _KINDS:
-            return True  # A definition: it may change what is shown of anybody.
+    def concerns(self, change: Change) -> bool:
+        """Whether the watch waits for a change."""
+        if change.kind not in _KINDS:
+            return True  # A definition may change what is shown of any subject.
         if self.subject is not None:
-            return one.stream in self.streams or one.account in self.streams
-        return one.kind == self.kind or (self.kind is SubjectKind.ACCOUNT and one.is_in_account)
+            return change.stream in self.streams or change.account in self.streams
+        is_of_account = self.kind is SubjectKind.ACCOUNT and change.is_in_account
+        return change.kind == self.kind or is_of_account
 
 
 class ChangeFeed:
-    """All who wait in this process. The thread begins with the first of them."""
+    """All watches of this process. Its thread begins with the first of them.
+
+    Args:
+        log_pool: of the log. views: of the read models.
+        projector: the name of the projector whose read models are watched.
+        streams_of: gives all streams that tell of a subject today.
+    """
 
     def __init__(
         self,
@@ -143,7 +151,6 @@ class ChangeFeed:
         projector: str,
         streams_of: Callable[[SubjectId], Iterable[SubjectId]],
     ) -> None:
-        """`streams_of` gives all streams that tell of a subject today."""
         self._log_pool = log_pool
         self._views = views
         self._api_keys = api_keys
@@ -157,7 +164,7 @@ class ChangeFeed:
         self._thread: threading.Thread | None = None
 
     def require_room(self) -> None:
-        """Raises: Unavailable: too many wait, or the process is about to end."""
+        """Raises: Unavailable: there are too many watches, or the process is about to end."""
         with self._lock:
             if self._closing.is_set() or len(self._watches) >= MAX_WATCHES:
                 raise Unavailable(
@@ -165,7 +172,7 @@ class ChangeFeed:
                 )
 
     def begin(self, watch: Watch) -> None:
-        """Tells a watch of all that comes from now on. Asks the database: not in its loop.
+        """Notifies a watch from now on. Reads the database, so do not call it in an event loop.
 
         Raises:
             Unavailable: see `require_room`.
@@ -191,13 +198,13 @@ class ChangeFeed:
                 self._wanted.clear()
 
     def close(self) -> None:
-        """Ends all watches, and lets none begin any more."""
+        """Ends all watches, and lets no other begin."""
         with self._lock:
             self._closing.set()
             watches, thread = list(self._watches), self._thread
             self._wanted.set()
         for watch in watches:
-            watch.tell({}, over=True)
+            watch.notify({}, over=True)
         if thread is not None:
             thread.join(timeout=5)
 
@@ -216,54 +223,56 @@ class ChangeFeed:
             self._closing.wait(TICK_SECONDS)
 
     def tick(self) -> None:
-        """Tells all who wait what can be seen since the last time."""
+        """Notifies all watches of what can be seen since the last tick."""
         with self._lock:
             watches, seen = list(self._watches), self._seen
-        opens = self._api_keys.opening({one.key for one in watches})
+        opens = self._api_keys.opening({watch.key for watch in watches})
         for watch in watches:
             if watch.key not in opens:
-                watch.tell({}, over=True)
+                watch.notify({}, over=True)
         now = self._checkpoints()
         if any(now.get(partition, 0) < at for partition, at in seen.items()):
-            # The read models are being made again: what was seen may look different now.
+            # The read models are being rebuilt: what was seen may look different now.
             for watch in watches:
-                watch.tell(watch.began_at)
+                watch.notify(watch.began_at)
         upto = _upto(seen, now)
         if upto:
-            self._tell(watches, self._happened(watches, seen, upto))
+            self._notify(watches, self._changes(watches, seen, upto))
         with self._lock:
             self._seen = self._seen | upto
 
-    def _tell(self, watches: list[Watch], happened: list[Happened]) -> None:
+    def _notify(self, watches: list[Watch], changes: list[Change]) -> None:
         for watch in watches:
-            found = [one for one in happened if watch.concerns(one)]
+            concerning = [change for change in changes if watch.concerns(change)]
             positions: Positions = {}
-            for one in found:
-                at = max(one.position, positions.get(one.log_partition, 0))
-                positions[one.log_partition] = at
-            own = [one.verb for one in found if one.stream in watch.streams]
-            if watch.subject is not None and any(verb in _MERGING for verb in own):
+            for change in concerning:
+                newest = max(change.position, positions.get(change.log_partition, 0))
+                positions[change.log_partition] = newest
+            verbs = [change.verb for change in concerning if change.stream in watch.streams]
+            if watch.subject is not None and any(verb in _MERGING for verb in verbs):
                 watch.streams |= frozenset(self._streams_of(watch.subject))
             if positions:
-                watch.tell(positions, erased="erased" in own)
+                watch.notify(positions, erased="erased" in verbs)
 
     def _checkpoints(self) -> Positions:
         with self._views.connection() as conn:
-            return dict(conn.execute(CHECKPOINTS, (self._projector,)).fetchall())
+            params = {"projector": self._projector}
+            return dict(conn.execute(SELECT_CHECKPOINTS, params).fetchall())
 
-    def _happened(self, watches: list[Watch], seen: Positions, upto: Positions) -> list[Happened]:
-        asked = {
+    def _changes(self, watches: list[Watch], seen: Positions, upto: Positions) -> list[Change]:
+        params = {
             "partitions": list(upto),
             "after": [seen.get(partition, 0) for partition in upto],
             "upto": list(upto.values()),
             "streams": list({stream for watch in watches for stream in watch.streams}),
         }
         with self._log_pool.connection() as conn:
-            return [Happened(*row) for row in conn.execute(HAPPENED, asked)]
+            return [Change(*row) for row in conn.execute(SELECT_CHANGES, params)]
 
 
 def _upto(seen: Mapping[int, int], now: Mapping[int, int]) -> Positions:
-    """How far to look in each partition that went on: all the way, or an even part of it."""
+    """The position to look up to in each partition that went on: the newest; or, where there are
+    more than `MAX_ROWS_A_TICK` events, an even part of the way."""
     behind = {
         partition: at - seen.get(partition, 0)
         for partition, at in now.items()

@@ -1,8 +1,8 @@
-"""What a database counts by where its workspace has chosen nothing: as its first start was set.
+"""Defaults that a database keeps from its first start, where its workspace has chosen nothing.
 
-Read models rest on these from the first event on. A variable that is set otherwise later would hold
-for what comes, and not for what was counted: it is told, and has no effect. What the workspace
-chooses is recounted.
+Read models count by them from the first event on. A variable that is set otherwise later has no
+effect, and Annals logs a warning: it would hold for later events alone. A choice of the workspace
+holds for all, as it has everything counted anew.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from psycopg_pool import ConnectionPool
 
 from infra.settings import Settings
 
-KEEP_FIRST = """
-INSERT INTO log.defaults (time_zone, mrr_property) VALUES (%s, %s) ON CONFLICT DO NOTHING"""
+ADD_DEFAULTS = """
+INSERT INTO log.defaults (time_zone, mrr_property) VALUES (%(time_zone)s, %(mrr_property)s)
+ON CONFLICT DO NOTHING"""
 
 SELECT_DEFAULTS = "SELECT time_zone, mrr_property FROM log.defaults"
 
@@ -29,13 +30,13 @@ def as_first_set(settings: Settings, pool: ConnectionPool) -> Settings:
     Args:
         pool: of the log.
     """
-    asked = (str(settings.time_zone), settings.mrr_property)
+    params = {"time_zone": str(settings.time_zone), "mrr_property": settings.mrr_property}
     with pool.connection() as conn:
-        conn.execute(KEEP_FIRST, asked)
+        conn.execute(ADD_DEFAULTS, params)
         first = conn.execute(SELECT_DEFAULTS).fetchone()
     assert first is not None
     for variable, set_to, holds in zip(
-        ("ANNALS_TIME_ZONE", "ANNALS_MRR_PROPERTY"), asked, first, strict=True
+        ("ANNALS_TIME_ZONE", "ANNALS_MRR_PROPERTY"), params.values(), first, strict=True
     ):
         if set_to != holds:
             remedy = "choose it in the settings, which count anew"

@@ -1,34 +1,30 @@
-"""Parked events, as admins handle them: listed, tried again, skipped with a reason on record."""
+"""Parked events, as admins handle them: tried again, or skipped with a reason on record."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import structlog
 from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
-from domain.errors import Conflict, InvalidInput, NotFound
+from domain.errors import Conflict, NotFound
 from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId
 from domain.parked_events import (
     ERASING_TOPICS,
     RULING_TOPICS,
-    ParkedEvent,
     ParkedState,
     Retried,
-    Skip,
     checked_skip_reason,
 )
-from infra.erasure.retention import READER as RETENTION
+from infra.erasure.activity_sums import READER as RETENTION
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
+from infra.parked_pages import ParkedPages
 from infra.webhooks.items import DESTINATION
 from infra.write.definition_store import READER as DEFINITIONS
 from infra.write.skipped_events import SkippedEvents
 from projections.counters.filler import READER as COUNTERS
 from projections.kernel.gaps import Gap
-from projections.kernel.paging import Page, decoded, encoded
 from projections.projector import parking
 from projections.projector.parking import SkippedEvent
 from projections.projector.projector import CLOSE_FENCE, ENSURE_FENCE, NAME
@@ -36,9 +32,7 @@ from projections.projector.retrying import FAIL, TAKE_OUT, Retrying, count_anew
 from projections.queries import parked_list
 from projections.queries.parked_list import ParkedRow
 
-LIST = "parked"
-
-_PAST = {
+_PASSED = {
     RETENTION: (
         "it opens, but the sums of its month were taken without it; skip it, to have it off the"
         " list, with the reason on record"
@@ -48,9 +42,9 @@ _PAST = {
         " the receiver by hand what the timeline shows at this position, then skip it"
     ),
 }
-"""What to do about an event that a reader is past for good."""
+"""What to do about an event that opens by now, but that a reader has passed for good."""
 
-_LOST = (
+_ROW_GONE = (
     "its row is not in the log any more: have the owner of the database restore it from a backup,"
     " then try again, or skip it"
 )
@@ -73,126 +67,105 @@ class ParkedEvents:
         sealer: Sealer,
         retrying: Retrying,
     ) -> None:
+        self.pages = ParkedPages(log, views, skips)
         self._log = log
         self._sealer = sealer
         self._views = views
         self._skips = skips
         self._retrying = retrying
 
-    def page(
-        self,
-        *,
-        reader: str | None,
-        state: ParkedState | None,
-        cursor: str | None,
-        limit: int,
-    ) -> Page[ParkedEvent]:
-        """A page, by reader, partition and position; skipped ones only where `state` says so.
+    def retry(self, reader: str, position: Position) -> Retried:
+        """Tries a parked event again, with all parked events of its stream, in their order.
+
+        Readers other than the read models pass a parked event. For them: checks whether the event
+        opens by now, as after its row was restored, and has the reader count it where it can.
 
         Raises:
-            InvalidInput: a cursor of something else, or no name of a reader.
-        """
-        if reader is not None and "\0" in reader:
-            raise InvalidInput("there is no such reader", pointer="/reader")
-        name = f"{LIST}:{reader or ''}:{state or ''}"
-        after = None if cursor is None else decoded(name, cursor, str, int, int)
-        key = None if after is None else (after[0], after[1], after[2])
-        with self._views.connection() as conn:
-            rows = parked_list.page(conn, reader, state, key, limit + 1)
-        following = encoded(name, *rows[limit - 1].key) if len(rows) > limit else None
-        return Page(self._items(rows[:limit]), following, None)
-
-    def retry(self, reader: str, place: Position) -> Retried:
-        """Tries the parked events of a stream again, in their order. Of another reader than the
-        read models: looks whether the event opens by now, as after the row was restored, and has
-        the reader take it in where it can.
-
-        Raises:
-            NotFound: nothing is parked there.
-            Conflict: it is skipped, its row is gone, or it opens and the reader is past it for
+            NotFound: no event of this reader is parked there.
+            Conflict: it is skipped, its row is gone, or it opens and the reader has passed it for
                 good.
         """
-        row = self._find(reader, place)
-        _check_open(row)
-        recorded = self._log.read_at([place])
+        row = self._find(reader, position)
+        _check_not_skipped(row)
+        recorded = self._log.read_at([position])
         if not recorded:
-            raise Conflict(_LOST)
+            raise Conflict(_ROW_GONE)
         if row.reader == NAME:
             return self._retrying.retry(self._stream(row))
         self._sealer.refresh()
-        [one] = self._sealer.open_each(recorded)
-        key = (reader, place.log_partition, place.position)
+        [event] = self._sealer.open_each(recorded)
         with self._views.connection() as conn, conn.transaction():
-            if isinstance(one, Gap):
-                conn.execute(FAIL, (one.error, *key))
-                return Retried(0, 1, one.error)
-            is_erased = one.payload is None and one.is_kept
+            if isinstance(event, Gap):
+                key = (reader, position.log_partition, position.position)
+                conn.execute(FAIL, (event.error, *key))
+                return Retried(0, 1, event.error)
+            is_erased = event.payload is None and event.is_kept
             if not is_erased and reader not in (COUNTERS, DEFINITIONS):
-                raise Conflict(_PAST[RETENTION if reader == RETENTION else DESTINATION])
-            activity = ACTIVITY_OF_TOPIC.get(one.row.topic)
+                raise Conflict(_PASSED[RETENTION if reader == RETENTION else DESTINATION])
+            activity = ACTIVITY_OF_TOPIC.get(event.row.topic)
             if reader == COUNTERS and activity is not None:
                 count_anew(conn, NAME, activity)
-            conn.execute(TAKE_OUT, (reader, place.log_partition, [place.position]))
+            conn.execute(TAKE_OUT, (reader, position.log_partition, [position.position]))
         log.info(
             "reader.retried",
             reader=reader,
-            log_partition=place.log_partition,
-            position=place.position,
+            log_partition=position.log_partition,
+            position=position.position,
         )
         return Retried(1, 0, None)
 
-    def skip(self, reader: str, place: Position, reason: str, by: str) -> Retried:
-        """Has a reader go on without an event, for good, and tries what waits behind it.
+    def skip(self, reader: str, position: Position, reason: str, by: str) -> Retried:
+        """Has a reader go on without an event, for good, and tries the events that wait behind it.
 
         Raises:
             InvalidInput: no reason, or one that is too long.
-            NotFound: nothing is parked there.
+            NotFound: no event of this reader is parked there.
             Conflict: it is skipped already, waits behind another, an erasure rests on it, or it
                 decides about the workspace.
-            SubjectErased: whom it is about is erased; it goes from the list by itself.
+            SubjectErased: its subject is erased; it leaves the list by itself.
         """
         reason = checked_skip_reason(reason)
-        row = self._find(reader, place)
+        row = self._find(reader, position)
         stream = self._stream(row)
         with self._views.connection() as conn, conn.transaction():
             conn.execute(ENSURE_FENCE, (NAME,))
-            conn.execute(CLOSE_FENCE, (NAME,))  # no batch passes it meanwhile, nor a retry
-            row = parked_list.find(conn, reader, place) or row
-            _check_open(row)
+            conn.execute(CLOSE_FENCE, (NAME,))  # no batch and no retry passes it meanwhile
+            row = parked_list.find(conn, reader, position) or row
+            _check_not_skipped(row)
             if row.state == ParkedState.WAITING:
                 raise Conflict("it waits behind another of its stream: retry or skip that one")
-            self._check_skipped(row)
-            self._skips.add(reader, place, stream, reason, by)
-            [skip] = self._skips.of(reader, [place]).values()
-            parking.mark_skipped(conn, SkippedEvent(reader, place, stream, skip.at))
+            self._check_may_skip(row)
+            self._skips.add(reader, position, stream, reason, by)
+            [skip] = self._skips.of(reader, [position]).values()
+            parking.mark_skipped(conn, SkippedEvent(reader, position, stream, skip.at))
         log.info(
             "projector.skipped",
             reader=reader,
-            log_partition=place.log_partition,
-            position=place.position,
+            log_partition=position.log_partition,
+            position=position.position,
         )
         return self._retrying.retry(stream) if reader == NAME else Retried(0, 0, None)
 
-    def _find(self, reader: str, place: Position) -> ParkedRow:
+    def _find(self, reader: str, position: Position) -> ParkedRow:
         row = None
         if "\0" not in reader:
             with self._views.connection() as conn:
-                row = parked_list.find(conn, reader, place)
+                row = parked_list.find(conn, reader, position)
         if row is None:
             raise NotFound("no event of this reader is parked there, or not any more")
         return row
 
-    def _check_skipped(self, row: ParkedRow) -> None:
-        """Raises: Conflict: it is never skipped."""
+    def _check_may_skip(self, row: ParkedRow) -> None:
+        """Raises: Conflict: an erasure rests on the event, or it decides about the workspace."""
         recorded = self._log.read_at([row.place])
         topic = recorded[0].topic if recorded else row.topic
         if topic in ERASING_TOPICS:
             raise Conflict("an erasure rests on it: it can be tried again, never skipped")
         if row.reader != NAME or topic not in RULING_TOPICS:
             return
-        # The definitions lack a row that does not open, as the read models will.
+        # Definitions lack an event that does not open, so the read models may lack it, too.
         self._sealer.refresh()
-        if any(not isinstance(one, Gap) for one in self._sealer.open_each(recorded)):
+        if any(not isinstance(event, Gap) for event in self._sealer.open_each(recorded)):
             raise Conflict(
                 "what it decides about the workspace holds, and the read models go by that: it is"
                 " never skipped; decide it the other way, in the catalogue or the settings, then"
@@ -200,42 +173,15 @@ class ParkedEvents:
             )
 
     def _stream(self, row: ParkedRow) -> SubjectId:
-        """Raises: Conflict: only its row says so, which is gone."""
+        """The stream of an event. Raises: Conflict: only its row says so, which is gone."""
         if row.stream is not None:
             return SubjectId(row.stream)
         recorded = self._log.read_at([row.place])
         if not recorded:
-            raise Conflict(_LOST)
+            raise Conflict(_ROW_GONE)
         return recorded[0].stream
 
-    def _items(self, rows: Sequence[ParkedRow]) -> list[ParkedEvent]:
-        unknown = [row.place for row in rows if row.stream is None or row.topic is None]
-        recorded = {
-            Position(one.log_partition, one.position): one
-            for one in (self._log.read_at(unknown) if unknown else ())
-        }
-        skips: dict[tuple[str, Position], Skip] = {}
-        for reader in {row.reader for row in rows if row.state == ParkedState.SKIPPED}:
-            places = [row.place for row in rows if row.reader == reader]
-            skips |= {(reader, at): one for at, one in self._skips.of(reader, places).items()}
-        return [
-            ParkedEvent(
-                reader=row.reader,
-                position=f"{row.log_partition}:{row.position}",
-                state=ParkedState(row.state),
-                subject=row.stream
-                or (recorded[row.place].stream if row.place in recorded else None),
-                topic=row.topic or (recorded[row.place].topic if row.place in recorded else None),
-                error=row.error,
-                tries=row.tries,
-                parked_at=row.parked_at,
-                tried_at=row.tried_at,
-                skip=skips.get((row.reader, row.place)),
-            )
-            for row in rows
-        ]
 
-
-def _check_open(row: ParkedRow) -> None:
+def _check_not_skipped(row: ParkedRow) -> None:
     if row.state == ParkedState.SKIPPED:
         raise Conflict("it is skipped already: the reason is on record, and stays so")

@@ -1,4 +1,4 @@
-"""What an operator can set, all by environment variables that begin with ANNALS_."""
+"""Settings of the operator: environment variables that begin with ANNALS_."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TrustedProxies = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
 class InvalidSetting(Exception):
-    """An environment variable has a value that cannot be used; names it and what would do."""
+    """An environment variable has a value that cannot be used; names it and the values that can."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -28,24 +28,24 @@ class Settings(msgspec.Struct, frozen=True):
     Attributes:
         data: folder of the embedded database, the key-encryption key and the API keys.
         database_url: an outside server, PostgreSQL 15 or later; None: the embedded one.
-        kek: where key-encryption keys are kept: `file`, `file:PATH`, `env:NAME` or
+        kek: where key-encryption keys are stored: `file`, `file:PATH`, `env:NAME` or
             `vault:URL`; several, parted by spaces, while keys move to the first.
         vault_token_file: holds the token for Vault, mode 0600.
-        vault_certificates: file with those that vouch for Vault, or `system`: the machine's.
+        vault_certificates: a file of certificate authorities for Vault, or `system`: the machine's.
         host, port: where HTTP is served; port 0 takes a free one.
         worker: `thread` projects in the serving process, `none` leaves it to `annals work`.
         time_zone: the workspace's; calendar days are counted in it.
         mrr_property, renewal_property: the properties that supply MRR and renewal date.
         private_destinations: `allow` lets destinations be at private, link-local and loopback
             addresses, and on the machine itself without TLS; else `refuse`.
-        destination_certificates: file with those that vouch for them, or `system`.
-        cleanup_hour: of the day in the time zone, from which large tables that held something
-            erased may be written anew.
-        query_seconds: that a statement of a list, a bar or a view may take.
+        destination_certificates: the same for destinations.
+        cleanup_hour: of the day in the time zone, from which large tables that held erased data may
+            be rewritten.
+        query_seconds: how long a statement of a list, a bar or a view may take.
         long_query_seconds: the same of a preview, a review, an export or a back-test.
-        trusted_proxies: networks of the proxies that are believed about the client's address and
-            scheme.
-        demo_data: folder of the sample files, if it is there.
+        trusted_proxies: networks of the proxies whose word on the client's address and scheme is
+            taken.
+        demo_data: folder of the sample files; it may be missing.
     """
 
     data: Path = Path(".data")

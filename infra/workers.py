@@ -1,4 +1,4 @@
-"""What a process does besides answering: upkeep, projecting, deciding, telling destinations."""
+"""The background threads of a process: upkeep, erasures, projector, decider, deliverer and more."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ MESSAGE_MEMORY = timedelta(days=30)
 UPKEEP_SECONDS = 600.0
 UPKEEP_RETRY_SECONDS = 5.0
 END_SECONDS = 4.0
-"""That all background work together has to end, once it is told to."""
+"""How long all background threads together may take to end, once they are told to."""
 
 log = structlog.get_logger()
 
 
 @contextmanager
 def working(annals: Annals, *, project: bool) -> Iterator[None]:
-    """Runs the background work while in use: the upkeep; projector and decider, if asked for."""
+    """Runs the background threads while in use.
+
+    Args:
+        project: whether projector, decider, deliverer and what goes with them run, too.
+    """
     stop = threading.Event()
     threads = [
         threading.Thread(target=_upkeep, args=(annals, stop), name="upkeep", daemon=True),
@@ -70,7 +74,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:
-    """Waits for threads to end, but not for those that hang: they end with the process."""
+    """Waits for threads to end, up to `END_SECONDS`. Those that hang end with the process."""
     deadline = time.monotonic() + END_SECONDS
     for thread in threads:
         thread.join(timeout=max(0.0, deadline - time.monotonic()))
@@ -84,7 +88,7 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
         try:
             annals.erasure_completion.complete_unfinished(now)
             annals.log.forget_messages(now - MESSAGE_MEMORY)
-            annals.erasures.forget_tokens(now)
+            annals.erasure_requests.forget_idempotency_keys(now)
             annals.refused_attempts.forget()
             annals.aged_activity.upkeep(now, stop)
             annals.past_heads.look()

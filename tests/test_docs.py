@@ -24,14 +24,15 @@ from domain.conditions.evidence import MAX_SEEN, MAX_SEEN_CHARS, MAX_SEEN_ITEMS
 from domain.conditions.language import MAX_DEPTH, MAX_NODES
 from domain.definitions.retention import MAX_MONTHS
 from domain.definitions.types import DefinitionKind
-from domain.erasure.erasure import MAX_LISTED_FOR_ERASURE, MAX_REASON_CHARS, ErasureStep
+from domain.erasure.order import MAX_LISTED_FOR_ERASURE, MAX_REASON_CHARS
 from domain.erasure.scan import MAX_VALUES, MIN_CHARS
+from domain.erasure.steps import ErasureStep
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectKind
 from domain.workspace.consistency import MAX_LINKS
 from infra import backtest_jobs
-from infra.erasure.process import SUBJECTS_AT_A_TIME
-from infra.pasts.pasts import BY_KEY, KEPT
+from infra.erasure.steps import SUBJECTS_AT_A_TIME
+from infra.pasts.registry import BY_KEY, KEPT
 from infra.postgres.admission import BOUNDS, Demand
 from infra.settings import Settings
 from infra.webhooks.items import MAX_ITEMS

@@ -41,7 +41,7 @@ def list_parked(reader: str | None, state: str | None) -> None:
         found, cursor = annals.parked(), None
         chosen = None if state is None else ParkedState(state)
         while True:
-            page = found.page(reader=reader, state=chosen, cursor=cursor, limit=MAX_LIMIT)
+            page = found.pages.read(reader=reader, state=chosen, cursor=cursor, limit=MAX_LIMIT)
             for one in page.items:
                 what = [one.reader, one.position, one.state, one.topic or "-", str(one.subject)]
                 if one.error is not None:

@@ -1,4 +1,4 @@
-"""Who tried what their API key does not open, for auditors."""
+"""Attempts with a key of another scope, for auditors."""
 
 from __future__ import annotations
 

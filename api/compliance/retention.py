@@ -1,4 +1,4 @@
-"""What was done to tracked activity that had become too old, for officers and auditors."""
+"""Runs of retention, which end old tracked activity: for officers and auditors."""
 
 from __future__ import annotations
 

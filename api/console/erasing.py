@@ -17,7 +17,8 @@ from api.console.calls import Calls, Refused, forward, segment_of_path
 from api.console.contacts import calls_of, types_of
 from api.console.pages import PRIVATE, SECURITY_HEADERS, page
 from api.console.sessions import AnyRequest, Session
-from domain.erasure.erasure import MAX_LISTED_FOR_ERASURE, ErasureStep
+from domain.erasure.order import MAX_LISTED_FOR_ERASURE
+from domain.erasure.steps import ErasureStep
 from domain.identity import SubjectKind
 from projections.kernel.paging import MAX_LIMIT
 

@@ -163,7 +163,7 @@ class DestinationsController(Controller):
     ) -> Response[MadeDestination]:
         annals: Annals = request.app.state.annals
         definition, id = _sent(annals, data), DefinitionId(uuid.uuid4())
-        secret = annals.destinations.add(id)
+        secret = annals.webhook_secrets.add(id)
         made = saved(request, id, lambda state, by: editing.make(state, id, definition, by))
         return Response(
             MadeDestination(made.id, made.position, signing.shown(secret)), headers=UNSEEN
@@ -278,7 +278,7 @@ class DestinationsController(Controller):
     def renew(self, state: State, id: Id) -> Response[RenewedSecret]:
         annals: Annals = state.annals
         annals.definitions.load().destination(id)
-        secret = annals.destinations.renew(id)
+        secret = annals.webhook_secrets.renew(id)
         return Response(RenewedSecret(signing.shown(secret)), headers=UNSEEN)
 
     @post(
@@ -293,7 +293,7 @@ class DestinationsController(Controller):
         found = annals.definitions.load().destination(id)
         if found.status is Status.ARCHIVED:
             raise Conflict("it is archived: nothing is sent to it any more")
-        failure = annals.deliverer.test(id, found.definition)
+        failure = annals.deliverer.sender.send_test(id, found.definition)
         return Tested(failure is None, failure)
 
 

@@ -13,7 +13,7 @@ from litestar.typing import FieldDefinition
 
 from domain import identity
 from domain.definitions import destinations, links, types
-from domain.erasure import erasure
+from domain.erasure import order
 from domain.workspace.consistency import MAX_HOURS, MAX_WEIGHT
 
 
@@ -49,7 +49,7 @@ SubjectText = Annotated[str, Bounds(min_length=1, max_length=SUBJECT_CHARS)]
 """Whom: our id, or `external:...`, `email:...`, `domain:...`."""
 ReasonCode = Annotated[
     str,
-    Bounds(min_length=1, max_length=erasure.MAX_REASON_CHARS, pattern="^[A-Za-z0-9_.-]+$"),
+    Bounds(min_length=1, max_length=order.MAX_REASON_CHARS, pattern="^[A-Za-z0-9_.-]+$"),
 ]
 Hours = Annotated[int, Bounds(minimum=1, maximum=MAX_HOURS)]
 Weight = Annotated[int, Bounds(minimum=-MAX_WEIGHT, maximum=MAX_WEIGHT)]

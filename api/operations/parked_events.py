@@ -72,7 +72,9 @@ class ParkedController(Controller):
         limit: Limit = DEFAULT_LIMIT,
     ) -> Page[ParkedEvent]:
         annals: Annals = state.annals
-        return annals.parked().page(reader=of_reader, state=in_state, cursor=cursor, limit=limit)
+        return annals.parked().pages.read(
+            reader=of_reader, state=in_state, cursor=cursor, limit=limit
+        )
 
     @post(
         "/{reader:str}/{position:str}/retry",

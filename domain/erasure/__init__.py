@@ -1,1 +1,1 @@
-"""Erasure: what is asked, which steps it takes, what it leaves and what it certifies."""
+"""Erasure: orders, steps, legal holds, redaction, certificates, and the search for survivors."""

@@ -1,4 +1,4 @@
-"""The certificate of an erasure: what it states, and how anyone can check it without us.
+"""The certificate of an erasure: what it states, and how anyone verifies it off line. Pure.
 
 The file is JSON in one form only: what differs in a byte is not the certificate. The signature
 (Ed25519) is over the statement as it stands in the file. `docs/compliance.md` specifies both.
@@ -32,7 +32,7 @@ class ErasedSubject(msgspec.Struct, frozen=True):
     """
     Attributes:
         keys: fingerprints of the destroyed keys: the first 8 bytes of their SHA-256, hexadecimal.
-        event: partition and position of the event in the log that says so.
+        event: partition and position of the event that records the erasure.
     """
 
     subject: UUID
@@ -48,13 +48,13 @@ class NotErased(msgspec.Struct, frozen=True):
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """What is certified. Nothing in it is personal: ids are random, actors are API keys by id.
+    """The certified facts. Nothing in it is personal: ids are random, actors are API keys by id.
 
     Attributes:
         unreadable_at: from when on nothing of the subjects could be opened.
         forgotten_at: by when no read model held anything of them.
         cleaned_at: by when the database's files held nothing that had been deleted.
-        rewritten: the tables that were written anew for it.
+        rewritten: the tables that were written anew.
         wal: `removed`, or `left to the operator`, whose server keeps its write-ahead log.
         log_root: SHA-256 over the heads: of each partition number, position and hash.
         log_heads: of each partition, as of `issued_at`. A later log holds each at its position.
@@ -103,13 +103,13 @@ def root_of(heads: Sequence[Head]) -> str:
     """The root of the log: SHA-256 over its heads in the order of the partitions, each as 2 bytes
     of partition, 8 of position (big-endian) and 32 of hash; hexadecimal."""
     packed = b"".join(
-        _HEAD.pack(one.log_partition, one.position, bytes.fromhex(one.hash)) for one in heads
+        _HEAD.pack(head.log_partition, head.position, bytes.fromhex(head.hash)) for head in heads
     )
     return hashlib.sha256(packed).hexdigest()
 
 
 def signed_bytes(statement: Statement) -> bytes:
-    """What the signature is over."""
+    """The bytes that the signature is over."""
     return msgspec.json.encode(statement)
 
 
@@ -150,7 +150,7 @@ def verified(file: bytes, public_key: bytes, verify: Callable[[bytes, bytes], bo
     if not verify(read.signature, signed_bytes(statement)):
         raise NotGenuine("the signature does not match what the certificate states")
     heads = statement.log_heads
-    if [one.log_partition for one in heads] != list(range(LOG_PARTITIONS)):
+    if [head.log_partition for head in heads] != list(range(LOG_PARTITIONS)):
         raise NotGenuine("the heads of the log are not all there")
     if root_of(heads) != statement.log_root:
         raise NotGenuine("the root of the log does not match its heads")

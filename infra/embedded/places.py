@@ -1,7 +1,7 @@
-"""Where the cluster and the server's programs lie, so that its user reaches them as things are.
+"""Places the cluster and the server's programs in folders that the server's user can reach.
 
-Where the data folder lies behind a closed one, or the programs do, their place is a folder below
-/var/lib/annals, and the data folder holds a link to its cluster. No permission is ever widened.
+Where that user cannot reach the data folder, or the programs, they go into a folder below
+/var/lib/annals, and the data folder holds a link to its cluster. Annals never widens a permission.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from infra.embedded import server
 from infra.embedded.server import Account, EmbeddedError, GivenUp
 
 STARTING = "postgres.starting.lock"
-"""In the data folder: held by whoever starts, stops or removes the server."""
+"""In the data folder: held by a process that starts, stops or removes the server."""
 
 _TURN_SECONDS = 0.02
 SYSTEM_USER = "annals-postgres"
@@ -32,8 +32,8 @@ OUTSIDE = Path("/var/lib/annals")
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[int]:
-    """A lock file, which whoever can read may lock; closing it gives up the lock."""
+def lock_file(path: Path) -> Iterator[int]:
+    """An open lock file, which every user who can read it may lock; unlocked when closed."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     try:
         yield descriptor
@@ -46,16 +46,16 @@ def locked(path: Path, is_given_up: Callable[[], bool] | None = None) -> Iterato
     """Holds a lock file alone.
 
     Args:
-        is_given_up: asked every few milliseconds until it is had; None: waits for ever.
+        is_given_up: called every few milliseconds while another holds it; None: waits for ever.
 
     Raises:
-        GivenUp: `is_given_up` said so.
+        GivenUp: `is_given_up` returned True.
     """
-    with opened(path) as descriptor:
+    with lock_file(path) as descriptor:
         if is_given_up is None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         else:
-            while not server.gets(descriptor):
+            while not server.try_lock(descriptor):
                 if is_given_up():
                     raise GivenUp
                 time.sleep(_TURN_SECONDS)
@@ -63,7 +63,7 @@ def locked(path: Path, is_given_up: Callable[[], bool] | None = None) -> Iterato
 
 
 def server_account() -> Account:
-    """The user to run the server as: the one that runs this, unless that is root."""
+    """The user to run the server as: this process's own, unless that is root."""
     if os.geteuid() != 0:
         return Account()
     try:
@@ -82,10 +82,10 @@ def server_account() -> Account:
 
 
 def cluster_of(data: Path, account: Account) -> Path:
-    """The folder of the cluster, which the server's user can reach as permissions are.
+    """The folder of the cluster, which the server's user can reach.
 
     Raises:
-        EmbeddedError: what is there cannot be the cluster of this project and this user.
+        EmbeddedError: the folder cannot be the cluster of this project and this user.
     """
     link = data / "postgres"
     if lies_outside(link) and not link.resolve().parent.is_dir():
@@ -100,17 +100,17 @@ def cluster_of(data: Path, account: Account) -> Path:
                 f"the user {account.uid} of the server cannot reach {cluster}: a folder above it"
                 " is closed; open it, or start over with make demo-reset"
             )
-        return _made_outside(link)
+        return _make_outside(link)
     return cluster
 
 
 def lies_outside(link: Path) -> bool:
-    """Whether it leads to one of the clusters below /var/lib/annals, made here."""
+    """Whether it leads to a cluster below /var/lib/annals, which Annals made."""
     return link.is_symlink() and link.resolve().parent.parent == OUTSIDE.resolve()
 
 
 def give_up(link: Path) -> None:
-    """Stops and deletes the cluster that `link` leads to, unless that is of another project."""
+    """Stops and deletes the cluster that `link` leads to, unless another project owns it."""
     place = link.resolve().parent
     if place.is_dir():
         with locked(OUTSIDE / "lock"):
@@ -146,7 +146,7 @@ def binaries(account: Account) -> Path:
         if not copy.is_dir():
             fresh = OUTSIDE / "binaries.new"
             shutil.rmtree(fresh, ignore_errors=True)
-            # The programs find their libraries by the path from the one folder to the other.
+            # The programs find their libraries by a path relative to their own folder.
             shutil.copytree(package / "pginstall", fresh / package.name / "pginstall")
             shutil.copytree(libraries, fresh / libraries.name)
             for path in (fresh, *fresh.rglob("*")):
@@ -159,12 +159,12 @@ def binaries(account: Account) -> Path:
 def _may(account: Account, path: Path, bits: int) -> bool:
     if account.uid is None:
         return True
-    found = path.stat()
-    if found.st_uid == account.uid:
-        return found.st_mode >> 6 & bits == bits
-    if found.st_gid == account.gid:
-        return found.st_mode >> 3 & bits == bits
-    return found.st_mode & bits == bits
+    status = path.stat()
+    if status.st_uid == account.uid:
+        return status.st_mode >> 6 & bits == bits
+    if status.st_gid == account.gid:
+        return status.st_mode >> 3 & bits == bits
+    return status.st_mode & bits == bits
 
 
 def _refuse_unusable(cluster: Path, account: Account) -> None:
@@ -198,16 +198,16 @@ def _own_folder(path: Path) -> None:
     path.chmod(0o711)
 
 
-# A place outside holds `owner`, a file with the path of the project's link. The project holds a
-# hard link to that file, where the file system allows one: it moves with the project and dies with
-# it, and a copy of the project has none.
+# A folder outside holds `owner`, a file with the path of the project's link. The project holds a
+# hard link to that file, where the file system allows one: it moves with the project and is deleted
+# with it, and a copy of the project has none.
 
 
 def _mark(link: Path) -> Path:
     return link.with_name("postgres.owner")
 
 
-def _made_outside(link: Path) -> Path:
+def _make_outside(link: Path) -> Path:
     _own_folder(OUTSIDE)
     with locked(OUTSIDE / "lock"):
         _remove_orphans()
@@ -219,7 +219,11 @@ def _made_outside(link: Path) -> Path:
 
 
 def _claim(link: Path, place: Path) -> None:
-    """Makes sure that the place is of this project, wherever that was moved to."""
+    """Checks that this project owns the folder, also where the project was moved.
+
+    Raises:
+        EmbeddedError: the project is a copy of the owner.
+    """
     with locked(OUTSIDE / "lock"):
         if _is_of_another(link, place):
             raise EmbeddedError(
@@ -257,16 +261,16 @@ def _leads_to(link: Path, place: Path) -> bool:
 
 
 def _remove_orphans() -> None:
-    """Clusters whose project was deleted: nobody's data may stay behind without an owner."""
+    """Deletes the clusters of projects that were deleted."""
     for owner in OUTSIDE.resolve().glob("*/owner"):
-        kept = owner.stat().st_nlink > 1 or _leads_to(_recorded(owner.parent), owner.parent)
-        # Empty, it is one that a crash kept from being signed anew.
-        if owner.stat().st_size and not kept:
+        is_owned = owner.stat().st_nlink > 1 or _leads_to(_recorded(owner.parent), owner.parent)
+        # An empty file is one that a crash kept from being signed anew.
+        if owner.stat().st_size and not is_owned:
             _discard(owner.parent)
 
 
 def _discard(place: Path) -> None:
     server.stop(place / "postgres")
-    # The cluster first: as long as any of it is left, so is the file that tells of it.
+    # The cluster first: the file that names its owner is the last to go.
     shutil.rmtree(place / "postgres", ignore_errors=True)
     shutil.rmtree(place)

@@ -1,8 +1,8 @@
 """The server's processes: the user that they run as, how they start, how they stop.
 
-A server is told by its postmaster's pid file, which counts only if that process really works in
-the cluster's folder. Whether anything at all of a server lives, an initdb or a backend that a
-killed postmaster left included, is told by a lock that all of them inherit.
+The postmaster's pid file names a running server; it counts only if that process works in the
+cluster's folder. All processes of a server inherit a lock, an initdb and the backends of a killed
+postmaster too: while it is held, one of them lives.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
 PORT = 5432
-# Recovery from a crash replays up to max_wal_size, and a shutdown writes all of the memory out.
+# A recovery replays up to max_wal_size, and a shutdown writes all shared memory out.
 WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.01
 _SOCKET = f".s.PGSQL.{PORT}"
@@ -42,13 +42,13 @@ SETTINGS: Mapping[str, str] = {
     "full_page_writes": "on",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
-    # An erased person's bytes must not live on in a recycled segment.
+    # A recycled segment would keep the bytes of an erased subject.
     "wal_recycle": "off",
     "wal_init_zero": "off",
     "jit": "off",
     "random_page_cost": "1.1",
-    # Statements, parameters and the messages of failed statements hold personal data: none of it
-    # may reach the server's log. `log` is above `error`; who sent the statement hears of it.
+    # Statements, parameters and messages of failed statements hold personal data: none of them may
+    # reach the server's log. `log` is above `error`; the client still gets the error.
     "log_min_messages": "log",
     "log_statement": "none",
     "log_min_error_statement": "panic",
@@ -57,7 +57,7 @@ SETTINGS: Mapping[str, str] = {
     "log_error_verbosity": "terse",
 }
 
-# By cluster, the postmasters that this process started, and has to reap.
+# The postmasters that this process started and has to reap, by cluster.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
 
 
@@ -66,7 +66,7 @@ class EmbeddedError(Exception):
 
 
 class GivenUp(Exception):
-    """What was waited for is not wanted any more."""
+    """The caller does not want to wait any more."""
 
 
 def _never() -> bool:
@@ -75,7 +75,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Account:
-    """The system user that the server runs as; None for both: the one that runs this."""
+    """The system user that the server runs as; None for both: this process's own."""
 
     uid: int | None = None
     gid: int | None = None
@@ -89,8 +89,8 @@ class Account:
             os.chown(path, self.uid, self.gid)
 
     def popen(self, command: list[str], log: Path, lock: int) -> subprocess.Popen[bytes]:
-        """Starts a program that holds `lock`, with all that descend from it."""
-        # The folder is the server's: it must not lead us elsewhere by a link.
+        """Starts a program that holds `lock`, as do all its descendants."""
+        # The folder is the server's: no link in it may lead Annals elsewhere.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         output = os.open(log, flags, 0o600)
         try:
@@ -105,7 +105,7 @@ class Account:
                 group=self.gid,
                 extra_groups=None if self.uid is None else [],
                 pass_fds=(lock,),
-                # Ctrl-C in the terminal is for us: we stop the server in our time.
+                # Ctrl-C in the terminal is for Annals, which stops the server in its own time.
                 start_new_session=True,
             )
         finally:
@@ -115,20 +115,20 @@ class Account:
 def is_ready(cluster: Path, lock: int, is_given_up: Callable[[], bool] = _never) -> bool:
     """Whether a server runs, after waiting for one that starts or stops at this moment.
 
-    If not, nothing of one is left alive, and the open file `lock` is locked for the next.
+    If not, no process of a server lives, and the open file `lock` is locked for the next server.
 
     Raises:
-        GivenUp: `is_given_up` said so meanwhile.
+        GivenUp: `is_given_up` returned True meanwhile.
     """
     for _ in _polls(f"something holds {cluster}, and is no server that gets ready", is_given_up):
         pid = postmaster(cluster)
-        # One killed this instant still stands in /proc; it does not answer any more.
+        # A process that was just killed is still in /proc; it does not answer any more.
         if pid is not None and _says_ready(cluster, pid) and _answers(cluster):
             return True
         if pid is None:
-            if gets(lock):
+            if try_lock(lock):
                 break
-            # No one waits for them: a server without its postmaster, or without who started it.
+            # Nothing waits for them: the postmaster, or the process that started it, is dead.
             _kill(_processes(cluster))
     return False
 
@@ -142,19 +142,19 @@ def start(
     socket: Path | None = None,
     is_given_up: Callable[[], bool] = _never,
 ) -> None:
-    """Starts a server, from nothing if need be, once `is_ready` has said that there is none.
+    """Starts a server, once `is_ready` has returned False; makes the cluster if need be.
 
     Args:
-        socket: the folder of its socket; None: where this process would put it.
+        socket: the folder of its socket; None: the one that this process would choose.
 
     Raises:
-        EmbeddedError: it does not start; says where its log is.
-        GivenUp: `is_given_up` said so meanwhile; the server goes on starting.
+        EmbeddedError: it does not start; names its log.
+        GivenUp: `is_given_up` returned True meanwhile; the server goes on starting.
     """
     _clear(cluster, socket_folder(cluster))
     if not (cluster / "PG_VERSION").exists():
         _initialise(cluster, account, binaries, lock)
-    socket = socket or _place_of_socket(cluster)
+    socket = socket or _choose_socket_folder(cluster)
     if socket != cluster:
         _private_folder(socket, account)
     _clear_socket(socket)
@@ -179,18 +179,17 @@ def start(
 
 
 def reap(cluster: Path) -> None:
-    """Takes note of the end of a postmaster that this process started, and another process has
-    started anew."""
+    """Reaps a postmaster that this process started and another process restarted."""
     child = _children.get(cluster)
     if child is not None and child.poll() is not None:
         _children.pop(cluster, None)
 
 
 def stop(cluster: Path, is_given_up: Callable[[], bool] = _never) -> None:
-    """Stops the cluster's server, if there is one, and what a killed one left running.
+    """Stops the cluster's server, if there is one, and the processes that a killed one left.
 
     Raises:
-        GivenUp: `is_given_up` said so before the server was gone, which goes on stopping.
+        GivenUp: `is_given_up` returned True before the server had stopped; it goes on stopping.
     """
     socket = socket_folder(cluster)
     pid = postmaster(cluster)
@@ -223,8 +222,8 @@ def _answers(cluster: Path) -> bool:
 
 
 def socket_folder(cluster: Path) -> Path | None:
-    """Where the server's socket is: with the cluster, wherever that was moved to, or where the
-    server says."""
+    """The folder of the server's socket: the cluster's, also after a move, or the one that the
+    server's pid file names."""
     if (cluster / _SOCKET).exists():
         return cluster
     lines = _pid_file(cluster)
@@ -232,13 +231,13 @@ def socket_folder(cluster: Path) -> Path | None:
 
 
 def _initialise(cluster: Path, account: Account, binaries: Path, lock: int) -> None:
-    """Makes the cluster beside its place and moves it in whole: a crash leaves no half of one."""
+    """Makes the cluster in another folder and renames that: a crash leaves no half of a cluster."""
     fresh = cluster.with_name(f"{cluster.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     account.own(fresh)
     log = cluster.with_name("initdb.log")
-    # Trust, as nobody gets to the socket but the server's own user and root.
+    # Trust: only the server's own user and root reach the socket.
     command = [str(binaries / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth=trust"]
     command += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command += ["--locale=C", "--data-checksums"]
@@ -246,15 +245,15 @@ def _initialise(cluster: Path, account: Account, binaries: Path, lock: int) -> N
         raise EmbeddedError(f"initdb failed; {log} ends:\n{_tail(log)}")
     log.unlink()
     fresh.rename(cluster)
-    # Or a power cut could undo the move, after transactions were committed in it.
+    # Else a power cut could undo the renaming, after transactions were committed.
     parent = os.open(cluster.parent, os.O_RDONLY)
     os.fsync(parent)
     os.close(parent)
 
 
 def _clear(cluster: Path, socket: Path | None) -> None:
-    """Reaps a dead server and clears away its pid file and socket: the number in them may by now
-    be that of another program."""
+    """Reaps a dead server and deletes its pid file and socket: the process id in them may by now be
+    another program's."""
     child = _children.pop(cluster, None)
     if child is not None:
         child.wait()
@@ -272,7 +271,7 @@ def _clear_socket(folder: Path) -> None:
 
 
 def postmaster(cluster: Path) -> int | None:
-    """The running server's process, if it really is one of this cluster."""
+    """The process id of the running postmaster, if it works in this cluster."""
     first = _pid_file(cluster)[0]
     return int(first) if first.isdecimal() and int(first) in _processes(cluster) else None
 
@@ -289,19 +288,19 @@ def _pid_file(cluster: Path) -> list[str]:
 
 
 def _processes(cluster: Path) -> set[int]:
-    """Every server process works in its cluster's folder."""
-    found = set()
+    """The process ids of all that work in the cluster's folder, as every server process does."""
+    pids = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):
-                at_home = (entry / "cwd").readlink() == cluster
-                if at_home and (entry / "exe").readlink().name.startswith("postgres"):
-                    found.add(int(entry.name))
-    return found
+                works_there = (entry / "cwd").readlink() == cluster
+                if works_there and (entry / "exe").readlink().name.startswith("postgres"):
+                    pids.add(int(entry.name))
+    return pids
 
 
-def gets(lock: int) -> bool:
-    """Whether this open file is now locked for its holder alone."""
+def try_lock(lock: int) -> bool:
+    """Locks an open file, if no other process holds it; says whether it did."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -316,7 +315,7 @@ def _kill(pids: set[int]) -> None:
 
 
 def _polls(complaint: str, is_given_up: Callable[[], bool] = _never) -> Iterator[None]:
-    """Comes round every few milliseconds; raises the complaint when the time is up."""
+    """Yields every few milliseconds; raises the complaint after `WAIT_SECONDS`."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         if is_given_up():
@@ -326,10 +325,10 @@ def _polls(complaint: str, is_given_up: Callable[[], bool] = _never) -> Iterator
     raise EmbeddedError(complaint)
 
 
-def _place_of_socket(cluster: Path) -> Path:
-    """The cluster's folder, or a short one where no socket can have its path."""
+def _choose_socket_folder(cluster: Path) -> Path:
+    """The cluster's folder, or a short one where its path is too long for a socket."""
     too_long = len(os.fsencode(cluster)) + len(f"/{_SOCKET}") > _LONGEST_SOCKET_PATH
-    # Server and client take a comma for the end of one path and the start of the next.
+    # Server and client read a comma as the end of a path.
     if too_long or "," in str(cluster):
         return Path(tempfile.gettempdir()) / _short_name(cluster)
     return cluster
@@ -343,14 +342,14 @@ def _private_folder(path: Path, account: Account) -> None:
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
         account.own(path)
-    found = path.lstat()
-    foreign = not stat.S_ISDIR(found.st_mode) or found.st_uid != account.owner
-    if foreign or found.st_mode & 0o077:
+    status = path.lstat()
+    is_foreign = not stat.S_ISDIR(status.st_mode) or status.st_uid != account.owner
+    if is_foreign or status.st_mode & 0o077:
         raise EmbeddedError(f"{path} is not a folder of ours alone; remove it and start again")
 
 
 def _memory() -> int:
-    """Bytes that this machine, or its container, may use."""
+    """The bytes of memory that this machine, or its container, may use."""
     limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):
         limit = min(limit, int(Path("/sys/fs/cgroup/memory.max").read_text()))

@@ -1,8 +1,8 @@
-"""Starts the server anew when it has died, in whichever of its users notices first.
+"""Restarts the server when it dies: the first of its processes to notice does.
 
 Each process that uses the server waits for the end of the postmaster, asleep, by a pidfd. The first
-of them to get the lock of who starts it does so; the others find it running. A backend that dies is
-none of this: PostgreSQL restarts the others by itself, and its postmaster lives on.
+to get the starting lock restarts it; the others find it running. The death of a backend does not
+matter here: PostgreSQL restarts the other backends by itself, and the postmaster lives on.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from infra.embedded import places, server
 from infra.embedded.server import Account, EmbeddedError, GivenUp
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 30.0
-"""Before the next start of a server that does not start, or dies soon after; doubled each time."""
+"""The pause before the next start of a server that does not start, or dies soon after; doubled each
+time."""
 
 SOON_SECONDS = 10.0
 STOP_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
-"""How often to look whether the postmaster lives, where the kernel has no pidfd."""
+"""Between two looks whether the postmaster lives, where the kernel has no pidfd."""
 
 log = structlog.get_logger()
 
@@ -35,11 +36,11 @@ log = structlog.get_logger()
 def supervised(
     data: Path, users: int, account: Account, cluster: Path, socket: Path
 ) -> Iterator[None]:
-    """Starts the cluster's server anew whenever it dies, while in use.
+    """Restarts the cluster's server whenever it dies, while in use.
 
     Args:
-        users: the open lock file by which this process is counted among the users.
-        socket: the folder of the server's socket, where all its users look for it.
+        users: the open lock file that counts this process among the users.
+        socket: the folder of the server's socket, where all users look for it.
     """
     supervisor = _Supervisor(data, users, account, cluster, socket)
     supervisor.thread.start()
@@ -63,7 +64,7 @@ class _Supervisor:
         self.thread = threading.Thread(target=self._run, name="embedded-postgres", daemon=True)
 
     def stop(self) -> None:
-        """Leaves the server as it is from now on, a start under way included."""
+        """Restarts the server no more, and gives up a start that is under way."""
         self._stop.set()
         os.eventfd_write(self._woken, 1)
         self.thread.join(timeout=STOP_SECONDS)
@@ -96,12 +97,12 @@ class _Supervisor:
             tried_at = time.monotonic()
 
     def _wait_for_death(self) -> None:
-        """Returns when there is no postmaster, or this is told to stop."""
+        """Returns when there is no postmaster, or on `stop`."""
         pid = server.postmaster(self._cluster)
         if pid is None or self._stop.is_set():
             return
         try:
-            watched = os.pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             return
         except OSError:
@@ -110,30 +111,31 @@ class _Supervisor:
             return
         try:
             poll = select.poll()
-            poll.register(watched, select.POLLIN)
+            poll.register(pidfd, select.POLLIN)
             poll.register(self._woken, select.POLLIN)
-            # Opened before this look: the number cannot have become another program's.
+            # The pidfd was opened before this look: it cannot be another program's.
             if server.postmaster(self._cluster) == pid:
                 poll.poll()
         finally:
-            os.close(watched)
+            os.close(pidfd)
 
     def _start(self) -> bool:
-        """Starts the server, unless another process has; False where its folder is gone, which is
-        to stay so.
+        """Starts the server, unless another process has; False: its data folder was deleted, and no
+        server is to come back there.
 
         Raises:
-            EmbeddedError: it does not start. GivenUp: told to stop meanwhile.
+            EmbeddedError: it does not start.
+            GivenUp: `stop` was called meanwhile.
         """
-        if not self._is_there():
+        if not self._is_ours():
             return False
         begun = time.monotonic()
         with places.locked(self._data / places.STARTING, self._stop.is_set):
-            # Another process may have stopped it for good meanwhile, and deleted its files.
-            if not self._is_there():
+            # Another process may have stopped the server for good, and deleted its files.
+            if not self._is_ours():
                 return False
             server.reap(self._cluster)
-            with places.opened(self._cluster.with_name("postgres.server.lock")) as lock:
+            with places.lock_file(self._cluster.with_name("postgres.server.lock")) as lock:
                 if not server.is_ready(self._cluster, lock, self._stop.is_set):
                     server.start(
                         self._cluster,
@@ -146,8 +148,8 @@ class _Supervisor:
         log.warning("embedded.server_is_back", seconds=round(time.monotonic() - begun, 2))
         return True
 
-    def _is_there(self) -> bool:
-        """Whether the data folder is still the one that this process uses, with its cluster."""
+    def _is_ours(self) -> bool:
+        """Whether the data folder is still the one that this process opened, with its cluster."""
         with suppress(OSError):
             users = (self._data / "postgres.lock").stat()
             return (

@@ -1,4 +1,4 @@
-"""Certificates of erasures: put together from what is on record, signed, held against the log."""
+"""Certificates of erasures: issued from the record, verified off line, compared with the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from domain.erasure.certificate import FORMAT, ErasedSubject, Head, NotErased, N
 from domain.identity import SubjectKind
 from infra.log.event_log import EventLog
 
-SELECT_REQUEST = "SELECT * FROM keys.erasure_requests WHERE id = %s"
+SELECT_REQUEST = """
+SELECT scope, kind, segment, reason, suppress, requested_by, requested_at, unreadable_at,
+       recorded_at, forgotten_at, cleaned_at, unknown, rewritten, wal
+FROM keys.erasure_requests WHERE id = %(request)s"""
 
 SELECT_ERASED = """
 SELECT e.subject, e.requested_at, e.log_partition, e.position,
@@ -31,18 +34,18 @@ SELECT e.subject, e.requested_at, e.log_partition, e.position,
                 FILTER (WHERE k.fingerprint IS NOT NULL), '{}') AS keys
 FROM keys.erasures e
 LEFT JOIN keys.subject_keys k ON k.log_partition = e.log_partition AND k.subject = e.subject
-WHERE e.request = %s GROUP BY e.subject, e.requested_at, e.log_partition, e.position
+WHERE e.request = %(request)s GROUP BY e.subject, e.requested_at, e.log_partition, e.position
 ORDER BY e.subject"""
 
-SELECT_LEFT = """
+SELECT_NOT_ERASED = """
 SELECT subject, outcome, detail FROM keys.erasure_targets
-WHERE request = %s AND outcome <> 'erased' ORDER BY subject"""
+WHERE request = %(request)s AND outcome <> 'erased' ORDER BY subject"""
 
 SELECT_HEADS = "SELECT log_partition, head, encode(hash, 'hex') FROM log.heads ORDER BY 1"
 
 
 class Certifier:
-    """Signs with a key of the deployment, which lies wrapped with the other secrets."""
+    """Signs with a key of the deployment, which is stored wrapped, with the other secrets."""
 
     def __init__(self, log_pool: ConnectionPool, secret: bytes) -> None:
         self._log = log_pool
@@ -52,14 +55,14 @@ class Certifier:
         return "Certifier()"
 
     def public_key(self) -> bytes:
-        """In PEM, for those who verify."""
+        """In PEM, for whom a certificate is to convince."""
         return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, content: bytes) -> bytes:
         return self._key.sign(content)
 
     def is_signed(self, signature: bytes, content: bytes) -> bool:
-        """Whether a signature is ours."""
+        """Whether this deployment made a signature."""
         try:
             self._key.public_key().verify(signature, content)
         except InvalidSignature:
@@ -67,13 +70,14 @@ class Certifier:
         return True
 
     def issue(self, conn: psycopg.Connection, request: uuid.UUID) -> bytes:
-        """The certificate of an erasure whose steps are all taken."""
+        """The certificate of an erasure whose steps before it are all taken; the file."""
+        params = {"request": request}
         row: dict[str, Any] | None = (
-            conn.cursor(row_factory=dict_row).execute(SELECT_REQUEST, (request,)).fetchone()
+            conn.cursor(row_factory=dict_row).execute(SELECT_REQUEST, params).fetchone()
         )
         assert row is not None
-        erased = conn.execute(SELECT_ERASED, (request,)).fetchall()
-        left = conn.execute(SELECT_LEFT, (request,)).fetchall()
+        erased = conn.execute(SELECT_ERASED, params).fetchall()
+        not_erased = conn.execute(SELECT_NOT_ERASED, params).fetchall()
         heads = self._heads()
         statement = Statement(
             format=FORMAT,
@@ -94,7 +98,7 @@ class Certifier:
                 ErasedSubject(subject, keys, at, f"{partition}:{position}")
                 for subject, at, partition, position, keys in erased
             ],
-            not_erased=[NotErased(*one) for one in left],
+            not_erased=[NotErased(*target) for target in not_erased],
             unknown=row["unknown"],
             rewritten=row["rewritten"],
             wal=row["wal"],
@@ -110,10 +114,13 @@ class Certifier:
 
 
 def verified(file: bytes, public_key: bytes) -> Statement:
-    """The statement of a certificate, checked with nothing but a public key in PEM.
+    """The statement of a certificate, verified with nothing but the file and a public key.
+
+    Args:
+        public_key: in PEM.
 
     Raises:
-        NotGenuine: it does not verify, or the key is none.
+        NotGenuine: the file does not verify, or the key is none.
     """
     try:
         key = load_pem_public_key(public_key)
@@ -134,12 +141,12 @@ def verified(file: bytes, public_key: bytes) -> Statement:
 
 
 def differing_partitions(log: EventLog, statement: Statement) -> list[int]:
-    """The partitions of a log in which it does not hold what it held when a certificate was
-    issued. Where there are none, it is the same log, or the same with more at its end."""
-    heads = [one for one in statement.log_heads if one.position]
-    hashes = log.hashes_at([Position(one.log_partition, one.position) for one in heads])
+    """The partitions in which a log differs from the one that a certificate states. None: it is
+    the same log, or the same with more at its end."""
+    heads = [head for head in statement.log_heads if head.position]
+    hashes = log.hashes_at([Position(head.log_partition, head.position) for head in heads])
     return [
-        one.log_partition
-        for one in heads
-        if hashes.get(Position(one.log_partition, one.position)) != bytes.fromhex(one.hash)
+        head.log_partition
+        for head in heads
+        if hashes.get(Position(head.log_partition, head.position)) != bytes.fromhex(head.hash)
     ]

@@ -1,8 +1,8 @@
-"""Destroying the keys of many subjects at once, and of all that they turn out to be.
+"""Destroys the keys of many subjects at once, and of all that were merged with them.
 
-Who is concerned is looked up before. What may not be is seen within the transaction that destroys
-(tombstones, legal holds), and so is whether one of them was merged in between: a merge holds the
-keys of both sides until it is in the log, so that none is under way by then, and none can follow.
+`plan` looks up the subjects. `destroy` checks tombstones, legal holds and later merges in the
+transaction that destroys the keys. A merge locks the keys of both sides until it is in the log: so
+no merge is under way by then, and none can follow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from domain.events.payloads import Absorbed, MergedInto
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.history import new_subject
-from infra.erasure.legal_holds import LegalHolds, held
+from infra.erasure.legal_holds import LegalHolds, holds_on
 from infra.erasure.redaction import Mention, Redaction
 from infra.keys.erasure_records import erased_by
 from infra.keys.key_ring import KeyRing
@@ -38,16 +38,18 @@ ALTERED = (
     " have the operator restore its first event, then ask again"
 )
 
-MARK_TARGETS = """
+SET_OUTCOMES = """
 UPDATE keys.erasure_targets t SET outcome = v.outcome, detail = v.detail
-FROM unnest(%s::smallint[], %s::uuid[], %s::text[], %s::text[]) AS v(p, s, outcome, detail)
-WHERE t.log_partition = v.p AND t.request = %s AND t.subject = v.s AND t.log_partition = ANY(%s)"""
+FROM unnest(%(partitions)s::smallint[], %(targets)s::uuid[], %(outcomes)s::text[],
+            %(details)s::text[]) AS v(p, s, outcome, detail)
+WHERE t.log_partition = v.p AND t.request = %(request)s AND t.subject = v.s
+  AND t.log_partition = ANY(%(partitions)s)"""
 
 Outcomes = dict[SubjectId, tuple[TargetOutcome, str | None]]
 
 
 class ErasureRequestRef(msgspec.Struct, frozen=True):
-    """Why keys are destroyed: the request, as far as it goes on record with each of them."""
+    """The request that destroys keys, as it goes on record with each of them."""
 
     request: uuid.UUID
     kind: SubjectKind
@@ -56,25 +58,25 @@ class ErasureRequestRef(msgspec.Struct, frozen=True):
     suppress: bool
 
 
-class LookAgain(Exception):
-    """What is to be destroyed is not what it was when it was looked at."""
+class PlanOutdated(Exception):
+    """A subject was merged or put on hold, or what names it has changed, since it was planned."""
 
 
 class ErasurePlan(msgspec.Struct, frozen=True):
     """What targets are, before anything is destroyed.
 
     Attributes:
-        states: of the targets, and of those that they live on in.
-        everything: of each target the subject that it is today, and all that was merged into that;
+        states: of the targets, and of the subjects that they were merged into.
+        reach: of each target the subject that it is today, and all that was merged into that;
             empty where there is no such subject, or none any more.
-        free: those targets of which nobody forbids it.
-        altered: those targets that nothing says the kind of: no event of theirs opens.
-        mentions: what names one of these by value, and something without ready to stand there.
-        lookups: their names as keyed hashes, where they have to be looked for again.
+        free: the targets that no legal hold is on.
+        altered: the targets whose kind nothing says: no event of theirs opens.
+        mentions: what names a free target by value; its redacted text is prepared.
+        lookups: their names as keyed hashes, where they have to be searched for again.
     """
 
     states: States
-    everything: dict[SubjectId, tuple[SubjectId, ...]]
+    reach: dict[SubjectId, tuple[SubjectId, ...]]
     free: frozenset[SubjectId]
     altered: frozenset[SubjectId]
     mentions: Sequence[Mention]
@@ -93,7 +95,7 @@ class KeyDestruction:
         keys: KeyRing,
         tombstones: KeyTombstones,
         holds: LegalHolds,
-        mentions: Redaction,
+        redaction: Redaction,
     ) -> None:
         self._completion = completion
         self._subjects = subjects
@@ -101,169 +103,186 @@ class KeyDestruction:
         self._keys = keys
         self._tombstones = tombstones
         self._holds = holds
-        self._mentions = mentions
+        self._redaction = redaction
 
-    def aim(
+    def plan(
         self, request: uuid.UUID, kind: SubjectKind, targets: Sequence[SubjectId]
     ) -> ErasurePlan:
-        """Finds out, in a few queries however many, what targets are today, and what names them."""
+        """Looks up, in a few queries however many, what targets are today, and what names them."""
         self._keys.refresh()
         kinds = self._subjects.kinds(targets)
-        states: States = {}
-        wanted = {one for one in targets if kinds.get(one) is kind}
-        while wanted:
-            states |= self._subjects.load(dict.fromkeys(wanted, kind))
-            survivors = {states[one].merged_into for one in wanted} - {None}
-            wanted = {one for one in survivors if one is not None and one not in states}
-        everything = {}
-        for target in targets:
-            root = states.get(target) or new_subject(kind, target)
-            path = []
-            while root.merged_into is not None and states[root.merged_into].version:
-                path.append(root.id)
-                root = states[root.merged_into]
-            reached = dict.fromkeys((root.id, *root.absorbed, *path))
-            everything[target] = tuple(reached) if root.version else ()
-        held = self._holds.on({one for each in everything.values() for one in each})
-        free = {one for one, each in everything.items() if each and held.isdisjoint(each)}
-        altered = frozenset(one for one in targets if kinds.get(one, kind) is None)
-        named = {
-            name
-            for one in free
-            for each in everything[one]
-            if each in states
-            for name in states[each].identities
+        states = self._load_with_survivors(
+            kind, {target for target in targets if kinds.get(target) is kind}
+        )
+        reach = {target: _reach(kind, target, states) for target in targets}
+        on_hold = self._holds.on({member for members in reach.values() for member in members})
+        free = {
+            target for target, members in reach.items() if members and on_hold.isdisjoint(members)
         }
-        mentions = self._mentions.prepare(request, named)
+        names = {
+            name
+            for target in free
+            for member in reach[target]
+            if member in states
+            for name in states[member].identities
+        }
         return ErasurePlan(
-            states, everything, frozenset(free), altered, mentions, self._mentions.lookups(named)
+            states,
+            reach,
+            frozenset(free),
+            frozenset(target for target in targets if kinds.get(target, kind) is None),
+            self._redaction.prepare(request, names),
+            self._redaction.lookups(names),
         )
 
     def destroy(
-        self, conn: psycopg.Connection, aim: ErasurePlan, cause: ErasureRequestRef
+        self, conn: psycopg.Connection, plan: ErasurePlan, ref: ErasureRequestRef
     ) -> Outcomes:
-        """Destroys the keys of those targets that may go, in the caller's transaction, and notes
-        of each what became of it. After its end `drop_cached` has to follow.
+        """Destroys the keys of the targets that may go, in the caller's transaction, and stores of
+        each target what became of it. Call `drop_cached` after the transaction.
 
         Raises:
-            LookAgain: somebody was merged or put on hold, or what names them has changed.
+            PlanOutdated: plan again.
         """
-        contents = [one.content for one in aim.mentions]
-        concerned = {one for each in aim.everything.values() for one in each} | set(aim.everything)
-        concerned.update(contents)
-        ordered = sorted(concerned, key=lambda one: (log_partition(one), one.bytes))
+        contents = [mention.content for mention in plan.mentions]
+        concerned = {member for members in plan.reach.values() for member in members}
+        concerned.update(plan.reach, contents)
+        ordered = sorted(concerned, key=lambda each: (log_partition(each), each.bytes))
         lock_keys(conn, ordered)
-        self._check_still(aim)
-        before = erased_by(conn, ordered)
-        if not before.keys().isdisjoint(contents):
-            raise LookAgain
-        holds = held(conn, ordered)
+        self._check_not_merged(plan)
+        erased_before = erased_by(conn, ordered)
+        if not erased_before.keys().isdisjoint(contents):
+            raise PlanOutdated
+        holds = holds_on(conn, ordered)
         outcomes: Outcomes = {}
-        gone: list[SubjectId] = []
-        for target, everything in aim.everything.items():
-            root = everything[0] if everything else target
-            reasons = [holds[one] for one in everything if one in holds]
-            if before.get(root) == cause.request:  # by way of another target
+        destroyed: list[SubjectId] = []
+        for target, members in plan.reach.items():
+            root = members[0] if members else target
+            reasons = [holds[member] for member in members if member in holds]
+            if erased_before.get(root) == ref.request:  # by way of another target
                 outcomes[target] = (TargetOutcome.ERASED, None)
-            elif root in before:
+            elif root in erased_before:
                 outcomes[target] = (TargetOutcome.ERASED_BEFORE, "erased by another request")
-            elif target in aim.altered:
+            elif target in plan.altered:
                 outcomes[target] = (TargetOutcome.ALTERED, ALTERED)
-            elif not everything:
-                outcomes[target] = (TargetOutcome.UNKNOWN, f"there is no such {cause.kind}")
-            elif reasons and target in aim.free:
-                raise LookAgain
+            elif not members:
+                outcomes[target] = (TargetOutcome.UNKNOWN, f"there is no such {ref.kind}")
+            elif reasons and target in plan.free:
+                raise PlanOutdated
             elif reasons:
                 outcomes[target] = (TargetOutcome.HELD, reasons[0])
             else:
                 outcomes[target] = (TargetOutcome.ERASED, None)
-                gone += everything
-        if gone:
-            self._destroy(conn, gone + contents, cause)
-            self._mentions.record(conn, cause.request, aim.mentions)
-            self._mentions.remember(conn, cause.request, aim.lookups)
-        targets, partitions = list(outcomes), [log_partition(one) for one in outcomes]
-        marks = ([one.value for one, _ in outcomes.values()], [one for _, one in outcomes.values()])
-        conn.execute(MARK_TARGETS, (partitions, targets, *marks, cause.request, partitions))
+                destroyed += members
+        if destroyed:
+            self._destroy(conn, destroyed + contents, ref)
+            self._redaction.record(conn, ref.request, plan.mentions)
+            self._redaction.remember(conn, ref.request, plan.lookups)
+        params = {
+            "request": ref.request,
+            "targets": list(outcomes),
+            "partitions": [log_partition(target) for target in outcomes],
+            "outcomes": [outcome.value for outcome, _ in outcomes.values()],
+            "details": [detail for _, detail in outcomes.values()],
+        }
+        conn.execute(SET_OUTCOMES, params)
         return outcomes
 
-    def _check_still(self, aim: ErasurePlan) -> None:
-        """Raises: LookAgain: one was merged."""
-        alive = {id: state.version for id, state in aim.states.items() if state.version}
-        newer = self._log.read_streams(alive)
-        if any(row.topic in MERGES for rows in newer.values() for row in rows):
-            raise LookAgain
-
     def drop_cached(self) -> None:
-        """Drops at once what this process still has of keys that are destroyed."""
+        """Drops the destroyed keys that this process has cached."""
         self._keys.refresh()
 
-    def prepare_again(
+    def prepare_replay(
         self, request: uuid.UUID, kind: SubjectKind, subjects: Sequence[SubjectId]
     ) -> None:
-        """See `ErasureProcess.prepare_again`. Holds forbid nothing: they are erased already."""
+        """Before the ledger is replayed: prepares the redacted text of what names subjects that
+        were erased already. Legal holds forbid nothing here."""
         kinds = self._subjects.kinds(subjects)
         states = self._subjects.load({id: kind for id in subjects if kinds.get(id) is kind})
-        named = [name for state in states.values() for name in state.identities]
-        mentions, lookups = self._mentions.prepare(request, named), self._mentions.lookups(named)
-        self._mentions.record_apart(request, mentions, lookups)
+        names = [name for state in states.values() for name in state.identities]
+        mentions, lookups = self._redaction.prepare(request, names), self._redaction.lookups(names)
+        self._redaction.record_apart(request, mentions, lookups)
 
-    def settle(self, cause: ErasureRequestRef, at: datetime) -> None:
-        """What follows for definitions and saved views once keys are destroyed: see `Redaction`."""
-        left_over = self._mentions.left_over(cause.request)
+    def apply_redactions(self, ref: ErasureRequestRef, at: datetime) -> None:
+        """Once keys are destroyed: has the log record the redacted definitions. Safe to repeat."""
+        left_over = self._redaction.left_over(ref.request)
         if left_over:
-            self._tombstones.destroy(left_over, **_on_record(cause))
-            self._mentions.empty(left_over)
-        self._mentions.settle(cause.request, at)
+            self._tombstones.destroy(left_over, **_on_record(ref))
+            self._redaction.empty(left_over)
+        self._redaction.apply(ref.request, at)
 
-    def remembered(self, conn: psycopg.Connection, request: uuid.UUID) -> set[bytes]:
-        """See `Redaction.remembered`."""
-        return self._mentions.remembered(conn, request)
-
-    def forget(self, conn: psycopg.Connection, request: uuid.UUID) -> None:
-        """See `Redaction.forget`."""
-        self._mentions.forget(conn, request)
-
-    def look_again(
-        self, lookups: AbstractSet[bytes], cause: ErasureRequestRef, at: datetime
-    ) -> Sequence[Position]:
-        """Has taken out of definitions what names the erased and did not open at the time; or
-        returns where events of definitions stand that still do not. Safe to repeat.
-
-        Raises:
-            LookAgain: another erasure took something out of the same meanwhile.
-            PastHead: the log cannot say so now.
-        """
-        self._keys.refresh()
-        unread = self._mentions.unread()
-        if unread:
-            return unread
-        mentions = self._mentions.prepare_hashed(cause.request, lookups)
-        contents = [one.content for one in mentions]
-        if contents:
-            with self._mentions.destroying(cause.request, mentions) as conn:
-                lock_keys(conn, contents)
-                if erased_by(conn, contents):
-                    raise LookAgain
-                self._destroy(conn, contents, cause)
-            self._keys.refresh()
-        self.settle(cause, at)
-        if contents:
-            self.finish(cause.kind, contents, at)
-        return []
-
-    def finish(
+    def record_erased(
         self, kind: SubjectKind, subjects: Sequence[SubjectId], at: datetime
     ) -> tuple[Position, ...]:
         """See `ErasureCompletion.complete`."""
         return self._completion.complete(kind, subjects, at)
 
+    def remembered(self, conn: psycopg.Connection, request: uuid.UUID) -> set[bytes]:
+        """See `Redaction.remembered`."""
+        return self._redaction.remembered(conn, request)
+
+    def forget(self, conn: psycopg.Connection, request: uuid.UUID) -> None:
+        """See `Redaction.forget`."""
+        self._redaction.forget(conn, request)
+
+    def search_again(
+        self, lookups: AbstractSet[bytes], ref: ErasureRequestRef, at: datetime
+    ) -> Sequence[Position]:
+        """Takes names out of events of definitions that did not open when the keys were destroyed;
+        or returns the positions of those that still do not open. Safe to repeat.
+
+        Raises:
+            PlanOutdated: another erasure took names out of the same definition meanwhile.
+            BeyondHead: nothing can be appended to a partition of the log now.
+        """
+        self._keys.refresh()
+        unread = self._redaction.unread()
+        if unread:
+            return unread
+        mentions = self._redaction.prepare_hashed(ref.request, lookups)
+        contents = [mention.content for mention in mentions]
+        if contents:
+            with self._redaction.destroying(ref.request, mentions) as conn:
+                lock_keys(conn, contents)
+                if erased_by(conn, contents):
+                    raise PlanOutdated
+                self._destroy(conn, contents, ref)
+            self._keys.refresh()
+        self.apply_redactions(ref, at)
+        if contents:
+            self.record_erased(ref.kind, contents, at)
+        return []
+
+    def _load_with_survivors(self, kind: SubjectKind, wanted: AbstractSet[SubjectId]) -> States:
+        """The states of subjects, and of all that these were merged into, one after the other."""
+        states: States = {}
+        while wanted:
+            states |= self._subjects.load(dict.fromkeys(wanted, kind))
+            survivors = (states[id].merged_into for id in wanted)
+            wanted = {id for id in survivors if id is not None and id not in states}
+        return states
+
+    def _check_not_merged(self, plan: ErasurePlan) -> None:
+        """Raises: PlanOutdated: a planned subject was merged since."""
+        alive = {id: state.version for id, state in plan.states.items() if state.version}
+        newer = self._log.read_streams(alive)
+        if any(event.topic in MERGES for events in newer.values() for event in events):
+            raise PlanOutdated
+
     def _destroy(
-        self, conn: psycopg.Connection, subjects: Sequence[SubjectId], cause: ErasureRequestRef
+        self, conn: psycopg.Connection, subjects: Sequence[SubjectId], ref: ErasureRequestRef
     ) -> None:
-        self._tombstones.destroy_within(
-            conn, subjects, suppress=cause.suppress, **_on_record(cause)
-        )
+        self._tombstones.destroy_within(conn, subjects, suppress=ref.suppress, **_on_record(ref))
+
+
+def _reach(kind: SubjectKind, target: SubjectId, states: States) -> tuple[SubjectId, ...]:
+    """The subject that a target is today, first, and all that was merged into it."""
+    root = states.get(target) or new_subject(kind, target)
+    path = []
+    while root.merged_into is not None and states[root.merged_into].version:
+        path.append(root.id)
+        root = states[root.merged_into]
+    return tuple(dict.fromkeys((root.id, *root.absorbed, *path))) if root.version else ()
 
 
 class _OnRecord(TypedDict):
@@ -273,10 +292,10 @@ class _OnRecord(TypedDict):
     request: uuid.UUID
 
 
-def _on_record(cause: ErasureRequestRef) -> _OnRecord:
+def _on_record(ref: ErasureRequestRef) -> _OnRecord:
     return {
-        "kind": cause.kind.value,
-        "requested_by": cause.requested_by,
-        "reason": cause.reason,
-        "request": cause.request,
+        "kind": ref.kind.value,
+        "requested_by": ref.requested_by,
+        "reason": ref.reason,
+        "request": ref.request,
     }

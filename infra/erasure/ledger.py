@@ -1,10 +1,10 @@
-"""The ledger of erasures and retention, kept outside the database too, and replayed over a restored
-one.
+"""The ledger of erasures and retention runs: kept outside the database too, and replayed over a
+restored one.
 
-A backup of the keys still holds the keys that were destroyed after it. So every process keeps a
-copy of the whole ledger in its data folder, signed; and a database remembers in which place it was
-last opened. One that is opened in another place was restored: nothing of it is served before the
-ledger has been replayed, and without the ledger it is not opened at all.
+A backup of the keys still holds the keys that were destroyed after it. So every process writes the
+whole ledger, signed, to its data folder; and a database stores the server on which it was last
+opened. A database that is opened on another server was restored: Annals replays the ledger before
+it serves anything, and without the ledger it does not start.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ FORMAT = "annals-erasure-ledger-1"
 FILE = "erasures.ledger"
 ROWS_AT_A_TIME = 1_000
 
-# The server, and the database on it.
-HERE = """
+# The server, and the database on it, as `place`.
+SELECT_SERVER = """
 SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid
 FROM pg_database WHERE datname = current_database()"""
 
 SELECT_PLACE = "SELECT place FROM keys.place"
 
-TAKE_PLACE = """
-INSERT INTO keys.place (place) VALUES (%s)
+SET_PLACE = """
+INSERT INTO keys.place (place) VALUES (%(place)s)
 ON CONFLICT (only_row) DO UPDATE SET place = excluded.place, since = now()
 WHERE keys.place.place <> excluded.place"""
 
-STATE = """
+COUNT_ENTRIES = """
 SELECT (SELECT count(*) FROM keys.erasures), (SELECT count(*) FROM keys.erasure_requests),
        (SELECT count(*) FROM keys.erasure_targets WHERE outcome <> 'waiting'),
        (SELECT count(*) FROM keys.suppressed), (SELECT count(lifted_at) FROM keys.suppressed),
@@ -73,21 +73,24 @@ SELECT_RUN_IDS = "SELECT id FROM keys.retention_runs WHERE destroyed_at IS NOT N
 ADD_REQUEST = """
 INSERT INTO keys.erasure_requests (id, scope, kind, segment, reason, suppress, unknown,
                                    requested_by, requested_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
+VALUES (%(id)s, %(scope)s, %(kind)s, %(segment)s, %(reason)s, %(suppress)s, %(unknown)s,
+        %(requested_by)s, %(requested_at)s) ON CONFLICT DO NOTHING"""
 
 ADD_TARGET = """
 INSERT INTO keys.erasure_targets (log_partition, request, subject, outcome, detail)
-VALUES (%s, %s, %s, %s, %s)
+VALUES (%(partition)s, %(request)s, %(subject)s, %(outcome)s, %(detail)s)
 ON CONFLICT (log_partition, request, subject) DO UPDATE
 SET outcome = excluded.outcome, detail = excluded.detail"""
 
 ADD_SUPPRESSED = """
 INSERT INTO keys.suppressed (log_partition, lookup, request, lifted_at)
-VALUES (%s, %s, %s, CASE WHEN %s THEN now() END) ON CONFLICT DO NOTHING"""
+VALUES (%(partition)s, %(lookup)s, %(request)s, CASE WHEN %(lifted)s THEN now() END)
+ON CONFLICT DO NOTHING"""
 
-SELECT_GONE = """
+SELECT_DESTROYED = """
 SELECT e.subject FROM keys.erasures e
-JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON e.log_partition = w.p AND e.subject = w.s
+JOIN unnest(%(partitions)b::smallint[], %(subjects)b::uuid[]) AS w(p, s)
+  ON e.log_partition = w.p AND e.subject = w.s
 WHERE NOT EXISTS (
     SELECT FROM keys.subject_keys k
     WHERE k.log_partition = w.p AND k.subject = w.s AND k.state = 'active')"""
@@ -167,7 +170,7 @@ class Ledger:
     """The ledger of one deployment.
 
     Args:
-        sign, verify: under the deployment's own key, which is among what is restored.
+        sign, verify: under the deployment's own key, which a restore brings back.
     """
 
     def __init__(
@@ -189,25 +192,25 @@ class Ledger:
         self._written: tuple[int, ...] | None = None
 
     def keep(self) -> None:
-        """Writes the ledger to its file, if anything came to it since; whole and durably, or not
-        at all."""
+        """Writes the ledger to its file where it has new entries; whole and durably, or not at
+        all."""
         with self._pool.connection() as conn, conn.transaction():
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            state = conn.execute(STATE).fetchone()
-            if state == self._written and self.path.exists():
+            counts = conn.execute(COUNT_ENTRIES).fetchone()
+            if counts == self._written and self.path.exists():
                 return
             lines = [_encode(Head(FORMAT, datetime.now(UTC)))]
-            lines += [_encode(one) for one in _entries(conn)]
+            lines += [_encode(entry) for entry in _entries(conn)]
         content = b"".join(line + b"\n" for line in lines)
         end = End(self._sign(hashlib.sha256(content).digest()))
         _replace(self.path, content + _encode(end) + b"\n")
-        self._written = state
+        self._written = counts
 
     def read(self, path: Path) -> list[Entry]:
         """The entries of a ledger's file.
 
         Raises:
-            LedgerNeeded: there is none, or it is not whole, or another deployment's.
+            LedgerNeeded: there is no file; or it is not whole, or another deployment's.
         """
         try:
             content = path.read_bytes()
@@ -232,85 +235,65 @@ class Ledger:
         return entries
 
     def is_elsewhere(self) -> bool:
-        """Whether the database was last opened in another place: it was restored, or moved."""
+        """Whether the database was last opened on another server: it was restored, or moved."""
         with self._pool.connection() as conn:
-            here, place = conn.execute(HERE).fetchone(), conn.execute(SELECT_PLACE).fetchone()
-        return place is not None and place != here
+            server = conn.execute(SELECT_SERVER).fetchone()
+            place = conn.execute(SELECT_PLACE).fetchone()
+        return place is not None and place != server
 
-    def settle(self) -> None:
-        """Notes that the database is at home where it is now."""
+    def take_place(self) -> None:
+        """Stores that the database is at home on the server where it is now."""
         with self._pool.connection() as conn:
-            conn.execute(TAKE_PLACE, conn.execute(HERE).fetchone())
+            server = conn.execute(SELECT_SERVER).fetchone()
+            assert server is not None
+            conn.execute(SET_PLACE, {"place": server[0]})
 
     def revived(self, entries: Sequence[Entry]) -> list[ErasureEntry]:
-        """Whom a database still has that are in the ledger."""
-        erased = [one for one in entries if isinstance(one, ErasureEntry)]
-        found: list[ErasureEntry] = []
+        """The erasures of the ledger whose subjects have a key in the database."""
+        erased = [entry for entry in entries if isinstance(entry, ErasureEntry)]
+        revived: list[ErasureEntry] = []
         with self._pool.connection() as conn:
-            for some in _pieces(erased):
-                ids = [SubjectId(one.subject) for one in some]
-                asked = ([log_partition(one) for one in ids], ids)
-                gone = {row[0] for row in conn.execute(SELECT_GONE, asked, binary=True)}
-                found += [one for one in some if one.subject not in gone]
-        return found
+            for piece in _pieces(erased):
+                destroyed = _destroyed(conn, [SubjectId(entry.subject) for entry in piece])
+                revived += [entry for entry in piece if entry.subject not in destroyed]
+        return revived
 
-    def replay(self, entries: Sequence[Entry], again: Sequence[ErasureEntry]) -> None:
-        """Erases again whom a database still has: `revived`."""
-        requests = {one.id: one for one in entries if isinstance(one, RequestEntry)}
+    def replay(self, entries: Sequence[Entry], revived: Sequence[ErasureEntry]) -> None:
+        """Erases the subjects of `revived` again, and has the database hold every entry."""
+        requests = {entry.id: entry for entry in entries if isinstance(entry, RequestEntry)}
         with self._pool.connection() as conn, conn.transaction():
-            self._add(conn, entries)
-            self._destroy(conn, again, requests)
+            _add(conn, entries)
+            self._destroy(conn, revived, requests)
         self._keys.refresh()
 
     def lost_runs(self, entries: Sequence[Entry]) -> list[RetentionEntry]:
-        """The runs of retention that a database has not ended, in their order."""
+        """The runs of retention that the database has not ended, in their order."""
         with self._pool.connection() as conn:
-            known = {row[0] for row in conn.execute(SELECT_RUN_IDS)}
-        runs = [one for one in entries if isinstance(one, RetentionEntry)]
-        return sorted((one for one in runs if one.id not in known), key=lambda one: one.ends)
+            known = {id for (id,) in conn.execute(SELECT_RUN_IDS)}
+        runs = [entry for entry in entries if isinstance(entry, RetentionEntry)]
+        return sorted((run for run in runs if run.id not in known), key=lambda run: run.ends)
 
-    def _add(self, conn: psycopg.Connection, entries: Sequence[Entry]) -> None:
-        def placed(one: TargetEntry) -> tuple[Any, ...]:
-            outcome = (one.outcome.value, one.detail)
-            return (log_partition(one.subject), one.request, one.subject, *outcome)
-
-        cursor = conn.cursor()
-        cursor.executemany(
-            ADD_REQUEST,
-            [
-                (*msgspec.structs.astuple(one)[:2], one.kind.value,
-                 *msgspec.structs.astuple(one)[3:])
-                for one in entries
-                if isinstance(one, RequestEntry)
-            ],
-        )  # fmt: skip
-        cursor.executemany(
-            ADD_TARGET, [placed(one) for one in entries if isinstance(one, TargetEntry)]
-        )
-        cursor.executemany(
-            ADD_SUPPRESSED,
-            [
-                (one.lookup[0], one.lookup, one.request, one.lifted)
-                for one in entries
-                if isinstance(one, SuppressedEntry)
-            ],
-        )
+    def missing(self, erased: Sequence[SubjectId]) -> int:
+        """How many subjects that the log calls erased have a key that is not destroyed."""
+        with self._pool.connection() as conn:
+            destroyed = sum(len(_destroyed(conn, piece)) for piece in _pieces(erased))
+        return len(erased) - destroyed
 
     def _destroy(
         self,
         conn: psycopg.Connection,
-        again: Sequence[ErasureEntry],
+        revived: Sequence[ErasureEntry],
         requests: Mapping[uuid.UUID, RequestEntry],
     ) -> None:
-        causes: dict[tuple[SubjectKind, str, str, uuid.UUID | None], list[SubjectId]] = {}
-        for one in again:
-            cause = (one.kind, one.requested_by, one.reason, one.request)
-            causes.setdefault(cause, []).append(SubjectId(one.subject))
-        for (kind, by, reason, request), subjects in causes.items():
-            for some in _pieces(subjects):
+        by_cause: dict[tuple[SubjectKind, str, str, uuid.UUID | None], list[SubjectId]] = {}
+        for entry in revived:
+            cause = (entry.kind, entry.requested_by, entry.reason, entry.request)
+            by_cause.setdefault(cause, []).append(SubjectId(entry.subject))
+        for (kind, by, reason, request), subjects in by_cause.items():
+            for piece in _pieces(subjects):
                 self._tombstones.destroy_within(
                     conn,
-                    some,
+                    piece,
                     kind=kind.value,
                     requested_by=by,
                     reason=reason,
@@ -318,14 +301,36 @@ class Ledger:
                     suppress=request is not None and requests[request].suppress,
                 )
 
-    def missing(self, erased: Sequence[SubjectId]) -> int:
-        """How many subjects that the log calls erased have a key that is not destroyed."""
-        with self._pool.connection() as conn:
-            there = 0
-            for some in _pieces(erased):
-                asked = ([log_partition(one) for one in some], list(some))
-                there += len(conn.execute(SELECT_GONE, asked, binary=True).fetchall())
-        return len(erased) - there
+
+def _destroyed(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> set[SubjectId]:
+    """Those of the subjects that are on record as erased and have no active key."""
+    params = {
+        "partitions": [log_partition(subject) for subject in subjects],
+        "subjects": list(subjects),
+    }
+    return {subject for (subject,) in conn.execute(SELECT_DESTROYED, params, binary=True)}
+
+
+def _add(conn: psycopg.Connection, entries: Sequence[Entry]) -> None:
+    """Adds the requests, targets and suppressed identities that the database lacks."""
+    requests: list[dict[str, Any]] = []
+    targets: list[dict[str, Any]] = []
+    suppressed: list[dict[str, Any]] = []
+    for entry in entries:
+        fields = msgspec.structs.asdict(entry)
+        match entry:
+            case RequestEntry():
+                requests.append(fields | {"kind": entry.kind.value})
+            case TargetEntry():
+                partition = log_partition(entry.subject)
+                outcome = entry.outcome.value
+                targets.append(fields | {"partition": partition, "outcome": outcome})
+            case SuppressedEntry():
+                suppressed.append(fields | {"partition": entry.lookup[0]})
+    cursor = conn.cursor()
+    cursor.executemany(ADD_REQUEST, requests)
+    cursor.executemany(ADD_TARGET, targets)
+    cursor.executemany(ADD_SUPPRESSED, suppressed)
 
 
 def _entries(conn: psycopg.Connection) -> Iterator[Entry]:

@@ -1,10 +1,10 @@
-"""The physical end of an erasure: what was deleted goes from the files of the database too.
+"""The physical end of an erasure: what was deleted goes from the database's files too.
 
-PostgreSQL keeps a deleted row in its page until something else is written there, a changed key's
-old version too, samples of values in its statistics, and all of it in the write-ahead log. So the
-tables that held any of it are written anew, the statistics are taken anew, and the log before that
-is let go. A table is not readable while it is written anew: small ones are done at once, which
-takes a moment, large ones in the night.
+PostgreSQL keeps a deleted row in its page until something else is written there. It keeps the old
+version of a changed key, samples of values in its statistics, and all of it in the write-ahead log.
+So the purge rewrites the tables that held any of it, takes the statistics anew, and has PostgreSQL
+remove the write-ahead log before that. A table cannot be read while it is rewritten: small tables
+are rewritten at once, which takes a moment, large ones in the night.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 
+import msgspec
 import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
-from infra.erasure.process import Cleaned
 from infra.postgres.engines import STREAMS
 
 AT_ONCE_BYTES = 256 * 1024**2
-"""Of tables, indexes included, that are written anew at any time of the day."""
+"""The size of a table, indexes included, up to which it is rewritten at any time of the day."""
 
 LOCK_TIMEOUT = "2s"
-"""For whoever reads a table: others would have to wait behind us for as long as we wait."""
+"""How long the purge waits for a table's readers: other readers wait behind it meanwhile."""
 
 PATIENCE_SECONDS = 2.0
-"""With transactions that are under way: on a busy server there always are some."""
+"""How long the purge waits for transactions: a busy server always has some."""
 
 STREAM_GRACE_SECONDS = 1.0
-"""For exports that are being read and see what was deleted; then they are ended."""
+"""How long exports that see deleted rows may go on; then the purge ends them."""
 
 _POLL_SECONDS = 0.02
 
 NIGHT_HOURS = 3
-"""From the clean-up hour on, in which large tables may be written anew."""
+"""From the clean-up hour on, in which large tables may be rewritten."""
 
 SELECT_TABLES = """
 SELECT n.nspname, c.relname, pg_total_relation_size(c.oid)
@@ -50,10 +50,10 @@ ORDER BY n.nspname, c.relname"""
 PERIOD_KEYS = ("keys", "period_keys")
 
 STATISTICS = ("pg_catalog", "pg_statistic")
-"""Last: in it are samples of the values of all others."""
+"""Rewritten last: it holds samples of the values of all others."""
 
-# Of a table that is empty now, ANALYZE would leave the samples that it took before.
-FORGET_SAMPLES = """
+# ANALYZE keeps the old samples of a table that is empty now.
+DELETE_SAMPLES = """
 DELETE FROM pg_catalog.pg_statistic WHERE starelid IN (
     SELECT to_regclass(%(table)s)::oid UNION ALL
     SELECT indexrelid FROM pg_index WHERE indrelid = to_regclass(%(table)s))"""
@@ -67,14 +67,16 @@ WHERE c.oid = to_regclass(%(table)s)
    OR c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = to_regclass(%(table)s)
                 AND indexprs IS NOT NULL)"""
 
-FORGET_SAMPLES_OF = "SELECT pg_clear_attribute_stats(%s, %s, %s, %s)"
-MAY_FORGET_SAMPLES = 180_000
-"""Version of PostgreSQL from which on a table's owner may; before, a superuser may."""
+CLEAR_SAMPLES = """
+SELECT pg_clear_attribute_stats(%(schema)s, %(table)s, %(column)s, %(inherited)s)"""
 
-# What was deleted stays for whoever may still see it. A snapshot is as old as the oldest of those
-# transactions that were writing when it was taken, in whichever database of the server. So one of
-# these has it kept, and then each snapshot of this database that was taken meanwhile; standbys may.
-KEPT_FOR = """
+OWNER_MAY_CLEAR = 180_000
+"""The version of PostgreSQL from which on a table's owner may; before, a superuser may."""
+
+# PostgreSQL keeps deleted rows for every snapshot that may see them. A snapshot is as old as the
+# oldest transaction that was writing when it was taken, in any database of the server. So a writing
+# transaction has rows kept, and each snapshot of this database taken meanwhile; standbys may, too.
+COUNT_KEEPING = """
 SELECT count(*) FROM (
     SELECT greatest(age(backend_xid),
                     CASE WHEN coalesce(datname = current_database(), true)
@@ -82,24 +84,41 @@ SELECT count(*) FROM (
     FROM pg_stat_activity WHERE pid <> pg_backend_pid()
     UNION ALL SELECT age(transaction) FROM pg_prepared_xacts
     UNION ALL SELECT greatest(age(xmin), age(catalog_xmin)) FROM pg_replication_slots) of
-WHERE of.age > age(%s::text::xid8::xid)"""
+WHERE of.age > age(%(later)s::text::xid8::xid)"""
 
-# Whoever reads an export slowly would keep its snapshot, and its hold on the tables, for as long.
+# An export that is read slowly keeps its snapshot, and its locks on the tables, as long.
 END_STREAMS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE application_name = %s AND datname = current_database()
-  AND xact_start < coalesce(%s, now())"""
+WHERE application_name = %(application)s AND datname = current_database()
+  AND xact_start < coalesce(%(since)s, now())"""
 
 REMOVED, LEFT = "removed", "left to the operator"
+"""What became of the write-ahead log."""
+
+
+class Cleaned(msgspec.Struct, frozen=True):
+    """How far a cleaning is.
+
+    Attributes:
+        rewritten: the tables whose files hold nothing that was deleted.
+        waits_for: what it waits for, in words; None: nothing.
+        wal: `removed`, or `left to the operator`.
+        again: the next step can follow at once, in a new transaction.
+    """
+
+    rewritten: list[str]
+    waits_for: str | None
+    wal: str | None = None
+    again: bool = False
 
 
 class Purge:
-    """Works as the owner of the database, which alone may write tables anew.
+    """Works as the owner of the database: no other role may rewrite tables.
 
     Args:
         url: connection string of the owner.
         zone: in which the clean-up hour is meant.
-        hour: of the day, from which large tables may be written anew.
+        hour: of the day, from which large tables may be rewritten.
     """
 
     def __init__(
@@ -119,9 +138,9 @@ class Purge:
         self._later: dict[tuple[datetime, str], str] = {}
 
     def clean(self, since: datetime, done: Sequence[str], upto: str) -> Cleaned:
-        """Takes the next step of what is left to do; safe to repeat. Tables come first. Taking
-        their statistics anew leaves samples of before behind, which go in a step of their own: it
-        has to begin when nobody sees them any more, the caller's transaction included.
+        """Takes the next step of what is left to do; safe to repeat. Tables come first. Statistics
+        come in a step of their own, as taking them anew leaves samples behind: that step has to
+        begin when no transaction sees these any more, the caller's own included.
 
         Args:
             since: by when everything was deleted.
@@ -137,49 +156,59 @@ class Purge:
                 if f"{schema}.{table}" not in done
             ]
             if tables:
-                waits_for = self._kept(conn, (since, "tables"), upto)
+                waits_for = self._wait_for_snapshots(conn, (since, "tables"), upto)
                 waits_for = waits_for or self._rewrite(conn, tables, rewritten)
                 return Cleaned(rewritten, waits_for, again=waits_for is None)
-            waits_for = self._kept(conn, (since, "statistics"), upto)
-            if waits_for is None and not _written_anew(conn, *STATISTICS):
+            waits_for = self._wait_for_snapshots(conn, (since, "statistics"), upto)
+            if waits_for is None and not _rewritten(conn, *STATISTICS):
                 waits_for = "those who plan queries"
             if waits_for is not None:
                 return Cleaned(rewritten, waits_for)
-            self._forget(since)
-            return Cleaned(rewritten, None, wal=_let_wal_go(conn))
+            self._forget_steps(since)
+            return Cleaned(rewritten, None, wal=_remove_wal(conn))
 
     def clean_periods(self, since: datetime, upto: str) -> str | None:
-        """Has the secrets of periods that were destroyed by an instant go from the files too; says
-        what it waits for, if it does. Safe to repeat. `upto` as in `clean`."""
+        """Removes the secrets of months, destroyed by an instant, from the files too; returns what
+        it waits for, or None. Safe to repeat.
+
+        Args:
+            since, upto: as in `clean`.
+        """
         schema, table = PERIOD_KEYS
         with psycopg.connect(self._url, autocommit=True) as conn:
             conn.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-            waits_for = self._kept(conn, (since, "periods"), upto)
-            if waits_for is None and not _written_anew(conn, schema, table):
+            waits_for = self._wait_for_snapshots(conn, (since, "periods"), upto)
+            if waits_for is None and not _rewritten(conn, schema, table):
                 waits_for = f"those who read {schema}.{table}"
             if waits_for is None:
-                _let_wal_go(conn)
-                self._forget(since)
+                _remove_wal(conn)
+                self._forget_steps(since)
             return waits_for
 
-    def _kept(self, conn: psycopg.Connection, what: tuple[datetime, str], upto: str) -> str | None:
-        """For whom the server keeps what was deleted, in words. Of all transactions that are named
-        as later the first one counts: there is no end to those that began before the last."""
-        later, began = self._later.setdefault(what, upto), time.monotonic()
+    def _wait_for_snapshots(
+        self, conn: psycopg.Connection, step: tuple[datetime, str], upto: str
+    ) -> str | None:
+        """Waits a moment for the transactions that have PostgreSQL keep what was deleted; returns
+        how many are left, in words, or None.
+
+        Remembers the first transaction id of a step; taking the newest would never finish on a
+        busy server.
+        """
+        later, began = self._later.setdefault(step, upto), time.monotonic()
         while True:
-            row = conn.execute(KEPT_FOR, (later,)).fetchone()
+            row = conn.execute(COUNT_KEEPING, {"later": later}).fetchone()
             if row is None or not row[0]:
                 return None
             if time.monotonic() > began + STREAM_GRACE_SECONDS:
-                _end_streams(conn, what[0])
+                _end_streams(conn, step[0])
             if time.monotonic() > began + PATIENCE_SECONDS:
                 return f"{row[0]} transactions on the server that still see what was deleted"
             time.sleep(_POLL_SECONDS)
 
-    def _forget(self, since: datetime) -> None:
-        for what in list(self._later):
-            if what[0] <= since:
-                self._later.pop(what, None)
+    def _forget_steps(self, since: datetime) -> None:
+        for step in list(self._later):
+            if step[0] <= since:
+                self._later.pop(step, None)
 
     def _rewrite(
         self,
@@ -187,15 +216,16 @@ class Purge:
         tables: Sequence[tuple[str, str, int]],
         rewritten: list[str],
     ) -> str | None:
-        """Rewrites table after table; says what it waits for, if it does."""
+        """Rewrites table after table and adds each to `rewritten`; returns what it waits for, or
+        None."""
         waits_for: str | None = None
         hour = self._clock().astimezone(self._zone).hour
-        by_night = (hour - self._hour) % 24 < NIGHT_HOURS
+        is_night = (hour - self._hour) % 24 < NIGHT_HOURS
         for schema, table, size in tables:
             name = f"{schema}.{table}"
-            if size > self._at_once_bytes and not by_night:
+            if size > self._at_once_bytes and not is_night:
                 waits_for = f"{self._hour:02}:00, when {name} is written anew"
-            elif not _written_anew(conn, schema, table):
+            elif not _rewritten(conn, schema, table):
                 _end_streams(conn, None)
                 waits_for = f"those who read {name}"
             else:
@@ -204,35 +234,39 @@ class Purge:
 
 
 def _end_streams(conn: psycopg.Connection, since: datetime | None) -> None:
-    """Ends exports of any process that began before an instant; None: all that there are."""
+    """Ends the exports, of any process, that began before an instant; None: all of them."""
     with suppress(pg.InsufficientPrivilege):
-        conn.execute(END_STREAMS, (STREAMS, since))
+        conn.execute(END_STREAMS, {"application": STREAMS, "since": since})
 
 
-def _written_anew(conn: psycopg.Connection, schema: str, table: str) -> bool:
+def _rewritten(conn: psycopg.Connection, schema: str, table: str) -> bool:
     """Writes a table and its indexes into new files, without what was deleted, and takes its
-    statistics anew; False where others use it all the time."""
+    statistics anew; False: others use it all the time."""
     name = sql.Identifier(schema, table)
     try:
         if (schema, table) != STATISTICS:
-            _forget_samples(conn, {"table": name.as_string(conn)})
+            _delete_samples(conn, name.as_string(conn))
         conn.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(name))
     except pg.LockNotAvailable:
         return False
     return True
 
 
-def _forget_samples(conn: psycopg.Connection, of: dict[str, str]) -> None:
+def _delete_samples(conn: psycopg.Connection, table: str) -> None:
+    """Deletes a table's statistics, with the means that this role and server have."""
     try:
-        conn.execute(FORGET_SAMPLES, of)
+        conn.execute(DELETE_SAMPLES, {"table": table})
     except pg.InsufficientPrivilege:
-        if conn.info.server_version >= MAY_FORGET_SAMPLES:
-            for column in conn.execute(SELECT_SAMPLED, of).fetchall():
-                conn.execute(FORGET_SAMPLES_OF, column)
+        if conn.info.server_version >= OWNER_MAY_CLEAR:
+            sampled = conn.execute(SELECT_SAMPLED, {"table": table}).fetchall()
+            for schema, name, column, inherited in sampled:
+                params = {"schema": schema, "table": name, "column": column, "inherited": inherited}
+                conn.execute(CLEAR_SAMPLES, params)
 
 
-def _let_wal_go(conn: psycopg.Connection) -> str:
-    """Has the write-ahead log begin anew, so that older files of it are removed."""
+def _remove_wal(conn: psycopg.Connection) -> str:
+    """Begins the write-ahead log anew, so that PostgreSQL removes its older files; returns what
+    became of it."""
     try:
         conn.execute("CHECKPOINT")
         conn.execute("SELECT pg_switch_wal()")

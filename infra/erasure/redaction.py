@@ -1,5 +1,7 @@
-"""Where definitions and saved views name by value somebody who is erased: found while the names are
-known, and what stands there instead made ready; it holds from the moment the keys are destroyed.
+"""Takes the names of erased subjects out of definitions and saved views.
+
+The names are searched for while they are known, and the redacted text is prepared beside the
+original. It takes the original's place at the moment the original's key is destroyed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.commands import Position
 from domain.definitions.types import Definition, family_of
-from domain.erasure.erasure import NamedIn, together
+from domain.erasure.erasure import NamedIn, merge_mentions
 from domain.erasure.redaction import Names, without
 from domain.events.definitions import (
     DefinitionActivated,
@@ -39,33 +41,35 @@ from projections.kernel.gaps import parted
 
 SAVED_VIEW = "saved_view"
 
-ADD = """
+ADD_MENTION = """
 INSERT INTO keys.erasure_mentions (request, content, event_id, what, id, versions, places)
-VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
-
-UNSETTLED = """
-SELECT content, event_id FROM keys.erasure_mentions
-WHERE request = %s AND settled_at IS NULL ORDER BY id, content"""
-
-SETTLED = """
-UPDATE keys.erasure_mentions SET settled_at = now(), log_partition = %s, position = %s
-WHERE request = %s AND content = %s"""
-
-ADD_NAMES = """
-INSERT INTO keys.erasure_names (request, lookup) SELECT %s, unnest(%s::bytea[])
+VALUES (%(request)s, %(content)s, %(event_id)s, %(what)s, %(id)s, %(versions)s, %(places)s)
 ON CONFLICT DO NOTHING"""
 
-SELECT_NAMES = "SELECT lookup FROM keys.erasure_names WHERE request = %s"
+SELECT_UNAPPLIED = """
+SELECT content, event_id FROM keys.erasure_mentions
+WHERE request = %(request)s AND settled_at IS NULL ORDER BY id, content"""
 
-FORGET_NAMES = "DELETE FROM keys.erasure_names WHERE request = %s"
+SET_APPLIED = """
+UPDATE keys.erasure_mentions
+SET settled_at = now(), log_partition = %(partition)s, position = %(position)s
+WHERE request = %(request)s AND content = %(content)s"""
 
-Said = DefinitionMade | DefinitionChanged | DefinitionCleaned
+ADD_LOOKUPS = """
+INSERT INTO keys.erasure_names (request, lookup)
+SELECT %(request)s, unnest(%(lookups)s::bytea[]) ON CONFLICT DO NOTHING"""
+
+SELECT_LOOKUPS = "SELECT lookup FROM keys.erasure_names WHERE request = %(request)s"
+
+FORGET_LOOKUPS = "DELETE FROM keys.erasure_names WHERE request = %(request)s"
+
+TextEvent = DefinitionMade | DefinitionChanged | DefinitionCleaned
 
 
 class Mention(NamedTuple):
     """
     Attributes:
-        content: what holds the name: of a definition what one of its events says, or a saved view.
+        content: what holds the name: the text of an event of a definition, or a saved view.
         event_id: None: it is a saved view.
     """
 
@@ -74,17 +78,22 @@ class Mention(NamedTuple):
     named: NamedIn
 
 
-class _Saying(NamedTuple):
-    """What a definition said once, and of which of its versions that holds."""
+class _Text(NamedTuple):
+    """The text of a definition that an event holds, and the versions that it is the text of."""
 
     row: RecordedEvent
-    payload: Said
+    payload: TextEvent
     content: SubjectId
     versions: list[int]
 
+    def mention(self, places: list[str]) -> Mention:
+        family = family_of(self.payload.definition)
+        named = NamedIn(family.value, self.payload.id, self.versions, places)
+        return Mention(self.content, self.row.event_id, named)
 
-class _Hashed(Names):
-    """Outside names of subjects, of which keyed hashes alone are left."""
+
+class _HashedNames(Names):
+    """Outside names of subjects, of which only keyed hashes are left."""
 
     def __init__(self, lookups: AbstractSet[bytes], digest: Callable[[Identity], bytes]) -> None:
         super().__init__(())
@@ -99,7 +108,12 @@ class _Hashed(Names):
 
 
 class Redaction:
-    """One for each process; safe for use from many threads."""
+    """One for each process; safe for use from many threads.
+
+    Args:
+        pool: of the keys.
+        digest: the keyed hash of a name.
+    """
 
     def __init__(
         self,
@@ -112,10 +126,6 @@ class Redaction:
         pool: ConnectionPool,
         digest: Callable[[Identity], bytes],
     ) -> None:
-        """
-        Args:
-            digest: the keyed hash of a name.
-        """
         self._digest = digest
         self._definitions = definitions
         self._saved_views = saved_views
@@ -125,30 +135,30 @@ class Redaction:
         self._pool = pool
 
     def find(self, identities: Iterable[Identity]) -> list[NamedIn]:
-        """The definitions, with their replaced versions, and the saved views that name one of
-        these."""
+        """The definitions, with their replaced versions, and the saved views that hold one of
+        these names."""
         names = Names(identities)
         if not names:
             return []
-        found = [_mention(one, places).named for one, _, places in self._naming(names)]
-        found += [
-            _of_view(content, item.id, places).named
+        mentions = [text.mention(places).named for text, _, places in self._texts_with(names)]
+        mentions += [
+            _mention_of_view(content, item.id, places).named
             for content, item, places in self._saved_views.naming(names)
         ]
-        return together(found)
+        return merge_mentions(mentions)
 
     def prepare(self, request: uuid.UUID, identities: Iterable[Identity]) -> list[Mention]:
-        """Has something without these names ready for all that names them. It stands there from
-        the moment on when the request has destroyed the keys of the contents; `settle` follows."""
+        """Prepares the redacted text of whatever holds these names. It holds from the moment the
+        request destroys the keys of the contents; call `apply` after that."""
         return self._prepare(request, Names(identities))
 
     def prepare_hashed(self, request: uuid.UUID, lookups: AbstractSet[bytes]) -> list[Mention]:
-        """As `prepare`, once of names only what `lookups` gave is left."""
-        return self._prepare(request, _Hashed(lookups, self._digest))
+        """As `prepare`, where only the result of `lookups` is left of the names."""
+        return self._prepare(request, _HashedNames(lookups, self._digest))
 
     def lookups(self, identities: Iterable[Identity]) -> frozenset[bytes]:
-        """Names as keyed hashes, where they have to be looked for again: while something that a
-        definition said does not open. None otherwise."""
+        """Names as keyed hashes, where they have to be searched for again: while an event of a
+        definition does not open. None otherwise."""
         names = list(identities)
         if not names or not self.unread():
             return frozenset()
@@ -156,63 +166,59 @@ class Redaction:
 
     @staticmethod
     def remember(conn: psycopg.Connection, request: uuid.UUID, lookups: AbstractSet[bytes]) -> None:
-        """Keeps names to be looked for again, as keyed hashes, in the caller's transaction."""
+        """Stores names to be searched for again, as keyed hashes, in the caller's transaction."""
         if lookups:
-            conn.execute(ADD_NAMES, (request, list(lookups)))
+            conn.execute(ADD_LOOKUPS, {"request": request, "lookups": list(lookups)})
 
     @staticmethod
     def remembered(conn: psycopg.Connection, request: uuid.UUID) -> set[bytes]:
-        """The names that have to be looked for again, as keyed hashes."""
-        return {bytes(one) for (one,) in conn.execute(SELECT_NAMES, (request,))}
+        """The names that have to be searched for again, as keyed hashes."""
+        rows = conn.execute(SELECT_LOOKUPS, {"request": request})
+        return {bytes(lookup) for (lookup,) in rows}
 
     @staticmethod
     def forget(conn: psycopg.Connection, request: uuid.UUID) -> None:
-        """Drops the names that were looked for again."""
-        conn.execute(FORGET_NAMES, (request,))
+        """Deletes the names that were searched for again."""
+        conn.execute(FORGET_LOOKUPS, {"request": request})
 
     def unread(self) -> list[Position]:
-        """Where in the log events of definitions stand that do not open and may name somebody."""
-        rows = self._rows()
-        opened, gaps = parted(self._sealer.open_each(rows))
-        empty = {SubjectId(one.row.event_id): one.row for one in opened if one.payload is None}
-        # Each had a key once. What was destroyed is known; what never was there is another's id.
-        had = self._contents.now(empty) if empty else {}
-        unread = [row for id, row in empty.items() if id not in had]
-        places = ((row.log_partition, row.position) for row in (*unread, *(g.row for g in gaps)))
-        return [Position(*one) for one in sorted(places)]
-
-    def _prepare(self, request: uuid.UUID, names: Names) -> list[Mention]:
-        if not names:
-            return []
-        mentions: list[Mention] = []
-        replaced: list[tuple[SubjectId, Replacement]] = []
-        for one, definition, places in self._naming(names):
-            clean = msgspec.structs.replace(one.payload, definition=definition)
-            replaced.append((one.content, self._sealer.replacement(one.row, clean)))
-            mentions.append(_mention(one, places))
-        for content, item, places in self._saved_views.naming(names):
-            replaced.append((content, self._saved_views.replacement(item)))
-            mentions.append(_of_view(content, item.id, places))
-        self._contents.prepare(request, replaced)
-        return mentions
+        """The positions of events of definitions that do not open and may hold a name."""
+        decrypted, gaps = parted(self._sealer.open_each(self._rows()))
+        empty = {
+            SubjectId(event.row.event_id): event.row for event in decrypted if event.payload is None
+        }
+        # Each had a key once. A destroyed key is on record; an id without any is not its own.
+        known = self._contents.now(empty) if empty else {}
+        unread = [row for id, row in empty.items() if id not in known]
+        return sorted(
+            Position(row.log_partition, row.position)
+            for row in (*unread, *(gap.row for gap in gaps))
+        )
 
     @staticmethod
     def record(conn: psycopg.Connection, request: uuid.UUID, mentions: Sequence[Mention]) -> None:
-        """Puts on record, in the caller's transaction, where names stood."""
+        """Stores where names stood, in the caller's transaction."""
         conn.cursor().executemany(
-            ADD,
+            ADD_MENTION,
             [
-                (request, one.content, one.event_id, one.named.what, one.named.id,
-                 one.named.versions, one.named.places)
-                for one in mentions
+                {
+                    "request": request,
+                    "content": mention.content,
+                    "event_id": mention.event_id,
+                    "what": mention.named.what,
+                    "id": mention.named.id,
+                    "versions": mention.named.versions,
+                    "places": mention.named.places,
+                }
+                for mention in mentions
             ],
-        )  # fmt: skip
+        )
 
     @contextmanager
     def destroying(
         self, request: uuid.UUID, mentions: Sequence[Mention]
     ) -> Iterator[psycopg.Connection]:
-        """A transaction to destroy the keys of contents in; puts on record where names stood."""
+        """A transaction to destroy the keys of contents in; stores where names stood at its end."""
         with self._pool.connection() as conn, conn.transaction():
             yield conn
             self.record(conn, request, mentions)
@@ -227,92 +233,115 @@ class Redaction:
 
     def left_over(self, request: uuid.UUID) -> list[SubjectId]:
         """See `ContentKeys.left_over`."""
-        with self._pool.connection() as conn:
-            waiting = [content for content, _ in conn.execute(UNSETTLED, (request,))]
-        return self._contents.left_over(request, waiting) if waiting else []
+        contents = list(self._unapplied(request))
+        return self._contents.left_over(request, contents) if contents else []
 
     def empty(self, contents: Sequence[SubjectId]) -> None:
         """See `ContentKeys.empty`."""
         self._contents.empty(contents)
 
-    def settle(self, request: uuid.UUID, at: datetime) -> None:
-        """Once the keys are destroyed: has the log say what definitions say now. Safe to repeat."""
-        with self._pool.connection() as conn:
-            rows = conn.execute(UNSETTLED, (request,)).fetchall()
-        waiting: dict[uuid.UUID, uuid.UUID | None] = dict(rows)
-        if not waiting:
+    def apply(self, request: uuid.UUID, at: datetime) -> None:
+        """Once the keys are destroyed: has the log record the redacted text of definitions. Safe
+        to repeat."""
+        unapplied = self._unapplied(request)
+        if not unapplied:
             return
-        places = self._tell({one for one in waiting.values() if one is not None}, at)
+        events = {event for event in unapplied.values() if event is not None}
+        positions = self._record_redacted(events, at)
         with self._pool.connection() as conn:
-            for content, event in waiting.items():
-                place = None if event is None else places.get(event)
-                where = (None, None) if place is None else (place.log_partition, place.position)
-                conn.execute(SETTLED, (*where, request, content))
+            for content, event in unapplied.items():
+                position = None if event is None else positions.get(event)
+                params = {
+                    "partition": None if position is None else position.log_partition,
+                    "position": None if position is None else position.position,
+                    "request": request,
+                    "content": content,
+                }
+                conn.execute(SET_APPLIED, params)
 
-    def _tell(self, events: set[uuid.UUID], at: datetime) -> dict[uuid.UUID, Position]:
-        """Has the log say what these events say now, and where it says so. What only said so
-        itself needs no telling: the version that it is about is among them."""
+    def _unapplied(self, request: uuid.UUID) -> dict[uuid.UUID, uuid.UUID | None]:
+        """The contents whose redaction is not applied, each with its event; None: of a view."""
+        with self._pool.connection() as conn:
+            return dict(conn.execute(SELECT_UNAPPLIED, {"request": request}).fetchall())
+
+    def _prepare(self, request: uuid.UUID, names: Names) -> list[Mention]:
+        if not names:
+            return []
+        mentions: list[Mention] = []
+        replacements: list[tuple[SubjectId, Replacement]] = []
+        for text, definition, places in self._texts_with(names):
+            redacted = msgspec.structs.replace(text.payload, definition=definition)
+            replacements.append((text.content, self._sealer.replacement(text.row, redacted)))
+            mentions.append(text.mention(places))
+        for content, item, places in self._saved_views.naming(names):
+            replacements.append((content, self._saved_views.replacement(item)))
+            mentions.append(_mention_of_view(content, item.id, places))
+        self._contents.prepare(request, replacements)
+        return mentions
+
+    def _record_redacted(
+        self, events: AbstractSet[uuid.UUID], at: datetime
+    ) -> dict[uuid.UUID, Position]:
+        """Has the log record the redacted text of these events; returns each one's position. A
+        `DefinitionCleaned` needs no record of its own: its version's first event has one."""
         if not events:
             return {}
         self._sealer.refresh()
-        telling = [
-            one
-            for one in self._sayings()
-            if one.row.event_id in events and not isinstance(one.payload, DefinitionCleaned)
+        texts = [
+            text
+            for text in self._texts()
+            if text.row.event_id in events and not isinstance(text.payload, DefinitionCleaned)
         ]
 
         def decide(_: Definitions) -> list[DefinitionCleaned]:
             return [
-                DefinitionCleaned(one.payload.id, one.versions, one.payload.definition)
-                for one in telling
+                DefinitionCleaned(text.payload.id, text.versions, text.payload.definition)
+                for text in texts
             ]
 
-        positions = self._definitions.decide(decide, at) if telling else []
-        return {one.row.event_id: at for one, at in zip(telling, positions, strict=True)}
+        positions = self._definitions.decide(decide, at) if texts else []
+        return {
+            text.row.event_id: position for text, position in zip(texts, positions, strict=True)
+        }
 
-    def _naming(self, names: Names) -> Iterator[tuple[_Saying, Definition, list[str]]]:
-        """What names one of these, the same without, and where."""
-        for one in self._sayings():
-            clean, places = without(one.payload.definition, names)
+    def _texts_with(self, names: Names) -> Iterator[tuple[_Text, Definition, list[str]]]:
+        """The texts that hold one of these names, the definition without, and where they stood."""
+        for text in self._texts():
+            redacted, places = without(text.payload.definition, names)
             if places:
-                yield one, clean, places
+                yield text, redacted, places
 
     def _rows(self) -> list[RecordedEvent]:
         stream = self._definitions.stream
         return self._log.read_streams({stream: 0})[stream]
 
-    def _sayings(self) -> list[_Saying]:
+    def _texts(self) -> list[_Text]:
+        """Every text that an event of a definition holds now."""
         rows = self._rows()
         contents = self._sealer.contents(rows)
-        newest: dict[uuid.UUID, int] = {}
-        said: dict[uuid.UUID, _Saying] = {}
-        found: list[_Saying] = []
-        opened_rows, _ = parted(self._sealer.open_each(rows))
-        for opened in opened_rows:
-            payload, row = opened.payload, opened.row
+        versions: dict[uuid.UUID, int] = {}
+        newest: dict[uuid.UUID, _Text] = {}
+        texts: list[_Text] = []
+        decrypted, _ = parted(self._sealer.open_each(rows))
+        for event in decrypted:
+            payload, row = event.payload, event.row
             if isinstance(payload, DefinitionMade | DefinitionChanged | DefinitionCleaned):
                 own = contents.get(row.event_id)
-                one = _Saying(row, payload, SubjectId(row.event_id) if own is None else own.id, [])
-                found.append(one)
+                text = _Text(row, payload, SubjectId(row.event_id) if own is None else own.id, [])
+                texts.append(text)
                 if isinstance(payload, DefinitionCleaned):
-                    one.versions.extend(payload.versions)
+                    text.versions.extend(payload.versions)
                     continue
-                said[payload.id] = one
+                newest[payload.id] = text
             elif not isinstance(
                 payload, DefinitionActivated | DefinitionArchived | DefinitionDeleted
             ):
                 continue
-            newest[payload.id] = newest.get(payload.id, 0) + 1
-            if payload.id in said:
-                said[payload.id].versions.append(newest[payload.id])
-        return found
+            versions[payload.id] = versions.get(payload.id, 0) + 1
+            if payload.id in newest:
+                newest[payload.id].versions.append(versions[payload.id])
+        return texts
 
 
-def _mention(one: _Saying, places: list[str]) -> Mention:
-    what = family_of(one.payload.definition)
-    named = NamedIn(what.value, one.payload.id, one.versions, places)
-    return Mention(one.content, one.row.event_id, named)
-
-
-def _of_view(content: SubjectId, id: uuid.UUID, places: list[str]) -> Mention:
+def _mention_of_view(content: SubjectId, id: uuid.UUID, places: list[str]) -> Mention:
     return Mention(content, None, NamedIn(SAVED_VIEW, id, [], places))

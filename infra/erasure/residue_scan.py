@@ -1,6 +1,6 @@
 """Searches the database, and the files of the embedded one, for values that should be gone.
 
-The values are kept for the search only: no statement, no log and no file holds them.
+Only this process's memory holds the values: no statement, no log and no file does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ORDER BY n.nspname, c.relname"""
 
 SELECT_LARGE_OBJECTS = "SELECT oid FROM pg_largeobject_metadata ORDER BY oid"
 
-READ_LARGE_OBJECT = "SELECT lo_get(%s, %s, %s)"
+READ_LARGE_OBJECT = "SELECT lo_get(%(oid)s, %(offset)s, %(length)s)"
 
 
 class ResidueScan:
@@ -43,70 +43,91 @@ class ResidueScan:
         self._pasts = pasts
 
     def scan(self, values: list[str]) -> Scan:
-        """Searches every table (system tables and their statistics too), those of pasts as well,
-        every large object, and every file of the embedded server, its write-ahead log included,
-        after a checkpoint.
+        """Searches every table (those of the system and its statistics too, and those of pasts),
+        every large object, and, after a checkpoint, every file of the embedded server, its
+        write-ahead log included.
 
         Raises:
             ReaderLeft: nobody waits for it any more.
         """
-        searcher = Searcher(values)
-        findings: list[Finding] = []
-        counted = {"tables": 0, "large_objects": 0, "files": 0}
-        not_searched: list[str] = []
-        total = 0
-
-        def search(kind: str, place: str, pieces: Iterator[bytes]) -> None:
-            nonlocal total
-            readers.require_present()
-            counts, size = searcher.search(pieces)
-            total += size
-            counted[kind] += 1
-            findings.extend(
-                Finding(value, form, place, count) for (value, form), count in counts.items()
-            )
-
-        def search_tables(conn: psycopg.Connection, where: str = "") -> None:
-            for schema, table, readable in conn.execute(SELECT_TABLES).fetchall():
-                name = f"table {where}{schema}.{table}"
-                if readable:
-                    search("tables", name, _rows(conn, schema, table))
-                else:
-                    not_searched.append(f"{name}: its owner alone may read it")
-
+        search = _Search(values)
         for past in self._pasts.names().values():
             try:
                 with (
                     psycopg.connect(self._pasts.url(past), autocommit=True) as conn,
                     readers.asking(conn),
                 ):
-                    search_tables(conn, f"{past}.")
+                    search.tables(conn, f"{past}.")
             except psycopg.OperationalError:
                 if past in self._pasts.names().values():
                     raise  # else it was dropped meanwhile
         with psycopg.connect(self._url, autocommit=True) as conn, readers.asking(conn):
-            search_tables(conn)
-            for (oid,) in conn.execute(SELECT_LARGE_OBJECTS).fetchall():
-                search("large_objects", f"large object {oid}", _large_object(conn, oid))
+            search.tables(conn)
+            search.large_objects(conn)
             if self._cluster is None:
-                not_searched.append("data files and write-ahead log: the server is not ours")
+                search.skip("data files and write-ahead log: the server is not ours")
             else:
                 conn.execute("CHECKPOINT")
-                for path in sorted(self._cluster.rglob("*")):
-                    if path.is_file() and not path.is_symlink():
-                        place = str(path.relative_to(self._cluster))
-                        try:
-                            search("files", f"file {place}", _file(path))
-                        except FileNotFoundError:
-                            continue  # the server has removed it
-                        except PermissionError:
-                            not_searched.append(f"file {place}: it may not be read")
+                search.files(self._cluster)
+        return search.result()
+
+
+class _Search:
+    """A search over many places, with its findings so far."""
+
+    def __init__(self, values: list[str]) -> None:
+        self._searcher = Searcher(values)
+        self._findings: list[Finding] = []
+        self._counted = {"tables": 0, "large_objects": 0, "files": 0}
+        self._not_searched: list[str] = []
+        self._bytes = 0
+
+    def tables(self, conn: psycopg.Connection, prefix: str = "") -> None:
+        """Searches every table of a database; `prefix` names it, where it is a past's."""
+        for schema, table, is_readable in conn.execute(SELECT_TABLES).fetchall():
+            name = f"table {prefix}{schema}.{table}"
+            if is_readable:
+                self._search("tables", name, _rows(conn, schema, table))
+            else:
+                self.skip(f"{name}: its owner alone may read it")
+
+    def large_objects(self, conn: psycopg.Connection) -> None:
+        for (oid,) in conn.execute(SELECT_LARGE_OBJECTS).fetchall():
+            self._search("large_objects", f"large object {oid}", _large_object(conn, oid))
+
+    def files(self, folder: Path) -> None:
+        """Searches every file below a folder."""
+        for path in sorted(folder.rglob("*")):
+            if not path.is_file() or path.is_symlink():
+                continue
+            name = f"file {path.relative_to(folder)}"
+            try:
+                self._search("files", name, _file(path))
+            except FileNotFoundError:
+                continue  # the server has removed it
+            except PermissionError:
+                self.skip(f"{name}: it may not be read")
+
+    def skip(self, reason: str) -> None:
+        """Notes a place that cannot be searched, and why."""
+        self._not_searched.append(reason)
+
+    def result(self) -> Scan:
         return Scan(
             as_of=datetime.now(UTC),
-            findings=sorted(findings, key=lambda one: (one.value, one.place, one.form)),
-            bytes=total,
-            not_searched=not_searched,
-            **counted,
+            findings=sorted(self._findings, key=lambda each: (each.value, each.place, each.form)),
+            bytes=self._bytes,
+            not_searched=self._not_searched,
+            **self._counted,
+        )
+
+    def _search(self, kind: str, place: str, pieces: Iterator[bytes]) -> None:
+        readers.require_present()
+        counts, size = self._searcher.search(pieces)
+        self._bytes += size
+        self._counted[kind] += 1
+        self._findings.extend(
+            Finding(value, form, place, count) for (value, form), count in counts.items()
         )
 
 
@@ -125,13 +146,14 @@ def _rows(conn: psycopg.Connection, schema: str, table: str) -> Iterator[bytes]:
 
 
 def _large_object(conn: psycopg.Connection, oid: int) -> Iterator[bytes]:
-    at = 0
+    offset = 0
     while True:
-        row = conn.execute(READ_LARGE_OBJECT, (oid, at, PIECE_BYTES), binary=True).fetchone()
+        params = {"oid": oid, "offset": offset, "length": PIECE_BYTES}
+        row = conn.execute(READ_LARGE_OBJECT, params, binary=True).fetchone()
         if row is None or not row[0]:
             return
         yield row[0]
-        at += len(row[0])
+        offset += len(row[0])
 
 
 def _file(path: Path) -> Iterator[bytes]:

@@ -1,1 +1,3 @@
-"""Pasts: read models as of a past instant, each in a database of its own."""
+"""Read models as of a past instant, from the bottom up: databases, registry (the table that all
+processes share), filling, pasts.
+"""

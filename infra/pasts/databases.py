@@ -1,6 +1,6 @@
 """The databases of pasts: beside the live one on its server, and named after it.
 
-They belong to the owner of the live database. Whoever connects by another name may not.
+They belong to the owner of the live database: no other role may connect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from domain.errors import Unavailable
 from infra.migrations import upgrade
 
 MAX_STEM_BYTES = 40
-"""What is left of the 63 of a name, for what follows."""
+"""Of a name's 63 bytes, those that the rest leaves for the live database's name."""
 
 BRIEF_CHARS = 16
 
@@ -31,9 +31,11 @@ FROM pg_database d WHERE datname = current_database()"""
 SELECT_MAY_CREATE = """
 SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"""
 
-SELECT_NAMES = "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY datname"
+SELECT_NAMES = (
+    "SELECT datname FROM pg_database WHERE starts_with(datname, %(prefix)s) ORDER BY datname"
+)
 
-# Sorts and compares as the live one does, which the server's own choice need not.
+# Sorts and compares as the live database does; the server's default may differ.
 CREATE = """
 CREATE DATABASE {name} TEMPLATE template0 ENCODING {encoding} LOCALE_PROVIDER {provider}
 LC_COLLATE {collate} LC_CTYPE {ctype}"""
@@ -85,12 +87,12 @@ class PastDatabases:
         return make_conninfo(self._url, dbname=name)
 
     def names(self) -> dict[str, str]:
-        """The databases that there are, by the brief id of their past."""
+        """The names of all databases of pasts, by the brief id of their past."""
         with self._owner() as (conn, prefix):
-            return {name.removeprefix(prefix): name for name in _there(conn, prefix)}
+            return {name.removeprefix(prefix): name for name in _names(conn, prefix)}
 
     def drop(self, names: list[str]) -> None:
-        """Drops databases, whoever uses them."""
+        """Drops databases, also while they are in use."""
         if names:
             with self._owner() as (conn, _):
                 for name in names:
@@ -98,25 +100,25 @@ class PastDatabases:
 
     @contextmanager
     def _owner(self) -> Iterator[tuple[psycopg.Connection, str]]:
-        """A connection, and what names of our databases begin with."""
+        """A connection, and the prefix of the names of our databases."""
         with psycopg.connect(self._url, autocommit=True) as conn:
             yield conn, _prefix(conn.info.dbname)
 
 
 def brief(id: uuid.UUID) -> str:
-    """As much of an id as a name has room for."""
+    """The part of an id that a name has room for."""
     return id.hex[:BRIEF_CHARS]
 
 
 def _prefix(live: str) -> str:
-    """Of two databases on one server neither has a name that begins as the other's do."""
+    """Of two live databases on one server, neither prefix begins with the other."""
     if len(live.encode()) > MAX_STEM_BYTES:
         live = hashlib.sha256(live.encode()).hexdigest()[:MAX_STEM_BYTES]
     return f"{live}_past_"
 
 
-def _there(conn: psycopg.Connection, prefix: str) -> Iterator[str]:
-    for (name,) in conn.execute(SELECT_NAMES, (prefix,)).fetchall():
+def _names(conn: psycopg.Connection, prefix: str) -> Iterator[str]:
+    for (name,) in conn.execute(SELECT_NAMES, {"prefix": prefix}).fetchall():
         if re.fullmatch(f"[0-9a-f]{{{BRIEF_CHARS}}}", name.removeprefix(prefix)):
             yield name
 

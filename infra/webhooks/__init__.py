@@ -1,1 +1,3 @@
-"""Webhooks: what destinations are sent, how far each is, delivery and signatures."""
+"""Webhooks to destinations, from the bottom up: signing, http_client, secrets, cursors, items (what
+is sent), sender (sends a message), delivery (the worker).
+"""

@@ -1,8 +1,9 @@
-"""Posting to addresses that people enter: nobody gets at what is inside that way, nor holds us up.
+"""An HTTP client for addresses that people enter: it reaches no private network, and no server can
+keep it waiting.
 
-Addresses are looked at once they are resolved, at the moment of connecting, so that no name leads
-to a private one. No redirect is followed, no proxy is asked, little of an answer is read, and there
-is one limit of time for everything.
+It checks addresses once they are resolved, at the moment of connecting, so that no name leads to a
+private one. It follows no redirect, uses no proxy, reads little of an answer, and has one deadline
+for the whole request.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ MAX_ANSWER_BYTES = 64 * 1024
 _A_WRITE = 64 * 1024
 
 _UNICAST_6 = ipaddress.IPv6Network("2000::/3")
-"""All that IANA has given to the internet; every other IPv6 address is refused, named or not."""
+"""The addresses that IANA has given to the internet; every other IPv6 address is refused."""
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-"""The only one of these beyond it: the internet of IPv4, as it is seen from IPv6 alone."""
+"""The only public network beyond it: the IPv4 internet, as seen from IPv6 alone."""
 
 _SPECIAL_6 = tuple(
     map(
@@ -69,8 +70,8 @@ _SPECIAL_4 = tuple(
         ),
     )
 )
-"""What the registries of special purpose addresses of IANA (RFC 6890) have that is not of the
-internet. They stand here because what Python says of an address changes with its version."""
+"""IANA's registries of special purpose addresses (RFC 6890), without those of the internet. They
+stand here because `ipaddress` answers differently from one version of Python to another."""
 
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
@@ -78,15 +79,13 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Answer(NamedTuple):
-    """What came back.
-
+    """
     Attributes:
-        again_in: seconds that its server wants us to wait before we ask again; None: it says
-            nothing of that.
+        retry_after: seconds to wait before the next request, as the server asks; None: it does not.
     """
 
     status: int
-    again_in: float | None
+    retry_after: float | None
 
 
 class NotReached(Exception):
@@ -103,8 +102,8 @@ class NotReached(Exception):
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the internet: not this machine's, a private network's, a
-    link's, or one behind which one of these hides."""
+    """Whether an address is of the internet: not this machine's, a private network's or a link's,
+    and no IPv6 address that leads to one of these."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _SPECIAL_4)
     inner = _ipv4_behind(address)
@@ -116,7 +115,7 @@ def is_public(address: Address) -> bool:
 
 
 def _ipv4_behind(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """Whom a translator or the end of a tunnel passes on what is sent to an address."""
+    """The IPv4 address that a translator or the end of a tunnel forwards to."""
     whole = int(address)
     if address in _NAT64 or whole >> 32 & 0xFFFF_FFFF in _ISATAP:
         return ipaddress.IPv4Address(whole & 0xFFFF_FFFF)
@@ -124,7 +123,7 @@ def _ipv4_behind(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None
 
 
 def is_private(url: str) -> bool:
-    """Whether an address would be refused, as far as it says itself."""
+    """Whether a URL would be refused, before its host is resolved."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme != "https" or host in LOOPBACK:
@@ -134,7 +133,7 @@ def is_private(url: str) -> bool:
 
 
 def _address_in(host: str) -> Address | None:
-    """The address that a host is, in any of the ways to write it: `127.1` and `0x7f000001` too."""
+    """The address that a host spells out, `127.1` and `0x7f000001` too; None: it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -146,14 +145,14 @@ def _address_in(host: str) -> Address | None:
 
 
 class HttpClient:
-    """Where requests are posted from.
+    """Opens connections under one policy.
 
     Args:
         allows_private: whether private, link-local and loopback addresses may be posted to.
-        certificates: a file with those that vouch for others; None: the machine's.
+        certificates: a file of certificate authorities; None: the machine's.
 
     Raises:
-        OSError: there are no certificates in the file.
+        OSError: the file holds no certificate.
     """
 
     def __init__(self, *, allows_private: bool, certificates: Path | None = None) -> None:
@@ -163,15 +162,15 @@ class HttpClient:
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
-        return ssl.create_default_context()  # to read all those of the machine takes a while
+        return ssl.create_default_context()  # reading the machine's certificates takes a while
 
-    def line(self) -> Connection:
-        """A connection to one host, to be kept for several requests."""
+    def connection(self) -> Connection:
+        """A connection to one host, for several requests."""
         return Connection(self._context, allows_private=self.allows_private)
 
 
 class Connection:
-    """One request at a time."""
+    """A connection to one host; takes one request at a time."""
 
     def __init__(self, context: ssl.SSLContext, *, allows_private: bool) -> None:
         self._backend = _Guarded(allows_private=allows_private)
@@ -194,7 +193,7 @@ class Connection:
         """Posts a body of JSON.
 
         Raises:
-            NotReached: there was none.
+            NotReached: there was no answer.
         """
         deadline = self._backend.deadline = time.monotonic() + SECONDS
         sent = [("Content-Type", "application/json"), ("User-Agent", "Annals"), *headers.items()]
@@ -205,7 +204,7 @@ class Connection:
                     read += len(part)
                     if read > MAX_ANSWER_BYTES or time.monotonic() > deadline:
                         break
-                return Answer(answer.status, _again_in(answer.headers))
+                return Answer(answer.status, _retry_after(answer.headers))
         except httpcore.TimeoutException:
             raise NotReached("timeout") from None
         except httpcore.NetworkError:
@@ -214,13 +213,13 @@ class Connection:
             raise NotReached("protocol") from None
 
 
-def _again_in(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
-    """What `Retry-After` says (RFC 9110, 10.2.3): seconds, or a date."""
-    said = next((value for name, value in headers if name.lower() == b"retry-after"), b"").strip()
-    if said.isdigit():
-        return float(said[:9])
+def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """The header `Retry-After` (RFC 9110, 10.2.3), a number or a date, in seconds from now."""
+    value = next((value for name, value in headers if name.lower() == b"retry-after"), b"").strip()
+    if value.isdigit():
+        return float(value[:9])
     try:
-        at = parsedate_to_datetime(said.decode("latin-1"))
+        at = parsedate_to_datetime(value.decode("latin-1"))
     except (ValueError, OverflowError):
         return None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
@@ -228,7 +227,7 @@ def _again_in(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
 
 
 class _Guarded(httpcore.NetworkBackend):
-    """Resolves a name and connects to those of its addresses that may be, until a deadline."""
+    """Resolves a name and connects to one of its allowed addresses, until a deadline."""
 
     def __init__(self, *, allows_private: bool) -> None:
         self.deadline = 0.0
@@ -255,7 +254,7 @@ class _Guarded(httpcore.NetworkBackend):
         raise failed or NotReached("refused_address")
 
     def left(self) -> float:
-        """Seconds until the deadline. Raises: httpcore.ReadTimeout: it is over."""
+        """Seconds until the deadline. Raises: httpcore.ReadTimeout: it has passed."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise httpcore.ReadTimeout
@@ -263,17 +262,21 @@ class _Guarded(httpcore.NetworkBackend):
 
     def _addresses(self, host: str, port: int) -> list[str]:
         try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            resolved = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise NotReached("unknown_host") from None
-        addresses = [str(place[4][0]) for place in found]
+        addresses = [str(address[0]) for *_, address in resolved]
         if self._allows_private:
             return addresses
-        return [one for one in addresses if is_public(ipaddress.ip_address(one.partition("%")[0]))]
+        return [
+            address
+            for address in addresses
+            if is_public(ipaddress.ip_address(address.partition("%")[0]))
+        ]
 
 
 class _Limited(httpcore.NetworkStream):
-    """A connection whose every step ends at the deadline of the request that it serves."""
+    """A stream whose every step ends at the deadline of the request that it serves."""
 
     def __init__(self, inner: httpcore.NetworkStream, backend: _Guarded) -> None:
         self._inner = inner

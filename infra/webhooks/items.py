@@ -1,7 +1,7 @@
-"""What a destination is to be told next: read from the log and opened when it is sent.
+"""The next items for a destination: read from the log and opened when they are sent.
 
-No further than the read models are, so that whoever is told can look it up; and with nothing of
-anybody whose key is destroyed, for that does not open.
+They go no further than the read models are, so that the receiver can look them up. Events under a
+destroyed key do not open, so items hold nothing of an erased subject.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from projections.queries.webhook_items import Item, NotYet
 
 MAX_ITEMS = 100
 MAX_BYTES = 1 << 20
-"""Of the items of a message, but for one that alone is larger."""
+"""Of the items of a message, unless a single item is larger."""
 
 SCANNED_ROWS = 500
-"""Of the log, for one message; where names or a segment choose among them, all are opened that
-envelopes do not rule out, else as many as a message holds."""
+"""Of the log, for one message. Where names or a segment narrow a destination, all are opened that
+their envelopes do not rule out; else as many as a message holds."""
 
 DESTINATION = "destination:"
 
@@ -42,17 +42,17 @@ _encoder = msgspec.json.Encoder()
 
 
 def reader_of(destination: UUID) -> str:
-    """The name of a destination among those that lack events."""
+    """The name of a destination among the readers that lack events."""
     return f"{DESTINATION}{destination}"
 
 
-class Read(msgspec.Struct, frozen=True):
+class ItemsRead(msgspec.Struct, frozen=True):
     """
     Attributes:
         items: each as JSON, with the id of its event.
-        reached: up to where that is all, by partition.
-        newest: when the last of them was recorded.
-        generation: of the keys, when they were opened.
+        reached: the position up to which there are no more, by partition.
+        newest: when the last item was recorded.
+        generation: of the keys, when the items were opened.
     """
 
     items: list[tuple[UUID, bytes]]
@@ -65,7 +65,7 @@ class WebhookItems:
     """One for each process; safe for use from many threads.
 
     Args:
-        projector: whose read models are asked.
+        projector: the name of the projector whose read models are read.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class WebhookItems:
         self._projector = projector
 
     def shown(self) -> dict[int, int]:
-        """Up to where the read models are, by partition."""
+        """The position of the read models, by partition."""
         with self._views.connection() as conn:
             return webhook_items.shown(conn, self._projector)
 
     def forget_gaps(self, destinations: Collection[UUID]) -> None:
-        """Takes off the operator's list what destinations lack that are told no more."""
+        """Takes the gaps of destinations off the operator's list."""
         with self._views.connection() as conn:
-            gaps.forget(conn, [reader_of(one) for one in destinations])
+            gaps.forget(conn, [reader_of(id) for id in destinations])
 
     def next(
         self,
@@ -99,14 +99,18 @@ class WebhookItems:
         destination: Destination,
         cursors: Mapping[int, int],
         definitions: Definitions,
-    ) -> Read | None:
-        """What a destination is to be told next; None: nothing is to be looked at.
+    ) -> ItemsRead | None:
+        """The next items for a destination; None: the log has none past its cursors.
 
         Args:
-            cursors: up to where it was told, by partition.
+            cursors: the position up to which it was told, by partition.
         """
         upto = self.shown()
-        behind = {part: at for part, at in cursors.items() if at < upto.get(part, 0)}
+        behind = {
+            partition: position
+            for partition, position in cursors.items()
+            if position < upto.get(partition, 0)
+        }
         if not behind:
             return None
         rows = self._rows(behind, upto)
@@ -115,22 +119,22 @@ class WebhookItems:
         if len(wanted) > MAX_ITEMS and not destination.is_narrowed:
             rows = rows[: rows.index(wanted[MAX_ITEMS])]
             wanted = wanted[:MAX_ITEMS]
-        events = self._opened(id, wanted)
+        events = self._open(id, wanted)
         with self._views.connection() as conn:
-            told = webhook_items.items(
+            items = webhook_items.items(
                 conn,
                 destination,
                 events,
                 _names(definitions),
                 readable=self._readable,
-                coming=lambda missing: self._coming(missing, upto),
+                coming=lambda missing: self._not_shown_yet(missing, upto),
             )
-        by_event = {row.event_id: one for (row, _), one in zip(events, told, strict=True)}
-        read = _filled(rows, by_event, generation)
+        by_event = {row.event_id: item for (row, _), item in zip(events, items, strict=True)}
+        read = _fill(rows, by_event, generation)
         return read if read.reached else None
 
     def _rows(self, behind: Mapping[int, int], upto: Mapping[int, int]) -> list[RecordedEvent]:
-        """The next events, in their order in each partition; now this partition first, now that."""
+        """The next events, in their order in each partition, beginning with a random partition."""
         limit = math.ceil(SCANNED_ROWS / len(behind))
         first = secrets.randbelow(LOG_PARTITIONS)
         return sorted(
@@ -143,62 +147,72 @@ class WebhookItems:
         )
 
     def _of_subjects(self, rows: list[RecordedEvent]) -> list[RecordedEvent]:
-        """Without erasures in streams that never began: nobody heard of these. What definitions and
-        saved views say has keys of its own, which go with whoever it names."""
+        """The events without erasures of streams that never began: the contents of definitions and
+        saved views, whose own keys are destroyed with the subject that they name."""
         erased = {row.stream for row in rows if row.topic in ERASED_TOPICS}
-        never = erased - self._log.begun(erased)
-        return [row for row in rows if row.stream not in never]
+        never_begun = erased - self._log.begun(erased)
+        return [row for row in rows if row.stream not in never_begun]
 
-    def _opened(
+    def _open(
         self, destination: UUID, rows: Sequence[RecordedEvent]
     ) -> list[tuple[RecordedEvent, OpenedEvent]]:
-        """Without those that do not open though their keys are there, which are listed for the
+        """The events that open. Those that do not though they have a key are listed for the
         operator."""
-        opened, unopened = gaps.parted(self._sealer.open_each(rows))
+        decrypted, unopened = gaps.parted(self._sealer.open_each(rows))
         if unopened:
             with self._views.connection() as conn:
                 gaps.note(conn, reader_of(destination), unopened)
-        return [(one.row, one) for one in opened]
+        return [(event.row, event) for event in decrypted]
 
     def _readable(self, subjects: Collection[SubjectId]) -> set[SubjectId]:
-        keys = self._keys.fetch([one.int for one in subjects])
-        return {one for one in subjects if one.int in keys}
+        """Those of the subjects that have a key."""
+        keys = self._keys.fetch([subject.int for subject in subjects])
+        return {subject for subject in subjects if subject.int in keys}
 
-    def _coming(self, missing: Collection[SubjectId], upto: Mapping[int, int]) -> set[SubjectId]:
-        """Those who have a key, and whose first event the read models have not come to: partitions
-        are projected apart, and all from the beginning when these are made anew."""
-        there = list(self._readable(missing))
-        began = {
-            subject: place
+    def _not_shown_yet(
+        self, missing: Collection[SubjectId], upto: Mapping[int, int]
+    ) -> set[SubjectId]:
+        """Those that have a key, and whose first event the read models have not applied: partitions
+        are projected apart, and a rebuild begins with none."""
+        readable = list(self._readable(missing))
+        registered = {
+            subject: position
             for kind in SubjectKind
-            for subject, place in self._log.first_position_of(there, f"{kind}.registered").items()
+            for subject, position in self._log.first_position_of(
+                readable, f"{kind}.registered"
+            ).items()
         }
-        return {one for one, at in began.items() if at.position > upto.get(at.log_partition, 0)}
+        return {
+            subject
+            for subject, at in registered.items()
+            if at.position > upto.get(at.log_partition, 0)
+        }
 
 
 def _names(definitions: Definitions) -> dict[UUID, str]:
-    every = {**definitions.deleted, **definitions.current}
+    """The name of every definition there is or was."""
+    known = {**definitions.deleted, **definitions.current}
     return {
-        id: one.definition.name
-        for id, one in every.items()
-        if not isinstance(one.definition, Settings)
+        id: defined.definition.name
+        for id, defined in known.items()
+        if not isinstance(defined.definition, Settings)
     }
 
 
-def _filled(
-    rows: Iterable[RecordedEvent], told: Mapping[UUID, Item | NotYet | None], generation: int
-) -> Read:
-    """As many items as a message holds, and up to where that is all there is to tell.
+def _fill(
+    rows: Iterable[RecordedEvent], items_of: Mapping[UUID, Item | NotYet | None], generation: int
+) -> ItemsRead:
+    """As many items as a message holds.
 
     Args:
-        told: by event.
+        items_of: each event's item; None: it has none.
     """
     waiting: set[int] = set()
     items: list[tuple[UUID, bytes]] = []
     reached: dict[int, int] = {}
     size, newest = 0, datetime.min.replace(tzinfo=UTC)
     for row in rows:
-        item = told.get(row.event_id)
+        item = items_of.get(row.event_id)
         if item is NotYet.SHOWN:
             waiting.add(row.log_partition)
         if row.log_partition in waiting:
@@ -211,4 +225,4 @@ def _filled(
             items.append((item.id, encoded))
             newest = max(newest, item.recorded_at)
         reached[row.log_partition] = row.position
-    return Read(items, reached, newest, generation)
+    return ItemsRead(items, reached, newest, generation)

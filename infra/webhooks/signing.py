@@ -12,7 +12,7 @@ PREFIX = "whsec_"
 
 
 def shown(secret: bytes) -> str:
-    """A secret as it is handed to whoever receives."""
+    """A secret as the receiver gets it."""
     return PREFIX + base64.b64encode(secret).decode()
 
 
@@ -20,12 +20,14 @@ def headers(secrets: Iterable[bytes], id: str, at: int, body: bytes) -> dict[str
     """The headers of a message, with a signature for each secret.
 
     Args:
-        at: when it is sent, in seconds since 1970.
+        at: when the message is sent, in seconds since 1970.
     """
     signed = f"{id}.{at}.".encode() + body
-    signatures = [base64.b64encode(hmac.digest(one, signed, "sha256")).decode() for one in secrets]
+    signatures = [
+        base64.b64encode(hmac.digest(secret, signed, "sha256")).decode() for secret in secrets
+    ]
     return {
         "webhook-id": id,
         "webhook-timestamp": str(at),
-        "webhook-signature": " ".join(f"v1,{one}" for one in signatures),
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
     }

@@ -19,7 +19,8 @@ from domain.activity import Activity, ActivityKind
 from domain.commands import Change, Request, Stored, Track
 from domain.conditions.language import AtLeast, PropertyIs
 from domain.definitions.types import DefinitionId, Segment
-from domain.erasure.erasure import Erasure, ErasureOrder, ErasureScope
+from domain.erasure.erasure import Erasure
+from domain.erasure.order import ErasureOrder, ErasureScope
 from domain.events.event import Event
 from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId, SubjectKind
@@ -79,12 +80,14 @@ def one(annals: Annals, report: Report, *, events: int, rounds: int) -> None:
     """The row `erase.one`: from the request to the answer that all of it is unreadable, in ms."""
     taken: dict[int, list[float]] = {events: [], SHORT: []}
     warm = _subject_with(annals, "to warm up", SHORT)
-    annals.erasures.request(_order(ErasureScope.ONE, [warm]), by=str(EDITOR))
+    annals.erasure_requests.take_on(_order(ErasureScope.ONE, [warm]), by=str(EDITOR))
     for n in range(min(rounds, 3)):
         for count, seconds in taken.items():
             subject = _subject_with(annals, f"{count} events, turn {n}", count)
             begun = time.perf_counter()
-            erasure = annals.erasures.request(_order(ErasureScope.ONE, [subject]), by=str(EDITOR))
+            erasure = annals.erasure_requests.take_on(
+                _order(ErasureScope.ONE, [subject]), by=str(EDITOR)
+            )
             seconds.append(time.perf_counter() - begun)
             assert erasure.unreadable_at is not None
             report.note(f"erase.one: {count:,} events in {seconds[-1] * 1e3:,.1f} ms")
@@ -129,7 +132,7 @@ def many(annals: Annals, url: str, report: Report, *, subjects: int) -> None:
         with _sending(annals, subjects) as sent, _carrying_on(annals):
             begun = time.perf_counter()
             order = _order(ErasureScope.SEGMENT, members, id)
-            erasure = annals.erasures.request(order, by=str(EDITOR))
+            erasure = annals.erasure_requests.take_on(order, by=str(EDITOR))
             unreadable = _until(annals, erasure, lambda one: one.unreadable_at is not None) - begun
             forgotten = _until(annals, erasure, lambda one: one.forgotten_at is not None) - begun
             rate = sent[0] / (time.perf_counter() - begun)

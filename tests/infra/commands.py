@@ -14,7 +14,7 @@ from tests.commands import named
 
 
 def send(annals: Annals, *commands: Command) -> list[Outcome]:
-    return annals.handler.handle([Request(one, str(uuid.uuid4())) for one in commands])
+    return annals.handler.handle([Request(command, str(uuid.uuid4())) for command in commands])
 
 
 def stored(annals: Annals, *commands: Command) -> None:
@@ -23,7 +23,7 @@ def stored(annals: Annals, *commands: Command) -> None:
 
 
 def subject_of(annals: Annals, name: str) -> SubjectId | None:
-    return annals.handler.find(named(name))
+    return annals.subject_lookup.find(named(name))
 
 
 def loaded(annals: Annals, name: str) -> User | Account:
@@ -33,9 +33,9 @@ def loaded(annals: Annals, name: str) -> User | Account:
 
 
 def user_of(annals: Annals, name: str) -> User:
-    found = loaded(annals, name)
-    assert isinstance(found, User)
-    return found
+    state = loaded(annals, name)
+    assert isinstance(state, User)
+    return state
 
 
 def events_of(annals: Annals, *streams: SubjectId) -> list[Event]:

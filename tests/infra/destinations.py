@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from infra.webhooks.cursors import LEASE_SECONDS
 from infra.webhooks.delivery import WebhookDelivery
 from infra.webhooks.http_client import HttpClient
 from infra.webhooks.items import WebhookItems
+from infra.webhooks.sender import WebhookSender
 from projections.projector.projector import NAME
 from tests.projections.read_models import NOON, account, owner, user, write
 
@@ -39,10 +40,10 @@ def make(
     """An active destination that is told what comes after some positions; of the whole log, where
     none are given."""
     id = DefinitionId(uuid.uuid4())
-    one = Destination(f"d {id}", url, list(news), **rest)
-    annals.destinations.add(id)
+    destination = Destination(f"d {id}", url, list(news), **rest)
+    annals.webhook_secrets.add(id)
     for decision in (
-        lambda state: editing.make(state, id, one, BY),
+        lambda state: editing.make(state, id, destination, BY),
         lambda state: editing.activate(state, id, BY),
     ):
         annals.definitions.decide(decision, datetime.now(UTC))
@@ -54,23 +55,30 @@ def archive(annals: Annals, id: uuid.UUID) -> None:
     annals.definitions.decide(lambda state: editing.archive(state, id, BY), datetime.now(UTC))
 
 
-def deliverer(annals: Annals, *, allows_private: bool = True, **rest: object) -> WebhookDelivery:
+def deliverer(
+    annals: Annals,
+    *,
+    allows_private: bool = True,
+    http_client: HttpClient | None = None,
+    pause: Callable[[int], float] = lambda _: 0.0,
+) -> WebhookDelivery:
     """Another worker, as in a process of its own; one that failed may try again at once."""
-    outgoing = WebhookItems(
+    items = WebhookItems(
         log=annals.log,
         sealer=annals.sealer,
         keys=annals.keys,
         views=annals.views,
         projector=NAME,
     )
-    options = {"outside": HttpClient(allows_private=allows_private), "pause": lambda _: 0.0, **rest}
+    http_client = http_client or HttpClient(allows_private=allows_private)
     return WebhookDelivery(
         log=annals.log,
         keys=annals.keys,
-        outgoing=outgoing,
+        items=items,
         definitions=annals.definitions,
-        destinations=annals.destinations,
-        **options,
+        cursors=annals.destinations,
+        sender=WebhookSender(annals.webhook_secrets, http_client),
+        pause=pause,
     )
 
 
@@ -107,3 +115,7 @@ def did(name: str, in_account: str | None = None, kind: ActivityKind = ActivityK
 
 def logins(annals: Annals, *names: str) -> None:
     write(annals, *(did("login")(name) for name in names))
+
+
+def ids(items: list[dict[str, Any]]) -> list[str]:
+    return [item["id"] for item in items]

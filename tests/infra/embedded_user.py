@@ -103,15 +103,15 @@ def postmaster(cluster: Path) -> int:
 
 def processes(cluster: Path) -> list[int]:
     """Server processes of the cluster."""
-    found = []
+    programs = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
                 if (entry / "cwd").readlink() == cluster.resolve():
-                    found.append(int(entry.name))
+                    programs.append(int(entry.name))
             except OSError:
                 continue
-    return found
+    return programs
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 
-from domain.erasure.erasure import Erasure, ErasureOrder, ErasureScope
+from domain.erasure.erasure import Erasure
+from domain.erasure.order import ErasureOrder, ErasureScope
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
 from infra.keys.key_ring import KeyRing
@@ -22,7 +24,7 @@ def order(
     scope: ErasureScope | None = None,
     **rest: object,
 ) -> ErasureOrder:
-    ids = [one for one in subjects if one is not None]
+    ids = [subject for subject in subjects if subject is not None]
     assert len(ids) == len(subjects)
     if scope is None:
         scope = ErasureScope.ONE if len(ids) == 1 else ErasureScope.LIST
@@ -31,7 +33,7 @@ def order(
 
 
 def ask(annals: Annals, *subjects: SubjectId | None, by: str = OFFICER, **rest: object) -> Erasure:
-    return annals.erasures.request(order(*subjects, **rest), by=by)
+    return annals.erasure_requests.take_on(order(*subjects, **rest), by=by)
 
 
 def erase(
@@ -57,10 +59,10 @@ def carried_through(annals: Annals, id: uuid.UUID) -> Erasure:
     while True:
         project(annals)
         annals.erasures.step()
-        found = annals.erasures.record.get(id)
-        if found.completed_at is not None:
-            return found
-        assert time.monotonic() < deadline, (found.step, found.waits_for)
+        erasure = annals.erasures.record.get(id)
+        if erasure.completed_at is not None:
+            return erasure
+        assert time.monotonic() < deadline, (erasure.step, erasure.waits_for)
 
 
 def erased(annals: Annals, *subjects: SubjectId | None, **rest: object) -> Erasure:
@@ -70,5 +72,11 @@ def erased(annals: Annals, *subjects: SubjectId | None, **rest: object) -> Erasu
 def ids_of(annals: Annals, names: Sequence[str]) -> list[SubjectId]:
     from tests.commands import named
 
-    found = annals.subject_lookup.find_all(named(name) for name in names)
-    return [found[named(name)] for name in names]
+    subjects = annals.subject_lookup.find_all(named(name) for name in names)
+    return [subjects[named(name)] for name in names]
+
+
+def said_erased(annals: Annals) -> Counter[SubjectId]:
+    """How many events of the log record the erasure of each subject."""
+    rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
+    return Counter(row.stream for row in rows if row.topic.endswith(".erased"))

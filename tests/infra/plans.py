@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """All of a plan in JSON, the outermost first."""
-    return [plan, *(deeper for one in plan.get("Plans", ()) for deeper in nodes(one))]
+    return [plan, *(deeper for each in plan.get("Plans", ()) for deeper in nodes(each))]
 
 
 def plans(conn: sa.Connection, ask: Callable[[], object], *, about: str) -> list[dict[str, Any]]:

@@ -38,18 +38,20 @@ def test_there_is_one_key_for_each_scope_and_each_opens_that_scope(
     assert len(ids) == len(ApiScope)
 
 
-@pytest.mark.parametrize("found", [None, 0o644, 0o666])
-def test_the_file_is_for_its_owner_alone(annals: Annals, path: Path, found: int | None) -> None:
-    if found is not None:
+@pytest.mark.parametrize("mode", [None, 0o644, 0o666])
+def test_the_file_is_for_its_owner_alone(annals: Annals, path: Path, mode: int | None) -> None:
+    if mode is not None:
         path.write_text("{}")
-        path.chmod(found)
+        path.chmod(mode)
     mask = os.umask(0)
     try:
         annals.api_keys.at_hand(path)
     finally:
         os.umask(mask)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert [one.name for one in path.parent.iterdir() if "keys.json" in one.name] == ["keys.json"]
+    assert [each.name for each in path.parent.iterdir() if "keys.json" in each.name] == [
+        "keys.json"
+    ]
 
 
 def test_keys_stay_the_same_from_start_to_start(
@@ -119,21 +121,21 @@ def test_keys_are_made_listed_and_revoked_by_command(
     made = command(annals, database_url, "make", "audit")
     assert made.exit_code == 0, made.output
     key = made.output.strip()
-    for one in processes:
-        assert one.api_keys.find(key)[1] is ApiScope.AUDIT
+    for process in processes:
+        assert process.api_keys.find(key)[1] is ApiScope.AUDIT
     id = annals.api_keys.find(key)[0]
     listed = command(annals, database_url, "list").output
     assert len(listed.splitlines()) == len(ApiScope) + 1
     [line] = [line for line in listed.splitlines() if str(id) in line]
     assert "audit" in line
     assert "revoked" not in listed
-    assert not any(one in listed for one in (key, *at_hand.values()))
+    assert not any(each in listed for each in (key, *at_hand.values()))
     assert command(annals, database_url, "revoke", str(id)).exit_code == 0
     later = api_keys.time.monotonic() + 1
     monkeypatch.setattr(api_keys.time, "monotonic", lambda: later)
-    for one in processes:
-        assert one.api_keys.find(key) is None
-        assert one.api_keys.find(at_hand["audit"])[1] is ApiScope.AUDIT
+    for process in processes:
+        assert process.api_keys.find(key) is None
+        assert process.api_keys.find(at_hand["audit"])[1] is ApiScope.AUDIT
     [line] = [
         line
         for line in command(annals, database_url, "list").output.splitlines()

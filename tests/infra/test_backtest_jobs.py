@@ -21,9 +21,9 @@ RESULT = cast(backtest.Tested, object())
 
 @pytest.fixture
 def jobs() -> Iterator[BacktestJobs]:
-    found = BacktestJobs()
-    yield found
-    found.close()
+    jobs = BacktestJobs()
+    yield jobs
+    jobs.close()
 
 
 class Work:
@@ -51,21 +51,21 @@ def over(job: Job) -> State:
 
 def test_two_run_at_once_and_a_third_waits_for_its_turn(jobs: BacktestJobs) -> None:
     works = [Work() for _ in range(AT_ONCE + 1)]
-    started = [jobs.start(one, BY) for one in works]
-    for one in works[:AT_ONCE]:
-        assert one.begun.wait(60)
+    started = [jobs.start(job, BY) for job in works]
+    for job in works[:AT_ONCE]:
+        assert job.begun.wait(60)
     assert started[-1].state is State.WAITING
     works[0].end.set()
     assert works[-1].begun.wait(60)
-    for one in works:
-        one.end.set()
+    for job in works:
+        job.end.set()
     assert [over(job) for job in started] == [State.DONE] * len(works)
     assert all(job.tested is RESULT for job in started)
 
 
 def test_one_that_runs_or_waits_ends_when_it_is_cancelled(jobs: BacktestJobs) -> None:
     works = [Work() for _ in range(AT_ONCE + 1)]
-    started = [jobs.start(one, BY) for one in works]
+    started = [jobs.start(job, BY) for job in works]
     assert works[0].begun.wait(60)
     for job in (started[0], started[-1]):
         jobs.cancel(job.id)

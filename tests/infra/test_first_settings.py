@@ -13,7 +13,6 @@ from domain.commands import Change, Track
 from domain.definitions import types
 from domain.definitions.types import DefinitionId
 from domain.identity import SubjectKind
-from domain.workspace import editing
 from infra import bootstrap
 from infra.settings import Settings
 from tests.projections.read_models import (
@@ -42,9 +41,9 @@ def test_variables_that_are_set_otherwise_later_change_nothing_and_are_told(
         before = dump(database_url)
     assert "defaults.kept" not in capsys.readouterr().out
     with bootstrap.opened(Settings(data=tmp_path), database_url, connections=2) as annals:
-        told = capsys.readouterr().out
-        assert told.count("defaults.kept") == 2
-        assert all(word in told for word in ("ANNALS_TIME_ZONE", "ANNALS_MRR_PROPERTY"))
+        output = capsys.readouterr().out
+        assert output.count("defaults.kept") == 2
+        assert all(word in output for word in ("ANNALS_TIME_ZONE", "ANNALS_MRR_PROPERTY"))
         workspace = annals.workspace_now()
         assert (str(workspace.zone), workspace.mrr_property) == ("Asia/Tokyo", "fee")
         forget_read_models(database_url)
@@ -52,7 +51,7 @@ def test_variables_that_are_set_otherwise_later_change_nothing_and_are_told(
         assert dump(database_url) == before
         chosen, by = types.Settings(mrr_property="mrr"), uuid4()
         annals.definitions.decide(
-            lambda one: editing.choose(one, DefinitionId(uuid4()), chosen, by), LATE
+            lambda state: state.choose(DefinitionId(uuid4()), chosen, by), LATE
         )
         project(annals)
         assert [row for row in dump(database_url)["bar_counts"] if ",1,7)" in row]

@@ -60,7 +60,7 @@ def two_apart(annals: Annals) -> None:
 
 
 def alarms(logs: list[Any]) -> list[Any]:
-    return [one for one in logs if one["event"] == "log.position_past_head"]
+    return [line for line in logs if line["event"] == "log.position_past_head"]
 
 
 def test_positions_past_their_heads_are_told_at_the_start_and_in_the_status(
@@ -90,9 +90,9 @@ def test_positions_past_their_heads_are_told_at_the_start_and_in_the_status(
         other = open_annals()
         assert other.status().past_heads == expected
         other.past_heads.look()
-    told = alarms(logs)
-    assert [(one["of"], one["log_level"]) for one in told] == [
-        (one.of, "error") for one in expected
+    raised = alarms(logs)
+    assert [(each["of"], each["log_level"]) for each in raised] == [
+        (each.of, "error") for each in expected
     ]
     assert annals.status().past_heads == [], "an answer holds for a minute"
     monkeypatch.setattr(head_alarm, "SECONDS", 0.0)
@@ -111,8 +111,8 @@ def test_a_partition_that_is_stopped_refuses_its_own_and_stops_nobody_else(
         track("u1", "", "login"),
         track("u2", "", "login"),
     )
-    assert [type(one) for one in outcomes] == [Refused, Stored, Refused, Stored]
-    assert {one.code for one in outcomes if isinstance(one, Refused)} == {"altered"}
+    assert [type(outcome) for outcome in outcomes] == [Refused, Stored, Refused, Stored]
+    assert {outcome.code for outcome in outcomes if isinstance(outcome, Refused)} == {"altered"}
 
 
 def test_an_erasure_in_a_partition_that_is_stopped_waits_and_those_of_others_are_finished(
@@ -142,6 +142,6 @@ def test_all_others_are_decided_about(annals: Annals, database_url: str) -> None
     put_past_head(database_url, partition_of(annals, "u1"))
     segment = segments.define(annals, AllOf([]))
     segments.settle(annals)
-    found = segments.members(annals, segment)
-    assert other in found
-    assert first not in found
+    members = segments.members(annals, segment)
+    assert other in members
+    assert first not in members

@@ -66,9 +66,9 @@ def column(conn: psycopg.Connection, query: str) -> set[object]:
 
 
 def test_every_table_is_known_to_be_big_or_small(conn: psycopg.Connection) -> None:
-    found = column(conn, TABLES)
-    assert found >= BIG
-    for name in found - BIG - SMALL - BY_PROJECTOR:  # a new table is big unless it is listed above
+    tables = column(conn, TABLES)
+    assert tables >= BIG
+    for name in tables - BIG - SMALL - BY_PROJECTOR:  # a new table is big unless it is listed above
         keys = [columns for table, _, columns in conn.execute(UNIQUE_KEYS) if table == name]
         assert keys, f"{name} has no key"
         assert all(columns[0] == "log_partition" for columns in keys), name
@@ -185,14 +185,14 @@ def test_processes_that_migrate_an_empty_database_at_once_all_succeed(
         for _ in range(3)
     ]
     try:
-        for one in processes:
-            assert one.stdout.readline() == "ready\n"
-        for one in processes:
-            one.stdin.write("go\n")
-            one.stdin.flush()
-        for one in processes:
-            one.communicate()
-        assert [one.returncode for one in processes] == [0, 0, 0]
+        for process in processes:
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in processes:
+            process.communicate()
+        assert [process.returncode for process in processes] == [0, 0, 0]
         with psycopg.connect(url) as migrated, psycopg.connect(database_url) as template:
             assert column(migrated, TABLES) == column(template, TABLES)
     finally:

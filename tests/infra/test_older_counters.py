@@ -45,9 +45,9 @@ def test_counters_of_before_stay_where_a_definition_needs_them_and_go_where_none
     needed, left, half = (counter_of(asking(n)) for n in (1, 2, 3))
     with owner(database_url) as conn:
         conn.execute(AS_IT_WAS)
-        for one, state in ((needed, "ready"), (left, "ready"), (half, "building")):
-            conn.execute(ADD, (one.id, one.activity, one.name, one.tests, state))
-            conn.execute(DAY, (one.id,))
+        for each, state in ((needed, "ready"), (left, "ready"), (half, "building")):
+            conn.execute(ADD, (each.id, each.activity, each.name, each.tests, state))
+            conn.execute(DAY, (each.id,))
         conn.execute(FILL, (half.id,))
         conn.execute(runpy.run_path(str(MIGRATION))["COUNTERS"])
     keeper = annals.counter_keeper()
@@ -63,10 +63,10 @@ def test_counters_of_before_stay_where_a_definition_needs_them_and_go_where_none
 def test_a_question_of_before_that_is_asked_again_at_once_stays(
     annals: Annals, database_url: str
 ) -> None:
-    one = counter_of(asking(2))
+    counter = counter_of(asking(2))
     with owner(database_url) as conn:
         conn.execute(AS_IT_WAS)
-        conn.execute(ADD, (one.id, one.activity, one.name, one.tests, "ready"))
+        conn.execute(ADD, (counter.id, counter.activity, counter.name, counter.tests, "ready"))
         conn.execute(runpy.run_path(str(MIGRATION))["COUNTERS"])
     with annals.queries.connect() as conn:
         need(conn, asking(2))

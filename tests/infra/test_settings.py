@@ -20,7 +20,7 @@ def test_without_anything_set_the_defaults_hold() -> None:
 
 
 def test_everything_can_be_set() -> None:
-    found = from_environment(
+    settings = from_environment(
         {
             "ANNALS_DATA": "/srv/annals",
             "ANNALS_DATABASE_URL": "postgresql://db/annals",
@@ -35,13 +35,13 @@ def test_everything_can_be_set() -> None:
             "PORT": "1",
         }
     )
-    assert found.data == Path("/srv/annals")
-    assert found.database_url == "postgresql://db/annals"
-    assert (found.host, found.port, found.worker) == ("0.0.0.0", 0, "none")
-    assert found.time_zone == ZoneInfo("Europe/Brussels")
-    assert (found.mrr_property, found.renewal_property) == ("revenue", "renews")
-    assert found.private_destinations == "allow"
-    assert list(map(str, found.trusted_proxies)) == ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]
+    assert settings.data == Path("/srv/annals")
+    assert settings.database_url == "postgresql://db/annals"
+    assert (settings.host, settings.port, settings.worker) == ("0.0.0.0", 0, "none")
+    assert settings.time_zone == ZoneInfo("Europe/Brussels")
+    assert (settings.mrr_property, settings.renewal_property) == ("revenue", "renews")
+    assert settings.private_destinations == "allow"
+    assert list(map(str, settings.trusted_proxies)) == ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]
 
 
 def test_an_empty_value_is_as_good_as_none() -> None:
@@ -79,7 +79,7 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, value: str) -
 def test_the_data_folder_does_not_move_with_the_working_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    found = from_environment({"ANNALS_DATA": "here"})
+    settings = from_environment({"ANNALS_DATA": "here"})
     monkeypatch.chdir(tmp_path)
-    assert found.data.is_absolute()
-    assert found.data.parent != tmp_path
+    assert settings.data.is_absolute()
+    assert settings.data.parent != tmp_path

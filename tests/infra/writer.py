@@ -30,7 +30,7 @@ def say(word: str, *rest: object) -> None:
 
 
 def ids(rows: list[SealedEvent]) -> str:
-    return ",".join(str(row.event_id) for row in rows)
+    return ",".join(str(event.event_id) for event in rows)
 
 
 def append_until_known(log: EventLog, rows: list[SealedEvent], message: bytes) -> None:
@@ -79,11 +79,11 @@ def messages(log: EventLog, seed: int, count: int) -> None:
     random.shuffle(names)
     while names:
         some, names = names[:3], names[3:]
-        rows = [row(uuid.UUID(bytes=id, version=4)) for id in some]
+        rows = [row(uuid.UUID(bytes=each, version=4)) for each in some]
         try:
             log.append(rows, some)
         except DuplicateMessage:
-            unknown = [message for message in some if message not in log.known_messages(some)]
+            unknown = [each for each in some if each not in log.known_messages(some)]
             names += unknown
         else:
             say("stored", ids(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from domain.erasure.erasure import ErasureStep
+from domain.erasure.steps import ErasureStep
 from tests.pictures.svg import arrow, box, picture, text
 
 

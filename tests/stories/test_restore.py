@@ -273,7 +273,9 @@ def test_what_was_skipped_stays_so_after_a_restore(
         stored(annals, identify("u1", name="Unfit"), track("u1"))
         project(annals)
         [failed] = (
-            annals.parked().page(reader=None, state=ParkedState.FAILED, cursor=None, limit=9).items
+            annals.parked()
+            .pages.read(reader=None, state=ParkedState.FAILED, cursor=None, limit=9)
+            .items
         )
         partition, _, position = failed.position.partition(":")
         place = Position(int(partition), int(position))

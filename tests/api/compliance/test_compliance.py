@@ -39,10 +39,10 @@ def identify(id: str, **traits: Any) -> dict[str, Any]:
     return {"type": "identify", "userId": id, "traits": traits}
 
 
-def erase(client: Clients, status: int = 200, key: str | None = None, **asked: Any) -> Any:
+def erase(client: Clients, status: int = 200, key: str | None = None, **fields: Any) -> Any:
     headers = {} if key is None else {"Idempotency-Key": key}
     answer = client("comply").post(
-        "/api/erasures", json={"kind": "user", "confirm": "confirm"} | asked, headers=headers
+        "/api/erasures", json={"kind": "user", "confirm": "confirm"} | fields, headers=headers
     )
     return client.taken(answer) if status == 200 else problem(answer, status)
 
@@ -50,10 +50,10 @@ def erase(client: Clients, status: int = 200, key: str | None = None, **asked: A
 def completed(client: Clients, id: str) -> Any:
     deadline = time.monotonic() + 120
     while True:
-        found = client.see(f"/api/erasures/{id}", scope="comply")
-        if found["step"] == "completed":
-            return found
-        assert time.monotonic() < deadline, found
+        erasure = client.see(f"/api/erasures/{id}", scope="comply")
+        if erasure["step"] == "completed":
+            return erasure
+        assert time.monotonic() < deadline, erasure
         time.sleep(0.05)
 
 
@@ -112,33 +112,37 @@ CRAFTED = {
 def test_case_30_a_crafted_identity_erases_exactly_the_one_it_names_or_is_refused(
     client: Clients,
 ) -> None:
-    there = {"uadmin", "u1", *filter(None, CRAFTED.values())}
-    client.send(*map(identify, sorted(there)))
+    names = {"uadmin", "u1", *filter(None, CRAFTED.values())}
+    client.send(*map(identify, sorted(names)))
     client.see(user("uadmin"))
-    for asked, gone in CRAFTED.items():
+    for crafted, gone in CRAFTED.items():
         if gone is None:
-            erase(client, 400, id=f"external:{asked}")
+            erase(client, 400, id=f"external:{crafted}")
         else:
-            erase(client, id=f"external:{asked}")
-            there.remove(gone)
+            erase(client, id=f"external:{crafted}")
+            names.remove(gone)
         left = client.pages("/api/users", limit=100)
-        assert {one["external_id"] for one in left} == there, ascii(asked)
-    assert there == {"uadmin", "u1"}
+        assert {each["external_id"] for each in left} == names, ascii(crafted)
+    assert names == {"uadmin", "u1"}
 
 
 def test_one_is_erased_at_once_and_proved_in_the_end(client: Clients) -> None:
     client.send(identify("ada", name="Ada"), identify("bob"))
-    asked = erase(client, id="external:ada", reason="art-17")
-    assert (asked["scope"], asked["reason"], asked["outcomes"]) == ("one", "art-17", {"erased": 1})
+    accepted = erase(client, id="external:ada", reason="art-17")
+    assert (accepted["scope"], accepted["reason"], accepted["outcomes"]) == (
+        "one",
+        "art-17",
+        {"erased": 1},
+    )
     assert client.get(user("ada")).status_code == 404
-    assert client.get(f"/api/users/{asked['subject']}").status_code == 404
-    done = completed(client, asked["id"])
+    assert client.get(f"/api/users/{accepted['subject']}").status_code == 404
+    done = completed(client, accepted["id"])
     assert all(done[f"{step}_at"] for step in ("unreadable", "forgotten", "cleaned", "completed"))
-    certificate = client.get(f"/api/erasures/{asked['id']}/certificate", scope="comply")
+    certificate = client.get(f"/api/erasures/{accepted['id']}/certificate", scope="comply")
     key = client.get("/api/erasures/public-key", scope="comply")
     statement = verified(certificate.content, key.content)
-    assert str(statement.erasure) == asked["id"]
-    assert [str(one.subject) for one in statement.subjects] == [asked["subject"]]
+    assert str(statement.erasure) == accepted["id"]
+    assert [str(erased.subject) for erased in statement.subjects] == [accepted["subject"]]
     assert len(statement.subjects[0].keys[0]) == 16
     assert "Ada" not in certificate.text
     assert client.get(user("bob")).status_code == 200
@@ -147,16 +151,20 @@ def test_one_is_erased_at_once_and_proved_in_the_end(client: Clients) -> None:
 def test_a_list_is_erased_and_says_who_was_nobody(client: Clients) -> None:
     client.send(*(identify(f"u{n}", email=f"u{n}@x.example") for n in range(4)))
     ids = ["external:u0", "email:u1@x.example", "external:nobody", "external:u2", "external:u2"]
-    asked = erase(client, ids=ids)
-    assert (asked["nobody"], asked["unknown"], asked["outcomes"]) == ([2], 1, {"erased": 3})
+    accepted = erase(client, ids=ids)
+    assert (accepted["nobody"], accepted["unknown"], accepted["outcomes"]) == (
+        [2],
+        1,
+        {"erased": 3},
+    )
     assert [client.get(user(f"u{n}")).status_code for n in range(4)] == [404, 404, 404, 200]
-    page = client.see(f"/api/erasures/{asked['id']}/subjects", scope="comply", limit=2)
+    page = client.see(f"/api/erasures/{accepted['id']}/subjects", scope="comply", limit=2)
     rest = client.see(
-        f"/api/erasures/{asked['id']}/subjects", scope="comply", limit=2, cursor=page["next"]
+        f"/api/erasures/{accepted['id']}/subjects", scope="comply", limit=2, cursor=page["next"]
     )
     assert [len(page["items"]), len(rest["items"]), rest["next"]] == [2, 1, None]
-    held = client.see(f"/api/erasures/{asked['id']}/subjects", scope="comply", outcome="held")
-    assert held["items"] == []
+    on_hold = client.see(f"/api/erasures/{accepted['id']}/subjects", scope="comply", outcome="held")
+    assert on_hold["items"] == []
 
 
 def test_all_in_a_segment_at_the_time_of_the_request_are_erased(client: Clients) -> None:
@@ -170,10 +178,10 @@ def test_all_in_a_segment_at_the_time_of_the_request_are_erased(client: Clients)
     deadline = time.monotonic() + 60
     while client.see(f"/api/segments/{segment}")["members"] != 3:
         assert time.monotonic() < deadline
-    asked = erase(client, segment=segment)
-    assert (asked["scope"], asked["segment"]) == ("segment", segment)
+    accepted = erase(client, segment=segment)
+    assert (accepted["scope"], accepted["segment"]) == ("segment", segment)
     client.send(identify("late", city="Ghent"))
-    done = completed(client, asked["id"])
+    done = completed(client, accepted["id"])
     assert done["outcomes"] == {"erased": 3}
     assert [client.get(user(f"u{n}")).status_code for n in range(6)] == [200, 404] * 3
     assert client.get(user("late")).status_code == 200
@@ -216,7 +224,7 @@ def test_whoever_was_erased_for_good_is_refused_by_name_in_the_answer_to_the_sen
     client.send(identify("ada"))
     erase(client, id="external:ada", suppress=True)
     results = client.send(identify("ada"), identify("bob"))["results"]
-    assert [one["status"] for one in results] == ["refused", "stored"]
+    assert [result["status"] for result in results] == ["refused", "stored"]
     assert (results[0]["code"], results[0]["place"]) == ("suppressed", "/batch/0")
     lift = {"kind": "user", "id": "external:ada"}
     assert client("comply").post("/api/suppressions/lift", json=lift).json() == {"lifted": True}
@@ -232,14 +240,14 @@ def test_a_hold_shows_its_reason_to_whoever_wants_to_erase(client: Clients) -> N
     refused = erase(client, 409, kind="account", id="external:acme")
     assert "lawsuit-7" in refused["detail"]
     assert client.get(account("acme")).status_code == 200
-    asked = erase(client, kind="account", ids=["external:acme"])
-    assert asked["outcomes"] == {"held": 1}
-    [target] = client.see(f"/api/erasures/{asked['id']}/subjects", scope="comply")["items"]
+    accepted = erase(client, kind="account", ids=["external:acme"])
+    assert accepted["outcomes"] == {"held": 1}
+    [target] = client.see(f"/api/erasures/{accepted['id']}/subjects", scope="comply")["items"]
     assert (target["outcome"], target["detail"]) == ("held", "lawsuit-7")
     release = client("comply").post(f"/api/holds/{id}/release", json={"reason": "settled"})
     assert release.json()["released_at"]
-    [kept] = client.see("/api/holds", scope="comply", released=True)["items"]
-    assert (kept["reason"], kept["release_reason"]) == ("lawsuit-7", "settled")
+    [released] = client.see("/api/holds", scope="comply", released=True)["items"]
+    assert (released["reason"], released["release_reason"]) == ("lawsuit-7", "settled")
     assert client.see("/api/holds", scope="comply")["items"] == []
     erase(client, kind="account", id="external:acme")
     assert client.get(account("acme")).status_code == 404
@@ -250,7 +258,7 @@ def test_erasures_are_listed_newest_first_page_by_page(client: Clients) -> None:
     ids = [erase(client, id=f"external:u{n}")["id"] for n in range(3)]
     page = client.see("/api/erasures", scope="comply", limit=2)
     rest = client.see("/api/erasures", scope="comply", limit=2, cursor=page["next"])
-    assert [one["id"] for one in page["items"] + rest["items"]] == ids[::-1]
+    assert [item["id"] for item in page["items"] + rest["items"]] == ids[::-1]
     assert (page["total"], rest["next"]) == (3, None)
 
 
@@ -262,7 +270,7 @@ def test_what_is_on_file_is_reviewed_page_by_page_and_as_an_archive(client: Clie
     )
     review = client.see(user("ada", "/review"), scope="comply", limit=2)
     assert review["file"]["contact"]["name"] == "Ada"
-    assert [one["name"] for one in review["file"]["memberships"]] == ["Acme"]
+    assert [membership["name"] for membership in review["file"]["memberships"]] == ["Acme"]
     history, following = review["history"]["items"], review["history"]["next"]
     while following is not None:
         page = client.see(user("ada", "/review"), scope="comply", limit=2, cursor=following)
@@ -284,10 +292,10 @@ def test_an_officer_searches_for_values_that_should_be_gone(client: Clients) -> 
     client.send(identify("ada", name="Planted Ada"))
     client.see(user("ada"))
     ask = {"values": ["Planted Ada", "Nobody at all"]}
-    found = client("comply").post("/api/erasures/scan", json=ask).json()
-    assert {one["value"] for one in found["findings"]} == {0}
-    assert "table views.contacts" in {one["place"] for one in found["findings"]}
-    assert "Planted" not in json.dumps(found)
+    scan = client("comply").post("/api/erasures/scan", json=ask).json()
+    assert {finding["value"] for finding in scan["findings"]} == {0}
+    assert "table views.contacts" in {finding["place"] for finding in scan["findings"]}
+    assert "Planted" not in json.dumps(scan)
     for values, place in (([], "/values"), (["short"], "/values/0"), (["x" * 3000], "/values/0")):
         answer = client("comply").post("/api/erasures/scan", json={"values": values})
         assert problem(answer, 400)["place"] == place
@@ -298,13 +306,17 @@ def test_case_23_the_officer_sees_before_and_after_what_names_somebody_and_no_re
 ) -> None:
     client.send(identify("u23", email="ann23@x.example"))
     client.see(user("u23"))
-    asked = {"type": "attribute", "name": "email", "test": {"op": "is", "value": "ann23@x.example"}}
-    body = {"kind": "user", "name": "one", "condition": asked}
+    condition = {
+        "type": "attribute",
+        "name": "email",
+        "test": {"op": "is", "value": "ann23@x.example"},
+    }
+    body = {"kind": "user", "name": "one", "condition": condition}
     segment = client.taken(client("admin").post("/api/segments", json=body))["id"]
-    asked_for = {"kind": "user", "name": "mine", "filter": asked}
+    asked_for = {"kind": "user", "name": "mine", "filter": condition}
     view = client("admin").post("/api/saved-views", json=asked_for).json()["id"]
     named = client.see(user("u23", "/review"), scope="comply")["named_in"]
-    assert [(one["what"], one["id"], one["versions"]) for one in named] == [
+    assert [(each["what"], each["id"], each["versions"]) for each in named] == [
         ("saved_view", view, []),
         ("segment", segment, [1]),
     ]

@@ -159,6 +159,6 @@ def test_case_29_nor_where_they_are_named_inside_a_question(
         ):
             answers = []
             for id in (erased, never, erased, never):
-                said = json.loads(json.dumps(body).replace("{}", id))
-                answers.append(asking(ApiScope.ADMIN, method, path, id, said))
+                body_text = json.loads(json.dumps(body).replace("{}", id))
+                answers.append(asking(ApiScope.ADMIN, method, path, id, body_text))
             assert answers[2] == answers[3], (method, path)

@@ -51,9 +51,9 @@ def test_what_is_chosen_is_carried_out_by_command_and_late_events_are_refused(
         "months": 2,
         "counts": "keep",
     }
-    told = retention(annals, database_url, "--dry-run")
-    assert told.exit_code == 0
-    assert "1 events from before" in told.output
+    output = retention(annals, database_url, "--dry-run")
+    assert output.exit_code == 0
+    assert "1 events from before" in output.output
     assert annals.aged_activity.runs() == []
     client.see("/api/users")
     done = retention(annals, database_url)

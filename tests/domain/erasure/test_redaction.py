@@ -48,7 +48,7 @@ def external(test: ask.Test) -> ask.Condition:
 
 
 @pytest.mark.parametrize(
-    ("said", "places"),
+    ("content", "places"),
     [
         (Segment(USER, "of one", email(ask.Is("ann@X.org"))), ["/condition/test/value"]),
         (Segment(USER, "list", external(ask.In(["u-1", "u-17"]))), ["/condition/test/values/1"]),
@@ -95,10 +95,10 @@ def external(test: ask.Test) -> ask.Condition:
     ],
 )
 def test_a_name_is_found_where_it_stands_and_is_gone_from_what_is_left(
-    said: msgspec.Struct, places: list[str]
+    content: msgspec.Struct, places: list[str]
 ) -> None:
-    clean, found = without(said, NAMES)
-    assert found == places
+    clean, pointers = without(content, NAMES)
+    assert pointers == places
     text = msgspec.json.encode(clean).decode().casefold()
     assert "ann@x.org" not in text
     assert "u-17" not in text
@@ -107,7 +107,7 @@ def test_a_name_is_found_where_it_stands_and_is_gone_from_what_is_left(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         Segment(USER, "others", email(ask.Is("joann@x.org"))),
         Segment(USER, "others", email(ask.Is("ann@x.organic.example"))),
@@ -119,14 +119,14 @@ def test_a_name_is_found_where_it_stands_and_is_gone_from_what_is_left(
         Segment(USER, "u-17", None),
     ],
 )
-def test_what_only_looks_alike_stays(said: Segment) -> None:
-    assert without(said, NAMES) == (said, [])
+def test_what_only_looks_alike_stays(content: Segment) -> None:
+    assert without(content, NAMES) == (content, [])
 
 
 def test_a_domain_is_a_name_where_accounts_are_asked_for_it() -> None:
     names = Names([Identity(Scheme.DOMAIN, "acme.example")])
-    asked = ask.AttributeIs(ask.Attribute.DOMAIN, ask.Is("ACME.example"))
-    clean, places = without(Segment(ACCOUNT, "one", asked), names)
+    condition = ask.AttributeIs(ask.Attribute.DOMAIN, ask.Is("ACME.example"))
+    clean, places = without(Segment(ACCOUNT, "one", condition), names)
     assert (places, "acme" in str(clean).casefold()) == (["/condition/test/value"], False)
     mails = Segment(USER, "its mails", email(ask.Contains("acme.example")))
     assert without(mails, names) == (mails, [])

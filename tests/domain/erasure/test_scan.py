@@ -18,7 +18,7 @@ VALUES = st.text(
 )
 
 
-def found(value: str, content: bytes, size: int = 1 << 20) -> bool:
+def is_found(value: str, content: bytes, size: int = 1 << 20) -> bool:
     pieces = (content[n : n + size] for n in range(0, len(content), size))
     return bool(Searcher([value, "never there"]).search(pieces)[0])
 
@@ -41,13 +41,13 @@ def test_a_value_is_found_in_every_form_whatever_stands_around_it(
         json.dumps(value).encode(),
         json.dumps(value, ensure_ascii=False).encode(),
     ):
-        assert found(value, before + content + after, size), content
+        assert is_found(value, before + content + after, size), content
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=6, max_size=20))
 def test_a_value_is_found_in_any_case_of_its_letters(value: str) -> None:
     for text in (value.upper(), value.lower(), value.swapcase()):
-        assert found(value, b"..." + text.encode() + b"...")
+        assert is_found(value, b"..." + text.encode() + b"...")
 
 
 @given(VALUES, st.binary(max_size=2_000))
@@ -56,7 +56,7 @@ def test_what_is_not_there_is_not_found(value: str, content: bytes) -> None:
     counts, size = searcher.search(iter([content]))
     assert size == len(content)
     if counts:
-        assert any(one in content.lower() for one in searcher._known)
+        assert any(each in content.lower() for each in searcher._known)
 
 
 def test_it_is_told_which_value_was_found_in_which_form_and_how_often() -> None:

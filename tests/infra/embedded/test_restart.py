@@ -32,7 +32,7 @@ def starts(data: Path) -> int:
 
 def watchers() -> set[threading.Thread]:
     """Those of this process; other tests' server may have one too."""
-    return {one for one in threading.enumerate() if one.name == "embedded-postgres"}
+    return {thread for thread in threading.enumerate() if thread.name == "embedded-postgres"}
 
 
 def kill_all(data: Path) -> None:
@@ -77,8 +77,8 @@ def test_postgresql_is_left_to_mend_itself_where_its_postmaster_lives(
     with embedded.running(data) as url:
         pid = postmaster(data / "postgres")
         with psycopg.connect(url, autocommit=True) as conn:
-            asked = "select pid from pg_stat_activity where backend_type = %s"
-            row = conn.execute(asked, (title,)).fetchone()
+            query = "select pid from pg_stat_activity where backend_type = %s"
+            row = conn.execute(query, (title,)).fetchone()
             assert row is not None
             os.kill(row[0], signal.SIGKILL)
             with pytest.raises(psycopg.OperationalError):

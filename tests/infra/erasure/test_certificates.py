@@ -68,7 +68,7 @@ def test_case_28_its_root_is_consistent_with_every_later_log_and_with_no_other(
     assert annals.differing_partitions(statement) == []
     stored(annals, *(track(f"u{n}") for n in range(300)))
     assert annals.differing_partitions(statement) == []
-    head = next(one for one in statement.log_heads if one.position)
+    head = next(head for head in statement.log_heads if head.position)
     with owner(database_url) as conn:
         conn.execute(
             "UPDATE log.events SET hash = decode(repeat('00', 32), 'hex')"
@@ -96,8 +96,8 @@ def test_the_command_verifies_off_line_and_against_the_log(
 
     def verify(path: Path, environment: dict[str, str], *more: str) -> tuple[int, str]:
         command = ["verify-certificate", str(path), "--public-key", str(paths[1]), *more]
-        told = CliRunner().invoke(main, command, env=environment)
-        return told.exit_code, told.output
+        result = CliRunner().invoke(main, command, env=environment)
+        return result.exit_code, result.output
 
     code, output = verify(paths[0], nowhere)
     assert (code, output.split(":")[0]) == (0, "genuine"), output
@@ -115,13 +115,13 @@ def test_the_command_that_searches_tells_values_by_their_lines_alone(
     stored(annals, identify("u1", name="Planted Ada"))
     project(annals)
     here = {"ANNALS_DATABASE_URL": database_url, "ANNALS_DATA": str(annals.settings.data)}
-    found = CliRunner().invoke(
+    result = CliRunner().invoke(
         main, ["erasure-scan"], input="nobody at all\nPlanted Ada\n", env=here
     )
-    assert found.exit_code == 1, found.output
-    assert "line 2: 2 times as text in table views.contacts" in found.output
-    assert "Planted" not in found.output
-    assert "not searched: data files" in found.output
+    assert result.exit_code == 1, result.output
+    assert "line 2: 2 times as text in table views.contacts" in result.output
+    assert "Planted" not in result.output
+    assert "not searched: data files" in result.output
     clean = CliRunner().invoke(main, ["erasure-scan"], input="nobody at all\n", env=here)
     assert clean.exit_code == 0, clean.output
     short = CliRunner().invoke(main, ["erasure-scan"], input="Ada\n", env=here)

@@ -9,8 +9,10 @@ import pytest
 
 from domain.commands import Position, SetStage
 from domain.definitions.types import DefinitionId
-from domain.erasure.erasure import ErasureScope, ErasureStep, TargetOutcome
+from domain.erasure.erasure import TargetOutcome
+from domain.erasure.order import ErasureScope
 from domain.erasure.redaction import MARK
+from domain.erasure.steps import ErasureStep
 from domain.errors import Altered, NotFound
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
@@ -35,9 +37,9 @@ FIRST = {
 
 
 def id_of(annals: Annals, name: str) -> SubjectId:
-    found = subject_of(annals, name)
-    assert found is not None
-    return found
+    id = subject_of(annals, name)
+    assert id is not None
+    return id
 
 
 def first_of(url: str, id: SubjectId) -> Position:
@@ -46,7 +48,7 @@ def first_of(url: str, id: SubjectId) -> Position:
 
 def keys_of(annals: Annals, *ids: SubjectId) -> set[int]:
     annals.keys.refresh()
-    return set(annals.keys.fetch([one.int for one in ids]))
+    return set(annals.keys.fetch([subject.int for subject in ids]))
 
 
 @pytest.mark.parametrize("further", [True, False], ids=["more events", "no other event"])
@@ -59,13 +61,13 @@ def test_whose_first_event_does_not_open_is_erased_and_taken_out_of_what_names_t
         stored(annals, identify("u1", plan="free"), identify("u1", plan="pro"))
     segment, view = define(annals, mail(ANN)), view_of(annals, mail(ANN))
     project(annals)
-    one, other = id_of(annals, "u1"), id_of(annals, "u2")
-    alter(database_url, first_of(database_url, one), assignment)
+    ann, other = id_of(annals, "u1"), id_of(annals, "u2")
+    alter(database_url, first_of(database_url, ann), assignment)
     with pytest.raises(NotFound):
-        ask_to_erase(annals, one, kind=ACCOUNT)
-    done = erased(annals, one, other)
+        ask_to_erase(annals, ann, kind=ACCOUNT)
+    done = erased(annals, ann, other)
     assert done.outcomes == {"erased": 2}
-    assert keys_of(annals, one, other) == set()
+    assert keys_of(annals, ann, other) == set()
     assert {each.id for each in done.named_in} == {segment, view}
     assert annals.definitions.load().segment(segment).definition.condition == mail(MARK)
 
@@ -75,31 +77,31 @@ def test_a_later_event_says_what_a_subject_is_that_no_read_model_has(
     annals: Annals, database_url: str, assignment: str
 ) -> None:
     stored(annals, identify("u1"), identify("u1", plan="free"))
-    one = id_of(annals, "u1")
-    alter(database_url, first_of(database_url, one), assignment)
-    erased(annals, one)
-    assert keys_of(annals, one) == set()
+    ann = id_of(annals, "u1")
+    alter(database_url, first_of(database_url, ann), assignment)
+    erased(annals, ann)
+    assert keys_of(annals, ann) == set()
 
 
 def test_of_whom_nothing_says_what_they_are_the_erasure_is_refused_and_never_called_unknown(
     annals: Annals, database_url: str
 ) -> None:
     stored(annals, identify("u1"), identify("u2"))
-    one, other = id_of(annals, "u1"), id_of(annals, "u2")
-    place = first_of(database_url, one)
+    ann, other = id_of(annals, "u1"), id_of(annals, "u2")
+    place = first_of(database_url, ann)
     alter(database_url, place, FIRST["no kind"])
     for kind in SubjectKind:
         with pytest.raises(Altered):
-            ask_to_erase(annals, one, kind=kind)
+            ask_to_erase(annals, ann, kind=kind)
     stranger = SubjectId(uuid.uuid4())
-    request = erased(annals, one, other, stranger, scope=ErasureScope.LIST)
+    request = erased(annals, ann, other, stranger, scope=ErasureScope.LIST)
     assert request.outcomes == {"erased": 1, "altered": 1, "unknown": 1}
     [left] = annals.erasures.record.targets(request.id, TargetOutcome.ALTERED, None, 10)
-    assert left.subject == one
-    assert keys_of(annals, one, other) == {one.int}
+    assert left.subject == ann
+    assert keys_of(annals, ann, other) == {ann.int}
     alter(database_url, place, "topic = 'user.registered'")
-    assert erased(annals, one).outcomes == {"erased": 1}
-    assert keys_of(annals, one) == set()
+    assert erased(annals, ann).outcomes == {"erased": 1}
+    assert keys_of(annals, ann) == set()
 
 
 def test_a_hold_is_placed_on_them_and_what_is_done_by_hand_is_refused_as_altered(
@@ -107,11 +109,11 @@ def test_a_hold_is_placed_on_them_and_what_is_done_by_hand_is_refused_as_altered
 ) -> None:
     stored(annals, identify("u1"), identify("u1", plan="free"))
     project(annals)
-    one = id_of(annals, "u1")
-    alter(database_url, first_of(database_url, one), FIRST["no kind"])
+    ann = id_of(annals, "u1")
+    alter(database_url, first_of(database_url, ann), FIRST["no kind"])
     with pytest.raises(Altered):
-        annals.manual_stages.apply(SetStage(USER, one, None, "a test", EDITOR, NOON))
-    assert annals.holds.place(USER, one, reason="a case", by=OFFICER).subject == one
+        annals.manual_stages.apply(SetStage(USER, ann, None, "a test", EDITOR, NOON))
+    assert annals.holds.place(USER, ann, reason="a case", by=OFFICER).subject == ann
 
 
 @pytest.mark.parametrize("target", ["loser", "survivor"])
@@ -159,9 +161,9 @@ def test_names_in_an_event_that_does_not_open_are_taken_out_of_what_names_them(
         stored(annals, command)
     segment, view = define(annals, mail(ANN)), view_of(annals, mail(ANN))
     project(annals)
-    one = id_of(annals, "u1")
-    alter(database_url, places_of(database_url, one, topic)[0], BROKEN)
-    done = erased(annals, one)
+    ann = id_of(annals, "u1")
+    alter(database_url, places_of(database_url, ann, topic)[0], BROKEN)
+    done = erased(annals, ann)
     assert {each.id for each in done.named_in} == {segment, view}
     assert condition_of(annals, segment) == mail(MARK)
     assert annals.saved_views.get(view).view.filter == mail(MARK)
@@ -177,18 +179,18 @@ def test_a_replay_of_the_ledger_looks_for_these_names_too(
     stored(annals, identify(f"u1 {ANN}"))
     segment = define(annals, mail(ANN))
     project(annals)
-    one = id_of(annals, "u1")
-    alter(database_url, first_of(database_url, one), FIRST["no kind"])
+    ann = id_of(annals, "u1")
+    alter(database_url, first_of(database_url, ann), FIRST["no kind"])
     define(annals, mail(ANN), name="another")
     stream = annals.definitions.stream
     alter(database_url, places_of(database_url, stream, "segment.defined")[1], BROKEN)
     request = uuid.uuid4()
-    annals.erasures._destruction.prepare_again(request, USER, [one])
+    annals.erasure_requests._destruction.prepare_replay(request, USER, [ann])
     with owner(database_url) as conn:
         query = "SELECT id FROM keys.erasure_mentions WHERE request = %s"
         assert conn.execute(query, (request,)).fetchall() == [(cast(uuid.UUID, segment),)]
-        kept = conn.execute("SELECT request FROM keys.erasure_names").fetchall()
-    assert set(kept) == {(request,)}
+        remembered = conn.execute("SELECT request FROM keys.erasure_names").fetchall()
+    assert set(remembered) == {(request,)}
 
 
 @pytest.mark.parametrize("assignment", [BROKEN, ALTERATIONS["event id"]], ids=["state", "id"])
@@ -200,27 +202,27 @@ def test_what_a_definition_says_and_does_not_open_keeps_the_erasure_from_being_c
     stream = annals.definitions.stream
     place = places_of(database_url, stream, "segment.defined")[0]
     with owner(database_url) as conn:
-        kept = conn.execute(
+        original = conn.execute(
             "SELECT state, event_id FROM log.events WHERE log_partition = %s AND position = %s",
             (place.log_partition, place.position),
         ).fetchone()
-    assert kept is not None
+    assert original is not None
     alter(database_url, place, assignment)
-    one = id_of(annals, "u1")
-    asked = ask_to_erase(annals, one)
-    assert (asked.outcomes, keys_of(annals, one)) == ({"erased": 1}, set())
+    ann = id_of(annals, "u1")
+    accepted = ask_to_erase(annals, ann)
+    assert (accepted.outcomes, keys_of(annals, ann)) == ({"erased": 1}, set())
     for _ in range(4):
         project(annals)
         annals.erasures.step()
-    waiting = annals.erasures.record.get(asked.id)
+    waiting = annals.erasures.record.get(accepted.id)
     assert waiting.step is ErasureStep.CLEANED
     assert f"{place.log_partition}:{place.position} in the log" in (waiting.waits_for or "")
-    alter(database_url, place, f"state = '\\x{kept[0].hex()}', event_id = '{kept[1]}'")
-    done = carried_through(annals, asked.id)
+    alter(database_url, place, f"state = '\\x{original[0].hex()}', event_id = '{original[1]}'")
+    done = carried_through(annals, accepted.id)
     assert [each.id for each in done.named_in] == [segment]
     assert ANN not in str(annals.definitions.history())
     assert MARK in str(annals.definitions.history())
     with owner(database_url) as conn:
         assert conn.execute("SELECT count(*) FROM keys.erasure_names").fetchone() == (0,)
     statement = verified(annals.erasures.record.certificate(done.id), annals.certifier.public_key())
-    assert {SubjectId(kept[1]), one} <= {each.subject for each in statement.subjects}
+    assert {SubjectId(original[1]), ann} <= {each.subject for each in statement.subjects}

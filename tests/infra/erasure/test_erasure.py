@@ -52,7 +52,7 @@ def test_case_7_an_erased_users_events_are_unreadable_in_every_process(
     account = loaded(annals, "a1")
     partition, _, position = erase(annals, gone).position.partition(":")
     for process in (annals, other):
-        assert [one.topic for one in events_of(process, gone)] == ["user.erased"]
+        assert [event.topic for event in events_of(process, gone)] == ["user.erased"]
         assert process.aggregates.load({gone: SubjectKind.USER})[gone].version == 0
         assert subject_of(process, "u1") is None
         assert user_of(process, "u2").properties == {"name": "Bob"}
@@ -75,7 +75,7 @@ def test_the_same_identity_again_is_a_new_subject_with_an_empty_history(annals: 
         {},
         {},
     )
-    assert [one.topic for one in events_of(annals, gone)] == ["user.erased"]
+    assert [event.topic for event in events_of(annals, gone)] == ["user.erased"]
 
 
 def test_an_erasure_reaches_all_that_was_merged_into_the_subject(annals: Annals) -> None:
@@ -83,7 +83,7 @@ def test_an_erasure_reaches_all_that_was_merged_into_the_subject(annals: Annals)
     ids = [subject_of(annals, f"u{n}") for n in range(4)]
     stored(annals, alias("u1", "u0"), alias("u2", "u1"))
     erase(annals, ids[0])  # asked for by the oldest of its ids
-    assert {one.topic for one in events_of(annals, *ids[:3])} == {"user.erased"}
+    assert {subject.topic for subject in events_of(annals, *ids[:3])} == {"user.erased"}
     assert [subject_of(annals, f"u{n}") for n in range(4)] == [None, None, None, ids[3]]
     assert user_of(annals, "u3").properties == {"name": "n3"}
 
@@ -104,19 +104,19 @@ def test_whoever_is_merged_with_a_subject_before_its_key_goes_is_erased_too(
     stored(annals, identify("u1", name="Ada"), identify("u4", name="Bob"))
     erased, merged = subject_of(annals, "u1"), user_of(annals, "u2")
     everything = {erased, merged.id, *merged.absorbed}
-    destroy = annals.erasures._destruction.destroy
+    destroy = annals.erasure_requests._destruction.destroy
 
     def destroy_late(*given: Any) -> Any:
         monkeypatch.undo()
         stored(other, merge)
         return destroy(*given)
 
-    monkeypatch.setattr(annals.erasures._destruction, "destroy", destroy_late)
+    monkeypatch.setattr(annals.erasure_requests._destruction, "destroy", destroy_late)
     erase(annals, erased)
     for process in (annals, other):
         seen = events_of(process, *everything)
-        assert {one.stream for one in seen} == everything
-        assert {one.topic for one in seen} == {"user.erased"}
+        assert {each.stream for each in seen} == everything
+        assert {each.topic for each in seen} == {"user.erased"}
         assert [subject_of(process, f"u{n}") for n in (1, 2, 3)] == [None] * 3
         assert user_of(process, "u4").properties == {"name": "Bob"}
     assert unfinished(database_url) == []
@@ -146,7 +146,7 @@ def test_a_merge_with_somebody_who_was_erased_meanwhile_takes_nobody_along(
     monkeypatch.setattr(other.sealer, "sealing", sealed_late)
     stored(other, merge)
     for process in (annals, other):
-        assert {one.topic for one in events_of(process, gone)} == {"user.erased"}
+        assert {event.topic for event in events_of(process, gone)} == {"user.erased"}
         assert subject_of(process, "u1") == subject_of(process, "u2") == kept
         assert user_of(process, "u2").properties == {"name": "Bob"}
         assert user_of(process, "u2").absorbed == ()
@@ -160,7 +160,7 @@ def test_an_erasure_waits_for_a_merge_that_is_being_written_and_reaches_both(
 ) -> None:
     other = open_annals()
     stored(annals, identify("u1", name="Ada"), identify("u2", name="Bob"))
-    both = [subject_of(annals, one) for one in ("u1", "u2")]
+    both = [subject_of(annals, name) for name in ("u1", "u2")]
     append = other.log.append
     with ThreadPoolExecutor(1) as threads:
         erasing: list[Future[Erasure]] = []
@@ -174,27 +174,27 @@ def test_an_erasure_waits_for_a_merge_that_is_being_written_and_reaches_both(
         monkeypatch.setattr(other.log, "append", append_late)
         stored(other, alias("u1", "u2"))
         assert erasing[0].result().outcomes == {"erased": 1}
-    assert {one.stream for one in events_of(annals, *both)} == set(both)
-    assert {one.topic for one in events_of(annals, *both)} == {"user.erased"}
+    assert {subject.stream for subject in events_of(annals, *both)} == set(both)
+    assert {subject.topic for subject in events_of(annals, *both)} == {"user.erased"}
 
 
 def somebody_waits(database_url: str) -> bool:
     """Whether a session of the database waits for a lock."""
     with psycopg.connect(database_url) as conn:
-        found = conn.execute(
+        backend = conn.execute(
             "SELECT FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        return found.fetchone() is not None
+        return backend.fetchone() is not None
 
 
 def test_an_erased_account_leaves_its_users(annals: Annals) -> None:
     stored(annals, group("u1", "a1", role="owner"), track("u1", "a1"), track("", "a1"))
     account, user = subject_of(annals, "a1"), subject_of(annals, "u1")
     erase(annals, account, SubjectKind.ACCOUNT)
-    assert [one.topic for one in events_of(annals, account)] == ["account.erased"]
+    assert [event.topic for event in events_of(annals, account)] == ["account.erased"]
     assert set(user_of(annals, "u1").memberships) == {account}
-    assert sum(isinstance(one.payload, Tracked) for one in events_of(annals, user)) == 1
+    assert sum(isinstance(event.payload, Tracked) for event in events_of(annals, user)) == 1
     stored(annals, track("u1", "a1"), group("u1", "a1"))
     assert subject_of(annals, "a1") != account
     assert user_of(annals, "u1").id == user
@@ -257,12 +257,12 @@ def test_an_erasure_that_a_crash_cut_short_is_finished(
         with pytest.raises(SystemExit):
             erase(annals, id)
     after = open_annals()
-    assert [one.topic for one in events_of(after, id) if one.topic != "user.erased"] == []
+    assert [event.topic for event in events_of(after, id) if event.topic != "user.erased"] == []
     assert subject_of(after, "u1") is None
     assert set(unfinished(database_url)) == everything
     assert after.erasure_completion.complete_unfinished(AT) == 2
-    assert {one.stream for one in events_of(after, *everything)} == everything
-    assert {one.topic for one in events_of(after, *everything)} == {"user.erased"}
+    assert {subject.stream for subject in events_of(after, *everything)} == everything
+    assert {subject.topic for subject in events_of(after, *everything)} == {"user.erased"}
     assert unfinished(database_url) == []
     assert after.erasure_completion.complete_unfinished(AT) == 0
     assert user_of(after, "u3").version > 0
@@ -300,7 +300,7 @@ def test_case_16_of_writers_during_an_erasure_each_gets_an_answer_and_none_reviv
     stored(annals, identify("u1 ada@example.com", name="Ada"), identify("u2"))
     gone, bystander = subject_of(annals, "u1"), subject_of(annals, "u2")
     start = threading.Barrier(21)
-    before = {one.version for one in events_of(annals, gone)}
+    before = {event.version for event in events_of(annals, gone)}
     assert before
 
     def write(n: int) -> list[tuple[str, Outcome]]:
@@ -314,18 +314,18 @@ def test_case_16_of_writers_during_an_erasure_each_gets_an_answer_and_none_reviv
                 identify(f"u1 extra{n}@example.com", **{f"p{n}": m}),
             )[(n + m) % 3]
             requests = [Request(command, name), Request(track("u2", "", name), f"{name} too")]
-            answers += [(name, one) for one in answer(servers[n % 3], requests)]
+            answers += [(name, each) for each in answer(servers[n % 3], requests)]
         return answers
 
     with ThreadPoolExecutor(21) as threads:
         writers = [threads.submit(write, n) for n in range(20)]
         start.wait()
         erase(annals, gone)
-        answers = [one for writer in writers for one in writer.result()]
+        answers = [each for writer in writers for each in writer.result()]
     assert len(answers) == 20 * 6 * 2
-    assert all(isinstance(one, Stored) for _, one in answers)
+    assert all(isinstance(each, Stored) for _, each in answers)
     annals.sealer.refresh()
-    assert {one.topic for one in events_of(annals, gone)} == {"user.erased"}
+    assert {event.topic for event in events_of(annals, gone)} == {"user.erased"}
     assert sum(isinstance(e.payload, Tracked) for e in events_of(annals, bystander)) == 120
     stored(
         annals, track("u1 ada@example.com"), *(track(f"extra{n}@example.com") for n in range(20))
@@ -333,7 +333,7 @@ def test_case_16_of_writers_during_an_erasure_each_gets_an_answer_and_none_reviv
     for name in ["u1", "ada@example.com", *(f"extra{n}@example.com" for n in range(20))]:
         assert subject_of(annals, name) != gone
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
-    assert {place for _, one in answers for place in one.positions} <= {
+    assert {place for _, each in answers for place in each.positions} <= {
         Position(row.log_partition, row.position) for row in rows
     }
     assert chain.problems(database_url) == []

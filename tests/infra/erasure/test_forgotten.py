@@ -77,7 +77,7 @@ def write_of(annals: Annals, who: str) -> list[str]:
         Track(me, account, activities, NOON),
         Track(me, (), spoken, NOON),
     ]
-    for outcome in annals.handler.handle([Request(one) for one in commands]):
+    for outcome in annals.handler.handle([Request(command) for command in commands]):
         assert isinstance(outcome, Stored), outcome
         assert not outcome.refused
     return values
@@ -85,8 +85,8 @@ def write_of(annals: Annals, who: str) -> list[str]:
 
 def places(annals: Annals, values: list[str]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for one in annals.scanner.scan(values).findings:
-        found.setdefault(values[one.value], set()).add(f"{one.form} in {one.place}")
+    for finding in annals.scanner.scan(values).findings:
+        found.setdefault(values[finding.value], set()).add(f"{finding.form} in {finding.place}")
     return found
 
 
@@ -109,16 +109,16 @@ def test_case_10_after_an_erasure_no_table_no_file_and_no_log_of_writes_holds_a_
         sampled = conn.execute("SELECT count(*) FROM pg_statistic WHERE stavalues1 IS NOT NULL")
         assert sampled.fetchone() != (0,)
     before = places(annals, gone)
-    in_clear = {one.split(" in ")[1].split()[0] for each in before.values() for one in each}
+    in_clear = {each.split(" in ")[1].split()[0] for each in before.values() for each in each}
     assert in_clear == {"table", "file"}
-    everywhere = {one for each in before.values() for one in each}
-    assert any("pg_wal" in one for one in everywhere)
-    assert any("pg_statistic" in one for one in everywhere)
+    everywhere = {each for each in before.values() for each in each}
+    assert any("pg_wal" in each for each in everywhere)
+    assert any("pg_statistic" in each for each in everywhere)
     ada = annals.subject_lookup.find(Identity(Scheme.EMAIL, gone[11]))
     erased(annals, ada)
     assert places(annals, gone) == {}
     after = places(annals, kept)
-    assert {one.split(" in ")[1].split()[0] for each in after.values() for one in each} == {
+    assert {each.split(" in ")[1].split()[0] for each in after.values() for each in each} == {
         "table",
         "file",
         "large",
@@ -134,8 +134,8 @@ def test_the_destroyed_key_itself_is_in_no_file_any_more(own: tuple[Annals, str]
     project(annals)
     ada = annals.subject_lookup.find(Identity(Scheme.EMAIL, "ada.planted1@mail.example"))
     with psycopg.connect(url) as conn:
-        asked = ("SELECT wrapped FROM keys.subject_keys WHERE subject = %s", (ada,))
-        [(wrapped,)] = conn.execute(*asked).fetchall()
+        query = ("SELECT wrapped FROM keys.subject_keys WHERE subject = %s", (ada,))
+        [(wrapped,)] = conn.execute(*query).fetchall()
     erased(annals, ada)
     cluster = bootstrap._cluster(annals.settings)
     assert cluster is not None
@@ -151,12 +151,12 @@ def test_of_the_last_one_of_all_no_sample_is_left_in_the_statistics(
     annals, url = own
     values = [f"Planted Ada{n}" for n in range(3)]
     people = [Identity(Scheme.EMAIL, f"ada{n}@mail.example") for n in range(3)]
-    for one, name in zip(people, values, strict=True):
-        change = Change(SubjectKind.USER, (one,), {"name": name}, NOON)
+    for each, name in zip(people, values, strict=True):
+        change = Change(SubjectKind.USER, (each,), {"name": name}, NOON)
         annals.handler.handle([Request(change)])
     project(annals)
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("ANALYZE")  # of a table that is empty afterwards, and sampled no more
-    assert any("pg_statistic" in one for each in places(annals, values).values() for one in each)
-    erased(annals, *(annals.subject_lookup.find(one) for one in people))
+    assert any("pg_statistic" in each for each in places(annals, values).values() for each in each)
+    erased(annals, *(annals.subject_lookup.find(name) for name in people))
     assert places(annals, values) == {}

@@ -19,7 +19,8 @@ from domain.conditions.language import Attribute, Condition
 from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.saved_views import SavedView, SavedViewItem
 from domain.definitions.types import DefinitionId, Segment
-from domain.erasure.erasure import ErasureScope, NamedIn
+from domain.erasure.erasure import NamedIn
+from domain.erasure.order import ErasureScope
 from domain.erasure.redaction import MARK
 from domain.errors import Conflict, NotReady
 from domain.identity import SubjectId, SubjectKind
@@ -59,7 +60,7 @@ def view_of(annals: Annals, filter: Condition) -> uuid.UUID:
 
 def versions(annals: Annals, id: DefinitionId) -> list[Any]:
     with annals.queries.connect() as conn:
-        return [one.definition for one in definition_list.list_versions(conn, id).items]
+        return [version.definition for version in definition_list.list_versions(conn, id).items]
 
 
 def people(annals: Annals) -> None:
@@ -100,11 +101,11 @@ def test_case_23_definitions_what_they_said_before_and_saved_views_are_cleaned(
             NamedIn("destination", told, [1], ["/name"]),
             NamedIn("saved_view", view, [], ["/filter/test/values/0"]),
         ],
-        key=lambda one: (one.what, one.id),
+        key=lambda named: (named.what, named.id),
     )  # fmt: skip
     before = datetime.now(UTC)
     done = erased(annals, subject_of(annals, "u1"))
-    assert {one.id for one in done.named_in} == {both, replaced, gone, told, view}
+    assert {mention.id for mention in done.named_in} == {both, replaced, gone, told, view}
     assert ANN not in str(done)
     assert in_clear(database_url, ANN) == []
     assert in_clear(database_url, BEN)
@@ -144,7 +145,7 @@ def test_case_23_the_keys_of_what_named_them_are_destroyed_and_certified(
         assert conn.execute(state, (row.event_id,)).fetchall() == [("destroyed",)]
         contents = conn.execute("SELECT content FROM keys.erasure_mentions").fetchall()
     statement = verified(annals.erasures.record.certificate(done.id), annals.certifier.public_key())
-    assert {one for (one,) in contents} < {one.subject for one in statement.subjects}
+    assert {erased for (erased,) in contents} < {erased.subject for erased in statement.subjects}
     assert len(statement.subjects) == 3
     assert annals.definitions.load().segment(segment).definition.condition == mail(MARK)
 
@@ -160,14 +161,14 @@ def test_case_23_two_who_are_named_in_one_are_taken_out_one_after_the_other(
     people(annals)
     both, view = define(annals, mail(ANN, BEN)), view_of(annals, mail(ANN, BEN))
     ann, ben = subject_of(annals, "u1"), subject_of(annals, "u2")
-    destroy = annals.erasures._destruction.destroy
+    destroy = annals.erasure_requests._destruction.destroy
 
     def destroy_late(*given: Any) -> Any:
         monkeypatch.undo()
         erase(other, ann)
         return destroy(*given)
 
-    monkeypatch.setattr(annals.erasures._destruction, "destroy", destroy_late)
+    monkeypatch.setattr(annals.erasure_requests._destruction, "destroy", destroy_late)
     erase(annals, ben)
     for process in (annals, other):
         condition = process.definitions.load().segment(both).definition.condition
@@ -192,7 +193,7 @@ def test_case_23_who_is_on_hold_stays_named_when_another_goes(annals: Annals) ->
         erase(annals, ben)
     done = carried_through(annals, ask_to_erase(annals, ann, ben, scope=ErasureScope.SEGMENT).id)
     assert done.outcomes == {"erased": 1, "held": 1}
-    assert [one.id for one in done.named_in] == [both]
+    assert [mention.id for mention in done.named_in] == [both]
     assert annals.definitions.load().segment(both).definition.condition == mail(MARK, BEN)
     assert annals.saved_views.get(view).view.filter == mail(BEN)
     annals.holds.release(hold.id, reason="settled", by=OFFICER)
@@ -228,7 +229,9 @@ def test_what_was_destroyed_with_nothing_in_its_place_is_missing_and_all_else_go
     assert store.load().segments.keys() == {kept}
     project(annals)
     with annals.queries.connect() as conn:
-        assert [one.id for one in definition_list.list_definitions(conn).items] == [kept]
+        assert [definition.id for definition in definition_list.list_definitions(conn).items] == [
+            kept
+        ]
     store.decide(lambda state: editing.delete(state, kept, EDITOR), datetime.now(UTC))
     assert store.load().segments == {}
 
@@ -249,27 +252,27 @@ def test_case_23_counters_that_ask_for_an_erased_one_go_and_definitions_have_the
     stored(annals, came("u3", ANN), came("u4", BEN), came("u5", "a friend"))
     project(annals)
     kept, of_ben = referred(ask.IsNot(ANN)), referred(ask.Is(BEN))
-    asked = [referred(ask.Is(ANN)), referred(ask.Is("a friend"))]
-    for one in (kept, of_ben, *asked):
+    naming = [referred(ask.Is(ANN)), referred(ask.Is("a friend"))]
+    for each in (kept, of_ben, *naming):
         with pytest.raises(NotReady), annals.queries.connect() as conn:
-            need(conn, one)
+            need(conn, each)
     ready(annals)
     segment = define(annals, kept)
     define(annals, of_ben)
     settle(annals)
-    u3, u4, u5 = (subject_of(annals, one) for one in ("u3", "u4", "u5"))
+    u3, u4, u5 = (subject_of(annals, name) for name in ("u3", "u4", "u5"))
     assert members(annals, segment) == {u4, u5}
     erased(annals, subject_of(annals, "u1"))
     with psycopg.connect(database_url) as conn:
         rows = conn.execute("SELECT id, tests, state FROM views.counters").fetchall()
         left = conn.execute("SELECT DISTINCT counter FROM views.counter_days").fetchall()
     cleaned = counter_of(referred(ask.IsNot(MARK))).id
-    there = {counter_of(one).id for one in (of_ben, asked[1])}
-    assert {id for id, *_ in rows} == there | {cleaned}
-    assert {id for (id,) in left} == there
+    remaining = {counter_of(each).id for each in (of_ben, naming[1])}
+    assert {id for id, *_ in rows} == remaining | {cleaned}
+    assert {id for (id,) in left} == remaining
     assert all(ANN not in tests for _, tests, _ in rows)
-    found = annals.scanner.scan([ANN]).findings
-    assert [one.place for one in found if one.place.startswith("table ")] == []
+    findings = annals.scanner.scan([ANN]).findings
+    assert [finding.place for finding in findings if finding.place.startswith("table ")] == []
     decider = annals.decider()
     for _ in range(3):
         project(annals)

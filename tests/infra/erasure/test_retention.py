@@ -13,20 +13,19 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
 from domain.activity import Activity, ActivityKind
-from domain.commands import Alias, Change, Command, Join, Refused, Request, Stored, Track
+from domain.commands import Alias, Command, Join, Refused, Request, Stored, Track
 from domain.conditions import language as ask
 from domain.definitions.retention import Counts, Retention, month_of
 from domain.definitions.types import DefinitionId, Settings
 from domain.errors import Conflict, NotReady, PeriodOver
 from domain.events.event import Event
 from domain.events.payloads import Tracked
-from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectKind
-from domain.workspace import editing
 from infra.bootstrap import Annals
 from infra.erasure import purge
 from tests.examples import examples
 from tests.infra.erasures import erase
+from tests.infra.retention import JULY, JUNE, MAY, end, recorded, write_some
 from tests.projections.counting import need
 from tests.projections.read_models import (
     account,
@@ -43,23 +42,6 @@ from tests.projections.read_models import (
 )
 from tests.serving import until
 
-JUNE = datetime(2024, 6, 1, tzinfo=UTC)
-MAY = datetime(2024, 5, 31, 23, 30, tzinfo=UTC)
-JULY = datetime(2024, 7, 4, 12, tzinfo=UTC)
-
-
-def end(annals: Annals, before: datetime = JUNE, counts: Counts = Counts.KEEP) -> None:
-    """A run to its end, with the read models up to date."""
-    project(annals)
-    annals.aged_activity.begin(before, counts, by="a test")
-    until(lambda: annals.aged_activity.go_on() is None)
-
-
-def recorded(annals: Annals, topic: str = "user.event_tracked") -> list[OpenedEvent]:
-    annals.sealer.refresh()
-    rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000)
-    return [one for one in annals.sealer.open_rows(rows) if one.row.topic == topic]
-
 
 def rebuilt(annals: Annals, url: str) -> dict[str, list[str]]:
     forget_read_models(url)
@@ -68,35 +50,20 @@ def rebuilt(annals: Annals, url: str) -> dict[str, list[str]]:
     return dump(url)
 
 
-def write_some(annals: Annals) -> None:
-    write(
-        annals,
-        Change(SubjectKind.USER, user("ann"), {"name": "Ann"}, MAY),
-        Join(user("ann"), account("acme"), {"plan": "pro"}, {"role": "owner"}, MAY),
-        Track(user("ann"), account("acme"), event("login"), MAY - timedelta(days=40)),
-        Track(user("ann"), account("acme"), event("login"), MAY),
-        Track(user("ann"), (), (Activity(ActivityKind.EVENT, "paid", {"n": 1}),), MAY),
-        Track(user("bob"), (), event("login"), MAY),
-        Track((), account("acme"), event("synced"), MAY),
-        Track(user("ann"), account("acme"), event("login"), JUNE),
-        Track(user("ann"), account("acme"), event("login"), JULY),
-    )
-
-
 @pytest.mark.parametrize("counts", Counts)
 def test_case_33_old_activity_is_unreadable_counts_are_as_chosen_and_newer_is_untouched(
     annals: Annals, database_url: str, counts: Counts
 ) -> None:
     write_some(annals)
     project(annals)
-    before, newer = dump(database_url), [one for one in recorded(annals) if one.payload]
+    before, newer = dump(database_url), [event for event in recorded(annals) if event.payload]
     end(annals, counts=counts)
-    opened = recorded(annals)
-    gone = [one for one in opened if one.row.occurred_at < JUNE]
+    decrypted = recorded(annals)
+    gone = [event for event in decrypted if event.row.occurred_at < JUNE]
     assert len(gone) == 4
-    assert all(not one.is_kept and one.payload is None is one.account_part for one in gone)
-    kept = [one for one in opened if one.row.occurred_at >= JUNE]
-    assert kept == [one for one in newer if one.row.occurred_at >= JUNE]
+    assert all(not each.is_kept and each.payload is None is each.account_part for each in gone)
+    kept = [event for event in decrypted if event.row.occurred_at >= JUNE]
+    assert kept == [event for event in newer if event.row.occurred_at >= JUNE]
     project(annals)
     live = dump(database_url)
     sums = [recorded(annals, f"{kind}.activity_summed") for kind in SubjectKind]
@@ -107,7 +74,7 @@ def test_case_33_old_activity_is_unreadable_counts_are_as_chosen_and_newer_is_un
     else:
         assert not any(sums), "what was counted is nowhere, the log included"
         assert live["names"] == ["event login"]
-        assert all("2024-07-04" in one for one in live["activity_days"])
+        assert all("2024-07-04" in row for row in live["activity_days"])
     assert rebuilt(annals, database_url) == live
 
 
@@ -246,8 +213,8 @@ def test_nothing_is_destroyed_before_the_read_models_have_counted_it(
     waits_for = annals.aged_activity.go_on()
     assert waits_for is not None
     assert "read models" in waits_for
-    assert [one.waits_for for one in annals.aged_activity.runs()] == [waits_for]
-    assert all(one.payload is not None for one in recorded(annals))
+    assert [run.waits_for for run in annals.aged_activity.runs()] == [waits_for]
+    assert all(event.payload is not None for event in recorded(annals))
     project(annals)
     until(lambda: annals.aged_activity.go_on() is None)
     live = dump(database_url)
@@ -265,10 +232,10 @@ def test_a_legal_hold_forbids_a_run_to_begin_and_to_end(annals: Annals) -> None:
     annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
     hold = annals.holds.place(SubjectKind.USER, ann, reason="case-8", by="an officer")
     assert annals.aged_activity.go_on() == "the release of a legal hold, for case-8"
-    assert all(one.payload is not None for one in recorded(annals))
+    assert all(event.payload is not None for event in recorded(annals))
     annals.holds.release(hold.id, reason="over", by="an officer")
     until(lambda: annals.aged_activity.go_on() is None)
-    assert not any(one.is_kept for one in recorded(annals) if one.row.occurred_at < JUNE)
+    assert not any(event.is_kept for event in recorded(annals) if event.row.occurred_at < JUNE)
 
 
 def test_metadata_is_counted_from_the_first_whole_day_that_is_kept(
@@ -357,7 +324,7 @@ def test_period_keys_move_with_the_key_encryption_key(annals: Annals, database_u
     assert under == [(after,)]
     assert after != before
     annals.sealer.refresh()
-    assert all(one.payload is not None for one in recorded(annals))
+    assert all(event.payload is not None for event in recorded(annals))
 
 
 def test_what_was_sealed_before_there_were_period_keys_opens_until_it_is_over(
@@ -368,12 +335,12 @@ def test_what_was_sealed_before_there_were_period_keys_opens_until_it_is_over(
         before.setattr("infra.keys.subject_key.SubjectKey.of_month", lambda key, _: key)
         write_some(annals)
     write(annals, Track(user("ann"), (), event("login"), MAY))
-    assert {one.row.schema_version for one in recorded(annals)} == {1, 2}
-    assert all(one.payload is not None for one in recorded(annals))
+    assert {event.row.schema_version for event in recorded(annals)} == {1, 2}
+    assert all(event.payload is not None for event in recorded(annals))
     assert annals.aged_activity.count(JUNE) == (6, 5)
     end(annals)
     assert annals.aged_activity.runs()[0].unsealed == 5
-    assert not any(one.is_kept for one in recorded(annals) if one.row.occurred_at < JUNE)
+    assert not any(event.is_kept for event in recorded(annals) if event.row.occurred_at < JUNE)
     live = dump(database_url)
     assert rebuilt(annals, database_url) == live
 
@@ -420,9 +387,9 @@ def test_a_database_that_was_restored_ends_again_what_is_over(
             conn.execute(f"DELETE FROM keys.{table}")
             conn.execute(f"INSERT INTO keys.{table} SELECT * FROM backup_{table}")
         conn.execute("UPDATE keys.generation SET value = value + 1")
-    assert all(one.payload is not None for one in recorded(annals))
+    assert all(event.payload is not None for event in recorded(annals))
     again = open_annals()
-    assert not any(one.is_kept for one in recorded(again) if one.row.occurred_at < JUNE)
+    assert not any(event.is_kept for event in recorded(again) if event.row.occurred_at < JUNE)
     assert len(recorded(again, "user.activity_summed")) == sums
     project(again)
     assert dump(database_url) == before
@@ -437,9 +404,7 @@ def test_time_passes_and_the_upkeep_does_what_was_chosen(annals: Annals) -> None
     assert annals.aged_activity.runs() == []
     chosen = Settings(retention=Retention(12))
     by = uuid4()
-    annals.definitions.decide(
-        lambda one: editing.choose(one, DefinitionId(uuid4()), chosen, by), now
-    )
+    annals.definitions.decide(lambda state: state.choose(DefinitionId(uuid4()), chosen, by), now)
     project(annals)
     annals.aged_activity.upkeep(now)
     annals.aged_activity.upkeep(now + timedelta(days=1))
@@ -447,7 +412,7 @@ def test_time_passes_and_the_upkeep_does_what_was_chosen(annals: Annals) -> None
     assert (run.ends, run.requested_by) == (JUNE, "upkeep")
     assert run.completed_at is not None
     annals.aged_activity.upkeep(now + timedelta(days=30))
-    assert [one.ends for one in annals.aged_activity.runs()] == [
+    assert [run.ends for run in annals.aged_activity.runs()] == [
         datetime(2024, 7, 1, tzinfo=UTC),
         JUNE,
     ]
@@ -506,7 +471,7 @@ def test_live_equals_rebuilt_whatever_was_ended_when(
     choose_brussels(law)
     ended = datetime(1, 1, 1, tzinfo=UTC)
     for commands, (ends, counts) in steps:
-        law.handler.handle([Request(one) for one in commands])
+        law.handler.handle([Request(command) for command in commands])
         if ends > ended:
             end(law, ends, counts)
             ended = ends
@@ -518,7 +483,7 @@ def test_live_equals_rebuilt_whatever_was_ended_when(
 def choose_brussels(annals: Annals) -> None:
     chosen = Settings(time_zone="Europe/Brussels")
     annals.definitions.decide(
-        lambda one: editing.choose(one, DefinitionId(uuid4()), chosen, uuid4()), MAY
+        lambda state: state.choose(DefinitionId(uuid4()), chosen, uuid4()), MAY
     )
 
 
@@ -526,9 +491,11 @@ def choose_brussels(annals: Annals) -> None:
 def law(annals: Annals) -> Annals:
     """In a workspace whose days are not those of UTC, that counts some metadata."""
     choose_brussels(annals)
-    asked = ask.Did("event", "login", ask.Occurred(), None, [ask.MetadataIs("n", ask.AtLeast(2))])
+    condition = ask.Did(
+        "event", "login", ask.Occurred(), None, [ask.MetadataIs("n", ask.AtLeast(2))]
+    )
     with pytest.raises(NotReady), annals.queries.connect() as conn:
-        need(conn, asked)
+        need(conn, condition)
     filler = annals.filler()
     while filler.step():
         pass

@@ -70,7 +70,7 @@ def place_of(url: str, annals: Annals, name: str, topic: str, which: int = -1) -
 
 
 def listed(annals: Annals, reader: str) -> list[ParkedEvent]:
-    return annals.parked().page(reader=reader, state=None, cursor=None, limit=500).items
+    return annals.parked().pages.read(reader=reader, state=None, cursor=None, limit=500).items
 
 
 def text(place: Position) -> str:

@@ -19,7 +19,7 @@ from domain.errors import NotFound, NotReady, NotYours, TooManyAtOnce, Unavailab
 from domain.identity import SubjectId, SubjectKind, log_partition
 from infra.bootstrap import Annals
 from infra.log.log_as_of import bounds_at
-from infra.pasts import pasts as pasts_module
+from infra.pasts import filling, registry
 from infra.pasts.databases import PastDatabases
 from projections.queries import contact_view
 from tests.commands import group, identify, track
@@ -45,21 +45,21 @@ def name_of(annals: Annals, id: SubjectId | None) -> str | None:
 
 
 def state_of(annals: Annals, at: datetime) -> str:
-    [found] = [one.state for one in annals.pasts.all() if one.at == at]
-    return found
+    [state] = [past.state for past in annals.pasts.all() if past.at == at]
+    return state
 
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Holds every past that is being made, until it is called."""
     go_on = threading.Event()
-    make = pasts_module.bounds_at
+    real_bounds_at = filling.bounds_at
 
-    def slowly(*asked: object) -> list[int]:
+    def slowly(*params: object) -> list[int]:
         go_on.wait(30)
-        return make(*asked)
+        return real_bounds_at(*params)
 
-    monkeypatch.setattr(pasts_module, "bounds_at", slowly)
+    monkeypatch.setattr(filling, "bounds_at", slowly)
     yield go_on.set
     go_on.set()
 
@@ -128,23 +128,23 @@ def test_the_past_that_was_longest_unread_gives_way(annals: Annals, database_url
     annals.as_of(first)
     annals.as_of(third)
     seen_at(annals, fourth)
-    assert {one.at for one in annals.pasts.all()} == {first, third, fourth}
+    assert {past.at for past in annals.pasts.all()} == {first, third, fourth}
     annals.pasts.tidy()
-    assert len(databases(database_url)) == pasts_module.KEPT
+    assert len(databases(database_url)) == registry.KEPT
 
 
 def test_what_others_read_gives_way_to_nobody_and_ones_own_does(annals: Annals) -> None:
     now, mine, others = datetime.now(UTC), uuid.uuid4(), uuid.uuid4()
-    instants = [now - timedelta(seconds=n) for n in range(pasts_module.KEPT + 2)]
+    instants = [now - timedelta(seconds=n) for n in range(registry.KEPT + 2)]
     for at in instants[:2]:
         seen_at(annals, at, others)
     seen_at(annals, instants[2], mine)
     seen_at(annals, instants[3], mine)
-    assert {one.at for one in annals.pasts.all()} == {*instants[:2], instants[3]}
+    assert {past.at for past in annals.pasts.all()} == {*instants[:2], instants[3]}
     seen_at(annals, instants[3], others)
     with pytest.raises(Unavailable, match="others read them"):
         annals.pasts.begin(instants[4], mine)
-    assert len(annals.pasts.all()) == pasts_module.KEPT
+    assert len(annals.pasts.all()) == registry.KEPT
 
 
 def test_a_past_goes_when_all_keys_that_asked_for_it_have_given_it_up(
@@ -168,7 +168,7 @@ def test_a_past_goes_when_all_keys_that_asked_for_it_have_given_it_up(
 
 def test_no_more_are_made_at_once_than_are_kept(annals: Annals, held: Callable[[], None]) -> None:
     now = datetime.now(UTC)
-    begun = [annals.pasts.begin(now - timedelta(seconds=n)) for n in range(pasts_module.KEPT)]
+    begun = [annals.pasts.begin(now - timedelta(seconds=n)) for n in range(registry.KEPT)]
     assert annals.pasts.begin(now).id == begun[0].id
     with pytest.raises(TooManyAtOnce, match="being made"):
         annals.pasts.begin(now - timedelta(days=1))
@@ -199,9 +199,9 @@ def test_what_is_idle_lost_or_nobodys_goes_and_what_is_read_stays(
         )
         [[id]] = conn.execute("SELECT id FROM views.pasts WHERE at = %s", (lost,)).fetchall()
     assert len(databases(database_url)) == 4
-    del annals.pasts._own[id]
+    annals.pasts._filler.let_go([id])
     annals.pasts.tidy()
-    assert [one.at for one in annals.pasts.all()] == [read]
+    assert [past.at for past in annals.pasts.all()] == [read]
     assert len(databases(database_url)) == 1
     annals.as_of(read)
 
@@ -215,7 +215,7 @@ def test_a_past_that_fails_says_so_leaves_nothing_and_can_be_begun_anew(
         raise RuntimeError(PLANTED)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pasts_module.filters, "refresh", fails)
+        patched.setattr(filling.filters, "refresh", fails)
         with pytest.raises(Unavailable, match="operator's log") as said:
             seen_at(annals, at)
     assert PLANTED not in said.value.detail
@@ -241,8 +241,8 @@ def test_only_the_owner_may_connect_to_a_past(
     seen_at(annals, datetime.now(UTC))
     [name] = databases(database_url)
     with owner(database_url) as conn:
-        asked = "SELECT has_database_privilege('annals_log', %s, 'CONNECT')"
-        assert conn.execute(asked, (name,)).fetchone() == (False,)
+        query = "SELECT has_database_privilege('annals_log', %s, 'CONNECT')"
+        assert conn.execute(query, (name,)).fetchone() == (False,)
 
 
 def test_a_condition_on_metadata_is_counted_when_it_is_first_asked_of_a_past(
@@ -253,12 +253,12 @@ def test_a_condition_on_metadata_is_counted_when_it_is_first_asked_of_a_past(
     at = datetime.now(UTC)
     stored(annals, track("u1"))
     past = seen_at(annals, at)
-    asked = Did("event", "login", AtLeastTimes(1), None, [MetadataIs("where", Is("app"))])
+    condition = Did("event", "login", AtLeastTimes(1), None, [MetadataIs("where", Is("app"))])
     with past.queries.connect() as conn, pytest.raises(NotReady):
-        need(conn, asked)
+        need(conn, condition)
     annals.pasts.count()
     with past.queries.connect() as conn:
-        need(conn, asked)
+        need(conn, condition)
         # Nothing decides there, so what was defined then is not counted before somebody asks.
         assert conn.scalar(sa.text("SELECT count(*) FROM views.counters")) == 1
 
@@ -278,8 +278,8 @@ class TestErased:
         assert name_of(seen_at(annals, at), id) == PLANTED
         assert name_of(elsewhere.as_of(at), id) == PLANTED
         [before] = databases(database_url)
-        found = annals.scanner.scan([PLANTED]).findings
-        assert any(before in one.place for one in found)
+        findings = annals.scanner.scan([PLANTED]).findings
+        assert any(before in finding.place for finding in findings)
         request = ask(elsewhere, id)
         for process in (annals, elsewhere):
             with pytest.raises(NotReady):

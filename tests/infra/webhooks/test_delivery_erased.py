@@ -61,7 +61,7 @@ def test_nothing_of_whoever_is_erased_is_sent_once_the_key_is_destroyed(
     tell(annals, only_events)
     assert PLANTED not in shown(receiver.came)
     for path in ("/hooks", "/hooks/x"):
-        [gone] = [one for one in receiver.taken(path) if one["type"] == "contact.erased"]
+        [gone] = [item for item in receiver.taken(path) if item["type"] == "contact.erased"]
         assert gone["user"] == {
             "id": str(subject),
             "external_id": None,
@@ -71,7 +71,7 @@ def test_nothing_of_whoever_is_erased_is_sent_once_the_key_is_destroyed(
             "erased": True,
         }
         assert (gone["account"], gone["data"]) == (None, {})
-    assert not [one for one in receiver.taken("/hooks/x") if one["type"] != "contact.erased"]
+    assert not [item for item in receiver.taken("/hooks/x") if item["type"] != "contact.erased"]
 
 
 def test_an_erased_account_is_but_an_id_in_what_its_users_did(
@@ -89,7 +89,7 @@ def test_an_erased_account_is_but_an_id_in_what_its_users_did(
     # The read models have not come to it, and still hold the name.
     tell(annals, id)
     assert PLANTED not in shown(receiver.came)
-    [login] = [one for one in receiver.taken() if one["type"] == "user.event_tracked"]
+    [login] = [item for item in receiver.taken() if item["type"] == "user.event_tracked"]
     assert (login["user"]["external_id"], login["account"]["id"]) == ("ada", str(gone))
     assert (login["account"]["erased"], login["account"]["identities"]) == (True, [])
 
@@ -99,16 +99,16 @@ def test_whoever_is_erased_between_reading_and_sending_is_not_sent(
 ) -> None:
     subject = planted(annals)
     id = make(annals, receiver.url)
-    keep = DeliveryCursors.keep
+    extend = DeliveryCursors.extend
     erased: list[uuid.UUID] = []
 
     def erasing(self: DeliveryCursors, *rest: Any) -> None:
-        keep(self, *rest)
+        extend(self, *rest)
         if not erased:
             erased.append(subject)
             ask(annals, subject)
 
-    monkeypatch.setattr(DeliveryCursors, "keep", erasing)
+    monkeypatch.setattr(DeliveryCursors, "extend", erasing)
     tell(annals, id)
     assert erased
     assert PLANTED not in shown(receiver.came)
@@ -125,7 +125,7 @@ def test_case_23_a_segment_of_a_destination_that_listed_an_erased_one_is_cleaned
     ask(annals, subject)
     settle(annals)
     tell(annals, id)
-    assert [one["type"] for one in receiver.taken()] == ["contact.erased"]
+    assert [item["type"] for item in receiver.taken()] == ["contact.erased"]
     with owner(database_url) as conn:
         query = "SELECT count(*) FROM views.segment_members WHERE subject = %s"
         assert conn.execute(query, (subject,)).fetchone() == (0,)
@@ -141,13 +141,15 @@ def test_a_failure_leaves_nothing_personal_and_no_secret_in_the_log(
         turn(annals, id)
         monkeypatch.setattr(items.webhook_items, "items", lambda *_: 1 / 0)
         turn(annals, id)
-    assert [one["event"] for one in lines] == [
+    assert [line["event"] for line in lines] == [
         "destination.failed",
         "destination.failed",
         "delivering.failed",
     ]
-    secret = annals.destinations.secrets(id)[0]
-    told = str(lines) + str(annals.destinations.states([id])) + repr(annals.destinations)
-    assert "Planted" not in told
-    assert secret.hex() not in told
+    secret = annals.webhook_secrets.of(id)[0]
+    shown_to_operators = (
+        str(lines) + str(annals.destinations.states([id])) + repr(annals.destinations)
+    )
+    assert "Planted" not in shown_to_operators
+    assert secret.hex() not in shown_to_operators
     assert annals.destinations.states([id])[id].failure == "here"

@@ -42,7 +42,7 @@ def test_one_that_says_when_to_come_again_is_left_alone_until_then(
     project(annals)
     receiver.answer = lambda _: 503
     in_ten_minutes = datetime.now(UTC) + timedelta(minutes=10)
-    for said, seconds in {
+    for header, seconds in {
         "120": 120,
         format_datetime(in_ten_minutes, usegmt=True): 600,
         "9" * 30: MAX_BACKOFF_SECONDS,
@@ -53,11 +53,11 @@ def test_one_that_says_when_to_come_again_is_left_alone_until_then(
         "": 0,
     }.items():
         id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
-        receiver.headers = {"Retry-After": said}
+        receiver.headers = {"Retry-After": header}
         turn(annals, id)
         now = datetime.now(UTC)
         retry_at = annals.destinations.states([id])[id].retry_at or now
-        assert (retry_at - now).total_seconds() == pytest.approx(seconds, abs=60), said
+        assert (retry_at - now).total_seconds() == pytest.approx(seconds, abs=60), header
 
 
 def test_one_that_does_not_answer_is_given_up(
@@ -83,7 +83,7 @@ def test_tls_is_asked_for_a_certificate_that_is_vouched_for(annals: Annals, tmp_
         turn(annals, id)
         assert annals.destinations.states([id])[id].failure == "certificate"
         trusting = HttpClient(allows_private=True, certificates=file)
-        tell(annals, id, deliverer(annals, outside=trusting))
+        tell(annals, id, deliverer(annals, http_client=trusting))
         assert len(receiver.taken()) == 1
 
 

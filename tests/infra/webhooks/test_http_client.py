@@ -57,14 +57,14 @@ def test_an_address_of_the_internet_may_be_posted_to(address: str) -> None:
 
 @pytest.mark.parametrize("address", REFUSED_4)
 def test_an_address_is_told_whatever_it_hides_behind(address: str) -> None:
-    for one in behind(address):
-        assert not is_public(ipaddress.ip_address(one)), one
+    for each in behind(address):
+        assert not is_public(ipaddress.ip_address(each)), each
 
 
 @pytest.mark.parametrize("address", PUBLIC_4)
 def test_what_leads_to_an_address_of_the_internet_may_be_posted_to(address: str) -> None:
-    for one in behind(address):
-        assert is_public(ipaddress.ip_address(one)), one
+    for each in behind(address):
+        assert is_public(ipaddress.ip_address(each)), each
 
 
 @given(st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address))

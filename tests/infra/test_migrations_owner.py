@@ -42,12 +42,12 @@ def owner_of_a_database(server: str, name: str, rights: str) -> str:
 
 
 def roles_that_open(conninfo: str) -> set[str]:
-    opened = set()
+    opening = set()
     for role in ROLES:
         with psycopg.connect(database.as_role(conninfo, role)) as conn:
             row = conn.execute("SELECT current_user").fetchone()
-            opened.add(row[0] if row else None)
-    return opened
+            opening.add(row[0] if row else None)
+    return opening
 
 
 def test_an_owner_who_may_create_roles_needs_nothing_else_and_others_are_let_in_by_a_grant(

@@ -1,4 +1,4 @@
-"""What compliance officers ask for: forgetting users and accounts, provably; legal holds."""
+"""Erasures: compliance officers ask for one, follow it, and fetch its certificate."""
 
 from __future__ import annotations
 
@@ -8,45 +8,46 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-import sqlalchemy as sa
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
-from api.compliance.notified import ToldDestination, told
 from api.http.auth import PLACE, opens
-from api.http.parameters import Cursor, Limit, named, subject_of
+from api.http.parameters import Cursor, Limit, named
 from api.http.problems import answers
 from api.http.read_position import wait_for
 from api.openapi.bounds import Bounds, Positions, ReasonCode, SubjectText
 from domain.access import ApiScope
 from domain.erasure.erasure import (
+    Erasure,
+    ErasureTarget,
+    TargetOutcome,
+    ToldDestination,
+)
+from domain.erasure.order import (
     CONFIRMATION,
     MAX_IDEMPOTENCY_KEY_CHARS,
     MAX_LISTED_FOR_ERASURE,
-    Erasure,
-    ErasureOrder,
-    ErasureScope,
-    ErasureTarget,
-    LegalHold,
-    TargetOutcome,
+    EraseSubjects,
+    MembersOf,
+    NamedSubject,
+    NamedSubjects,
+    Selection,
     check_confirmed,
+    check_listed,
     checked_idempotency_key,
     checked_reason,
 )
 from domain.erasure.scan import MAX_CHARS, MAX_VALUES, MIN_CHARS, Scan, checked_values
-from domain.errors import InvalidInput, NotFound
+from domain.errors import InvalidInput
 from domain.identity import Identity, SubjectId, SubjectKind
 from infra.bootstrap import Annals
+from infra.erasure.notified import notified_destinations
 from infra.postgres.admission import Demand
-from projections.conditions.known_names import KnownNames
 from projections.kernel.paging import DEFAULT_LIMIT, Page, decoded, encoded
-from projections.kernel.tables import segment_members
 
 HttpRequest = Request[Any, Any, Any]
-
-OFFICERS = [opens(ApiScope.COMPLY)]
 
 Ids = Annotated[list[SubjectText], Bounds(min_items=1, max_items=MAX_LISTED_FOR_ERASURE)]
 Sought = Annotated[str, Bounds(min_length=MIN_CHARS, max_length=MAX_CHARS)]
@@ -58,12 +59,9 @@ IdempotencyKey = Annotated[
     ),
 ]
 ErasureId = Annotated[UUID, PathParameter(description="of an erasure")]
-HoldId = Annotated[UUID, PathParameter(description="of a legal hold")]
 Outcome = Annotated[
     TargetOutcome | None, QueryParameter(description="only those of whom this became")
 ]
-Released = Annotated[bool, QueryParameter(description="those that were released, too")]
-
 CERTIFICATE = {
     200: ResponseSpec(
         dict[str, Any], generate_examples=False, description="the file, with its signature"
@@ -121,45 +119,10 @@ class ScanRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: Annotated[list[Sought], Bounds(min_items=1, max_items=MAX_VALUES)]
 
 
-class HoldRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """
-    Attributes:
-        id: our id, or `external:...`, `email:...`, `domain:...`.
-        reason: a code, which is shown to whoever asks for the erasure.
-    """
-
-    kind: SubjectKind
-    id: SubjectText
-    reason: ReasonCode
-
-
-class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """
-    Attributes:
-        reason: a code.
-    """
-
-    reason: ReasonCode
-
-
-class LiftRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """
-    Attributes:
-        id: `external:...`, `email:...` or `domain:...`.
-    """
-
-    kind: SubjectKind
-    id: SubjectText
-
-
-class Lifted(msgspec.Struct, frozen=True):
-    lifted: bool
-
-
 class ErasureController(Controller):
     path = "/api/erasures"
     tags = ("compliance",)
-    guards = OFFICERS
+    guards = (opens(ApiScope.COMPLY),)
 
     @post(
         status_code=200,
@@ -175,37 +138,20 @@ class ErasureController(Controller):
     ) -> Accepted:
         annals: Annals = request.app.state.annals
         check_confirmed(data.confirm)
-        key = checked_idempotency_key(idempotency_key)
-        scope = _scope(data)
-        reason = checked_reason(data.reason)
-        nobody: list[int] = []
-        if key is not None:  # before whom it names is looked for: they may be erased by now
-            earlier = annals.erasures.asked(_question(data), key, by=str(request.state.key_id))
-            if earlier is not None:
-                return _accepted(earlier, nobody)
-        match scope:
-            case ErasureScope.ONE:
-                assert data.id is not None
-                subjects: Sequence[SubjectId] = [subject_of(annals, data.kind, data.id)]
-            case ErasureScope.LIST:
-                subjects, nobody = _listed(annals, data.kind, data.ids or [])
-            case ErasureScope.SEGMENT:
-                assert data.segment is not None
-                wait_for(annals, data.wait_for)
-                with annals.queries.connect() as conn:
-                    subjects = _members(conn, data.kind, data.segment)
-        order = ErasureOrder(
-            scope=scope,
+        command = EraseSubjects(
             kind=data.kind,
-            subjects=subjects,
-            segment=data.segment,
-            unknown=len(nobody),
-            reason=reason,
+            selection=_selection(data),
+            reason=checked_reason(data.reason),
             suppress=data.suppress,
-            idempotency_key=key,
-            question=_question(data),
+            idempotency_key=checked_idempotency_key(idempotency_key),
+            question=msgspec.json.encode(data).decode(),
         )
-        return _accepted(annals.erasures.request(order, by=str(request.state.key_id)), nobody)
+        taken_on = annals.erasure_requests.erase(
+            command,
+            by=str(request.state.key_id),
+            until_visible=lambda: wait_for(annals, data.wait_for),
+        )
+        return Accepted(**msgspec.structs.asdict(taken_on.erasure), nobody=list(taken_on.nobody))
 
     @get(
         sync_to_thread=True,
@@ -217,12 +163,12 @@ class ErasureController(Controller):
     ) -> Page[Erasure]:
         annals: Annals = state.annals
         after = None if cursor is None else decoded("erasures", cursor, datetime, UUID)
-        found, total = annals.erasures.record.recent(
+        erasures, total = annals.erasures.record.recent(
             (after[0], after[1]) if after else None, limit + 1
         )
-        items = found[:limit]
+        items = erasures[:limit]
         following = None
-        if len(found) > limit:
+        if len(erasures) > limit:
             following = encoded("erasures", items[-1].requested_at, items[-1].id)
         return Page(items, following, total)
 
@@ -258,7 +204,8 @@ class ErasureController(Controller):
     def view(self, state: State, id: ErasureId) -> Receipt:
         annals: Annals = state.annals
         erasure = annals.erasures.record.get(id)
-        return Receipt(destinations=told(annals, erasure), **msgspec.structs.asdict(erasure))
+        destinations = notified_destinations(annals.definitions, annals.destinations, erasure)
+        return Receipt(destinations=destinations, **msgspec.structs.asdict(erasure))
 
     @get(
         "/{id:uuid}/subjects",
@@ -277,9 +224,9 @@ class ErasureController(Controller):
         annals: Annals = state.annals
         annals.erasures.record.get(id)
         after = None if cursor is None else decoded("erased", cursor, UUID)[0]
-        found = annals.erasures.record.targets(id, outcome, after, limit + 1)
-        items = found[:limit]
-        following = encoded("erased", items[-1].subject) if len(found) > limit else None
+        targets = annals.erasures.record.targets(id, outcome, after, limit + 1)
+        items = targets[:limit]
+        following = encoded("erased", items[-1].subject) if len(targets) > limit else None
         return Page(items, following, None)
 
     @get(
@@ -298,118 +245,23 @@ class ErasureController(Controller):
         )
 
 
-class HoldController(Controller):
-    path = "/api/holds"
-    tags = ("compliance",)
-    guards = OFFICERS
-
-    @post(
-        status_code=200,
-        sync_to_thread=True,
-        summary="Place a legal hold: nobody can erase the user or account until it is released",
-        responses=answers(400, 401, 403, 404, 413, 503),
-    )
-    def place(self, request: HttpRequest, data: JSONBody[HoldRequest]) -> LegalHold:
-        annals: Annals = request.app.state.annals
-        reason = checked_reason(data.reason)
-        subject = subject_of(annals, data.kind, data.id)
-        return annals.holds.place(data.kind, subject, reason=reason, by=str(request.state.key_id))
-
-    @get(
-        sync_to_thread=True,
-        summary="Legal holds, newest first",
-        responses=answers(400, 401, 403, 503),
-    )
-    def list(self, state: State, released: Released = False) -> Page[LegalHold]:
-        annals: Annals = state.annals
-        items = annals.holds.all(released=released)
-        return Page(items, None, len(items))
-
-    @post(
-        "/{id:uuid}/release",
-        status_code=200,
-        sync_to_thread=True,
-        summary="Release a legal hold; it stays on record",
-        responses=answers(400, 401, 403, 404, 413, 503),
-    )
-    def release(
-        self, request: HttpRequest, id: HoldId, data: JSONBody[ReleaseRequest]
-    ) -> LegalHold:
-        annals: Annals = request.app.state.annals
-        reason = checked_reason(data.reason)
-        return annals.holds.release(id, reason=reason, by=str(request.state.key_id))
-
-
-class SuppressionController(Controller):
-    path = "/api/suppressions"
-    tags = ("compliance",)
-    guards = OFFICERS
-
-    @post(
-        "/lift",
-        status_code=200,
-        sync_to_thread=True,
-        summary="Take an identity in again that was erased and suppressed",
-        responses=answers(400, 401, 403, 404, 413, 503),
-    )
-    def lift(self, request: HttpRequest, data: JSONBody[LiftRequest]) -> Lifted:
-        annals: Annals = request.app.state.annals
-        name = named(data.kind, data.id)
-        if not isinstance(name, Identity):
-            raise InvalidInput("name it from outside, like email:...", pointer="/id")
-        annals.erasures.lift(name, by=str(request.state.key_id))
-        return Lifted(True)
-
-
-def _scope(data: ErasureRequest) -> ErasureScope:
-    given = [
-        scope
-        for scope, value in (
-            (ErasureScope.ONE, data.id),
-            (ErasureScope.LIST, data.ids),
-            (ErasureScope.SEGMENT, data.segment),
-        )
-        if value is not None
-    ]
-    if len(given) != 1:
+def _selection(data: ErasureRequest) -> Selection:
+    """Raises: InvalidInput: none or several of `id`, `ids` and `segment`; or a name of no form."""
+    if sum(value is not None for value in (data.id, data.ids, data.segment)) != 1:
         raise InvalidInput("say whom by one of id, ids and segment", pointer="/id")
-    return given[0]
+    if data.id is not None:
+        return NamedSubject(named(data.kind, data.id))
+    if data.segment is not None:
+        return MembersOf(data.segment)
+    return NamedSubjects(_names(data.kind, data.ids or []))
 
 
-def _question(data: ErasureRequest) -> str:
-    return msgspec.json.encode(data).decode()
-
-
-def _accepted(erasure: Erasure, nobody: list[int]) -> Accepted:
-    return Accepted(**msgspec.structs.asdict(erasure), nobody=nobody)
-
-
-def _listed(
-    annals: Annals, kind: SubjectKind, texts: Sequence[str]
-) -> tuple[list[SubjectId], list[int]]:
-    """The subjects that some ids mean, and the indexes of those that are nobody's."""
-    if not 0 < len(texts) <= MAX_LISTED_FOR_ERASURE:
-        raise InvalidInput(f"a list has 1 to {MAX_LISTED_FOR_ERASURE:,} ids", pointer="/ids")
+def _names(kind: SubjectKind, ids: Sequence[str]) -> Sequence[SubjectId | Identity]:
+    check_listed(len(ids))
     names: list[SubjectId | Identity] = []
-    for n, text in enumerate(texts):
+    for n, id in enumerate(ids):
         try:
-            names.append(named(kind, text))
+            names.append(named(kind, id))
         except InvalidInput as error:
             raise InvalidInput(error.detail, pointer=f"/ids/{n}") from None
-    known = annals.subject_lookup.find_all(one for one in names if isinstance(one, Identity))
-    subjects: list[SubjectId] = []
-    nobody: list[int] = []
-    for n, name in enumerate(names):
-        subject = known.get(name) if isinstance(name, Identity) else name
-        if subject is None:
-            nobody.append(n)
-        else:
-            subjects.append(subject)
-    return subjects, nobody
-
-
-def _members(conn: sa.Connection, kind: SubjectKind, segment: UUID) -> list[SubjectId]:
-    if KnownNames(conn).segments().get(segment) != kind:
-        raise NotFound(f"there is no such segment of {kind}s")
-    members = sa.select(segment_members.c.subject).where(segment_members.c.segment == segment)
-    return [SubjectId(one) for one in conn.scalars(members)]
+    return names

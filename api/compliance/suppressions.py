@@ -1,0 +1,55 @@
+"""Suppressed identities: a compliance officer lets one be taken in again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Controller, Request, post
+from litestar.params import JSONBody
+
+from api.http.auth import opens
+from api.http.parameters import named
+from api.http.problems import answers
+from api.openapi.bounds import SubjectText
+from domain.access import ApiScope
+from domain.errors import InvalidInput
+from domain.identity import Identity, SubjectKind
+from infra.bootstrap import Annals
+
+HttpRequest = Request[Any, Any, Any]
+
+
+class LiftRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Attributes:
+        id: `external:...`, `email:...` or `domain:...`.
+    """
+
+    kind: SubjectKind
+    id: SubjectText
+
+
+class Lifted(msgspec.Struct, frozen=True):
+    lifted: bool
+
+
+class SuppressionController(Controller):
+    path = "/api/suppressions"
+    tags = ("compliance",)
+    guards = (opens(ApiScope.COMPLY),)
+
+    @post(
+        "/lift",
+        status_code=200,
+        sync_to_thread=True,
+        summary="Take an identity in again that was erased and suppressed",
+        responses=answers(400, 401, 403, 404, 413, 503),
+    )
+    def lift(self, request: HttpRequest, data: JSONBody[LiftRequest]) -> Lifted:
+        annals: Annals = request.app.state.annals
+        name = named(data.kind, data.id)
+        if not isinstance(name, Identity):
+            raise InvalidInput("name it from outside, like email:...", pointer="/id")
+        annals.erasure_requests.lift_suppression(name, by=str(request.state.key_id))
+        return Lifted(True)
