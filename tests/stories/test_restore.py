@@ -272,11 +272,8 @@ def test_what_was_skipped_stays_so_after_a_restore(
     with refusing(database_url, "contacts", unfit):
         stored(annals, identify("u1", name="Unfit"), track("u1"))
         project(annals)
-        [failed] = (
-            annals.parked()
-            .pages.read(reader=None, state=ParkedState.FAILED, cursor=None, limit=9)
-            .items
-        )
+        pages = annals.parked().pages
+        [failed] = pages.read(reader=None, state=ParkedState.FAILED, cursor=None, limit=9).items
         partition, _, position = failed.position.partition(":")
         place = Position(int(partition), int(position))
         assert annals.parked().skip("main", place, "Unfit is no name", "operator").left == 0
