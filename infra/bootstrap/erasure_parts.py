@@ -1,0 +1,141 @@
+"""Builds erasure, legal holds and retention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.bootstrap.defaults import utc_now, workspace_defaults
+from infra.bootstrap.key_parts import KeyParts
+from infra.bootstrap.log_parts import LogParts
+from infra.bootstrap.past_parts import PastParts
+from infra.bootstrap.write_parts import WriteParts
+from infra.erasure.certificates import Certifier
+from infra.erasure.key_destruction import KeyDestruction
+from infra.erasure.ledger import FILE as LEDGER_FILE
+from infra.erasure.ledger import Ledger
+from infra.erasure.legal_holds import LegalHolds
+from infra.erasure.process import ErasureProcess
+from infra.erasure.purge import Purge
+from infra.erasure.redaction import Redaction
+from infra.erasure.residue_scan import ResidueScan
+from infra.erasure.retention import RetentionRuns
+from infra.postgres.pools import Pools
+from infra.settings import Settings
+from infra.write.subjects import Subjects
+from projections.counters.keeper import CounterKeeper
+from projections.projector.projector import NAME as PROJECTOR
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErasureParts:
+    """
+    Attributes:
+        mentions: takes the names of erased subjects out of definitions and saved views.
+        aged_activity: ends activity that is older than the retention bound.
+    """
+
+    erasures: ErasureProcess
+    ledger: Ledger
+    holds: LegalHolds
+    mentions: Redaction
+    certifier: Certifier
+    scanner: ResidueScan
+    aged_activity: RetentionRuns
+
+
+def build_erasure(
+    settings: Settings,
+    url: str,
+    pools: Pools,
+    log: LogParts,
+    keys: KeyParts,
+    write: WriteParts,
+    pasts: PastParts,
+) -> ErasureParts:
+    """
+    Args:
+        url: of the database.
+    """
+    workers = pools.workers
+    certifier = Certifier(log_pool=pools.reading, secret=keys.keys.secret("certificates"))
+    ledger = Ledger(
+        path=settings.data / LEDGER_FILE,
+        pool=workers.keys,
+        keys=keys.keys,
+        sign=certifier.sign,
+        verify=certifier.is_signed,
+    )
+    purge = Purge(
+        url=url,
+        zone=settings.time_zone,
+        hour=settings.cleanup_hour,
+        clock=utc_now,
+    )
+    holds = LegalHolds(pool=pools.keys, subjects=write.subjects)
+    mentions = Redaction(
+        definitions=write.definitions,
+        saved_views=write.saved_views,
+        log=log.log,
+        sealer=keys.sealer,
+        contents=keys.contents,
+        pool=pools.keys,
+        digest=keys.identities.digest,
+    )
+    destruction = KeyDestruction(
+        handler=write.handler,
+        subjects=Subjects(aggregates=write.aggregates, keys=keys.keys, views=workers.views),
+        log=log.log,
+        keys=keys.keys,
+        holds=holds,
+        mentions=mentions,
+    )
+    counters = CounterKeeper(
+        pool=workers.views,
+        needed=write.counter_owners.needed,
+        projector=PROJECTOR,
+        clock=utc_now,
+    )
+    return ErasureParts(
+        erasures=ErasureProcess(
+            destruction=destruction,
+            lookup=keys.identities,
+            pool=workers.keys,
+            views=workers.views,
+            secret=keys.keys.secret("erasures"),
+            cleaner=purge,
+            certifier=certifier,
+            ledger=ledger,
+            pasts=pasts.pasts,
+            counters=counters,
+        ),
+        ledger=ledger,
+        holds=holds,
+        mentions=mentions,
+        certifier=certifier,
+        scanner=ResidueScan(
+            url=url,
+            cluster=embedded_cluster(settings),
+            pasts=pasts.past_databases,
+        ),
+        aged_activity=RetentionRuns(
+            log=log.working_log,
+            sealer=keys.sealer,
+            keys=keys.keys,
+            pool=workers.keys,
+            log_pool=workers.log,
+            views=workers.views,
+            workspace=lambda: write.working_definitions.load().workspace(
+                workspace_defaults(settings)
+            ),
+            cleaner=purge,
+            ledger=ledger,
+        ),
+    )
+
+
+def embedded_cluster(settings: Settings) -> Path | None:
+    """Returns: the folder of the embedded server's files; None: the database is an outside one."""
+    cluster = (settings.data / "postgres").resolve()
+    is_embedded = settings.database_url is None and (cluster / "PG_VERSION").exists()
+    return cluster if is_embedded else None

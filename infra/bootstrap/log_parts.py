@@ -1,0 +1,41 @@
+"""Builds the event log and its readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.head_alarm import HeadAlarm
+from infra.log.event_log import EventLog
+from infra.log.records import Records
+from infra.log.timelines import Timelines
+from infra.postgres.pools import Pools
+from infra.postgres.wakeups import Wakeups
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogParts:
+    """
+    Attributes:
+        working_log: the same log, over the connections of the workers.
+        wakeups: wakes the workers of this process when the log grows.
+        past_heads: notices checkpoints that are past the head of their partition.
+    """
+
+    log: EventLog
+    working_log: EventLog
+    timelines: Timelines
+    records: Records
+    wakeups: Wakeups
+    past_heads: HeadAlarm
+
+
+def build_log(pools: Pools) -> LogParts:
+    wakeups = Wakeups()
+    return LogParts(
+        log=EventLog(pool=pools.intake, wakeups=wakeups),
+        working_log=EventLog(pool=pools.workers.log, wakeups=wakeups),
+        timelines=Timelines(pool=pools.reading),
+        records=Records(pool=pools.reading),
+        wakeups=wakeups,
+        past_heads=HeadAlarm(pool=pools.workers.log, views=pools.workers.views),
+    )

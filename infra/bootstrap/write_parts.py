@@ -1,0 +1,96 @@
+"""Builds the write side: command handler, aggregates, names, definitions, saved views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from psycopg_pool import ConnectionPool
+
+from infra.bootstrap.defaults import workspace_defaults
+from infra.bootstrap.key_parts import KeyParts
+from infra.bootstrap.log_parts import LogParts
+from infra.log.event_log import EventLog
+from infra.postgres.pools import Pools
+from infra.settings import Settings
+from infra.write.aggregates import Aggregates
+from infra.write.command_handler import CommandHandler
+from infra.write.counter_owners import CounterOwners
+from infra.write.definition_store import READER as DEFINITIONS_READER
+from infra.write.definition_store import DefinitionStore
+from infra.write.name_administration import NameAdministration
+from infra.write.name_catalogue import NameCatalogue
+from infra.write.saved_views import SavedViews
+from infra.write.skipped_events import SkippedEvents
+from infra.write.subjects import Subjects
+from projections.kernel.gaps import Gap, note
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteParts:
+    """
+    Attributes:
+        definitions_of: the definitions that a log holds.
+        working_definitions: the definitions, over the connections of the workers.
+        skips: the parked events that an operator skipped.
+    """
+
+    aggregates: Aggregates
+    subjects: Subjects
+    handler: CommandHandler
+    definitions_of: Callable[[EventLog], DefinitionStore]
+    definitions: DefinitionStore
+    working_definitions: DefinitionStore
+    saved_views: SavedViews
+    names: NameAdministration
+    skips: SkippedEvents
+    counter_owners: CounterOwners
+
+
+def build_write(settings: Settings, pools: Pools, log: LogParts, keys: KeyParts) -> WriteParts:
+    definitions_of = partial(
+        DefinitionStore,
+        sealer=keys.sealer,
+        secret=keys.keys.secret("definitions"),
+        note=partial(_note, pools.workers.views),
+    )
+    definitions = definitions_of(log.log)
+    catalogue = NameCatalogue(pool=pools.intake, rules=lambda: definitions.recent().names)
+    aggregates = Aggregates(log=log.log, sealer=keys.sealer, pool=pools.intake)
+    saved_views = SavedViews(
+        pool=pools.reading,
+        secret=keys.keys.secret("saved views"),
+        contents=keys.contents,
+    )
+    return WriteParts(
+        aggregates=aggregates,
+        subjects=Subjects(aggregates=aggregates, keys=keys.keys, views=pools.views),
+        handler=CommandHandler(
+            log=log.log,
+            keys=keys.keys,
+            lookup=keys.identities,
+            catalogue=catalogue,
+            aggregates=aggregates,
+            sealer=keys.sealer,
+            message_secret=keys.keys.secret("message"),
+        ),
+        definitions_of=definitions_of,
+        definitions=definitions,
+        working_definitions=definitions_of(log.working_log),
+        saved_views=saved_views,
+        names=NameAdministration(
+            definitions=definitions,
+            catalogue=catalogue,
+            saved_views=saved_views,
+            workspace=lambda state: state.workspace(workspace_defaults(settings)),
+        ),
+        skips=SkippedEvents(pool=pools.workers.log, keys=keys.keys),
+        counter_owners=CounterOwners(definitions=definitions, saved_views=saved_views),
+    )
+
+
+def _note(views: ConnectionPool, gaps: Sequence[Gap]) -> None:
+    """Lists the events that the definitions lack."""
+    with views.connection() as conn:
+        note(conn, DEFINITIONS_READER, gaps)
