@@ -44,6 +44,7 @@ from api.definitions.segments import SegmentsController
 from api.definitions.settings import SettingsController
 from api.http.auth import Connection
 from api.http.bodies import MAX_BODY_BYTES, Reservation, has_body
+from api.http.dependencies import DEPENDENCIES
 from api.http.disconnects import attended
 from api.http.limits import Limits
 from api.http.methods import NoOptionsOfHandlers, answer_head
@@ -91,7 +92,7 @@ class App(Litestar):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = cast(HTTPScope, scope)
         limits: Limits = self.state.limits
-        sending = limits.told(request, send)
+        sending = limits.with_rate_headers(request, send)
         if not has_body(request):
             await super().__call__(request, receive, sending)
             return
@@ -157,6 +158,7 @@ def create_app(annals: Annals) -> Litestar:
             console(),
         ],
         guards=[refuse_nul],
+        dependencies=DEPENDENCIES,
         exception_handlers=HANDLERS,
         plugins=[BoundedFields(), DescribedFields(), NoOptionsOfHandlers()],
         request_class=TypedRequest,

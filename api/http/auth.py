@@ -81,8 +81,8 @@ async def known(connection: Connection, key: str) -> tuple[UUID, ApiScope]:
     """
     annals: Annals = connection.app.state.annals
     limits: Limits = connection.app.state.limits
-    found = annals.api_keys.recalled(key)
-    if found is None:
+    id_and_scope = annals.api_keys.recalled(key)
+    if id_and_scope is None:
         address = client_address(connection.scope, annals.settings.trusted_proxies)
         seconds = limits.wrong_keys.seconds_to_wait(address)
         if seconds and not await run_sync(annals.api_keys.is_live, key, limiter=limits.looking_up):
@@ -90,13 +90,13 @@ async def known(connection: Connection, key: str) -> tuple[UUID, ApiScope]:
                 "too many wrong API keys came from this address; correct the key, or wait",
                 retry_after=seconds,
             )
-        found = await run_sync(annals.api_keys.find, key, limiter=limits.looking_up)
-        if found is None:
+        id_and_scope = await run_sync(annals.api_keys.find, key, limiter=limits.looking_up)
+        if id_and_scope is None:
             limits.wrong_keys.note(address)
             raise ProblemException(401, "unknown-key", "the API key is unknown or was revoked")
-    limits.key_rates.admit(found[0])
-    connection.state.key_id = found[0]
-    return found
+    limits.key_rates.admit(id_and_scope[0])
+    connection.state.key_id = id_and_scope[0]
+    return id_and_scope
 
 
 async def authorised(connection: Connection, key: str | None, *scopes: ApiScope) -> Asker:

@@ -148,14 +148,14 @@ class _Receiver:
         self._messages: deque[HTTPReceiveMessage] = deque()
         self._is_watched = self._is_whole = False
         self._task: asyncio.Task[None] | None = None
-        self.gone = asyncio.Event()
+        self.disconnected = asyncio.Event()
         self.is_answered = False
 
     async def __call__(self) -> Any:
         if self._messages:
             return self._messages.popleft()
         if self._task is not None:
-            await self.gone.wait()
+            await self.disconnected.wait()
             return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
@@ -179,7 +179,7 @@ class _Receiver:
             self._begin()
         try:
             async with asyncio.timeout(seconds):
-                await self.gone.wait()
+                await self.disconnected.wait()
         except TimeoutError:
             return
 
@@ -192,7 +192,7 @@ class _Receiver:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass  # a body where none belongs
-        self.gone.set()
+        self.disconnected.set()
         if not self.is_answered:
             await asyncio.to_thread(self._reader.leave)
 
@@ -263,5 +263,5 @@ class _Sender:
 def _transport_of(send: Send) -> asyncio.WriteTransport | None:
     """The connection below: ASGI has no way to end one, and uvicorn's cycle of request and
     response, whose method this is, has it. None within a request of the console."""
-    found = getattr(getattr(send, "__self__", None), "transport", None)
-    return found if hasattr(found, "abort") else None
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    return transport if hasattr(transport, "abort") else None

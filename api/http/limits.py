@@ -24,7 +24,7 @@ class Limits:
         self.rooms = Rooms()
         self.looking_up = CapacityLimiter(LOOKING_UP)
 
-    def told(self, scope: HTTPScope, send: Send) -> Send:
+    def with_rate_headers(self, scope: HTTPScope, send: Send) -> Send:
         """A `send` that tells a client with an API key what is left to it."""
 
         async def sending(message: Message) -> None:

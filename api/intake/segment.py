@@ -102,8 +102,8 @@ def write_key_of(body: bytes | bytearray) -> str | None:
     except msgspec.ValidationError:
         return None
     except _UNREADABLE:
-        found = _LOOKS_LIKE_A_KEY.search(body)
-        return None if found is None else found[1].decode()
+        match = _LOOKS_LIKE_A_KEY.search(body)
+        return None if match is None else match[1].decode()
 
 
 def decoded(body: bytes | bytearray) -> Envelope:
@@ -310,16 +310,16 @@ def _touches(
 
 
 def _user(user_id: object, traits: Mapping[str, object], pointer: str) -> tuple[Identity, ...]:
-    found = []
+    identities = []
     if user_id is not None:
-        found.append(identity(Scheme.USER_ID, user_id, pointer="/userId"))
+        identities.append(identity(Scheme.USER_ID, user_id, pointer="/userId"))
     if traits.get("email") is not None:
-        found.append(identity(Scheme.EMAIL, traits["email"], pointer=f"{pointer}/email"))
-    if not found:
+        identities.append(identity(Scheme.EMAIL, traits["email"], pointer=f"{pointer}/email"))
+    if not identities:
         raise InvalidInput(
             "the message names nobody: send a userId, or an email in the traits", pointer="/userId"
         )
-    return tuple(found)
+    return tuple(identities)
 
 
 def _occurred_at(timestamp: object, received_at: datetime) -> datetime:

@@ -94,7 +94,7 @@ def _build(settings: Settings, url: str, pools: Pools, closing: ExitStack) -> An
     pasts = build_pasts(settings, url, pools, keys, write, closing)
     erasure = build_erasure(settings, url, pools, log, keys, write, pasts)
     webhooks = build_webhooks(settings, pools, log, keys, write)
-    readers = build_readers(url, pools, closing)
+    readers = build_readers(settings, url, pools, log, keys, write, closing)
     return Annals(
         settings=settings,
         pools=pools,

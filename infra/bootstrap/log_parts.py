@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from infra.head_alarm import HeadAlarm
 from infra.log.event_log import EventLog
+from infra.log.read_position import ReadPosition
 from infra.log.records import Records
 from infra.log.timelines import Timelines
 from infra.postgres.pools import Pools
@@ -27,15 +28,18 @@ class LogParts:
     records: Records
     wakeups: Wakeups
     past_heads: HeadAlarm
+    read_position: ReadPosition
 
 
 def build_log(pools: Pools) -> LogParts:
     wakeups = Wakeups()
+    log = EventLog(pool=pools.intake, wakeups=wakeups)
     return LogParts(
-        log=EventLog(pool=pools.intake, wakeups=wakeups),
+        log=log,
         working_log=EventLog(pool=pools.workers.log, wakeups=wakeups),
         timelines=Timelines(pool=pools.reading),
         records=Records(pool=pools.reading),
         wakeups=wakeups,
         past_heads=HeadAlarm(pool=pools.workers.log, views=pools.workers.views),
+        read_position=ReadPosition(log=log, views=pools.views),
     )

@@ -12,11 +12,17 @@ from psycopg_pool import ConnectionPool
 from domain.identity import SubjectId
 from infra.api_keys import ApiKeys
 from infra.backtest_jobs import BacktestJobs
+from infra.backtest_planner import BacktestPlanner
+from infra.bootstrap.defaults import workspace_defaults
+from infra.bootstrap.key_parts import KeyParts
+from infra.bootstrap.log_parts import LogParts
+from infra.bootstrap.write_parts import WriteParts
 from infra.change_feed import ChangeFeed
 from infra.postgres.admission import Admission
 from infra.postgres.pools import Pools
 from infra.postgres.readiness import Readiness
 from infra.refused_attempts import RefusedAttempts
+from infra.settings import Settings
 from projections.projector.projector import NAME as PROJECTOR
 from projections.queries import contact_view
 
@@ -42,10 +48,19 @@ class ReaderParts:
     refused_attempts: RefusedAttempts
     watching: ChangeFeed
     backtests: BacktestJobs
+    backtest_planner: BacktestPlanner
     readiness: Readiness
 
 
-def build_readers(url: str, pools: Pools, closing: ExitStack) -> ReaderParts:
+def build_readers(
+    settings: Settings,
+    url: str,
+    pools: Pools,
+    log: LogParts,
+    keys: KeyParts,
+    write: WriteParts,
+    closing: ExitStack,
+) -> ReaderParts:
     """
     Args:
         url: of the database.
@@ -73,6 +88,15 @@ def build_readers(url: str, pools: Pools, closing: ExitStack) -> ReaderParts:
             streams_of=_streams_of(queries),
         ),
         backtests=backtests,
+        backtest_planner=BacktestPlanner(
+            definitions=write.definitions,
+            checks=write.checks,
+            workspace=lambda state: state.workspace(workspace_defaults(settings)),
+            queries=pools.readers.long,
+            log=log.log,
+            records=log.records,
+            sealer=keys.sealer,
+        ),
         readiness=readiness,
     )
 

@@ -16,9 +16,11 @@ from infra.postgres.pools import Pools
 from infra.settings import Settings
 from infra.write.aggregates import Aggregates
 from infra.write.command_handler import CommandHandler
+from infra.write.condition_checks import ConditionChecks
 from infra.write.counter_owners import CounterOwners
 from infra.write.definition_store import READER as DEFINITIONS_READER
 from infra.write.definition_store import DefinitionStore
+from infra.write.member_lists import MemberLists
 from infra.write.name_administration import NameAdministration
 from infra.write.name_catalogue import NameCatalogue
 from infra.write.saved_views import SavedViews
@@ -44,6 +46,8 @@ class WriteParts:
     working_definitions: DefinitionStore
     saved_views: SavedViews
     names: NameAdministration
+    checks: ConditionChecks
+    member_lists: MemberLists
     skips: SkippedEvents
     counter_owners: CounterOwners
 
@@ -63,18 +67,19 @@ def build_write(settings: Settings, pools: Pools, log: LogParts, keys: KeyParts)
         secret=keys.keys.secret("saved views"),
         contents=keys.contents,
     )
+    handler = CommandHandler(
+        log=log.log,
+        keys=keys.keys,
+        lookup=keys.identities,
+        catalogue=catalogue,
+        aggregates=aggregates,
+        sealer=keys.sealer,
+        message_secret=keys.keys.secret("message"),
+    )
     return WriteParts(
         aggregates=aggregates,
         subjects=Subjects(aggregates=aggregates, keys=keys.keys, views=pools.views),
-        handler=CommandHandler(
-            log=log.log,
-            keys=keys.keys,
-            lookup=keys.identities,
-            catalogue=catalogue,
-            aggregates=aggregates,
-            sealer=keys.sealer,
-            message_secret=keys.keys.secret("message"),
-        ),
+        handler=handler,
         definitions_of=definitions_of,
         definitions=definitions,
         working_definitions=definitions_of(log.working_log),
@@ -84,6 +89,16 @@ def build_write(settings: Settings, pools: Pools, log: LogParts, keys: KeyParts)
             catalogue=catalogue,
             saved_views=saved_views,
             workspace=lambda state: state.workspace(workspace_defaults(settings)),
+        ),
+        checks=ConditionChecks(
+            definitions=definitions,
+            queries=pools.readers.queries,
+            read_position=log.read_position,
+        ),
+        member_lists=MemberLists(
+            definitions=definitions,
+            lookup=handler,
+            queries=pools.readers.queries,
         ),
         skips=SkippedEvents(pool=pools.workers.log, keys=keys.keys),
         counter_owners=CounterOwners(definitions=definitions, saved_views=saved_views),
