@@ -148,6 +148,6 @@ def standing(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """Where destinations are told."""
-    with receiving() as one:
-        yield one
+    """The server that destinations send to."""
+    with receiving() as server:
+        yield server

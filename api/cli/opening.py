@@ -55,10 +55,10 @@ def opened() -> Iterator[Annals]:
     except bootstrap.CANNOT_START as error:
         raise click.ClickException(str(error)) from None
     except (psycopg.Error, DBAPIError, NoConnectionInTime) as error:
-        raise click.ClickException(_told(error)) from None
+        raise click.ClickException(_explained(error)) from None
 
 
-def _told(error: Exception) -> str:
+def _explained(error: Exception) -> str:
     """What to say of a database error: its kind, never its message, which can hold personal
     data."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error

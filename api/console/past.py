@@ -24,8 +24,8 @@ async def being_made(request: AnyRequest, calls: Calls) -> Response[str] | None:
     past = await calls.post("/api/pasts", {"at": calls.as_of})
     if past["state"] == "ready":
         return None
-    kept = [pair for pair in request.query_params.multi_items() if pair[0] != "as_of"]
-    now_url = request.scope["path"] + (f"?{urlencode(kept)}" if kept else "")
+    other_pairs = [pair for pair in request.query_params.multi_items() if pair[0] != "as_of"]
+    now_url = request.scope["path"] + (f"?{urlencode(other_pairs)}" if other_pairs else "")
     return page(request, "past/making.html", past=past, now_url=now_url)
 
 
