@@ -87,13 +87,16 @@ def _stream(
     change_feed: ChangeFeed, asker: Asker, kind: SubjectKind, subject: SubjectId | None
 ) -> Stream:
     change_feed.require_room()
-    messages = _messages(change_feed, Watch(kind, subject, asker.key_id))
+    messages = _messages(change_feed, asker, kind, subject)
     return Stream(messages, media_type=MEDIA_TYPE, headers=HEADERS)
 
 
-async def _messages(change_feed: ChangeFeed, watch: Watch) -> AsyncGenerator[bytes, None]:
+async def _messages(
+    change_feed: ChangeFeed, asker: Asker, kind: SubjectKind, subject: SubjectId | None
+) -> AsyncGenerator[bytes, None]:
     """The messages, until the subject is erased, the key is revoked or the process ends."""
-    until = time.monotonic() + MAX_SECONDS
+    # A watch belongs to the event loop, which handlers in threads do not have.
+    watch, until = Watch(kind, subject, asker.key_id), time.monotonic() + MAX_SECONDS
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     try:
         await asyncio.to_thread(change_feed.begin, watch)
