@@ -186,7 +186,7 @@ def create_app(annals: Annals) -> Litestar:
 
 
 def put_over(app: Litestar, annals: Annals) -> None:
-    """Has an application that serves nobody now answer from these resources."""
+    """Replaces the resources of an application that serves no request now."""
     app.state = State(
         {"annals": annals, "sessions": sessions_of(annals), "limits": Limits(annals.settings)}
     )

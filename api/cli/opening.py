@@ -1,4 +1,4 @@
-"""What every command begins with: settings, everything open, and a way to be interrupted."""
+"""Opens Annals for a command, with its settings and interruptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from projections.kernel.database_errors import is_of_connection
 from projections.kernel.watchdog import where
 
 CUT_SECONDS = 6.0
-"""That a process has to end once it is told to; then what waits for others is cut off."""
+"""Seconds that a process has to end once told to; then it cuts connections off."""
 
 LEFT_SECONDS = 3.5
 """That it has to end after that."""

@@ -1,4 +1,4 @@
-"""What stands in the address bar of a list: all that it shows, so that it can be shared.
+"""The address of a list: it holds all that the list shows, so that a link can be shared.
 
 | parameter | means |
 |---|---|
@@ -59,7 +59,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parsed(cls, kind: SubjectKind, pairs: Sequence[tuple[str, str]]) -> Address:
-        """From the parameters of an address, or of a form. What is unknown means nothing."""
+        """Parses the parameters of an address, or of a form; unknown ones are ignored."""
         many: dict[str, list[str]] = {}
         for name, value in pairs:
             many.setdefault(name, []).append(value)
@@ -144,7 +144,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def kept(self) -> list[tuple[str, str]]:
-        """What a form keeps that changes neither search nor quick filters."""
+        """Parameters that a form of search and quick filters passes on."""
         names = ("as_of", "segment", "sort", "filter", "column")
         return [(name, value) for name, value in self.pairs(place=False) if name in names]
 
@@ -271,7 +271,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def past_of(query: Mapping[str, str]) -> str | None:
-    """The past instant in an address. What a browser without scripts sends has no zone: UTC."""
+    """The past instant in an address. A browser without scripts sends no zone: UTC."""
     sent = query.get("as_of", "")
     return f"{sent}Z" if _WITHOUT_ZONE.fullmatch(sent) else sent or None
 

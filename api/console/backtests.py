@@ -39,7 +39,7 @@ class Backtests(Controller):
 
     @post()
     async def begin(self, request: AnyRequest) -> Response[Any]:
-        """Tests what is in the form of a definition or of a segment, saved or not."""
+        """Begins a back-test of the definition or segment in a form, saved or not."""
         sent = await request.form()
         form = {name: str(value) for name, value in sent.items()}
         if "definition" in form:
@@ -80,7 +80,7 @@ class Backtests(Controller):
 
     @post("/{id:uuid}/forget")
     async def forget(self, request: AnyRequest, id: FromPath[UUID]) -> Redirect:
-        """Cancels it, or forgets what came of it."""
+        """Cancels a back-test, or forgets its result."""
         await calls_of(request).delete(f"/api/backtest/{id}")
         return Redirect("/console/backtests", status_code=303)
 
@@ -133,12 +133,12 @@ async def _begun(
 
 
 def _number(text: str) -> int | str:
-    """A text that is no number stays what it is: the API says what is wrong with it."""
+    """A text that is no number stays a text: the API refuses it."""
     return int(text) if text.strip().isdecimal() else text
 
 
 def _show(refused: Refused) -> None:
-    """Raises: Refused: what no form can show."""
+    """Raises: Refused: a refusal that the form does not show."""
     if refused.status not in (400, 404, 409, 503):
         raise refused
 
@@ -151,7 +151,7 @@ def _within(refused: Refused) -> Refused:
 
 
 def _drawn(result: Json) -> Json:
-    """The days as bars of 100 units, and what each outcome is called and coloured."""
+    """The days as bars of 100 units, with name and colour of each outcome."""
     counted = [count["outcome"] for day in result["days"] for count in day["counts"]]
     outcomes = sorted(dict.fromkeys(counted), key=lambda outcome: outcome is None)
     tones = {

@@ -1,4 +1,4 @@
-"""The public HTTP API as the console asks it: in this process, with the key of who is signed in.
+"""Calls of the public HTTP API: within this process, with the API key of the session.
 
 Each call goes through the API's own routes, guards and refusals. So the console can do what its
 reader's key can do over HTTP, and nothing besides.

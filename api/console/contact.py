@@ -1,4 +1,4 @@
-"""One user or account: what it is, and what happened to it."""
+"""The pages of one user or account."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ DECISIONS = frozenset(chain.from_iterable(VERBS_OF.values()))
 
 
 class _Contacts(Controller):
-    """What users and accounts have in common."""
+    """Pages that users and accounts share."""
 
     kind: SubjectKind
 
@@ -72,13 +72,13 @@ class _Contacts(Controller):
 
     @get("/{id:str}/json")
     async def as_json(self, request: AnyRequest, id: FromPath[str]) -> Response[Json]:
-        """What the API answers for this page."""
+        """The answer of the API for this page, as JSON."""
         contact = await calls_of(request).get(f"/api/{self.kind}s/{id}")
         return Response(contact, headers=SECURITY_HEADERS | PRIVATE)
 
     @get("/{id:str}/review")
     async def review(self, request: AnyRequest, id: FromPath[str]) -> Response[str]:
-        """All that is on file, for who may delete it."""
+        """All that is on file, for keys of scope comply."""
         cursor = request.query_params.get("cursor")
         review = await calls_of(request).get(f"/api/{self.kind}s/{id}/review", cursor=cursor)
         return page(request, "contact/review.html", kind=self.kind, review=review)

@@ -108,7 +108,7 @@ async def shown(calls: Calls, address: Address, types: dict[str, str]) -> Shown:
 
 
 class _Lists(Controller):
-    """What the lists of users and of accounts have in common."""
+    """Pages that the lists of users and of accounts share."""
 
     kind: SubjectKind
 

@@ -42,7 +42,7 @@ DRAFTS: dict[DefinitionKind, Json] = {
     DefinitionKind.SCORE: {"rules": [{"name": "A rule", "weight": 1, "condition": _EVERYBODY}]},
     DefinitionKind.SIGNAL: {"condition": _EVERYBODY, "reentry_hours": 24},
 }
-"""What a new one begins with."""
+"""The text of a new definition."""
 
 TEXTS = ("mrr_property", "currency", "renewal_property", "time_zone")
 PREFERRED = tuple((f"{kind}s", what) for kind in SubjectKind for what in ("properties", "events"))
@@ -57,7 +57,7 @@ class Definitions(Controller):
 
     @post()
     async def choose(self, request: AnyRequest) -> Response[Any]:
-        """Changes what the workspace chooses, and leaves what is not in the form as it is."""
+        """Changes the settings that the form has, and leaves the others as they are."""
         calls = calls_of(request)
         form = {name: str(value).strip() for name, value in (await request.form()).items()}
         chosen = (await calls.get("/api/settings"))["chosen"]

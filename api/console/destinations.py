@@ -40,7 +40,7 @@ TOLD = {
     SubscriptionKind.GOAL: "Goals reached and missed",
 }
 ONLY = "only."
-"""What the names that a kind of news is narrowed to are called in the form."""
+"""Labels of the names that narrow a kind of news."""
 
 FAILURES = {
     "gone": "it answered that it is gone (410)",

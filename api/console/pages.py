@@ -45,7 +45,7 @@ MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+
 
 
 class Asset(msgspec.Struct, frozen=True):
-    """A file for browsers; its address changes with its content, so it may be kept for ever."""
+    """A file for browsers. Its address changes with its content: it may be cached for ever."""
 
     plain: bytes
     packed: bytes

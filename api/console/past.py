@@ -14,7 +14,7 @@ from api.console.sessions import AnyRequest, Session
 
 
 async def being_made(request: AnyRequest, calls: Calls) -> Response[str] | None:
-    """What is shown in place of a page while its past is being made; None: it is there.
+    """The page to show while a past is being made; None: the past is ready.
 
     Raises:
         Refused: this is no past instant, or none can be made.

@@ -1,4 +1,4 @@
-"""The console's routes, put together: who may enter, what comes with every answer, its errors."""
+"""The console's routes, with their guards, headers and error pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segments: who is in each, and the builder of conditions."""
+"""Segments: their pages, and the builder of conditions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAYS, SAMPLE = "30", "10000"
 
 
 async def vocabulary(calls: Calls) -> dict[str, Json]:
-    """What a condition can ask about, for the builder."""
+    """The names that a condition can ask about, for the builder."""
     properties, events, segments, users, accounts, defined = await asyncio.gather(
         calls.get("/api/catalogue/properties"),
         calls.get("/api/catalogue/events"),
@@ -93,7 +93,7 @@ def _named(definitions: list[Json], family: DefinitionKind) -> dict[str, list[st
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What is in the form.
+    """The content of the form.
 
     Attributes:
         id: of the segment that is changed; None: a new one.
@@ -108,7 +108,7 @@ class Draft(msgspec.Struct, frozen=True):
 
     @property
     def condition_json(self) -> Json:
-        """The condition; what is no JSON as the text that it is: the API says what is wrong."""
+        """The condition, decoded; a text that is no JSON stays a text: the API refuses it."""
         try:
             return msgspec.json.decode(self.condition)
         except msgspec.DecodeError:
@@ -159,7 +159,7 @@ class Segments(Controller):
 
     @post("/preview", status_code=200)
     async def preview(self, request: AnyRequest) -> Response[Json]:
-        """How many, as JSON for the builder; what cannot be asked, with its place."""
+        """The preview as JSON for the builder, or the refusal with its pointer."""
         try:
             sent = msgspec.json.decode(await request.body())
             return Response(await calls_of(request).post("/api/segments/preview", sent))

@@ -32,7 +32,7 @@ Days = Annotated[int, QueryParameter(ge=1, le=MAX_DAYS, description="how many, t
 
 
 class _ByDay(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind

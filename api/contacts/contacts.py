@@ -43,7 +43,7 @@ READING_PROBLEMS = answers(400, 401, 403, 404, 503)
 
 
 class _Contacts(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind

@@ -39,7 +39,7 @@ ForDefinition = Annotated[
 
 
 class _Whys(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind

@@ -105,7 +105,7 @@ def _span(since: str | None, until: str | None, zone: tzinfo) -> tuple[datetime,
 
 
 class _Histories(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind

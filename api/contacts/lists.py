@@ -254,7 +254,7 @@ def _explained(first: bytes, following: Iterator[bytes], format: str) -> Iterato
 
 
 class _Lists(Controller):
-    """What the lists of users and of accounts have in common."""
+    """Routes that the lists of users and of accounts share."""
 
     guards = (opens(*READERS),)
     dependencies = {"question": Provide(_by_query, sync_to_thread=False)}

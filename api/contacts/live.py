@@ -49,7 +49,7 @@ STREAM = {
 
 
 class _Changes(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind

@@ -57,7 +57,7 @@ def _checked_reason(sent: str) -> str:
 
 
 class _Stages(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(ApiScope.ADMIN),)
     kind: SubjectKind

@@ -22,7 +22,7 @@ from projections.queries.subject_file import File, ReviewPage, SubjectFiles
 
 
 class _Reviews(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(ApiScope.COMPLY),)
     tags = ("compliance",)

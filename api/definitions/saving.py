@@ -31,7 +31,7 @@ def saved(
     id: UUID,
     decision: Callable[[Definitions, UUID], Sequence[Payload]],
 ) -> Saved:
-    """Takes a decision on what is defined, for the API key that asks.
+    """Appends a decision about definitions, by the API key of the request.
 
     Raises:
         Refusal: the decision's own.

@@ -23,7 +23,7 @@ __all__ = ["LoadError", "LoadReport", "connection_of", "load"]
 
 
 class LoadReport(NamedTuple):
-    """How many messages were sent and what became of them, and how long it took."""
+    """Counts of messages by their result, and the time that loading took."""
 
     sent: int
     stored: int

@@ -1,4 +1,4 @@
-"""What the demo data is decided by: stages, health, scores, signals and segments of each source.
+"""The definitions of each demo source: stages, health, scores, signals, segments.
 
 They are sent as any admin would send them, over HTTP, once.
 """

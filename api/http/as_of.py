@@ -1,4 +1,4 @@
-"""Any view as of a past instant: what routes that read take."""
+"""The parameter `as_of`, and the read models that a route answers from."""
 
 from __future__ import annotations
 

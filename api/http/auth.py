@@ -1,4 +1,4 @@
-"""Who is asking: API keys as Bearer tokens, or as Segment's Basic user name; guards by scope."""
+"""Authentication: API keys as Bearer tokens, or as Segment's Basic user name; guards by scope."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Asker(NamedTuple):
 
 
 asking: ContextVar[Asker] = ContextVar("asking")
-"""Who asks for what is being answered; set where a guard let it through."""
+"""The API key of the request; the guard sets it."""
 
 
 class Route(NamedTuple):
-    """What was asked for, as it is declared: no id in it."""
+    """A route as it is declared, without ids."""
 
     method: str
     route: str
@@ -70,7 +70,7 @@ def route_of(connection: Connection) -> Route:
 
 
 async def known(connection: Connection, key: str) -> tuple[UUID, ApiScope]:
-    """The id and the scope of a key, which is told to the connection; counts the request.
+    """Looks an API key up, notes its id in the connection, and counts the request.
 
     The event loop never asks the database: that is for threads of their own, so that a pool that
     is empty keeps nobody waiting but those who need it.
@@ -100,7 +100,7 @@ async def known(connection: Connection, key: str) -> tuple[UUID, ApiScope]:
 
 
 async def authorised(connection: Connection, key: str | None, *scopes: ApiScope) -> Asker:
-    """Who asks, if the key opens one of the scopes; that another was tried is put on record.
+    """Returns: the API key, if it has one of the scopes. Records an attempt with another scope.
 
     Raises:
         ProblemException: 401 without a valid key, 403 with one of another scope.
@@ -126,7 +126,7 @@ def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], Awaitab
     sort: what the route says by `opt={PLACE: ...}`, else that of a question."""
     usual = Demand.QUESTION if ApiScope.READ in scopes else None
 
-    # Not a plain function: what runs in a thread of its own cannot set who asks for the handler.
+    # A coroutine: a guard in a thread could not set a context variable for the handler.
     async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         annals: Annals = connection.app.state.annals
         key = presented_key(connection.headers.get("authorization"))

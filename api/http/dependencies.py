@@ -1,4 +1,4 @@
-"""What a handler may ask for, by the name of its parameter: `definitions: Part[DefinitionStore]`.
+"""The parts of Annals that handlers take as parameters: `definitions: Part[DefinitionStore]`.
 
 Every dependency is a part of the Annals that the application serves now (`api.app.put_over`).
 """

@@ -23,7 +23,7 @@ from infra.postgres.admission import Admission, Demand
 from infra.postgres.readers import Reader
 
 SEND_SECONDS = 30.0
-"""That a reader may take nothing of what is sent to it."""
+"""Seconds for which a client may take nothing of an answer."""
 
 SLOW_SECONDS, SLOWEST_BYTES_A_SECOND = 120.0, 4_000
 """Of a stream the first may pass in waiting for its reader; then one more for so many bytes."""
@@ -43,7 +43,7 @@ class TooSlow(Exception):
 
 
 class Ended(Exception):
-    """A stream ended before its end; what could be said of it has been sent."""
+    """A stream broke off; its last line says why."""
 
 
 class Answer:
@@ -128,7 +128,7 @@ async def _ended(answer: Answer, receiver: _Receiver) -> None:
 
 
 def _reason(error: BaseException) -> BaseException:
-    """What lies below the groups and wrappings of frameworks."""
+    """Unwraps an error from exception groups and the framework's wrappers."""
     while True:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -139,7 +139,7 @@ def _reason(error: BaseException) -> BaseException:
 
 
 class _Receiver:
-    """What the client sends; and, if it is to be watched, whether it has left."""
+    """Receives from the client; once watched, notices when the client leaves."""
 
     def __init__(self, scope: Scope, receive: Receive, reader: Reader) -> None:
         self._receive = receive
@@ -198,7 +198,7 @@ class _Receiver:
 
 
 class _Sender:
-    """What is sent to the client, in time."""
+    """Sends to the client, and ends an answer that the client takes too slowly."""
 
     def __init__(self, send: Send, answer: Answer) -> None:
         self._send = send

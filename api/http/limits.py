@@ -1,4 +1,4 @@
-"""What bounds the requests of a process: rates by key and address, and room for bodies."""
+"""Bounds on the requests of a process: rates by key and address, and memory for bodies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Limits:
         self.looking_up = CapacityLimiter(LOOKING_UP)
 
     def with_rate_headers(self, scope: HTTPScope, send: Send) -> Send:
-        """A `send` that tells a client with an API key what is left to it."""
+        """Returns: a `send` that adds the rate headers of the API key to the answer."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":

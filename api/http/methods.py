@@ -1,4 +1,4 @@
-"""What holds of methods at every path: OPTIONS names them all, and HEAD is there where GET is."""
+"""Methods of every path: OPTIONS names them all, and HEAD answers where GET does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters that many routes take: pages, positions, and whom an id in a path means."""
+"""Parameters that many routes take: pages, positions, ids of subjects."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ _SCHEMES = {
 
 
 def unescaped(text: str) -> str:
-    """An id as it stands in a path (`api.app` leaves the path's escapes to whoever reads it).
+    """Decodes an id from a path (`api.app` leaves the escapes of a path in place).
 
     Raises:
-        InvalidInput: what is escaped is not UTF-8.
+        InvalidInput: the escaped bytes are not UTF-8.
     """
     try:
         return unquote(text, errors="strict")
@@ -62,7 +62,7 @@ def unescaped(text: str) -> str:
 
 
 def named(kind: SubjectKind, text: str) -> SubjectId | Identity:
-    """What an id in a path means: our own id, or an outside name.
+    """Parses an id: our own, or an identity from outside.
 
     Raises:
         InvalidInput: neither.
@@ -97,10 +97,10 @@ def all_named(kind: SubjectKind, texts: Sequence[str], pointer: str) -> list[Sub
 
 
 def subject_of(annals: Annals, kind: SubjectKind, text: str) -> SubjectId:
-    """The subject that an id in a path means.
+    """Looks up the subject that an id means.
 
     Raises:
-        InvalidInput: not an id. NotFound: nobody has this outside name.
+        InvalidInput: not an id. NotFound: no subject has this identity.
     """
     name = named(kind, text)
     if not isinstance(name, Identity):
@@ -119,7 +119,7 @@ def reading_of(
     means in them.
 
     Raises:
-        InvalidInput: not an id, or not a position. NotFound: nobody has this identity.
+        InvalidInput: not an id, or not a position. NotFound: no subject has this identity.
         Refusal: see `api.http.as_of.Readings.at`.
     """
     annals = readings.at(waiting, as_of)

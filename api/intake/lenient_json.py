@@ -9,7 +9,7 @@ import math
 import re
 
 MAX_DEPTH = 64
-"""Nothing that is read stands deeper than this, so what does is left out."""
+"""The intake reads nothing that is nested deeper than this, and leaves it out."""
 
 _MAX_DIGITS = 400
 

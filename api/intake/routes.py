@@ -72,7 +72,7 @@ class BatchResult(msgspec.Struct, frozen=True):
 
 @dataclass
 class BatchOperation(Operation):
-    """Says what a batch is, which the route itself reads as bytes."""
+    """Describes a batch, which the route reads as bytes."""
 
     def __post_init__(self) -> None:
         message = Schema(
@@ -162,7 +162,7 @@ async def _read_for_its_key(
 def _take(
     handler: CommandHandler, limits: Limits, key_id: UUID, key: str | None, parcel: list[bytearray]
 ) -> BatchResult:
-    """Takes the body out of a parcel, so that nobody else holds it.
+    """Stores the batch in a body, which it takes out of the parcel to free its memory early.
 
     Args:
         key: what stands in the body, where the body was read for it.
@@ -179,7 +179,7 @@ def _take(
 
 
 def take(handler: CommandHandler, envelope: Envelope) -> BatchResult:
-    """What comes of a batch."""
+    """Stores the messages of a batch; returns the result of each."""
     received_at = datetime.now(UTC)
     requests: list[Request] = []
     results: list[MessageResult | None] = []

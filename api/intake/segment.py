@@ -133,12 +133,12 @@ def decoded(body: bytes | bytearray) -> Envelope:
 
 
 def _short(raw: msgspec.Raw) -> object:
-    """What a short value says; None where it is long."""
+    """Decodes a short value; None: it is long."""
     return msgspec.json.decode(raw) if memoryview(raw).nbytes <= _MAX_SHORT_BYTES else None
 
 
 def _leniently_decoded(body: bytes | bytearray) -> Envelope:
-    """Takes what no strict decoder does, so that only the values which hold it are refused."""
+    """Decodes JSON that strict decoders refuse: only the values with a fault are refused then."""
     try:
         content = lenient_json.loaded(body)
     except ValueError as error:

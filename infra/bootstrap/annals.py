@@ -53,9 +53,9 @@ class Annals(LogParts, KeyParts, WriteParts, PastParts, ErasureParts, WebhookPar
         return self.moment or utc_now()
 
     def as_of(self, at: datetime, by: UUID | None = None) -> Annals:
-        """The same for reading what was shown at an instant: the engines for readers,
-        `definitions`, `timelines`, `records` and `log` end there. Keys are those of now: who was
-        erased since is erased there.
+        """Returns Annals as of a past instant: the engines for readers, `definitions`, `timelines`,
+        `records` and `log` end there. The keys are those of now: a subject that was erased since
+        is erased there.
 
         Args:
             by: the API key that asks, by id.
@@ -77,17 +77,17 @@ class Annals(LogParts, KeyParts, WriteParts, PastParts, ErasureParts, WebhookPar
         )
 
     def status(self) -> ProjectionStatus:
-        """How far the read models are behind the log."""
+        """The lag of the read models behind the log."""
         heads = self.log.heads(range(LOG_PARTITIONS))
         with self.queries.connect() as conn:
             return status(conn, PROJECTOR, heads, self.wakeups.workers(), self.past_heads.recent())
 
     def workspace(self) -> Workspace:
-        """What holds in the workspace, or held less than a second ago."""
+        """The settings of the workspace, at most a second old."""
         return self.definitions.recent().workspace(workspace_defaults(self.settings))
 
     def workspace_now(self) -> Workspace:
-        """What holds in the workspace, straight from the log."""
+        """The settings of the workspace, straight from the log."""
         return self.definitions.load().workspace(workspace_defaults(self.settings))
 
     def _workers_workspace(self) -> Workspace:
@@ -114,7 +114,10 @@ class Annals(LogParts, KeyParts, WriteParts, PastParts, ErasureParts, WebhookPar
         )
 
     def reviews(self, kind: SubjectKind, streams: Sequence[SubjectId]) -> SubjectFiles:
-        """Of a subject, by its own id and those of the subjects merged into it."""
+        """The files of a subject.
+
+        Args:
+            streams: its own id, and those of the subjects merged into it."""
         return SubjectFiles(self.long_queries.connect, self.timelines, self.sealer, kind, streams)
 
     def differing_partitions(self, statement: Statement) -> list[int]:
@@ -141,7 +144,7 @@ class Annals(LogParts, KeyParts, WriteParts, PastParts, ErasureParts, WebhookPar
         )
 
     def listener(self) -> Listener:
-        """What wakes the workers of this process when another one makes work."""
+        """Wakes the workers of this process when another process appends."""
         return Listener(self.listening_url, self.wakeups)
 
     def decider(self, clock: Callable[[], datetime] = utc_now) -> ProcessManager:

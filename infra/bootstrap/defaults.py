@@ -14,7 +14,7 @@ def utc_now() -> datetime:
 
 
 def workspace_defaults(settings: Settings) -> Workspace:
-    """Returns: what holds where the workspace has chosen nothing."""
+    """Returns: the settings of a workspace that has chosen none."""
     return Workspace(
         zones=Zones(settings.time_zone),
         mrr_property=settings.mrr_property,

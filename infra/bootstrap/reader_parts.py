@@ -1,4 +1,4 @@
-"""Builds what answers readers: engines over the read models, admission, the change feed."""
+"""Builds the parts for readers: engines over the read models, admission, the change feed."""
 
 from __future__ import annotations
 
