@@ -46,6 +46,7 @@ from api.definitions.segments import SegmentsController
 from api.definitions.settings import SettingsController
 from api.http.auth import Connection
 from api.http.bodies import MAX_BODY_BYTES, Reservation, has_body
+from api.http.dependencies import DEPENDENCIES
 from api.http.disconnects import attended
 from api.http.limits import Limits
 from api.http.methods import NoOptionsOfHandlers, answer_head
@@ -60,7 +61,7 @@ from api.operations.parked_events import ParkedController
 from api.operations.pasts import PastController
 from api.operations.status import HealthController, StatusController
 from domain.errors import InvalidInput
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 
 THREADS = 64
 """In which a process answers: more than readers have places for, so that intake finds one free. The
@@ -93,7 +94,7 @@ class App(Litestar):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = cast(HTTPScope, scope)
         limits: Limits = self.state.limits
-        sending = limits.told(request, send)
+        sending = limits.with_rate_headers(request, send)
         if not has_body(request):
             await super().__call__(request, receive, sending)
             return
@@ -159,6 +160,7 @@ def create_app(annals: Annals) -> Litestar:
             console(),
         ],
         guards=[refuse_nul],
+        dependencies=DEPENDENCIES,
         exception_handlers=HANDLERS,
         plugins=[BoundedFields(), DescribedFields(), NoOptionsOfHandlers()],
         request_class=TypedRequest,
@@ -186,7 +188,7 @@ def create_app(annals: Annals) -> Litestar:
 
 
 def put_over(app: Litestar, annals: Annals) -> None:
-    """Has an application that serves nobody now answer from these resources."""
+    """Replaces the resources of an application that serves no request now."""
     app.state = State(
         {"annals": annals, "sessions": sessions_of(annals), "limits": Limits(annals.settings)}
     )

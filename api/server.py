@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         """Leaves signals alone."""
 
     def end(self) -> None:
-        """Has it end what it does, and then itself. From any thread."""
+        """Asks the server to finish its requests and end. Callable from any thread."""
         self.should_exit = True
         if self._loop is not None and self._loop.is_running():
             self._loop.call_soon_threadsafe(self._ending.set)

@@ -13,7 +13,7 @@ import psycopg
 import structlog
 
 from domain.errors import Refusal
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.kernel.idle import Idle
 from projections.kernel.watchdog import where
 from projections.models import filters

@@ -19,7 +19,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from infra import bootstrap, embedded
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.settings import Settings
 from tests.databases import make_template, migrated
 from tests.receiver import Receiver, receiving
@@ -183,6 +183,6 @@ def standing(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """Where destinations are told."""
-    with receiving() as one:
-        yield one
+    """The server that destinations send to."""
+    with receiving() as server:
+        yield server

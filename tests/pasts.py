@@ -9,7 +9,7 @@ from datetime import datetime
 import psycopg
 
 from domain.errors import NotReady
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.pasts.databases import PastDatabases
 from tests.databases import copy_template
 

@@ -19,7 +19,7 @@ from litestar import Litestar
 from api.app import create_app, put_over
 from api.server import Server
 from infra import workers
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 
 KEYS_FILE = "keys.json"
 
@@ -68,7 +68,7 @@ class Clients:
         return self.taken(self("write").post("/v1/batch", content=body, headers=headers))
 
     def taken(self, answer: httpx.Response) -> dict[str, Any]:
-        """The body of an answer that says well; what it stored is waited for from here on."""
+        """The body of an answer of status 200. Later reads wait for what it stored."""
         assert answer.status_code == 200, answer.text
         body: dict[str, Any] = answer.json()
         for part in filter(None, body.get("position", "").split(",")):
@@ -77,7 +77,7 @@ class Clients:
         return body
 
     def taken_up_to(self, heads: Mapping[int, int]) -> None:
-        """Waits, from here on, for all that the log holds."""
+        """Has later reads wait for all that the log holds."""
         self._reached = {str(partition): at for partition, at in heads.items() if at}
 
     @property
@@ -133,7 +133,7 @@ GOOD = b'{"type":"track","userId":"good","event":"stayed","timestamp":"2026-03-0
 def goods(client: Clients) -> int:
     """How many of the good neighbours are seen."""
     answer = client.get(user("good", "/events"))
-    return 0 if answer.status_code == 404 else sum(one["count"] for one in answer.json()["items"])
+    return 0 if answer.status_code == 404 else sum(item["count"] for item in answer.json()["items"])
 
 
 def problem(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def served(annals: Annals) -> Iterator[Clients]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Waits for what others do meanwhile: a decider decides, a vacuum of the server's own ends."""
+    """Waits for what other threads or PostgreSQL do meanwhile: a decision, a vacuum."""
     deadline = time.monotonic() + 30
     while not true():
         assert time.monotonic() < deadline

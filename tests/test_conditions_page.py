@@ -19,7 +19,7 @@ from domain.conditions.decoding import decode
 from domain.conditions.validation import check
 from domain.errors import InvalidInput, NotReady
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions.compiler import QueryScope, predicate
 from projections.conditions.known_names import KnownNames
 from projections.kernel.tables import contacts

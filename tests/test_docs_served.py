@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from api.app import create_app
 from api.cli import main
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.projector.projector import EMPTY_READ_MODELS
 from tests import conversations
 from tests.pages import PAGES, blocks, name_of, quoted, text_of

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from api.cli import backtest_shown
 from api.cli.opening import interruptible, opened
-from api.definitions.backtests import prepared
+from api.definitions.backtests import planned
 from domain.backtest.outcomes import MAX_DAYS
 from domain.errors import Conflict, InvalidInput
 from infra.backtest_jobs import Cancelled
@@ -29,7 +29,9 @@ def backtest(file: BinaryIO, days: int, sample: int | None, as_json: bool) -> No
     """
     with opened() as annals, interruptible() as interrupted:
         try:
-            work = prepared(annals, backtest_shown.request(file.read(), days, sample))
+            work = planned(
+                annals.backtest_planner, backtest_shown.request(file.read(), days, sample)
+            )
             with backtest_shown.progress(interrupted, Console(stderr=True)) as progress:
                 result = work(progress).result
         except Cancelled:

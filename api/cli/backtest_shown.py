@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from api.definitions.backtests import NO_STAGE, BacktestRequest
+from api.definitions.backtests import NO_STAGE, BacktestRequest, Draft
 from api.demo.progress import Advance, shown
 from domain.errors import InvalidInput
 from infra.backtest_jobs import Cancelled
@@ -20,18 +20,19 @@ MAX_MOVES = 20
 
 
 def request(text: bytes, days: int, sample: int | None) -> BacktestRequest:
-    """What a file asks for: a definition, as it would be sent to be defined.
+    """
+    Args:
+        text: of a file: a definition as JSON, as it would be sent to be defined.
 
     Raises:
         InvalidInput: it is none; says where.
     """
     try:
-        found = msgspec.json.decode(text)
-        sent = {"definition": found, "days": days, "sample": sample}
-        return msgspec.convert(sent, BacktestRequest)
+        definition = msgspec.json.decode(text, type=Draft)
+        return BacktestRequest(definition=definition, days=days, sample=sample)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(str(error)) from None
     except msgspec.DecodeError as error:
-        if isinstance(error, msgspec.ValidationError):
-            raise InvalidInput(str(error)) from None
         raise InvalidInput(f"the file is no JSON: {error}") from None
 
 
@@ -59,7 +60,7 @@ def progress(interrupted: threading.Event, console: Console) -> Iterator[Progres
 
 
 def print_result(result: BacktestResult, console: Console) -> None:
-    outcomes = list(dict.fromkeys(one.outcome for day in result.days for one in day.counts))
+    outcomes = list(dict.fromkeys(count.outcome for day in result.days for count in day.counts))
     signals = result.type == "signal"
     table = Table(title=f"{result.type} {result.name!r}, {result.kind}s, {result.time_zone}")
     table.add_column("day")
@@ -69,10 +70,10 @@ def print_result(result: BacktestResult, console: Console) -> None:
     for name in happened:
         table.add_column(name, justify="right")
     for day in result.days:
-        counts = {one.outcome: one.subjects for one in day.counts}
+        counts = {count.outcome: count.subjects for count in day.counts}
         table.add_row(
             day.day.isoformat(),
-            *(f"{counts.get(one, 0):,}" for one in outcomes),
+            *(f"{counts.get(outcome, 0):,}" for outcome in outcomes),
             *(f"{getattr(day, name):,}" for name in happened),
         )
     console.print(table)

@@ -45,19 +45,19 @@ def restore(log: Path, keys: Path, ledger: Path) -> None:
     """
     settings = settings_of_environment()
     settings.data.mkdir(parents=True, exist_ok=True)
-    kept = settings.data / LEDGER_FILE
+    own_ledger = settings.data / LEDGER_FILE
     if not ledger.is_file():
         raise click.ClickException(f"there is no ledger of erasures at {ledger}")
-    if kept.exists() and kept.read_bytes() != ledger.read_bytes():
+    if own_ledger.exists() and own_ledger.read_bytes() != ledger.read_bytes():
         raise click.ClickException(
-            f"{kept} is another ledger of erasures: name the newer of the two, and take the older"
-            " one away"
+            f"{own_ledger} is another ledger of erasures: name the newer of the two, and take the"
+            " older one away"
         )
     try:
         with bootstrap.database_url(settings) as url:
             restored_from(url, log, keys)
-            if not kept.exists():
-                shutil.copyfile(ledger, kept)
+            if not own_ledger.exists():
+                shutil.copyfile(ledger, own_ledger)
             with bootstrap.opened(settings, url) as annals:
                 recorded = annals.status().recorded
     except (BackupFailed, *bootstrap.CANNOT_START) as error:

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line on standard error, whoever writes it.
+"""The log: one JSON object a line on standard error, also of other libraries.
 
 Messages of other programs, and of exceptions, can hold what was sent, so no line has them. A line
 names the kind of what went wrong and the places in the code.
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 def configure() -> None:
-    """Sets up the log of this process: ours, `logging`, warnings, and what nobody caught."""
+    """Sets up the log of this process: structlog, `logging`, warnings, uncaught exceptions."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

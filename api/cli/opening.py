@@ -1,4 +1,4 @@
-"""What every command begins with: settings, everything open, and a way to be interrupted."""
+"""Opens Annals for a command, with its settings and interruptions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 
 from infra import bootstrap
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.settings import InvalidSetting, Settings
 from projections.kernel.database_errors import is_of_connection
 from projections.kernel.watchdog import where
 
 CUT_SECONDS = 6.0
-"""That a process has to end once it is told to; then what waits for others is cut off."""
+"""Seconds that a process has to end once told to; then it cuts connections off."""
 
 LEFT_SECONDS = 3.5
 """That it has to end after that."""
@@ -55,10 +55,10 @@ def opened() -> Iterator[Annals]:
     except bootstrap.CANNOT_START as error:
         raise click.ClickException(str(error)) from None
     except (psycopg.Error, DBAPIError, NoConnectionInTime) as error:
-        raise click.ClickException(_told(error)) from None
+        raise click.ClickException(_explained(error)) from None
 
 
-def _told(error: Exception) -> str:
+def _explained(error: Exception) -> str:
     """What to say of a database error: its kind, never its message, which can hold personal
     data."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error

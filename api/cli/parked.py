@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from api.cli.opening import opened
-from api.operations.parked_events import place_of
+from api.operations.parked_events import position_of
 from domain.definitions.retention import OPERATOR
 from domain.errors import Refusal
 from domain.parked_events import MAX_REASON_CHARS, ParkedState, Retried
@@ -38,18 +38,26 @@ def list_parked(reader: str | None, state: str | None) -> None:
     Of those that are skipped, also by whom, when and why.
     """
     with opened() as annals:
-        found, cursor = annals.parked(), None
+        parked_events, cursor = annals.parked(), None
         chosen = None if state is None else ParkedState(state)
         while True:
-            page = found.pages.read(reader=reader, state=chosen, cursor=cursor, limit=MAX_LIMIT)
-            for one in page.items:
-                what = [one.reader, one.position, one.state, one.topic or "-", str(one.subject)]
-                if one.error is not None:
-                    what.append(f"{one.error} ({one.tries} tries)")
-                what.append(f"since {one.parked_at:%Y-%m-%d %H:%M}Z")
-                if one.skip is not None:
-                    why = one.skip.reason or "(the reason went with an erasure)"
-                    what.append(f"skipped by {one.skip.by}: {why}")
+            page = parked_events.pages.read(
+                reader=reader, state=chosen, cursor=cursor, limit=MAX_LIMIT
+            )
+            for event in page.items:
+                what = [
+                    event.reader,
+                    event.position,
+                    event.state,
+                    event.topic or "-",
+                    str(event.subject),
+                ]
+                if event.error is not None:
+                    what.append(f"{event.error} ({event.tries} tries)")
+                what.append(f"since {event.parked_at:%Y-%m-%d %H:%M}Z")
+                if event.skip is not None:
+                    why = event.skip.reason or "(the reason went with an erasure)"
+                    what.append(f"skipped by {event.skip.by}: {why}")
                 click.echo("  ".join(what))
             cursor = page.next
             if cursor is None:
@@ -66,7 +74,7 @@ def retry_parked(position: str, reader: str) -> None:
     """
     with opened() as annals:
         try:
-            _say(annals.parked().retry(reader, place_of(position)))
+            _say(annals.parked().retry(reader, position_of(position)))
         except Refusal as refusal:
             raise click.ClickException(refusal.detail) from None
 
@@ -85,7 +93,7 @@ def skip_parked(position: str, reader: str, reason: str) -> None:
     """
     with opened() as annals:
         try:
-            retried = annals.parked().skip(reader, place_of(position), reason, OPERATOR)
+            retried = annals.parked().skip(reader, position_of(position), reason, OPERATOR)
             click.echo(f"{reader} goes on without {position}.")
             _say(retried)
         except Refusal as refusal:

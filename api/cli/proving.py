@@ -25,19 +25,21 @@ def erasure_scan(values: TextIO) -> None:
     """
     with opened() as annals:
         try:
-            asked = checked_values([line.rstrip("\n") for line in values])
+            checked = checked_values([line.rstrip("\n") for line in values])
         except InvalidInput as error:
             raise click.UsageError(f"{error.detail} ({error.pointer})") from None
-        found = annals.scanner.scan(asked)
-    for one in found.findings:
-        click.echo(f"line {one.value + 1}: {one.count} times as {one.form} in {one.place}")
-    for place in found.not_searched:
+        scan = annals.scanner.scan(checked)
+    for finding in scan.findings:
+        click.echo(
+            f"line {finding.value + 1}: {finding.count} times as {finding.form} in {finding.place}"
+        )
+    for place in scan.not_searched:
         click.echo(f"not searched: {place}")
     click.echo(
-        f"{len(found.findings)} findings in {found.tables} tables, {found.large_objects} large"
-        f" objects and {found.files} files, {found.bytes:,} bytes"
+        f"{len(scan.findings)} findings in {scan.tables} tables, {scan.large_objects} large"
+        f" objects and {scan.files} files, {scan.bytes:,} bytes"
     )
-    if found.findings:
+    if scan.findings:
         sys.exit(1)
 
 

@@ -18,7 +18,7 @@ from api.app import create_app
 from api.cli.opening import interruptible, opened, settings_of_environment, told_in_the_log
 from api.server import Server
 from infra import embedded, workers
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.settings import Settings
 
 KEYS_FILE = "keys.json"
@@ -138,11 +138,13 @@ def _load_demo(
         going_on = takewhile(lambda _: not interrupted.is_set(), messages)
         return load(going_on, url=url, write_key=keys["write"], total=total, title=title)
 
-    found = sources(settings.demo_data, _until(settings.data / "demo-begun"))
-    messages = [source.messages() for source in found]
+    chosen_sources = sources(settings.demo_data, _until(settings.data / "demo-begun"))
+    messages = [source.messages() for source in chosen_sources]
     first: list[Message] = []
     if settings.worker == "thread":
-        first += chain(*(islice(one, rules.KNOWN_AFTER) for one in messages))
+        first += chain(
+            *(islice(source_messages, rules.KNOWN_AFTER) for source_messages in messages)
+        )
         send(first, total=len(first), title="To begin with")
         while not interrupted.wait(0.05) and annals.status().behind:
             pass
@@ -150,8 +152,8 @@ def _load_demo(
             return False
         headers = {"Authorization": f"Bearer {keys['admin']}"}
         with httpx.Client(base_url=url, headers=headers) as client:
-            rules.define(client, [source.rules for source in found])
-    for source, rest in zip(found, messages, strict=True):
+            rules.define(client, [source.rules for source in chosen_sources])
+    for source, rest in zip(chosen_sources, messages, strict=True):
         report = send(rest, total=source.total, title=source.title)
         click.echo(
             f"{source.title}: {report.sent:,} messages in {report.seconds:.1f} s,"

@@ -13,7 +13,7 @@ from api.demo.progress import shown
 from domain.definitions.retention import OPERATOR, Counts
 from domain.errors import Conflict
 from domain.identity import LOG_PARTITIONS
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 
 
 @click.command()

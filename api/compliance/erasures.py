@@ -42,7 +42,7 @@ from domain.erasure.order import (
 from domain.erasure.scan import MAX_CHARS, MAX_VALUES, MIN_CHARS, Scan, checked_values
 from domain.errors import InvalidInput
 from domain.identity import Identity, SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.erasure.notified import notified_destinations
 from infra.postgres.admission import Demand
 from projections.kernel.paging import DEFAULT_LIMIT, Page, decoded, encoded

@@ -18,7 +18,7 @@ from domain.access import ApiScope
 from domain.erasure.legal_hold import LegalHold
 from domain.erasure.order import checked_reason
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.kernel.paging import Page
 
 HttpRequest = Request[Any, Any, Any]

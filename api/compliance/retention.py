@@ -9,7 +9,7 @@ from api.http.auth import opens
 from api.http.problems import answers
 from domain.access import ApiScope
 from domain.definitions.retention import RetentionRun
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.kernel.paging import Page
 
 

@@ -15,7 +15,7 @@ from api.openapi.bounds import SubjectText
 from domain.access import ApiScope
 from domain.errors import InvalidInput
 from domain.identity import Identity, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 
 HttpRequest = Request[Any, Any, Any]
 

@@ -1,4 +1,4 @@
-"""What stands in the address bar of a list: all that it shows, so that it can be shared.
+"""The address of a list: it holds all that the list shows, so that a link can be shared.
 
 | parameter | means |
 |---|---|
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from domain.calendar import FIRST_DAY, LAST_DAY
+from api.console.columns import PROPERTY, Column
+from api.console.quick_filters import value_is_between, value_is_one_of
 from domain.identity import SubjectKind
 
 Json = Any
@@ -28,51 +28,9 @@ Json = Any
 _WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
 
 DEFAULT_SORT = "-last_seen"
-PROPERTY = "property:"
 IS, MIN, MAX = "is.", "min.", "max."
 MAX_CURSORS = 20
 """Pages that can be gone back by the link; the browser's own button goes back further."""
-
-
-class Column(msgspec.Struct, frozen=True):
-    """
-    Attributes:
-        key: as it stands in the address.
-        sort: what the list is sorted by to sort by this.
-        type: `text`, `number`, `money`, `date`, `stage`, `health`, `boolean` or `list`.
-    """
-
-    key: str
-    title: str
-    sort: str
-    type: str
-
-    @property
-    def is_number(self) -> bool:
-        return self.type in ("number", "money")
-
-    @property
-    def property(self) -> str | None:
-        return self.key.removeprefix(PROPERTY) if self.key.startswith(PROPERTY) else None
-
-
-_COMMON = (
-    Column("stage", "Stage", "stage", "stage"),
-    Column("health", "Health", "health", "health"),
-    Column("mrr", "MRR", "mrr", "money"),
-    Column("last_seen", "Last seen", "last_seen", "date"),
-    Column("first_seen", "First seen", "first_seen", "date"),
-    Column("registered_at", "On record since", "registered_at", "date"),
-    Column("external_id", "External ID", "external_id", "text"),
-)
-BUILT_IN = {
-    SubjectKind.USER: (Column("email", "E-mail", "email", "text"), *_COMMON),
-    SubjectKind.ACCOUNT: (Column("domain", "Domain", "domain", "text"), *_COMMON),
-}
-DEFAULT_COLUMNS = {
-    SubjectKind.USER: ("email", "stage", "health", "mrr", "last_seen"),
-    SubjectKind.ACCOUNT: ("domain", "stage", "health", "mrr", "last_seen"),
-}
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,12 +59,12 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parsed(cls, kind: SubjectKind, pairs: Sequence[tuple[str, str]]) -> Address:
-        """From the parameters of an address, or of a form. What is unknown means nothing."""
+        """Parses the parameters of an address, or of a form; unknown ones are ignored."""
         many: dict[str, list[str]] = {}
         for name, value in pairs:
             many.setdefault(name, []).append(value)
 
-        def one(name: str) -> str:
+        def last(name: str) -> str:
             return many.get(name, [""])[-1]
 
         def bounds(prefix: str) -> dict[str, str]:
@@ -116,15 +74,15 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
                 if name.startswith(prefix) and values[-1]
             }
 
-        page = one("page")
+        page = last("page")
         cursors = tuple(value for value in many.get("cursor", ()) if value)[-MAX_CURSORS:]
         return cls(
             kind=kind,
-            as_of=past_of({"as_of": one("as_of")}),
-            segment=one("segment") or None,
-            search=one("search"),
-            sort=one("sort") or DEFAULT_SORT,
-            filter=one("filter") or None,
+            as_of=past_of({"as_of": last("as_of")}),
+            segment=last("segment") or None,
+            search=last("search"),
+            sort=last("sort") or DEFAULT_SORT,
+            filter=last("filter") or None,
             stages=tuple(dict.fromkeys(many.get("stage", ()))),
             health=tuple(dict.fromkeys(many.get("health", ()))),
             picked={
@@ -145,7 +103,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             place: with the page.
         """
-        found: list[tuple[str, str]] = []
+        pairs: list[tuple[str, str]] = []
         for name, value in (
             ("as_of", self.as_of),
             ("segment", self.segment),
@@ -153,20 +111,20 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             ("sort", self.sort if self.sort != DEFAULT_SORT else ""),
         ):
             if value:
-                found.append((name, value))
-        found += [("stage", one) for one in self.stages]
-        found += [("health", one) for one in self.health]
-        found += [(IS + name, one) for name, values in self.picked.items() for one in values]
-        found += [(MIN + name, value) for name, value in self.least.items()]
-        found += [(MAX + name, value) for name, value in self.most.items()]
+                pairs.append((name, value))
+        pairs += [("stage", stage) for stage in self.stages]
+        pairs += [("health", health) for health in self.health]
+        pairs += [(IS + name, value) for name, values in self.picked.items() for value in values]
+        pairs += [(MIN + name, value) for name, value in self.least.items()]
+        pairs += [(MAX + name, value) for name, value in self.most.items()]
         if self.filter:
-            found.append(("filter", self.filter))
+            pairs.append(("filter", self.filter))
         if columns:
-            found += [("column", one) for one in self.columns]
+            pairs += [("column", column) for column in self.columns]
         if place and self.cursors:
-            found += [("cursor", one) for one in self.cursors]
-            found.append(("page", str(self.page)))
-        return found
+            pairs += [("cursor", cursor) for cursor in self.cursors]
+            pairs.append(("page", str(self.page)))
+        return pairs
 
     def url(self, base: str | None = None) -> str:
         query = urlencode(self.pairs())
@@ -186,31 +144,31 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def kept(self) -> list[tuple[str, str]]:
-        """What a form keeps that changes neither search nor quick filters."""
-        kept = ("as_of", "segment", "sort", "filter", "column")
-        return [(name, value) for name, value in self.pairs(place=False) if name in kept]
+        """Parameters that a form of search and quick filters passes on."""
+        names = ("as_of", "segment", "sort", "filter", "column")
+        return [(name, value) for name, value in self.pairs(place=False) if name in names]
 
     def chips(self) -> list[tuple[str, Address]]:
         """Each quick filter and the search in words, with the list without it."""
-        found: list[tuple[str, Address]] = []
+        chips: list[tuple[str, Address]] = []
         if self.search:
-            found.append((f"“{self.search}”", self.but(search="")))
+            chips.append((f"“{self.search}”", self.but(search="")))
         if self.stages:
-            names = " or ".join(one or "no stage" for one in self.stages)
-            found.append((f"stage {names}", self.but(stages=())))
+            names = " or ".join(stage or "no stage" for stage in self.stages)
+            chips.append((f"stage {names}", self.but(stages=())))
         if self.health:
-            found.append((f"health {' or '.join(self.health)}", self.but(health=())))
+            chips.append((f"health {' or '.join(self.health)}", self.but(health=())))
         for name, values in self.picked.items():
             picked = {other: of for other, of in self.picked.items() if other != name}
-            found.append((f"{name} {' or '.join(values)}", self.but(picked=picked)))
+            chips.append((f"{name} {' or '.join(values)}", self.but(picked=picked)))
         for name in dict.fromkeys((*self.least, *self.most)):
             low, high = self.least.get(name), self.most.get(name)
             text = f"{name} {low} to {high}" if low and high else f"{name} from {low}"
             least = {other: of for other, of in self.least.items() if other != name}
             most = {other: of for other, of in self.most.items() if other != name}
             text = text if low else f"{name} to {high}"
-            found.append((text, self.but(least=least, most=most)))
-        return found
+            chips.append((text, self.but(least=least, most=most)))
+        return chips
 
     def cleared(self) -> Address:
         return Address(
@@ -279,14 +237,14 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """
         parts: list[Json] = []
         if self.stages:
-            parts.append({"type": "stage", "stages": [one or None for one in self.stages]})
+            parts.append({"type": "stage", "stages": [stage or None for stage in self.stages]})
         if self.health:
             parts.append({"type": "health", "health": list(self.health)})
         for name, values in self.picked.items():
-            parts.append(_one_of(name, types.get(name), values))
+            parts.append(value_is_one_of(name, types.get(name), values))
         for name in dict.fromkeys((*self.least, *self.most)):
             bounds = self.least.get(name), self.most.get(name)
-            parts += _between(name, types.get(name), *bounds)
+            parts += value_is_between(name, types.get(name), *bounds)
         if self.filter:
             parts.append(_decoded(self.filter))
         if not parts:
@@ -295,17 +253,17 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     def question(self, types: Mapping[str, str]) -> dict[str, Json]:
         """The body of the API's question for the whole list."""
-        asked: dict[str, Json] = {}
+        question: dict[str, Json] = {}
         if self.as_of:
-            asked["as_of"] = self.as_of
+            question["as_of"] = self.as_of
         if self.segment:
-            asked["segment"] = self.segment
+            question["segment"] = self.segment
         if self.search:
-            asked["search"] = self.search
+            question["search"] = self.search
         condition = self.condition(types)
         if condition is not None:
-            asked["filter"] = condition
-        return asked
+            question["filter"] = condition
+        return question
 
     def properties(self) -> list[str]:
         """Those that are shown as columns."""
@@ -313,7 +271,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def past_of(query: Mapping[str, str]) -> str | None:
-    """The past instant in an address. What a browser without scripts sends has no zone: UTC."""
+    """The past instant in an address. A browser without scripts sends no zone: UTC."""
     sent = query.get("as_of", "")
     return f"{sent}Z" if _WITHOUT_ZONE.fullmatch(sent) else sent or None
 
@@ -328,7 +286,7 @@ def then(url: str, as_of: str | None) -> str:
 
 
 def _toggled(values: tuple[str, ...], value: str) -> tuple[str, ...]:
-    left = tuple(one for one in values if one != value)
+    left = tuple(other for other in values if other != value)
     return left if len(left) < len(values) else (*values, value)
 
 
@@ -337,71 +295,3 @@ def _decoded(text: str) -> Json:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         return text  # the API says what is wrong with it
-
-
-def _one_of(name: str, type: str | None, values: Sequence[str]) -> Json:
-    def test(test: Json) -> Json:
-        return {"type": "property", "name": name, "test": test}
-
-    if type == "list":
-        held = [test({"op": "contains", "value": value}) for value in values]
-        return held[0] if len(held) == 1 else {"type": "any", "of": held}
-    found: list[Json] = [value == "true" for value in values] if type == "boolean" else [*values]
-    if len(found) == 1:
-        return test({"op": "is", "value": found[0]})
-    return test({"op": "in", "values": found})
-
-
-def _between(name: str, type: str | None, low: str | None, high: str | None) -> list[Json]:
-    def test(test: Json) -> Json:
-        return {"type": "property", "name": name, "test": test}
-
-    if type == "date":
-        if low and high:
-            return [test({"op": "in_period", "period": _days(low, high)})]
-        if low:
-            return [test({"op": "after", "at": _day_before(low)})]
-        return [test({"op": "before", "at": _day_after(high or "")})]
-    found = []
-    if low:
-        found.append(test({"op": "at_least", "value": _number(low)}))
-    if high:
-        found.append(test({"op": "at_most", "value": _number(high)}))
-    return found
-
-
-def _days(first: str, last: str) -> Json:
-    return {"type": "between", "first": first, "last": last}
-
-
-def _day_before(day: str) -> str:
-    return _moved(day, -1)
-
-
-def _day_after(day: str) -> str:
-    return _moved(day, 1)
-
-
-def _moved(day: str, days: int) -> str:
-    try:
-        found = date.fromisoformat(day)
-    except ValueError:
-        return day
-    return (found + timedelta(days)).isoformat() if FIRST_DAY < found < LAST_DAY else day
-
-
-def _number(text: str) -> Json:
-    try:
-        number = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
-    return number if isinstance(number, int | float) else text
-
-
-def columns_of(kind: SubjectKind, types: Mapping[str, str]) -> dict[str, Column]:
-    """All columns that there are, by key."""
-    found = {one.key: one for one in BUILT_IN[kind]}
-    for name, type in types.items():
-        of = "text" if type == "string" else type
-        found[PROPERTY + name] = Column(PROPERTY + name, name, PROPERTY + name, of)
-    return found

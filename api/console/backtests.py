@@ -34,21 +34,21 @@ class Backtests(Controller):
 
     @get()
     async def list(self, request: AnyRequest) -> Response[str]:
-        found = await calls_of(request).get("/api/backtest")
-        return page(request, "backtests/list.html", backtests=found["items"])
+        backtests = await calls_of(request).get("/api/backtest")
+        return page(request, "backtests/list.html", backtests=backtests["items"])
 
     @post()
     async def begin(self, request: AnyRequest) -> Response[Any]:
-        """Tests what is in the form of a definition or of a segment, saved or not."""
+        """Begins a back-test of the definition or segment in a form, saved or not."""
         sent = await request.form()
         form = {name: str(value) for name, value in sent.items()}
         if "definition" in form:
             return await self._definition(request, form)
         draft = await segments.draft_sent(request, form.get("id"))
-        asked = {"type": "segment", "kind": draft.kind, "name": draft.name or "A new segment"}
+        definition = {"type": "segment", "kind": draft.kind, "name": draft.name or "A new segment"}
         try:
             begun = await _begun(
-                calls_of(request), asked | {"condition": draft.asked}, form, draft.id
+                calls_of(request), definition | {"condition": draft.condition_json}, form, draft.id
             )
         except Refused as refused:
             _show(refused)
@@ -61,17 +61,17 @@ class Backtests(Controller):
     async def view(self, request: AnyRequest, id: FromPath[UUID]) -> Response[str]:
         calls = calls_of(request)
         query = {name: value for name, value in request.query_params.items() if value}
-        found = await calls.get(f"/api/backtest/{id}")
-        result = found["result"]
+        backtest = await calls.get(f"/api/backtest/{id}")
+        result = backtest["result"]
         shown = {} if result is None else await _shown(calls, id, result, query)
         more = is_part(request) and "cursor" in query
         part = "rows" if more else "result" if is_part(request) else "page"
         return page(
             request,
             f"backtests/{part}.html",
-            found=found,
+            backtest=backtest,
             result=result,
-            ended=found["state"] in ENDED,
+            ended=backtest["state"] in ENDED,
             query=query,
             link=lambda **names: _link(id, names),
             signal_days=SIGNAL_DAYS,
@@ -80,7 +80,7 @@ class Backtests(Controller):
 
     @post("/{id:uuid}/forget")
     async def forget(self, request: AnyRequest, id: FromPath[UUID]) -> Redirect:
-        """Cancels it, or forgets what came of it."""
+        """Cancels a back-test, or forgets its result."""
         await calls_of(request).delete(f"/api/backtest/{id}")
         return Redirect("/console/backtests", status_code=303)
 
@@ -89,8 +89,8 @@ class Backtests(Controller):
         saved = None if id is None else await calls.get(f"/api/definitions/{id}")
         is_active = saved is not None and saved["status"] == "active"
         try:
-            asked = msgspec.json.decode(text)
-            return await _begun(calls, asked, form, id if is_active else None)
+            definition = msgspec.json.decode(text)
+            return await _begun(calls, definition, form, id if is_active else None)
         except msgspec.DecodeError as error:
             reason = Refused(400, "invalid-input", f"This is no JSON: {error}", None)
         except Refused as refused:
@@ -133,12 +133,12 @@ async def _begun(
 
 
 def _number(text: str) -> int | str:
-    """A text that is no number stays what it is: the API says what is wrong with it."""
+    """A text that is no number stays a text: the API refuses it."""
     return int(text) if text.strip().isdecimal() else text
 
 
 def _show(refused: Refused) -> None:
-    """Raises: Refused: what no form can show."""
+    """Raises: Refused: a refusal that the form does not show."""
     if refused.status not in (400, 404, 409, 503):
         raise refused
 
@@ -151,17 +151,19 @@ def _within(refused: Refused) -> Refused:
 
 
 def _drawn(result: Json) -> Json:
-    """The days as bars of 100 units, and what each outcome is called and coloured."""
-    found = [one["outcome"] for day in result["days"] for one in day["counts"]]
-    outcomes = sorted(dict.fromkeys(found), key=lambda one: one is None)
+    """The days as bars of 100 units, with name and colour of each outcome."""
+    counted = [count["outcome"] for day in result["days"] for count in day["counts"]]
+    outcomes = sorted(dict.fromkeys(counted), key=lambda outcome: outcome is None)
     tones = {
-        one: "none" if one is None else TONES.get(one, str(n % MANY_TONES))
-        for n, one in enumerate(outcomes)
+        outcome: "none" if outcome is None else TONES.get(outcome, str(n % MANY_TONES))
+        for n, outcome in enumerate(outcomes)
     }
-    most = max((sum(one["subjects"] for one in day["counts"]) for day in result["days"]), default=0)
+    most = max(
+        (sum(count["subjects"] for count in day["counts"]) for day in result["days"]), default=0
+    )
     days: list[Json] = []
     for day in result["days"]:
-        counts = {one["outcome"]: one["subjects"] for one in day["counts"]}
+        counts = {count["outcome"]: count["subjects"] for count in day["counts"]}
         bars, top = [], 100.0
         for outcome in outcomes:
             height = 100 * counts.get(outcome, 0) / max(most, 1)
@@ -172,8 +174,13 @@ def _drawn(result: Json) -> Json:
         days.append({"day": on, "counts": counts, "bars": bars} | happened)
     today = days[-1]["counts"] if days else {}
     legend = [
-        {"outcome": one, "name": _name(one), "tone": tones[one], "count": today.get(one, 0)}
-        for one in outcomes
+        {
+            "outcome": outcome,
+            "name": _name(outcome),
+            "tone": tones[outcome],
+            "count": today.get(outcome, 0),
+        }
+        for outcome in outcomes
     ]
     return {"days": days, "legend": legend}
 
@@ -184,5 +191,5 @@ def _name(outcome: str | None) -> str:
 
 def _link(id: UUID, names: Mapping[str, str | None]) -> str:
     """The page with some of its subjects; an outcome of null is that of no stage."""
-    told = {name: NO_STAGE if value is None else value for name, value in names.items()}
-    return f"/console/backtests/{id}?{urlencode(told)}"
+    parameters = {name: NO_STAGE if value is None else value for name, value in names.items()}
+    return f"/console/backtests/{id}?{urlencode(parameters)}"

@@ -1,4 +1,4 @@
-"""The public HTTP API as the console asks it: in this process, with the key of who is signed in.
+"""Calls of the public HTTP API: within this process, with the API key of the session.
 
 Each call goes through the API's own routes, guards and refusals. So the console can do what its
 reader's key can do over HTTP, and nothing besides.
@@ -53,9 +53,9 @@ class Calls:
 
     async def get(self, path: str, **query: object) -> Json:
         """Raises: Refused."""
-        asked = query | {"as_of": self.as_of}
-        known = {name: value for name, value in asked.items() if value is not None}
-        return self._body(await self._client.get(path, params=_texts(known)))
+        instant_query = query | {"as_of": self.as_of}
+        parameters = {name: value for name, value in instant_query.items() if value is not None}
+        return self._body(await self._client.get(path, params=_texts(parameters)))
 
     async def post(self, path: str, body: object, **headers: str) -> Json:
         """Raises: Refused."""
@@ -96,14 +96,14 @@ class Calls:
         if answer.is_success:
             return msgspec.json.decode(answer.content) if answer.content else None
         try:
-            said = answer.json()
+            problem = answer.json()
         except ValueError:
-            said = {}
+            problem = {}
         raise Refused(
             answer.status_code,
-            said.get("code", "failed"),
-            said.get("detail", "Annals failed at this"),
-            said.get("place"),
+            problem.get("code", "failed"),
+            problem.get("detail", "Annals failed at this"),
+            problem.get("place"),
         )
 
 
@@ -127,7 +127,7 @@ async def forward(
     key: str,
 ) -> None:
     """Hands a whole request on to a route of the API: an answer of any length streams through."""
-    kept = [(name, value) for name, value in scope["headers"] if name in (b"accept", b"host")]
+    headers = [(name, value) for name, value in scope["headers"] if name in (b"accept", b"host")]
     inner: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -138,7 +138,7 @@ async def forward(
         "raw_path": path.encode(),
         "root_path": "",
         "query_string": query,
-        "headers": [*kept, (b"authorization", f"Bearer {key}".encode())],
+        "headers": [*headers, (b"authorization", f"Bearer {key}".encode())],
         "client": scope.get("client"),
         "server": scope.get("server"),
         "state": {},

@@ -39,19 +39,19 @@ class CataloguePage(Controller):
         if step not in ("retire", "restore", "type"):
             raise Refused(404, "not-found", "There is no such page.", None)
         calls, form = calls_of(request), await request.form()
-        scope, name, type = (str(form.get(one, "")) for one in ("scope", "name", "type"))
-        asked: Json = {"scope": scope, "names": [name]}
+        scope, name, type = (str(form.get(field, "")) for field in ("scope", "name", "type"))
+        body: Json = {"scope": scope, "names": [name]}
         if step == "type":
-            asked = {"scope": scope, "name": name, "type": type}
-            asked["preview"] = form.get("sure") != "yes"
+            body = {"scope": scope, "name": name, "type": type}
+            body["preview"] = form.get("sure") != "yes"
         try:
-            done = await calls.post(f"/api/catalogue/{step}", asked)
+            done = await calls.post(f"/api/catalogue/{step}", body)
         except Refused as refused:
             if refused.status not in (400, 409):
                 raise
             return await _page(request, calls, refused=refused)
-        if asked.get("preview"):
-            return await _page(request, calls, preview={**asked, **done})
+        if body.get("preview"):
+            return await _page(request, calls, preview={**body, **done})
         with suppress(Refused):  # the read models are behind, and the page shows them as they are
             await calls.get("/api/catalogue/events", wait_for=done["position"])
         retired = "&retired=true" if step == "restore" else ""
@@ -66,9 +66,9 @@ async def _page(
     preview: Json = None,
 ) -> Response[str]:
     retired = request.query_params.get("retired") == "true"
-    asked = {"retired": "true"} if retired else {}
-    properties = (await calls.get("/api/catalogue/properties", **asked))["items"]
-    events = (await calls.get("/api/catalogue/events", **asked))["items"]
+    body = {"retired": "true"} if retired else {}
+    properties = (await calls.get("/api/catalogue/properties", **body))["items"]
+    events = (await calls.get("/api/catalogue/events", **body))["items"]
     return page(
         request,
         "settings/catalogue.html",

@@ -1,4 +1,4 @@
-"""One user or account: what it is, and what happened to it."""
+"""The pages of one user or account."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ DECISIONS = frozenset(chain.from_iterable(VERBS_OF.values()))
 
 
 class _Contacts(Controller):
-    """What users and accounts have in common."""
+    """Pages that users and accounts share."""
 
     kind: SubjectKind
 
@@ -72,23 +72,23 @@ class _Contacts(Controller):
 
     @get("/{id:str}/json")
     async def as_json(self, request: AnyRequest, id: FromPath[str]) -> Response[Json]:
-        """What the API answers for this page."""
-        found = await calls_of(request).get(f"/api/{self.kind}s/{id}")
-        return Response(found, headers=SECURITY_HEADERS | PRIVATE)
+        """The answer of the API for this page, as JSON."""
+        contact = await calls_of(request).get(f"/api/{self.kind}s/{id}")
+        return Response(contact, headers=SECURITY_HEADERS | PRIVATE)
 
     @get("/{id:str}/review")
     async def review(self, request: AnyRequest, id: FromPath[str]) -> Response[str]:
-        """All that is on file, for who may delete it."""
+        """All that is on file, for keys of scope comply."""
         cursor = request.query_params.get("cursor")
-        found = await calls_of(request).get(f"/api/{self.kind}s/{id}/review", cursor=cursor)
-        return page(request, "contact/review.html", kind=self.kind, found=found)
+        review = await calls_of(request).get(f"/api/{self.kind}s/{id}/review", cursor=cursor)
+        return page(request, "contact/review.html", kind=self.kind, review=review)
 
     @get("/{id:str}/why")
     async def why(self, request: AnyRequest, id: FromPath[str]) -> Response[str]:
         """The reason of one decision, which unfolds where it stands in the timeline."""
         position = request.query_params.get("position")
-        found = await calls_of(request).get(f"/api/{self.kind}s/{id}/why", position=position)
-        return page(request, "contact/why.html", why=found)
+        why = await calls_of(request).get(f"/api/{self.kind}s/{id}/why", position=position)
+        return page(request, "contact/why.html", why=why)
 
     @get("/{id:str}/{tab:str}")
     async def tab(
@@ -98,7 +98,7 @@ class _Contacts(Controller):
 
     async def _shown(self, request: AnyRequest, id: str, tab: str) -> Response[Any]:
         tabs = TABS[self.kind]
-        if tab not in [one.key for one in tabs]:
+        if tab not in [each.key for each in tabs]:
             raise Refused(404, "not-found", "There is no such page.", None)
         calls, path = calls_of(request), f"/api/{self.kind}s/{id}"
         query = {name: value for name, value in request.query_params.items() if value}
@@ -145,13 +145,13 @@ class _Contacts(Controller):
     ) -> dict[str, Json]:
         """What a tab shows; why it cannot, where what it asks for is refused."""
         try:
-            return {"found": await self._found(calls, path, tab, query), "refused": None}
+            return {"content": await self._content(calls, path, tab, query), "refused": None}
         except Refused as refused:
             if refused.status != 400 or refused.pointer == "/id":
                 raise
-            return {"found": {"items": [], "next": None, "total": 0}, "refused": refused}
+            return {"content": {"items": [], "next": None, "total": 0}, "refused": refused}
 
-    async def _found(self, calls: Calls, path: str, tab: str, query: dict[str, str]) -> Json:
+    async def _content(self, calls: Calls, path: str, tab: str, query: dict[str, str]) -> Json:
         match tab:
             case "overview":
                 return await calls.get(f"{path}/overview")
@@ -171,39 +171,41 @@ class _Contacts(Controller):
 async def _activity(calls: Calls, path: str, tab: str, query: dict[str, str]) -> Json:
     """What was done by name, each with its counts by day; in `picture`, those of the name that is
     chosen."""
-    found = await calls.get(f"{path}/{tab}", limit=ROWS, cursor=query.get("cursor"))
+    activity = await calls.get(f"{path}/{tab}", limit=ROWS, cursor=query.get("cursor"))
     chosen = query.get("name")
-    names = [one["name"] for one in found["items"]] + ([chosen] if chosen else [])
+    names = [item["name"] for item in activity["items"]] + ([chosen] if chosen else [])
     if not names:
-        return found
-    told = await calls.get(f"{path}/{tab}/days", name=names)
-    days = {one["name"]: one["days"] for one in told["items"]}
-    shown = [one | {"days": days[one["name"]]} for one in found["items"]]
+        return activity
+    by_day = await calls.get(f"{path}/{tab}/days", name=names)
+    days = {item["name"]: item["days"] for item in by_day["items"]}
+    shown = [item | {"days": days[item["name"]]} for item in activity["items"]]
     picture = None
     if chosen:
-        first = date.fromisoformat(told["first_day"])
+        first = date.fromisoformat(by_day["first_day"])
         dated = [(first + timedelta(n), count) for n, count in enumerate(days[chosen])]
         picture = {"name": chosen, "days": dated, "count": sum(days[chosen])}
-    return found | {"items": shown, "picture": picture}
+    return activity | {"items": shown, "picture": picture}
 
 
 def _drawn(spells: list[Json], now: datetime) -> list[Json]:
     """Times in stages, each with its place in a picture of their whole length."""
     if not spells:
         return []
-    begins = [instant(one["entered_at"]) for one in spells]
-    ends = [instant(one["left_at"]) if one["left_at"] else now for one in spells]
+    begins = [instant(spell["entered_at"]) for spell in spells]
+    ends = [instant(spell["left_at"]) if spell["left_at"] else now for spell in spells]
     first, whole = begins[0], max((ends[-1] - begins[0]).total_seconds(), 1.0)
-    kinds = {name: n % 4 for n, name in enumerate(dict.fromkeys(one["stage"] for one in spells))}
+    kinds = {
+        name: n % 4 for n, name in enumerate(dict.fromkeys(spell["stage"] for spell in spells))
+    }
     return [
-        one
+        spell
         | {
             "x": round(100 * (begin - first).total_seconds() / whole, 3),
             "width": round(max(100 * (end - begin).total_seconds() / whole, 0.4), 3),
             "days": (end - begin).total_seconds() / 86_400,
-            "tone": kinds[one["stage"]],
+            "tone": kinds[spell["stage"]],
         }
-        for one, begin, end in zip(spells, begins, ends, strict=True)
+        for spell, begin, end in zip(spells, begins, ends, strict=True)
     ]
 
 

@@ -13,14 +13,9 @@ from litestar.response import Redirect
 from litestar.types import Receive, Scope, Send
 
 from api.console import sessions
-from api.console.address import (
-    DEFAULT_COLUMNS,
-    Address,
-    Column,
-    columns_of,
-    past_of,
-)
+from api.console.address import Address, past_of
 from api.console.calls import Calls, Refused, forward
+from api.console.columns import DEFAULT_COLUMNS, Column, columns_of
 from api.console.pages import page
 from api.console.past import being_made
 from api.console.sessions import AnyRequest, Session
@@ -47,7 +42,7 @@ def calls_of(request: AnyRequest) -> Calls:
 async def types_of(calls: Calls, kind: SubjectKind) -> dict[str, str]:
     """The properties of a kind with their types, most used first."""
     items = (await calls.get("/api/catalogue/properties"))["items"]
-    return {one["name"]: one["type"] for one in items if one["scope"] == f"{kind}.property"}
+    return {item["name"]: item["type"] for item in items if item["scope"] == f"{kind}.property"}
 
 
 def is_part(request: AnyRequest) -> bool:
@@ -55,7 +50,7 @@ def is_part(request: AnyRequest) -> bool:
     return request.headers.get("hx-request") == "true"
 
 
-def asked(request: AnyRequest, kind: SubjectKind) -> Address:
+def address_of(request: AnyRequest, kind: SubjectKind) -> Address:
     return Address.parsed(kind, list(request.query_params.multi_items()))
 
 
@@ -87,39 +82,39 @@ async def shown(calls: Calls, address: Address, types: dict[str, str]) -> Shown:
     columns = [known[key] for key in keys if key in known]
     question = address.question(types) | {
         "sort": address.sort,
-        "columns": [one.property for one in columns if one.property is not None],
+        "columns": [column.property for column in columns if column.property is not None],
         "limit": ROWS,
         "cursor": address.cursors[-1] if address.cursors else None,
     }
     try:
-        found = await calls.post(f"/api/{address.kind}s", question)
+        listed = await calls.post(f"/api/{address.kind}s", question)
     except Refused as refused:
         if refused.status not in (400, 404, 429, 503):
             raise
         return Shown(address, columns, [], 0, 0, None, address.previous(), None, None, refused)
-    items, first = found["items"], (address.page - 1) * ROWS + 1
+    items, first = listed["items"], (address.page - 1) * ROWS + 1
     return Shown(
         address=address,
         columns=columns,
         items=items,
         first=first if items else 0,
         last=first + len(items) - 1 if items else 0,
-        total=found["total"],
+        total=listed["total"],
         previous=address.previous(),
-        following=address.following(found["next"]) if found["next"] else None,
-        building=found["building"],
+        following=address.following(listed["next"]) if listed["next"] else None,
+        building=listed["building"],
         refused=None,
     )
 
 
 class _Lists(Controller):
-    """What the lists of users and of accounts have in common."""
+    """Pages that the lists of users and of accounts share."""
 
     kind: SubjectKind
 
     @get()
     async def list(self, request: AnyRequest) -> Response[Any]:
-        calls, address = calls_of(request), asked(request, self.kind)
+        calls, address = calls_of(request), address_of(request, self.kind)
         if is_part(request):
             part = page(
                 request,
@@ -148,50 +143,54 @@ class _Lists(Controller):
             known=columns_of(self.kind, types),
             types=types,
             segments=segments["items"],
-            segment=next((one for one in segments["items"] if one["id"] == address.segment), None),
+            segment=next(
+                (item for item in segments["items"] if item["id"] == address.segment), None
+            ),
         )
 
     @get("/bars")
     async def bars(self, request: AnyRequest) -> Response[str]:
-        calls, address = calls_of(request), asked(request, self.kind)
+        calls, address = calls_of(request), address_of(request, self.kind)
         question = address.question(await types_of(calls, self.kind))
-        found = await calls.post(f"/api/{self.kind}s/bars", question)
-        return page(request, "contacts/bars.html", address=address, bars=found)
+        bars = await calls.post(f"/api/{self.kind}s/bars", question)
+        return page(request, "contacts/bars.html", address=address, bars=bars)
 
     @get("/building")
     async def building(self, request: AnyRequest) -> Response[str]:
         """How far a segment of the list is decided."""
-        calls, address = calls_of(request), asked(request, self.kind)
+        calls, address = calls_of(request), address_of(request, self.kind)
         question = address.question(await types_of(calls, self.kind)) | {"limit": 1}
-        found = await calls.post(f"/api/{self.kind}s", question)
-        return page(request, "contacts/building.html", address=address, building=found["building"])
+        listed = await calls.post(f"/api/{self.kind}s", question)
+        building = listed["building"]
+        return page(request, "contacts/building.html", address=address, building=building)
 
     @get("/filters")
     async def filters(self, request: AnyRequest) -> Response[str]:
-        calls, address = calls_of(request), asked(request, self.kind)
-        found = await calls.get(f"/api/{self.kind}s/filters")
+        calls, address = calls_of(request), address_of(request, self.kind)
+        filters = await calls.get(f"/api/{self.kind}s/filters")
         return page(
             request,
             "contacts/filters.html",
             address=address,
-            filters=found,
+            filters=filters,
             open_groups=OPEN_GROUPS,
             shown_values=SHOWN_VALUES,
         )
 
     @get("/filters/{name:str}")
     async def one_filter(self, request: AnyRequest, name: FromPath[str]) -> Response[str]:
-        calls, address = calls_of(request), asked(request, self.kind)
-        found = await calls.get(f"/api/{self.kind}s/filters")
-        one = next((one for one in found["properties"] if one["name"] == unquote(name)), None)
-        if one is None:
+        calls, address = calls_of(request), address_of(request, self.kind)
+        filters = await calls.get(f"/api/{self.kind}s/filters")
+        properties = filters["properties"]
+        filter = next((item for item in properties if item["name"] == unquote(name)), None)
+        if filter is None:
             raise Refused(404, "not-found", "there is no such filter any more", None)
         return page(
             request,
             "contacts/one_filter.html",
             address=address,
-            filter=one,
-            shown_values=len(one["values"]),
+            filter=filter,
+            shown_values=len(filter["values"]),
         )
 
     @post("/columns")
@@ -202,19 +201,22 @@ class _Lists(Controller):
         address = Address.parsed(self.kind, pairs)
         chosen = address.columns or DEFAULT_COLUMNS[self.kind]
         answer = Redirect(address.but(columns=chosen).url(), status_code=303)
-        kept = quote(msgspec.json.encode(chosen).decode(), safe="")
-        if len(kept) <= MAX_REMEMBERED_CHARS:
+        remembered = quote(msgspec.json.encode(chosen).decode(), safe="")
+        if len(remembered) <= MAX_REMEMBERED_CHARS:
             answer.cookies.append(
                 sessions.cookie(
-                    request, kept, seconds=REMEMBERED_SECONDS, name=REMEMBERED.format(self.kind)
+                    request,
+                    remembered,
+                    seconds=REMEMBERED_SECONDS,
+                    name=REMEMBERED.format(self.kind),
                 )
             )
         return answer
 
     def _remembered(self, request: AnyRequest) -> tuple[str, ...]:
-        kept = request.cookies.get(REMEMBERED.format(self.kind), "")
+        remembered = request.cookies.get(REMEMBERED.format(self.kind), "")
         try:
-            return msgspec.json.decode(unquote(kept), type=tuple[str, ...])
+            return msgspec.json.decode(unquote(remembered), type=tuple[str, ...])
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return ()
 
@@ -243,7 +245,7 @@ def export_query(address: Address, types: dict[str, str], format: str) -> bytes:
 async def _export(kind: SubjectKind, scope: Scope, receive: Receive, send: Send) -> None:
     request: AnyRequest = sessions.AnyRequest(scope, receive, send)
     session: Session = request.state.session
-    address = asked(request, kind)
+    address = address_of(request, kind)
     types = await types_of(calls_of(request), kind)
     format = "ndjson" if request.query_params.get("format") == "ndjson" else "csv"
     query = export_query(address, types, format)

@@ -17,5 +17,5 @@ class Counters(Controller):
 
     @get()
     async def list(self, request: AnyRequest) -> Response[str]:
-        found = await calls_of(request).get("/api/counters")
-        return page(request, "settings/counters.html", found=found, places=PLACES)
+        counters = await calls_of(request).get("/api/counters")
+        return page(request, "settings/counters.html", counters=counters, places=PLACES)

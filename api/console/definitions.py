@@ -42,7 +42,7 @@ DRAFTS: dict[DefinitionKind, Json] = {
     DefinitionKind.SCORE: {"rules": [{"name": "A rule", "weight": 1, "condition": _EVERYBODY}]},
     DefinitionKind.SIGNAL: {"condition": _EVERYBODY, "reentry_hours": 24},
 }
-"""What a new one begins with."""
+"""The text of a new definition."""
 
 TEXTS = ("mrr_property", "currency", "renewal_property", "time_zone")
 PREFERRED = tuple((f"{kind}s", what) for kind in SubjectKind for what in ("properties", "events"))
@@ -57,7 +57,7 @@ class Definitions(Controller):
 
     @post()
     async def choose(self, request: AnyRequest) -> Response[Any]:
-        """Changes what the workspace chooses, and leaves what is not in the form as it is."""
+        """Changes the settings that the form has, and leaves the others as they are."""
         calls = calls_of(request)
         form = {name: str(value).strip() for name, value in (await request.form()).items()}
         chosen = (await calls.get("/api/settings"))["chosen"]
@@ -76,7 +76,9 @@ class Definitions(Controller):
     @get("/new")
     async def new(self, request: AnyRequest) -> Response[str]:
         query = request.query_params
-        family = next((one for one in FAMILIES if one == query.get("type")), DefinitionKind.STAGES)
+        family = next(
+            (family for family in FAMILIES if family == query.get("type")), DefinitionKind.STAGES
+        )
         kind = SubjectKind.ACCOUNT if query.get("kind") == "account" else SubjectKind.USER
         draft = {"type": family, "kind": kind, "name": ""} | DRAFTS[family]
         return await form_page(request, None, _written(draft), None)
@@ -84,11 +86,11 @@ class Definitions(Controller):
     @get("/{id:uuid}")
     async def view(self, request: AnyRequest, id: FromPath[UUID]) -> Response[str]:
         calls = calls_of(request)
-        found, history = await asyncio.gather(
+        saved, history = await asyncio.gather(
             calls.get(f"/api/definitions/{id}"), calls.get(f"/api/definitions/{id}/history")
         )
-        text = _written(found["definition"])
-        return await form_page(request, found, text, None, history=history["items"])
+        text = _written(saved["definition"])
+        return await form_page(request, saved, text, None, history=history["items"])
 
     @post("/new")
     async def define(self, request: AnyRequest) -> Response[Any]:
@@ -114,15 +116,15 @@ class Definitions(Controller):
         except Refused as refused:
             if refused.status not in (400, 409):
                 raise
-            found = await calls.get(place)
-            return await form_page(request, found, _written(found["definition"]), refused)
+            current = await calls.get(place)
+            return await form_page(request, current, _written(current["definition"]), refused)
         await calls.get("/api/definitions", wait_for=saved["position"] or None)
         return Redirect("/console/settings", status_code=303)
 
     async def _saved(self, request: AnyRequest, id: UUID | None) -> Response[Any]:
         calls = calls_of(request)
         text = str((await request.form()).get("definition", ""))
-        found = None if id is None else await calls.get(f"/api/definitions/{id}")
+        current = None if id is None else await calls.get(f"/api/definitions/{id}")
         try:
             sent = msgspec.json.decode(text)
             if id is None:
@@ -131,11 +133,11 @@ class Definitions(Controller):
                 saved = await calls.put(f"/api/definitions/{id}", sent)
         except msgspec.DecodeError as error:
             refused = Refused(400, "invalid-input", f"This is no JSON: {error}", None)
-            return await form_page(request, found, text, refused)
+            return await form_page(request, current, text, refused)
         except Refused as refused:
             if refused.status not in (400, 409):
                 raise
-            return await form_page(request, found, text, refused)
+            return await form_page(request, current, text, refused)
         await calls.get(f"/api/definitions/{saved['id']}", wait_for=saved["position"] or None)
         return Redirect(f"/console/settings/{saved['id']}", status_code=303)
 
@@ -143,7 +145,7 @@ class Definitions(Controller):
         self, request: AnyRequest, refused: Refused | None, sent: Json
     ) -> Response[str]:
         calls = calls_of(request)
-        settings, found, status = await asyncio.gather(
+        settings, listed, status = await asyncio.gather(
             calls.get("/api/settings"), calls.get("/api/definitions"), calls.get("/api/status")
         )
         return page(
@@ -154,14 +156,14 @@ class Definitions(Controller):
             sent=sent or settings["chosen"],
             refused=refused,
             families=FAMILIES,
-            definitions=found["items"],
+            definitions=listed["items"],
             parked=status["parked"],
         )
 
 
 async def form_page(
     request: AnyRequest,
-    found: Json,
+    saved: Json,
     text: str,
     refused: Refused | None,
     *,
@@ -172,16 +174,16 @@ async def form_page(
     """A definition to look at, change and back-test.
 
     Args:
-        found: as it is saved; null: it is new.
+        saved: as it is saved; null: it is new.
         text: as JSON, what is in the form.
         days, sample: of a back-test.
     """
-    family, kind = _about(text if found is None else _written(found["definition"]))
+    family, kind = _about(text if saved is None else _written(saved["definition"]))
     return page(
         request,
         "settings/form.html",
         status=refused.status if refused else 200,
-        found=found,
+        saved=saved,
         text=text,
         refused=refused,
         history=history or [],
@@ -197,10 +199,10 @@ async def form_page(
 def _about(text: str) -> tuple[DefinitionKind, SubjectKind]:
     """What a definition is, and whom it is about; stages of users, where it does not say."""
     try:
-        said = msgspec.json.decode(text, type=_Said)
+        header = msgspec.json.decode(text, type=_Said)
     except msgspec.DecodeError:
         return DefinitionKind.STAGES, SubjectKind.USER
-    return said.type, said.kind
+    return header.type, header.kind
 
 
 class _Said(msgspec.Struct, frozen=True):

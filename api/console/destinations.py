@@ -40,7 +40,7 @@ TOLD = {
     SubscriptionKind.GOAL: "Goals reached and missed",
 }
 ONLY = "only."
-"""What the names that a kind of news is narrowed to are called in the form."""
+"""Labels of the names that narrow a kind of news."""
 
 FAILURES = {
     "gone": "it answered that it is gone (410)",
@@ -61,9 +61,9 @@ class DestinationPages(Controller):
 
     @get()
     async def list(self, request: AnyRequest) -> Response[str]:
-        found = await calls_of(request).get("/api/destinations")
+        listed = await calls_of(request).get("/api/destinations")
         return page(
-            request, "settings/destinations.html", destinations=found["items"], failure=failure
+            request, "settings/destinations.html", destinations=listed["items"], failure=failure
         )
 
     @get("/new")
@@ -95,8 +95,8 @@ class DestinationPages(Controller):
         except Refused as refused:
             if refused.status not in (400, 409):
                 raise
-            found = await calls.get(f"/api/destinations/{id}")
-            return await self._form(request, found, sent, refused=refused)
+            destination = await calls.get(f"/api/destinations/{id}")
+            return await self._form(request, destination, sent, refused=refused)
         return Redirect(f"{PLACE}/{id}", status_code=303)
 
     @post("/{id:uuid}/secret", status_code=200)
@@ -133,13 +133,13 @@ class DestinationPages(Controller):
     async def _view(
         self, request: AnyRequest, calls: Calls, id: UUID, **more: Json
     ) -> Response[str]:
-        found = await calls.get(f"/api/destinations/{id}")
-        return await self._form(request, found, NEW | found["definition"], **more)
+        destination = await calls.get(f"/api/destinations/{id}")
+        return await self._form(request, destination, NEW | destination["definition"], **more)
 
     async def _form(
         self,
         request: AnyRequest,
-        found: Json,
+        destination: Json,
         sent: Json,
         *,
         refused: Refused | None = None,
@@ -148,20 +148,20 @@ class DestinationPages(Controller):
     ) -> Response[str]:
         """
         Args:
-            found: as it is saved; null: it is new.
+            destination: as it is saved; null: it is new.
             sent: what is in the form.
         """
         calls, history = calls_of(request), []
         segments = await calls.get("/api/segments")
-        if found is not None:
-            history = (await calls.get(f"/api/destinations/{found['id']}/history"))["items"]
+        if destination is not None:
+            history = (await calls.get(f"/api/destinations/{destination['id']}/history"))["items"]
         return page(
             request,
             "settings/destination.html",
             status=refused.status if refused else 200,
-            found=found,
+            destination=destination,
             sent=sent,
-            names={one["about"]: one.get("names") for one in sent["news"]},
+            names={news["about"]: news.get("names") for news in sent["news"]},
             wrong=_place(refused, sent),
             refused=refused,
             secret=secret,

@@ -45,7 +45,7 @@ MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+
 
 
 class Asset(msgspec.Struct, frozen=True):
-    """A file for browsers; its address changes with its content, so it may be kept for ever."""
+    """A file for browsers. Its address changes with its content: it may be cached for ever."""
 
     plain: bytes
     packed: bytes
@@ -54,17 +54,17 @@ class Asset(msgspec.Struct, frozen=True):
 
 
 def _assets() -> dict[str, Asset]:
-    found = {}
+    assets = {}
     for path in sorted((FOLDER / "static").iterdir()):
         if path.suffix in MEDIA_TYPES:
             plain = path.read_bytes()
-            found[path.name] = Asset(
+            assets[path.name] = Asset(
                 plain,
                 gzip.compress(plain, 9, mtime=0),
                 MEDIA_TYPES[path.suffix],
                 hashlib.sha256(plain).hexdigest()[:16],
             )
-    return found
+    return assets
 
 
 ASSETS = _assets()
@@ -103,8 +103,8 @@ def money(amount: str | float | None, currency: str | None) -> str:
 def instant(value: str | datetime) -> datetime:
     if isinstance(value, datetime):
         return value
-    found = datetime.fromisoformat(value)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    at = datetime.fromisoformat(value)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def ago(value: str | datetime | None, now: datetime | None = None) -> Markup:
@@ -149,38 +149,40 @@ def day(value: str | datetime | date | None) -> Markup:
     )
 
 
-def value(found: Any, type: str | None = None) -> Markup:
+def value(shown: Any, type: str | None = None) -> Markup:
     """A property value of any type."""
-    if found is None:
+    if shown is None:
         return Markup('<span class="none">–</span>')
-    if isinstance(found, bool):
-        return Markup("yes") if found else Markup("no")
-    if isinstance(found, str) and (type == "date" or (type is None and _INSTANT.fullmatch(found))):
-        return day(found)
-    if isinstance(found, int | float):
-        return escape(number(found))
-    if isinstance(found, list):
-        items = [Markup('<span class="item">{}</span>').format(value(one)) for one in found]
+    if isinstance(shown, bool):
+        return Markup("yes") if shown else Markup("no")
+    if isinstance(shown, str) and (type == "date" or (type is None and _INSTANT.fullmatch(shown))):
+        return day(shown)
+    if isinstance(shown, int | float):
+        return escape(number(shown))
+    if isinstance(shown, list):
+        items = [Markup('<span class="item">{}</span>').format(value(element)) for element in shown]
         return Markup(" ").join(items)
-    if isinstance(found, dict):
-        named = dict(found) if found.keys() != IDENTITY else {found["scheme"]: found["value"]}
-        pairs = [Markup("{}: {}").format(words(name), value(one)) for name, one in named.items()]
+    if isinstance(shown, dict):
+        named = dict(shown) if shown.keys() != IDENTITY else {shown["scheme"]: shown["value"]}
+        pairs = [
+            Markup("{}: {}").format(words(name), value(member)) for name, member in named.items()
+        ]
         return Markup(", ").join(pairs)
-    if found == "":
+    if shown == "":
         return Markup('<span class="none">empty</span>')
-    return escape(str(found))
+    return escape(str(shown))
 
 
-def written(found: Any) -> str:
+def written(shown: Any) -> str:
     """A value of a quick filter as it stands in an address."""
-    return found if isinstance(found, str) else msgspec.json.encode(found).decode()
+    return shown if isinstance(shown, str) else msgspec.json.encode(shown).decode()
 
 
-def script_json(found: Any) -> Markup:
+def script_json(shown: Any) -> Markup:
     """JSON inside a script element, from which no text can break out."""
-    text = msgspec.json.encode(found).decode()
-    for one in "<>&":
-        text = text.replace(one, f"\\u{ord(one):04x}")
+    text = msgspec.json.encode(shown).decode()
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - nothing is left in it that could end the element
 
 
@@ -211,8 +213,8 @@ def words(text: str) -> str:
     return text.replace("_", " ")
 
 
-def plural(count: int | None, one: str, many: str | None = None) -> str:
-    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+def plural(count: int | None, singular: str, many: str | None = None) -> str:
+    return f"{number(count)} {singular if count == 1 else many or singular + 's'}"
 
 
 def _environment() -> Environment:
@@ -232,13 +234,13 @@ def _environment() -> Environment:
         "value": value,
         "health": health,
         "title_of": title_of,
-        "plural_length": lambda found, one: plural(len(found), one),
+        "plural_length": lambda items, singular: plural(len(items), singular),
         "words": words,
         "span": span,
         "plural": plural,
         "written": written,
         "script_json": script_json,
-        "json": lambda found: msgspec.json.encode(found).decode(),
+        "json": lambda shown: msgspec.json.encode(shown).decode(),
     }
     env.globals |= {"asset": asset, "money": money, "shapes": HEALTH_SHAPES}
     return env

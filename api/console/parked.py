@@ -72,14 +72,14 @@ async def _page(
     cursor = request.query_params.get("cursor")
     state = request.query_params.get("state")
     shown = state if state in set(ParkedState) else None
-    found = await calls.get("/api/parked", state=shown, cursor=cursor)
+    answer = await calls.get("/api/parked", state=shown, cursor=cursor)
     status = await calls.get("/api/status")
     return page(
         request,
         "settings/parked.html",
         status=refused.status if refused else 200,
-        items=found["items"],
-        following=found["next"],
+        items=answer["items"],
+        following=answer["next"],
         shown=shown,
         counts=status["parked_by_reader"],
         states=STATES,

@@ -14,7 +14,7 @@ from api.console.sessions import AnyRequest, Session
 
 
 async def being_made(request: AnyRequest, calls: Calls) -> Response[str] | None:
-    """What is shown in place of a page while its past is being made; None: it is there.
+    """The page to show while a past is being made; None: the past is ready.
 
     Raises:
         Refused: this is no past instant, or none can be made.
@@ -24,8 +24,8 @@ async def being_made(request: AnyRequest, calls: Calls) -> Response[str] | None:
     past = await calls.post("/api/pasts", {"at": calls.as_of})
     if past["state"] == "ready":
         return None
-    kept = [pair for pair in request.query_params.multi_items() if pair[0] != "as_of"]
-    now_url = request.scope["path"] + (f"?{urlencode(kept)}" if kept else "")
+    other_pairs = [pair for pair in request.query_params.multi_items() if pair[0] != "as_of"]
+    now_url = request.scope["path"] + (f"?{urlencode(other_pairs)}" if other_pairs else "")
     return page(request, "past/making.html", past=past, now_url=now_url)
 
 

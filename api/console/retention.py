@@ -98,7 +98,7 @@ async def _runs(calls: Calls) -> Json:
 
 
 def _months(text: str) -> int | str:
-    """A number; what is none is left for the API to refuse."""
+    """Parses a number; a text that is none stays a text: the API refuses it."""
     return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else text
 
 

@@ -1,4 +1,4 @@
-"""The console's routes, put together: who may enter, what comes with every answer, its errors."""
+"""The console's routes, with their guards, headers and error pages."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ async def home() -> Redirect:
 
 @get("/static/{digest:str}/{name:str}", sync_to_thread=False)
 def static(request: AnyRequest, digest: FromPath[str], name: FromPath[str]) -> Response[bytes]:
-    found = ASSETS.get(name)
-    if found is None:
+    asset = ASSETS.get(name)
+    if asset is None:
         raise Refused(404, "not-found", "there is no such file", None)
     headers = {
         "X-Content-Type-Options": "nosniff",
-        "Cache-Control": FOR_EVER if digest == found.digest else "no-cache",
+        "Cache-Control": FOR_EVER if digest == asset.digest else "no-cache",
         "Vary": "Accept-Encoding",
     }
-    content = found.plain
+    content = asset.plain
     if "gzip" in request.headers.get("accept-encoding", ""):
-        content, headers["Content-Encoding"] = found.packed, "gzip"
-    return Response(content, media_type=found.type, headers=headers)
+        content, headers["Content-Encoding"] = asset.packed, "gzip"
+    return Response(content, media_type=asset.type, headers=headers)
 
 
 def _wanted(text: str | None) -> str:

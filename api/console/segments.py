@@ -1,4 +1,4 @@
-"""Segments: who is in each, and the builder of conditions."""
+"""Segments: their pages, and the builder of conditions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAYS, SAMPLE = "30", "10000"
 
 
 async def vocabulary(calls: Calls) -> dict[str, Json]:
-    """What a condition can ask about, for the builder."""
+    """The names that a condition can ask about, for the builder."""
     properties, events, segments, users, accounts, defined = await asyncio.gather(
         calls.get("/api/catalogue/properties"),
         calls.get("/api/catalogue/events"),
@@ -39,20 +39,24 @@ async def vocabulary(calls: Calls) -> dict[str, Json]:
     )
     filters = {SubjectKind.USER: users, SubjectKind.ACCOUNT: accounts}
     activities: dict[str, list[str]] = {"event": [], "screen": [], "channel": []}
-    for one in events["items"]:
-        activities[one["scope"]].append(one["name"])
+    for item in events["items"]:
+        activities[item["scope"]].append(item["name"])
     return {
         "properties": {
             kind: {
-                one["name"]: one["type"]
-                for one in properties["items"]
-                if one["scope"] == f"{kind}.property"
+                item["name"]: item["type"]
+                for item in properties["items"]
+                if item["scope"] == f"{kind}.property"
             }
             for kind in SubjectKind
         },
         "activities": activities,
         "segments": {
-            kind: [[one["id"], one["name"]] for one in segments["items"] if one["kind"] == kind]
+            kind: [
+                [segment["id"], segment["name"]]
+                for segment in segments["items"]
+                if segment["kind"] == kind
+            ]
             for kind in SubjectKind
         },
         "stages": {
@@ -62,9 +66,9 @@ async def vocabulary(calls: Calls) -> dict[str, Json]:
         "signals": _named(defined["items"], DefinitionKind.SIGNAL),
         "values": {
             kind: {
-                one["name"]: [item["value"] for item in one["values"]]
-                for one in filters[kind]["properties"]
-                if one["type"] in ("string", "list")
+                filter["name"]: [item["value"] for item in filter["values"]]
+                for filter in filters[kind]["properties"]
+                if filter["type"] in ("string", "list")
             }
             for kind in SubjectKind
         },
@@ -73,23 +77,23 @@ async def vocabulary(calls: Calls) -> dict[str, Json]:
 
 def _stages(definitions: list[Json], counted: list[Json], kind: SubjectKind) -> list[str]:
     """The stages that are defined, in order, and after them those that somebody is still in."""
-    of_kind = [one["definition"] for one in definitions if one["definition"]["kind"] == kind]
-    lists = [one["stages"] for one in of_kind if one["type"] == DefinitionKind.STAGES]
-    names = [one["name"] for stages in lists for one in stages]
-    names += [one["stage"] for one in counted if one["stage"] is not None]
+    of_kind = [item["definition"] for item in definitions if item["definition"]["kind"] == kind]
+    lists = [each["stages"] for each in of_kind if each["type"] == DefinitionKind.STAGES]
+    names = [stage["name"] for stages in lists for stage in stages]
+    names += [count["stage"] for count in counted if count["stage"] is not None]
     return list(dict.fromkeys(names))
 
 
 def _named(definitions: list[Json], family: DefinitionKind) -> dict[str, list[str]]:
-    found = [one["definition"] for one in definitions]
+    of_all = [item["definition"] for item in definitions]
     return {
-        kind: [one["name"] for one in found if one["type"] == family and one["kind"] == kind]
+        kind: [each["name"] for each in of_all if each["type"] == family and each["kind"] == kind]
         for kind in SubjectKind
     }
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What is in the form.
+    """The content of the form.
 
     Attributes:
         id: of the segment that is changed; None: a new one.
@@ -103,8 +107,8 @@ class Draft(msgspec.Struct, frozen=True):
     members: str | None = None
 
     @property
-    def asked(self) -> Json:
-        """The condition; what is no JSON as the text that it is: the API says what is wrong."""
+    def condition_json(self) -> Json:
+        """The condition, decoded; a text that is no JSON stays a text: the API refuses it."""
         try:
             return msgspec.json.decode(self.condition)
         except msgspec.DecodeError:
@@ -116,8 +120,8 @@ class Segments(Controller):
 
     @get()
     async def list(self, request: AnyRequest) -> Response[str]:
-        found = await calls_of(request).get("/api/segments")
-        return page(request, "segments/list.html", segments=found["items"])
+        segments = await calls_of(request).get("/api/segments")
+        return page(request, "segments/list.html", segments=segments["items"])
 
     @get("/new")
     async def new(self, request: AnyRequest) -> Response[str]:
@@ -137,22 +141,25 @@ class Segments(Controller):
     @get("/{id:uuid}")
     async def view(self, request: AnyRequest, id: FromPath[UUID]) -> Response[str]:
         calls = calls_of(request)
-        found, history = await asyncio.gather(
+        segment, history = await asyncio.gather(
             calls.get(f"/api/segments/{id}"), calls.get(f"/api/segments/{id}/history")
         )
         members = None
-        if found["condition"] is None:
+        if segment["condition"] is None:
             members = await calls.get(f"/api/segments/{id}/members", limit=MEMBERS_SHOWN)
         draft = Draft(
-            SubjectKind(found["kind"]), found["name"], _text(found["condition"]), found["id"]
+            SubjectKind(segment["kind"]),
+            segment["name"],
+            _text(segment["condition"]),
+            segment["id"],
         )
         return await form_page(
-            request, draft, None, segment=found, history=history["items"], listed=members
+            request, draft, None, segment=segment, history=history["items"], listed=members
         )
 
     @post("/preview", status_code=200)
     async def preview(self, request: AnyRequest) -> Response[Json]:
-        """How many, as JSON for the builder; what cannot be asked, with its place."""
+        """The preview as JSON for the builder, or the refusal with its pointer."""
         try:
             sent = msgspec.json.decode(await request.body())
             return Response(await calls_of(request).post("/api/segments/preview", sent))
@@ -187,10 +194,10 @@ class Segments(Controller):
     @post("/{id:uuid}/delete")
     async def delete(self, request: AnyRequest, id: FromPath[UUID]) -> Response[Any]:
         calls = calls_of(request)
-        found = await calls.get(f"/api/segments/{id}")
-        gone = await calls.delete(f"/api/segments/{id}")
-        await calls.get("/api/segments", wait_for=gone["position"] or None)
-        return Redirect(f"/console/{found['kind']}s", status_code=303)
+        segment = await calls.get(f"/api/segments/{id}")
+        deleted = await calls.delete(f"/api/segments/{id}")
+        await calls.get("/api/segments", wait_for=deleted["position"] or None)
+        return Redirect(f"/console/{segment['kind']}s", status_code=303)
 
     async def _saved(self, request: AnyRequest, draft: Draft) -> Response[Any]:
         calls = calls_of(request)
@@ -198,7 +205,7 @@ class Segments(Controller):
         if draft.members is not None:
             body["members"] = lines(draft.members)
         else:
-            body["condition"] = draft.asked
+            body["condition"] = draft.condition_json
         try:
             if draft.id is None:
                 saved = await calls.post("/api/segments", body)
@@ -263,10 +270,11 @@ def _text(condition: Json) -> str:
 
 def _compact(text: str) -> str | None:
     try:
-        found = msgspec.json.encode(msgspec.json.decode(text)).decode()
+        compact = msgspec.json.encode(msgspec.json.decode(text)).decode()
     except msgspec.DecodeError:
         return text or None
-    return None if found == msgspec.json.encode(msgspec.json.decode(EVERYBODY)).decode() else found
+    everybody = msgspec.json.encode(msgspec.json.decode(EVERYBODY)).decode()
+    return None if compact == everybody else compact
 
 
 def lines(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Who is signed in: an API key, sealed into a cookie that no script can read.
+"""Sessions: an API key, sealed into a cookie that no script can read.
 
 The cookie is the whole session, so any process of a deployment can serve it. The key inside is
 looked up at every request like one that is sent over HTTP: revoked, it opens nothing any more.
@@ -26,7 +26,7 @@ from api.http.auth import READERS, known
 from api.http.problems import ProblemException
 from api.http.proxies import is_https
 from domain.access import ApiScope
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 
 COOKIE = "annals_session"
 PATH = "/console"
@@ -92,7 +92,7 @@ class Sessions:
         return base64.urlsafe_b64encode(nonce + sealed).decode().rstrip("=")
 
     def open(self, cookie: str) -> Sealed | None:
-        """What is in a cookie; None where it is not ours, or too old."""
+        """Decrypts a cookie; None: it is not ours, or too old."""
         try:
             raw = base64.urlsafe_b64decode(cookie + "=" * (-len(cookie) % 4))
             plain = self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], COOKIE.encode())
@@ -107,7 +107,7 @@ def sessions_of(annals: Annals) -> Sessions:
 
 
 async def scope_of(connection: Connection, key: str) -> ApiScope | None:
-    """What a key opens; None where it is unknown, revoked or may not read.
+    """The scope of a key; None: it is unknown, revoked or may not read.
 
     Raises:
         TooManyAtOnce: see `api.http.auth.known`.
@@ -133,7 +133,7 @@ async def signed_in(connection: Connection, _: BaseRouteHandler) -> None:
 
 
 async def came_from_a_page(request: AnyRequest) -> None:
-    """Before every handler: what changes something has the token of its session.
+    """Before every handler: a request that changes something needs the token of its session.
 
     Raises:
         Forged.

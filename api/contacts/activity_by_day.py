@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Controller, get
-from litestar.datastructures import State
 from litestar.params import QueryParameter
 
 from api.contacts.contacts import READING_PROBLEMS, TABS, Tab
-from api.http.as_of import AsOf
+from api.http.as_of import AsOf, Readings
 from api.http.auth import READERS, opens
-from api.http.parameters import ContactId, WaitFor, asked
+from api.http.dependencies import Part
+from api.http.parameters import ContactId, WaitFor, reading_of
 from api.openapi.bounds import Bounds
 from domain.calendar import Moment
 from domain.errors import InvalidInput, NotFound
@@ -32,7 +32,7 @@ Days = Annotated[int, QueryParameter(ge=1, le=MAX_DAYS, description="how many, t
 
 
 class _ByDay(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind
@@ -45,7 +45,7 @@ class _ByDay(Controller):
     )
     def days(
         self,
-        state: State,
+        readings: Part[Readings],
         id: ContactId,
         tab: Tab,
         names: Names = None,
@@ -57,7 +57,7 @@ class _ByDay(Controller):
             raise NotFound(f"there is no {tab} of a {self.kind}; there are {', '.join(TABS)}")
         if not names or len(names) > MAX_NAMES:
             raise InvalidInput(f"name 1 to {MAX_NAMES} {tab}, as the tab does", pointer="/name")
-        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
+        with reading_of(readings, self.kind, id, waiting, as_of) as (annals, conn, subject):
             today = Moment(annals.now(), annals.workspace().zone).today
             activity = TABS[tab]
             return by_day(conn, self.kind, subject, activity, names, today=today, days=days)

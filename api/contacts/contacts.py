@@ -7,12 +7,20 @@ from typing import Annotated
 
 import msgspec
 from litestar import Controller, delete, get
-from litestar.datastructures import State
 from litestar.params import PathParameter
 
-from api.http.as_of import AsOf
+from api.http.as_of import AsOf, Readings
 from api.http.auth import READERS, opens
-from api.http.parameters import ContactId, Cursor, Limit, WaitFor, asked, named, unescaped
+from api.http.dependencies import Part
+from api.http.parameters import (
+    ContactId,
+    Cursor,
+    Limit,
+    WaitFor,
+    named,
+    reading_of,
+    unescaped,
+)
 from api.http.problems import answers
 from api.http.read_position import position_text
 from domain.access import ApiScope
@@ -21,7 +29,7 @@ from domain.commands import Leave, Refused, Stored
 from domain.commands import Request as CommandRequest
 from domain.errors import Altered, InvalidInput, NotFound
 from domain.identity import Identity, SubjectKind
-from infra.bootstrap import Annals
+from infra.write.command_handler import CommandHandler
 from projections.kernel.paging import DEFAULT_LIMIT, Page
 from projections.queries import contact_view
 from projections.queries.contact_view import ActivityItem, Contact, MemberItem, PropertyItem
@@ -35,7 +43,7 @@ READING_PROBLEMS = answers(400, 401, 403, 404, 503)
 
 
 class _Contacts(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind
@@ -43,12 +51,12 @@ class _Contacts(Controller):
     @get("/{id:str}", sync_to_thread=True, summary="The 360 view", responses=READING_PROBLEMS)
     def view(
         self,
-        state: State,
+        readings: Part[Readings],
         id: ContactId,
         waiting: WaitFor = None,
         as_of: AsOf = None,
     ) -> Contact:
-        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
+        with reading_of(readings, self.kind, id, waiting, as_of) as (annals, conn, subject):
             workspace = annals.workspace()
             return contact_view.view(
                 conn,
@@ -67,12 +75,12 @@ class _Contacts(Controller):
     )
     def properties(
         self,
-        state: State,
+        readings: Part[Readings],
         id: ContactId,
         waiting: WaitFor = None,
         as_of: AsOf = None,
     ) -> Page[PropertyItem]:
-        with asked(state, self.kind, id, waiting, as_of) as (_, conn, subject):
+        with reading_of(readings, self.kind, id, waiting, as_of) as (_, conn, subject):
             return contact_view.list_properties(conn, self.kind, subject)
 
     @get(
@@ -83,7 +91,7 @@ class _Contacts(Controller):
     )
     def activity(
         self,
-        state: State,
+        readings: Part[Readings],
         id: ContactId,
         tab: Tab,
         cursor: Cursor = None,
@@ -93,21 +101,21 @@ class _Contacts(Controller):
     ) -> Page[ActivityItem]:
         if tab not in TABS:
             raise NotFound(f"there is no {tab} of a {self.kind}; there are {', '.join(TABS)}")
-        with asked(state, self.kind, id, waiting, as_of) as (_, conn, subject):
+        with reading_of(readings, self.kind, id, waiting, as_of) as (_, conn, subject):
             return contact_view.list_activity(
                 conn, self.kind, subject, TABS[tab], cursor=cursor, limit=limit
             )
 
     def _members(
         self,
-        state: State,
+        readings: Readings,
         id: str,
         cursor: str | None,
         limit: int,
         waiting: str | None,
         as_of: str | None,
     ) -> Page[MemberItem]:
-        with asked(state, self.kind, id, waiting, as_of) as (_, conn, subject):
+        with reading_of(readings, self.kind, id, waiting, as_of) as (_, conn, subject):
             return contact_view.list_members(conn, self.kind, subject, cursor=cursor, limit=limit)
 
 
@@ -124,14 +132,14 @@ class UsersController(_Contacts):
     )
     def accounts(
         self,
-        state: State,
+        readings: Part[Readings],
         id: ContactId,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
         as_of: AsOf = None,
     ) -> Page[MemberItem]:
-        return self._members(state, id, cursor, limit, waiting, as_of)
+        return self._members(readings, id, cursor, limit, waiting, as_of)
 
 
 class AccountsController(_Contacts):
@@ -147,14 +155,14 @@ class AccountsController(_Contacts):
     )
     def users(
         self,
-        state: State,
+        readings: Part[Readings],
         id: ContactId,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
         as_of: AsOf = None,
     ) -> Page[MemberItem]:
-        return self._members(state, id, cursor, limit, waiting, as_of)
+        return self._members(readings, id, cursor, limit, waiting, as_of)
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -175,14 +183,13 @@ class MembershipController(Controller):
         summary="End a user's membership; it stays on record, with both dates",
         responses=answers(400, 401, 403, 404, 409, 503),
     )
-    def remove(self, state: State, id: ContactId, user: ContactId) -> Removed:
-        annals: Annals = state.annals
+    def remove(self, handler: Part[CommandHandler], id: ContactId, user: ContactId) -> Removed:
         member = named(SubjectKind.USER, unescaped(user))
         account = named(SubjectKind.ACCOUNT, unescaped(id))
         if not isinstance(member, Identity) or not isinstance(account, Identity):
             raise InvalidInput("name both from outside, like external:...", pointer="/id")
         command = Leave((member,), (account,), datetime.now(UTC))
-        outcome = annals.handler.handle([CommandRequest(command)])[0]
+        outcome = handler.handle([CommandRequest(command)])[0]
         if isinstance(outcome, Refused):
             raise (Altered if outcome.code == Altered.code else NotFound)(outcome.detail)
         return Removed(position_text(outcome.positions if isinstance(outcome, Stored) else ()))

@@ -6,13 +6,13 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, get
-from litestar.datastructures import State
 from litestar.params import QueryParameter
 
 from api.contacts.contacts import READING_PROBLEMS
-from api.http.as_of import AsOf
+from api.http.as_of import AsOf, Readings
 from api.http.auth import READERS, opens
-from api.http.parameters import ContactId, WaitFor, asked
+from api.http.dependencies import Part
+from api.http.parameters import ContactId, WaitFor, reading_of
 from api.http.problems import answers
 from api.http.read_position import parsed
 from api.openapi.bounds import Place
@@ -39,7 +39,7 @@ ForDefinition = Annotated[
 
 
 class _Whys(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind
@@ -52,7 +52,7 @@ class _Whys(Controller):
     )
     def why(
         self,
-        state: State,
+        readings: Part[Readings],
         id: ContactId,
         position: AtPosition = None,
         of: Of = None,
@@ -64,11 +64,11 @@ class _Whys(Controller):
             raise InvalidInput(
                 f"send the position of a decision, or `of`: {', '.join(VERBS_OF)}", pointer="/of"
             )
-        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
+        with reading_of(readings, self.kind, id, waiting, as_of) as (annals, conn, subject):
             contact_view.require(conn, self.kind, subject)
             if position is not None:
                 streams = contact_view.streams_of(conn, subject)
-                at = _place(position)
+                at = _position(position)
                 return explanation.at(conn, annals.records, annals.sealer, streams, at)
             about = _about(of, definition)
             return explanation.last(
@@ -76,7 +76,7 @@ class _Whys(Controller):
             )
 
 
-def _place(text: str) -> Position:
+def _position(text: str) -> Position:
     try:
         [at] = parsed(text)
     except (InvalidInput, ValueError):

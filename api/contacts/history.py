@@ -7,13 +7,13 @@ from datetime import UTC, date, datetime, tzinfo
 from typing import Annotated, Literal
 
 from litestar import Controller, get
-from litestar.datastructures import State
 from litestar.params import QueryParameter
 
 from api.contacts.contacts import READING_PROBLEMS
-from api.http.as_of import AsOf
+from api.http.as_of import AsOf, Readings
 from api.http.auth import READERS, opens
-from api.http.parameters import ContactId, Cursor, Limit, WaitFor, asked
+from api.http.dependencies import Part
+from api.http.parameters import ContactId, Cursor, Limit, WaitFor, reading_of
 from api.openapi.bounds import Bounds
 from domain.activity import MAX_URL_CHARS
 from domain.calendar import Moment, boundary, end_of, start_of
@@ -66,8 +66,8 @@ WithTotal = Annotated[
 
 
 def _checked_types(types: Sequence[str]) -> tuple[str, ...]:
-    for one in types:
-        if one not in TYPES:
+    for type in types:
+        if type not in TYPES:
             known = ", ".join(TYPES)
             raise InvalidInput(f"there is no such type; there are {known}", pointer="/type")
     return tuple(types)
@@ -76,8 +76,8 @@ def _checked_types(types: Sequence[str]) -> tuple[str, ...]:
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if len(names) > MAX_NAMES:
         raise InvalidInput(f"at most {MAX_NAMES} names are looked for at once", pointer="/name")
-    for one in names:
-        if not one or len(one) > MAX_URL_CHARS or not one.isprintable():
+    for name in names:
+        if not name or len(name) > MAX_URL_CHARS or not name.isprintable():
             raise InvalidInput(
                 f"a name has 1 to {MAX_URL_CHARS} characters, none of them a control character",
                 pointer="/name",
@@ -105,7 +105,7 @@ def _span(since: str | None, until: str | None, zone: tzinfo) -> tuple[datetime,
 
 
 class _Histories(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind
@@ -118,7 +118,7 @@ class _Histories(Controller):
     )
     def timeline(
         self,
-        state: State,
+        readings: Part[Readings],
         id: ContactId,
         types: Types = None,
         names: Names = None,
@@ -131,7 +131,7 @@ class _Histories(Controller):
         waiting: WaitFor = None,
         as_of: AsOf = None,
     ) -> Page[TimelineItem]:
-        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
+        with reading_of(readings, self.kind, id, waiting, as_of) as (annals, conn, subject):
             contact_view.require(conn, self.kind, subject)
             first, last = _span(since, until, annals.workspace().zone)
             return timeline(
@@ -159,9 +159,13 @@ class _Histories(Controller):
         responses=READING_PROBLEMS,
     )
     def stages(
-        self, state: State, id: ContactId, waiting: WaitFor = None, as_of: AsOf = None
+        self,
+        readings: Part[Readings],
+        id: ContactId,
+        waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> StageTimeline:
-        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
+        with reading_of(readings, self.kind, id, waiting, as_of) as (annals, conn, subject):
             contact_view.require(conn, self.kind, subject)
             return stage_timeline(
                 conn,
@@ -180,9 +184,13 @@ class _Histories(Controller):
         responses=READING_PROBLEMS,
     )
     def overview(
-        self, state: State, id: ContactId, waiting: WaitFor = None, as_of: AsOf = None
+        self,
+        readings: Part[Readings],
+        id: ContactId,
+        waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Overview:
-        with asked(state, self.kind, id, waiting, as_of) as (annals, conn, subject):
+        with reading_of(readings, self.kind, id, waiting, as_of) as (annals, conn, subject):
             workspace = annals.workspace()
             return overview(
                 conn,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -13,30 +12,26 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 from litestar import Controller, Request, get, post
-from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody, QueryParameter
 from litestar.response import Stream
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.http.as_of import AsOf, reading
-from api.http.auth import PLACE, READERS, opens
-from api.http.disconnects import answer_of
+from api.http.as_of import AsOf, Readings
+from api.http.auth import PLACE, READERS, Asker, opens
+from api.http.dependencies import Part
+from api.http.disconnects import Answer, answer_of
 from api.http.parameters import Cursor, Limit, WaitFor
 from api.http.problems import answers
 from api.openapi.bounds import Bounds, Instant, Positions
-from api.openapi.described import PerhapsCondition, files
+from api.openapi.described import PerhapsCondition, files, json_or_none, no_condition
 from domain.calendar import Moment
-from domain.conditions import decoding, validation
-from domain.errors import InvalidInput, TakesTooLong
+from domain.errors import TakesTooLong
 from domain.identity import SubjectKind
-from domain.workspace.workspace import Workspace
-from infra.bootstrap import Annals
 from infra.postgres.admission import Demand
 from infra.postgres.readers import is_ended
 from projections.conditions.known_names import KnownNames
 from projections.conditions.selection import MAX_SEARCH_CHARS, Selection
-from projections.counters.requests import require
 from projections.kernel.database_errors import is_cancelled
 from projections.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT
 from projections.models import bars
@@ -50,6 +45,7 @@ from projections.queries.contact_list import (
     Lists,
     list_contacts,
 )
+from projections.queries.selecting import selection
 
 HttpRequest = Request[Any, Any, Any]
 
@@ -105,7 +101,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     segment: UUID | None = None
-    filter: PerhapsCondition = None
+    filter: PerhapsCondition = msgspec.field(default_factory=no_condition)
     search: SearchText | None = None
     wait_for: Positions | None = None
     as_of: Instant | None = None
@@ -139,44 +135,33 @@ def _by_query(
     waiting: WaitFor = None,
     as_of: AsOf = None,
 ) -> Question:
-    raw = None if filter is None else msgspec.Raw(filter.encode(errors="replace"))
-    return Question(segment=segment, filter=raw, search=search, wait_for=waiting, as_of=as_of)
+    json = no_condition() if filter is None else msgspec.Raw(filter.encode(errors="replace"))
+    return Question(segment=segment, filter=json, search=search, wait_for=waiting, as_of=as_of)
 
 
-def selection(conn: sa.Connection, kind: SubjectKind, question: Question, *, by: UUID) -> Selection:
-    """What a question means, after its checks.
-
-    Args:
-        by: the API key that asks.
-
-    Raises:
-        InvalidInput: no such segment, or a filter that cannot be asked; says where.
-        NotReady: what it asks of metadata is being counted. TooManyAtOnce: it cannot be.
-    """
-    known, condition = KnownNames(conn), None
-    if question.segment is not None and known.segments().get(question.segment) != kind:
-        raise InvalidInput(f"there is no such segment of {kind}s", pointer="/segment")
-    sent = question.filter
-    raw = bytes(sent) if isinstance(sent, msgspec.Raw) else msgspec.json.encode(sent)
-    if raw.strip() != b"null":
-        condition = decoding.decode(raw, "/filter")
-        validation.check(condition, kind, known, "/filter")
-        require(conn, condition, by=by, at=datetime.now(UTC))
-    return Selection(kind, question.segment, condition, question.search)
+def _selection(
+    conn: sa.Connection, kind: SubjectKind, question: Question, asker: Asker
+) -> Selection:
+    return selection(
+        conn,
+        kind,
+        segment=question.segment,
+        filter=json_or_none(question.filter),
+        search=question.search,
+        by=asker.key_id,
+    )
 
 
-def _moment(annals: Annals, workspace: Workspace) -> Moment:
-    return Moment(annals.now(), workspace.zone)
-
-
-def _list(request: HttpRequest, kind: SubjectKind, question: ListQuestion) -> ContactPage:
-    annals = reading(request.app.state, question.wait_for, question.as_of)
+def _list(
+    readings: Readings, asker: Asker, kind: SubjectKind, question: ListQuestion
+) -> ContactPage:
+    annals = readings.at(question.wait_for, question.as_of)
     workspace = annals.workspace()
     with annals.queries.connect() as conn:
         return list_contacts(
             conn,
-            selection(conn, kind, question, by=request.state.key_id),
-            _moment(annals, workspace),
+            _selection(conn, kind, question, asker),
+            Moment(annals.now(), workspace.zone),
             sort=question.sort,
             columns=question.columns,
             cursor=question.cursor,
@@ -186,20 +171,20 @@ def _list(request: HttpRequest, kind: SubjectKind, question: ListQuestion) -> Co
         )
 
 
-def _bars(request: HttpRequest, kind: SubjectKind, question: Question) -> Bars:
-    annals = reading(request.app.state, question.wait_for, question.as_of)
+def _bars(readings: Readings, asker: Asker, kind: SubjectKind, question: Question) -> Bars:
+    annals = readings.at(question.wait_for, question.as_of)
     workspace = annals.workspace()
     with annals.queries.connect() as conn:
         return bars.bars(
             conn,
-            selection(conn, kind, question, by=request.state.key_id),
-            _moment(annals, workspace),
+            _selection(conn, kind, question, asker),
+            Moment(annals.now(), workspace.zone),
             currency=workspace.currency,
         )
 
 
 class _Lines:
-    """The lines of an export. They hold a connection, which a reader who leaves must not keep."""
+    """The lines of an export. `close` gives their connection back when the client leaves."""
 
     def __init__(self, lines: Generator[bytes, None, None]) -> None:
         self._lines = lines
@@ -217,14 +202,20 @@ class _Lines:
             self._lines.close()
 
 
-def _export(request: HttpRequest, kind: SubjectKind, question: RowsQuestion, format: str) -> Stream:
-    annals = reading(request.app.state, question.wait_for, question.as_of)
-    answer = answer_of(request.scope)
+def _export(
+    readings: Readings,
+    asker: Asker,
+    answer: Answer,
+    kind: SubjectKind,
+    question: RowsQuestion,
+    format: str,
+) -> Stream:
+    annals = readings.at(question.wait_for, question.as_of)
     workspace = annals.workspace()
     with annals.streams.connect() as conn:
         lists = Lists(
-            selection(conn, kind, question, by=request.state.key_id),
-            _moment(annals, workspace),
+            _selection(conn, kind, question, asker),
+            Moment(annals.now(), workspace.zone),
             KnownNames(conn).properties(kind),
             sort=question.sort,
             columns=question.columns,
@@ -242,14 +233,14 @@ def _export(request: HttpRequest, kind: SubjectKind, question: RowsQuestion, for
     whole = _Lines(lines())
     answer.at_end(whole.close)
     return Stream(
-        _told(next(whole), whole, format),
+        _explained(next(whole), whole, format),
         media_type=export.MEDIA_TYPES[format],
         headers={"Content-Disposition": f'attachment; filename="{kind}s.{format}"'},
     )
 
 
-def _told(first: bytes, following: Iterator[bytes], format: str) -> Iterator[bytes]:
-    """The lines, and why there are no more of them if they end too early."""
+def _explained(first: bytes, following: Iterator[bytes], format: str) -> Iterator[bytes]:
+    """The lines; a last one says why where they end too early."""
     try:
         yield first
         yield from following
@@ -263,7 +254,7 @@ def _told(first: bytes, following: Iterator[bytes], format: str) -> Iterator[byt
 
 
 class _Lists(Controller):
-    """What the lists of users and of accounts have in common."""
+    """Routes that the lists of users and of accounts share."""
 
     guards = (opens(*READERS),)
     dependencies = {"question": Provide(_by_query, sync_to_thread=False)}
@@ -272,7 +263,8 @@ class _Lists(Controller):
     @get(sync_to_thread=True, summary="List, search and sort", responses=LISTING_PROBLEMS)
     def list(
         self,
-        request: HttpRequest,
+        readings: Part[Readings],
+        asker: Part[Asker],
         question: NamedDependency[Question],
         sort: Sort = DEFAULT_SORT,
         columns: Columns = None,
@@ -280,7 +272,7 @@ class _Lists(Controller):
         limit: Limit = DEFAULT_LIMIT,
         total: WithTotal = None,
     ) -> ContactPage:
-        asked = ListQuestion(
+        list_question = ListQuestion(
             **msgspec.structs.asdict(question),
             sort=sort,
             columns=columns,
@@ -288,7 +280,7 @@ class _Lists(Controller):
             limit=limit,
             total=total,
         )
-        return _list(request, self.kind, asked)
+        return _list(readings, asker, self.kind, list_question)
 
     @post(
         status_code=200,
@@ -296,12 +288,16 @@ class _Lists(Controller):
         summary="List, search and sort; for long conditions",
         responses=ASKING_PROBLEMS,
     )
-    def list_by_body(self, request: HttpRequest, data: JSONBody[ListQuestion]) -> ContactPage:
-        return _list(request, self.kind, data)
+    def list_by_body(
+        self, readings: Part[Readings], asker: Part[Asker], data: JSONBody[ListQuestion]
+    ) -> ContactPage:
+        return _list(readings, asker, self.kind, data)
 
     @get("/bars", sync_to_thread=True, summary="Stages and healths", responses=LISTING_PROBLEMS)
-    def bars(self, request: HttpRequest, question: NamedDependency[Question]) -> Bars:
-        return _bars(request, self.kind, question)
+    def bars(
+        self, readings: Part[Readings], asker: Part[Asker], question: NamedDependency[Question]
+    ) -> Bars:
+        return _bars(readings, asker, self.kind, question)
 
     @post(
         "/bars",
@@ -310,8 +306,10 @@ class _Lists(Controller):
         summary="Stages and healths; for long conditions",
         responses=ASKING_PROBLEMS,
     )
-    def bars_by_body(self, request: HttpRequest, data: JSONBody[Question]) -> Bars:
-        return _bars(request, self.kind, data)
+    def bars_by_body(
+        self, readings: Part[Readings], asker: Part[Asker], data: JSONBody[Question]
+    ) -> Bars:
+        return _bars(readings, asker, self.kind, data)
 
     @get(
         "/filters",
@@ -319,8 +317,8 @@ class _Lists(Controller):
         summary="What there is to filter by: values, ranges, stages, healths, segments",
         responses=answers(400, 401, 403, 503),
     )
-    def filters(self, state: State, as_of: AsOf = None) -> Filters:
-        annals = reading(state, None, as_of)
+    def filters(self, readings: Part[Readings], as_of: AsOf = None) -> Filters:
+        annals = readings.at(None, as_of)
         with annals.queries.connect() as conn:
             return filters(conn, self.kind)
 
@@ -335,13 +333,16 @@ class _Lists(Controller):
     def export(
         self,
         request: HttpRequest,
+        readings: Part[Readings],
+        asker: Part[Asker],
         question: NamedDependency[Question],
         format: Format = "csv",
         sort: Sort = DEFAULT_SORT,
         columns: Columns = None,
     ) -> Stream:
-        asked = RowsQuestion(**msgspec.structs.asdict(question), sort=sort, columns=columns)
-        return _export(request, self.kind, asked, format)
+        rows_question = RowsQuestion(**msgspec.structs.asdict(question), sort=sort, columns=columns)
+        answer = answer_of(request.scope)
+        return _export(readings, asker, answer, self.kind, rows_question, format)
 
     @post(
         "/export",
@@ -353,9 +354,15 @@ class _Lists(Controller):
         responses=ASKING_PROBLEMS,
     )
     def export_by_body(
-        self, request: HttpRequest, data: JSONBody[RowsQuestion], format: Format = "csv"
+        self,
+        request: HttpRequest,
+        readings: Part[Readings],
+        asker: Part[Asker],
+        data: JSONBody[RowsQuestion],
+        format: Format = "csv",
     ) -> Stream:
-        return _export(request, self.kind, data, format)
+        answer = answer_of(request.scope)
+        return _export(readings, asker, answer, self.kind, data, format)
 
 
 class UserListsController(_Lists):

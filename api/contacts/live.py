@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import msgspec
-from litestar import Controller, Request, get
+from litestar import Controller, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
-from api.http.auth import PLACE, READERS, opens
-from api.http.parameters import ContactId, asked
+from api.http.as_of import Readings
+from api.http.auth import PLACE, READERS, Asker, opens
+from api.http.dependencies import Part
+from api.http.parameters import ContactId, reading_of
 from api.http.problems import answers
 from api.http.read_position import position_text
 from domain.commands import Position
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
 from infra.change_feed import ChangeFeed, Watch
 from infra.postgres.admission import Demand
 from projections.queries import contact_view
@@ -30,8 +30,6 @@ MAX_SECONDS = 3_600.0
 RETRY_MILLISECONDS = 2_000
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-
-HttpRequest = Request[Any, Any, Any]
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -51,7 +49,7 @@ STREAM = {
 
 
 class _Changes(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(*READERS),)
     kind: SubjectKind
@@ -63,8 +61,8 @@ class _Changes(Controller):
         summary="Says when any of them changed, as server-sent events",
         responses=STREAM | answers(401, 403, 503),
     )
-    def of_all(self, request: HttpRequest) -> Stream:
-        return self._stream(request, None)
+    def of_all(self, change_feed: Part[ChangeFeed], asker: Part[Asker]) -> Stream:
+        return _stream(change_feed, asker, self.kind, None)
 
     @get(
         "/{id:str}/changes",
@@ -73,27 +71,36 @@ class _Changes(Controller):
         summary="Says when one changed, or was erased, as server-sent events",
         responses=STREAM | answers(400, 401, 403, 404, 503),
     )
-    def of_one(self, request: HttpRequest, id: ContactId) -> Stream:
-        with asked(request.app.state, self.kind, id, None) as (_, conn, subject):
+    def of_one(
+        self,
+        change_feed: Part[ChangeFeed],
+        readings: Part[Readings],
+        asker: Part[Asker],
+        id: ContactId,
+    ) -> Stream:
+        with reading_of(readings, self.kind, id, None) as (_, conn, subject):
             contact_view.require(conn, self.kind, subject)
-        return self._stream(request, subject)
-
-    def _stream(self, request: HttpRequest, subject: SubjectId | None) -> Stream:
-        annals: Annals = request.app.state.annals
-        annals.watching.require_room()
-        told = _told(annals.watching, self.kind, subject, request)
-        return Stream(told, media_type=MEDIA_TYPE, headers=HEADERS)
+        return _stream(change_feed, asker, self.kind, subject)
 
 
-async def _told(
-    watching: ChangeFeed, kind: SubjectKind, subject: SubjectId | None, request: HttpRequest
+def _stream(
+    change_feed: ChangeFeed, asker: Asker, kind: SubjectKind, subject: SubjectId | None
+) -> Stream:
+    change_feed.require_room()
+    messages = _messages(change_feed, asker, kind, subject)
+    return Stream(messages, media_type=MEDIA_TYPE, headers=HEADERS)
+
+
+async def _messages(
+    change_feed: ChangeFeed, asker: Asker, kind: SubjectKind, subject: SubjectId | None
 ) -> AsyncGenerator[bytes, None]:
     """The messages, until the subject is erased, the key is revoked or the process ends."""
-    watch, until = Watch(kind, subject, request.state.key_id), time.monotonic() + MAX_SECONDS
+    # A watch belongs to the event loop, which handlers in threads do not have.
+    watch, until = Watch(kind, subject, asker.key_id), time.monotonic() + MAX_SECONDS
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     try:
-        await asyncio.to_thread(watching.begin, watch)
-        yield _message("open", [Position(*one) for one in sorted(watch.began_at.items())])
+        await asyncio.to_thread(change_feed.begin, watch)
+        yield _message("open", [Position(*began) for began in sorted(watch.began_at.items())])
         while time.monotonic() < until:
             positions = await watch.changed(HEARTBEAT_SECONDS)
             if watch.is_erased:
@@ -102,7 +109,7 @@ async def _told(
                 return
             yield _message("changed", positions) if positions else b":\n\n"
     finally:
-        watching.end(watch)
+        change_feed.end(watch)
 
 
 def _message(event: str, positions: list[Position]) -> bytes:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from litestar import Controller, Request, delete, post
+from litestar import Controller, delete, post
 from litestar.params import JSONBody
 
-from api.http.auth import opens
+from api.http.as_of import Readings
+from api.http.auth import Asker, opens
+from api.http.dependencies import Part
 from api.http.parameters import ContactId, subject_of, unescaped
 from api.http.problems import answers
 from api.http.read_position import position_text
@@ -20,11 +22,10 @@ from domain.definitions.types import DefinitionKind
 from domain.errors import InvalidInput, unknown
 from domain.identity import SubjectKind
 from domain.properties import checked_text
-from infra.bootstrap import Annals
+from infra.write.definition_store import DefinitionStore
+from infra.write.manual_stages import ManualStages
 
 MAX_REASON_CHARS = 500
-
-HttpRequest = Request[Any, Any, Any]
 
 
 class StageByHand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +56,7 @@ def _checked_reason(sent: str) -> str:
 
 
 class _Stages(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(ApiScope.ADMIN),)
     kind: SubjectKind
@@ -67,10 +68,17 @@ class _Stages(Controller):
         summary="Put into a stage by hand, where no rule moves it until it is released",
         responses=answers(400, 401, 403, 404, 409, 413, 503),
     )
-    def set(self, request: HttpRequest, id: ContactId, data: JSONBody[StageByHand]) -> StageMoved:
-        annals: Annals = request.app.state.annals
+    def set(
+        self,
+        manual_stages: Part[ManualStages],
+        definitions: Part[DefinitionStore],
+        readings: Part[Readings],
+        asker: Part[Asker],
+        id: ContactId,
+        data: JSONBody[StageByHand],
+    ) -> StageMoved:
         reason = _checked_reason(data.reason)
-        stages = annals.definitions.load().known(DefinitionKind.STAGES, self.kind)
+        stages = definitions.load().known(DefinitionKind.STAGES, self.kind)
         if not stages:
             raise InvalidInput(
                 f"there are no stages of {self.kind}s; define and activate some first",
@@ -79,10 +87,10 @@ class _Stages(Controller):
         if data.stage is not None and data.stage not in stages:
             what = f"stage of {self.kind}s"
             raise InvalidInput(unknown(what, data.stage, stages), pointer="/stage")
-        subject = subject_of(annals, self.kind, unescaped(id))
-        by, at = request.state.key_id, datetime.now(UTC)
+        subject = subject_of(readings.present, self.kind, unescaped(id))
+        by, at = asker.key_id, datetime.now(UTC)
         command = SetStage(self.kind, subject, data.stage, reason, by, at)
-        return StageMoved(position_text(annals.manual_stages.apply(command)))
+        return StageMoved(position_text(manual_stages.apply(command)))
 
     @delete(
         "/{id:str}/stage",
@@ -91,11 +99,16 @@ class _Stages(Controller):
         summary="Let rules decide the stage again",
         responses=answers(400, 401, 403, 404, 409, 503),
     )
-    def release(self, request: HttpRequest, id: ContactId) -> StageMoved:
-        annals: Annals = request.app.state.annals
-        subject = subject_of(annals, self.kind, unescaped(id))
-        command = ReleaseStage(self.kind, subject, request.state.key_id, datetime.now(UTC))
-        return StageMoved(position_text(annals.manual_stages.apply(command)))
+    def release(
+        self,
+        manual_stages: Part[ManualStages],
+        readings: Part[Readings],
+        asker: Part[Asker],
+        id: ContactId,
+    ) -> StageMoved:
+        subject = subject_of(readings.present, self.kind, unescaped(id))
+        command = ReleaseStage(self.kind, subject, asker.key_id, datetime.now(UTC))
+        return StageMoved(position_text(manual_stages.apply(command)))
 
 
 class UserStagesController(_Stages):

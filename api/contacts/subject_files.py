@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from litestar import Controller, get
-from litestar.datastructures import State
 from litestar.response import Stream
 
 from api.contacts.contacts import READING_PROBLEMS
+from api.http.as_of import Readings
 from api.http.auth import PLACE, opens
-from api.http.parameters import ContactId, Cursor, Limit, WaitFor, asked
+from api.http.dependencies import Part
+from api.http.parameters import ContactId, Cursor, Limit, WaitFor, reading_of
 from domain.access import ApiScope
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from domain.workspace.workspace import Workspace
+from infra.erasure.redaction import Redaction
 from infra.postgres.admission import Demand
+from infra.write.subjects import Subjects
 from projections.kernel.paging import DEFAULT_LIMIT
 from projections.queries.contact_view import streams_of
 from projections.queries.subject_file import File, ReviewPage, SubjectFiles
 
 
 class _Reviews(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     guards = (opens(ApiScope.COMPLY),)
     tags = ("compliance",)
@@ -34,20 +37,21 @@ class _Reviews(Controller):
     )
     def review(
         self,
-        state: State,
+        readings: Part[Readings],
+        subjects: Part[Subjects],
+        redaction: Part[Redaction],
         id: ContactId,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
     ) -> ReviewPage:
-        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+        with reading_of(readings, self.kind, id, waiting) as (annals, conn, subject):
             streams = streams_of(conn, subject)
-        found = annals.reviews(self.kind, streams)
-        history_page = found.page(cursor=cursor, limit=limit, total=True)
-        file = _file(annals, found)
-        [known] = annals.subjects.load({streams[0]: self.kind}).values()
-        named_in = annals.mentions.find(known.identities)
-        return ReviewPage(file, history_page, named_in)
+        files = annals.reviews(self.kind, streams)
+        history_page = files.page(cursor=cursor, limit=limit, total=True)
+        file = _file(annals.workspace(), files)
+        [state] = subjects.load({streams[0]: self.kind}).values()
+        return ReviewPage(file, history_page, redaction.find(state.identities))
 
     @get(
         "/{id:str}/review/archive",
@@ -57,13 +61,12 @@ class _Reviews(Controller):
         summary="The same as a zip: JSON with its schema, CSV by table, a summary to read",
         responses=READING_PROBLEMS,
     )
-    def archive(self, state: State, id: ContactId, waiting: WaitFor = None) -> Stream:
-        with asked(state, self.kind, id, waiting) as (annals, conn, subject):
+    def archive(self, readings: Part[Readings], id: ContactId, waiting: WaitFor = None) -> Stream:
+        with reading_of(readings, self.kind, id, waiting) as (annals, conn, subject):
             streams = streams_of(conn, subject)
-        found = annals.reviews(self.kind, streams)
-        file = _file(annals, found)
+        files = annals.reviews(self.kind, streams)
         return Stream(
-            found.archive(file),
+            files.archive(_file(annals.workspace(), files)),
             media_type="application/zip",
             headers={
                 "Content-Disposition": f'attachment; filename="{self.kind}-{subject}.zip"',
@@ -72,9 +75,8 @@ class _Reviews(Controller):
         )
 
 
-def _file(annals: Annals, found: SubjectFiles) -> File:
-    workspace = annals.workspace()
-    return found.file(renewal_property=workspace.renewal_property, currency=workspace.currency)
+def _file(workspace: Workspace, files: SubjectFiles) -> File:
+    return files.file(renewal_property=workspace.renewal_property, currency=workspace.currency)
 
 
 class UserReviewController(_Reviews):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, delete, get, post
-from litestar.datastructures import State
+import sqlalchemy as sa
+from litestar import Controller, delete, get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from api.definitions.definitions import (
@@ -21,8 +19,8 @@ from api.definitions.definitions import (
     StagesRequest,
     decoded,
 )
-from api.definitions.saving import check_names
-from api.http.auth import READERS, asking, opens
+from api.http.auth import READERS, Asker, opens
+from api.http.dependencies import Part
 from api.http.parameters import Cursor, Limit
 from api.http.problems import answers
 from api.openapi.bounds import Bounds, Name
@@ -30,27 +28,15 @@ from api.openapi.described import SentCondition
 from domain.access import ApiScope
 from domain.backtest.outcomes import MAX_DAYS, Verdict
 from domain.conditions import decoding
-from domain.definitions.types import (
-    Definition,
-    DefinitionId,
-    HealthProfile,
-    Score,
-    Segment,
-    Signal,
-    Undeciding,
-    family_of,
-)
+from domain.definitions.types import Definition, Segment
 from domain.errors import InvalidInput, NotYours
 from domain.identity import SubjectKind
-from domain.workspace import consistency, editing
-from domain.workspace.definitions import Definitions
-from infra.backtest_jobs import Job
-from infra.bootstrap import Annals
+from infra.backtest_jobs import BacktestJobs, Job
+from infra.backtest_planner import MAX_SAMPLE, BacktestPlanner
 from projections.kernel.paging import DEFAULT_LIMIT, Page
 from projections.queries import backtest
 from projections.queries.backtest import BacktestResult, BacktestSubject, Progress, Tested
 
-MAX_SAMPLE = 1_000_000
 DEFAULT_SAMPLE = 10_000
 NO_STAGE = "none"
 READING = [opens(*READERS)]
@@ -137,21 +123,22 @@ class BacktestController(Controller):
         responses=answers(400, 401, 403, 404, 409, 413, 503),
     )
     def begin(
-        self, request: Request[Any, Any, Any], data: JSONBody[BacktestRequest]
+        self,
+        backtests: Part[BacktestJobs],
+        backtest_planner: Part[BacktestPlanner],
+        asker: Part[Asker],
+        data: JSONBody[BacktestRequest],
     ) -> BacktestView:
-        annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
-        return _view(annals.backtests.start(prepared(annals, data), by))
+        return _view(backtests.start(planned(backtest_planner, data), asker.key_id))
 
     @get(
         sync_to_thread=True,
         summary="The back-tests of this process, newest first",
         responses=answers(401, 403, 503),
     )
-    def list(self, state: State) -> Page[BacktestView]:
-        annals: Annals = state.annals
-        found = [_view(job) for job in annals.backtests.all()]
-        return Page(found, None, len(found))
+    def list(self, backtests: Part[BacktestJobs]) -> Page[BacktestView]:
+        views = [_view(job) for job in backtests.all()]
+        return Page(views, None, len(views))
 
     @get(
         "/{id:uuid}",
@@ -159,9 +146,8 @@ class BacktestController(Controller):
         summary="How far a back-test is, and what came of it",
         responses=answers(400, 401, 403, 404, 503),
     )
-    def view(self, state: State, id: Id) -> BacktestView:
-        annals: Annals = state.annals
-        return _view(annals.backtests.find(id))
+    def view(self, backtests: Part[BacktestJobs], id: Id) -> BacktestView:
+        return _view(backtests.find(id))
 
     @get(
         "/{id:uuid}/subjects",
@@ -171,7 +157,8 @@ class BacktestController(Controller):
     )
     def subjects(
         self,
-        state: State,
+        backtests: Part[BacktestJobs],
+        queries: Part[sa.Engine],
         id: Id,
         outcome: WithOutcome = None,
         before: WithBefore = None,
@@ -179,12 +166,11 @@ class BacktestController(Controller):
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
     ) -> Page[BacktestSubject]:
-        annals: Annals = state.annals
-        tested = annals.backtests.find(id).tested
+        tested = backtests.find(id).tested
         if tested is None:
             return Page([], None, 0)
         matches = _matching(tested, outcome, before, differing=differing)
-        with annals.queries.connect() as conn:
+        with queries.connect() as conn:
             return backtest.subjects(conn, tested.verdicts, matches, cursor=cursor, limit=limit)
 
     @delete(
@@ -194,124 +180,50 @@ class BacktestController(Controller):
         summary="Cancel a back-test, or forget its result",
         responses=answers(400, 401, 403, 404, 503),
     )
-    def cancel(self, state: State, id: Id) -> None:
-        annals: Annals = state.annals
-        key_id, scope = asking.get()
-        if scope is not ApiScope.ADMIN and annals.backtests.find(id).by != key_id:
+    def cancel(self, backtests: Part[BacktestJobs], asker: Part[Asker], id: Id) -> None:
+        if asker.scope is not ApiScope.ADMIN and backtests.find(id).by != asker.key_id:
             raise NotYours("another API key began this back-test: it goes by itself in time")
-        annals.backtests.cancel(id)
+        backtests.cancel(id)
 
 
-def prepared(annals: Annals, data: BacktestRequest) -> Callable[[Progress], Tested]:
-    """What a request asks for, checked and ready to run.
+def planned(planner: BacktestPlanner, data: BacktestRequest) -> Callable[[Progress], Tested]:
+    """Returns: the back-test of a request, ready to run.
 
     Raises:
-        InvalidInput: a definition that could not be active, a window or a sample out of bounds.
-        NotFound: no such definition. Conflict: others rest on what it would no longer be.
+        InvalidInput: not exactly one of a definition and an id.
+        Refusal: see `BacktestPlanner.plan`.
     """
-    if not 1 <= data.days <= MAX_DAYS:
-        raise InvalidInput(f"a window is 1 to {MAX_DAYS} days long", pointer="/days")
-    if data.sample is not None and not 1 <= data.sample <= MAX_SAMPLE:
-        raise InvalidInput(
-            f"a sample is 1 to {MAX_SAMPLE:,} subjects; null stands for all", pointer="/sample"
-        )
-    definitions = annals.definitions.load()
-    draft, replaces = _draft(annals, definitions, data)
-    active = definitions.active
-    workspace, now = annals.workspace_now(), datetime.now(UTC)
-
-    def work(progress: Progress) -> Tested:
-        return backtest.run(
-            draft,
-            active,
-            replaces,
-            days=data.days,
-            sample=data.sample,
-            now=now,
-            zone=workspace.zone,
-            names=workspace.names,
-            queries=annals.long_queries,
-            log=annals.log,
-            records=annals.records,
-            opener=annals.sealer,
-            progress=progress,
-        )
-
-    return work
-
-
-def _draft(
-    annals: Annals, definitions: Definitions, data: BacktestRequest
-) -> tuple[Definition, DefinitionId | None]:
-    """The definition to test, and the active one that it is held against."""
     if (data.definition is None) == (data.id is None):
         raise InvalidInput("send either a definition or the id of one", pointer="/definition")
-    if data.definition is None:
-        assert data.id is not None
-        saved = definitions.find(data.id)
-        if isinstance(saved.definition, Undeciding):
-            raise InvalidInput("this decides nothing that could be tested", pointer="/id")
-        return saved.definition, _replaced(definitions, saved.definition, data, saved.id)
+    tested = data.id if data.definition is None else _draft(data.definition)
+    assert tested is not None
+    return planner.plan(tested, compare_with=data.compare_with, days=data.days, sample=data.sample)
+
+
+def _draft(data: Draft) -> Definition:
+    """Raises: InvalidInput: a condition is none; says where."""
     try:
-        draft = _decoded(data.definition)
-        consistency.check(draft)
-        check_names(annals, partial(consistency.check_names, draft), draft)
-        replaces = _replaced(definitions, draft, data, None)
-        nobody = UUID(int=0)
-        if replaces is None:
-            editing.make(definitions, DefinitionId(uuid.uuid4()), draft, nobody)
-        else:
-            editing.change(definitions, replaces, draft, nobody)
+        if isinstance(data, SegmentDraft):
+            condition = decoding.decode(bytes(data.condition), "/condition")
+            return Segment(data.kind, data.name, condition)
+        return decoded(data)
     except InvalidInput as error:
-        pointer = (
-            error.pointer if error.pointer == "/compare_with" else f"/definition{error.pointer}"
-        )
-        raise InvalidInput(error.detail, pointer=pointer) from None
-    return draft, replaces
-
-
-def _decoded(data: Draft) -> Definition:
-    if isinstance(data, SegmentDraft):
-        condition = decoding.decode(msgspec.json.encode(data.condition), "/condition")
-        return Segment(data.kind, data.name, condition)
-    return decoded(data)
-
-
-def _replaced(
-    definitions: Definitions, draft: Definition, data: BacktestRequest, own: DefinitionId | None
-) -> DefinitionId | None:
-    active = definitions.active
-    if data.compare_with is not None:
-        id = definitions.find(data.compare_with).id
-        if id not in active or family_of(active[id]) is not family_of(draft):
-            raise InvalidInput(
-                "a definition is compared with an active one of its own type",
-                pointer="/compare_with",
-            )
-        return id
-    if own in active:
-        return own
-    if not isinstance(draft, Segment | Score | Signal | HealthProfile):
-        return None
-    for id, one in active.items():
-        if isinstance(one, type(draft)) and (one.kind, one.name) == (draft.kind, draft.name):
-            return id
-    return None
+        raise InvalidInput(error.detail, pointer=f"/definition{error.pointer}") from None
 
 
 def _matching(
     tested: Tested, outcome: str | None, before: str | None, *, differing: bool
 ) -> Callable[[Verdict], bool]:
-    def is_there(asked: str | None, there: str | None) -> bool:
-        return asked is None or asked == (NO_STAGE if there is None else there)
+    def is_outcome(wanted: str | None, outcome: str | None) -> bool:
+        return wanted is None or wanted == (NO_STAGE if outcome is None else outcome)
 
     has_before = tested.result.compared_with is not None
 
-    def matches(one: Verdict) -> bool:
-        moved = has_before and one.before != one.after
+    def matches(verdict: Verdict) -> bool:
+        moved = has_before and verdict.before != verdict.after
         return (
-            is_there(outcome, one.after)
-            and (before is None or (has_before and is_there(before, one.before)))
+            is_outcome(outcome, verdict.after)
+            and (before is None or (has_before and is_outcome(before, verdict.before)))
             and (moved or not differing)
         )
 

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, get, post
-from litestar.datastructures import State
+import sqlalchemy as sa
+from litestar import Controller, get, post
 from litestar.params import JSONBody, QueryParameter
 
-from api.http.as_of import AsOf, reading
-from api.http.auth import PLACE, READERS, opens
+from api.http.as_of import AsOf, Readings
+from api.http.auth import PLACE, READERS, Asker, opens
+from api.http.dependencies import Part
 from api.http.parameters import WaitFor
 from api.http.problems import answers
-from api.http.read_position import catch_up, position_text
+from api.http.read_position import position_text
 from api.openapi.bounds import Bounds
 from domain.access import ApiScope
 from domain.identity import SubjectKind
 from domain.name_rules import MAX_NAMES_AT_ONCE, NameScope
 from domain.properties import MAX_NAME_CHARS, PropertyType
-from infra.bootstrap import Annals
+from infra.log.read_position import ReadPosition
 from infra.postgres.admission import Demand
+from infra.write.name_administration import NameAdministration
 from projections.kernel.paging import Page
 from projections.models import retyping
 from projections.queries import status
@@ -31,8 +33,6 @@ from projections.queries.status import NameItem
 READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]
 READING_PROBLEMS = answers(400, 401, 403, 503)
 CHANGING_PROBLEMS = answers(400, 401, 403, 409, 413, 503)
-
-HttpRequest = Request[Any, Any, Any]
 
 OnlyRetired = Annotated[
     bool, QueryParameter(description="`true`: the retired names, in place of those in use")
@@ -98,12 +98,12 @@ class CatalogueController(Controller):
     )
     def properties(
         self,
-        state: State,
+        readings: Part[Readings],
         retired: OnlyRetired = False,
         waiting: WaitFor = None,
         as_of: AsOf = None,
     ) -> Page[NameItem]:
-        return _names(reading(state, waiting, as_of), status.PROPERTY_SCOPES, retired=retired)
+        return _names(readings.at(waiting, as_of).queries, status.PROPERTY_SCOPES, retired=retired)
 
     @get(
         "/events",
@@ -114,12 +114,12 @@ class CatalogueController(Controller):
     )
     def events(
         self,
-        state: State,
+        readings: Part[Readings],
         retired: OnlyRetired = False,
         waiting: WaitFor = None,
         as_of: AsOf = None,
     ) -> Page[NameItem]:
-        return _names(reading(state, waiting, as_of), status.ACTIVITY_SCOPES, retired=retired)
+        return _names(readings.at(waiting, as_of).queries, status.ACTIVITY_SCOPES, retired=retired)
 
     @post(
         "/retire",
@@ -129,10 +129,14 @@ class CatalogueController(Controller):
         summary="Retire names: what is sent under them is refused until they are restored",
         responses=CHANGING_PROBLEMS,
     )
-    def retire(self, request: HttpRequest, data: JSONBody[NamesRequest]) -> NamesChanged:
-        annals: Annals = request.app.state.annals
-        by, at = request.state.key_id, datetime.now(UTC)
-        return NamesChanged(position_text(annals.names.retire(data.scope, data.names, by, at)))
+    def retire(
+        self,
+        catalogue: Part[NameAdministration],
+        asker: Part[Asker],
+        data: JSONBody[NamesRequest],
+    ) -> NamesChanged:
+        by, at = asker.key_id, datetime.now(UTC)
+        return NamesChanged(position_text(catalogue.retire(data.scope, data.names, by, at)))
 
     @post(
         "/restore",
@@ -142,10 +146,14 @@ class CatalogueController(Controller):
         summary="Restore names that are retired",
         responses=CHANGING_PROBLEMS,
     )
-    def restore(self, request: HttpRequest, data: JSONBody[NamesRequest]) -> NamesChanged:
-        annals: Annals = request.app.state.annals
-        by, at = request.state.key_id, datetime.now(UTC)
-        return NamesChanged(position_text(annals.names.restore(data.scope, data.names, by, at)))
+    def restore(
+        self,
+        catalogue: Part[NameAdministration],
+        asker: Part[Asker],
+        data: JSONBody[NamesRequest],
+    ) -> NamesChanged:
+        by, at = asker.key_id, datetime.now(UTC)
+        return NamesChanged(position_text(catalogue.restore(data.scope, data.names, by, at)))
 
     @post(
         "/type",
@@ -156,20 +164,26 @@ class CatalogueController(Controller):
         summary="Give a property another type: values that fit are converted, the rest is told",
         responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
-    def change_type(self, request: HttpRequest, data: JSONBody[TypeRequest]) -> TypeChanged:
-        annals: Annals = request.app.state.annals
-        by, asked = request.state.key_id, (data.scope, data.name, data.type)
-        annals.names.check_type(*asked, by)
-        catch_up(annals)
+    def change_type(
+        self,
+        catalogue: Part[NameAdministration],
+        read_position: Part[ReadPosition],
+        long_queries: Part[sa.Engine],
+        asker: Part[Asker],
+        data: JSONBody[TypeRequest],
+    ) -> TypeChanged:
+        by, change = asker.key_id, (data.scope, data.name, data.type)
+        catalogue.check_type(*change, by)
+        read_position.catch_up()
         kind = SubjectKind(data.scope.partition(".")[0])
-        with annals.long_queries.connect() as conn:
-            found = retyping.fit(conn, kind, data.name, data.type)
+        with long_queries.connect() as conn:
+            fit = retyping.fit(conn, kind, data.name, data.type)
         positions = []
         if not data.preview:
-            positions = annals.names.change_type(*asked, by, datetime.now(UTC))
-        return TypeChanged(position_text(positions), found.fit, found.unfit, found.examples)
+            positions = catalogue.change_type(*change, by, datetime.now(UTC))
+        return TypeChanged(position_text(positions), fit.fit, fit.unfit, fit.examples)
 
 
-def _names(annals: Annals, scopes: list[str], *, retired: bool) -> Page[NameItem]:
-    with annals.queries.connect() as conn:
+def _names(queries: sa.Engine, scopes: list[str], *, retired: bool) -> Page[NameItem]:
+    with queries.connect() as conn:
         return status.list_names(conn, scopes, retired=retired)

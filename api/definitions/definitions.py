@@ -7,26 +7,29 @@ Segments are listed here too, and defined at `api.definitions.segments`; setting
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, delete, get, post, put
-from litestar.datastructures import State
+from litestar import Controller, delete, get, post, put
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.definitions.saving import Saved, check_names, saved
-from api.http.as_of import AsOf, reading
-from api.http.auth import READERS, opens
+from api.definitions.saving import Saved, saved
+from api.http.as_of import AsOf, Readings
+from api.http.auth import READERS, Asker, opens
+from api.http.dependencies import Part
 from api.http.parameters import WaitFor
 from api.http.problems import answers
 from api.openapi.bounds import Hours, Name, Weight
-from api.openapi.described import PerhapsCondition, SentCondition
+from api.openapi.described import (
+    PerhapsCondition,
+    SentCondition,
+    json_or_none,
+    no_condition,
+)
 from domain.access import ApiScope
 from domain.conditions import decoding
-from domain.conditions.language import AllOf, Condition
+from domain.conditions.language import Condition
 from domain.definitions.types import (
     Definition,
     DefinitionId,
@@ -42,10 +45,9 @@ from domain.definitions.types import (
     Undeciding,
 )
 from domain.identity import SubjectKind
-from domain.workspace import consistency, editing
-from domain.workspace.references import parts
-from infra.bootstrap import Annals
-from projections.counters.requests import require
+from domain.workspace import editing
+from infra.write.condition_checks import ConditionChecks
+from infra.write.definition_store import DefinitionStore
 from projections.kernel.paging import Page
 from projections.queries import definition_list
 from projections.queries.definition_list import DefinitionItem, DefinitionVersion
@@ -59,8 +61,6 @@ Type = Annotated[DefinitionKind | None, QueryParameter(description="only these; 
 Kind = Annotated[SubjectKind | None, QueryParameter(description="only those about these")]
 WithStatus = Annotated[Status | None, QueryParameter(description="only those that stand so")]
 Id = Annotated[UUID, PathParameter(description="of a definition")]
-
-HttpRequest = Request[Any, Any, Any]
 
 
 class StageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,8 +91,8 @@ class HealthProfileRequest(
     kind: SubjectKind
     name: Name
     stages: list[str | None]
-    good: PerhapsCondition = None
-    bad: PerhapsCondition = None
+    good: PerhapsCondition = msgspec.field(default_factory=no_condition)
+    bad: PerhapsCondition = msgspec.field(default_factory=no_condition)
 
 
 class ScoreRuleRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,7 +122,7 @@ class SignalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     name: Name
     condition: SentCondition
     reentry_hours: Hours | None = None
-    goal: PerhapsCondition = None
+    goal: PerhapsCondition = msgspec.field(default_factory=no_condition)
     goal_hours: Hours | None = None
 
 
@@ -143,14 +143,14 @@ class DefinitionsController(Controller):
     )
     def list(
         self,
-        state: State,
+        readings: Part[Readings],
         type: Type = None,
         kind: Kind = None,
         status: WithStatus = None,
         waiting: WaitFor = None,
         as_of: AsOf = None,
     ) -> Page[DefinitionItem]:
-        annals = reading(state, waiting, as_of)
+        annals = readings.at(waiting, as_of)
         with annals.queries.connect() as conn:
             return definition_list.list_definitions(conn, family=type, kind=kind, status=status)
 
@@ -162,9 +162,9 @@ class DefinitionsController(Controller):
         responses=READING_PROBLEMS,
     )
     def view(
-        self, state: State, id: Id, waiting: WaitFor = None, as_of: AsOf = None
+        self, readings: Part[Readings], id: Id, waiting: WaitFor = None, as_of: AsOf = None
     ) -> DefinitionItem:
-        annals = reading(state, waiting, as_of)
+        annals = readings.at(waiting, as_of)
         with annals.queries.connect() as conn:
             return definition_list.definition(conn, id)
 
@@ -176,9 +176,9 @@ class DefinitionsController(Controller):
         responses=READING_PROBLEMS,
     )
     def history(
-        self, state: State, id: Id, waiting: WaitFor = None, as_of: AsOf = None
+        self, readings: Part[Readings], id: Id, waiting: WaitFor = None, as_of: AsOf = None
     ) -> Page[DefinitionVersion]:
-        annals = reading(state, waiting, as_of)
+        annals = readings.at(waiting, as_of)
         with annals.queries.connect() as conn:
             return definition_list.list_versions(conn, id)
 
@@ -189,10 +189,18 @@ class DefinitionsController(Controller):
         summary="Define something, as a draft",
         responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
-    def define(self, request: HttpRequest, data: JSONBody[DefinitionRequest]) -> Saved:
-        annals: Annals = request.app.state.annals
-        definition, id = sent(annals, data), DefinitionId(uuid.uuid4())
-        return saved(request, id, lambda state, by: editing.make(state, id, definition, by))
+    def define(
+        self,
+        definitions: Part[DefinitionStore],
+        checks: Part[ConditionChecks],
+        asker: Part[Asker],
+        data: JSONBody[DefinitionRequest],
+    ) -> Saved:
+        definition, id = decoded(data), DefinitionId(uuid.uuid4())
+        checks.definition(definition)
+        return saved(
+            definitions, asker, id, lambda state, by: editing.make(state, id, definition, by)
+        )
 
     @put(
         "/{id:uuid}",
@@ -201,11 +209,20 @@ class DefinitionsController(Controller):
         summary="Change what a draft or an active definition says",
         responses=CHANGING_PROBLEMS,
     )
-    def change(self, request: HttpRequest, id: Id, data: JSONBody[DefinitionRequest]) -> Saved:
-        annals: Annals = request.app.state.annals
-        annals.definitions.load().find(id)
-        definition = sent(annals, data)
-        return saved(request, id, lambda state, by: editing.change(state, id, definition, by))
+    def change(
+        self,
+        definitions: Part[DefinitionStore],
+        checks: Part[ConditionChecks],
+        asker: Part[Asker],
+        id: Id,
+        data: JSONBody[DefinitionRequest],
+    ) -> Saved:
+        definitions.load().find(id)
+        definition = decoded(data)
+        checks.definition(definition)
+        return saved(
+            definitions, asker, id, lambda state, by: editing.change(state, id, definition, by)
+        )
 
     @post(
         "/{id:uuid}/activate",
@@ -215,12 +232,17 @@ class DefinitionsController(Controller):
         summary="Have a draft decide from now on",
         responses=answers(400, 401, 403, 404, 409, 429, 503),
     )
-    def activate(self, request: HttpRequest, id: Id) -> Saved:
-        annals: Annals = request.app.state.annals
-        draft = annals.definitions.load().find(id).definition
+    def activate(
+        self,
+        definitions: Part[DefinitionStore],
+        checks: Part[ConditionChecks],
+        asker: Part[Asker],
+        id: Id,
+    ) -> Saved:
+        draft = definitions.load().find(id).definition
         if not isinstance(draft, Undeciding):
-            _require(annals, draft)
-        return saved(request, id, lambda state, by: editing.activate(state, id, by))
+            checks.require_counters(draft)
+        return saved(definitions, asker, id, lambda state, by: editing.activate(state, id, by))
 
     @post(
         "/{id:uuid}/archive",
@@ -230,8 +252,8 @@ class DefinitionsController(Controller):
         summary="Have a definition decide no more; it stays on record",
         responses=MOVING_PROBLEMS,
     )
-    def archive(self, request: HttpRequest, id: Id) -> Saved:
-        return saved(request, id, lambda state, by: editing.archive(state, id, by))
+    def archive(self, definitions: Part[DefinitionStore], asker: Part[Asker], id: Id) -> Saved:
+        return saved(definitions, asker, id, lambda state, by: editing.archive(state, id, by))
 
     @delete(
         "/{id:uuid}",
@@ -241,46 +263,33 @@ class DefinitionsController(Controller):
         summary="Delete a draft",
         responses=MOVING_PROBLEMS,
     )
-    def delete(self, request: HttpRequest, id: Id) -> Saved:
-        return saved(request, id, lambda state, by: editing.delete(state, id, by))
-
-
-def sent(annals: Annals, data: DefinitionRequest) -> Definition:
-    """What a request defines, after its checks.
-
-    Raises:
-        InvalidInput: it disagrees with itself, or asks what cannot be asked; says where.
-        NotReady: what it asks of metadata is being counted. TooManyAtOnce: it cannot be.
-    """
-    definition = decoded(data)
-    consistency.check(definition)
-    check_names(annals, partial(consistency.check_names, definition), definition)
-    _require(annals, definition)
-    return definition
-
-
-def _require(annals: Annals, definition: Definition) -> None:
-    """Raises: NotReady: what it asks of metadata is being counted. TooManyAtOnce: it cannot be."""
-    asked = AllOf([part.condition for part in parts(definition)])
-    with annals.queries.connect() as conn:
-        require(conn, asked, by=None, at=datetime.now(UTC))
+    def delete(self, definitions: Part[DefinitionStore], asker: Part[Asker], id: Id) -> Saved:
+        return saved(definitions, asker, id, lambda state, by: editing.delete(state, id, by))
 
 
 def decoded(data: DefinitionRequest) -> Definition:
-    """What a request says. Raises: InvalidInput: a condition is none; says where."""
+    """The definition in a request. Raises: InvalidInput: a condition is none; says where."""
     match data:
         case StagesRequest(kind, name, stages):
             return Stages(
                 kind,
                 name,
                 [
-                    Stage(one.name, one.type, _condition(one.condition, f"/stages/{n}/condition"))
-                    for n, one in enumerate(stages)
+                    Stage(
+                        stage.name,
+                        stage.type,
+                        _condition(stage.condition, f"/stages/{n}/condition"),
+                    )
+                    for n, stage in enumerate(stages)
                 ],
             )
         case HealthProfileRequest(kind, name, for_stages, good, bad):
             return HealthProfile(
-                kind, name, for_stages, _perhaps(good, "/good"), _perhaps(bad, "/bad")
+                kind,
+                name,
+                for_stages,
+                _condition_or_none(good, "/good"),
+                _condition_or_none(bad, "/bad"),
             )
         case ScoreRequest(kind, name, rules):
             return Score(
@@ -288,9 +297,9 @@ def decoded(data: DefinitionRequest) -> Definition:
                 name,
                 [
                     ScoreRule(
-                        one.name, one.weight, _condition(one.condition, f"/rules/{n}/condition")
+                        rule.name, rule.weight, _condition(rule.condition, f"/rules/{n}/condition")
                     )
-                    for n, one in enumerate(rules)
+                    for n, rule in enumerate(rules)
                 ],
             )
         case SignalRequest(kind, name, condition, reentry, goal, goal_hours):
@@ -299,14 +308,15 @@ def decoded(data: DefinitionRequest) -> Definition:
                 name,
                 _condition(condition, "/condition"),
                 reentry,
-                _perhaps(goal, "/goal"),
+                _condition_or_none(goal, "/goal"),
                 goal_hours,
             )
 
 
-def _condition(sent: object, pointer: str) -> Condition:
-    return decoding.decode(msgspec.json.encode(sent), pointer)
+def _condition(sent: msgspec.Raw, pointer: str) -> Condition:
+    return decoding.decode(bytes(sent), pointer)
 
 
-def _perhaps(sent: object, pointer: str) -> Condition | None:
-    return None if sent is None else _condition(sent, pointer)
+def _condition_or_none(sent: msgspec.Raw, pointer: str) -> Condition | None:
+    json = json_or_none(sent)
+    return None if json is None else decoding.decode(json, pointer)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, Response, delete, get, post, put
-from litestar.datastructures import State
+from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody, PathParameter
 
-from api.definitions.saving import Saved, check_names, saved
-from api.http.auth import opens
+from api.definitions.saving import Saved, saved
+from api.http.auth import Asker, opens
+from api.http.dependencies import Part
 from api.http.problems import answers
 from api.openapi.bounds import Bounds, Name, PostUrl
 from domain.access import ApiScope
@@ -26,9 +25,15 @@ from domain.events.event import Event
 from domain.identity import LOG_PARTITIONS, SubjectKind
 from domain.workspace import consistency, editing
 from domain.workspace.definitions import Definitions
-from infra.bootstrap import Annals
+from infra.log.event_log import EventLog
+from infra.settings import Settings
 from infra.webhooks import signing
+from infra.webhooks.cursors import DeliveryCursors
+from infra.webhooks.delivery import WebhookDelivery
 from infra.webhooks.http_client import is_private
+from infra.webhooks.secrets import WebhookSecrets
+from infra.write.condition_checks import ConditionChecks
+from infra.write.definition_store import DefinitionStore
 from projections.kernel.paging import Page
 from projections.queries.definition_list import DefinitionVersion
 
@@ -38,8 +43,6 @@ MOVING_PROBLEMS = answers(400, 401, 403, 404, 409, 503)
 UNSEEN = {"Cache-Control": "no-store"}
 
 Id = Annotated[UUID, PathParameter(description="of a destination")]
-
-HttpRequest = Request[Any, Any, Any]
 
 
 class DestinationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,13 +146,14 @@ class DestinationsController(Controller):
         summary="All destinations, by name, and how each is doing",
         responses=answers(401, 403, 503),
     )
-    def list(self, state: State) -> Page[DestinationItem]:
-        annals: Annals = state.annals
-        found = sorted(
-            annals.definitions.load().destinations.values(),
-            key=lambda one: (one.definition.name, one.id),
+    def list(
+        self, definitions: Part[DefinitionStore], cursors: Part[DeliveryCursors]
+    ) -> Page[DestinationItem]:
+        destinations = sorted(
+            definitions.load().destinations.values(),
+            key=lambda defined: (defined.definition.name, defined.id),
         )
-        items = _items(annals, found)
+        items = _items(cursors, destinations)
         return Page(items, None, len(items))
 
     @post(
@@ -159,12 +163,20 @@ class DestinationsController(Controller):
         responses=answers(400, 401, 403, 409, 413, 503),
     )
     def make(
-        self, request: HttpRequest, data: JSONBody[DestinationRequest]
+        self,
+        definitions: Part[DefinitionStore],
+        checks: Part[ConditionChecks],
+        webhook_secrets: Part[WebhookSecrets],
+        server_settings: Part[Settings],
+        asker: Part[Asker],
+        data: JSONBody[DestinationRequest],
     ) -> Response[MadeDestination]:
-        annals: Annals = request.app.state.annals
-        definition, id = _sent(annals, data), DefinitionId(uuid.uuid4())
-        secret = annals.webhook_secrets.add(id)
-        made = saved(request, id, lambda state, by: editing.make(state, id, definition, by))
+        definition = _checked(checks, server_settings, data)
+        id = DefinitionId(uuid.uuid4())
+        secret = webhook_secrets.add(id)
+        made = saved(
+            definitions, asker, id, lambda state, by: editing.make(state, id, definition, by)
+        )
         return Response(
             MadeDestination(made.id, made.position, signing.shown(secret)), headers=UNSEEN
         )
@@ -175,8 +187,10 @@ class DestinationsController(Controller):
         summary="One destination, and how it is doing",
         responses=answers(400, 401, 403, 404, 503),
     )
-    def view(self, state: State, id: Id) -> DestinationItem:
-        return _item(state.annals, id)
+    def view(
+        self, definitions: Part[DefinitionStore], cursors: Part[DeliveryCursors], id: Id
+    ) -> DestinationItem:
+        return _item(definitions, cursors, id)
 
     @get(
         "/{id:uuid}/history",
@@ -184,9 +198,8 @@ class DestinationsController(Controller):
         summary="Every version of a destination, with who and when; newest first",
         responses=answers(400, 401, 403, 404, 503),
     )
-    def history(self, state: State, id: Id) -> Page[DefinitionVersion]:
-        annals: Annals = state.annals
-        items = _versions(annals.definitions.history(), id)
+    def history(self, definitions: Part[DefinitionStore], id: Id) -> Page[DefinitionVersion]:
+        items = _versions(definitions.history(), id)
         if not items:
             raise NotFound("there is no such destination")
         return Page(items, None, len(items))
@@ -197,11 +210,20 @@ class DestinationsController(Controller):
         summary="Change a draft or an active destination; what is sent from now on follows",
         responses=CHANGING_PROBLEMS,
     )
-    def change(self, request: HttpRequest, id: Id, data: JSONBody[DestinationRequest]) -> Saved:
-        annals: Annals = request.app.state.annals
-        annals.definitions.load().destination(id)
-        definition = _sent(annals, data)
-        return saved(request, id, lambda state, by: editing.change(state, id, definition, by))
+    def change(
+        self,
+        definitions: Part[DefinitionStore],
+        checks: Part[ConditionChecks],
+        server_settings: Part[Settings],
+        asker: Part[Asker],
+        id: Id,
+        data: JSONBody[DestinationRequest],
+    ) -> Saved:
+        definitions.load().destination(id)
+        definition = _checked(checks, server_settings, data)
+        return saved(
+            definitions, asker, id, lambda state, by: editing.change(state, id, definition, by)
+        )
 
     @post(
         "/{id:uuid}/activate",
@@ -210,12 +232,18 @@ class DestinationsController(Controller):
         summary="Have a draft told what happens from now on",
         responses=MOVING_PROBLEMS,
     )
-    def activate(self, request: HttpRequest, id: Id) -> Saved:
-        annals: Annals = request.app.state.annals
-        annals.definitions.load().destination(id)
-        heads = annals.log.heads(range(LOG_PARTITIONS))
-        answer = saved(request, id, lambda state, by: editing.activate(state, id, by))
-        annals.destinations.begin(id, heads)
+    def activate(
+        self,
+        definitions: Part[DefinitionStore],
+        cursors: Part[DeliveryCursors],
+        log: Part[EventLog],
+        asker: Part[Asker],
+        id: Id,
+    ) -> Saved:
+        definitions.load().destination(id)
+        heads = log.heads(range(LOG_PARTITIONS))
+        answer = saved(definitions, asker, id, lambda state, by: editing.activate(state, id, by))
+        cursors.begin(id, heads)
         return answer
 
     @post(
@@ -225,10 +253,9 @@ class DestinationsController(Controller):
         summary="Have a destination told nothing more, for good; it stays on record",
         responses=MOVING_PROBLEMS,
     )
-    def archive(self, request: HttpRequest, id: Id) -> Saved:
-        annals: Annals = request.app.state.annals
-        annals.definitions.load().destination(id)
-        return saved(request, id, lambda state, by: editing.archive(state, id, by))
+    def archive(self, definitions: Part[DefinitionStore], asker: Part[Asker], id: Id) -> Saved:
+        definitions.load().destination(id)
+        return saved(definitions, asker, id, lambda state, by: editing.archive(state, id, by))
 
     @delete(
         "/{id:uuid}",
@@ -237,10 +264,9 @@ class DestinationsController(Controller):
         summary="Delete a draft",
         responses=MOVING_PROBLEMS,
     )
-    def delete(self, request: HttpRequest, id: Id) -> Saved:
-        annals: Annals = request.app.state.annals
-        annals.definitions.load().destination(id)
-        return saved(request, id, lambda state, by: editing.delete(state, id, by))
+    def delete(self, definitions: Part[DefinitionStore], asker: Part[Asker], id: Id) -> Saved:
+        definitions.load().destination(id)
+        return saved(definitions, asker, id, lambda state, by: editing.delete(state, id, by))
 
     @post(
         "/{id:uuid}/pause",
@@ -249,11 +275,16 @@ class DestinationsController(Controller):
         summary="Send nothing until it is resumed; what happens meanwhile is sent then",
         responses=MOVING_PROBLEMS,
     )
-    def pause(self, request: HttpRequest, id: Id) -> DestinationItem:
-        annals: Annals = request.app.state.annals
-        _active(annals, id)
-        annals.destinations.pause(id, request.state.key_id)
-        return _item(annals, id)
+    def pause(
+        self,
+        definitions: Part[DefinitionStore],
+        cursors: Part[DeliveryCursors],
+        asker: Part[Asker],
+        id: Id,
+    ) -> DestinationItem:
+        _require_active(definitions, id)
+        cursors.pause(id, asker.key_id)
+        return _item(definitions, cursors, id)
 
     @post(
         "/{id:uuid}/resume",
@@ -262,11 +293,12 @@ class DestinationsController(Controller):
         summary="Go on from where it was, at once, also after failures",
         responses=MOVING_PROBLEMS,
     )
-    def resume(self, request: HttpRequest, id: Id) -> DestinationItem:
-        annals: Annals = request.app.state.annals
-        _active(annals, id)
-        annals.destinations.resume(id)
-        return _item(annals, id)
+    def resume(
+        self, definitions: Part[DefinitionStore], cursors: Part[DeliveryCursors], id: Id
+    ) -> DestinationItem:
+        _require_active(definitions, id)
+        cursors.resume(id)
+        return _item(definitions, cursors, id)
 
     @post(
         "/{id:uuid}/secret",
@@ -275,10 +307,11 @@ class DestinationsController(Controller):
         summary="Give it another secret, which is shown once; the old one signs for 24 hours more",
         responses=answers(400, 401, 403, 404, 503),
     )
-    def renew(self, state: State, id: Id) -> Response[RenewedSecret]:
-        annals: Annals = state.annals
-        annals.definitions.load().destination(id)
-        secret = annals.webhook_secrets.renew(id)
+    def renew(
+        self, definitions: Part[DefinitionStore], webhook_secrets: Part[WebhookSecrets], id: Id
+    ) -> Response[RenewedSecret]:
+        definitions.load().destination(id)
+        secret = webhook_secrets.renew(id)
         return Response(RenewedSecret(signing.shown(secret)), headers=UNSEEN)
 
     @post(
@@ -288,66 +321,73 @@ class DestinationsController(Controller):
         summary="Send a message that says nothing, signed as all are, and wait for the answer",
         responses=MOVING_PROBLEMS,
     )
-    def test(self, state: State, id: Id) -> Tested:
-        annals: Annals = state.annals
-        found = annals.definitions.load().destination(id)
-        if found.status is Status.ARCHIVED:
+    def test(
+        self, definitions: Part[DefinitionStore], delivery: Part[WebhookDelivery], id: Id
+    ) -> Tested:
+        destination = definitions.load().destination(id)
+        if destination.status is Status.ARCHIVED:
             raise Conflict("it is archived: nothing is sent to it any more")
-        failure = annals.deliverer.sender.send_test(id, found.definition)
+        failure = delivery.sender.send_test(id, destination.definition)
         return Tested(failure is None, failure)
 
 
 def _versions(events: Sequence[Event], id: UUID) -> list[DefinitionVersion]:
-    """What a destination was, newest first; straight from the log, for no read model has it."""
-    state, found = Definitions(), dict[int, DefinitionVersion]()
+    """The versions of a destination, newest first; from the log, for no read model has them."""
+    state, versions = Definitions(), dict[int, DefinitionVersion]()
     for event in events:
         state = state.evolve(event)
-        now = state.destinations.get(DefinitionId(id))
-        if now is not None:
-            found[now.version] = DefinitionVersion(
-                now.version, now.status, now.changed_at, now.by, now.definition
+        current = state.destinations.get(DefinitionId(id))
+        if current is not None:
+            versions[current.version] = DefinitionVersion(
+                current.version,
+                current.status,
+                current.changed_at,
+                current.by,
+                current.definition,
             )
-    return list(found.values())[::-1]
+    return list(versions.values())[::-1]
 
 
-def _sent(annals: Annals, data: DestinationRequest) -> Destination:
-    """What a request says, after its checks. Raises: InvalidInput: says where."""
+def _checked(checks: ConditionChecks, settings: Settings, data: DestinationRequest) -> Destination:
+    """The destination in a request. Raises: InvalidInput: it cannot be one; says where."""
     definition = Destination(data.name, data.url, data.news, data.kind, data.segment)
     consistency.check(definition)
-    if annals.settings.private_destinations != "allow" and is_private(data.url):
+    if settings.private_destinations != "allow" and is_private(data.url):
         raise InvalidInput(
             "this is a private address, or one on the machine itself; the operator can allow these"
             " with ANNALS_PRIVATE_DESTINATIONS",
             pointer="/url",
         )
-    check_names(annals, partial(consistency.check_names, definition))
+    checks.draft(definition)
     return definition
 
 
-def _active(annals: Annals, id: UUID) -> None:
+def _require_active(definitions: DefinitionStore, id: UUID) -> None:
     """Raises: NotFound: there is none. Conflict: it is a draft, or archived."""
-    if annals.definitions.load().destination(id).status is not Status.ACTIVE:
+    if definitions.load().destination(id).status is not Status.ACTIVE:
         raise Conflict("only an active destination is sent anything")
 
 
-def _item(annals: Annals, id: UUID) -> DestinationItem:
-    [item] = _items(annals, [annals.definitions.load().destination(id)])
+def _item(definitions: DefinitionStore, cursors: DeliveryCursors, id: UUID) -> DestinationItem:
+    [item] = _items(cursors, [definitions.load().destination(id)])
     return item
 
 
-def _items(annals: Annals, found: list[Defined[Destination]]) -> list[DestinationItem]:
-    states = annals.destinations.states([one.id for one in found])
+def _items(
+    cursors: DeliveryCursors, destinations: list[Defined[Destination]]
+) -> list[DestinationItem]:
+    states = cursors.states([destination.id for destination in destinations])
     return [
         DestinationItem(
-            one.id,
-            one.definition,
-            one.version,
-            one.status,
-            one.created_at,
-            one.created_by,
-            one.changed_at,
-            one.by,
-            msgspec.convert(states[one.id], Delivery, from_attributes=True),
+            destination.id,
+            destination.definition,
+            destination.version,
+            destination.status,
+            destination.created_at,
+            destination.created_by,
+            destination.changed_at,
+            destination.by,
+            msgspec.convert(states[destination.id], Delivery, from_attributes=True),
         )
-        for one in found
+        for destination in destinations
     ]

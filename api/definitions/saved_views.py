@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, delete, get, post, put
-from litestar.datastructures import State
+import sqlalchemy as sa
+from litestar import Controller, delete, get, post, put
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.contacts.lists import DEFAULT_SORT, ColumnNames, Question, selection
-from api.http.auth import READERS, opens
+from api.contacts.lists import DEFAULT_SORT, ColumnNames
+from api.http.auth import READERS, Asker, opens
+from api.http.dependencies import Part
 from api.http.problems import answers
 from api.openapi.bounds import Name
-from api.openapi.described import PerhapsCondition
+from api.openapi.described import PerhapsCondition, json_or_none, no_condition
 from domain.access import ApiScope
 from domain.definitions.saved_views import SavedView, SavedViewItem
 from domain.definitions.types import checked_name
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.write.saved_views import SavedViews
 from projections.conditions.known_names import KnownNames
 from projections.kernel.paging import Page
 from projections.queries.contact_list import checked_columns, order
+from projections.queries.selecting import selection
 
 READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]
 READING_PROBLEMS = answers(400, 401, 403, 404, 503)
@@ -46,7 +48,7 @@ class SavedViewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sort: str = DEFAULT_SORT
     columns: ColumnNames | None = None
     segment: UUID | None = None
-    filter: PerhapsCondition = None
+    filter: PerhapsCondition = msgspec.field(default_factory=no_condition)
 
 
 class SavedViewController(Controller):
@@ -59,9 +61,8 @@ class SavedViewController(Controller):
         summary="All saved views, by name",
         responses=answers(400, 401, 403, 503),
     )
-    def list(self, state: State, kind: Kind = None) -> Page[SavedViewItem]:
-        annals: Annals = state.annals
-        items = [one for one in annals.saved_views.all() if kind in (None, one.view.kind)]
+    def list(self, saved_views: Part[SavedViews], kind: Kind = None) -> Page[SavedViewItem]:
+        items = [item for item in saved_views.all() if kind in (None, item.view.kind)]
         return Page(items, None, len(items))
 
     @get(
@@ -71,9 +72,8 @@ class SavedViewController(Controller):
         summary="A saved view",
         responses=READING_PROBLEMS,
     )
-    def view(self, state: State, id: ViewId) -> SavedViewItem:
-        annals: Annals = state.annals
-        return annals.saved_views.get(id)
+    def view(self, saved_views: Part[SavedViews], id: ViewId) -> SavedViewItem:
+        return saved_views.get(id)
 
     @post(
         guards=EDITING,
@@ -83,13 +83,16 @@ class SavedViewController(Controller):
         responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
     def save(
-        self, request: Request[Any, Any, Any], data: JSONBody[SavedViewRequest]
+        self,
+        saved_views: Part[SavedViews],
+        queries: Part[sa.Engine],
+        asker: Part[Asker],
+        data: JSONBody[SavedViewRequest],
     ) -> SavedViewItem:
-        annals: Annals = request.app.state.annals
-        now, by = datetime.now(UTC), request.state.key_id
-        view = _checked(annals, data, by)
+        now, by = datetime.now(UTC), asker.key_id
+        view = _checked(queries, data, by)
         item = SavedViewItem(uuid.uuid4(), view, now, by, now, by)
-        annals.saved_views.add(item)
+        saved_views.add(item)
         return item
 
     @put(
@@ -100,17 +103,21 @@ class SavedViewController(Controller):
         responses=CHANGING_PROBLEMS,
     )
     def change(
-        self, request: Request[Any, Any, Any], id: ViewId, data: JSONBody[SavedViewRequest]
+        self,
+        saved_views: Part[SavedViews],
+        queries: Part[sa.Engine],
+        asker: Part[Asker],
+        id: ViewId,
+        data: JSONBody[SavedViewRequest],
     ) -> SavedViewItem:
-        annals: Annals = request.app.state.annals
-        before = annals.saved_views.get(id)
+        before = saved_views.get(id)
         item = msgspec.structs.replace(
             before,
-            view=_checked(annals, data, request.state.key_id),
+            view=_checked(queries, data, asker.key_id),
             changed_at=datetime.now(UTC),
-            changed_by=request.state.key_id,
+            changed_by=asker.key_id,
         )
-        annals.saved_views.change(item)
+        saved_views.change(item)
         return item
 
     @delete(
@@ -121,20 +128,25 @@ class SavedViewController(Controller):
         summary="Delete a saved view",
         responses=READING_PROBLEMS,
     )
-    def delete(self, state: State, id: ViewId) -> SavedViewItem:
-        annals: Annals = state.annals
-        gone = annals.saved_views.get(id)
-        annals.saved_views.delete(id)
-        return gone
+    def delete(self, saved_views: Part[SavedViews], id: ViewId) -> SavedViewItem:
+        deleted = saved_views.get(id)
+        saved_views.delete(id)
+        return deleted
 
 
-def _checked(annals: Annals, data: SavedViewRequest, by: UUID) -> SavedView:
-    """Raises: InvalidInput: what the list itself would refuse, or a name that cannot be."""
+def _checked(queries: sa.Engine, data: SavedViewRequest, by: UUID) -> SavedView:
+    """Raises: InvalidInput: the list would refuse it, or the name is not allowed."""
     name = checked_name(data.name)
-    with annals.queries.connect() as conn:
-        question = Question(segment=data.segment, filter=data.filter)
-        asked = selection(conn, data.kind, question, by=by)
+    with queries.connect() as conn:
+        selected = selection(
+            conn,
+            data.kind,
+            segment=data.segment,
+            filter=json_or_none(data.filter),
+            search=None,
+            by=by,
+        )
         types = KnownNames(conn).properties(data.kind)
     order(data.sort, types)
     columns = checked_columns(data.columns, types)
-    return SavedView(data.kind, name, data.sort, columns, asked.segment, asked.filter)
+    return SavedView(data.kind, name, data.sort, columns, selected.segment, selected.filter)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, delete, get, post, put
-from litestar.datastructures import State
+import sqlalchemy as sa
+from litestar import Controller, delete, get, post, put
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.definitions.saving import Saved, check_names, saved
-from api.http.as_of import AsOf, reading
-from api.http.auth import PLACE, READERS, opens
-from api.http.parameters import Cursor, Limit, WaitFor, named
+from api.definitions.saving import Saved, saved
+from api.http.as_of import AsOf, Readings
+from api.http.auth import PLACE, READERS, Asker, opens
+from api.http.dependencies import Part
+from api.http.parameters import Cursor, Limit, WaitFor, all_named
 from api.http.problems import answers
 from api.http.read_position import position_text
 from api.openapi.bounds import Bounds, Name, SubjectText
-from api.openapi.described import PerhapsCondition, SentCondition
+from api.openapi.described import (
+    PerhapsCondition,
+    SentCondition,
+    json_or_none,
+    no_condition,
+)
 from domain.access import ApiScope
 from domain.calendar import Moment
-from domain.conditions import decoding, validation
 from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId, Segment, checked_name
 from domain.errors import InvalidInput
@@ -34,15 +39,16 @@ from domain.events.definitions import (
     DefinitionMade,
 )
 from domain.events.payloads import Payload
-from domain.identity import Identity, SubjectId, SubjectKind
+from domain.identity import SubjectKind
 from domain.workspace import editing
 from domain.workspace.editing import MAX_LISTED
-from infra.bootstrap import Annals
+from domain.workspace.workspace import Workspace
 from infra.postgres.admission import Demand
-from projections.counters.requests import require
+from infra.write.condition_checks import ConditionChecks
+from infra.write.definition_store import DefinitionStore
+from infra.write.member_lists import MemberLists
 from projections.kernel.paging import DEFAULT_LIMIT, Page
 from projections.queries import segment_list
-from projections.queries.contact_view import streams_of
 from projections.queries.segment_list import Preview, SegmentItem, SegmentMember
 
 MAX_SAMPLE = 100
@@ -69,7 +75,7 @@ class SegmentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: SubjectKind
     name: Name
-    condition: PerhapsCondition = None
+    condition: PerhapsCondition = msgspec.field(default_factory=no_condition)
     members: Listed | None = None
 
 
@@ -120,9 +126,13 @@ class SegmentsController(Controller):
         responses=answers(400, 401, 403, 503),
     )
     def list(
-        self, state: State, kind: Kind = None, waiting: WaitFor = None, as_of: AsOf = None
+        self,
+        readings: Part[Readings],
+        kind: Kind = None,
+        waiting: WaitFor = None,
+        as_of: AsOf = None,
     ) -> Page[SegmentItem]:
-        annals = reading(state, waiting, as_of)
+        annals = readings.at(waiting, as_of)
         with annals.queries.connect() as conn:
             return segment_list.list_segments(conn, [kind] if kind else list(SubjectKind))
 
@@ -134,9 +144,9 @@ class SegmentsController(Controller):
         responses=READING_PROBLEMS,
     )
     def view(
-        self, state: State, id: SegmentId, waiting: WaitFor = None, as_of: AsOf = None
+        self, readings: Part[Readings], id: SegmentId, waiting: WaitFor = None, as_of: AsOf = None
     ) -> SegmentItem:
-        annals = reading(state, waiting, as_of)
+        annals = readings.at(waiting, as_of)
         with annals.queries.connect() as conn:
             return segment_list.segment(conn, id)
 
@@ -149,14 +159,14 @@ class SegmentsController(Controller):
     )
     def members(
         self,
-        state: State,
+        readings: Part[Readings],
         id: SegmentId,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
         waiting: WaitFor = None,
         as_of: AsOf = None,
     ) -> Page[SegmentMember]:
-        annals = reading(state, waiting, as_of)
+        annals = readings.at(waiting, as_of)
         with annals.queries.connect() as conn:
             return segment_list.list_members(conn, id, cursor=cursor, limit=limit)
 
@@ -167,8 +177,10 @@ class SegmentsController(Controller):
         summary="Who defined, changed and deleted a segment, and when; newest first",
         responses=READING_PROBLEMS,
     )
-    def history(self, state: State, id: SegmentId, as_of: AsOf = None) -> Page[DefinitionStep]:
-        annals = reading(state, None, as_of)
+    def history(
+        self, readings: Part[Readings], id: SegmentId, as_of: AsOf = None
+    ) -> Page[DefinitionStep]:
+        annals = readings.at(None, as_of)
         steps = [
             _step(event.occurred_at, event.payload)
             for event in reversed(annals.definitions.history())
@@ -188,13 +200,20 @@ class SegmentsController(Controller):
         summary="How many a condition holds of, and some of them; nothing is saved",
         responses=answers(400, 401, 403, 413, 429, 503),
     )
-    def preview(self, request: Request[Any, Any, Any], data: JSONBody[PreviewRequest]) -> Preview:
-        annals: Annals = request.app.state.annals
+    def preview(
+        self,
+        checks: Part[ConditionChecks],
+        workspace: Part[Callable[[], Workspace]],
+        long_queries: Part[sa.Engine],
+        asker: Part[Asker],
+        data: JSONBody[PreviewRequest],
+    ) -> Preview:
         if not 0 <= data.sample <= MAX_SAMPLE:
             raise InvalidInput(f"a sample has 0 to {MAX_SAMPLE}", pointer="/sample")
-        condition = _condition(annals, data.kind, data.condition, by=request.state.key_id)
-        moment = Moment(datetime.now(UTC), annals.workspace().zone)
-        with annals.long_queries.connect() as conn:
+        sent = bytes(data.condition)
+        condition = checks.condition(sent, data.kind, "/condition", by=asker.key_id)
+        moment = Moment(datetime.now(UTC), workspace().zone)
+        with long_queries.connect() as conn:
             return segment_list.preview(conn, data.kind, condition, moment, sample=data.sample)
 
     @post(
@@ -204,22 +223,16 @@ class SegmentsController(Controller):
         summary="Define a segment",
         responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
-    def define(self, request: Request[Any, Any, Any], data: JSONBody[SegmentRequest]) -> Saved:
-        annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
-        at, id = datetime.now(UTC), DefinitionId(uuid.uuid4())
-        segment = _segment(annals, data)
-        positions = []
-        if data.members:
-            # Before anything is written, what could be refused; then the list, for a segment
-            # whose list is not there yet would let its members wait.
-            editing.make(annals.definitions.load(), id, segment, by)
-            listed = list(_resolved(annals, data.kind, data.members, "/members"))
-            changes = editing.change_list(listed, by, on=True)
-            positions += annals.definitions.change_list(id, changes, at)
-        positions += annals.definitions.decide(
-            lambda state: editing.make(state, id, segment, by), at
-        )
+    def define(
+        self,
+        checks: Part[ConditionChecks],
+        member_lists: Part[MemberLists],
+        asker: Part[Asker],
+        data: JSONBody[SegmentRequest],
+    ) -> Saved:
+        id, segment = DefinitionId(uuid.uuid4()), _segment(checks, data)
+        members = all_named(data.kind, data.members or (), "/members")
+        positions = member_lists.define(id, segment, members, by=asker.key_id, at=datetime.now(UTC))
         return Saved(id, position_text(positions))
 
     @put(
@@ -230,14 +243,20 @@ class SegmentsController(Controller):
         responses=answers(400, 401, 403, 404, 409, 413, 429, 503),
     )
     def change(
-        self, request: Request[Any, Any, Any], id: SegmentId, data: JSONBody[SegmentRequest]
+        self,
+        definitions: Part[DefinitionStore],
+        checks: Part[ConditionChecks],
+        asker: Part[Asker],
+        id: SegmentId,
+        data: JSONBody[SegmentRequest],
     ) -> Saved:
-        annals: Annals = request.app.state.annals
         if data.members is not None:
             raise InvalidInput("members are changed below /members, one by one", pointer="/members")
-        annals.definitions.load().segment(id)
-        segment = _segment(annals, data)
-        return saved(request, id, lambda state, by: editing.change(state, id, segment, by))
+        definitions.load().segment(id)
+        segment = _segment(checks, data)
+        return saved(
+            definitions, asker, id, lambda state, by: editing.change(state, id, segment, by)
+        )
 
     @delete(
         "/{id:uuid}",
@@ -247,8 +266,10 @@ class SegmentsController(Controller):
         summary="Delete a segment; whoever is in it leaves it",
         responses=CHANGING_PROBLEMS,
     )
-    def delete(self, request: Request[Any, Any, Any], id: SegmentId) -> Saved:
-        return saved(request, id, lambda state, by: editing.delete(state, id, by))
+    def delete(
+        self, definitions: Part[DefinitionStore], asker: Part[Asker], id: SegmentId
+    ) -> Saved:
+        return saved(definitions, asker, id, lambda state, by: editing.delete(state, id, by))
 
     @post(
         "/{id:uuid}/members",
@@ -259,74 +280,33 @@ class SegmentsController(Controller):
         responses=CHANGING_PROBLEMS,
     )
     def change_list(
-        self, request: Request[Any, Any, Any], id: SegmentId, data: JSONBody[ListRequest]
+        self,
+        definitions: Part[DefinitionStore],
+        member_lists: Part[MemberLists],
+        asker: Part[Asker],
+        id: SegmentId,
+        data: JSONBody[ListRequest],
     ) -> Saved:
-        annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
-        segment = annals.definitions.load().static_segment(id)
-        kind = segment.definition.kind
-        gone = _resolved(annals, kind, data.remove, "/remove")
-        new = _resolved(annals, kind, data.add, "/add")
-        changes: list[Payload] = []
-        if gone:
-            with annals.queries.connect() as conn:
-                known_as = [stream for one in gone for stream in streams_of(conn, one)]
-            changes += editing.change_list(known_as, by, on=False)
-        if new:
-            changes += editing.change_list(list(new), by, on=True)
-        positions = annals.definitions.change_list(id, changes, datetime.now(UTC))
+        kind = definitions.load().static_segment(id).definition.kind
+        positions = member_lists.change(
+            id,
+            add=all_named(kind, data.add, "/add"),
+            remove=all_named(kind, data.remove, "/remove"),
+            by=asker.key_id,
+            at=datetime.now(UTC),
+        )
         return Saved(id, position_text(positions))
 
 
-def _segment(annals: Annals, data: SegmentRequest) -> Segment:
-    name = checked_name(data.name)
-    if data.condition is None:
+def _segment(checks: ConditionChecks, data: SegmentRequest) -> Segment:
+    name, sent = checked_name(data.name), json_or_none(data.condition)
+    if sent is None:
         return Segment(data.kind, name)
     if data.members is not None:
         raise InvalidInput(
             "a segment has a condition or members, not both: leave one out", pointer="/members"
         )
-    return Segment(data.kind, name, _condition(annals, data.kind, data.condition, by=None))
-
-
-def _condition(annals: Annals, kind: SubjectKind, sent: object, *, by: UUID | None) -> Condition:
-    """`by`: the API key of a question; None: a segment asks."""
-    condition = decoding.decode(msgspec.json.encode(sent), "/condition")
-    check_names(annals, lambda names: validation.check(condition, kind, names, "/condition"))
-    with annals.queries.connect() as conn:
-        require(conn, condition, by=by, at=datetime.now(UTC))
-    return condition
-
-
-def _resolved(
-    annals: Annals, kind: SubjectKind, texts: Sequence[str], pointer: str
-) -> Collection[SubjectId]:
-    """The subjects that some ids mean, each once.
-
-    Raises:
-        InvalidInput: too many, or one that is no id, or nobody's; says which.
-    """
-    if len(texts) > MAX_LISTED:
-        raise InvalidInput(f"at most {MAX_LISTED:,} members at a time", pointer=pointer)
-    names: list[SubjectId | Identity] = []
-    for n, text in enumerate(texts):
-        try:
-            names.append(named(kind, text))
-        except InvalidInput as error:
-            raise InvalidInput(error.detail, pointer=f"{pointer}/{n}") from None
-    by_identity = annals.subject_lookup.find_all(one for one in names if isinstance(one, Identity))
-    ids: list[SubjectId] = []
-    for n, name in enumerate(names):
-        found = by_identity.get(name) if isinstance(name, Identity) else name
-        if found is None:
-            raise InvalidInput(f"there is no such {kind}", pointer=f"{pointer}/{n}")
-        ids.append(found)
-    with annals.queries.connect() as conn:
-        there = segment_list.known(conn, kind, ids)
-    for n, (id, text) in enumerate(zip(ids, texts, strict=True)):
-        if id not in there and ":" not in text:
-            raise InvalidInput(f"there is no such {kind}", pointer=f"{pointer}/{n}")
-    return dict.fromkeys(there.get(id, id) for id in ids)
+    return Segment(data.kind, name, checks.condition(sent, data.kind, "/condition", by=None))
 
 
 def _step(at: datetime, payload: Payload) -> DefinitionStep:

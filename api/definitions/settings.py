@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, get, put
-from litestar.datastructures import State
+from litestar import Controller, get, put
 from litestar.params import JSONBody
 
-from api.definitions.saving import Saved, check_names
-from api.http.as_of import AsOf, reading
-from api.http.auth import READERS, opens
+from api.definitions.saving import Saved
+from api.http.as_of import AsOf, Readings
+from api.http.auth import READERS, Asker, opens
+from api.http.dependencies import Part
 from api.http.problems import answers
 from api.http.read_position import position_text
 from api.openapi.bounds import Bounds, LinkUrl, Name
@@ -23,13 +22,12 @@ from domain.access import ApiScope
 from domain.definitions.retention import MAX_MONTHS, Counts
 from domain.definitions.types import DefinitionId, Settings
 from domain.identity import SubjectKind
-from domain.workspace import consistency, editing
+from domain.workspace import editing
 from domain.workspace.consistency import MAX_LINKS, MAX_PREFERRED
-from infra.bootstrap import Annals
+from infra.write.condition_checks import ConditionChecks
+from infra.write.definition_store import DefinitionStore
 
 FewNames = Annotated[list[str], Bounds(max_items=MAX_PREFERRED)]
-
-HttpRequest = Request[Any, Any, Any]
 
 
 class PreferredNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,8 +124,8 @@ class SettingsController(Controller):
         summary="What holds in the workspace",
         responses=answers(400, 401, 403, 503),
     )
-    def view(self, state: State, as_of: AsOf = None) -> SettingsItem:
-        annals = reading(state, None, as_of)
+    def view(self, readings: Part[Readings], as_of: AsOf = None) -> SettingsItem:
+        annals = readings.at(None, as_of)
         holds, chosen = annals.workspace_now(), annals.definitions.load().settings
         return SettingsItem(
             mrr_property=holds.mrr_property,
@@ -137,7 +135,7 @@ class SettingsController(Controller):
             users=PreferredNames(holds.users.properties, holds.users.events),
             accounts=PreferredNames(holds.accounts.properties, holds.accounts.events),
             backdated_stages=holds.backdated_stages,
-            links=[LinkChoice(one.kind, one.name, one.url) for one in holds.links],
+            links=[LinkChoice(link.kind, link.name, link.url) for link in holds.links],
             retention=msgspec.convert(
                 holds.retention, RetentionChoice | None, from_attributes=True
             ),
@@ -153,18 +151,21 @@ class SettingsController(Controller):
         summary="Choose what holds in the workspace",
         responses=answers(400, 401, 403, 409, 413, 503),
     )
-    def choose(self, request: HttpRequest, data: JSONBody[Choice]) -> Saved:
-        annals: Annals = request.app.state.annals
-        by: UUID = request.state.key_id
+    def choose(
+        self,
+        definitions: Part[DefinitionStore],
+        checks: Part[ConditionChecks],
+        asker: Part[Asker],
+        data: JSONBody[Choice],
+    ) -> Saved:
         settings = msgspec.convert(data, Settings, from_attributes=True)
-        consistency.check(settings)
-        check_names(annals, partial(consistency.check_names, settings))
+        checks.draft(settings)
         id = DefinitionId(uuid.uuid4())
-        positions = annals.definitions.decide(
-            lambda state: editing.choose(state, id, settings, by), datetime.now(UTC)
+        positions = definitions.decide(
+            lambda state: editing.choose(state, id, settings, asker.key_id), datetime.now(UTC)
         )
-        kept = annals.definitions.load().settings
-        return Saved(id if kept is None else kept.id, position_text(positions))
+        current = definitions.load().settings
+        return Saved(id if current is None else current.id, position_text(positions))
 
 
 def _choice(settings: Settings) -> Choice:

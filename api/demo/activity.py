@@ -24,7 +24,7 @@ class Deed(NamedTuple):
 
 
 def _deed(call: str, name: str, weight: int, *properties: Values) -> Deed:
-    return Deed(call, name, weight, tuple((one, {}) for one in properties or ({},)))
+    return Deed(call, name, weight, tuple((values, {}) for values in properties or ({},)))
 
 
 def _each(name: str, *values: object, **others: object) -> list[Values]:
@@ -44,8 +44,8 @@ def _pages() -> Deed:
         url = SITE + path
         page: Values = {"url": url, "path": path}
         referrers = ("", "https://www.google.com/", "https://news.example/", *[SITE + "/"] * 6)
-        contexts: list[Values] = [{"page": page | {"referrer": one}} for one in referrers]
-        contexts += [{"page": page, "campaign": one} for one in campaigns]
+        contexts: list[Values] = [{"page": page | {"referrer": referrer}} for referrer in referrers]
+        contexts += [{"page": page, "campaign": campaign} for campaign in campaigns]
         variants += [({"url": url}, context) for context in contexts]
     return Deed("page", "", 14, tuple(variants))
 

@@ -51,10 +51,10 @@ def messages(
         raise ValueError("until has no zone")
     until = until.astimezone(UTC).replace(microsecond=0)
     prefix = f"company-{zlib.crc32(repr((users, accounts, events, seed, until)).encode()):08x}"
-    return _told((users, accounts, events), Random(seed), until, prefix)
+    return _stream((users, accounts, events), Random(seed), until, prefix)
 
 
-def _told(
+def _stream(
     sizes: tuple[int, int, int], random: Random, until: datetime, prefix: str
 ) -> Iterator[Message]:
     users, accounts, events = sizes
@@ -64,13 +64,13 @@ def _told(
     lives.fill(users, accounts)
     days = [f"{first_day + timedelta(days=day)}T" for day in range(DAYS + 1)]
     moments = lives.moments
-    told, count = 0, len(moments)
+    sent, count = 0, len(moments)
     for second, message in _activity(lives, events, last_seconds, days, prefix):
-        while told < count and moments[told][0] <= second:
-            yield _stamped(moments[told][2], moments[told][0], moments[told][1], days, prefix)
-            told += 1
+        while sent < count and moments[sent][0] <= second:
+            yield _stamped(moments[sent][2], moments[sent][0], moments[sent][1], days, prefix)
+            sent += 1
         yield message
-    for at, key, message in moments[told:]:
+    for at, key, message in moments[sent:]:
         yield _stamped(message, at, key, days, prefix)
 
 
@@ -87,12 +87,12 @@ def _activity(
     draw, users, slots = lives.random.random, lives.users, len(SLOTS)
     weights = accumulate(min(lives.random.paretovariate(1.2), 300.0) for _ in users)
     reached, begins = list(weights), [user.begins for user in users]
-    there = 1
+    joined = 1
     for number, (at, second) in enumerate(_times(lives, events, last_seconds), start=1):
-        while there < len(users) and begins[there] <= at:
-            there += 1
+        while joined < len(users) and begins[joined] <= at:
+            joined += 1
         for _ in range(_TRIES):
-            user = users[bisect_left(reached, draw() * reached[there - 1], 0, there - 1)]
+            user = users[bisect_left(reached, draw() * reached[joined - 1], 0, joined - 1)]
             if user.ends > at:
                 break
         is_of_account = user.account is not None and draw() < SHARE_OF_ACCOUNTS_ALONE

@@ -23,7 +23,7 @@ __all__ = ["LoadError", "LoadReport", "connection_of", "load"]
 
 
 class LoadReport(NamedTuple):
-    """How many messages were sent and what became of them, and how long it took."""
+    """Counts of messages by their result, and the time that loading took."""
 
     sent: int
     stored: int
@@ -64,7 +64,7 @@ def load(
             Sender(f"{url.rstrip('/')}/v1/batch", headers, advance) for _ in range(connections)
         ]
         stop = threading.Event()
-        threads = [threading.Thread(target=one.run, args=(stop,)) for one in senders]
+        threads = [threading.Thread(target=sender.run, args=(stop,)) for sender in senders]
         for thread in threads:
             thread.start()
         try:

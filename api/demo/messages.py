@@ -1,4 +1,4 @@
-"""What the demo sources have in common: Segment's messages as plain dicts, ready for JSON."""
+"""Segment's messages as plain dicts, for all demo sources."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ read and encode it, do not change it."""
 
 
 def without_nulls(values: dict[str, object]) -> dict[str, object]:
-    """Leaves out what is unknown, as `null` would delete a property."""
+    """Leaves out properties without a value: `null` would delete them."""
     return {name: value for name, value in values.items() if value is not None}

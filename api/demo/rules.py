@@ -1,4 +1,4 @@
-"""What the demo data is decided by: stages, health, scores, signals and segments of each source.
+"""The definitions of each demo source: stages, health, scores, signals, segments.
 
 They are sent as any admin would send them, over HTTP, once.
 """
@@ -41,17 +41,17 @@ def define(client: httpx.Client, rules: Sequence[Rules]) -> None:
     """
     if _taken(client.get("/api/definitions"))["items"]:
         return
-    for one in rules:
-        _taken(client.put("/api/settings", json=one.settings))
-    stages = [stage for one in rules for stage in one.stages]
+    for source_rules in rules:
+        _taken(client.put("/api/settings", json=source_rules.settings))
+    stages = [stage for source_rules in rules for stage in source_rules.stages]
     for kind in ("account", "user"):
-        told = [stage for of, stage in stages if of == kind]
-        if told:
-            _activate(client, {"type": "stages", "kind": kind, "name": "Life", "stages": told})
-    for one in rules:
-        for definition in one.definitions:
+        of_kind = [stage for of, stage in stages if of == kind]
+        if of_kind:
+            _activate(client, {"type": "stages", "kind": kind, "name": "Life", "stages": of_kind})
+    for source_rules in rules:
+        for definition in source_rules.definitions:
             _activate(client, definition)
-        for segment in one.segments:
+        for segment in source_rules.segments:
             _taken(client.post("/api/segments", json=segment))
 
 
@@ -75,8 +75,8 @@ def _health(kind: str, name: str, stages: list[str], good: Json, bad: Json) -> J
 
 
 def _score(kind: str, name: str, *rules: tuple[str, int, Json]) -> Json:
-    told = [{"name": rule, "weight": weight, "condition": of} for rule, weight, of in rules]
-    return {"type": "score", "kind": kind, "name": name, "rules": told}
+    parts = [{"name": rule, "weight": weight, "condition": of} for rule, weight, of in rules]
+    return {"type": "score", "kind": kind, "name": name, "rules": parts}
 
 
 def _signal(kind: str, name: str, condition: Json) -> Json:
@@ -107,8 +107,10 @@ def _in_account(stage: str) -> Json:
 def _did(name: str, times: int, days: int | None = None) -> Json:
     """At least so many times, ever or within some days."""
     count = {"op": "at_least", "times": times}
-    asked = {"type": "activity", "activity": "event", "name": name, "count": count}
-    return asked if days is None else asked | {"period": {"type": "last_days", "days": days}}
+    condition = {"type": "activity", "activity": "event", "name": name, "count": count}
+    return (
+        condition if days is None else condition | {"period": {"type": "last_days", "days": days}}
+    )
 
 
 COMPANY = Rules(

@@ -23,7 +23,7 @@ _BATCHES_AHEAD = 4
 
 
 class LoadError(Exception):
-    """The intake does not take what is sent, or cannot be reached; the text says why."""
+    """The intake refuses the messages, or cannot be reached; the text says why."""
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class _Problem(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Sender:
-    """Sends what it is given, in that order, until it is given None or an error stops it."""
+    """Sends its messages in order, until it gets None or an error stops it."""
 
     url: str
     headers: dict[str, str]

@@ -1,4 +1,4 @@
-"""Who is asking: API keys as Bearer tokens, or as Segment's Basic user name; guards by scope."""
+"""Authentication: API keys as Bearer tokens, or as Segment's Basic user name; guards by scope."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from api.http.problems import ProblemException
 from api.http.proxies import client_address
 from domain.access import ApiScope
 from domain.errors import TooManyAtOnce
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.postgres.admission import Demand
 
 READERS = (ApiScope.READ, ApiScope.AUDIT, ApiScope.COMPLY, ApiScope.ADMIN)
@@ -54,11 +54,11 @@ class Asker(NamedTuple):
 
 
 asking: ContextVar[Asker] = ContextVar("asking")
-"""Who asks for what is being answered; set where a guard let it through."""
+"""The API key of the request; the guard sets it."""
 
 
 class Route(NamedTuple):
-    """What was asked for, as it is declared: no id in it."""
+    """A route as it is declared, without ids."""
 
     method: str
     route: str
@@ -70,7 +70,7 @@ def route_of(connection: Connection) -> Route:
 
 
 async def known(connection: Connection, key: str) -> tuple[UUID, ApiScope]:
-    """The id and the scope of a key, which is told to the connection; counts the request.
+    """Looks an API key up, notes its id in the connection, and counts the request.
 
     The event loop never asks the database: that is for threads of their own, so that a pool that
     is empty keeps nobody waiting but those who need it.
@@ -81,8 +81,8 @@ async def known(connection: Connection, key: str) -> tuple[UUID, ApiScope]:
     """
     annals: Annals = connection.app.state.annals
     limits: Limits = connection.app.state.limits
-    found = annals.api_keys.recalled(key)
-    if found is None:
+    id_and_scope = annals.api_keys.recalled(key)
+    if id_and_scope is None:
         address = client_address(connection.scope, annals.settings.trusted_proxies)
         seconds = limits.wrong_keys.seconds_to_wait(address)
         if seconds and not await run_sync(annals.api_keys.is_live, key, limiter=limits.looking_up):
@@ -90,17 +90,17 @@ async def known(connection: Connection, key: str) -> tuple[UUID, ApiScope]:
                 "too many wrong API keys came from this address; correct the key, or wait",
                 retry_after=seconds,
             )
-        found = await run_sync(annals.api_keys.find, key, limiter=limits.looking_up)
-        if found is None:
+        id_and_scope = await run_sync(annals.api_keys.find, key, limiter=limits.looking_up)
+        if id_and_scope is None:
             limits.wrong_keys.note(address)
             raise ProblemException(401, "unknown-key", "the API key is unknown or was revoked")
-    limits.key_rates.admit(found[0])
-    connection.state.key_id = found[0]
-    return found
+    limits.key_rates.admit(id_and_scope[0])
+    connection.state.key_id = id_and_scope[0]
+    return id_and_scope
 
 
 async def authorised(connection: Connection, key: str | None, *scopes: ApiScope) -> Asker:
-    """Who asks, if the key opens one of the scopes; that another was tried is put on record.
+    """Returns: the API key, if it has one of the scopes. Records an attempt with another scope.
 
     Raises:
         ProblemException: 401 without a valid key, 403 with one of another scope.
@@ -126,7 +126,7 @@ def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], Awaitab
     sort: what the route says by `opt={PLACE: ...}`, else that of a question."""
     usual = Demand.QUESTION if ApiScope.READ in scopes else None
 
-    # Not a plain function: what runs in a thread of its own cannot set who asks for the handler.
+    # A coroutine: a guard in a thread could not set a context variable for the handler.
     async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         annals: Annals = connection.app.state.annals
         key = presented_key(connection.headers.get("authorization"))

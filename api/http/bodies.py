@@ -21,7 +21,7 @@ from domain.errors import InvalidInput, TooManyAtOnce
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_UNKEYED_BODY_BYTES = 512 * 1024
-"""Of a body that is looked at for the API key itself: what Segment's browser client sends."""
+"""Longest body that is searched for the API key: Segment's browser client sends it there."""
 
 KNOWN_ROOM = 16 * 1024 * 1024
 UNKNOWN_ROOM = 4 * 1024 * 1024
@@ -33,7 +33,7 @@ RESERVATION = "annals.reservation"
 
 
 class Room:
-    """Bytes that bodies may take up at the same time; whoever finds it full waits in line."""
+    """Bytes that bodies may take up at the same time; a request waits in line for room."""
 
     def __init__(self, size: int, *, patience: float = PATIENCE_SECONDS) -> None:
         self._free = size
@@ -108,7 +108,7 @@ class Reservation:
         return cast("HTTPReceiveMessage", await self._receive())
 
     def shrink(self, size: int) -> None:
-        """Gives back what is not needed, once it is known."""
+        """Gives back all but `size` bytes, once the length of the body is known."""
         if self._room is not None and size < self._size:
             self._room.give_back(self._size - size)
             self._size = size
@@ -117,7 +117,7 @@ class Reservation:
         self.shrink(0)
 
     def _wanted(self, limit: int) -> int:
-        """What the body can take up: as it comes, and unpacked beside that."""
+        """Bytes that the body can take up: as it comes, and unpacked beside that."""
         headers = dict(self._scope["headers"])
         length = headers.get(b"content-length", b"")
         wire = min(int(length), limit) if length.isdigit() else limit

@@ -28,7 +28,7 @@ HEAD_SECONDS = 10.0
 
 PROGRESS_SECONDS = 10.0
 MIN_PROGRESS_BYTES = 1_024
-"""What a body has to grow by in so many seconds while the server waits for it."""
+"""Bytes that a body has to grow by within `PROGRESS_SECONDS`, while the server waits for it."""
 
 BODY_SECONDS = 300.0
 LINGER_SECONDS = 30.0
@@ -200,11 +200,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser does not take, and what was refused inside one of its calls."""
+        """Refuses a head that the parser rejects, or that was refused inside one of its calls."""
         self._refuse(400, "invalid-input", "this is no HTTP request")
 
     def look(self, now: float) -> None:
-        """Ends what takes too long. `now` in seconds of the loop's clock."""
+        """Ends the connection if it takes too long. `now` in seconds of the loop's clock."""
         if self.transport.is_closing():
             return
         if self._refused_at is not None:

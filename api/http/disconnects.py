@@ -23,7 +23,7 @@ from infra.postgres.admission import Admission, Demand
 from infra.postgres.readers import Reader
 
 SEND_SECONDS = 30.0
-"""That a reader may take nothing of what is sent to it."""
+"""Seconds for which a client may take nothing of an answer."""
 
 SLOW_SECONDS, SLOWEST_BYTES_A_SECOND = 120.0, 4_000
 """Of a stream the first may pass in waiting for its reader; then one more for so many bytes."""
@@ -43,7 +43,7 @@ class TooSlow(Exception):
 
 
 class Ended(Exception):
-    """A stream ended before its end; what could be said of it has been sent."""
+    """A stream broke off; its last line says why."""
 
 
 class Answer:
@@ -128,7 +128,7 @@ async def _ended(answer: Answer, receiver: _Receiver) -> None:
 
 
 def _reason(error: BaseException) -> BaseException:
-    """What lies below the groups and wrappings of frameworks."""
+    """Unwraps an error from exception groups and the framework's wrappers."""
     while True:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -139,7 +139,7 @@ def _reason(error: BaseException) -> BaseException:
 
 
 class _Receiver:
-    """What the client sends; and, if it is to be watched, whether it has left."""
+    """Receives from the client; once watched, notices when the client leaves."""
 
     def __init__(self, scope: Scope, receive: Receive, reader: Reader) -> None:
         self._receive = receive
@@ -148,14 +148,14 @@ class _Receiver:
         self._messages: deque[HTTPReceiveMessage] = deque()
         self._is_watched = self._is_whole = False
         self._task: asyncio.Task[None] | None = None
-        self.gone = asyncio.Event()
+        self.disconnected = asyncio.Event()
         self.is_answered = False
 
     async def __call__(self) -> Any:
         if self._messages:
             return self._messages.popleft()
         if self._task is not None:
-            await self.gone.wait()
+            await self.disconnected.wait()
             return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
@@ -179,7 +179,7 @@ class _Receiver:
             self._begin()
         try:
             async with asyncio.timeout(seconds):
-                await self.gone.wait()
+                await self.disconnected.wait()
         except TimeoutError:
             return
 
@@ -192,13 +192,13 @@ class _Receiver:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass  # a body where none belongs
-        self.gone.set()
+        self.disconnected.set()
         if not self.is_answered:
             await asyncio.to_thread(self._reader.leave)
 
 
 class _Sender:
-    """What is sent to the client, in time."""
+    """Sends to the client, and ends an answer that the client takes too slowly."""
 
     def __init__(self, send: Send, answer: Answer) -> None:
         self._send = send
@@ -263,5 +263,5 @@ class _Sender:
 def _transport_of(send: Send) -> asyncio.WriteTransport | None:
     """The connection below: ASGI has no way to end one, and uvicorn's cycle of request and
     response, whose method this is, has it. None within a request of the console."""
-    found = getattr(getattr(send, "__self__", None), "transport", None)
-    return found if hasattr(found, "abort") else None
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    return transport if hasattr(transport, "abort") else None

@@ -1,4 +1,4 @@
-"""What bounds the requests of a process: rates by key and address, and room for bodies."""
+"""Bounds on the requests of a process: rates by key and address, and memory for bodies."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Limits:
         self.rooms = Rooms()
         self.looking_up = CapacityLimiter(LOOKING_UP)
 
-    def told(self, scope: HTTPScope, send: Send) -> Send:
-        """A `send` that tells a client with an API key what is left to it."""
+    def with_rate_headers(self, scope: HTTPScope, send: Send) -> Send:
+        """Returns: a `send` that adds the rate headers of the API key to the answer."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":

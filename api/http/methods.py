@@ -1,4 +1,4 @@
-"""What holds of methods at every path: OPTIONS names them all, and HEAD is there where GET is."""
+"""Methods of every path: OPTIONS names them all, and HEAD answers where GET does."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class NoOptionsOfHandlers(ReceiveRoutePlugin):
 
 def with_implied(methods: Iterable[str]) -> list[str]:
     """The methods that handlers have, and those that come with them."""
-    found = {*methods, "OPTIONS"}
-    return sorted(found | {"HEAD"} if "GET" in found else found)
+    allowed = {*methods, "OPTIONS"}
+    return sorted(allowed | {"HEAD"} if "GET" in allowed else allowed)
 
 
 async def answer_head(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) -> None:

@@ -1,22 +1,21 @@
-"""Parameters that many routes take: pages, positions, and whom an id in a path means."""
+"""Parameters that many routes take: pages, positions, ids of subjects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 from urllib.parse import unquote
 from uuid import UUID
 
 import sqlalchemy as sa
-from litestar.datastructures import State
 from litestar.params import PathParameter, QueryParameter
 
-from api.http.as_of import reading
+from api.http.as_of import Readings
 from api.openapi.bounds import SUBJECT_CHARS, Positions
 from domain.errors import InvalidInput, NotFound
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, identity
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.kernel.paging import MAX_LIMIT
 from projections.queries import contact_view
 
@@ -51,10 +50,10 @@ _SCHEMES = {
 
 
 def unescaped(text: str) -> str:
-    """An id as it stands in a path (`api.app` leaves the path's escapes to whoever reads it).
+    """Decodes an id from a path (`api.app` leaves the escapes of a path in place).
 
     Raises:
-        InvalidInput: what is escaped is not UTF-8.
+        InvalidInput: the escaped bytes are not UTF-8.
     """
     try:
         return unquote(text, errors="strict")
@@ -63,7 +62,7 @@ def unescaped(text: str) -> str:
 
 
 def named(kind: SubjectKind, text: str) -> SubjectId | Identity:
-    """What an id in a path means: our own id, or an outside name.
+    """Parses an id: our own, or an identity from outside.
 
     Raises:
         InvalidInput: neither.
@@ -79,11 +78,29 @@ def named(kind: SubjectKind, text: str) -> SubjectId | Identity:
         raise InvalidInput(f"{kind} ids are our own (a UUID), or {forms}", pointer="/id") from None
 
 
-def subject_of(annals: Annals, kind: SubjectKind, text: str) -> SubjectId:
-    """The subject that an id in a path means.
+def all_named(kind: SubjectKind, texts: Sequence[str], pointer: str) -> list[SubjectId | Identity]:
+    """As `named`, of many ids in a body.
+
+    Args:
+        pointer: JSON pointer to the list.
 
     Raises:
-        InvalidInput: not an id. NotFound: nobody has this outside name.
+        InvalidInput: one of them is no id; says which.
+    """
+    names = []
+    for n, text in enumerate(texts):
+        try:
+            names.append(named(kind, text))
+        except InvalidInput as error:
+            raise InvalidInput(error.detail, pointer=f"{pointer}/{n}") from None
+    return names
+
+
+def subject_of(annals: Annals, kind: SubjectKind, text: str) -> SubjectId:
+    """Looks up the subject that an id means.
+
+    Raises:
+        InvalidInput: not an id. NotFound: no subject has this identity.
     """
     name = named(kind, text)
     if not isinstance(name, Identity):
@@ -95,31 +112,32 @@ def subject_of(annals: Annals, kind: SubjectKind, text: str) -> SubjectId:
 
 
 @contextmanager
-def asked(
-    state: State, kind: SubjectKind, id: str, waiting: str | None, as_of: str | None = None
+def reading_of(
+    readings: Readings, kind: SubjectKind, id: str, waiting: str | None, as_of: str | None = None
 ) -> Iterator[tuple[Annals, sa.Connection, SubjectId]]:
-    """Waits for what is to be seen, or goes back to a past instant, and finds the subject that an
-    id in a path stands for there.
+    """Reads one subject: finds the read models to answer from, and the subject that an id in a path
+    means in them.
 
     Raises:
-        InvalidInput: not an id, or not a position. NotFound: nobody has this outside name.
-        Unavailable: it is not to be seen yet. Refusal: see `api.http.as_of.reading`.
+        InvalidInput: not an id, or not a position. NotFound: no subject has this identity.
+        Refusal: see `api.http.as_of.Readings.at`.
     """
-    annals = reading(state, waiting, as_of)
-    name = unescaped(id)
-    subject = subject_of(annals, kind, name)
+    annals = readings.at(waiting, as_of)
+    text = unescaped(id)
+    subject = subject_of(annals, kind, text)
     with annals.queries.connect() as conn:
         if as_of is not None:
-            subject = _then(state.annals, conn, named(kind, name), subject)
+            subject = _subject_then(readings.present, conn, named(kind, text), subject)
         yield annals, conn, contact_view.survivor_of(conn, subject)
 
 
-def _then(
-    present: Annals, then: sa.Connection, name: SubjectId | Identity, subject: SubjectId
+def _subject_then(
+    present: Annals, past: sa.Connection, name: SubjectId | Identity, subject: SubjectId
 ) -> SubjectId:
-    """Who had an outside name in a past: of those who are one subject today, perhaps another."""
+    """The subject that had an identity in a past: of those that are one subject today, perhaps
+    another."""
     if not isinstance(name, Identity):
         return subject
-    with present.queries.connect() as now:
-        streams = contact_view.streams_of(now, contact_view.survivor_of(now, subject))
-    return contact_view.known_as(then, name, streams) or subject
+    with present.queries.connect() as conn:
+        streams = contact_view.streams_of(conn, contact_view.survivor_of(conn, subject))
+    return contact_view.known_as(past, name, streams) or subject

@@ -44,14 +44,14 @@ log = structlog.get_logger()
 Handler = Callable[[Request[Any, Any, Any], Any], "Response[Problem]"]
 
 BODY = "data"
-"""What the framework calls the body as a whole."""
+"""The framework's name for the body as a whole."""
 
 _BUSY = (PoolTimeout, TooManyRequests, NoConnectionInTime)
 """Others use all connections of a pool."""
 
 DATABASE_ERRORS = (DatabaseError, SQLAlchemyError, TimeoutError)
 RETRY_SECONDS = "1"
-"""After which who got 503 may ask again."""
+"""Seconds after which a client that got 503 may ask again."""
 
 _STEPS = re.compile(r"[^.\[\]]+")
 
@@ -215,7 +215,7 @@ def on_database_error(request: Request[Any, Any, Any], error: Exception) -> Resp
 
 
 def on_reader_left(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
-    """Nobody reads it."""
+    """The client has left: nobody reads the answer."""
     return problem(503, "unavailable", "the client has left", Retry_After="1")
 
 

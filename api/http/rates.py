@@ -77,7 +77,7 @@ class _Buckets:
 
 
 class KeyRates:
-    """What each API key may ask: requests and messages a second, bursts of one second's worth."""
+    """Token buckets of each API key: requests and messages a second; bursts of one second."""
 
     def __init__(self, *, requests: int, messages: int, clock: Clock = time.monotonic) -> None:
         self._sorts = {
@@ -115,7 +115,7 @@ class KeyRates:
             self._sorts["messages"].of(key, now).take(messages, now)
 
     def headers(self, key: UUID) -> Headers:
-        """What is left, as draft-ietf-httpapi-ratelimit-headers-10 writes it."""
+        """The remaining rate, as headers of draft-ietf-httpapi-ratelimit-headers-10."""
         with self._lock:
             now = self._clock()
             left = ", ".join(

@@ -30,10 +30,10 @@ class TypedRequest(Request[Any, Any, Any]):
         try:
             return msgspec.json.decode(await self.body(), type=field.annotation)
         except msgspec.ValidationError as error:
-            found = _AT.match(str(error))
-            if found is None:
+            match = _AT.match(str(error))
+            if match is None:
                 raise InvalidInput(f"the body: {error}") from None
-            pointer, reason = found["path"].lstrip("."), found["reason"]
+            pointer, reason = match["path"].lstrip("."), match["reason"]
             pointer = "".join(f"/{step}" for step in _STEPS.findall(pointer))
             raise InvalidInput(f"{pointer}: {reason}", pointer=pointer) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

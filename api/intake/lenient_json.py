@@ -9,7 +9,7 @@ import math
 import re
 
 MAX_DEPTH = 64
-"""Nothing that is read stands deeper than this, so what does is left out."""
+"""The intake reads nothing that is nested deeper than this, and leaves it out."""
 
 _MAX_DIGITS = 400
 
@@ -31,18 +31,18 @@ def _whole(digits: str) -> int | float:
 
 
 def _shallow(text: bytes | bytearray) -> bytes:
-    kept, depth, start = [], 0, 0
-    for found in _MARKS.finditer(text):
-        mark = found[0]
+    pieces, depth, start = [], 0, 0
+    for mark_match in _MARKS.finditer(text):
+        mark = mark_match[0]
         if mark in (b"[", b"{"):
             depth += 1
             if depth == MAX_DEPTH + 1:
-                kept.append(text[start : found.start()])
+                pieces.append(text[start : mark_match.start()])
         elif mark in (b"]", b"}"):
             if depth == MAX_DEPTH + 1:
-                kept.append(b"[]")
-                start = found.end()
+                pieces.append(b"[]")
+                start = mark_match.end()
             depth -= 1
     if depth > MAX_DEPTH:
         raise ValueError("the text is cut short")
-    return b"".join([*kept, text[start:]])
+    return b"".join([*pieces, text[start:]])

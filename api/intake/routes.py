@@ -23,6 +23,7 @@ from litestar.openapi.spec import (
 
 from api.http.auth import authorised, presented_key
 from api.http.bodies import MAX_BODY_BYTES, MAX_UNKEYED_BODY_BYTES, read, reservation_of, unpacked
+from api.http.dependencies import Part
 from api.http.limits import Limits
 from api.http.problems import ProblemException, answers
 from api.http.read_position import position_text
@@ -32,7 +33,7 @@ from domain.access import ApiScope
 from domain.commands import Duplicate, Outcome, Position, Refused, Request, Stored
 from domain.errors import InvalidInput
 from domain.properties import RefusedValue
-from infra.bootstrap import Annals
+from infra.write.command_handler import CommandHandler
 
 UNKEYED = (
     "send the API key as Authorization: Bearer <key>; only a plain body of up to"
@@ -71,7 +72,7 @@ class BatchResult(msgspec.Struct, frozen=True):
 
 @dataclass
 class BatchOperation(Operation):
-    """Says what a batch is, which the route itself reads as bytes."""
+    """Describes a batch, which the route reads as bytes."""
 
     def __post_init__(self) -> None:
         message = Schema(
@@ -107,7 +108,9 @@ class IntakeController(Controller):
         responses=answers(400, 401, 403, 413, 415, 503),
         security=[{"ApiKey": []}, {"WriteKey": []}, {}],
     )
-    async def batch(self, request: HttpRequest[Any, Any, Any]) -> BatchResult:
+    async def batch(
+        self, request: HttpRequest[Any, Any, Any], handler: Part[CommandHandler]
+    ) -> BatchResult:
         limits: Limits = request.app.state.limits
         encoding = request.headers.get("content-encoding", "")
         if encoding not in ("", "identity", "gzip"):
@@ -127,7 +130,7 @@ class IntakeController(Controller):
             reservation.shrink(len(body))
         parcel = [body]
         del body
-        return await run_sync(_take, request.app.state.annals, limits, key_id, key, parcel)
+        return await run_sync(_take, handler, limits, key_id, key, parcel)
 
 
 async def _read_for_its_key(
@@ -157,9 +160,9 @@ async def _read_for_its_key(
 
 
 def _take(
-    annals: Annals, limits: Limits, key_id: UUID, key: str | None, parcel: list[bytearray]
+    handler: CommandHandler, limits: Limits, key_id: UUID, key: str | None, parcel: list[bytearray]
 ) -> BatchResult:
-    """Takes the body out of a parcel, so that nobody else holds it.
+    """Stores the batch in a body, which it takes out of the parcel to free its memory early.
 
     Args:
         key: what stands in the body, where the body was read for it.
@@ -172,11 +175,11 @@ def _take(
     if key is not None and envelope.write_key != key:
         raise ProblemException(401, "unknown-key", "the API key is unknown or was revoked")
     limits.key_rates.spend(key_id, envelope.count)
-    return take(annals, envelope)
+    return take(handler, envelope)
 
 
-def take(annals: Annals, envelope: Envelope) -> BatchResult:
-    """What comes of a batch."""
+def take(handler: CommandHandler, envelope: Envelope) -> BatchResult:
+    """Stores the messages of a batch; returns the result of each."""
     received_at = datetime.now(UTC)
     requests: list[Request] = []
     results: list[MessageResult | None] = []
@@ -191,22 +194,23 @@ def take(annals: Annals, envelope: Envelope) -> BatchResult:
             results.append(None)
         except InvalidInput as error:
             results.append(_refused(ids[n], error.code, error.detail, f"/batch/{n}{error.pointer}"))
-    outcomes = iter(annals.handler.handle(requests) if requests else [])
+    outcomes = iter(handler.handle(requests) if requests else [])
     reached: dict[int, int] = {}
-    answered: list[MessageResult] = []
+    final_results: list[MessageResult] = []
     for n, result in enumerate(results):
         if result is not None:
-            answered.append(result)
+            final_results.append(result)
             continue
         outcome = next(outcomes)
-        answered.append(_result(ids[n], outcome, n))
+        final_results.append(_result(ids[n], outcome, n))
         if isinstance(outcome, Stored):
-            for one in outcome.positions:
-                reached[one.log_partition] = max(one.position, reached.get(one.log_partition, 0))
+            for stored in outcome.positions:
+                partition = stored.log_partition
+                reached[partition] = max(stored.position, reached.get(partition, 0))
     return BatchResult(
-        all(one.status != "refused" for one in answered),
-        answered,
-        position_text(Position(*one) for one in sorted(reached.items())),
+        all(result.status != "refused" for result in final_results),
+        final_results,
+        position_text(Position(*latest) for latest in sorted(reached.items())),
     )
 
 

@@ -102,8 +102,8 @@ def write_key_of(body: bytes | bytearray) -> str | None:
     except msgspec.ValidationError:
         return None
     except _UNREADABLE:
-        found = _LOOKS_LIKE_A_KEY.search(body)
-        return None if found is None else found[1].decode()
+        match = _LOOKS_LIKE_A_KEY.search(body)
+        return None if match is None else match[1].decode()
 
 
 def decoded(body: bytes | bytearray) -> Envelope:
@@ -133,12 +133,12 @@ def decoded(body: bytes | bytearray) -> Envelope:
 
 
 def _short(raw: msgspec.Raw) -> object:
-    """What a short value says; None where it is long."""
+    """Decodes a short value; None: it is long."""
     return msgspec.json.decode(raw) if memoryview(raw).nbytes <= _MAX_SHORT_BYTES else None
 
 
 def _leniently_decoded(body: bytes | bytearray) -> Envelope:
-    """Takes what no strict decoder does, so that only the values which hold it are refused."""
+    """Decodes JSON that strict decoders refuse: only the values with a fault are refused then."""
     try:
         content = lenient_json.loaded(body)
     except ValueError as error:
@@ -310,16 +310,16 @@ def _touches(
 
 
 def _user(user_id: object, traits: Mapping[str, object], pointer: str) -> tuple[Identity, ...]:
-    found = []
+    identities = []
     if user_id is not None:
-        found.append(identity(Scheme.USER_ID, user_id, pointer="/userId"))
+        identities.append(identity(Scheme.USER_ID, user_id, pointer="/userId"))
     if traits.get("email") is not None:
-        found.append(identity(Scheme.EMAIL, traits["email"], pointer=f"{pointer}/email"))
-    if not found:
+        identities.append(identity(Scheme.EMAIL, traits["email"], pointer=f"{pointer}/email"))
+    if not identities:
         raise InvalidInput(
             "the message names nobody: send a userId, or an email in the traits", pointer="/userId"
         )
-    return tuple(found)
+    return tuple(identities)
 
 
 def _occurred_at(timestamp: object, received_at: datetime) -> datetime:

@@ -22,7 +22,7 @@ OF_KEYS: Document = {
     "RateLimit-Policy": _header("the rates of the API key", "string", required=False),
     "RateLimit": _header("what is left of them", "string", required=False),
 }
-"""Of all answers to who sent a key that is known."""
+"""Headers of all answers to a request with a known API key."""
 
 
 def tell(document: Document) -> None:

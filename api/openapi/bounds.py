@@ -39,7 +39,7 @@ class BoundedFields(OpenAPISchemaPlugin):
 
 
 def _bounds(field: FieldDefinition) -> Bounds | None:
-    return next((one for one in field.metadata if isinstance(one, Bounds)), None)
+    return next((mark for mark in field.metadata if isinstance(mark, Bounds)), None)
 
 
 SUBJECT_CHARS = identity.MAX_IDENTITY_CHARS + len("external:")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
+import msgspec
 from litestar import Request
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
@@ -18,16 +19,29 @@ from domain.conditions.language import Condition
 
 
 class DescribedAs:
-    """Marks a field that takes any JSON as being described by a type: `Annotated[Any, ...]`."""
+    """Marks a field that keeps JSON undecoded as being described by a type:
+    `Annotated[msgspec.Raw, ...]`."""
 
     def __init__(self, type: object) -> None:
         self.type = type
 
 
-SentCondition = Annotated[Any, DescribedAs(Condition)]
-"""A condition as it is sent: `domain.conditions.validation` decodes it."""
+SentCondition = Annotated[msgspec.Raw, DescribedAs(Condition)]
+"""A condition as JSON: `domain.conditions.validation` decodes it."""
 
-PerhapsCondition = Annotated[Any, DescribedAs(Condition | None)]
+PerhapsCondition = Annotated[msgspec.Raw, DescribedAs(Condition | None)]
+"""A condition as JSON, or null; see `json_or_none`."""
+
+
+def no_condition() -> msgspec.Raw:
+    """The default of a field that is a `PerhapsCondition`."""
+    return msgspec.Raw(b"null")
+
+
+def json_or_none(sent: msgspec.Raw) -> bytes | None:
+    """Returns: the JSON of a `PerhapsCondition`; None: it is null."""
+    json = bytes(sent)
+    return None if json.strip() == b"null" else json
 
 
 class DescribedFields(OpenAPISchemaPlugin):
@@ -42,7 +56,7 @@ class DescribedFields(OpenAPISchemaPlugin):
 
 
 def _mark(field: FieldDefinition) -> DescribedAs | None:
-    return next((one for one in field.metadata if isinstance(one, DescribedAs)), None)
+    return next((item for item in field.metadata if isinstance(item, DescribedAs)), None)
 
 
 class Document(JsonRenderPlugin):
@@ -67,13 +81,13 @@ class Document(JsonRenderPlugin):
 
 def _numbers_joined(part: Any) -> Any:
     if isinstance(part, list):
-        return [_numbers_joined(one) for one in part]
+        return [_numbers_joined(item) for item in part]
     if not isinstance(part, dict):
         return part
-    joined = {name: _numbers_joined(one) for name, one in part.items()}
+    joined = {name: _numbers_joined(item) for name, item in part.items()}
     members = joined.get("oneOf")
     if members is not None and {"type": "number"} in members:
-        joined["oneOf"] = [one for one in members if one != {"type": "integer"}]
+        joined["oneOf"] = [item for item in members if item != {"type": "integer"}]
     return joined
 
 
@@ -82,7 +96,7 @@ def _texts_never_null(document: dict[str, Any]) -> None:
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
                 schema = parameter["schema"]
-                members = [one for one in schema.get("oneOf", ()) if one != {"type": "null"}]
+                members = [item for item in schema.get("oneOf", ()) if item != {"type": "null"}]
                 if len(members) == 1 and _is_text(members[0]):
                     del schema["oneOf"]
                     parameter["schema"] = members[0] | schema
@@ -102,6 +116,6 @@ def files(media_types: Iterable[str]) -> type[Operation]:
         def __post_init__(self) -> None:
             answer = cast(OpenAPIResponse, (self.responses or {})["200"])
             text = Schema(type=OpenAPIType.STRING)
-            answer.content = {one: OpenAPIMediaType(schema=text) for one in types}
+            answer.content = {item: OpenAPIMediaType(schema=text) for item in types}
 
     return Described

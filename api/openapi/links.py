@@ -16,11 +16,11 @@ def link(document: Document) -> None:
     paths: dict[str, Document] = document["paths"]
     for path, operations in paths.items():
         below = [
-            (method, one["operationId"])
+            (method, operation["operationId"])
             for other, methods in paths.items()
             if other.startswith(f"{path}/{PARAMETER}")
-            for method, one in methods.items()
-            if sum(part["in"] == "path" for part in one.get("parameters", ())) == 1
+            for method, operation in methods.items()
+            if sum(part["in"] == "path" for part in operation.get("parameters", ())) == 1
         ]
         for operation in operations.values():
             for status, answer in operation["responses"].items():

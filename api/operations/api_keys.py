@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, Response, delete, get, post
-from litestar.datastructures import State
+from litestar import Controller, Response, delete, get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.http.auth import opens
+from api.http.auth import Asker, opens
+from api.http.dependencies import Part
 from api.http.problems import answers
 from api.openapi.bounds import Name
 from domain.access import ApiScope
 from domain.definitions.types import checked_name
-from infra.api_keys import ApiKeyItem
-from infra.bootstrap import Annals
+from infra.api_keys import ApiKeyItem, ApiKeys
 from projections.kernel.paging import Page
 
 ADMINS = [opens(ApiScope.ADMIN)]
@@ -26,8 +25,6 @@ EvenTheLast = Annotated[
     bool,
     QueryParameter(name="last", description="`true`: also where no other is of scope admin"),
 ]
-
-HttpRequest = Request[Any, Any, Any]
 
 
 class ApiKeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,9 +58,8 @@ class ApiKeysController(Controller):
         summary="All API keys that there ever were, oldest first, without the keys themselves",
         responses=answers(401, 403, 503),
     )
-    def list(self, state: State) -> Page[ApiKeyItem]:
-        annals: Annals = state.annals
-        items = annals.api_keys.list()
+    def list(self, api_keys: Part[ApiKeys]) -> Page[ApiKeyItem]:
+        items = api_keys.list()
         return Page(items, None, len(items))
 
     @post(
@@ -72,10 +68,11 @@ class ApiKeysController(Controller):
         summary="Make an API key, which is shown once",
         responses=answers(400, 401, 403, 413, 503),
     )
-    def make(self, request: HttpRequest, data: JSONBody[ApiKeyRequest]) -> Response[MadeApiKey]:
-        annals: Annals = request.app.state.annals
+    def make(
+        self, api_keys: Part[ApiKeys], asker: Part[Asker], data: JSONBody[ApiKeyRequest]
+    ) -> Response[MadeApiKey]:
         name = checked_name(data.name)
-        id, key = annals.api_keys.make(data.scope, name=name, by=request.state.key_id)
+        id, key = api_keys.make(data.scope, name=name, by=asker.key_id)
         return Response(
             MadeApiKey(id, data.scope, name, key), headers={"Cache-Control": "no-store"}
         )
@@ -88,8 +85,11 @@ class ApiKeysController(Controller):
         responses=answers(400, 401, 403, 404, 409, 503),
     )
     def revoke(
-        self, request: HttpRequest, id: Id, even_the_last: EvenTheLast = False
+        self,
+        api_keys: Part[ApiKeys],
+        asker: Part[Asker],
+        id: Id,
+        even_the_last: EvenTheLast = False,
     ) -> ApiKeyItem:
-        annals: Annals = request.app.state.annals
-        annals.api_keys.revoke(id, by=request.state.key_id, even_the_last=even_the_last)
-        return annals.api_keys.get(id)
+        api_keys.revoke(id, by=asker.key_id, even_the_last=even_the_last)
+        return api_keys.get(id)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from litestar import Controller, get
-from litestar.datastructures import State
 
 from api.http.auth import READERS, opens
+from api.http.dependencies import Part
 from api.http.problems import answers
-from infra.bootstrap import Annals
+from infra.write.counter_owners import CounterOwners
 from projections.queries.counter_list import CounterList, list_counters
 
 
@@ -21,8 +22,7 @@ class CountersController(Controller):
         summary="What is counted of metadata, who needs it, and how many counters there may be",
         responses=answers(401, 403, 503),
     )
-    def list(self, state: State) -> CounterList:
-        annals: Annals = state.annals
-        needed = annals.counter_owners.needed()
-        with annals.queries.connect() as conn:
+    def list(self, counter_owners: Part[CounterOwners], queries: Part[sa.Engine]) -> CounterList:
+        needed = counter_owners.needed()
+        with queries.connect() as conn:
             return list_counters(conn, needed)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import unquote
 
 import msgspec
-from litestar import Controller, Request, get, post
-from litestar.datastructures import State
+from litestar import Controller, get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.http.auth import READERS, opens
+from api.http.auth import READERS, Asker, opens
+from api.http.dependencies import Part
 from api.http.parameters import Cursor, Limit
 from api.http.problems import answers
 from api.http.read_position import parsed
@@ -19,13 +19,13 @@ from domain.access import ApiScope
 from domain.commands import Position
 from domain.errors import InvalidInput, NotFound
 from domain.parked_events import MAX_REASON_CHARS, ParkedEvent, ParkedState, Retried
-from infra.bootstrap import Annals
+from infra.parked_events import ParkedEvents
 from projections.kernel.paging import DEFAULT_LIMIT, Page
 
 ADMINS = [opens(ApiScope.ADMIN)]
 
 Reader = Annotated[str, PathParameter(description="that lacks the event: `main` or another")]
-Place = Annotated[
+ParkedPosition = Annotated[
     str,
     PathParameter(
         description="of the event, as the list has it, like `12:345`",
@@ -65,14 +65,13 @@ class ParkedController(Controller):
     )
     def list(
         self,
-        state: State,
+        parked_events: Part[ParkedEvents],
         of_reader: OfReader = None,
         in_state: InState = None,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
     ) -> Page[ParkedEvent]:
-        annals: Annals = state.annals
-        return annals.parked().pages.read(
+        return parked_events.pages.read(
             reader=of_reader, state=in_state, cursor=cursor, limit=limit
         )
 
@@ -84,9 +83,10 @@ class ParkedController(Controller):
         summary="Try the parked events of its stream again, in their order",
         responses=answers(400, 401, 403, 404, 409, 503),
     )
-    def retry(self, state: State, reader: Reader, position: Place) -> Retried:
-        annals: Annals = state.annals
-        return annals.parked().retry(unquote(reader), place_of(unquote(position)))
+    def retry(
+        self, parked_events: Part[ParkedEvents], reader: Reader, position: ParkedPosition
+    ) -> Retried:
+        return parked_events.retry(unquote(reader), position_of(unquote(position)))
 
     @post(
         "/{reader:str}/{position:str}/skip",
@@ -98,18 +98,17 @@ class ParkedController(Controller):
     )
     def skip(
         self,
-        request: Request[Any, Any, Any],
+        parked_events: Part[ParkedEvents],
+        asker: Part[Asker],
         reader: Reader,
-        position: Place,
+        position: ParkedPosition,
         data: JSONBody[SkipRequest],
     ) -> Retried:
-        annals: Annals = request.app.state.annals
-        by = str(request.state.key_id)
-        parked = place_of(unquote(position))
-        return annals.parked().skip(unquote(reader), parked, data.reason, by)
+        parked = position_of(unquote(position))
+        return parked_events.skip(unquote(reader), parked, data.reason, str(asker.key_id))
 
 
-def place_of(text: str) -> Position:
+def position_of(text: str) -> Position:
     """Raises: NotFound: it is no position."""
     try:
         [position] = parsed(text)

@@ -8,15 +8,15 @@ from uuid import UUID
 
 import msgspec
 from litestar import Controller, delete, get, post
-from litestar.datastructures import State
 from litestar.params import JSONBody, PathParameter
 
 from api.http.as_of import instant
-from api.http.auth import READERS, asking, opens
+from api.http.auth import READERS, Asker, opens
+from api.http.dependencies import Part
 from api.http.problems import answers
 from api.openapi.bounds import Instant
 from domain.access import ApiScope
-from infra.bootstrap import Annals
+from infra.pasts.pasts import Pasts
 from infra.pasts.registry import PastRow
 from projections.kernel.paging import Page
 
@@ -63,19 +63,19 @@ class PastController(Controller):
         summary="Have a past made, unless it is there; `as_of` does the same",
         responses=answers(400, 401, 403, 413, 503),
     )
-    def begin(self, state: State, data: JSONBody[PastRequest]) -> PastView:
-        annals: Annals = state.annals
-        return _view(annals.pasts.begin(instant(data.at, "/at"), asking.get().key_id))
+    def begin(
+        self, pasts: Part[Pasts], asker: Part[Asker], data: JSONBody[PastRequest]
+    ) -> PastView:
+        return _view(pasts.begin(instant(data.at, "/at"), asker.key_id))
 
     @get(
         sync_to_thread=True,
         summary="The pasts that there are, the one longest unread first",
         responses=answers(401, 403, 503),
     )
-    def list(self, state: State) -> Page[PastView]:
-        annals: Annals = state.annals
-        found = [_view(one) for one in annals.pasts.all()]
-        return Page(found, None, len(found))
+    def list(self, pasts: Part[Pasts]) -> Page[PastView]:
+        views = [_view(row) for row in pasts.all()]
+        return Page(views, None, len(views))
 
     @get(
         "/{id:uuid}",
@@ -83,9 +83,8 @@ class PastController(Controller):
         summary="How far a past is",
         responses=answers(400, 401, 403, 404, 503),
     )
-    def view(self, state: State, id: Id) -> PastView:
-        annals: Annals = state.annals
-        return _view(annals.pasts.find(id))
+    def view(self, pasts: Part[Pasts], id: Id) -> PastView:
+        return _view(pasts.find(id))
 
     @delete(
         "/{id:uuid}",
@@ -94,13 +93,11 @@ class PastController(Controller):
         summary="Give up a past, made or not: it goes once all keys that asked for it have",
         responses=answers(400, 401, 403, 404, 503),
     )
-    def drop(self, state: State, id: Id) -> None:
-        annals: Annals = state.annals
-        key_id, scope = asking.get()
-        if scope is ApiScope.ADMIN:
-            annals.pasts.forget(id)
+    def drop(self, pasts: Part[Pasts], asker: Part[Asker], id: Id) -> None:
+        if asker.scope is ApiScope.ADMIN:
+            pasts.forget(id)
         else:
-            annals.pasts.give_up(id, key_id)
+            pasts.give_up(id, asker.key_id)
 
 
 def _view(row: PastRow) -> PastView:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from litestar import Controller, get
-from litestar.datastructures import State
 
 from api.http.auth import READERS, opens
+from api.http.dependencies import Part
 from api.http.problems import answers
 from domain.errors import Unavailable
-from infra.bootstrap import Annals
+from infra.postgres.readiness import Readiness
+from infra.postgres.wakeups import Wakeups
 from projections.queries.status import ProjectionStatus
 
 STATUS_PROBLEMS = answers(401, 403, 503)
@@ -28,10 +31,9 @@ class HealthController(Controller):
         summary="Whether it can serve: the database answers, and all workers move",
         responses=answers(503),
     )
-    async def ready(self, state: State) -> dict[str, str]:
-        annals: Annals = state.annals
-        await annals.readiness.require()
-        stalled = annals.wakeups.stalled()
+    async def ready(self, readiness: Part[Readiness], wakeups: Part[Wakeups]) -> dict[str, str]:
+        await readiness.require()
+        stalled = wakeups.stalled()
         if stalled:
             raise Unavailable(
                 f"this does not move: {', '.join(stalled)}; see /api/status and the log"
@@ -50,6 +52,5 @@ class StatusController(Controller):
         summary="How far the read models are behind the log",
         responses=STATUS_PROBLEMS,
     )
-    def status(self, state: State) -> ProjectionStatus:
-        annals: Annals = state.annals
-        return annals.status()
+    def status(self, lag: Part[Callable[[], ProjectionStatus]]) -> ProjectionStatus:
+        return lag()

@@ -17,7 +17,7 @@ from domain.commands import Change, Stored
 from domain.conditions.language import Did
 from domain.identity import MAX_IDENTITY_CHARS, SubjectKind
 from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions.known_names import KnownNames
 from projections.conditions.selection import Selection
 from projections.models import filters

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from infra import bootstrap, embedded
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.postgres import database
 from infra.settings import Settings
 from tests.bench import (

@@ -17,7 +17,7 @@ from domain.events.event import Event
 from domain.events.payloads import Tracked
 from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import SubjectId, SubjectKind, log_partition
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.bench.figures import Job, Report, in_turns
 from tests.bench.peers import BareCopy, LibraryRecorder, stored_events
 

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from domain.calendar import LastDays, Moment
 from domain.conditions import language as ask
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions.compiler import predicate
 from projections.kernel.tables import contacts
 from tests.bench.figures import Figure, Report

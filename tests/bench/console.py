@@ -9,7 +9,7 @@ from statistics import median
 
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.models import filters
 from tests.bench.figures import Figure, Report
 from tests.console.conftest import BROWSERS, MISSING

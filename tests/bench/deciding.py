@@ -25,7 +25,7 @@ from domain.definitions.types import (
     StageType,
 )
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.bench.figures import Figure, Report
 from tests.bench.stream import (
     CANARY,

@@ -25,7 +25,7 @@ from domain.events.event import Event
 from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.bench import append
 from tests.bench.figures import Figure, Job, Report, in_turns
 from tests.bench.stream import EDITOR, settle, user, working

@@ -42,7 +42,7 @@ def run(folder: Path, report: Report, *, messages: int, rounds: int) -> None:
 
         def take_all(mine: list[bytes]) -> int:
             for body in mine:
-                take(annals, segment.decoded(body))
+                take(annals.handler, segment.decoded(body))
             return len(mine) * BATCH
 
         jobs = {

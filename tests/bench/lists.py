@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from domain.calendar import Moment
 from domain.conditions.language import Is, PropertyIs
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions.selection import Selection
 from projections.models import filters
 from projections.models.bars import bars

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from api.demo import company
 from api.intake import segment
 from domain.identity import LOG_PARTITIONS
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.bench.figures import Figure, Report, median
 
 COMPANY = {"users": 5_000, "accounts": 300, "until": datetime(2026, 5, 13, tzinfo=UTC)}

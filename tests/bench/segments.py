@@ -14,7 +14,7 @@ from domain.conditions import language as ask
 from domain.definitions.types import DefinitionId, Segment
 from domain.identity import SubjectKind
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.bench.figures import Report
 from tests.bench.stream import (
     CANARY,

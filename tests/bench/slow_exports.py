@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import httpx
 
 from domain.access import ApiScope
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.bench.figures import Figure, Report
 from tests.serving import NO_CERTIFICATES, served
 

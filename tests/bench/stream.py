@@ -21,7 +21,7 @@ from domain.calendar import LastDays, ThisMonth
 from domain.commands import Change, Command, Join, Request, Track
 from domain.conditions import language as ask
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.bench.figures import Figure, Report
 
 USER = SubjectKind.USER

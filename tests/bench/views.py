@@ -19,7 +19,7 @@ from domain.definitions.types import Preferred
 from domain.events.event import Event
 from domain.events.payloads import Payload, PropertiesChanged, Tracked
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.kernel.paging import encoded
 from projections.queries import contact_view
 from projections.queries.overview import overview

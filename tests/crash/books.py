@@ -10,7 +10,7 @@ from domain.events.decisions import DecisionEvent, series
 from domain.events.payloads import PropertiesChanged, Tracked
 from domain.events.recorded import OpenedEvent
 from domain.identity import LOG_PARTITIONS, SubjectId
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.projections.read_models import drain, dump
 
 EVENTS_AT_A_TIME = 100

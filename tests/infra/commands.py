@@ -9,7 +9,7 @@ from domain.events.event import Event
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.account import Account
 from domain.subjects.user import User
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.commands import named
 
 

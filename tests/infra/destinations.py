@@ -13,7 +13,7 @@ from domain.commands import Track
 from domain.definitions.destinations import Destination, Subscription, SubscriptionKind
 from domain.definitions.types import DefinitionId
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.webhooks.cursors import LEASE_SECONDS
 from infra.webhooks.delivery import WebhookDelivery
 from infra.webhooks.http_client import HttpClient

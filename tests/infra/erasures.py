@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from domain.erasure.erasure import Erasure
 from domain.erasure.order import ErasureOrder, ErasureScope
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.keys.key_ring import KeyRing
 from infra.keys.tombstones import KeyTombstones
 from tests.projections.read_models import project

@@ -9,7 +9,7 @@ from domain.commands import Change, Join, Track
 from domain.definitions.retention import Counts
 from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.projections.read_models import (
     account,
     event,

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from api.cli import main
 from domain.access import ApiScope
 from infra import api_keys
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from domain.commands import Change, Track
 from domain.definitions import types
 from domain.definitions.types import DefinitionId
 from domain.identity import SubjectKind
+from domain.workspace import editing
 from infra import bootstrap
 from infra.settings import Settings
 from tests.projections.read_models import (
@@ -51,7 +52,7 @@ def test_variables_that_are_set_otherwise_later_change_nothing_and_are_told(
         assert dump(database_url) == before
         chosen, by = types.Settings(mrr_property="mrr"), uuid4()
         annals.definitions.decide(
-            lambda state: state.choose(DefinitionId(uuid4()), chosen, by), LATE
+            lambda state: editing.choose(state, DefinitionId(uuid4()), chosen, by), LATE
         )
         project(annals)
         assert [row for row in dump(database_url)["bar_counts"] if ",1,7)" in row]

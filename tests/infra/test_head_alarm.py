@@ -13,7 +13,7 @@ from domain.conditions.language import AllOf
 from domain.errors import BeyondHead
 from domain.identity import SubjectKind, log_partition
 from infra import head_alarm
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.queries.status import PositionPastHead
 from tests.commands import AT, identify, track
 from tests.infra import destinations

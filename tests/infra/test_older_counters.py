@@ -8,7 +8,7 @@ from pathlib import Path
 from domain.conditions import language as ask
 from domain.conditions.counters import counter_of
 from infra import migrations
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.projections.counting import need
 from tests.projections.read_models import owner, project
 from tests.projections.segments import define

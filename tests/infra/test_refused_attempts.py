@@ -9,7 +9,7 @@ import pytest
 
 from domain.access import ApiScope
 from infra import workers
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.refused_attempts import ROWS_AT_A_TIME
 from tests.serving import until
 

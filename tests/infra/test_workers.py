@@ -12,7 +12,7 @@ import pytest
 from domain.commands import Change, Request
 from domain.identity import Scheme, SubjectKind, identity
 from infra import workers
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.infra.erasures import destroy_keys
 
 

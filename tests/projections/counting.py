@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from domain.conditions.language import Condition
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.counters.requests import require
 
 ASKER = uuid.UUID("0e000000-0000-4000-8000-000000000002")

@@ -45,7 +45,7 @@ from domain.events.definitions import (
 )
 from domain.events.payloads import StageReleased, StageSet
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.projections import standings
 
 

@@ -21,7 +21,7 @@ from domain.definitions.types import (
 from domain.events.decisions import DecisionEvent
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.projections.segments import EDITOR
 
 D = TypeVar("D", bound=DecisionEvent)

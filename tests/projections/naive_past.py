@@ -40,7 +40,7 @@ from domain.events.recorded import OpenedEvent
 from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectKind
 from domain.workspace.signals import SignalState, following
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 
 Active = Mapping[DefinitionId, Definition]
 DRAFT = DefinitionId(UUID(int=1))

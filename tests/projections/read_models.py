@@ -11,7 +11,7 @@ import psycopg
 from domain.activity import Activity, ActivityKind
 from domain.commands import Command, Request, Stored
 from domain.identity import Identity, Scheme, SubjectId
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.projector.projector import Projector
 
 NOON = datetime(2024, 5, 13, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ from domain.definitions.types import DefinitionId, Segment
 from domain.events.decisions import SegmentEntered, SegmentTransition
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.deciding.process_manager import ProcessManager
 from tests.projections.read_models import let_leases_expire, project
 

@@ -29,7 +29,7 @@ from domain.definitions.types import (
     Stages,
 )
 from domain.identity import Scheme, SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.projections.model import Model, Subject
 from tests.projections.read_models import found
 

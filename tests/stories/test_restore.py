@@ -24,7 +24,7 @@ from domain.errors import NotFound
 from domain.identity import SubjectKind
 from domain.parked_events import ParkedState
 from infra import bootstrap
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.erasure.ledger import FILE, LedgerNeeded
 from infra.settings import Settings
 from projections.queries.contact_view import list_activity, list_members

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from api.cli.opening import opened
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 
 PLANTED = "Ada Planted"
 

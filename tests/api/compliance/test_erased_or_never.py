@@ -20,7 +20,7 @@ from domain.access import ApiScope
 from domain.conditions.language import AllOf
 from domain.identity import SubjectKind
 from infra import api_keys
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.write import definition_store
 from tests.commands import group, identify, track
 from tests.infra.commands import stored, subject_of

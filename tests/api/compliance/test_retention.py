@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from api.cli import main
 from domain.definitions.retention import OPERATOR, Counts, kept_since
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.serving import Clients, problem
 
 OLD = datetime.now(UTC) - timedelta(days=100)

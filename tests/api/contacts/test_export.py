@@ -17,7 +17,7 @@ from sqlalchemy import QueuePool
 
 from domain.calendar import Moment
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions.selection import Selection
 from projections.queries.contact_list import Lists
 from projections.queries.export import FORMULA_STARTS, cell, lines

@@ -11,7 +11,7 @@ from typing import Any
 
 from domain.commands import Position
 from domain.identity import SubjectId
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.altered import ALTERATIONS, KNOWN_TOPICS, alter, places_of, swap
 from tests.serving import Clients, account, problem, until, user
 

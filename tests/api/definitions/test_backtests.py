@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.cli import main
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.serving import Clients, problem, user
 
 IS_PRO = {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}

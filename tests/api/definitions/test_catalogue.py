@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.postgres.admission import BOUNDS, Demand
 from tests.api.definitions.test_backtests import by_day, result_of
 from tests.serving import Clients, problem, served, until, user

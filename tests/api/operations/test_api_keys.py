@@ -10,7 +10,7 @@ import pytest
 
 from domain.access import ApiScope
 from infra import api_keys
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.serving import Clients, problem
 
 

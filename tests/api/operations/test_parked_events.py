@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from api.cli import main
 from domain.commands import Position
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.altered import ALTERATIONS, alter
 from tests.projections.projector.test_parking import UNFIT, refusing
 from tests.projections.read_models import dump, owner

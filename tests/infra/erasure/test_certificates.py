@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from api.cli import main
 from domain.erasure.certificate import NotGenuine
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.erasure.certificates import verified
 from tests.commands import identify, track
 from tests.infra.commands import stored, subject_of

@@ -15,7 +15,7 @@ from domain.erasure.redaction import MARK
 from domain.erasure.steps import ErasureStep
 from domain.errors import Altered, NotFound
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.erasure.certificates import verified
 from tests.altered import ALTERATIONS, alter, places_of
 from tests.commands import alias, identify

@@ -17,7 +17,7 @@ from domain.errors import NotFound, Unavailable
 from domain.events.payloads import Tracked
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.subject import SNAPSHOT_EVERY
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.commands import AT, alias, group, identify, named, track, values
 from tests.infra import chain
 from tests.infra.commands import events_of, loaded, stored, subject_of, user_of

@@ -17,7 +17,8 @@ from domain.conditions.language import Attribute, AttributeIs, In
 from domain.definitions.types import Segment
 from domain.identity import Identity, Scheme, SubjectKind
 from infra import bootstrap
-from infra.bootstrap import Annals
+from infra.bootstrap import erasure_parts
+from infra.bootstrap.annals import Annals
 from infra.settings import Settings
 from tests.infra.erasures import erased
 from tests.projections.definitions import change
@@ -137,7 +138,7 @@ def test_the_destroyed_key_itself_is_in_no_file_any_more(own: tuple[Annals, str]
         query = ("SELECT wrapped FROM keys.subject_keys WHERE subject = %s", (ada,))
         [(wrapped,)] = conn.execute(*query).fetchall()
     erased(annals, ada)
-    cluster = bootstrap._cluster(annals.settings)
+    cluster = erasure_parts.embedded_cluster(annals.settings)
     assert cluster is not None
     holding = [
         path for path in cluster.rglob("*") if path.is_file() and wrapped in path.read_bytes()

@@ -20,7 +20,7 @@ from domain.erasure.erasure import TargetOutcome
 from domain.erasure.order import ErasureScope, MembersOf
 from domain.erasure.steps import ErasureStep
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.erasure import purge, requests, steps
 from infra.erasure.certificates import verified
 from infra.erasure.targets import TargetFinder

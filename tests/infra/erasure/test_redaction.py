@@ -25,7 +25,7 @@ from domain.erasure.redaction import MARK
 from domain.errors import Conflict, NotReady
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.erasure.certificates import verified
 from infra.keys import sealing
 from infra.write.definition_store import DefinitionStore

@@ -14,7 +14,7 @@ import pytest
 from domain.commands import Refused
 from domain.errors import Conflict, NotFound
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.erasure.certificates import verified
 from tests.commands import alias, group, identify, named, track
 from tests.infra.commands import send, stored, subject_of, user_of

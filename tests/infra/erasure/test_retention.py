@@ -21,7 +21,8 @@ from domain.errors import Conflict, NotReady, PeriodOver
 from domain.events.event import Event
 from domain.events.payloads import Tracked
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from domain.workspace import editing
+from infra.bootstrap.annals import Annals
 from infra.erasure import purge
 from tests.examples import examples
 from tests.infra.erasures import erase
@@ -404,7 +405,9 @@ def test_time_passes_and_the_upkeep_does_what_was_chosen(annals: Annals) -> None
     assert annals.aged_activity.runs() == []
     chosen = Settings(retention=Retention(12))
     by = uuid4()
-    annals.definitions.decide(lambda state: state.choose(DefinitionId(uuid4()), chosen, by), now)
+    annals.definitions.decide(
+        lambda state: editing.choose(state, DefinitionId(uuid4()), chosen, by), now
+    )
     project(annals)
     annals.aged_activity.upkeep(now)
     annals.aged_activity.upkeep(now + timedelta(days=1))
@@ -483,7 +486,7 @@ def test_live_equals_rebuilt_whatever_was_ended_when(
 def choose_brussels(annals: Annals) -> None:
     chosen = Settings(time_zone="Europe/Brussels")
     annals.definitions.decide(
-        lambda state: state.choose(DefinitionId(uuid4()), chosen, uuid4()), MAY
+        lambda state: editing.choose(state, DefinitionId(uuid4()), chosen, uuid4()), MAY
     )
 
 

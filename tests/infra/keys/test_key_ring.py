@@ -19,7 +19,8 @@ import pytest
 from domain.errors import SubjectErased
 from domain.identity import SubjectId, log_partition
 from infra import bootstrap
-from infra.bootstrap import KEY_FILE, Annals
+from infra.bootstrap.annals import Annals
+from infra.bootstrap.key_parts import KEY_FILE
 from infra.keys import key_ring as keys_module
 from infra.keys.key_encryption import KEY_BYTES, LocalKey, WrongKeyEncryptionKey
 from infra.keys.key_ring import KeyRing

@@ -22,7 +22,7 @@ from domain.events.event import Event
 from domain.events.payloads import Tracked
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.subjects.user import User
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.keys import key_versions
 from infra.keys.key_encryption import KEY_BYTES
 from infra.keys.key_ring import CACHE_SECONDS

@@ -22,7 +22,8 @@ from api.cli import main
 from domain.errors import SubjectErased, Unavailable
 from domain.identity import SubjectId
 from infra import bootstrap
-from infra.bootstrap import KEY_FILE, Annals
+from infra.bootstrap.annals import Annals
+from infra.bootstrap.key_parts import KEY_FILE
 from infra.keys import rotation
 from infra.keys.key_encryption import LocalKey, WrongKeyEncryptionKey
 from infra.settings import Settings

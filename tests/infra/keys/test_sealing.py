@@ -24,7 +24,7 @@ from domain.events.schema import NewerSchemaVersion
 from domain.events.topics import PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.subjects.user import User
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.keys.opening import SUBJECT_PART, Tampered
 from infra.keys.snapshot_sealing import SnapshotSealer
 from infra.keys.subject_key import NONCE_BYTES, SubjectKey, random_nonces

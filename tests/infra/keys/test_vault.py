@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from domain.errors import Unavailable
 from infra import bootstrap
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.keys import vault as vault_module
 from infra.keys.key_encryption import KEY_BYTES, WrongKeyEncryptionKey
 from infra.keys.vault import TransitKey, Vault

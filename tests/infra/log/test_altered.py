@@ -32,7 +32,7 @@ from domain.parked_events import ParkedEvent, Retried
 from domain.properties import PropertyType
 from domain.subjects.subject import SNAPSHOT_EVERY
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.queries import backtest
 from tests.altered import ALTERATIONS, alter, places_of, restore, state_at
 from tests.commands import alias, group, identify, track

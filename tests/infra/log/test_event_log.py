@@ -19,7 +19,7 @@ from domain.commands import Position
 from domain.errors import DuplicateMessage, VersionConflict
 from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId, log_partition
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.log.appending import ROWS_A_PIECE
 from infra.log.event_log import EventLog
 from tests.infra import chain

@@ -19,7 +19,7 @@ from domain.definitions.retention import RetentionBounds
 from domain.events.payloads import AccountPart, Tracked
 from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.identity import SubjectId, log_partition
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.keys.opening import Secrets, Tampered, opened
 from infra.keys.subject_key import SubjectKey
 from infra.log.record_format import GENESIS, chained, stored_bytes

@@ -13,7 +13,7 @@ from domain.activity import Activity, ActivityKind
 from domain.events.event import Event
 from domain.events.payloads import PropertiesChanged, Tracked
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.log import timelines
 from projections.kernel.time_range import Stretch, TimelineKey
 from projections.queries.timeline_items import GROUPS, topics_of

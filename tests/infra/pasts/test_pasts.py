@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from domain.conditions.language import AtLeastTimes, Did, Is, MetadataIs
 from domain.errors import NotFound, NotReady, NotYours, TooManyAtOnce, Unavailable
 from domain.identity import SubjectId, SubjectKind, log_partition
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.log.log_as_of import bounds_at
 from infra.pasts import filling, registry
 from infra.pasts.databases import PastDatabases

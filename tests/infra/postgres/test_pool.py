@@ -18,7 +18,7 @@ from psycopg_pool import PoolTimeout
 from domain.activity import Activity, ActivityKind
 from domain.commands import Request, Stored, Track
 from domain.identity import Identity, Scheme
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.postgres import database
 from infra.postgres.pool import Pool, Unreachable
 from tests.infra.pools import exhausted

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.postgres import wakeups as module
 from infra.postgres.wakeups import Wakeups
 from tests.commands import identify

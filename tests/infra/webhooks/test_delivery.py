@@ -18,7 +18,7 @@ from domain.definitions.destinations import NAMED, Destination, Subscription, Su
 from domain.definitions.types import Score, ScoreRule, Signal
 from domain.events.definitions import MembersListed, MembersUnlisted
 from domain.identity import SubjectKind, log_partition
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.webhooks import items as outgoing
 from infra.webhooks.cursors import DeliveryCursors
 from tests.examples import examples

@@ -12,7 +12,7 @@ from domain.commands import Change, Join
 from domain.definitions.destinations import Subscription, SubscriptionKind
 from domain.events.definitions import MembersListed
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.webhooks import items
 from infra.webhooks.cursors import DeliveryCursors
 from tests.infra import destinations

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.definitions.destinations import Subscription, SubscriptionKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.webhooks import delivery
 from tests.infra.destinations import (
     PLANTED,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from domain.definitions.destinations import Subscription, SubscriptionKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.webhooks import http_client
 from infra.webhooks.delivery import MAX_BACKOFF_SECONDS
 from infra.webhooks.http_client import HttpClient

@@ -10,7 +10,7 @@ from domain.events.payloads import PropertiesChanged, Registered, Tracked
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
 from domain.subjects import subject
 from domain.subjects.history import replay
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.infra.rows import AT
 
 LOGIN = Tracked(Activity(ActivityKind.EVENT, "login"))

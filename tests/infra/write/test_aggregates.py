@@ -12,7 +12,7 @@ from domain.events.event import Event
 from domain.identity import SubjectKind, log_partition
 from domain.subjects.subject import SNAPSHOT_EVERY
 from domain.subjects.user import User
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.log.event_log import SELECT_STREAMS
 from tests.infra.erasures import destroy_keys
 from tests.infra.plans import nodes

@@ -13,7 +13,7 @@ import pytest
 from domain.commands import Duplicate, Outcome, Refused, Request, Stored
 from domain.events.payloads import MembershipStarted, Tracked
 from domain.identity import Merge, SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.keys.identity_index import IdentityIndex
 from infra.write.command_handler import CommandHandler
 from tests.commands import AT, alias, group, identify, leave, named, track, values

@@ -37,7 +37,7 @@ from domain.commands import (
 from domain.events.payloads import Tracked
 from domain.identity import Identity, SubjectId, SubjectKind
 from domain.subjects.user import User
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.commands import AT, alias, group, identify, leave, named, track
 from tests.examples import examples
 from tests.infra import chain

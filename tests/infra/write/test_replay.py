@@ -13,7 +13,7 @@ from api.cli import main
 from domain.errors import Altered, NotFound
 from domain.events.event import Event
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.write.replay import LogRecorder, OpeningMapper
 from tests.altered import alter
 from tests.infra.erasures import destroy_keys

@@ -20,7 +20,7 @@ from domain.conditions import language as ask
 from domain.conditions.evaluation import World, holds
 from domain.conditions.language import Condition
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.postgres import database
 from projections.conditions.compiler import QueryScope, predicate
 from projections.kernel.tables import contacts

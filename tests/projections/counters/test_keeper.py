@@ -27,7 +27,7 @@ from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId
 from domain.workspace import editing
 from domain.workspace.definitions import Definitions
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.counters import filler as counter_filler
 from projections.counters import keeper as counter_keeper
 from projections.counters import requests

@@ -23,7 +23,7 @@ from domain.conditions.evaluation import metadata_passes
 from domain.errors import NotReady
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.workspace import Workspace
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions.compiler import QueryScope, predicate
 from projections.counters.filler import CounterFiller
 from projections.kernel.tables import contacts

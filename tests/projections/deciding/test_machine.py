@@ -24,7 +24,7 @@ from domain.errors import Refusal
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace import editing
 from domain.workspace.references import references
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.deciding.process_manager import ProcessManager
 from tests.examples import examples

@@ -25,7 +25,7 @@ from domain.conditions.language import (
 from domain.events.decisions import OfDefinition, OfEvent, SegmentEntered, SegmentLeft
 from domain.identity import SubjectKind
 from infra import workers
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.deciding.affected_rules import looks_due
 from projections.projector.projector import Projector
 from tests.infra.erasures import erase

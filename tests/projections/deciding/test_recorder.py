@@ -15,7 +15,7 @@ from domain.events.decisions import (
     StageLeft,
 )
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.projections.definitions import decisions
 from tests.projections.read_models import NOON, found, user, write
 

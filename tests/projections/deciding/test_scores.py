@@ -18,7 +18,7 @@ from domain.definitions import scores as worth
 from domain.definitions.types import DefinitionId, ScoreRule
 from domain.events.decisions import OfDefinition, OfEvent, ScoreChanged
 from domain.identity import SubjectId, SubjectKind, log_partition
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions.compiler import QueryScope
 from projections.deciding.rules.score import ScoringRule
 from projections.kernel.tables import scores

@@ -22,7 +22,7 @@ from domain.events.decisions import (
 )
 from domain.identity import SubjectId, SubjectKind
 from infra import workers
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.deciding.process_manager import ProcessManager
 from tests.infra.erasures import erase
 from tests.projections.definitions import activate, archive, change, decisions, row, signal

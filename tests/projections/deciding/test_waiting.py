@@ -19,7 +19,7 @@ from domain.definitions.types import (
 from domain.events.decisions import HealthChanged, StageEntered
 from domain.identity import SubjectKind
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from tests.projections import decisions
 from tests.projections.read_models import NOON, found, user, write
 from tests.projections.segments import EDITOR, settle

@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from domain.conditions import language as ask
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.postgres import database
 from projections.kernel.pipeline import NestedPipeline, pipeline
 from projections.projector.projector import Projector

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from domain.commands import Request, Track
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.models.activity_days import ActivityDays
 from projections.projector.projector import Projector
 from tests.infra.erasures import erase

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.pasts.databases import PastDatabases
 from projections.kernel import watchdog
 from projections.kernel.watchdog import Hung, watched

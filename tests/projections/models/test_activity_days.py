@@ -13,7 +13,7 @@ from domain.calendar import Zones
 from domain.commands import Track
 from domain.identity import SubjectKind
 from domain.workspace.workspace import Workspace
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.projector.projector import Projector
 from projections.queries.contact_view import view
 from tests.projections.read_models import (

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from domain.calendar import Moment
 from domain.commands import Alias, Change, Command, Join, Track
 from domain.identity import SubjectId, SubjectKind, log_partition
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.settings import Settings
 from projections.conditions.selection import Selection
 from projections.kernel.tables import contacts

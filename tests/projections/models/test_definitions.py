@@ -19,7 +19,7 @@ from domain.errors import Refusal
 from domain.events.payloads import Payload
 from domain.identity import SubjectKind
 from domain.workspace.definitions import Definitions
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.known_names import KnownNames, NamesNow
 from projections.queries.definition_list import definition, list_definitions, list_versions

@@ -9,7 +9,7 @@ import pytest
 from domain.activity import Activity, ActivityKind
 from domain.commands import Alias, Change, Join, Track
 from domain.identity import Identity, Scheme, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.queries.contact_view import Contact, list_activity, list_members, streams_of, view
 from projections.queries.timeline import timeline
 from tests.infra.erasures import erase

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domain.commands import Change
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.models import filters as module
 from projections.models.filters import FEWEST, Filters, _refresh, filters, refresh
 from tests.examples import examples

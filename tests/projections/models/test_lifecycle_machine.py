@@ -34,7 +34,7 @@ from domain.events.payloads import Payload
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace import editing
 from domain.workspace.definitions import Definitions
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.deciding import process_manager
 from projections.deciding.process_manager import ProcessManager

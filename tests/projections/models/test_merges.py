@@ -10,7 +10,7 @@ import pytest
 
 from domain.commands import Alias, Change, Join, Leave, Track
 from domain.identity import Identity, SubjectId, SubjectKind, log_partition
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.queries.contact_view import streams_of, survivor_of
 from tests.infra.erasures import erase
 from tests.projections.read_models import (

@@ -17,7 +17,7 @@ from domain.identity import SubjectKind
 from domain.name_rules import NameScope
 from domain.properties import PropertyType
 from infra import bootstrap
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.settings import Settings
 from projections.models import retyping
 from tests.examples import examples

@@ -19,7 +19,7 @@ from domain.definitions.types import DefinitionId, Settings
 from domain.identity import SubjectKind
 from domain.properties import Value
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.selection import Selection
 from projections.models import bars

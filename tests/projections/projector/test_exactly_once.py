@@ -12,7 +12,7 @@ import pytest
 
 from domain.commands import Change, Track
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.kernel.batch import Batch
 from projections.models.activity_days import ActivityDays
 from projections.models.catalogue import CatalogueModel

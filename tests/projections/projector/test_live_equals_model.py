@@ -17,7 +17,7 @@ from domain.calendar import Zones
 from domain.commands import Alias, Change, Command, Join, Leave, Request, Stored, Track
 from domain.identity import Identity, SubjectKind
 from domain.workspace.workspace import Workspace
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.projector import projector as projector_module
 from projections.projector.projector import Projector
 from projections.queries.contact_view import MemberItem, list_members

@@ -23,7 +23,7 @@ from domain.identity import MAX_IDENTITY_CHARS, SubjectKind
 from domain.name_rules import NameScope
 from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS, PropertyType
 from infra import bootstrap
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.pasts.databases import PastDatabases
 from infra.settings import Settings
 from projections.projector.projector import Projector

@@ -29,7 +29,7 @@ from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId, SubjectKind
 from domain.parked_events import Retried
 from domain.workspace.workspace import Workspace
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.log.event_log import EventLog
 from projections.conditions.compiler import predicate
 from projections.kernel.batch import Batch

@@ -17,7 +17,7 @@ from domain.conditions import language as ask
 from domain.definitions.types import DefinitionId, Stage, Stages, StageType
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.pasts.databases import PastDatabases
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.known_names import KnownNames

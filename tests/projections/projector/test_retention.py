@@ -24,7 +24,7 @@ from domain.identity import SubjectId, SubjectKind
 from domain.name_rules import CatalogueName, NameRules, NameScope
 from domain.properties import PropertyType
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions.compiler import predicate
 from projections.kernel.tables import contacts
 from projections.queries import backtest, explanation

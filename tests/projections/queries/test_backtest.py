@@ -34,7 +34,7 @@ from domain.errors import Refusal
 from domain.identity import SubjectKind
 from domain.name_rules import NameRules
 from domain.workspace import editing
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.queries import backtest
 from tests.examples import examples

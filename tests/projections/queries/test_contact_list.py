@@ -17,7 +17,7 @@ from domain.commands import Change
 from domain.conditions.language import AtLeast, InSegment, Is, IsSet, Not, OneOf, PropertyIs
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions import selection as selection_module
 from projections.conditions.selection import Selection, chosen
 from projections.kernel.paging import encoded

@@ -19,7 +19,7 @@ from domain.commands import Change, Join, Leave, Track
 from domain.conditions.language import Attribute, AttributeIs, Condition, MoreThanDaysAgo
 from domain.errors import InvalidInput, NotFound
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.conditions.selection import Selection
 from projections.kernel.paging import Page, decoded, encoded
 from projections.queries.contact_list import SORTABLE, ContactItem, list_contacts

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from domain.commands import Change, ReleaseStage, SetStage
 from domain.conditions.language import AllOf, Is, PropertyIs
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.queries.contact_view import Contact, view
 from projections.queries.lifecycle import ManualStage, Marker
 from tests.projections.definitions import activate, archive, score, signal, stages

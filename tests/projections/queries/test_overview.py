@@ -15,7 +15,7 @@ from domain.definitions.types import Preferred
 from domain.identity import SubjectKind
 from domain.name_rules import NameScope
 from domain.properties import PropertyType
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.queries import overview as overview_module
 from projections.queries.overview import MOST, Overview, OverviewProperty, overview
 from tests.projections.read_models import NOON, empty, event, found, project, user, write

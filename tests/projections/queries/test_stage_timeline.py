@@ -14,7 +14,7 @@ from domain.conditions.language import Is, PropertyIs
 from domain.definitions.types import DefinitionId
 from domain.events.decisions import OfEvent, StageEntered, StageLeft, StageTransition
 from domain.identity import SubjectId, SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.queries.stage_timeline import (
     StageTimeline,
     moved,

@@ -22,7 +22,7 @@ from domain.commands import Alias, Change, Join, Leave, Track
 from domain.events.event import Event
 from domain.events.payloads import Tracked
 from domain.identity import SubjectKind
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.queries.contact_view import streams_of
 from projections.queries.subject_file import File, SubjectFiles
 from tests.infra.erasures import erase

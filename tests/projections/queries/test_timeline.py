@@ -42,7 +42,7 @@ from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.workspace import Workspace
-from infra.bootstrap import Annals
+from infra.bootstrap.annals import Annals
 from projections.kernel.gaps import Gap
 from projections.kernel.paging import Page, encoded
 from projections.projector.projector import Projector

@@ -1,0 +1,68 @@
+"""The parts of Annals that handlers take as parameters: `definitions: Part[DefinitionStore]`.
+
+Every dependency is a part of the Annals that the application serves now (`api.app.put_over`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.params import SkipValidation
+
+from api.http.as_of import Readings
+from api.http.auth import Asker, asking
+from infra.bootstrap.annals import Annals
+
+T = TypeVar("T")
+
+Part: TypeAlias = NamedDependency[SkipValidation[T]]
+"""A parameter that is a dependency: neither converted nor shown in OpenAPI."""
+
+
+def _part(of: Callable[[Annals], Any]) -> Provide:
+    def provided(state: State) -> Any:
+        return of(state.annals)
+
+    return Provide(provided, sync_to_thread=False)
+
+
+def _asker() -> Asker:
+    """The API key that the guard let through."""
+    return asking.get()
+
+
+DEPENDENCIES = {
+    "api_keys": _part(lambda annals: annals.api_keys),
+    "asker": Provide(_asker, sync_to_thread=False),
+    "backtest_planner": _part(lambda annals: annals.backtest_planner),
+    "backtests": _part(lambda annals: annals.backtests),
+    "catalogue": _part(lambda annals: annals.names),
+    "change_feed": _part(lambda annals: annals.watching),
+    "checks": _part(lambda annals: annals.checks),
+    "counter_owners": _part(lambda annals: annals.counter_owners),
+    "cursors": _part(lambda annals: annals.destinations),
+    "definitions": _part(lambda annals: annals.definitions),
+    "delivery": _part(lambda annals: annals.deliverer),
+    "handler": _part(lambda annals: annals.handler),
+    "manual_stages": _part(lambda annals: annals.manual_stages),
+    "lag": _part(lambda annals: annals.status),
+    "log": _part(lambda annals: annals.log),
+    "long_queries": _part(lambda annals: annals.long_queries),
+    "member_lists": _part(lambda annals: annals.member_lists),
+    "webhook_secrets": _part(lambda annals: annals.webhook_secrets),
+    "parked_events": _part(lambda annals: annals.parked()),
+    "pasts": _part(lambda annals: annals.pasts),
+    "queries": _part(lambda annals: annals.queries),
+    "read_position": _part(lambda annals: annals.read_position),
+    "readiness": _part(lambda annals: annals.readiness),
+    "readings": _part(Readings),
+    "redaction": _part(lambda annals: annals.mentions),
+    "saved_views": _part(lambda annals: annals.saved_views),
+    "server_settings": _part(lambda annals: annals.settings),
+    "subjects": _part(lambda annals: annals.subjects),
+    "wakeups": _part(lambda annals: annals.wakeups),
+    "workspace": _part(lambda annals: annals.workspace),
+}
