@@ -285,10 +285,7 @@ def test_what_was_skipped_stays_so_after_a_restore(
         project(again)
         assert dump(empty_database) == shown
         assert again.status().parked == 0
-        [one] = (
-            again.parked()
-            .page(reader="main", state=ParkedState.SKIPPED, cursor=None, limit=9)
-            .items
-        )
+        pages = again.parked().pages
+        [one] = pages.read(reader="main", state=ParkedState.SKIPPED, cursor=None, limit=9).items
     assert one.skip is not None
     assert (one.skip.reason, one.skip.by) == ("Unfit is no name", "operator")
