@@ -1,28 +1,23 @@
-"""Read model and query: the stage bar and the health bar.
+"""Read model: how many contacts are in each stage and of each health, and their MRR.
 
-Over all contacts they are kept as counts, not scanned for: whatever changes what a contact counts
-as moves it from one bucket to another in the same transaction. Buckets are split by partition, so
-that workers wait for one another only where they write for the same partition.
+A change of a contact's stage, health, MRR or currency moves the contact between buckets in the same
+transaction. Buckets are split by partition, so that workers wait for one another only where they
+write to the same partition.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import psycopg
-import sqlalchemy as sa
 
-from domain.calendar import Moment
 from domain.conditions.language import Health
-from domain.identity import SubjectId, SubjectKind, log_partition
-from projections.conditions.selection import Selection, chosen
+from domain.identity import SubjectId, log_partition
 from projections.kernel import pg_arrays
-from projections.kernel.tables import bar_counts, contacts
 
 CURRENCY_PROPERTY = "currency"
 """That says in what currency the MRR of a contact is."""
@@ -136,134 +131,3 @@ def move(
     less = sorted({key[0] for key, total in rows if total.count < 0})
     if less:
         conn.execute(DELETE_EMPTY, (less,))
-
-
-class StageCount(msgspec.Struct, frozen=True):
-    """How many are in a stage, and how they are; `stage` null: in none."""
-
-    stage: str | None
-    count: int
-    good: int
-    normal: int
-    bad: int
-
-
-class CurrencySum(msgspec.Struct, frozen=True):
-    """`currency` as ISO 4217, null where it is not known; `amount` an exact decimal, as text."""
-
-    currency: str | None
-    amount: str
-
-
-class HealthCount(msgspec.Struct, frozen=True):
-    """How many are of a health, and the MRR of those that have one."""
-
-    health: Health
-    count: int
-    mrr: list[CurrencySum]
-
-
-class Bars(msgspec.Struct, frozen=True):
-    """
-    Attributes:
-        stages: by name, no stage last.
-        health: good, normal, bad: always all three.
-    """
-
-    total: int
-    stages: list[StageCount]
-    health: list[HealthCount]
-
-
-def bars(
-    conn: sa.Connection, selection: Selection, moment: Moment, *, currency: str | None = None
-) -> Bars:
-    """The bars over a selection.
-
-    Args:
-        currency: of an MRR that has none of its own.
-
-    Raises:
-        InvalidInput: a search that cannot be.
-    """
-    if selection.is_all:
-        return bars_of_all(conn, selection.kind, currency)
-    return bars_of(conn, chosen(conn, selection, moment), currency)
-
-
-def bars_of_all(conn: sa.Connection, kind: SubjectKind, currency: str | None = None) -> Bars:
-    """The bars over all users or accounts, from the kept counts."""
-    b = bar_counts.c
-    rows = conn.execute(
-        sa.select(
-            sa.func.nullif(b.stage, ""),
-            b.health,
-            sa.func.nullif(b.currency, ""),
-            sa.cast(sa.func.sum(b["count"]), sa.BigInteger),
-            sa.cast(sa.func.sum(b.with_mrr), sa.BigInteger),
-            sa.func.sum(b.mrr),
-        )
-        .where(b.kind == kind.value)
-        .group_by(b.stage, b.health, b.currency)
-    )
-    return _bars(rows.all(), currency)
-
-
-def bars_of(
-    conn: sa.Connection, chosen: Sequence[sa.ColumnElement[bool]], currency: str | None = None
-) -> Bars:
-    """The bars over those contacts of which some predicates hold."""
-    c = contacts.c
-    rows = conn.execute(
-        sa.select(
-            c.stage,
-            c.health,
-            c.currency,
-            sa.func.count(),
-            sa.func.count(c.mrr),
-            sa.func.sum(c.mrr),
-        )
-        .where(*chosen)
-        .group_by(c.stage, c.health, c.currency)
-    )
-    return _bars(rows.all(), currency)
-
-
-def _bars(rows: Sequence[Any], default: str | None) -> Bars:
-    stages: dict[str | None, dict[str, int]] = {}
-    counts = dict.fromkeys(Health, 0)
-    sums: dict[Health, dict[str | None, Decimal]] = {one: {} for one in Health}
-    for stage, health, code, count, with_mrr, mrr in rows:
-        if not count:
-            continue
-        of_stage = stages.setdefault(stage, dict.fromkeys(Health, 0))
-        of_stage[health] += count
-        counts[Health(health)] += count
-        if with_mrr:
-            of_health = sums[Health(health)]
-            known = code or default
-            of_health[known] = EXACT.add(of_health.get(known, Decimal(0)), mrr)
-    return Bars(
-        total=sum(counts.values()),
-        stages=[
-            StageCount(stage, sum(of.values()), of["good"], of["normal"], of["bad"])
-            for stage, of in sorted(stages.items(), key=lambda one: (one[0] is None, one[0] or ""))
-        ],
-        health=[
-            HealthCount(
-                health,
-                counts[health],
-                [
-                    CurrencySum(code, shown(sums[health][code]))
-                    for code in sorted(sums[health], key=lambda one: (one is None, one or ""))
-                ],
-            )
-            for health in Health
-        ],
-    )
-
-
-def shown(exact: Decimal) -> str:
-    """A decimal in plain notation, without zeros that say nothing."""
-    text = f"{exact:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

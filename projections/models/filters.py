@@ -1,4 +1,4 @@
-"""Read model and query: quick filters: what values properties have, how often, and their ranges.
+"""Read model: quick filters: what values properties have, how often, and their ranges.
 
 Counting all values of all properties takes seconds at a million contacts, so it is done in the
 background whenever something changed, and kept with its time. Only a value that three contacts have
@@ -11,23 +11,16 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-import msgspec
 import psycopg
-import sqlalchemy as sa
 import structlog
 from psycopg_pool import ConnectionPool
 
-from domain.conditions.language import Health
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.properties import PropertyType
-from projections.conditions.known_names import KnownNames
 from projections.kernel.batch import Batch
 from projections.kernel.idle import Idle
-from projections.models.bars import bars_of_all
 
 SAMPLE = 50_000
 """Contacts among which the most frequent values are looked for, before those are counted."""
@@ -245,103 +238,3 @@ def _ranges(
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], list[Any], list[Any]]:
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
-
-
-class ValueCount(msgspec.Struct, frozen=True):
-    """A value, and how many have it."""
-
-    value: str | bool
-    count: int
-
-
-class PropertyFilter(msgspec.Struct, frozen=True):
-    """
-    Attributes:
-        values: of texts, booleans and list items the most frequent, those of at least three.
-        low, high: of numbers and dates the least and the greatest; null where there is none.
-    """
-
-    name: str
-    type: PropertyType
-    values: list[ValueCount]
-    low: int | float | str | None
-    high: int | float | str | None
-
-
-class StageFilter(msgspec.Struct, frozen=True):
-    stage: str | None
-    count: int
-
-
-class HealthFilter(msgspec.Struct, frozen=True):
-    health: Health
-    count: int
-
-
-class SegmentFilter(msgspec.Struct, frozen=True):
-    id: UUID
-    name: str
-    count: int
-
-
-class Filters(msgspec.Struct, frozen=True):
-    """
-    Attributes:
-        as_of: when properties were counted; null: not yet. All else is of now.
-    """
-
-    as_of: datetime | None
-    properties: list[PropertyFilter]
-    stages: list[StageFilter]
-    health: list[HealthFilter]
-    segments: list[SegmentFilter]
-
-
-AS_OF = sa.text("""
-SELECT nullif(as_of, '-infinity') FROM views.filter_states WHERE kind = :kind""")
-KEPT_VALUES = sa.text("""
-SELECT property, value, count FROM views.filter_values WHERE kind = :kind
-ORDER BY count DESC, value COLLATE "C" """)
-KEPT_RANGES = sa.text("SELECT property, low, high FROM views.filter_ranges WHERE kind = :kind")
-SEGMENTS = sa.text("""
-SELECT s.segment, s.name, coalesce((
-    SELECT sum(c.members) FROM views.segment_counts c WHERE c.segment = s.segment), 0)::bigint
-FROM views.segments s WHERE s.kind = :kind AND s.deleted_at IS NULL ORDER BY s.name, s.segment""")
-
-
-def filters(conn: sa.Connection, kind: SubjectKind) -> Filters:
-    """What the quick filters of a list offer."""
-    asked = {"kind": kind.value}
-    as_of = conn.scalar(AS_OF, asked)
-    values: dict[str, list[tuple[str, int]]] = {}
-    for name, value, count in conn.execute(KEPT_VALUES, asked):
-        values.setdefault(name, []).append((value, count))
-    ranges = {name: (low, high) for name, low, high in conn.execute(KEPT_RANGES, asked)}
-    bars = bars_of_all(conn, kind)
-    return Filters(
-        as_of=as_of,
-        properties=[
-            _property(name, type, values.get(name, []), ranges.get(name))
-            for name, type in KnownNames(conn).properties(kind).items()
-        ],
-        stages=[StageFilter(one.stage, one.count) for one in bars.stages],
-        health=[HealthFilter(one.health, one.count) for one in bars.health],
-        segments=[SegmentFilter(*row) for row in conn.execute(SEGMENTS, asked)],
-    )
-
-
-def _property(
-    name: str, type: PropertyType, values: list[tuple[str, int]], range: tuple[str, str] | None
-) -> PropertyFilter:
-    low, high = (None, None) if range is None else (_bound(type, one) for one in range)
-    if type is PropertyType.BOOLEAN:
-        counts = [ValueCount(value == "true", count) for value, count in values]
-    else:
-        counts = [ValueCount(value, count) for value, count in values]
-    return PropertyFilter(name, type, counts, low, high)
-
-
-def _bound(type: PropertyType, text: str) -> int | float | str:
-    if type is PropertyType.DATE:
-        return f"{text}Z"
-    return msgspec.json.decode(text, type=int | float)

@@ -14,8 +14,6 @@ from domain.definitions.links import Link, Reached, reached
 from domain.errors import NotFound
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from projections.kernel.paging import Page, decoded, encoded
-from projections.models import mrr
-from projections.models.mrr import Mrr
 from projections.queries.lifecycle import (
     InSegmentSince,
     ManualStage,
@@ -23,6 +21,7 @@ from projections.queries.lifecycle import (
     SignalItem,
     lifecycle,
 )
+from projections.queries.mrr import Mrr, mrr_of
 
 CONTACT = sa.text("""
 SELECT subject, kind, external_id, name, email, domain, identities, properties, changed_at,
@@ -269,7 +268,7 @@ def view(
         by_hand=stands.by_hand,
         health=row.health,
         health_since=stands.health_since,
-        mrr=mrr.mrr_of(conn, kind, subject, (row.mrr, row.currency), currency),
+        mrr=mrr_of(conn, kind, subject, (row.mrr, row.currency), currency),
         renewal_date=_text(properties.get(renewal_property)),
         counts=ActivityCounts(**{f"{activity}s": count for activity, count in counts}),
         members=current,

@@ -42,7 +42,7 @@ from domain.events.decisions import (
 from domain.identity import SubjectId, SubjectKind
 from infra import workers
 from infra.bootstrap import Annals
-from projections.models.bars import bars_of_all
+from projections.queries.bars import bars_of_all
 from tests.infra.erasures import erase
 from tests.projections.definitions import (
     activate,

@@ -21,9 +21,10 @@ from infra.bootstrap import Annals
 from infra.settings import Settings
 from projections.conditions.selection import Selection
 from projections.kernel.tables import contacts
-from projections.models.bars import Bars, amount, bars_of, bars_of_all, currency, shown
+from projections.models.bars import amount, currency
 from projections.models.contacts import _add, _see, _Sight
 from projections.projector.pace import Pace
+from projections.queries.bars import Bars, bars_of, bars_of_all, shown
 from projections.queries.contact_list import list_contacts
 from projections.queries.contact_view import view
 from tests.infra.erasures import erase

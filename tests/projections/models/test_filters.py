@@ -13,7 +13,8 @@ from domain.commands import Change
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
 from projections.models import filters as module
-from projections.models.filters import FEWEST, Filters, _refresh, filters, refresh
+from projections.models.filters import FEWEST, _refresh, refresh
+from projections.queries.filters import Filters, filters
 from tests.examples import examples
 from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, empty, found, owner, project, user, write

@@ -21,12 +21,13 @@ from domain.properties import Value
 from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.selection import Selection
-from projections.models import bars
-from projections.models.bars import CurrencySum
-from projections.models.mrr import Mrr, MrrSource
+from projections.models.bars import EXACT, amount
 from projections.projector.projector import NAME, SHARE_FENCE
+from projections.queries import bars
+from projections.queries.bars import CurrencySum
 from projections.queries.contact_list import list_contacts
 from projections.queries.contact_view import view
+from projections.queries.mrr import Mrr, MrrSource
 from tests.infra.erasures import erase
 from tests.projections.read_models import (
     NOON,
@@ -98,7 +99,7 @@ def test_another_mrr_property_supplies_the_mrr_of_all_and_bars_follow(
             project(told)
             with owner(database_url) as conn:
                 for properties, kept in conn.execute("SELECT properties, mrr FROM views.contacts"):
-                    exact = bars.amount(properties.get(name or "mrr"))
+                    exact = amount(properties.get(name or "mrr"))
                     assert (kept is None, kept) == (exact is None, exact)
             for kind in SubjectKind:
                 bars_agree_with_the_list(told, kind)
@@ -125,7 +126,7 @@ def bars_agree_with_the_list(annals: Annals, kind: SubjectKind) -> None:
     sums: dict[str | None, Decimal] = {}
     for one in page.items:
         if one.mrr is not None:
-            sums[one.currency] = bars.EXACT.add(sums.get(one.currency, Decimal(0)), one.mrr)
+            sums[one.currency] = EXACT.add(sums.get(one.currency, Decimal(0)), one.mrr)
     assert None not in sums
     shown = {sum.currency: Decimal(sum.amount) for one in kept.health for sum in one.mrr}
     assert shown == sums
@@ -217,8 +218,8 @@ def of_accounts(*sums: tuple[str | None, str]) -> Mrr:
 
 
 def test_a_user_has_the_mrr_of_the_accounts_that_it_belongs_to_now(annals: Annals) -> None:
-    for name, amount, code in (("a", 10.1, "EUR"), ("b", 0.2, "EUR"), ("c", 5, "USD")):
-        write(annals, Change(ACCOUNT, account(name), {"mrr": amount, "currency": code}, NOON))
+    for name, mrr, code in (("a", 10.1, "EUR"), ("b", 0.2, "EUR"), ("c", 5, "USD")):
+        write(annals, Change(ACCOUNT, account(name), {"mrr": mrr, "currency": code}, NOON))
         write(annals, Join(user("u"), account(name), {}, {}, NOON))
     write(annals, Join(user("u"), account("without"), {}, {}, NOON))
     assert mrr(annals, "u") == of_accounts(("EUR", "10.3"), ("USD", "5"))

@@ -21,8 +21,8 @@ from infra.pasts.databases import PastDatabases
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.known_names import KnownNames
 from projections.conditions.selection import Selection
-from projections.models.bars import bars
 from projections.queries import contact_view, segment_list
+from projections.queries.bars import bars
 from projections.queries.contact_list import Lists, list_contacts
 from projections.queries.export import lines
 from projections.queries.stage_timeline import stage_timeline

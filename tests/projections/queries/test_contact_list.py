@@ -22,7 +22,7 @@ from projections.conditions import selection as selection_module
 from projections.conditions.selection import Selection, chosen
 from projections.kernel.paging import encoded
 from projections.kernel.tables import contacts
-from projections.models.bars import bars
+from projections.queries.bars import bars
 from projections.queries.contact_list import ContactItem, list_contacts
 from tests.examples import examples
 from tests.infra.plans import nodes, plans
