@@ -77,8 +77,8 @@ from projections.counters.filler import CounterFiller
 from projections.counters.keeper import CounterKeeper
 from projections.deciding.process_manager import ProcessManager
 from projections.kernel.gaps import Gap, note
-from projections.projector.projector import NAME, Projector
-from projections.projector.projector import NAME as PROJECTOR
+from projections.projector.checkpoints import PROJECTOR
+from projections.projector.projector import Projector
 from projections.queries import contact_view
 from projections.queries.status import ProjectionStatus, status
 from projections.queries.subject_file import SubjectFiles
@@ -197,7 +197,7 @@ class Annals:
         """How far the read models are behind the log."""
         heads = self.log.heads(range(LOG_PARTITIONS))
         with self.queries.connect() as conn:
-            return status(conn, NAME, heads, self.wakeups.workers(), self.past_heads.recent())
+            return status(conn, PROJECTOR, heads, self.wakeups.workers(), self.past_heads.recent())
 
     def workspace(self) -> Workspace:
         """What holds in the workspace, or held less than a second ago."""
@@ -436,7 +436,7 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
             mentions,
             RefusedAttempts(pools.access),
             ChangeFeed(
-                workers.log, workers.views, api_keys, NAME, _streams_of(pools.readers.queries)
+                workers.log, workers.views, api_keys, PROJECTOR, _streams_of(pools.readers.queries)
             ),
             certifier,
             ResidueScan(url, _cluster(settings), PastDatabases(url)),
@@ -457,7 +457,11 @@ def _assembled(settings: Settings, url: str, pools: Pools) -> Iterator[Annals]:
                 log=working_log,
                 keys=keys,
                 outgoing=WebhookItems(
-                    log=working_log, sealer=sealer, keys=keys, views=workers.views, projector=NAME
+                    log=working_log,
+                    sealer=sealer,
+                    keys=keys,
+                    views=workers.views,
+                    projector=PROJECTOR,
                 ),
                 definitions=working_definitions,
                 destinations=destinations,

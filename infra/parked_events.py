@@ -27,11 +27,12 @@ from infra.webhooks.items import DESTINATION
 from infra.write.definition_store import READER as DEFINITIONS
 from infra.write.skipped_events import SkippedEvents
 from projections.counters.filler import READER as COUNTERS
+from projections.kernel import fences
 from projections.kernel.gaps import Gap
 from projections.kernel.paging import Page, decoded, encoded
 from projections.projector import parking
+from projections.projector.checkpoints import PROJECTOR
 from projections.projector.parking import SkippedEvent
-from projections.projector.projector import CLOSE_FENCE, ENSURE_FENCE, NAME
 from projections.projector.retrying import FAIL, TAKE_OUT, Retrying, count_anew
 from projections.queries import parked_list
 from projections.queries.parked_list import ParkedRow
@@ -117,7 +118,7 @@ class ParkedEvents:
         recorded = self._log.read_at([place])
         if not recorded:
             raise Conflict(_LOST)
-        if row.reader == NAME:
+        if row.reader == PROJECTOR:
             return self._retrying.retry(self._stream(row))
         self._sealer.refresh()
         [one] = self._sealer.open_each(recorded)
@@ -131,7 +132,7 @@ class ParkedEvents:
                 raise Conflict(_PAST[RETENTION if reader == RETENTION else DESTINATION])
             activity = ACTIVITY_OF_TOPIC.get(one.row.topic)
             if reader == COUNTERS and activity is not None:
-                count_anew(conn, NAME, activity)
+                count_anew(conn, PROJECTOR, activity)
             conn.execute(TAKE_OUT, (reader, place.log_partition, [place.position]))
         log.info(
             "reader.retried",
@@ -155,8 +156,7 @@ class ParkedEvents:
         row = self._find(reader, place)
         stream = self._stream(row)
         with self._views.connection() as conn, conn.transaction():
-            conn.execute(ENSURE_FENCE, (NAME,))
-            conn.execute(CLOSE_FENCE, (NAME,))  # no batch passes it meanwhile, nor a retry
+            fences.close(conn, PROJECTOR)  # no batch passes it meanwhile, nor a retry
             row = parked_list.find(conn, reader, place) or row
             _check_open(row)
             if row.state == ParkedState.WAITING:
@@ -171,7 +171,7 @@ class ParkedEvents:
             log_partition=place.log_partition,
             position=place.position,
         )
-        return self._retrying.retry(stream) if reader == NAME else Retried(0, 0, None)
+        return self._retrying.retry(stream) if reader == PROJECTOR else Retried(0, 0, None)
 
     def _find(self, reader: str, place: Position) -> ParkedRow:
         row = None
@@ -188,7 +188,7 @@ class ParkedEvents:
         topic = recorded[0].topic if recorded else row.topic
         if topic in ERASING_TOPICS:
             raise Conflict("an erasure rests on it: it can be tried again, never skipped")
-        if row.reader != NAME or topic not in RULING_TOPICS:
+        if row.reader != PROJECTOR or topic not in RULING_TOPICS:
             return
         # The definitions lack a row that does not open, as the read models will.
         self._sealer.refresh()

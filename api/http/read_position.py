@@ -9,7 +9,7 @@ from domain.commands import Position
 from domain.errors import InvalidInput, Unavailable
 from domain.identity import LOG_PARTITIONS
 from infra.bootstrap import Annals
-from projections.projector.projector import reached
+from projections.projector.checkpoints import reached
 
 MAX_WAIT_SECONDS = 5.0
 MAX_CATCH_UP_SECONDS = 2.0

@@ -40,7 +40,7 @@ from infra.keys.identity_index import IdentityIndex
 from infra.keys.key_ring import ALL_PARTITIONS, erased_by
 from infra.postgres.database import transaction_of
 from infra.postgres.wakeups import SLEEP_SECONDS
-from projections.projector.projector import reached
+from projections.projector.checkpoints import reached
 
 SUBJECTS_AT_A_TIME = 1_000
 """Of one transaction that destroys keys."""

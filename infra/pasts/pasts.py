@@ -36,9 +36,11 @@ from infra.write.definition_store import DefinitionStore
 from projections.counters.filler import CounterFiller
 from projections.counters.keeper import CounterKeeper
 from projections.deciding.process_manager import NAME as DECIDER
+from projections.kernel import fences
 from projections.models import filters
+from projections.projector.checkpoints import PROJECTOR
 from projections.projector.parking import SkippedEvent
-from projections.projector.projector import CLOSE_FENCE, ENSURE_FENCE, NAME, Projector
+from projections.projector.projector import Projector
 
 KEPT = 3
 BY_KEY = 2
@@ -158,8 +160,7 @@ class Pasts:
         self._databases.require_right()
         generation, id = self._sealer.generation(), uuid.uuid4()
         with self._views.connection() as conn, conn.transaction():
-            conn.execute(ENSURE_FENCE, (FENCE,))
-            conn.execute(CLOSE_FENCE, (FENCE,))
+            fences.close(conn, FENCE)
             rows = (
                 conn.cursor(row_factory=class_row(PastRow)).execute(registry.SELECT_ALL).fetchall()
             )
@@ -325,7 +326,7 @@ class Pasts:
             if not projector.step():
                 self._stop.wait(POLL_SECONDS / 10)
             with pool.connection() as conn:
-                [[done]] = conn.execute(FILLED, (NAME,)).fetchall()
+                [[done]] = conn.execute(FILLED, (PROJECTOR,)).fetchall()
         projector.release()
         with pool.connection() as conn:
             conn.execute(FORGET_WORK)
@@ -340,8 +341,8 @@ class Pasts:
                 opener=self._sealer,
                 pool=pool,
                 workspace=workspace,
-                projector=NAME,
-                keeper=CounterKeeper(pool=pool, needed=None, projector=NAME, clock=_now),
+                projector=PROJECTOR,
+                keeper=CounterKeeper(pool=pool, needed=None, projector=PROJECTOR, clock=_now),
                 clock=_now,
             )
         self._execute(registry.MAKE_READY, bounds, row.id)

@@ -27,7 +27,7 @@ from domain.identity import LOG_PARTITIONS
 from domain.workspace.aggregate import Workspace
 from projections.counters.keeper import CounterKeeper
 from projections.counters.model import add, tallied
-from projections.kernel import gaps, merges
+from projections.kernel import fences, gaps, merges
 from projections.kernel.database_errors import is_of_connection
 from projections.kernel.idle import Idle
 from projections.kernel.ports import Log, Opener
@@ -59,11 +59,6 @@ READER = "counters"
 
 FENCE = "filling"
 """One process at a time fills: two would read the same."""
-
-ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
-TAKE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE SKIP LOCKED"
-SHARE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR SHARE"
-CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
 
 IN_ROUNDS = """
 SELECT id, state FROM (
@@ -219,8 +214,7 @@ class CounterFiller:
         with self._pool.connection() as conn, conn.transaction():
             if not self._take_fence(conn):
                 return False
-            conn.execute(ENSURE_FENCE, (self._projector,))
-            conn.execute(CLOSE_FENCE, (self._projector,))
+            fences.close(conn, self._projector)
             begun = [id for (id,) in conn.execute(BEGIN, (list(ids),))]
             conn.execute(BEGIN_FILLS, (begun, self._projector))
             self._end(conn, begun)
@@ -234,8 +228,8 @@ class CounterFiller:
             with limit as conn, conn.transaction():
                 if not self._take_fence(conn):
                     return False
-                conn.execute(ENSURE_FENCE, (self._projector,))
-                conn.execute(SHARE_FENCE, (self._projector,))
+                fences.ensure(conn, self._projector)
+                fences.share(conn, self._projector)
                 rows = conn.execute(SELECT_THESE, (list(ids),)).fetchall()
                 counters = {row[0]: Counter(*row[1:]) for row in rows}
                 lacking = self._piece(conn, counters)
@@ -261,8 +255,8 @@ class CounterFiller:
 
     @staticmethod
     def _take_fence(conn: psycopg.Connection) -> bool:
-        conn.execute(ENSURE_FENCE, (FENCE,))
-        return conn.execute(TAKE_FENCE, (FENCE,)).fetchone() is not None
+        fences.ensure(conn, FENCE)
+        return fences.close_if_free(conn, FENCE)
 
     @staticmethod
     def _end(conn: psycopg.Connection, ids: Sequence[uuid.UUID]) -> None:

@@ -19,7 +19,7 @@ from domain.conditions.counters import Counter
 from domain.definitions.types import Definition
 from domain.workspace.references import counters_of_definition
 from projections.counters.requests import FENCE, MAX_COUNTERS, UNUSED_FOR
-from projections.kernel import merges
+from projections.kernel import fences, merges
 
 LOOK_SECONDS = 15.0
 """Between two looks at what is needed."""
@@ -29,10 +29,6 @@ PIECE_ROWS = 5_000
 
 PIECES_AT_ONCE = 20
 """That an erasure deletes before it lets others have a turn."""
-
-ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
-SHARE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR SHARE"
-CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
 
 # What the read models show may be older than what holds: it is still asked about.
 SELECT_SHOWN = "SELECT definition::text FROM views.definitions WHERE status = 'active'"
@@ -148,8 +144,7 @@ class CounterKeeper:
     def _look(self, *, names_too: bool) -> None:
         from_log = None if self._needed is None else set(self._needed())
         with self._pool.connection() as conn, conn.transaction():
-            conn.execute(ENSURE_FENCE, (FENCE,))
-            conn.execute(CLOSE_FENCE, (FENCE,))
+            fences.close(conn, FENCE)
             now = self._clock()
             every = set() if from_log is None else from_log | shown(conn)
             needed = {one.id: one for one in every}
@@ -181,15 +176,15 @@ class CounterKeeper:
             if row is None:
                 return False
             [id] = row
-            conn.execute(ENSURE_FENCE, (self._projector,))
+            fences.ensure(conn, self._projector)
             with conn.transaction():
-                conn.execute(SHARE_FENCE, (self._projector,))
+                fences.share(conn, self._projector)
                 asked = (id, merges.ALL_PARTITIONS, PIECE_ROWS, merges.ALL_PARTITIONS)
                 [[deleted]] = conn.execute(DELETE_PIECE, asked).fetchall()
             if deleted == PIECE_ROWS:
                 return True
             with conn.transaction():
-                conn.execute(CLOSE_FENCE, (self._projector,))
+                fences.close(conn, self._projector)
                 conn.execute(DELETE_DAYS, (merges.ALL_PARTITIONS, id))
                 conn.execute(DELETE_FILLS, (merges.ALL_PARTITIONS, id))
                 conn.execute(DELETE, (id,))

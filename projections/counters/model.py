@@ -13,7 +13,7 @@ import uuid
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import psycopg
 
@@ -82,6 +82,8 @@ class Key(NamedTuple):
 
 class CounterDays:
     """Keeps counters up to date, from where each was begun."""
+
+    tables: ClassVar[Sequence[str]] = ("counter_days", "counter_fills")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         counters = [Counter(*row) for row in conn.execute(SELECT_KEPT)]

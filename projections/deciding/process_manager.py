@@ -41,7 +41,7 @@ from projections.kernel.idle import Idle
 from projections.kernel.ports import Log
 from projections.models.changes import Event, Id
 from projections.models.sweeps import sweep_all
-from projections.projector import projector
+from projections.projector.checkpoints import PROJECTOR
 
 NAME = "main"
 POLL_SECONDS = 0.05
@@ -416,5 +416,5 @@ class _Causes:
 
 
 def _reached(conn: sa.Connection, positions: Sequence[int]) -> bool:
-    asked = {"positions": list(positions), "projector": projector.NAME}
+    asked = {"positions": list(positions), "projector": PROJECTOR}
     return bool(conn.scalar(REACHED, asked))

@@ -10,6 +10,8 @@ import psycopg
 from domain.identity import SubjectId, log_partition
 from projections.kernel import pg_arrays
 
+TABLES = ("merges",)
+
 SELECT_SURVIVORS = """
 SELECT m.loser, m.survivor FROM views.merges m
 JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON m.log_partition = w.p AND m.loser = w.s"""

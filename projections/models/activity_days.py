@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from operator import itemgetter
+from typing import ClassVar
 
 import psycopg
 from psycopg_pool import ConnectionPool
@@ -80,6 +81,8 @@ class Names:
 
 
 class ActivityDays:
+    tables: ClassVar[Sequence[str]] = ("activity_days",)
+
     def __init__(self, pool: ConnectionPool) -> None:
         self._names = Names(pool)
 

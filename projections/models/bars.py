@@ -19,6 +19,8 @@ from domain.conditions.language import Health
 from domain.identity import SubjectId, log_partition
 from projections.kernel import pg_arrays
 
+TABLES = ("bar_counts",)
+
 CURRENCY_PROPERTY = "currency"
 """That says in what currency the MRR of a contact is."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 import psycopg
@@ -55,6 +56,8 @@ _OPEN_ENDED = {"page", "campaign"}
 
 
 class CatalogueModel:
+    tables: ClassVar[Sequence[str]] = ("catalogue",)
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         uses: dict[tuple[str, str], tuple[str | None, int, datetime, datetime]] = {
             key: (None, use.count, use.first_at, use.last_at)

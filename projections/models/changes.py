@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Iterable, Iterator
-from typing import NewType
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NewType
 
 import msgspec
 import psycopg
@@ -83,6 +83,8 @@ _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
 class Changes:
+    tables: ClassVar[Sequence[str]] = ("changes_due",)
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         # A segment's first sweep looks at all that was there before it was defined.
         if conn.execute(ANY_SEGMENT).fetchone() == (False,):
@@ -94,7 +96,7 @@ class Changes:
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         """Said by `apply`, as erasures are."""
 
-    def erase(self, conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> None:
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         """Said by `apply`; what they did, by names that may be about them, is forgotten at once."""
         gone = {Id(one.bytes) for one in subjects}
         for id, changes in conn.execute(NAMING, (list(gone),), binary=True).fetchall():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
 import psycopg
@@ -185,6 +185,8 @@ class _Change:
 
 
 class Contacts:
+    tables: ClassVar[Sequence[str]] = ("contacts", "seen")
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes = _changes(batch)
         made = _see(conn, _sights(batch, changes))

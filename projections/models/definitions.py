@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -86,6 +87,8 @@ _encode = msgspec.json.Encoder().encode
 
 class DefinitionsModel:
     """What people define, and its history."""
+
+    tables: ClassVar[Sequence[str]] = ("definitions", "definition_versions")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         before = self._settings(conn, batch)

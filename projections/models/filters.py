@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import structlog
@@ -142,6 +142,8 @@ log = structlog.get_logger()
 
 class FilterModel:
     """Kept by `refresh`; of what the projector sees, erasures alone cannot wait for that."""
+
+    tables: ClassVar[Sequence[str]] = ("filter_values", "filter_ranges", "filter_states")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         """Nothing: see `refresh`."""

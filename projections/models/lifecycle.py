@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 import psycopg
@@ -92,6 +93,8 @@ class _Change:
 
 
 class Lifecycles:
+    tables: ClassVar[Sequence[str]] = ("standings", "stage_spells")
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes: dict[tuple[int, bytes], tuple[SubjectId, _Change]] = {}
         entered: list[tuple[OpenedEvent, StageEntered]] = []

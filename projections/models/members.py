@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 
 import msgspec
 import psycopg
@@ -63,6 +64,8 @@ class _Started:
 
 
 class Members:
+    tables: ClassVar[Sequence[str]] = ("memberships",)
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         merged = {
             event.row.stream for _, verb, _, _, event in batch.changes if verb == "merged_into"

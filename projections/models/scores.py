@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import ClassVar
 
 import msgspec
 import psycopg
@@ -36,6 +37,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Scores:
+    tables: ClassVar[Sequence[str]] = ("scores",)
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes: dict[tuple[int, bytes, bytes], list[tuple[SubjectId, ScoreChanged, datetime]]]
         changes = {}

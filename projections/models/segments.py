@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -104,6 +105,8 @@ def condition_json(definition: Segment) -> str | None:
 class Segments:
     """What people define. A change of it is a reason to decide anew who is a member."""
 
+    tables: ClassVar[Sequence[str]] = ("segments", "segment_lists")
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         for one in batch.definitions:
             self._apply(conn, one)
@@ -155,6 +158,8 @@ def _columns(id: UUID, definition: Segment, by: UUID, at: datetime) -> dict[str,
 
 class SegmentMembers:
     """Who is in which segment, since when; and who left, with the number of times."""
+
+    tables: ClassVar[Sequence[str]] = ("segment_members", "segment_leavers", "segment_counts")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         last: dict[tuple[int, bytes, bytes], tuple[OpenedEvent, SegmentTransition]] = {}

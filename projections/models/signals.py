@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 
@@ -44,6 +44,8 @@ FORGET_TIMERS = "DELETE FROM views.timers WHERE log_partition = ANY(%b) AND subj
 
 
 class Signals:
+    tables: ClassVar[Sequence[str]] = ("signals", "timers")
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         histories: dict[
             tuple[int, bytes, bytes], list[tuple[SubjectId, DecisionEvent, datetime]]

@@ -17,6 +17,8 @@ import sqlalchemy as sa
 from domain.events.decisions import DecisionCause
 from domain.identity import LOG_PARTITIONS
 
+TABLES = ("sweeps", "deciding")
+
 # The decider then looks at everybody again, as when read models were made anew.
 DECIDE_ANEW = "DELETE FROM views.deciding"
 

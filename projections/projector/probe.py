@@ -8,11 +8,9 @@ for it. So nobody makes projectors stop by what they send, however much of it ca
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Protocol
 
-import psycopg
 from psycopg_pool import ConnectionPool
 
 from domain.activity import Activity, ActivityKind
@@ -28,6 +26,7 @@ from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from domain.workspace.aggregate import Workspace
 from projections.kernel.batch import Batch
+from projections.projector.read_models import ReadModels
 
 NAME = "\x7fprobe"
 """Of what the user does: one that no sender can send."""
@@ -35,11 +34,7 @@ NAME = "\x7fprobe"
 FORGET_NAME = "DELETE FROM views.names WHERE kind = 'event' AND name = %s"
 
 
-class ReadModel(Protocol):
-    def apply(self, conn: psycopg.Connection, batch: Batch) -> None: ...
-
-
-def prove(pool: ConnectionPool, models: Sequence[ReadModel], workspace: Workspace) -> None:
+def prove(pool: ConnectionPool, models: ReadModels, workspace: Workspace) -> None:
     """Applies known events and takes them back.
 
     Raises:
@@ -48,8 +43,7 @@ def prove(pool: ConnectionPool, models: Sequence[ReadModel], workspace: Workspac
     batch = Batch(list(_known_events()), {}, workspace)
     try:
         with pool.connection() as conn, conn.transaction(force_rollback=True):
-            for model in models:
-                model.apply(conn, batch)
+            models.apply(conn, batch)
     finally:
         # Names are taken in transactions of their own.
         with pool.connection() as conn:

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import psycopg
 
 from domain.definitions.retention import RetentionBounds
+from projections.kernel import fences
 from projections.kernel.merges import ALL_PARTITIONS
 from projections.models.activity_days import DELETE_UNUSED_NAMES
 from projections.models.sweeps import DECIDE_ANEW
-from projections.projector.projector import CLOSE_FENCE, ENSURE_FENCE, NAME
+from projections.projector.checkpoints import PROJECTOR
 
 # A partition that is not begun yet will be begun with the sums.
 BEHIND = """
@@ -70,13 +71,12 @@ CLOSED_SCOPES = ["event", "screen", "channel"]
 def close(conn: psycopg.Connection) -> None:
     """Waits until no batch of a projector is under way, and lets none begin until the caller's
     transaction ends."""
-    conn.execute(ENSURE_FENCE, (NAME,))
-    conn.execute(CLOSE_FENCE, (NAME,))
+    fences.close(conn, PROJECTOR)
 
 
 def is_behind(conn: psycopg.Connection, lines: Sequence[int]) -> bool:
     """Whether a partition is begun and has not come to its line."""
-    row = conn.execute(BEHIND, (list(lines), NAME)).fetchone()
+    row = conn.execute(BEHIND, (list(lines), PROJECTOR)).fetchone()
     return row is not None and bool(row[0])
 
 

@@ -21,6 +21,7 @@ from domain.errors import Unavailable
 from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectId, log_partition
 from domain.parked_events import Retried
+from projections.kernel import fences
 from projections.kernel.database_errors import is_of_connection
 from projections.kernel.ports import Log, Opener
 
@@ -42,10 +43,6 @@ WHERE activity = %s AND state IN ('filling', 'ready') RETURNING id"""
 DELETE_FILLS = "DELETE FROM views.counter_fills WHERE log_partition = ANY(%s) AND counter = ANY(%s)"
 
 DELETE_COUNTS = "DELETE FROM views.counter_days WHERE log_partition = ANY(%s) AND counter = ANY(%s)"
-
-CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
-
-ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
 
 SELECT_NEXT = """
 SELECT position FROM views.parked
@@ -102,8 +99,7 @@ class _Parked(NamedTuple):
 def count_anew(conn: psycopg.Connection, projector: str, activity: str) -> None:
     """Has all counters of an activity counted anew, in a transaction that closes the fence: some of
     them lack an event."""
-    conn.execute(ENSURE_FENCE, (projector,))
-    conn.execute(CLOSE_FENCE, (projector,))
+    fences.close(conn, projector)
     _delete_counts(conn, [id for (id,) in conn.execute(COUNT_ANEW, (activity,))])
 
 
@@ -203,8 +199,7 @@ class Retrying:
 
     def _next(self, conn: psycopg.Connection, parked: _Parked, size: int) -> list[int]:
         """The first parked positions, with the fence closed until the transaction ends."""
-        conn.execute(ENSURE_FENCE, (self._projector,))
-        conn.execute(CLOSE_FENCE, (self._projector,))
+        fences.close(conn, self._projector)
         asked = (self._projector, parked.log_partition, parked.stream, size)
         return [position for (position,) in conn.execute(SELECT_NEXT, asked)]
 

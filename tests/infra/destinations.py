@@ -17,7 +17,7 @@ from infra.webhooks.cursors import LEASE_SECONDS
 from infra.webhooks.delivery import WebhookDelivery
 from infra.webhooks.http_client import HttpClient
 from infra.webhooks.items import WebhookItems
-from projections.projector.projector import NAME
+from projections.projector.checkpoints import PROJECTOR
 from tests.projections.read_models import NOON, account, owner, user, write
 
 BY = uuid.UUID(int=7)
@@ -57,7 +57,7 @@ def deliverer(annals: Annals, *, allows_private: bool = True, **rest: object) ->
         sealer=annals.sealer,
         keys=annals.keys,
         views=annals.views,
-        projector=NAME,
+        projector=PROJECTOR,
     )
     options = {"outside": HttpClient(allows_private=allows_private), "pause": lambda _: 0.0, **rest}
     return WebhookDelivery(

@@ -14,13 +14,13 @@ from structlog.testing import capture_logs
 
 from infra.bootstrap import Annals
 from infra.pasts.databases import PastDatabases
-from projections.kernel import watchdog
+from projections.kernel import fences, watchdog
+from projections.kernel.fences import FenceTaken
 from projections.kernel.watchdog import Hung, watched
 from projections.models.contacts import Contacts
-from projections.projector import fences, pace
-from projections.projector.fences import FenceTaken
+from projections.projector import pace
+from projections.projector.checkpoints import PROJECTOR
 from projections.projector.pace import MAX_PATIENCE, Pace
-from projections.projector.projector import CLOSE_FENCE, NAME, SHARE_FENCE
 from tests.infra.commands import group, identify, stored
 from tests.pasts import copied, seen_at
 from tests.projections.read_models import dump, forget_read_models, owner, parked, project
@@ -166,19 +166,20 @@ def test_the_fence_is_waited_for_in_pieces_and_that_is_no_hang(
     monkeypatch.setattr(fences, "WAIT_SECONDS", 0.2)
     people(annals)
     projector = annals.projector()
-    projector._lease()
+    with annals.views.connection() as conn:
+        projector._leases.renew(conn)
     with capture_logs() as logs, owner(database_url) as conn, conn.transaction():
-        conn.execute(CLOSE_FENCE, (NAME,))
+        fences.close(conn, PROJECTOR)
         assert projector.step() == 0
     assert [one["event"] for one in logs] == ["projector.waits_for_fence"]
     assert projector.step() == EVENTS
     with owner(database_url) as conn, conn.transaction():
-        fences.wait_for(conn, SHARE_FENCE, NAME)
+        fences.wait_to_lock(conn, PROJECTOR, closes=False)
         assert conn.execute("SHOW lock_timeout").fetchone() == ("0",)
     with owner(database_url) as holder, holder.transaction():
-        holder.execute(CLOSE_FENCE, (NAME,))
+        fences.close(holder, PROJECTOR)
         with pytest.raises(FenceTaken), owner(database_url) as conn, conn.transaction():
-            fences.wait_for(conn, SHARE_FENCE, NAME)
+            fences.wait_to_lock(conn, PROJECTOR, closes=False)
     projector.release()
 
 
@@ -218,7 +219,7 @@ def test_starting_over_goes_on_after_a_deadlock(annals: Annals, database_url: st
                 " WHERE d.datname = current_database() AND NOT l.granted"
             )
             until(lambda: conn.execute(waits).fetchone() is not None)
-        worker.execute(SHARE_FENCE, (NAME,))
+        fences.share(worker, PROJECTOR)
     thread.join(60)
     assert not thread.is_alive()
     assert dump(database_url)["contacts"] == []

@@ -422,7 +422,7 @@ class InTheirOwnTime(Machine):
     @rule(worker=st.integers(0, 1), events=st.sampled_from([1, 3, 100]))
     def kill_projector_at_work(self, worker: int, events: int) -> None:
         projector = self.world._projector(events)
-        projector._models = (*projector._models, _MortalModel())
+        projector._models._models = (*projector._models._models, _MortalModel())
         with suppress(_Died):
             projector.step()
         let_leases_expire(self.url)

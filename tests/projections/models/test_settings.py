@@ -21,8 +21,9 @@ from domain.properties import Value
 from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.selection import Selection
+from projections.kernel import fences
 from projections.models.bars import EXACT, amount
-from projections.projector.projector import NAME, SHARE_FENCE
+from projections.projector.checkpoints import PROJECTOR
 from projections.queries import bars
 from projections.queries.bars import CurrencySum
 from projections.queries.contact_list import list_contacts
@@ -153,7 +154,7 @@ def test_settings_wait_for_batches_under_way_that_may_know_the_old_ones(
     waiting += " wait_event_type = 'Lock'"
     with owner(database_url) as conn, ThreadPoolExecutor(1) as threads:
         with conn.transaction():
-            conn.execute(SHARE_FENCE, (NAME,))
+            fences.share(conn, PROJECTOR)
             projecting = threads.submit(project, annals)
             while not conn.execute(waiting).fetchall():
                 assert not projecting.done()

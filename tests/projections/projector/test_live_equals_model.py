@@ -18,7 +18,7 @@ from domain.commands import Alias, Change, Command, Join, Leave, Request, Stored
 from domain.identity import Identity, SubjectKind
 from domain.workspace.aggregate import Workspace
 from infra.bootstrap import Annals
-from projections.projector import projector as projector_module
+from projections.projector import leases
 from projections.projector.projector import Projector
 from projections.queries.contact_view import MemberItem, list_members
 from tests.infra.erasures import erase
@@ -318,7 +318,7 @@ def _sorted(lines: Iterable[tuple[Any, ...]]) -> list[tuple[object, ...]]:
 def test_read_models_show_what_was_written_however_it_was_projected(
     annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch, lease_seconds: int
 ) -> None:
-    monkeypatch.setattr(projector_module, "LEASE_SECONDS", lease_seconds)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", lease_seconds)
 
     @given(st.lists(steps, min_size=2, max_size=25))
     def whatever_happens(history: list[Write | Erase | Project | Stop]) -> None:

@@ -38,7 +38,8 @@ from projections.kernel.tables import contacts
 from projections.models.activity_days import ActivityDays
 from projections.models.catalogue import CatalogueModel
 from projections.projector import projector as projector_module
-from projections.projector.projector import NAME, Projector
+from projections.projector.checkpoints import PROJECTOR
+from projections.projector.projector import Projector
 from tests.examples import examples
 from tests.infra.erasures import erase
 from tests.pasts import seen_at
@@ -130,7 +131,7 @@ def test_more_bad_events_of_one_sender_than_any_count_stop_nobody(
         write(annals, login("good"))
         project(annals)
         assert "good" in names(annals)
-        assert annals.status().parked_by_reader == {NAME: 25}
+        assert annals.status().parked_by_reader == {PROJECTOR: 25}
         assert annals.status().behind == 0
     assert set(listed(database_url)) == {("failed", "user.properties_changed", "CheckViolation")}
 
@@ -471,7 +472,9 @@ def test_a_past_goes_on_without_what_is_skipped(annals: Annals, database_url: st
             "SELECT log_partition, position FROM views.parked WHERE state = 'failed'"
         )
         [place] = [Position(*row) for row in rows]
-    assert annals.parked().skip(NAME, place, "no longer true", "operator") == Retried(1, 0, None)
+    assert annals.parked().skip(PROJECTOR, place, "no longer true", "operator") == Retried(
+        1, 0, None
+    )
     past = seen_at(annals, datetime.now(UTC))
     with past.queries.connect() as conn:
         row = conn.exec_driver_sql("SELECT subject, properties FROM views.contacts").one()
