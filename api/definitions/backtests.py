@@ -48,7 +48,8 @@ from infra.backtest_jobs import Job
 from infra.bootstrap import Annals
 from projections.kernel.paging import DEFAULT_LIMIT, Page
 from projections.queries import backtest
-from projections.queries.backtest import BacktestResult, BacktestSubject, Progress, Tested
+from projections.queries.backtest import BacktestResult, BacktestSubject, Tested
+from projections.queries.backtest_reading import Progress
 
 MAX_SAMPLE = 1_000_000
 DEFAULT_SAMPLE = 10_000

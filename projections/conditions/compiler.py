@@ -12,28 +12,22 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, NewType, TypeGuard
-from uuid import UUID
+from typing import TypeGuard
 
-import msgspec
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-
-from domain.calendar import Moment, boundary, bounds, end_of, start_of
+from domain.calendar import Moment, bounds
 from domain.conditions import language as ask
 from domain.conditions.counters import counter_of
 from domain.identity import SubjectKind
+from projections.conditions.date_window import stored_date, window
+from projections.conditions.fragments import (
+    BoundParams,
+    Compiled,
+    Contact,
+    Predicate,
+    Sql,
+    json_text,
+)
 from projections.kernel.tables import contacts
-
-Predicate = sa.ColumnElement[bool]
-Contact = sa.FromClause
-"""`views.whole_contacts`, or an alias of it."""
-
-Sql = NewType("Sql", str)
-"""SQL of our own making, in which no value stands."""
 
 # Memberships, each under the account that it is in today.
 _RECORDS = Sql("""
@@ -71,8 +65,6 @@ _SHARED_DAYS = Sql("""
 # When somebody was last seen, as the index of this order has it.
 _IN_ORDER = "coalesce({}, '-infinity'::timestamptz)"
 
-_BOOLEAN = sa.Boolean()
-
 
 class QueryScope(enum.Enum):
     """How many subjects a predicate will be asked about: what it costs depends on it.
@@ -103,73 +95,6 @@ def predicate(
     asked = BoundParams()
     text = Compiler(moment, scope, asked).condition(condition, kind, Sql("{c}"))
     return Compiled(text, contact, asked)
-
-
-class BoundParams:
-    """The values of a condition: texts in one array, and lists of texts in one each."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.lists: list[list[str]] = []
-
-    def text(self, value: str) -> Sql:
-        self.texts.append(value)
-        return Sql(f"({{texts}})[{len(self.texts)}]")
-
-    def list(self, values: Sequence[str]) -> Sql:
-        self.lists.append([*values])
-        return Sql(f"{{list {len(self.lists) - 1}}}")
-
-    def json(self, value: object) -> Sql:
-        return Sql(f"{self.text(_json(value))}::jsonb")
-
-    def number(self, value: int | float) -> Sql:
-        return Sql(f"{self.text(repr(value))}::numeric")
-
-    def times(self, value: int) -> Sql:
-        return Sql(f"{self.text(str(value))}::bigint")
-
-    def day(self, value: date) -> Sql:
-        return Sql(f"{self.text(value.isoformat())}::date")
-
-    def instant(self, value: datetime) -> Sql:
-        return Sql(f"{self.text(value.isoformat())}::timestamptz")
-
-    def id(self, value: UUID) -> Sql:
-        return Sql(f"{self.text(str(value))}::uuid")
-
-
-class Compiled(sa.ColumnElement[Any]):
-    """SQL about a row of `contact`, as an element of SQLAlchemy's statements."""
-
-    inherit_cache = False
-
-    def __init__(
-        self,
-        text: Sql,
-        contact: Contact,
-        asked: BoundParams,
-        type_: sa.types.TypeEngine[Any] = _BOOLEAN,
-    ) -> None:
-        self.text = text
-        self.type = type_
-        self.contact = contact
-        self.texts = sa.bindparam(None, asked.texts, ARRAY(sa.Text), unique=True)
-        self.lists = [sa.bindparam(None, one, ARRAY(sa.Text), unique=True) for one in asked.lists]
-
-    @property
-    def _from_objects(self) -> list[sa.FromClause]:
-        return [self.contact]
-
-
-@compiles(Compiled)
-def _printed(element: Compiled, compiler: SQLCompiler, **_: Any) -> str:
-    subject = compiler.process(element.contact.c.subject)
-    text = element.text.replace("{c}", subject.removesuffix(".subject"))
-    text = text.replace("{texts}", compiler.process(element.texts))
-    for n, one in enumerate(element.lists):
-        text = text.replace(f"{{list {n}}}", compiler.process(one))
-    return text
 
 
 class Compiler:
@@ -257,13 +182,13 @@ class Compiler:
                 value = f"{properties}, {asked.text(name)}"
                 stored = f"rtrim(views.text_of({value}), 'Z') COLLATE \"C\""
                 limits = [(">=", low), ("<", high)]
-                tests = [f"{stored} {op} {asked.text(_stored(at))}" for op, at in limits if at]
+                tests = [f"{stored} {op} {asked.text(stored_date(at))}" for op, at in limits if at]
                 # Whether it is a date at all takes ten times as long to say: so it comes last.
                 tests.append(f"views.instant_of({value}) IS NOT NULL")
                 return Sql(f"coalesce({' AND '.join(tests)}, false)")
 
     def _value_in(self, properties: Sql, name: str, values: Sequence[ask.Scalar]) -> Sql:
-        known = self._asked.list([_json(one) for one in values])
+        known = self._asked.list([json_text(one) for one in values])
         value = f"{properties} -> {self._asked.text(name)}"
         return Sql(f"coalesce(({value}) = ANY ({known}::jsonb[]), false)")
 
@@ -470,35 +395,3 @@ def _is_number(value: ask.Scalar) -> TypeGuard[int | float]:
 
 def _not(text: Sql) -> Sql:
     return Sql(f"(NOT {text})")
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _stored(at: datetime) -> str:
-    """An instant in the form in which the dates of properties are compared."""
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat()
-
-
-def window(test: ask.Test, moment: Moment) -> tuple[datetime | None, datetime | None]:
-    """What a test of a date asks for: from an instant on, and before another; None: no limit."""
-    zone, today = moment.zone, moment.today
-    match test:
-        case ask.Before(at):
-            limit = boundary(at)
-            return None, limit if isinstance(limit, datetime) else start_of(limit, zone)
-        case ask.After(at):
-            limit = boundary(at)
-            if isinstance(limit, datetime):
-                return limit + timedelta(microseconds=1), None
-            return end_of(limit, zone), None
-        case ask.InPeriod(period):
-            first, last = bounds(period, today)
-            return start_of(first, zone), end_of(last, zone)
-        case ask.InNextDays(days):
-            return start_of(today, zone), end_of(today + timedelta(days), zone)
-        case ask.MoreThanDaysAgo(days):
-            return None, start_of(today - timedelta(days), zone)
-        case _:
-            raise TypeError(f"{type(test).__name__} is no test of a date")

@@ -18,15 +18,8 @@ from domain.calendar import Moment
 from domain.conditions import language as ask
 from domain.conditions.evidence import MAX_SEEN_CHARS, MAX_SEEN_ITEMS, all_leaves
 from domain.identity import SubjectKind
-from projections.conditions.compiler import (
-    SIDES,
-    BoundParams,
-    Compiled,
-    Compiler,
-    Contact,
-    QueryScope,
-    Sql,
-)
+from projections.conditions.compiler import SIDES, Compiler, QueryScope
+from projections.conditions.fragments import BoundParams, Compiled, Contact, Sql
 from projections.kernel.tables import contacts
 
 PAIRS_A_CALL = 50

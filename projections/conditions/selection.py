@@ -14,7 +14,8 @@ from domain.definitions.types import DefinitionKind
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.workspace.references import references
-from projections.conditions.compiler import Predicate, predicate
+from projections.conditions.compiler import predicate
+from projections.conditions.fragments import Predicate
 from projections.kernel.tables import bar_counts, contacts, segment_counts, segment_members
 
 MAX_SEARCH_CHARS = 200

@@ -1,0 +1,190 @@
+"""Reading the log for a back-test: the events of the subjects that are replayed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from domain.backtest.plan import Plan
+from domain.backtest.replay import Replay
+from domain.backtest.replay_scope import ReplayEvent
+from domain.definitions.retention import RetentionBounds
+from domain.events.decisions import DecisionEvent
+from domain.events.definitions import ListChange
+from domain.events.payloads import Absorbed, Erased, MergedInto
+from domain.events.recorded import OpenedEvent, RecordedEvent
+from domain.events.topics import ACTIVITY_OF_TOPIC, PAYLOAD_OF_TOPIC, SUMMED_TOPICS, stream_kind
+from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
+from projections.kernel.gaps import Gap, parted, place_of, tell
+from projections.kernel.ports import Log, Opener
+
+STREAMS_A_READ = 1_000
+
+PARTITIONS_A_READ = 16
+
+EVENTS_A_READ = 8_000
+
+READER = "back-test"
+"""The name in the log of who goes on without an event."""
+
+SUBJECT_TOPICS = [
+    topic
+    for topic, payload in PAYLOAD_OF_TOPIC.items()
+    if topic.partition(".")[0] in set(SubjectKind)
+    and not issubclass(payload, DecisionEvent | Erased)
+]
+
+MEMBERSHIP_TOPICS = [topic for topic in SUBJECT_TOPICS if topic.startswith("user.membership_")]
+
+ACCOUNT_TOPICS = [*ACTIVITY_OF_TOPIC, *SUMMED_TOPICS, *MEMBERSHIP_TOPICS]
+
+MERGE_TOPICS = [
+    topic for topic, one in PAYLOAD_OF_TOPIC.items() if issubclass(one, Absorbed | MergedInto)
+]
+
+LIST_TOPICS = [topic for topic, one in PAYLOAD_OF_TOPIC.items() if issubclass(one, ListChange)]
+
+
+class Records(Protocol):
+    """What it asks of the log by subject."""
+
+    def of_streams(
+        self, streams: Sequence[SubjectId], topics: Sequence[str]
+    ) -> Iterator[Sequence[RecordedEvent]]: ...
+    def of_accounts(
+        self, accounts: Sequence[SubjectId], topics: Sequence[str]
+    ) -> Iterator[Sequence[RecordedEvent]]: ...
+
+
+Progress = Callable[[str, int, int], None]
+"""Is told what is being done, how much of it, and of how much; what it raises ends the work."""
+
+
+class LogReading:
+    """Reads the past into a replay.
+
+    Attributes:
+        gaps: positions of what does not open, in the order in which they were met.
+    """
+
+    def __init__(self, replay: Replay, plan: Plan, opener: Opener, progress: Progress) -> None:
+        self._replay = replay
+        self._plan = plan
+        self._opener = opener
+        self._progress = progress
+        self._traced: set[SubjectId] = set()
+        self.gaps: dict[str, None] = {}
+        self._opened_topics = (set(SUBJECT_TOPICS) - set(ACTIVITY_OF_TOPIC)) | plan.asked.topics
+
+    def lists(self, records: Records) -> None:
+        """The lists of static segments."""
+        for segment in self._plan.lists:
+            for piece in records.of_streams([SubjectId(segment)], LIST_TOPICS):
+                for one in self._passed(self._opener.open_each(piece)):
+                    if isinstance(one.payload, ListChange):
+                        row = one.row
+                        self._replay.tell_list(segment, row.position, row.occurred_at, one.payload)
+
+    def _passed(self, found: Sequence[OpenedEvent | Gap]) -> list[OpenedEvent]:
+        """What opened; takes note of what did not."""
+        opened, gaps = parted(found)
+        new = {place_of(gap.row): gap for gap in gaps if place_of(gap.row) not in self.gaps}
+        tell(READER, new.values())
+        self.gaps |= dict.fromkeys(new)
+        return opened
+
+    def all(self, log: Log) -> None:
+        """The whole log, some partitions at a time."""
+        heads = log.heads(range(LOG_PARTITIONS))
+        done, total = 0, sum(heads.values())
+        for first in range(0, LOG_PARTITIONS, PARTITIONS_A_READ):
+            some = range(first, min(first + PARTITIONS_A_READ, LOG_PARTITIONS))
+            places = {one: 0 for one in some if heads.get(one, 0)}
+            while places:
+                self._progress("reading", done, total)
+                limit = math.ceil(EVENTS_A_READ / len(places))
+                rows = sorted(
+                    log.read_after(places, limit),
+                    key=lambda row: (row.log_partition, row.position),
+                )
+                if not rows:
+                    break
+                done += len(rows)
+                places |= {row.log_partition: row.position for row in rows}
+                places = {one: at for one, at in places.items() if at < heads[one]}
+                self._tell(rows)
+
+    def some(self, records: Records, replayed: set[SubjectId]) -> None:
+        """The streams of some subjects, and what others did for the accounts among them."""
+        streams = sorted(replayed, key=lambda one: (log_partition(one), one))
+        self._traced |= replayed
+        for first in range(0, len(streams), STREAMS_A_READ):
+            some = streams[first : first + STREAMS_A_READ]
+            self._progress("reading", first, len(streams))
+            for piece in records.of_streams(some, SUBJECT_TOPICS):
+                self._merges(records, {row.account for row in _memberships(piece) if row.account})
+                self._tell(piece)
+            for piece in records.of_accounts(some, ACCOUNT_TOPICS):
+                self._progress("reading", first, len(streams))
+                strangers = [row for row in piece if row.stream not in replayed]
+                self._merges(records, {row.stream for row in _memberships(strangers)})
+                self._tell(strangers)
+
+    def _merges(self, records: Records, strangers: set[SubjectId]) -> None:
+        """Who some became that are not replayed, and who those did, where that is asked for."""
+        if not self._plan.asked.memberships:
+            return
+        while strangers := strangers - self._traced:
+            self._traced |= strangers
+            became: set[SubjectId] = set()
+            for piece in records.of_streams(sorted(strangers), MERGE_TOPICS):
+                payloads = [one.payload for one in self._tell(piece)]
+                became |= {one.survivor for one in payloads if isinstance(one, MergedInto)}
+            strangers = became
+
+    def _tell(self, rows: Sequence[Any]) -> list[ReplayEvent]:
+        self._opener.refresh()
+        kept = self._opener.kept()
+        rows = [row for row in rows if row.topic in _TOPICS and _tells(row, kept)]
+        found = self._opener.open_each([row for row in rows if row.topic in self._opened_topics])
+        opened: dict[tuple[int, int], OpenedEvent] = {
+            (one.row.log_partition, one.row.position): one for one in self._passed(found)
+        }
+        if self.gaps:
+            rows = [row for row in rows if place_of(row) not in self.gaps]
+        told = [_told(row, opened.get((row.log_partition, row.position))) for row in rows]
+        self._replay.tell(told, kept)
+        return told
+
+
+_TOPICS = frozenset(SUBJECT_TOPICS)
+
+
+def _memberships(rows: Sequence[RecordedEvent]) -> list[RecordedEvent]:
+    return [row for row in rows if row.topic in MEMBERSHIP_TOPICS]
+
+
+def _tells(row: RecordedEvent, kept: RetentionBounds) -> bool:
+    """Whether an event counts: of activity that is no longer kept, its sums instead."""
+    if row.topic in ACTIVITY_OF_TOPIC:
+        return kept.has(row.occurred_at, row.log_partition, row.position)
+    return row.topic not in SUMMED_TOPICS or row.occurred_at <= kept.since
+
+
+def _told(row: RecordedEvent, one: OpenedEvent | None) -> ReplayEvent:
+    kind = stream_kind(row.topic)
+    assert isinstance(kind, SubjectKind)
+    part = one.account_part if one is not None else None
+    return ReplayEvent(
+        kind,
+        row.stream,
+        row.position,
+        row.topic.partition(".")[2],
+        row.occurred_at,
+        None if one is None else one.payload,
+        row.account,
+        None if part is None else part.name,
+        one is not None,
+        None if one is None else one.account_sums,
+    )
