@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from domain.workspace.dependencies import ACTIVITY, SEEN, Fact
 from projections.conditions import membership_paths
-from projections.deciding.rule_set import Rules
+from projections.deciding.rule_set import RuleSet
 from projections.models.changes import Event, Facts, Id, unpacked
 
 
-class Again(NamedTuple):
+class OwnDecision(NamedTuple):
     """The reason to look where there is no other than that the rule itself decided, by an event.
     That alone changes nothing: whatever is found came about meanwhile."""
 
@@ -23,9 +23,9 @@ class Again(NamedTuple):
     event: Event
 
 
-def looks_due(
-    conn: sa.Connection, rules: Rules, notes: Iterable[bytes]
-) -> dict[str, dict[Id, Event | Again]]:
+def affected(
+    conn: sa.Connection, rules: RuleSet, notes: Iterable[bytes]
+) -> dict[str, dict[Id, Event | OwnDecision]]:
     """The rules that have to look, by key, each with the subjects, and the events that are the
     reason."""
     changed: Facts = {}
@@ -55,9 +55,9 @@ def looks_due(
                 for one, event in subjects.items():
                     there_too = reached[way][UUID(bytes=one)]
                     _add(there, {Id(target.bytes): event for target in there_too})
-    found: dict[str, dict[Id, Event | Again]] = {}
+    found: dict[str, dict[Id, Event | OwnDecision]] = {}
     for key in due.keys() | decided.keys():
-        again = {id: Again(key, id, event) for id, event in decided.get(key, {}).items()}
+        again = {id: OwnDecision(key, id, event) for id, event in decided.get(key, {}).items()}
         found[key] = {**again, **due.get(key, {})}
     return {key: subjects for key, subjects in found.items() if subjects}
 

@@ -34,7 +34,7 @@ from domain.workspace.dependencies import (
     of_list,
 )
 from domain.workspace.references import counters_of_definition
-from projections.deciding.rule_set import Rules
+from projections.deciding.rule_set import RuleSet
 from projections.deciding.rules.health import HealthRule, Profile
 from projections.deciding.rules.rule import DecidingVersion, Rule
 from projections.deciding.rules.score import ScoringRule
@@ -124,7 +124,7 @@ def _moves(conditions: Iterable[Condition | None]) -> bool:
     return any(asks_the_calendar(one) for one in conditions if one is not None)
 
 
-def read_rules(conn: sa.Connection) -> Rules:
+def read_rules(conn: sa.Connection) -> RuleSet:
     """All rules, also those of which nothing is asked any more: what they decided has yet to be
     taken back."""
     read = _Read(conn)
@@ -135,7 +135,7 @@ def read_rules(conn: sa.Connection) -> Rules:
     rules += [_score(read, one, score) for one, score in read.scores]
     rules += [_signal(read, one, signal) for one, signal in read.signals]
     rules += [_segment(read, row) for row in conn.execute(SEGMENTS)]
-    return Rules(rules)
+    return RuleSet(rules)
 
 
 def _stages(read: _Read, kind: SubjectKind) -> list[Rule]:

@@ -23,7 +23,7 @@ PREPARED = 500
 """Statements that a connection keeps prepared."""
 
 
-class Rules:
+class RuleSet:
     """The rules that there are, as of one look at them.
 
     Attributes:

@@ -21,9 +21,9 @@ from projections.deciding.rules.rule import (
     Row,
     Rule,
     Verdict,
+    computed_once,
     holds,
     of_contact,
-    once,
     saw,
     select,
 )
@@ -88,7 +88,7 @@ class HealthRule(Rule):
             for one in self._profiles
         ]
         normal, nothing = sa.literal(Health.NORMAL.value), NOTHING_SEEN
-        decided = once(
+        decided = computed_once(
             "decided",
             (sa.case(*health, else_=normal) if health else normal).label("health"),
             of=(contacts,),

@@ -112,7 +112,9 @@ def of_contact(table: sa.Table, *more: sa.ColumnElement[bool]) -> sa.ColumnEleme
     return sa.and_(t.log_partition == c.log_partition, t.subject == c.subject, *more)
 
 
-def once(name: str, *columns: sa.ColumnElement[Any], of: tuple[sa.Table, ...]) -> sa.FromClause:
+def computed_once(
+    name: str, *columns: sa.ColumnElement[Any], of: tuple[sa.Table, ...]
+) -> sa.FromClause:
     """Expressions about a row of some tables, worked out once however often they are used: a query
     with an OFFSET is not dissolved into the one around it."""
     worked_out = sa.select(*columns).offset(sa.literal_column("0")).correlate(*of)

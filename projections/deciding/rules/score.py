@@ -22,9 +22,9 @@ from projections.deciding.rules.rule import (
     Row,
     Rule,
     Verdict,
+    computed_once,
     holds,
     of_contact,
-    once,
     saw,
     select,
 )
@@ -58,7 +58,7 @@ class ScoringRule(Rule):
         s = scores.c
         # A score that is archived has no rules; a query has a column at least.
         conditions: list[Condition | None] = [one.condition for one in self._rules]
-        looked = once(
+        looked = computed_once(
             "looked",
             *(
                 holds(one, self.kind, moment, scope).label(f"rule_{n}")

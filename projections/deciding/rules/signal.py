@@ -19,9 +19,9 @@ from projections.deciding.rules.rule import (
     Row,
     Rule,
     Verdict,
+    computed_once,
     holds,
     of_contact,
-    once,
     saw,
     select,
 )
@@ -54,7 +54,7 @@ class SignalRule(Rule):
         """Also those whose timer has to be set."""
         s, t, signal = signals.c, timers.c, self._signal
         condition, goal = (signal.condition, signal.goal) if signal else (None, None)
-        looked = once(
+        looked = computed_once(
             "looked",
             holds(condition, self.kind, moment, scope).label("holds"),
             holds(goal, self.kind, moment, scope).label("goal_holds"),

@@ -20,9 +20,9 @@ from projections.deciding.rules.rule import (
     Row,
     Rule,
     Verdict,
+    computed_once,
     holds,
     of_contact,
-    once,
     saw,
     select,
 )
@@ -67,7 +67,7 @@ class StageRule(Rule):
             for one in self._stages
         ]
         by_hand = sa.func.coalesce(s.is_by_hand, sa.false())
-        decided = once(
+        decided = computed_once(
             "decided",
             sa.case((by_hand, s.hand_stage), *cases, else_=sa.null()).label("stage"),
             of=(contacts, standings),

@@ -26,7 +26,7 @@ from domain.events.decisions import OfDefinition, OfEvent, SegmentEntered, Segme
 from domain.identity import SubjectKind
 from infra import workers
 from infra.bootstrap import Annals
-from projections.deciding.affected_rules import looks_due
+from projections.deciding.affected_rules import affected
 from projections.projector.projector import Projector
 from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, event, found, project, user, write
@@ -264,12 +264,12 @@ def test_the_cause_is_what_happened_though_only_a_decision_was_noted_when_it_was
 
     def and_another_write(*asked: Any) -> Any:
         monkeypatch.undo()
-        due = looks_due(*asked)
+        due = affected(*asked)
         write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
         project(annals)
         return due
 
-    monkeypatch.setattr("projections.deciding.process_manager.looks_due", and_another_write)
+    monkeypatch.setattr("projections.deciding.process_manager.affected", and_another_write)
     settle(annals)
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 100)
     topics = {OfEvent(row.log_partition, row.position): row.topic for row in rows}
