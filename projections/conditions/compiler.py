@@ -112,10 +112,10 @@ class Compiler:
     def condition(self, condition: ask.Condition, kind: SubjectKind, c: Sql) -> Sql:
         match condition:
             case ask.AllOf(of):
-                parts = [self.condition(one, kind, c) for one in of]
+                parts = [self.condition(part, kind, c) for part in of]
                 return Sql(f"({' AND '.join(parts)})") if parts else Sql("true")
             case ask.OneOf(of):
-                parts = [self.condition(one, kind, c) for one in of]
+                parts = [self.condition(part, kind, c) for part in of]
                 return Sql(f"({' OR '.join(parts)})") if parts else Sql("false")
             case ask.Not(of):
                 return _not(self.condition(of, kind, c))
@@ -188,7 +188,7 @@ class Compiler:
                 return Sql(f"coalesce({' AND '.join(tests)}, false)")
 
     def _value_in(self, properties: Sql, name: str, values: Sequence[ask.Scalar]) -> Sql:
-        known = self._asked.list([json_text(one) for one in values])
+        known = self._asked.list([json_text(value) for value in values])
         value = f"{properties} -> {self._asked.text(name)}"
         return Sql(f"coalesce(({value}) = ANY ({known}::jsonb[]), false)")
 
@@ -256,7 +256,7 @@ class Compiler:
             case ask.Is(wanted):
                 passes = f"{value} = {asked.number(wanted)}" if _is_number(wanted) else "false"
             case ask.In(wanted):
-                numbers = [asked.number(one) for one in wanted if _is_number(one)]
+                numbers = [asked.number(number) for number in wanted if _is_number(number)]
                 passes = f"{value} IN ({', '.join(numbers)})" if numbers else "false"
             case ask.Greater() | ask.AtLeast() | ask.Less() | ask.AtMost() | ask.Between():
                 passes = self._number(value, test)

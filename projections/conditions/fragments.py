@@ -77,7 +77,9 @@ class Compiled(sa.ColumnElement[Any]):
         self.type = type_
         self.contact = contact
         self.texts = sa.bindparam(None, asked.texts, ARRAY(sa.Text), unique=True)
-        self.lists = [sa.bindparam(None, one, ARRAY(sa.Text), unique=True) for one in asked.lists]
+        self.lists = [
+            sa.bindparam(None, values, ARRAY(sa.Text), unique=True) for values in asked.lists
+        ]
 
     @property
     def _from_objects(self) -> list[sa.FromClause]:
@@ -89,8 +91,8 @@ def _printed(element: Compiled, compiler: SQLCompiler, **_: Any) -> str:
     subject = compiler.process(element.contact.c.subject)
     text = element.text.replace("{c}", subject.removesuffix(".subject"))
     text = text.replace("{texts}", compiler.process(element.texts))
-    for n, one in enumerate(element.lists):
-        text = text.replace(f"{{list {n}}}", compiler.process(one))
+    for n, values in enumerate(element.lists):
+        text = text.replace(f"{{list {n}}}", compiler.process(values))
     return text
 
 

@@ -83,7 +83,7 @@ class NamesNow(KnownNames):
         self._own = set() if draft is None else provides(DefinitionId(NO_ID), draft)
 
     def segments(self) -> Mapping[UUID, SubjectKind]:
-        return {id: one.definition.kind for id, one in self._definitions.segments.items()}
+        return {id: segment.definition.kind for id, segment in self._definitions.segments.items()}
 
     def stages(self, kind: SubjectKind) -> Collection[str]:
         own = self._of_draft(DefinitionKind.STAGES, kind)
@@ -93,4 +93,8 @@ class NamesNow(KnownNames):
         return self._definitions.known(family, kind) | self._of_draft(family, kind)
 
     def _of_draft(self, family: DefinitionKind, kind: SubjectKind) -> set[str]:
-        return {one.name for one in self._own if (one.family, one.kind) == (family, kind)}
+        return {
+            definition.name
+            for definition in self._own
+            if (definition.family, definition.kind) == (family, kind)
+        }

@@ -33,7 +33,7 @@ SELECT loser, survivor FROM views.merges WHERE log_partition = ANY(:partitions)
 
 def survivors(conn: sa.Connection, subjects: Sequence[UUID]) -> dict[UUID, UUID]:
     """Those of the subjects that were merged, each with the one it lives on in."""
-    partitions = sorted({log_partition(one) for one in subjects})
+    partitions = sorted({log_partition(subject) for subject in subjects})
     rows = conn.execute(SURVIVORS, {"partitions": partitions, "subjects": list(subjects)})
     return {row.loser: row.survivor for row in rows}
 
@@ -43,20 +43,20 @@ def reached_by(
 ) -> dict[UUID, set[UUID]]:
     """The subjects that a way of `domain.workspace.dependencies` leads to from each of some
     subjects."""
-    reached = {one: {one} for one in subjects}
+    reached = {subject: {subject} for subject in subjects}
     for kind in way:
         here = list(set().union(*reached.values())) if reached else []
         there: dict[UUID, set[UUID]] = {}
         if here:
             asked: dict[str, object] = {"subjects": here}
             if kind == "account":
-                asked["partitions"] = [log_partition(one) for one in here]
+                asked["partitions"] = [log_partition(subject) for subject in here]
             for source, target in conn.execute(
                 ACCOUNTS_OF if kind == "account" else USERS_OF, asked
             ):
                 there.setdefault(source, set()).add(target)
         reached = {
-            source: set().union(*(there.get(one, set()) for one in targets))
+            source: set().union(*(there.get(target, set()) for target in targets))
             for source, targets in reached.items()
         }
     return reached

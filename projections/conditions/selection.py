@@ -54,9 +54,9 @@ class Selection(msgspec.Struct, frozen=True):
     def segments(self) -> list[UUID]:
         """Those that are asked for, in the filter too."""
         named = [] if self.filter is None else references(self.filter, self.kind)
-        of_filter = [one.to for one in named if one.to.family is DefinitionKind.SEGMENT]
+        of_filter = [link.to for link in named if link.to.family is DefinitionKind.SEGMENT]
         here = [] if self.segment is None else [self.segment]
-        return [*here, *(UUID(one.name) for one in of_filter)]
+        return [*here, *(UUID(pointer.name) for pointer in of_filter)]
 
     @property
     def is_all(self) -> bool:

@@ -240,9 +240,9 @@ class CounterFiller:
                     for id, span in spans.items()
                     if span.after < reached[partition]
                 ]
-                partitions = [one[0] for one in moved]
-                positions = [one[2] for one in moved]
-                asked = (partitions, [one[1] for one in moved], positions, partitions)
+                partitions = [checkpoint[0] for checkpoint in moved]
+                positions = [checkpoint[2] for checkpoint in moved]
+                asked = (partitions, [checkpoint[1] for checkpoint in moved], positions, partitions)
                 conn.execute(MOVE_FILLS, asked)
                 self._end(conn, list(counters))
         except _KeysChanged:
@@ -272,7 +272,7 @@ class CounterFiller:
         piece: Lacking = {}
         room = self._events
         for partition in sorted(
-            lacking, key=lambda one: (one - self._next_partition) % LOG_PARTITIONS
+            lacking, key=lambda partition: (partition - self._next_partition) % LOG_PARTITIONS
         ):
             whole = _whole(lacking[partition])
             room -= whole.upto - whole.after
@@ -302,7 +302,7 @@ class CounterFiller:
         rows = self._log.read_after(after, limit)
         asked = (list(after), list(after.values()), self._projector)
         parked = set(conn.execute(SELECT_PARKED, asked).fetchall())
-        activities = {one.activity for one in counters.values()}
+        activities = {counter.activity for counter in counters.values()}
         wanted = [
             row
             for row in rows
@@ -346,4 +346,6 @@ class CounterFiller:
 
 def _whole(spans: Mapping[uuid.UUID, Span]) -> Span:
     """What some counters lack of a partition together."""
-    return Span(min(one.after for one in spans.values()), max(one.upto for one in spans.values()))
+    return Span(
+        min(span.after for span in spans.values()), max(span.upto for span in spans.values())
+    )

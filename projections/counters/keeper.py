@@ -147,16 +147,16 @@ class CounterKeeper:
             fences.close(conn, FENCE)
             now = self._clock()
             every = set() if from_log is None else from_log | shown(conn)
-            needed = {one.id: one for one in every}
+            needed = {counter.id: counter for counter in every}
             ids = list(needed)
             conn.execute(
                 BEGIN,
                 {
                     "now": now,
                     "ids": ids,
-                    "activities": [one.activity for one in needed.values()],
-                    "names": [one.name for one in needed.values()],
-                    "tests": [one.tests for one in needed.values()],
+                    "activities": [counter.activity for counter in needed.values()],
+                    "names": [counter.name for counter in needed.values()],
+                    "tests": [counter.tests for counter in needed.values()],
                 },
             )
             conn.execute(KEEP, (ids,))

@@ -91,7 +91,7 @@ class CounterDays:
             zones = batch.workspace.zones
             since = batch.kept.metadata_counted_since
             add(conn, tallied(batch.opened, batch.survivors, counters, zones, since))
-        gone = {one.row.stream: one.row for *_, one in batch.changes if _is_erasure(one)}
+        gone = {event.row.stream: event.row for *_, event in batch.changes if _is_erasure(event)}
         if gone:
             self._note_shares(conn, gone)
 
@@ -120,7 +120,7 @@ class CounterDays:
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         gone = list(subjects)
-        partitions = [log_partition(one) for one in subjects]
+        partitions = [log_partition(subject) for subject in subjects]
         conn.execute(ERASE, (merges.ALL_PARTITIONS, partitions, gone, gone))
 
 
@@ -147,8 +147,8 @@ def tallied(
         wanted.setdefault(name, []).append((counter.id, counter.where))
     now = datetime.now(UTC)
     counts: Tally[Key] = Tally()
-    for one in opened:
-        payload, row = one.payload, one.row
+    for event in opened:
+        payload, row = event.payload, event.row
         if not isinstance(payload, Tracked):
             continue
         did = payload.activity
@@ -167,7 +167,7 @@ def tallied(
             by = survivors.get(row.stream, row.stream)
             in_account = row.account is not None
             counts[Key(log_partition(by), by, id, day, in_account, by)] += 1
-            if row.account is not None and one.account_part is not None:
+            if row.account is not None and event.account_part is not None:
                 account = survivors.get(row.account, row.account)
                 counts[Key(log_partition(account), account, id, day, True, by)] += 1
     return counts

@@ -116,7 +116,7 @@ def require(conn: sa.Connection, condition: Condition, *, by: UUID | None, at: d
         conn.execute(ENSURE_FENCE, {"fence": FENCE})
         conn.execute(CLOSE_FENCE, {"fence": FENCE})
         known = _known(conn, wanted)
-        _register(conn, [one for id, one in wanted.items() if id not in known], by, at)
+        _register(conn, [counter for id, counter in wanted.items() if id not in known], by, at)
     conn.commit()
     unready = conn.execute(UNREADY, {"ids": list(wanted)}).first()
     if unready is not None:
@@ -138,7 +138,7 @@ def _known(conn: sa.Connection, ids: Collection[UUID]) -> dict[UUID, datetime]:
 
 def _register(conn: sa.Connection, new: Iterable[Counter], by: UUID | None, at: datetime) -> None:
     """Adds counters, in a transaction that has the fence closed."""
-    added = sorted(new, key=lambda one: one.id)
+    added = sorted(new, key=lambda counter: counter.id)
     if not added:
         return
     _check_room(conn, len(added), by, at)
@@ -146,14 +146,14 @@ def _register(conn: sa.Connection, new: Iterable[Counter], by: UUID | None, at: 
         REGISTER,
         [
             {
-                "id": one.id,
-                "activity": one.activity,
-                "name": one.name,
-                "tests": one.tests,
+                "id": counter.id,
+                "activity": counter.activity,
+                "name": counter.name,
+                "tests": counter.tests,
                 "by": by,
                 "at": at,
             }
-            for one in added
+            for counter in added
         ],
     )
     conn.execute(WAKE_FILLERS)

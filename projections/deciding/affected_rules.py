@@ -41,7 +41,7 @@ def affected(
     for fact, subjects in changed.items():
         for rule, way in rules.resting_on(fact):
             if way:
-                over.setdefault(way, set()).update(UUID(bytes=one) for one in subjects)
+                over.setdefault(way, set()).update(UUID(bytes=subject) for subject in subjects)
             else:
                 reasons = decided if fact == rule.decides else due
                 _add(reasons.setdefault(rule.key, {}), subjects)
@@ -52,8 +52,8 @@ def affected(
         for rule, way in rules.resting_on(fact):
             if way:
                 there = due.setdefault(rule.key, {})
-                for one, event in subjects.items():
-                    there_too = reached[way][UUID(bytes=one)]
+                for subject, event in subjects.items():
+                    there_too = reached[way][UUID(bytes=subject)]
                     _add(there, {Id(target.bytes): event for target in there_too})
     found: dict[str, dict[Id, Event | OwnDecision]] = {}
     for key in due.keys() | decided.keys():
@@ -78,8 +78,12 @@ def _facts(fact: Fact) -> tuple[Fact, ...]:
 
 def _move_to_survivors(conn: sa.Connection, changed: Facts) -> None:
     """Has those that were merged since looked at as the subjects that they live on in."""
-    asked = {one for subjects in changed.values() for one in subjects}
-    found = membership_paths.survivors(conn, [UUID(bytes=one) for one in asked]) if asked else {}
+    asked = {subject for subjects in changed.values() for subject in subjects}
+    found = (
+        membership_paths.survivors(conn, [UUID(bytes=subject) for subject in asked])
+        if asked
+        else {}
+    )
     for loser, survivor in found.items():
         for subjects in changed.values():
             event = subjects.pop(Id(loser.bytes), None)

@@ -77,7 +77,7 @@ class RuleSet:
                         **values,
                         "now": moment.now,
                         "partitions": pg_arrays.smallints(
-                            [log_partition_of(one) for one in subjects]
+                            [log_partition_of(subject) for subject in subjects]
                         ),
                         "subjects": pg_arrays.ids(subjects),
                     },

@@ -119,8 +119,8 @@ class Batch:
         self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, OpenedEvent]] = []
         self.uses: dict[tuple[str, str], DayCount] = {}
         self._tallies: dict[int, Tally] = {}
-        for one in opened:
-            row, payload = one.row, one.payload
+        for event in opened:
+            row, payload = event.row, event.payload
             stream, account, at = row.stream, row.account, row.occurred_at
             if survivors:
                 stream = survivors.get(stream, stream)
@@ -129,17 +129,17 @@ class Batch:
             activity = ACTIVITY_OF_TOPIC.get(row.topic)
             if activity is None:
                 if row.topic in SUMMED_TOPICS:
-                    self._add_sums(one, stream, account)
+                    self._add_sums(event, stream, account)
                     continue
                 about, verb = stream_kind(row.topic), row.topic.partition(".")[2]
                 if about is DefinitionKind.DESTINATION:
                     continue
                 if isinstance(about, DefinitionKind):
-                    self.definitions.append(one)
+                    self.definitions.append(event)
                 else:
-                    self.changes.append((about, verb, stream, account, one))
+                    self.changes.append((about, verb, stream, account, event))
                 continue
-            part = one.account_part
+            part = event.account_part
             if isinstance(payload, Tracked):
                 name = payload.activity.name
             elif part is not None:
@@ -162,14 +162,14 @@ class Batch:
             else:
                 use.add(at)
 
-    def _add_sums(self, one: OpenedEvent, stream: SubjectId, account: SubjectId | None) -> None:
+    def _add_sums(self, event: OpenedEvent, stream: SubjectId, account: SubjectId | None) -> None:
         """Counts what is left of activity, where it has not been counted itself."""
-        row, sums = one.row, one.payload
+        row, sums = event.row, event.payload
         before = self.summed_before.get(row.log_partition)
         if before is None or row.occurred_at > before:
             return
         own = sums if isinstance(sums, ActivitySummed) else None
-        theirs = one.account_sums
+        theirs = event.account_sums
         left = own or theirs
         if left is None:
             return
@@ -210,5 +210,7 @@ class Batch:
     def tallies(self) -> list[tuple[int, Tally]]:
         """By partition and subject, the order of every key: two workers that meet the same rows
         wait for one another, and never deadlock."""
-        found = [(log_partition(one.subject), number, one) for number, one in self._tallies.items()]
+        found = [
+            (log_partition(tally.subject), number, tally) for number, tally in self._tallies.items()
+        ]
         return [(partition, tally) for partition, _, tally in sorted(found, key=itemgetter(0, 1))]

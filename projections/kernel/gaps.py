@@ -60,11 +60,11 @@ def parted(found: Iterable[Event | Gap]) -> tuple[list[Event], list[Gap]]:
     """What opened, and the gaps, each in the order given."""
     opened: list[Event] = []
     gaps: list[Gap] = []
-    for one in found:
-        if isinstance(one, Gap):
-            gaps.append(one)
+    for event in found:
+        if isinstance(event, Gap):
+            gaps.append(event)
         else:
-            opened.append(one)
+            opened.append(event)
     return opened, gaps
 
 

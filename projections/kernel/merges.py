@@ -54,8 +54,10 @@ def record(conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> S
 
     Locks both contacts first, so that two workers that handle a chain of merges at the same time
     do so one after the other."""
-    both = sorted((log_partition(one), one.bytes, one) for one in (loser, survivor))
-    conn.execute(LOCK_CONTACTS, ([one[0] for one in both], [one[2] for one in both]))
+    both = sorted((log_partition(subject), subject.bytes, subject) for subject in (loser, survivor))
+    conn.execute(
+        LOCK_CONTACTS, ([subject[0] for subject in both], [subject[2] for subject in both])
+    )
     today = survivors(conn, [survivor]).get(survivor, survivor)
     conn.execute(ADD_MERGE, (log_partition(loser), loser, today))
     conn.execute(SHORTEN, (today, ALL_PARTITIONS, loser))

@@ -61,7 +61,9 @@ class _ColumnType:
         )
 
     def varying(self, values: Sequence[bytes | None]) -> Column:
-        elements = [_NULL if one is None else _LENGTH.pack(len(one)) + one for one in values]
+        elements = [
+            _NULL if value is None else _LENGTH.pack(len(value)) + value for value in values
+        ]
         return self._joined(len(values), b"".join(elements), has_nulls=None in values)
 
     def sized(self, values: Sequence[bytes]) -> Column:
@@ -148,7 +150,7 @@ def placed(subjects: Sequence[UUID]) -> tuple[Column, Column]:
 
 def placed_ids(subjects: Sequence[bytes]) -> tuple[Column, Column]:
     """As `placed`, of subjects as the 16 bytes of their ids."""
-    return smallints([log_partition_of(one) for one in subjects]), ids(subjects)
+    return smallints([log_partition_of(subject) for subject in subjects]), ids(subjects)
 
 
 def ids(values: Sequence[bytes]) -> Column:

@@ -74,8 +74,8 @@ def where(thread: int) -> list[str]:
     """
     frame = sys._current_frames().get(thread)
     found = [
-        f"{one.f_globals.get('__name__')}.{one.f_code.co_qualname}:{line}"
-        for one, line in traceback.walk_stack(frame)
+        f"{call.f_globals.get('__name__')}.{call.f_code.co_qualname}:{line}"
+        for call, line in traceback.walk_stack(frame)
     ]
     return found[:MAX_FRAMES][::-1]
 

@@ -128,6 +128,6 @@ class ActivityDays:
         )
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        partitions = [log_partition(one) for one in subjects]
+        partitions = [log_partition(subject) for subject in subjects]
         conn.execute(DELETE_DAYS, (partitions, list(subjects)))
         conn.execute(DELETE_UNUSED_NAMES)

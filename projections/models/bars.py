@@ -82,7 +82,10 @@ def counted(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[Sub
     asked = list(subjects)
     rows = conn.execute(
         SELECT_COUNTED,
-        (pg_arrays.smallints([log_partition(one) for one in asked]), pg_arrays.uuids(asked)),
+        (
+            pg_arrays.smallints([log_partition(subject) for subject in asked]),
+            pg_arrays.uuids(asked),
+        ),
         binary=True,
     )
     return {SubjectId(row[0]): Counted(*row[1:]) for row in rows}
@@ -95,11 +98,11 @@ class _Sum:
         self.count = self.with_mrr = 0
         self.mrr = Decimal(0)
 
-    def add(self, one: Counted, sign: int) -> None:
+    def add(self, counted: Counted, sign: int) -> None:
         self.count += sign
-        if one.mrr is not None:
+        if counted.mrr is not None:
             self.with_mrr += sign
-            self.mrr = (EXACT.add if sign > 0 else EXACT.subtract)(self.mrr, one.mrr)
+            self.mrr = (EXACT.add if sign > 0 else EXACT.subtract)(self.mrr, counted.mrr)
 
     def __bool__(self) -> bool:
         return bool(self.count or self.with_mrr or self.mrr)
@@ -113,9 +116,9 @@ def move(
     """Counts contacts as what they are after a change, and no longer as what they were before."""
     sums: dict[tuple[int, str, str, str, str], _Sum] = defaultdict(_Sum)
     for counts, sign in ((before, -1), (after, 1)):
-        for subject, one in counts.items():
-            bucket = (one.kind, one.stage or "", one.health, one.currency or "")
-            sums[log_partition(subject), *bucket].add(one, sign)
+        for subject, count in counts.items():
+            bucket = (count.kind, count.stage or "", count.health, count.currency or "")
+            sums[log_partition(subject), *bucket].add(count, sign)
     rows = sorted((bucket, total) for bucket, total in sums.items() if total)
     if not rows:
         return

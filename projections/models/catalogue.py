@@ -84,7 +84,7 @@ class CatalogueModel:
                 for key, (kind, *use) in sorted(uses.items())
             ]
             conn.execute(COUNT_USES, [list(column) for column in zip(*rows, strict=True)])
-        ruled = sorted({name for one in batch.definitions for name in _ruled(one.payload)})
+        ruled = sorted({name for event in batch.definitions for name in _ruled(event.payload)})
         if ruled:
             # As of now, which may be newer than what the batch says.
             held = [

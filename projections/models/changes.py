@@ -98,12 +98,16 @@ class Changes:
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         """Said by `apply`; what they did, by names that may be about them, is forgotten at once."""
-        gone = {Id(one.bytes) for one in subjects}
+        gone = {Id(subject.bytes) for subject in subjects}
         for id, changes in conn.execute(NAMING, (list(gone),), binary=True).fetchall():
             left: Facts = {}
             for fact, noted in unpacked(changes):
                 is_named = fact.what == ACTIVITY
-                kept = {one: at for one, at in noted.items() if not is_named or one not in gone}
+                kept = {
+                    subject: at
+                    for subject, at in noted.items()
+                    if not is_named or subject not in gone
+                }
                 if kept:
                     left[fact] = kept
             conn.execute(CHANGE_DUE, (packed(left), id))
@@ -112,7 +116,11 @@ class Changes:
 def packed(facts: Facts) -> bytes:
     return _encode(
         [
-            (fact, b"".join(subjects), b"".join(_PLACE.pack(*one) for one in subjects.values()))
+            (
+                fact,
+                b"".join(subjects),
+                b"".join(_PLACE.pack(*event) for event in subjects.values()),
+            )
             for fact, subjects in facts.items()
         ]
     )
@@ -123,7 +131,7 @@ def unpacked(changes: bytes) -> Iterator[tuple[Fact, dict[Id, Event]]]:
         events = _PLACE.iter_unpack(places)
         yield (
             fact,
-            {Id(ids[16 * n : 16 * n + 16]): (one[0], one[1]) for n, one in enumerate(events)},
+            {Id(ids[16 * n : 16 * n + 16]): (event[0], event[1]) for n, event in enumerate(events)},
         )
 
 
@@ -149,8 +157,8 @@ def facts_of(batch: Batch) -> Facts:
     def note(fact: Fact, subject: SubjectId, row: RecordedEvent) -> None:
         facts.setdefault(fact, {})[Id(subject.bytes)] = (row.log_partition, row.position)
 
-    for one in batch.opened:
-        row, payload, part = one.row, one.payload, one.account_part
+    for event in batch.opened:
+        row, payload, part = event.row, event.payload, event.account_part
         activity = ACTIVITY_OF_TOPIC.get(row.topic)
         if activity is None:
             continue
@@ -165,9 +173,9 @@ def facts_of(batch: Batch) -> Facts:
             fact = Fact("account", ACTIVITY, (activity, part.name))
             subject = batch.survivors.get(row.account, row.account)
             facts.setdefault(fact, {})[Id(subject.bytes)] = at
-    for kind, _, subject, account, one in batch.changes:
-        row = one.row
-        match one.payload:
+    for kind, _, subject, account, event in batch.changes:
+        row = event.row
+        match event.payload:
             case Registered() | Absorbed() | Erased():
                 note(Fact(kind.value, EVERYTHING), subject, row)
             case MergedInto(survivor):
@@ -178,7 +186,7 @@ def facts_of(batch: Batch) -> Facts:
                 for name in (*values, *deleted):
                     note(Fact(kind.value, PROPERTY, (name,)), subject, row)
             case DecisionEvent():
-                note(decided(kind, one.payload), subject, row)
+                note(decided(kind, event.payload), subject, row)
             case StageSet() | StageReleased():
                 note(Fact(kind.value, BY_HAND), subject, row)
             case MembershipStarted() | MembershipChanged() | MembershipEnded():
@@ -188,9 +196,9 @@ def facts_of(batch: Batch) -> Facts:
         if account is not None:
             # Of an erased user's membership too: its account still knows of it.
             note(Fact("account", MEMBERSHIP), account, row)
-    for one in batch.definitions:
-        if isinstance(one.payload, ListChange):
-            fact = listed(one.row.stream)
-            for subject in one.payload.subjects:
-                note(fact, subject, one.row)
+    for event in batch.definitions:
+        if isinstance(event.payload, ListChange):
+            fact = listed(event.row.stream)
+            for subject in event.payload.subjects:
+                note(fact, subject, event.row)
     return facts

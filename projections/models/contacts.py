@@ -117,7 +117,9 @@ def shown(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[Subje
     return {
         SubjectId(subject): Shown(
             SubjectKind(kind),
-            tuple(Identity(Scheme(one["scheme"]), one["value"]) for one in identities),
+            tuple(
+                Identity(Scheme(identity["scheme"]), identity["value"]) for identity in identities
+            ),
         )
         for subject, kind, identities in rows
     }
@@ -147,8 +149,8 @@ class _Change:
         return before._replace(mrr=mrr, currency=code)
 
     def know(self, identities: Iterable[Identity], *, absorbed: bool = False) -> None:
-        for one in identities:
-            entry: dict[str, object] = {"scheme": one.scheme.value, "value": one.value}
+        for identity in identities:
+            entry: dict[str, object] = {"scheme": identity.scheme.value, "value": identity.value}
             self.identities.append(entry | {"absorbed": True} if absorbed else entry)
 
     def set(self, values: dict[str, Value], deleted: Iterable[str], at: datetime) -> None:
@@ -221,7 +223,7 @@ class Contacts:
             key=lambda row: row[:2],
         )
         values = [row[3].values for row in rows]
-        amounts = [bars.amount(one.get(mrr_property)) for one in values]
+        amounts = [bars.amount(value.get(mrr_property)) for value in values]
         conn.execute(
             CHANGE_CONTACTS,
             {
@@ -229,13 +231,15 @@ class Contacts:
                 "subjects": pg_arrays.uuids([row[2] for row in rows]),
                 "kinds": pg_arrays.texts([row[3].kind for row in rows]),
                 "identities": pg_arrays.jsons([_encode(row[3].identities) for row in rows]),
-                "properties": pg_arrays.jsons([_encode(one) for one in values]),
+                "properties": pg_arrays.jsons([_encode(value) for value in values]),
                 "sent": pg_arrays.jsons([_encode(row[3].sent) for row in rows]),
                 "changed_at": pg_arrays.jsons([_encode(row[3].changed_at) for row in rows]),
                 "registered_at": pg_arrays.instants([row[3].registered_at for row in rows]),
-                "mrr": pg_arrays.texts([None if one is None else f"{one:f}" for one in amounts]),
+                "mrr": pg_arrays.texts(
+                    [None if amount is None else f"{amount:f}" for amount in amounts]
+                ),
                 "currencies": pg_arrays.texts(
-                    [bars.currency(one.get(bars.CURRENCY_PROPERTY)) for one in values]
+                    [bars.currency(value.get(bars.CURRENCY_PROPERTY)) for value in values]
                 ),
                 "mrr_property": mrr_property,
             },
@@ -267,7 +271,7 @@ class Contacts:
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         bars.move(conn, bars.counted(conn, subjects), {})
-        partitions = [log_partition(one) for one in subjects]
+        partitions = [log_partition(subject) for subject in subjects]
         conn.execute(DELETE_CONTACTS, (partitions, list(subjects)))
         conn.execute(DELETE_SEEN, (partitions, list(subjects)))
 
@@ -309,13 +313,13 @@ class _Sight(NamedTuple):
 def _sights(batch: Batch, changes: Mapping[SubjectId, _Change]) -> list[_Sight]:
     """All that a batch is about, in the order of the key."""
     seen = [
-        _Sight(partition, one.subject.bytes, one.kind, one.first_at, one.last_at)
-        for partition, one in batch.tallies
+        _Sight(partition, tally.subject.bytes, tally.kind, tally.first_at, tally.last_at)
+        for partition, tally in batch.tallies
     ]
-    tallied = {one.id for one in seen}
+    tallied = {sight.id for sight in seen}
     seen += [
-        _Sight(log_partition(id), id.bytes, one.kind)
-        for id, one in changes.items()
+        _Sight(log_partition(id), id.bytes, change.kind)
+        for id, change in changes.items()
         if id.bytes not in tallied
     ]
     return sorted(seen, key=itemgetter(0, 1))
@@ -328,22 +332,22 @@ def _see(conn: psycopg.Connection, sights: Sequence[_Sight]) -> dict[SubjectId, 
     rows = conn.execute(
         SEE,
         (
-            pg_arrays.smallints([one.partition for one in sights]),
-            pg_arrays.ids([one.id for one in sights]),
-            pg_arrays.texts([one.kind for one in sights]),
-            pg_arrays.instants([one.first_at for one in sights]),
-            pg_arrays.instants([one.last_at for one in sights]),
+            pg_arrays.smallints([sight.partition for sight in sights]),
+            pg_arrays.ids([sight.id for sight in sights]),
+            pg_arrays.texts([sight.kind for sight in sights]),
+            pg_arrays.instants([sight.first_at for sight in sights]),
+            pg_arrays.instants([sight.last_at for sight in sights]),
         ),
         binary=True,
     ).fetchall()
-    kinds = {one.id: one.kind for one in sights} if rows else {}
+    kinds = {sight.id: sight.kind for sight in sights} if rows else {}
     return {SubjectId(subject): kinds[subject.bytes] for (subject,) in rows}
 
 
 def _add(conn: psycopg.Connection, kinds: Mapping[SubjectId, str]) -> None:
     if not kinds:
         return
-    subjects = sorted(kinds, key=lambda one: (log_partition(one), one.int))
+    subjects = sorted(kinds, key=lambda subject: (log_partition(subject), subject.int))
     conn.execute(
         ADD_CONTACTS, (*pg_arrays.placed(subjects), pg_arrays.texts([kinds[id] for id in subjects]))
     )

@@ -92,18 +92,18 @@ class DefinitionsModel:
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         before = self._settings(conn, batch)
-        for one in batch.definitions:
-            self._apply(conn, one)
+        for event in batch.definitions:
+            self._apply(conn, event)
         if before is not None:
             self._settle(conn, batch, before)
 
     def _settings(self, conn: psycopg.Connection, batch: Batch) -> Settings | None:
         """As they are before a batch that changes them; None: it does not."""
-        payloads = (one.payload for one in batch.definitions)
+        payloads = (event.payload for event in batch.definitions)
         if not any(
-            isinstance(one, DefinitionMade | DefinitionChanged)
-            and isinstance(one.definition, Settings)
-            for one in payloads
+            isinstance(payload, DefinitionMade | DefinitionChanged)
+            and isinstance(payload.definition, Settings)
+            for payload in payloads
         ):
             return None
         row = conn.execute(SELECT_SETTINGS).fetchone()
@@ -119,9 +119,9 @@ class DefinitionsModel:
         if after.time_zone != before.time_zone:
             conn.execute(FORGET_SWEPT_DAY, (FIRST_DAY,))
 
-    def _apply(self, conn: psycopg.Connection, one: OpenedEvent) -> None:
-        at = one.row.occurred_at
-        match one.payload:
+    def _apply(self, conn: psycopg.Connection, event: OpenedEvent) -> None:
+        at = event.row.occurred_at
+        match event.payload:
             case DefinitionMade(id, definition, by):
                 conn.execute(ADD, _columns(id, definition, by, at))
             case DefinitionChanged(id, definition, by):

@@ -154,7 +154,7 @@ class FilterModel:
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         """Comes before the contacts go, from whose properties it is seen what to forget."""
         gone = {
-            "partitions": [log_partition(one) for one in subjects],
+            "partitions": [log_partition(subject) for subject in subjects],
             "subjects": list(subjects),
         }
         conn.execute(FORGET_VALUES, gone)

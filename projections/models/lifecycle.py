@@ -99,8 +99,8 @@ class Lifecycles:
         changes: dict[tuple[int, bytes], tuple[SubjectId, _Change]] = {}
         entered: list[tuple[OpenedEvent, StageEntered]] = []
         left: list[tuple[OpenedEvent, StageLeft]] = []
-        for _, _, _, _, one in batch.changes:
-            payload, stream, at = one.payload, one.row.stream, one.row.occurred_at
+        for _, _, _, _, event in batch.changes:
+            payload, stream, at = event.payload, event.row.stream, event.row.occurred_at
             if stream in batch.survivors or not isinstance(
                 payload, StageTransition | HealthChanged | StageSet | StageReleased
             ):
@@ -111,9 +111,9 @@ class Lifecycles:
                 case StageTransition():
                     change.stage, change.stage_at = payload, at
                     if isinstance(payload, StageEntered):
-                        entered.append((one, payload))
+                        entered.append((event, payload))
                     elif isinstance(payload, StageLeft):
-                        left.append((one, payload))
+                        left.append((event, payload))
                 case HealthChanged():
                     change.health, change.health_at = payload, at
                 case StageSet():
@@ -131,7 +131,7 @@ class Lifecycles:
         self.erase(conn, [loser])
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        asked = (sorted({log_partition(one) for one in subjects}), list(subjects))
+        asked = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
         conn.execute(FORGET_STANDINGS, asked)
         conn.execute(FORGET_SPELLS, asked)
 
@@ -143,15 +143,15 @@ def _stand(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Chang
         (
             pg_arrays.smallints([partition for partition, _, _ in rows]),
             pg_arrays.uuids([subject for _, subject, _ in rows]),
-            pg_arrays.integers([one.stage.ordinal if one.stage else 0 for _, _, one in rows]),
-            pg_arrays.instants([one.stage_at for _, _, one in rows]),
-            pg_arrays.integers([one.health.ordinal if one.health else 0 for _, _, one in rows]),
-            pg_arrays.instants([one.health_at for _, _, one in rows]),
+            pg_arrays.integers([row.stage.ordinal if row.stage else 0 for _, _, row in rows]),
+            pg_arrays.instants([row.stage_at for _, _, row in rows]),
+            pg_arrays.integers([row.health.ordinal if row.health else 0 for _, _, row in rows]),
+            pg_arrays.instants([row.health_at for _, _, row in rows]),
             pg_arrays.booleans([hand is not None for hand in hands]),
             pg_arrays.texts([hand.stage if hand else None for hand in hands]),
             pg_arrays.texts([hand.reason if hand else None for hand in hands]),
             pg_arrays.texts([str(hand.by) if hand else None for hand in hands]),
-            pg_arrays.instants([one.hand_at for _, _, one in rows]),
+            pg_arrays.instants([row.hand_at for _, _, row in rows]),
         ),
     )
 
@@ -184,7 +184,7 @@ def _spell(
     left: Sequence[tuple[OpenedEvent, StageLeft]],
 ) -> None:
     if entered:
-        streams = [one.row.stream for one, _ in entered]
+        streams = [event.row.stream for event, _ in entered]
         definitions: list[UUID] = [payload.definition for _, payload in entered]
         conn.execute(
             ADD_SPELLS,
@@ -196,11 +196,11 @@ def _spell(
                 pg_arrays.uuids(definitions),
                 pg_arrays.integers([payload.version for _, payload in entered]),
                 pg_arrays.booleans([payload.by_hand for _, payload in entered]),
-                pg_arrays.instants([one.row.occurred_at for one, _ in entered]),
+                pg_arrays.instants([event.row.occurred_at for event, _ in entered]),
             ),
         )
     if left:
-        streams = [one.row.stream for one, _ in left]
+        streams = [event.row.stream for event, _ in left]
         partitions = [log_partition(stream) for stream in streams]
         conn.execute(
             END_SPELLS,
@@ -208,7 +208,7 @@ def _spell(
                 pg_arrays.smallints(partitions),
                 pg_arrays.uuids(streams),
                 pg_arrays.integers([payload.ordinal - 1 for _, payload in left]),
-                pg_arrays.instants([one.row.occurred_at for one, _ in left]),
+                pg_arrays.instants([event.row.occurred_at for event, _ in left]),
                 sorted(set(partitions)),
             ),
         )

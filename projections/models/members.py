@@ -109,10 +109,10 @@ class Members:
                 pg_arrays.smallints([key[0] for key, _ in rows]),
                 pg_arrays.uuids([key[1] for key, _ in rows]),
                 pg_arrays.uuids([key[2] for key, _ in rows]),
-                pg_arrays.jsons([_encode(one.properties) for _, one in rows]),
-                pg_arrays.texts([_role(one.properties) for _, one in rows]),
-                pg_arrays.instants([one.joined_at for _, one in rows]),
-                pg_arrays.instants([one.left_at for _, one in rows]),
+                pg_arrays.jsons([_encode(row.properties) for _, row in rows]),
+                pg_arrays.texts([_role(row.properties) for _, row in rows]),
+                pg_arrays.instants([row.joined_at for _, row in rows]),
+                pg_arrays.instants([row.left_at for _, row in rows]),
             ),
         )
 
@@ -120,7 +120,9 @@ class Members:
         """Done by `apply`, which also sees the merge of a user whose key is gone."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        conn.execute(ERASE_USERS, ([log_partition(one) for one in subjects], list(subjects)))
+        conn.execute(
+            ERASE_USERS, ([log_partition(subject) for subject in subjects], list(subjects))
+        )
 
 
 def _role(properties: dict[str, object]) -> str | None:

@@ -79,11 +79,11 @@ def apply(conn: psycopg.Connection, batch: Batch) -> None:
     """Converts what a batch gives another type; while no other batch is under way. By the types
     that hold now, which may be newer than what the batch says."""
     changed = {
-        (kind, one.payload.name)
-        for one in batch.definitions
-        if isinstance(one.payload, PropertyTypeChanged)
+        (kind, event.payload.name)
+        for event in batch.definitions
+        if isinstance(event.payload, PropertyTypeChanged)
         for kind in SubjectKind
-        if property_scope(kind) is one.payload.scope
+        if property_scope(kind) is event.payload.scope
     }
     if not changed:
         return
@@ -126,8 +126,8 @@ def _write(
             "is_currency": name == bars.CURRENCY_PROPERTY,
             "partitions": [row[0] for row in rows],
             "subjects": [row[1] for row in rows],
-            "values": [None if one is None else _encode(one).decode() for one in values],
-            "currencies": [bars.currency(one) for one in values],
+            "values": [None if value is None else _encode(value).decode() for value in values],
+            "currencies": [bars.currency(value) for value in values],
         },
     )
 

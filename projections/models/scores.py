@@ -42,11 +42,11 @@ class Scores:
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes: dict[tuple[int, bytes, bytes], list[tuple[SubjectId, ScoreChanged, datetime]]]
         changes = {}
-        for _, _, _, _, one in batch.changes:
-            payload, stream = one.payload, one.row.stream
+        for _, _, _, _, event in batch.changes:
+            payload, stream = event.payload, event.row.stream
             if isinstance(payload, ScoreChanged) and stream not in batch.survivors:
                 key = (log_partition(stream), stream.bytes, payload.definition.bytes)
-                change = (stream, payload, one.row.occurred_at)
+                change = (stream, payload, event.row.occurred_at)
                 changes.setdefault(key, []).append(change)
         if not changes:
             return
@@ -76,7 +76,7 @@ class Scores:
                 pg_arrays.integers([payload.ordinal for _, payload, _ in last]),
                 pg_arrays.texts([None if value is None else f"{value:.2f}" for value in values]),
                 pg_arrays.jsons([_encode(payload.held) for _, payload, _ in last]),
-                pg_arrays.jsons([_encode(one) for one in since]),
+                pg_arrays.jsons([_encode(marks) for marks in since]),
                 pg_arrays.instants([at for _, _, at in last]),
             ),
         )
@@ -85,7 +85,9 @@ class Scores:
         self.erase(conn, [loser])
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        conn.execute(FORGET, (sorted({log_partition(one) for one in subjects}), list(subjects)))
+        conn.execute(
+            FORGET, (sorted({log_partition(subject) for subject in subjects}), list(subjects))
+        )
 
 
 def marked(

@@ -108,12 +108,12 @@ class Segments:
     tables: ClassVar[Sequence[str]] = ("segments", "segment_lists")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        for one in batch.definitions:
-            self._apply(conn, one)
+        for event in batch.definitions:
+            self._apply(conn, event)
 
-    def _apply(self, conn: psycopg.Connection, one: OpenedEvent) -> None:
-        at = one.row.occurred_at
-        match one.payload:
+    def _apply(self, conn: psycopg.Connection, event: OpenedEvent) -> None:
+        at = event.row.occurred_at
+        match event.payload:
             case DefinitionMade(id, Segment() as definition, by):
                 conn.execute(
                     ADD_SEGMENT, {"kind": definition.kind.value} | _columns(id, definition, by, at)
@@ -132,10 +132,10 @@ class Segments:
                     sweep(conn, id, OfDefinition(row[0]))
             case MembersListed(subjects):
                 asked = ([log_partition(subject) for subject in subjects], subjects)
-                conn.execute(LIST, (one.row.stream, *asked))
+                conn.execute(LIST, (event.row.stream, *asked))
             case MembersUnlisted(subjects):
                 asked = ([log_partition(subject) for subject in subjects], subjects)
-                conn.execute(UNLIST, (one.row.stream, *asked))
+                conn.execute(UNLIST, (event.row.stream, *asked))
             case _:
                 pass
 
@@ -163,17 +163,20 @@ class SegmentMembers:
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         last: dict[tuple[int, bytes, bytes], tuple[OpenedEvent, SegmentTransition]] = {}
-        for _, _, _, _, one in batch.changes:
-            payload, stream = one.payload, one.row.stream
+        for _, _, _, _, event in batch.changes:
+            payload, stream = event.payload, event.row.stream
             if isinstance(payload, SegmentTransition) and stream not in batch.survivors:
-                last[log_partition(stream), stream.bytes, payload.definition.bytes] = one, payload
+                last[log_partition(stream), stream.bytes, payload.definition.bytes] = (
+                    event,
+                    payload,
+                )
         if not last:
             return
         rows = [last[key] for key in sorted(last)]
         partitions = [key[0] for key in sorted(last)]
         keys = (
             pg_arrays.smallints(partitions),
-            pg_arrays.uuids([one.row.stream for one, _ in rows]),
+            pg_arrays.uuids([event.row.stream for event, _ in rows]),
             pg_arrays.uuids([payload.definition for _, payload in rows]),
             sorted(set(partitions)),
         )
@@ -196,10 +199,10 @@ class SegmentMembers:
                     statement,
                     (
                         pg_arrays.smallints([partition for partition, _, _ in some]),
-                        pg_arrays.uuids([one.row.stream for _, one, _ in some]),
+                        pg_arrays.uuids([event.row.stream for _, event, _ in some]),
                         pg_arrays.uuids([payload.definition for _, _, payload in some]),
                         pg_arrays.integers([payload.ordinal for _, _, payload in some]),
-                        pg_arrays.instants([one.row.occurred_at for _, one, _ in some]),
+                        pg_arrays.instants([event.row.occurred_at for _, event, _ in some]),
                     ),
                 )
         counts.update((partition, payload.definition) for partition, _, payload in entered)
@@ -212,7 +215,7 @@ class SegmentMembers:
         self._forget(conn, subjects)
 
     def _forget(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        asked = (sorted({log_partition(one) for one in subjects}), list(subjects))
+        asked = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
         counts: Counter[tuple[int, UUID]] = Counter()
         counts.subtract(tuple(row) for row in conn.execute(FORGET_SUBJECTS, asked, binary=True))
         conn.execute(FORGET_WHO_LEFT, asked)

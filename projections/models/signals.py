@@ -50,14 +50,14 @@ class Signals:
         histories: dict[
             tuple[int, bytes, bytes], list[tuple[SubjectId, DecisionEvent, datetime]]
         ] = {}
-        for _, _, _, _, one in batch.changes:
-            payload, stream = one.payload, one.row.stream
+        for _, _, _, _, event in batch.changes:
+            payload, stream = event.payload, event.row.stream
             if (
                 isinstance(payload, SignalTriggered | SignalEnded | GoalReached | GoalMissed)
                 and stream not in batch.survivors
             ):
                 key = (log_partition(stream), stream.bytes, payload.definition.bytes)
-                histories.setdefault(key, []).append((stream, payload, one.row.occurred_at))
+                histories.setdefault(key, []).append((stream, payload, event.row.occurred_at))
         if not histories:
             return
         keys = sorted(histories)
@@ -81,13 +81,13 @@ class Signals:
             CHANGE_SIGNALS,
             (
                 *places,
-                pg_arrays.integers([one.ordinal for one in after]),
-                pg_arrays.booleans([one.is_on for one in after]),
-                pg_arrays.instants([one.triggered_at for one in after]),
-                pg_arrays.instants([one.ended_at for one in after]),
-                pg_arrays.integers([one.triggers for one in after]),
-                pg_arrays.texts([one.goal for one in after]),
-                pg_arrays.instants([one.goal_due_at for one in after]),
+                pg_arrays.integers([state.ordinal for state in after]),
+                pg_arrays.booleans([state.is_on for state in after]),
+                pg_arrays.instants([state.triggered_at for state in after]),
+                pg_arrays.instants([state.ended_at for state in after]),
+                pg_arrays.integers([state.triggers for state in after]),
+                pg_arrays.texts([state.goal for state in after]),
+                pg_arrays.instants([state.goal_due_at for state in after]),
             ),
         )
 
@@ -95,7 +95,7 @@ class Signals:
         self.erase(conn, [loser])
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        asked = (sorted({log_partition(one) for one in subjects}), list(subjects))
+        asked = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
         conn.execute(FORGET, asked)
         conn.execute(FORGET_TIMERS, asked)
 

@@ -120,7 +120,7 @@ def passed(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEven
         return NOTHING
     concerned = [(n, row) for n, row in enumerate(rows) if row.log_partition in hit]
     held = _held(conn, projector, [row for _, row in concerned])
-    skipped = _skipped(conn, projector, {one: bounds[one] for one in hit})
+    skipped = _skipped(conn, projector, {partition: bounds[partition] for partition in hit})
     waiting: list[RecordedEvent] = []
     for n, row in concerned:
         if row.stream not in held or (row.log_partition, row.position) in skipped:
@@ -186,17 +186,17 @@ def forget(conn: psycopg.Connection, projector: str, skipped: Sequence[SkippedEv
     """Forgets what is parked of a projector that begins anew, but not what is skipped; of other
     readers what is skipped is known again too, where it was lost with the read models."""
     conn.execute(FORGET_PARKED, (projector, ALL_PARTITIONS))
-    for one in skipped:
-        mark_skipped(conn, one)
+    for event in skipped:
+        mark_skipped(conn, event)
 
 
 def forget_gaps(conn: psycopg.Connection, projector: str, erased: Sequence[SubjectId]) -> None:
     """Takes off the list what other readers lack of those who are erased: nobody can read it."""
-    partitions = sorted({log_partition(one) for one in erased})
+    partitions = sorted({log_partition(subject) for subject in erased})
     conn.execute(FORGET_GAPS, (partitions, list(erased), projector))
 
 
-def mark_skipped(conn: psycopg.Connection, one: SkippedEvent) -> None:
+def mark_skipped(conn: psycopg.Connection, event: SkippedEvent) -> None:
     """Has a reader go on without an event."""
-    place = (one.place.log_partition, one.place.position)
-    conn.execute(MARK_SKIPPED, (one.reader, *place, one.stream, one.at))
+    place = (event.place.log_partition, event.place.position)
+    conn.execute(MARK_SKIPPED, (event.reader, *place, event.stream, event.at))

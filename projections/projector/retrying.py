@@ -93,7 +93,7 @@ class _Parked(NamedTuple):
     log_partition: int
 
     def places(self, positions: Sequence[int]) -> list[Position]:
-        return [Position(self.log_partition, one) for one in positions]
+        return [Position(self.log_partition, position) for position in positions]
 
 
 def count_anew(conn: psycopg.Connection, projector: str, activity: str) -> None:
@@ -217,5 +217,7 @@ class Retrying:
                 conn.execute(TAKE_OUT, (*place, positions))
             else:
                 name = type(error).__name__
-                conn.cursor().executemany(FAIL, [(name, *place, one) for one in positions])
+                conn.cursor().executemany(
+                    FAIL, [(name, *place, position) for position in positions]
+                )
         return is_dropped

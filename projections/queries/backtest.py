@@ -174,7 +174,7 @@ def run(
         days=found.days,
         today=found.days[-1].counts,
         compared_with=_compared(plan),
-        differing=sum(one.subjects for one in some_moves),
+        differing=sum(move.subjects for move in some_moves),
         moves=some_moves,
         gaps=list(reading.gaps)[:LISTED_GAPS],
     )
@@ -186,13 +186,13 @@ def _compared(plan: Plan) -> Compared | None:
     if node is None:
         return None
     if node.of is not None:
-        one = plan.active[node.of]
-        return Compared(node.of, None if isinstance(one, Undeciding) else one.name)
+        definition = plan.active[node.of]
+        return Compared(node.of, None if isinstance(definition, Undeciding) else definition.name)
     of_kind = [
-        (id, one)
-        for id, one in plan.active.items()
-        if not isinstance(one, Undeciding)
-        and (family_of(one), one.kind) == (node.family, node.kind)
+        (id, definition)
+        for id, definition in plan.active.items()
+        if not isinstance(definition, Undeciding)
+        and (family_of(definition), definition.kind) == (node.family, node.kind)
     ]
     if len(of_kind) == 1:
         return Compared(of_kind[0][0], of_kind[0][1].name)
@@ -217,13 +217,13 @@ def _population(conn: sa.Connection, plan: Plan, sample: int | None) -> _Populat
 
 
 def _present(conn: sa.Connection, subjects: set[UUID]) -> list[UUID]:
-    partitions = sorted({log_partition(one) for one in subjects})
+    partitions = sorted({log_partition(subject) for subject in subjects})
     return [*conn.scalars(PRESENT, {"partitions": partitions, "subjects": list(subjects)})]
 
 
 def _with_losers(conn: sa.Connection, subjects: Iterable[UUID]) -> set[SubjectId]:
-    found = [SubjectId(one) for one in subjects]
-    losers = [SubjectId(one) for one in conn.scalars(LOSERS, {"subjects": found})]
+    found = [SubjectId(subject) for subject in subjects]
+    losers = [SubjectId(loser) for loser in conn.scalars(LOSERS, {"subjects": found})]
     return {*found, *losers}
 
 
@@ -243,18 +243,20 @@ def subjects(
     after: UUID | None = None
     if cursor is not None:
         [after] = decoded("backtest", cursor, UUID)
-    chosen = [id for id, one in verdicts.items() if matches(one)]
+    chosen = [id for id, verdict in verdicts.items() if matches(verdict)]
     left = [id for id in chosen if after is None or id > after]
     page = left[:limit]
     following = encoded("backtest", page[-1]) if len(left) > limit else None
-    partitions = sorted({log_partition(one) for one in page})
+    partitions = sorted({log_partition(subject) for subject in page})
     names = {
         row.subject: (row.external_id, row.name)
         for row in conn.execute(NAMES, {"partitions": partitions, "subjects": page})
     }
     items = [
-        BacktestSubject(id, *names[id], one.after, one.before, one.after_value, one.before_value)
+        BacktestSubject(
+            id, *names[id], verdict.after, verdict.before, verdict.after_value, verdict.before_value
+        )
         for id in page
-        if id in names and (one := verdicts[id])
+        if id in names and (verdict := verdicts[id])
     ]
     return Page(items, following, len(chosen))

@@ -40,10 +40,14 @@ MEMBERSHIP_TOPICS = [topic for topic in SUBJECT_TOPICS if topic.startswith("user
 ACCOUNT_TOPICS = [*ACTIVITY_OF_TOPIC, *SUMMED_TOPICS, *MEMBERSHIP_TOPICS]
 
 MERGE_TOPICS = [
-    topic for topic, one in PAYLOAD_OF_TOPIC.items() if issubclass(one, Absorbed | MergedInto)
+    topic
+    for topic, payload in PAYLOAD_OF_TOPIC.items()
+    if issubclass(payload, Absorbed | MergedInto)
 ]
 
-LIST_TOPICS = [topic for topic, one in PAYLOAD_OF_TOPIC.items() if issubclass(one, ListChange)]
+LIST_TOPICS = [
+    topic for topic, payload in PAYLOAD_OF_TOPIC.items() if issubclass(payload, ListChange)
+]
 
 
 class Records(Protocol):
@@ -81,10 +85,12 @@ class LogReading:
         """The lists of static segments."""
         for segment in self._plan.lists:
             for piece in records.of_streams([SubjectId(segment)], LIST_TOPICS):
-                for one in self._passed(self._opener.open_each(piece)):
-                    if isinstance(one.payload, ListChange):
-                        row = one.row
-                        self._replay.tell_list(segment, row.position, row.occurred_at, one.payload)
+                for event in self._passed(self._opener.open_each(piece)):
+                    if isinstance(event.payload, ListChange):
+                        row = event.row
+                        self._replay.tell_list(
+                            segment, row.position, row.occurred_at, event.payload
+                        )
 
     def _passed(self, found: Sequence[OpenedEvent | Gap]) -> list[OpenedEvent]:
         """What opened; takes note of what did not."""
@@ -100,7 +106,7 @@ class LogReading:
         done, total = 0, sum(heads.values())
         for first in range(0, LOG_PARTITIONS, PARTITIONS_A_READ):
             some = range(first, min(first + PARTITIONS_A_READ, LOG_PARTITIONS))
-            places = {one: 0 for one in some if heads.get(one, 0)}
+            places = {partition: 0 for partition in some if heads.get(partition, 0)}
             while places:
                 self._progress("reading", done, total)
                 limit = math.ceil(EVENTS_A_READ / len(places))
@@ -112,12 +118,14 @@ class LogReading:
                     break
                 done += len(rows)
                 places |= {row.log_partition: row.position for row in rows}
-                places = {one: at for one, at in places.items() if at < heads[one]}
+                places = {
+                    partition: at for partition, at in places.items() if at < heads[partition]
+                }
                 self._tell(rows)
 
     def some(self, records: Records, replayed: set[SubjectId]) -> None:
         """The streams of some subjects, and what others did for the accounts among them."""
-        streams = sorted(replayed, key=lambda one: (log_partition(one), one))
+        streams = sorted(replayed, key=lambda subject: (log_partition(subject), subject))
         self._traced |= replayed
         for first in range(0, len(streams), STREAMS_A_READ):
             some = streams[first : first + STREAMS_A_READ]
@@ -139,8 +147,10 @@ class LogReading:
             self._traced |= strangers
             became: set[SubjectId] = set()
             for piece in records.of_streams(sorted(strangers), MERGE_TOPICS):
-                payloads = [one.payload for one in self._tell(piece)]
-                became |= {one.survivor for one in payloads if isinstance(one, MergedInto)}
+                payloads = [event.payload for event in self._tell(piece)]
+                became |= {
+                    payload.survivor for payload in payloads if isinstance(payload, MergedInto)
+                }
             strangers = became
 
     def _tell(self, rows: Sequence[Any]) -> list[ReplayEvent]:
@@ -149,7 +159,7 @@ class LogReading:
         rows = [row for row in rows if row.topic in _TOPICS and _tells(row, kept)]
         found = self._opener.open_each([row for row in rows if row.topic in self._opened_topics])
         opened: dict[tuple[int, int], OpenedEvent] = {
-            (one.row.log_partition, one.row.position): one for one in self._passed(found)
+            (event.row.log_partition, event.row.position): event for event in self._passed(found)
         }
         if self.gaps:
             rows = [row for row in rows if place_of(row) not in self.gaps]
@@ -172,19 +182,19 @@ def _tells(row: RecordedEvent, kept: RetentionBounds) -> bool:
     return row.topic not in SUMMED_TOPICS or row.occurred_at <= kept.since
 
 
-def _told(row: RecordedEvent, one: OpenedEvent | None) -> ReplayEvent:
+def _told(row: RecordedEvent, event: OpenedEvent | None) -> ReplayEvent:
     kind = stream_kind(row.topic)
     assert isinstance(kind, SubjectKind)
-    part = one.account_part if one is not None else None
+    part = event.account_part if event is not None else None
     return ReplayEvent(
         kind,
         row.stream,
         row.position,
         row.topic.partition(".")[2],
         row.occurred_at,
-        None if one is None else one.payload,
+        None if event is None else event.payload,
         row.account,
         None if part is None else part.name,
-        one is not None,
-        None if one is None else one.account_sums,
+        event is not None,
+        None if event is None else event.account_sums,
     )

@@ -111,7 +111,7 @@ def bars_of(
 def _bars(rows: Sequence[Any], default: str | None) -> Bars:
     stages: dict[str | None, dict[str, int]] = {}
     counts = dict.fromkeys(Health, 0)
-    sums: dict[Health, dict[str | None, Decimal]] = {one: {} for one in Health}
+    sums: dict[Health, dict[str | None, Decimal]] = {health: {} for health in Health}
     for stage, health, code, count, with_mrr, mrr in rows:
         if not count:
             continue
@@ -126,7 +126,9 @@ def _bars(rows: Sequence[Any], default: str | None) -> Bars:
         total=sum(counts.values()),
         stages=[
             StageCount(stage, sum(of.values()), of["good"], of["normal"], of["bad"])
-            for stage, of in sorted(stages.items(), key=lambda one: (one[0] is None, one[0] or ""))
+            for stage, of in sorted(
+                stages.items(), key=lambda entry: (entry[0] is None, entry[0] or "")
+            )
         ],
         health=[
             HealthCount(
@@ -134,7 +136,7 @@ def _bars(rows: Sequence[Any], default: str | None) -> Bars:
                 counts[health],
                 [
                     CurrencySum(code, shown(sums[health][code]))
-                    for code in sorted(sums[health], key=lambda one: (one is None, one or ""))
+                    for code in sorted(sums[health], key=lambda code: (code is None, code or ""))
                 ],
             )
             for health in Health

@@ -204,10 +204,13 @@ def known_as(
     conn: sa.Connection, name: Identity, subjects: Sequence[SubjectId]
 ) -> SubjectId | None:
     """Which of some subjects has an outside name, if one does."""
-    asked = {"partitions": [log_partition(one) for one in subjects], "subjects": list(subjects)}
+    asked = {
+        "partitions": [log_partition(subject) for subject in subjects],
+        "subjects": list(subjects),
+    }
     for subject, identities in conn.execute(IDENTITIES, asked):
-        for one in identities:
-            known = Identity(Scheme(one["scheme"]), one["value"])
+        for identity in identities:
+            known = Identity(Scheme(identity["scheme"]), identity["value"])
             if (known.scheme, known.matching) == (name.scheme, name.matching):
                 return SubjectId(subject)
     return None
@@ -258,7 +261,9 @@ def view(
         name=row.name,
         email=row.email,
         domain=row.domain,
-        identities=[IdentityItem(one["scheme"], one["value"]) for one in row.identities],
+        identities=[
+            IdentityItem(identity["scheme"], identity["value"]) for identity in row.identities
+        ],
         properties=properties,
         registered_at=row.registered_at,
         first_seen=row.first_seen,
@@ -407,6 +412,9 @@ def names_of(
     """External id and name of those subjects that are there."""
     rows = conn.execute(
         NAMES,
-        {"partitions": sorted({log_partition(one) for one in subjects}), "subjects": subjects},
+        {
+            "partitions": sorted({log_partition(subject) for subject in subjects}),
+            "subjects": subjects,
+        },
     )
     return {SubjectId(row.subject): (row.external_id, row.name) for row in rows}

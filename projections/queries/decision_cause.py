@@ -164,9 +164,9 @@ def event_cause(records: Records, opener: Opener, place: Position) -> CauseSeen:
     if row is None:
         raise NotFound("the event that was the cause is not in the log")
     [found] = opener.open_each([row])
-    one = None if isinstance(found, Gap) else found
+    event = None if isinstance(found, Gap) else found
     where = place_of(row)
-    match one and one.payload:
+    match event and event.payload:
         case StageSet(stage, reason, by):
             return ByPerson(stage, False, by, reason, row.occurred_at, where)
         case StageReleased(by):
@@ -174,9 +174,9 @@ def event_cause(records: Records, opener: Opener, place: Position) -> CauseSeen:
         case _:
             pass
     name: str | None = None
-    if one is not None and isinstance(one.payload, Tracked):
-        name = one.payload.activity.name
-    elif one is not None and one.account_part is not None:
-        name = one.account_part.name
+    if event is not None and isinstance(event.payload, Tracked):
+        name = event.payload.activity.name
+    elif event is not None and event.account_part is not None:
+        name = event.account_part.name
     what = ACTIVITY_OF_TOPIC.get(row.topic) or row.topic.partition(".")[2]
     return ByEvent(what, name, row.occurred_at, row.recorded_at, where)

@@ -135,11 +135,11 @@ def at(
     row = records.at(place)
     if row is not None and row.stream in streams:
         opener.refresh()
-        [one] = opener.open_each([row])
-        if isinstance(one, Gap):
-            raise Altered(f"the event at {place_of(row)} does not open: {one.reason}")
-        if isinstance(one.payload, DecisionEvent):
-            return _why(conn, records, opener, one, one.payload, [])
+        [event] = opener.open_each([row])
+        if isinstance(event, Gap):
+            raise Altered(f"the event at {place_of(row)} does not open: {event.reason}")
+        if isinstance(event.payload, DecisionEvent):
+            return _why(conn, records, opener, event, event.payload, [])
     raise NotFound("there is no decision about it at this position")
 
 
@@ -194,13 +194,13 @@ def _newest(
         gaps: takes those that are met on the way.
     """
     for rows in records.newest(subject, topic):
-        for one in opener.open_each(rows):
-            if isinstance(one, Gap):
-                gaps.append(one)
+        for event in opener.open_each(rows):
+            if isinstance(event, Gap):
+                gaps.append(event)
                 continue
-            payload = one.payload
+            payload = event.payload
             if isinstance(payload, DecisionEvent) and definition in (None, payload.definition):
-                return one
+                return event
     return None
 
 
@@ -208,7 +208,7 @@ def _why(
     conn: sa.Connection,
     records: Records,
     opener: Opener,
-    one: OpenedEvent,
+    event: OpenedEvent,
     decision: DecisionEvent,
     gaps: list[str],
 ) -> Why:
@@ -222,9 +222,9 @@ def _why(
     elif isinstance(decision, ScoreChanged):
         before, after = decision.before, decision.after
     return Why(
-        what=one.row.topic.partition(".")[2],
-        at=one.row.occurred_at,
-        position=place_of(one.row),
+        what=event.row.topic.partition(".")[2],
+        at=event.row.occurred_at,
+        position=place_of(event.row),
         ordinal=decision.ordinal,
         stage=stage,
         before=before,

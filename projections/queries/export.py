@@ -56,9 +56,9 @@ def lines(
             for start in range(0, len(rows), ROWS_ENCODED_AT_ONCE):
                 some = rows[start : start + ROWS_ENCODED_AT_ONCE]
                 if format == "csv":
-                    gathered += csv_lines([_cells(one, names) for one in some])
+                    gathered += csv_lines([_cells(item, names) for item in some])
                 else:
-                    gathered += b"".join(_encode(one) + b"\n" for one in some)
+                    gathered += b"".join(_encode(item) + b"\n" for item in some)
                 if len(gathered) >= PIECE_BYTES:
                     if is_ended():
                         raise Ended

@@ -98,8 +98,8 @@ def filters(conn: sa.Connection, kind: SubjectKind) -> Filters:
             _property(name, type, values.get(name, []), ranges.get(name))
             for name, type in KnownNames(conn).properties(kind).items()
         ],
-        stages=[StageFilter(one.stage, one.count) for one in bars.stages],
-        health=[HealthFilter(one.health, one.count) for one in bars.health],
+        stages=[StageFilter(stage.stage, stage.count) for stage in bars.stages],
+        health=[HealthFilter(health.health, health.count) for health in bars.health],
         segments=[SegmentFilter(*row) for row in conn.execute(SEGMENTS, asked)],
     )
 
@@ -107,7 +107,7 @@ def filters(conn: sa.Connection, kind: SubjectKind) -> Filters:
 def _property(
     name: str, type: PropertyType, values: list[tuple[str, int]], range: tuple[str, str] | None
 ) -> PropertyFilter:
-    low, high = (None, None) if range is None else (_bound(type, one) for one in range)
+    low, high = (None, None) if range is None else (_bound(type, bound) for bound in range)
     if type is PropertyType.BOOLEAN:
         counts = [ValueCount(value == "true", count) for value, count in values]
     else:

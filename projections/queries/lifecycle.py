@@ -127,14 +127,14 @@ def lifecycle(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> Lif
         row.stage_since,
         row.health_since,
         by_hand,
-        [_score(one) for one in row.scores or ()],
+        [_score(score) for score in row.scores or ()],
         msgspec.convert(row.signals or [], list[SignalItem]),
         msgspec.convert(row.segments or [], list[InSegmentSince]),
     )
 
 
-def _score(one: Mapping[str, Any]) -> ScoreItem:
-    held, since = one["held"], one["since"] or {}
+def _score(score: Mapping[str, Any]) -> ScoreItem:
+    held, since = score["held"], score["since"] or {}
     rules = [
         {
             "name": rule["name"],
@@ -142,9 +142,9 @@ def _score(one: Mapping[str, Any]) -> ScoreItem:
             "held": rule["name"] in held if rule["name"] in since else None,
             "since": since.get(rule["name"]),
         }
-        for rule in one["rules"]
+        for rule in score["rules"]
     ]
     return msgspec.convert(
-        {name: one[name] for name in ("id", "name", "value", "changed_at")} | {"rules": rules},
+        {name: score[name] for name in ("id", "name", "value", "changed_at")} | {"rules": rules},
         ScoreItem,
     )

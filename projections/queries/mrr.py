@@ -79,12 +79,12 @@ def _of_accounts(conn: sa.Connection, user: SubjectId, default_currency: str | N
 
 
 def _mrr(sums: Sequence[tuple[str | None, Decimal]], source: MrrSource) -> Mrr:
-    by_name = sorted(sums, key=lambda one: (one[0] is None, one[0] or ""))
+    by_name = sorted(sums, key=lambda entry: (entry[0] is None, entry[0] or ""))
     code, amount = by_name[0]
     is_one = len(by_name) == 1
     return Mrr(
         amount if is_one else None,
         code if is_one else None,
         source,
-        [CurrencySum(one, shown(exact)) for one, exact in by_name],
+        [CurrencySum(code, shown(exact)) for code, exact in by_name],
     )

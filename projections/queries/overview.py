@@ -185,11 +185,11 @@ def _before(
         last = rows[:ROWS_AT_ONCE]  # of each topic there may be more after these
         opened, unopened = parted(opener.open_each(last))
         gaps += [place_of(gap.row) for gap in unopened]
-        for one in opened:
-            for change in changes_of(one.payload) or ():
+        for event in opened:
+            for change in changes_of(event.payload) or ():
                 if change.name in names:
                     was, _ = found.get(change.name, (change.before, began))
-                    found[change.name] = (was, one.row.occurred_at)
+                    found[change.name] = (was, event.row.occurred_at)
         if len(rows) < ROWS_AT_ONCE:
             return found
         stretch = stretch.after(timeline_key(last[-1]))
@@ -212,9 +212,9 @@ def _property(
 
 def _difference(value: object, was: object) -> float | None:
     numbers = [
-        Decimal(str(one))
-        for one in (value, was)
-        if isinstance(one, int | float) and not isinstance(one, bool)
+        Decimal(str(number))
+        for number in (value, was)
+        if isinstance(number, int | float) and not isinstance(number, bool)
     ]
     return float(numbers[0] - numbers[1]) if len(numbers) == 2 else None
 

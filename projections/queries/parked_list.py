@@ -62,7 +62,7 @@ def page(
     reader_after, partition, position = after or (None, None, None)
     asked = {
         "reader": reader,
-        "states": [one.value for one in ([state] if state else OPEN_STATES)],
+        "states": [some.value for some in ([state] if state else OPEN_STATES)],
         "after": reader_after,
         "partition": partition,
         "position": position,

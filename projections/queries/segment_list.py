@@ -201,7 +201,7 @@ def known(
 ) -> dict[SubjectId, SubjectId]:
     """Those ids that stand for a user or an account, each with the subject that it is today."""
     asked = {"subjects": list(subjects)}
-    today = {one: one for one in subjects}
+    today = {subject: subject for subject in subjects}
     today |= {
         SubjectId(row.loser): SubjectId(row.survivor) for row in conn.execute(SURVIVORS, asked)
     }

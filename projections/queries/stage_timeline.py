@@ -141,11 +141,11 @@ def _moved(
     opener.refresh()
     opened, gaps = parted(opener.open_each(_stage_rows(log, kind, subject)))
     transitions = [
-        (one.row.occurred_at, one.payload)
-        for one in opened
-        if isinstance(one.payload, StageTransition)
+        (event.row.occurred_at, event.payload)
+        for event in opened
+        if isinstance(event.payload, StageTransition)
     ]
-    transitions.sort(key=lambda one: one[1].ordinal)
+    transitions.sort(key=lambda transition: transition[1].ordinal)
     causes = {
         Position(payload.cause.partition, payload.cause.position)
         for _, payload in transitions
@@ -184,10 +184,10 @@ def moved(
         occurred_at: of the events that were causes.
     """
     spells: list[_Decided] = []
-    for decided_at, one in transitions:
+    for decided_at, transition in transitions:
         at = decided_at
-        if isinstance(one.cause, OfEvent):
-            cause = Position(one.cause.partition, one.cause.position)
+        if isinstance(transition.cause, OfEvent):
+            cause = Position(transition.cause.partition, transition.cause.position)
             at = min(at, occurred_at.get(cause, at))
         # What was decided before, for a time after this one, gives way.
         spells = [
@@ -195,9 +195,17 @@ def moved(
             for spell in spells
             if spell.entered_at < at
         ]
-        if isinstance(one, StageEntered):
+        if isinstance(transition, StageEntered):
             spells.append(
-                _Decided(one.stage, one.definition, one.version, one.by_hand, at, None, decided_at)
+                _Decided(
+                    transition.stage,
+                    transition.definition,
+                    transition.version,
+                    transition.by_hand,
+                    at,
+                    None,
+                    decided_at,
+                )
             )
     return spells
 
@@ -211,27 +219,27 @@ def with_gaps(decided: Sequence[_Decided], order: Sequence[str]) -> list[Spell]:
     spells: list[Spell] = []
     visits: Counter[str | None] = Counter()
     before: str | None = None
-    for n, one in enumerate(decided):
-        visits[one.stage] += 1
+    for n, stay in enumerate(decided):
+        visits[stay.stage] += 1
         spells.append(
             Spell(
-                stage=one.stage,
-                entered_at=one.entered_at,
-                left_at=one.left_at,
-                decided_at=one.decided_at,
-                visit=visits[one.stage],
-                direction=_direction(before, one.stage, order),
-                by_hand=one.by_hand,
-                definition=one.definition,
-                version=one.version,
+                stage=stay.stage,
+                entered_at=stay.entered_at,
+                left_at=stay.left_at,
+                decided_at=stay.decided_at,
+                visit=visits[stay.stage],
+                direction=_direction(before, stay.stage, order),
+                by_hand=stay.by_hand,
+                definition=stay.definition,
+                version=stay.version,
             )
         )
-        before = one.stage
+        before = stay.stage
         following = decided[n + 1].entered_at if n + 1 < len(decided) else None
-        if one.left_at is not None and one.left_at != following:
+        if stay.left_at is not None and stay.left_at != following:
             visits[None] += 1
             gap = visits[None]
-            spells.append(Spell(None, one.left_at, following, None, gap, None, False, None, None))
+            spells.append(Spell(None, stay.left_at, following, None, gap, None, False, None, None))
     return spells
 
 
@@ -255,7 +263,7 @@ def summary(spells: Sequence[Spell], order: Sequence[str], now: datetime) -> lis
         StageSummary(
             stage,
             len(of[stage]),
-            sum((_end(one, now) - one.entered_at).total_seconds() for one in of[stage]),
+            sum((_end(spell, now) - spell.entered_at).total_seconds() for spell in of[stage]),
             of[stage][0].entered_at,
             of[stage][-1].left_at,
         )

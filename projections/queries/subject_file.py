@@ -166,7 +166,7 @@ class SubjectFiles:
             )
         if self._kind is SubjectKind.USER:
             return page
-        items = [_of_account(one) for one in page.items]
+        items = [_of_account(item) for item in page.items]
         return Page(items, page.next, page.total)
 
     def history(self, types: Sequence[str] = ()) -> Iterator[list[TimelineItem]]:
@@ -219,7 +219,7 @@ class SubjectFiles:
     def _csv(self, types: Sequence[str]) -> Iterator[bytes]:
         yield csv_lines([list(_HISTORY_FIELDS)])
         for items in self.history(types):
-            yield csv_lines([_cells(one) for one in items])
+            yield csv_lines([_cells(item) for item in items])
 
 
 class _Gaps:
@@ -230,16 +230,16 @@ class _Gaps:
         self.first: list[tuple[TimelineItem, GapItem]] = []
 
     def take(self, items: Iterable[TimelineItem]) -> None:
-        for one in items:
-            if one.gap is not None:
+        for item in items:
+            if item.gap is not None:
                 self.count += 1
                 if len(self.first) < LISTED_GAPS:
-                    self.first.append((one, one.gap))
+                    self.first.append((item, item.gap))
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Each place, with what its envelope says."""
-        for one, gap in self.first:
-            yield one.position, f"{gap.reason}: {gap.topic}, recorded {one.recorded_at:%Y-%m-%d}"
+        for item, gap in self.first:
+            yield item.position, f"{gap.reason}: {gap.topic}, recorded {item.recorded_at:%Y-%m-%d}"
         if self.count > len(self.first):
             yield "more", f"{self.count - len(self.first):,}, in review.json"
 
@@ -253,13 +253,17 @@ def summary(file: File, gaps: _Gaps) -> bytes:
     """A page to read: who it is, what is on file, how much happened, what of it does not open."""
     contact = file.contact
     sections = [
-        ("Identities", [(one.scheme, one.value) for one in contact.identities]),
-        ("Properties", [(one.name, one.value) for one in file.properties]),
+        ("Identities", [(identity.scheme, identity.value) for identity in contact.identities]),
+        ("Properties", [(property.name, property.value) for property in file.properties]),
         (
             "Accounts" if contact.kind is SubjectKind.USER else "Users",
-            [(one.name or one.external_id or "erased", _spell(one)) for one in file.memberships],
+            [(member.name or member.external_id or "erased", _spell(member))
+             for member in file.memberships],
         ),
-        ("Segments", [(one.name, f"since {one.since:%Y-%m-%d}") for one in file.segments]),
+        (
+            "Segments",
+            [(segment.name, f"since {segment.since:%Y-%m-%d}") for segment in file.segments],
+        ),
         ("Activity", list(msgspec.structs.asdict(contact.counts).items())),
         (
             "Seen",
@@ -282,10 +286,10 @@ def summary(file: File, gaps: _Gaps) -> bytes:
     ).encode()
 
 
-def _spell(one: MemberItem) -> str:
-    end = "" if one.left_at is None else f" to {one.left_at:%Y-%m-%d}"
-    role = f"{one.role}, " if one.role else ""
-    return f"{role}from {one.joined_at:%Y-%m-%d}{end}"
+def _spell(member: MemberItem) -> str:
+    end = "" if member.left_at is None else f" to {member.left_at:%Y-%m-%d}"
+    role = f"{member.role}, " if member.role else ""
+    return f"{role}from {member.joined_at:%Y-%m-%d}{end}"
 
 
 def _section(name: str, rows: Sequence[tuple[object, object]]) -> str:

@@ -149,8 +149,8 @@ def timeline(
     search = _Search(conn, log, opener, kind, wanted)
     opener.refresh()
     found, following = search.page(stretch, limit)
-    parties = {row.stream for row in (one.row for one in found)}
-    parties.update(one.row.account for one in found if one.row.account is not None)
+    parties = {row.stream for row in (event.row for event in found)}
+    parties.update(event.row.account for event in found if event.row.account is not None)
     total = None
     if wanted.total and not wanted.names:
         total = log.length(streams, search.topics, wanted.since, wanted.until)
@@ -220,9 +220,9 @@ class _Search:
         if not self._names:
             return found
         return [
-            one
-            for one in found
-            if not isinstance(one, Gap) and has_name(one, self._names, self._definitions)
+            event
+            for event in found
+            if not isinstance(event, Gap) and has_name(event, self._names, self._definitions)
         ]
 
     def _read(

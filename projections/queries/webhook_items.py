@@ -124,7 +124,7 @@ def items(
     streams = {row.stream for row, _ in events}
     streams |= {row.account for row, _ in events if row.account is not None}
     survivors = merges.survivors(conn, streams)
-    subjects = {survivors.get(one, one) for one in streams}
+    subjects = {survivors.get(stream, stream) for stream in streams}
     parties = _parties(conn, list(subjects), readable)
     unseen = coming(subjects - parties.keys())
     members: Collection[SubjectId] = ()
@@ -204,4 +204,4 @@ def _members(
 
 
 def _placed(subjects: Sequence[SubjectId]) -> tuple[list[int], list[SubjectId]]:
-    return [log_partition(one) for one in subjects], list(subjects)
+    return [log_partition(subject) for subject in subjects], list(subjects)

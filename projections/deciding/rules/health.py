@@ -65,27 +65,31 @@ class HealthRule(Rule):
         )
         self._profiles = profiles
         self._otherwise = otherwise
-        self._of_stage = {stage: one.decider for one in profiles for stage in one.profile.stages}
+        self._of_stage = {
+            stage: profile.decider for profile in profiles for stage in profile.profile.stages
+        }
 
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         c, s = contacts.c, standings.c
         health = [
             (
-                _is_for(one.profile),
+                _is_for(profile.profile),
                 sa.case(
-                    (holds(one.profile.good, self.kind, moment, scope), Health.GOOD.value),
-                    (holds(one.profile.bad, self.kind, moment, scope), Health.BAD.value),
+                    (holds(profile.profile.good, self.kind, moment, scope), Health.GOOD.value),
+                    (holds(profile.profile.bad, self.kind, moment, scope), Health.BAD.value),
                     else_=Health.NORMAL.value,
                 ),
             )
-            for one in self._profiles
+            for profile in self._profiles
         ]
         seen = [
             (
-                _is_for(one.profile),
-                saw({"/good": one.profile.good, "/bad": one.profile.bad}, self.kind, moment),
+                _is_for(profile.profile),
+                saw(
+                    {"/good": profile.profile.good, "/bad": profile.profile.bad}, self.kind, moment
+                ),
             )
-            for one in self._profiles
+            for profile in self._profiles
         ]
         normal, nothing = sa.literal(Health.NORMAL.value), NOTHING_SEEN
         decided = computed_once(
@@ -124,4 +128,4 @@ class HealthRule(Rule):
 
 def _is_for(profile: HealthProfile) -> sa.ColumnElement[bool]:
     stage = contacts.c.stage
-    return sa.or_(*(stage.is_(None) if one is None else stage == one for one in profile.stages))
+    return sa.or_(*(stage.is_(None) if name is None else stage == name for name in profile.stages))

@@ -135,7 +135,7 @@ def saw(
     conditions: Mapping[str, Condition | None], kind: SubjectKind, moment: Moment
 ) -> sa.ColumnElement[Any]:
     """What conditions see of a contact, each by its place in the definition."""
-    asked = {place: one for place, one in conditions.items() if one is not None}
+    asked = {place: condition for place, condition in conditions.items() if condition is not None}
     return evidence(asked, kind, moment) if asked else NOTHING_SEEN
 
 

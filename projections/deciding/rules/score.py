@@ -57,17 +57,17 @@ class ScoringRule(Rule):
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         s = scores.c
         # A score that is archived has no rules; a query has a column at least.
-        conditions: list[Condition | None] = [one.condition for one in self._rules]
+        conditions: list[Condition | None] = [rule.condition for rule in self._rules]
         looked = computed_once(
             "looked",
             *(
-                holds(one, self.kind, moment, scope).label(f"rule_{n}")
-                for n, one in enumerate(conditions or [None])
+                holds(condition, self.kind, moment, scope).label(f"rule_{n}")
+                for n, condition in enumerate(conditions or [None])
             ),
             of=(contacts,),
         )
         held = [looked.c[f"rule_{n}"] for n in range(len(self._rules))]
-        places = {f"/rules/{n}/condition": one.condition for n, one in enumerate(self._rules)}
+        places = {f"/rules/{n}/condition": rule.condition for n, rule in enumerate(self._rules)}
         return select(
             self.kind,
             scope,
@@ -88,10 +88,10 @@ class ScoringRule(Rule):
 
     def _value(self, held: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
         """As `domain.definitions.scores.value` works it out."""
-        total = sum(one.weight for one in self._rules)
+        total = sum(rule.weight for rule in self._rules)
         holding: sa.ColumnElement[Any] = sa.literal_column("0", sa.BigInteger)
-        for so, one in zip(held, self._rules, strict=True):
-            weight = sa.literal(one.weight, sa.BigInteger)
+        for so, rule in zip(held, self._rules, strict=True):
+            weight = sa.literal(rule.weight, sa.BigInteger)
             holding = holding + sa.case((so, weight), else_=sa.literal_column("0"))
         of_all = sa.cast(sa.literal(total, sa.BigInteger), sa.Numeric)
         hundredths = sa.func.floor((2 * worth.HUNDREDTHS * holding + of_all) / (2 * of_all))
@@ -99,15 +99,15 @@ class ScoringRule(Rule):
 
     def _names(self, held: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
         names: Sequence[sa.ColumnElement[Any]] = [
-            sa.case((so, sa.literal(one.name, sa.Text)))
-            for so, one in zip(held, self._rules, strict=True)
+            sa.case((so, sa.literal(rule.name, sa.Text)))
+            for so, rule in zip(held, self._rules, strict=True)
         ]
         all_names: sa.ColumnElement[Any] = postgresql.array(names, type_=sa.Text())
         return sa.func.array_remove(sa.cast(all_names, postgresql.ARRAY(sa.Text)), sa.null())
 
     def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
         _, last, before, so, seen = row
-        held = [one.name for one, holds in zip(self._rules, so, strict=True) if holds]
+        held = [rule.name for rule, holds in zip(self._rules, so, strict=True) if holds]
         changed = ScoreChanged(
             self._id,
             last + 1,
@@ -117,7 +117,7 @@ class ScoringRule(Rule):
             before=_number(before),
             after=_number(worth.value(self._rules, held)) if self._rules else None,
             held=held,
-            missed=[one.name for one in self._rules if one.name not in held],
+            missed=[rule.name for rule in self._rules if rule.name not in held],
         )
         return Verdict([changed])
 

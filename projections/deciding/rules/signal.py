@@ -98,12 +98,12 @@ class SignalRule(Rule):
         for n, step in enumerate(coming.steps, state.ordinal + 1):
             of_time = step.of_time or self._waited_for(step.what, state, timer)
             why = cause if of_time is None else OfTime(of_time)
-            one = step.what(self._id, n, self._version, why, seen)
-            if isinstance(one, SignalTriggered):
-                one = SignalTriggered(
+            decision = step.what(self._id, n, self._version, why, seen)
+            if isinstance(decision, SignalTriggered):
+                decision = SignalTriggered(
                     self._id, n, self._version, why, seen, goal_due_at=coming.goal_due_at
                 )
-            decisions.append(one)
+            decisions.append(decision)
         return Verdict(decisions, coming.look_again_at)
 
     def _waited_for(

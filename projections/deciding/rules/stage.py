@@ -63,8 +63,8 @@ class StageRule(Rule):
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         c, s = contacts.c, standings.c
         cases = [
-            (holds(one.condition, self.kind, moment, scope), sa.literal(one.name))
-            for one in self._stages
+            (holds(stage.condition, self.kind, moment, scope), sa.literal(stage.name))
+            for stage in self._stages
         ]
         by_hand = sa.func.coalesce(s.is_by_hand, sa.false())
         decided = computed_once(
@@ -72,7 +72,9 @@ class StageRule(Rule):
             sa.case((by_hand, s.hand_stage), *cases, else_=sa.null()).label("stage"),
             of=(contacts, standings),
         )
-        conditions = {f"/stages/{n}/condition": one.condition for n, one in enumerate(self._stages)}
+        conditions = {
+            f"/stages/{n}/condition": stage.condition for n, stage in enumerate(self._stages)
+        }
         return select(
             self.kind,
             scope,
