@@ -92,9 +92,9 @@ def predicate(
             counted
             (`projections.counters.requests.require`).
     """
-    asked = BoundParams()
-    text = Compiler(moment, scope, asked).condition(condition, kind, Sql("{c}"))
-    return Compiled(text, contact, asked)
+    params = BoundParams()
+    text = Compiler(moment, scope, params).condition(condition, kind, Sql("{c}"))
+    return Compiled(text, contact, params)
 
 
 class Compiler:
@@ -103,10 +103,10 @@ class Compiler:
     Where it is about `c`, that is the contact in question: `{c}` for the predicate's own.
     """
 
-    def __init__(self, moment: Moment, scope: QueryScope, asked: BoundParams) -> None:
+    def __init__(self, moment: Moment, scope: QueryScope, params: BoundParams) -> None:
         self._moment = moment
         self._scope = scope
-        self._asked = asked
+        self._params = params
         self._others = 0
 
     def condition(self, condition: ask.Condition, kind: SubjectKind, c: Sql) -> Sql:
@@ -130,11 +130,13 @@ class Compiler:
             case ask.Did():
                 return self._did(condition, kind, c)
             case ask.StageIs(stages):
-                named = self._asked.list([stage for stage in stages if stage is not None])
-                found = f"{c}.stage IS NOT NULL AND {c}.stage = ANY ({named})"
-                return Sql(f"({found} OR {c}.stage IS NULL)" if None in stages else f"({found})")
+                named = self._params.list([stage for stage in stages if stage is not None])
+                in_named = f"{c}.stage IS NOT NULL AND {c}.stage = ANY ({named})"
+                return Sql(
+                    f"({in_named} OR {c}.stage IS NULL)" if None in stages else f"({in_named})"
+                )
             case ask.HealthIs(health):
-                return Sql(f"({c}.health = ANY ({self._asked.list([*health])}))")
+                return Sql(f"({c}.health = ANY ({self._params.list([*health])}))")
             case ask.ScoreIs(score, test):
                 return self._score(score, test, kind, c)
             case ask.SignalIs(signal, on):
@@ -143,7 +145,7 @@ class Compiler:
                 is_on = self._among(c, _SUBJECT, Sql(source))
                 return is_on if on else _not(is_on)
             case ask.InSegment(segment):
-                source = f"views.segment_members did WHERE did.segment = {self._asked.id(segment)}"
+                source = f"views.segment_members did WHERE did.segment = {self._params.id(segment)}"
                 return self._among(c, _SUBJECT, Sql(source + self._own(c)))
             case ask.BelongsTo():
                 return self._belongs(condition, kind, c)
@@ -151,12 +153,12 @@ class Compiler:
                 return self._of_others(quantifier, where, kind, c)
 
     def _property(self, properties: Sql, name: str, test: ask.Test) -> Sql:
-        asked = self._asked
+        params = self._params
         match test:
             case ask.Is(value):
-                return Sql(f"({properties} @> {asked.json({name: value})})")
+                return Sql(f"({properties} @> {params.json({name: value})})")
             case ask.IsNot(value):
-                return Sql(f"(NOT {properties} @> {asked.json({name: value})})")
+                return Sql(f"(NOT {properties} @> {params.json({name: value})})")
             case ask.In(values):
                 return self._value_in(properties, name, values)
             case ask.NotIn(values):
@@ -166,34 +168,34 @@ class Compiler:
             case ask.IsNotSet():
                 return _not(self._is_set(properties, name))
             case ask.Contains(value):
-                text = f"views.text_of({properties}, {asked.text(name)})"
+                text = f"views.text_of({properties}, {params.text(name)})"
                 return Sql(
-                    f"(coalesce(strpos({text}, {asked.text(value)}) > 0, false)"
-                    f" OR {properties} @> {asked.json({name: [value]})})"
+                    f"(coalesce(strpos({text}, {params.text(value)}) > 0, false)"
+                    f" OR {properties} @> {params.json({name: [value]})})"
                 )
             case ask.StartsWith(value):
-                text = f"views.text_of({properties}, {asked.text(name)})"
-                return Sql(f"coalesce(starts_with({text}, {asked.text(value)}), false)")
+                text = f"views.text_of({properties}, {params.text(name)})"
+                return Sql(f"coalesce(starts_with({text}, {params.text(value)}), false)")
             case ask.Greater() | ask.AtLeast() | ask.Less() | ask.AtMost() | ask.Between():
-                number = Sql(f"views.number_of({properties}, {asked.text(name)})")
+                number = Sql(f"views.number_of({properties}, {params.text(name)})")
                 return Sql(f"coalesce({self._number(number, test)}, false)")
             case _:
                 low, high = window(test, self._moment)
-                value = f"{properties}, {asked.text(name)}"
+                value = f"{properties}, {params.text(name)}"
                 stored = f"rtrim(views.text_of({value}), 'Z') COLLATE \"C\""
                 limits = [(">=", low), ("<", high)]
-                tests = [f"{stored} {op} {asked.text(stored_date(at))}" for op, at in limits if at]
+                tests = [f"{stored} {op} {params.text(stored_date(at))}" for op, at in limits if at]
                 # Whether it is a date at all takes ten times as long to say: so it comes last.
                 tests.append(f"views.instant_of({value}) IS NOT NULL")
                 return Sql(f"coalesce({' AND '.join(tests)}, false)")
 
     def _value_in(self, properties: Sql, name: str, values: Sequence[ask.Scalar]) -> Sql:
-        known = self._asked.list([json_text(value) for value in values])
-        value = f"{properties} -> {self._asked.text(name)}"
+        known = self._params.list([json_text(value) for value in values])
+        value = f"{properties} -> {self._params.text(name)}"
         return Sql(f"coalesce(({value}) = ANY ({known}::jsonb[]), false)")
 
     def _is_set(self, properties: Sql, name: str) -> Sql:
-        value = f"{properties} -> {self._asked.text(name)}"
+        value = f"{properties} -> {self._params.text(name)}"
         return Sql(f"coalesce(jsonb_typeof({value}) <> 'null', false)")
 
     def _number(
@@ -201,49 +203,49 @@ class Compiler:
         number: Sql,
         test: ask.Greater | ask.AtLeast | ask.Less | ask.AtMost | ask.Between,
     ) -> Sql:
-        asked = self._asked
+        params = self._params
         match test:
             case ask.Greater(value):
-                return Sql(f"{number} > {asked.number(value)}")
+                return Sql(f"{number} > {params.number(value)}")
             case ask.AtLeast(value):
-                return Sql(f"{number} >= {asked.number(value)}")
+                return Sql(f"{number} >= {params.number(value)}")
             case ask.Less(value):
-                return Sql(f"{number} < {asked.number(value)}")
+                return Sql(f"{number} < {params.number(value)}")
             case ask.AtMost(value):
-                return Sql(f"{number} <= {asked.number(value)}")
+                return Sql(f"{number} <= {params.number(value)}")
             case ask.Between(low, high):
-                return Sql(f"{number} BETWEEN {asked.number(low)} AND {asked.number(high)}")
+                return Sql(f"{number} BETWEEN {params.number(low)} AND {params.number(high)}")
 
     def _attribute(self, column: Sql, test: ask.Test, compared: str) -> Sql:
         """`compared`: what stands for the column where instants are compared."""
-        asked = self._asked
-        there = f"{column} IS NOT NULL"
+        params = self._params
+        is_set = f"{column} IS NOT NULL"
         match test:
             case ask.IsSet():
-                return Sql(f"({there})")
+                return Sql(f"({is_set})")
             case ask.IsNotSet():
                 return Sql(f"({column} IS NULL)")
             case ask.Is(value):
-                return Sql(f"({there} AND {column} = {asked.text(str(value))})")
+                return Sql(f"({is_set} AND {column} = {params.text(str(value))})")
             case ask.IsNot(value):
-                return Sql(f"(NOT ({there} AND {column} = {asked.text(str(value))}))")
+                return Sql(f"(NOT ({is_set} AND {column} = {params.text(str(value))}))")
             case ask.In(values):
-                return Sql(f"({there} AND {column} = ANY ({asked.list([*map(str, values)])}))")
+                return Sql(f"({is_set} AND {column} = ANY ({params.list([*map(str, values)])}))")
             case ask.NotIn(values):
-                known = asked.list([*map(str, values)])
-                return Sql(f"(NOT ({there} AND {column} = ANY ({known})))")
+                known = params.list([*map(str, values)])
+                return Sql(f"(NOT ({is_set} AND {column} = ANY ({known})))")
             case ask.Contains(value):
-                return Sql(f"({there} AND strpos({column}, {asked.text(value)}) > 0)")
+                return Sql(f"({is_set} AND strpos({column}, {params.text(value)}) > 0)")
             case ask.StartsWith(value):
-                return Sql(f"({there} AND starts_with({column}, {asked.text(value)}))")
+                return Sql(f"({is_set} AND starts_with({column}, {params.text(value)}))")
             case _:
                 limits = zip((">=", "<"), window(test, self._moment), strict=True)
-                tests = [f"{compared} {op} {asked.instant(at)}" for op, at in limits if at]
-                return Sql(f"({' AND '.join([there, *tests])})")
+                tests = [f"{compared} {op} {params.instant(at)}" for op, at in limits if at]
+                return Sql(f"({' AND '.join([is_set, *tests])})")
 
     def _score(self, score: str, test: ask.Test, kind: SubjectKind, c: Sql) -> Sql:
-        id, asked = self.definition("score", score, kind), self._asked
-        value, there = Sql("did.value"), "did.value IS NOT NULL"
+        id, params = self.definition("score", score, kind), self._params
+        value, is_set = Sql("did.value"), "did.value IS NOT NULL"
         match test:
             case ask.IsNot(wanted):
                 return _not(self._score(score, ask.Is(wanted), kind, c))
@@ -252,11 +254,11 @@ class Compiler:
             case ask.IsNotSet():
                 return _not(self._score(score, ask.IsSet(), kind, c))
             case ask.IsSet():
-                passes = there
+                passes = is_set
             case ask.Is(wanted):
-                passes = f"{value} = {asked.number(wanted)}" if _is_number(wanted) else "false"
+                passes = f"{value} = {params.number(wanted)}" if _is_number(wanted) else "false"
             case ask.In(wanted):
-                numbers = [asked.number(number) for number in wanted if _is_number(number)]
+                numbers = [params.number(number) for number in wanted if _is_number(number)]
                 passes = f"{value} IN ({', '.join(numbers)})" if numbers else "false"
             case ask.Greater() | ask.AtLeast() | ask.Less() | ask.AtMost() | ask.Between():
                 passes = self._number(value, test)
@@ -269,7 +271,7 @@ class Compiler:
         """The id of the score or signal that is active under a name."""
         return Sql(
             f"(SELECT named.id FROM views.definitions named WHERE named.family = '{family}'"
-            f" AND named.kind = '{kind.value}' AND named.name = {self._asked.text(name)}"
+            f" AND named.kind = '{kind.value}' AND named.name = {self._params.text(name)}"
             " AND named.status = 'active')"
         )
 
@@ -284,11 +286,13 @@ class Compiler:
             case ask.AtLeastTimes(1):
                 return self._counted(condition, kind, c)
             case ask.AtLeastTimes(times):
-                return self._counted(condition, kind, c, f">= {self._asked.times(times)}")
+                return self._counted(condition, kind, c, f">= {self._params.times(times)}")
             case ask.AtMostTimes(times):
-                return _not(self._counted(condition, kind, c, f">= {self._asked.times(times + 1)}"))
+                return _not(
+                    self._counted(condition, kind, c, f">= {self._params.times(times + 1)}")
+                )
             case ask.ExactlyTimes(times):
-                return self._counted(condition, kind, c, f"= {self._asked.times(times)}")
+                return self._counted(condition, kind, c, f"= {self._params.times(times)}")
 
     def _counted(self, condition: ask.Did, kind: SubjectKind, c: Sql, times: str = "") -> Sql:
         """Whether somebody did something as many times; without `times`, at all."""
@@ -299,11 +303,11 @@ class Compiler:
 
     def deeds(self, condition: ask.Did, kind: SubjectKind, c: Sql) -> Sql:
         """What to read, as `did`, for how often something was done: a subject and a count a row."""
-        asked = self._asked
+        params = self._params
         if condition.where:
-            table, that = "counter_days", f"did.counter = {asked.id(counter_of(condition).id)}"
+            table, that = "counter_days", f"did.counter = {params.id(counter_of(condition).id)}"
         else:
-            activity, name = asked.text(condition.activity), asked.text(condition.name)
+            activity, name = params.text(condition.activity), params.text(condition.name)
             id = (
                 f"(SELECT id FROM views.names WHERE kind = {activity}"
                 f" AND views.digest_of(name) = views.digest_of({name}) AND name = {name})"
@@ -311,7 +315,7 @@ class Compiler:
             table, that = "activity_days", f"did.name_id = {id}"
         if condition.period is not None:
             first, last = bounds(condition.period, self._moment.today)
-            that += f" AND did.day BETWEEN {asked.day(first)} AND {asked.day(last)}"
+            that += f" AND did.day BETWEEN {params.day(first)} AND {params.day(last)}"
         own = that + self._own(c)
         if kind is SubjectKind.ACCOUNT and condition.activity != "event":
             records = self._records(kind, c)
@@ -344,9 +348,9 @@ class Compiler:
         source = f"({records}) held WHERE held.left_at IS "
         source += "NOT NULL" if condition.ended else "NULL"
         if condition.role is not None:
-            source += f" AND held.role = {self._asked.text(condition.role)}"
+            source += f" AND held.role = {self._params.text(condition.role)}"
         if condition.other is not None:
-            id = self._asked.id(condition.other)
+            id = self._params.id(condition.other)
             survivor = f"SELECT g.survivor FROM views.merges g WHERE g.loser = {id}"
             source += f" AND {other} = coalesce(({survivor}), {id})"
         return self._among(c, mine, Sql(source))
@@ -363,7 +367,7 @@ class Compiler:
             case ask.EveryOf():
                 source += f" GROUP BY {mine} HAVING bool_and({holds})"
             case ask.AtLeastOf(count):
-                least = self._asked.times(count)
+                least = self._params.times(count)
                 source += f" AND {holds} GROUP BY {mine} HAVING count(DISTINCT {theirs}) >= {least}"
         return self._among(c, mine, Sql(source))
 

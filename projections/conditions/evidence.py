@@ -76,9 +76,9 @@ def evidence(
     Args:
         conditions: each by the JSON pointer of its place in what was defined.
     """
-    asked = BoundParams()
-    text = saw(conditions, kind, Sql("{c}"), Compiler(moment, QueryScope.FEW, asked), asked)
-    return Compiled(text, contact, asked, JSONB())
+    params = BoundParams()
+    text = saw(conditions, kind, Sql("{c}"), Compiler(moment, QueryScope.FEW, params), params)
+    return Compiled(text, contact, params, JSONB())
 
 
 def saw(
@@ -86,16 +86,16 @@ def saw(
     kind: SubjectKind,
     c: Sql,
     compiler: Compiler,
-    asked: BoundParams,
+    params: BoundParams,
 ) -> Sql:
     """The same as text, about the contact `c`, for a statement that is put together by hand.
 
     Args:
-        compiler: of scope FEW, with `asked` for its values.
+        compiler: of scope FEW, with `params` for its values.
     """
-    looking = _Looking(compiler, asked)
+    looking = _Looking(compiler, params)
     pairs = [
-        f"{asked.text(place)}, {looking.at(leaf, kind, c)}"
+        f"{params.text(place)}, {looking.at(leaf, kind, c)}"
         for place, leaf in all_leaves(conditions)
     ]
     calls = [
@@ -108,9 +108,9 @@ def saw(
 class _Looking:
     """What single tests see."""
 
-    def __init__(self, compiler: Compiler, asked: BoundParams) -> None:
+    def __init__(self, compiler: Compiler, params: BoundParams) -> None:
         self._compiler = compiler
-        self._asked = asked
+        self._params = params
 
     def at(self, leaf: ask.Condition, kind: SubjectKind, c: Sql) -> Sql:
         match leaf:
@@ -120,14 +120,14 @@ class _Looking:
             case ask.OfAccounts(quantifier, where) | ask.OfUsers(quantifier, where):
                 others, holds = self._compiler.others(where, kind, c)
                 _, theirs = SIDES[kind]
-                held = self._enough(quantifier)
-                return Sql(_OTHERS.format(held=held, theirs=theirs, holds=holds, others=others))
+                enough = self._enough(quantifier)
+                return Sql(_OTHERS.format(held=enough, theirs=theirs, holds=holds, others=others))
             case ask.InSegment() | ask.BelongsTo():
                 return Sql(_SO.format(so=self._compiler.condition(leaf, kind, c)))
             case _:
-                held = self._compiler.condition(leaf, kind, c)
+                holds = self._compiler.condition(leaf, kind, c)
                 return Sql(
-                    f"jsonb_build_object('value', {self._value(leaf, kind, c)}, 'held', {held})"
+                    f"jsonb_build_object('value', {self._value(leaf, kind, c)}, 'held', {holds})"
                 )
 
     def _value(self, leaf: ask.Condition, kind: SubjectKind, c: Sql) -> str:
@@ -135,7 +135,7 @@ class _Looking:
             case ask.PropertyIs(name):
                 return _PROPERTY.format(
                     properties=f"{c}.properties",
-                    name=self._asked.text(name),
+                    name=self._params.text(name),
                     chars=MAX_SEEN_CHARS,
                     items=MAX_SEEN_ITEMS,
                 )
@@ -163,11 +163,11 @@ class _Looking:
             case ask.DidNotOccur():
                 return "it.times = 0"
             case ask.AtLeastTimes(times):
-                return f"it.times >= {self._asked.times(times)}"
+                return f"it.times >= {self._params.times(times)}"
             case ask.AtMostTimes(times):
-                return f"it.times <= {self._asked.times(times)}"
+                return f"it.times <= {self._params.times(times)}"
             case ask.ExactlyTimes(times):
-                return f"it.times = {self._asked.times(times)}"
+                return f"it.times = {self._params.times(times)}"
 
     def _enough(self, quantifier: ask.Quantifier) -> str:
         match quantifier:
@@ -176,4 +176,4 @@ class _Looking:
             case ask.EveryOf():
                 return "it.every"
             case ask.AtLeastOf(count):
-                return f"it.so >= {self._asked.times(count)}"
+                return f"it.so >= {self._params.times(count)}"

@@ -70,15 +70,15 @@ class Compiled(sa.ColumnElement[Any]):
         self,
         text: Sql,
         contact: Contact,
-        asked: BoundParams,
+        params: BoundParams,
         type_: sa.types.TypeEngine[Any] = _BOOLEAN,
     ) -> None:
         self.text = text
         self.type = type_
         self.contact = contact
-        self.texts = sa.bindparam(None, asked.texts, ARRAY(sa.Text), unique=True)
+        self.texts = sa.bindparam(None, params.texts, ARRAY(sa.Text), unique=True)
         self.lists = [
-            sa.bindparam(None, values, ARRAY(sa.Text), unique=True) for values in asked.lists
+            sa.bindparam(None, values, ARRAY(sa.Text), unique=True) for values in params.lists
         ]
 
     @property

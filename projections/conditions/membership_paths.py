@@ -46,17 +46,17 @@ def reached_by(
     reached = {subject: {subject} for subject in subjects}
     for kind in way:
         here = list(set().union(*reached.values())) if reached else []
-        there: dict[UUID, set[UUID]] = {}
+        targets_of: dict[UUID, set[UUID]] = {}
         if here:
-            asked: dict[str, object] = {"subjects": here}
+            params: dict[str, object] = {"subjects": here}
             if kind == "account":
-                asked["partitions"] = [log_partition(subject) for subject in here]
+                params["partitions"] = [log_partition(subject) for subject in here]
             for source, target in conn.execute(
-                ACCOUNTS_OF if kind == "account" else USERS_OF, asked
+                ACCOUNTS_OF if kind == "account" else USERS_OF, params
             ):
-                there.setdefault(source, set()).add(target)
+                targets_of.setdefault(source, set()).add(target)
         reached = {
-            source: set().union(*(there.get(target, set()) for target in targets))
+            source: set().union(*(targets_of.get(target, set()) for target in targets))
             for source, targets in reached.items()
         }
     return reached

@@ -81,14 +81,14 @@ def chosen(
         InvalidInput: a search that cannot be.
     """
     kind = selection.kind
-    found: list[Predicate] = [contacts.c.kind == kind.value]
+    predicates: list[Predicate] = [contacts.c.kind == kind.value]
     if selection.segment is not None:
-        found.append(_member(conn, selection.segment, kind, moment, in_order=in_order))
+        predicates.append(_member(conn, selection.segment, kind, moment, in_order=in_order))
     if selection.filter is not None:
-        found.append(predicate(selection.filter, kind, moment))
+        predicates.append(predicate(selection.filter, kind, moment))
     if selection.search:
-        found.append(_matches(conn, selection.search))
-    return found
+        predicates.append(_matches(conn, selection.search))
+    return predicates
 
 
 def _member(

@@ -242,8 +242,13 @@ class CounterFiller:
                 ]
                 partitions = [checkpoint[0] for checkpoint in moved]
                 positions = [checkpoint[2] for checkpoint in moved]
-                asked = (partitions, [checkpoint[1] for checkpoint in moved], positions, partitions)
-                conn.execute(MOVE_FILLS, asked)
+                params = (
+                    partitions,
+                    [checkpoint[1] for checkpoint in moved],
+                    positions,
+                    partitions,
+                )
+                conn.execute(MOVE_FILLS, params)
                 self._end(conn, list(counters))
         except _KeysChanged:
             return True
@@ -300,8 +305,8 @@ class CounterFiller:
         limit = min(max(span.upto - span.after for span in spans.values()), self._events)
         after = {partition: span.after for partition, span in spans.items()}
         rows = self._log.read_after(after, limit)
-        asked = (list(after), list(after.values()), self._projector)
-        parked = set(conn.execute(SELECT_PARKED, asked).fetchall())
+        params = (list(after), list(after.values()), self._projector)
+        parked = set(conn.execute(SELECT_PARKED, params).fetchall())
         activities = {counter.activity for counter in counters.values()}
         wanted = [
             row
@@ -311,7 +316,7 @@ class CounterFiller:
             and (row.log_partition, row.position) not in parked
         ]
         opened, unopened = gaps.parted(self._opener.open_each(wanted))
-        kept = self._opener.kept()
+        bounds = self._opener.kept()
         if self._opener.generation() != generation:
             raise _KeysChanged
         gaps.note(conn, READER, unopened)
@@ -324,7 +329,7 @@ class CounterFiller:
             span = lacking[row.log_partition].get(id)
             return span is not None and span.after < row.position <= span.upto
 
-        since = kept.metadata_counted_since
+        since = bounds.metadata_counted_since
         add(conn, tallied(opened, survivors, counters.values(), zones, since, lacks))
         ends: dict[int, list[int]] = defaultdict(list)
         for row in rows:

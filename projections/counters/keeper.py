@@ -179,8 +179,8 @@ class CounterKeeper:
             fences.ensure(conn, self._projector)
             with conn.transaction():
                 fences.share(conn, self._projector)
-                asked = (id, merges.ALL_PARTITIONS, PIECE_ROWS, merges.ALL_PARTITIONS)
-                [[deleted]] = conn.execute(DELETE_PIECE, asked).fetchall()
+                params = (id, merges.ALL_PARTITIONS, PIECE_ROWS, merges.ALL_PARTITIONS)
+                [[deleted]] = conn.execute(DELETE_PIECE, params).fetchall()
             if deleted == PIECE_ROWS:
                 return True
             with conn.transaction():

@@ -89,7 +89,7 @@ class CounterDays:
         counters = [Counter(*row) for row in conn.execute(SELECT_KEPT)]
         if counters:
             zones = batch.workspace.zones
-            since = batch.kept.metadata_counted_since
+            since = batch.retention_bounds.metadata_counted_since
             add(conn, tallied(batch.opened, batch.survivors, counters, zones, since))
         gone = {event.row.stream: event.row for *_, event in batch.changes if _is_erasure(event)}
         if gone:
@@ -152,14 +152,14 @@ def tallied(
         if not isinstance(payload, Tracked):
             continue
         did = payload.activity
-        asked = wanted.get((did.kind.value, did.name))
-        if asked is None:
+        counting = wanted.get((did.kind.value, did.name))
+        if counting is None:
             continue
         zone = zones.at(row.recorded_at)
         moment, day = Moment(now, zone), row.occurred_at.astimezone(zone).date()
         if day < since:
             continue
-        for id, where in asked:
+        for id, where in counting:
             if is_wanted is not None and not is_wanted(id, row):
                 continue
             if not all_pass(where, did.metadata, moment):

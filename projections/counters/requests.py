@@ -166,31 +166,31 @@ def _check_room(conn: sa.Connection, new: int, by: UUID | None, at: datetime) ->
             f"this asks for {new} things of metadata that are not counted yet; a question may ask"
             f" for {MAX_ASKED_BY_KEY}: ask for less at once"
         )
-    there = conn.execute(IN_NUMBER, {"by": by}).one()
-    if there.number + new > MAX_COUNTERS:
+    numbers = conn.execute(IN_NUMBER, {"by": by}).one()
+    if numbers.number + new > MAX_COUNTERS:
         raise _too_many(
-            f"{there.number} counters of metadata are there, of {MAX_COUNTERS} that may be: archive"
-            " a definition or delete a saved view that needs some, or ask again when one has been"
-            " unused for an hour (GET /api/counters lists them)",
-            there.oldest,
+            f"{numbers.number} counters of metadata are there, of {MAX_COUNTERS} that may be:"
+            " archive a definition or delete a saved view that needs some, or ask again when one has"
+            " been unused for an hour (GET /api/counters lists them)",
+            numbers.oldest,
             at,
         )
     if by is None:
         return
-    if there.asked_by_key + new > MAX_ASKED_BY_KEY:
+    if numbers.asked_by_key + new > MAX_ASKED_BY_KEY:
         raise _too_many(
-            f"{there.asked_by_key} counters of metadata are there for questions of this API key, of"
-            f" {MAX_ASKED_BY_KEY} that may be: ask again when one has been unused for an hour (GET"
-            " /api/counters lists them)",
-            there.oldest_by_key,
+            f"{numbers.asked_by_key} counters of metadata are there for questions of this API key,"
+            f" of {MAX_ASKED_BY_KEY} that may be: ask again when one has been unused for an hour"
+            " (GET /api/counters lists them)",
+            numbers.oldest_by_key,
             at,
         )
-    if there.asked + new > MAX_ASKED:
+    if numbers.asked + new > MAX_ASKED:
         raise _too_many(
-            f"{there.asked} counters of metadata are there for questions, of {MAX_ASKED} that may"
+            f"{numbers.asked} counters of metadata are there for questions, of {MAX_ASKED} that may"
             " be in all: ask again when one has been unused for an hour (GET /api/counters lists"
             " them)",
-            there.oldest_asked,
+            numbers.oldest_asked,
             at,
         )
 

@@ -31,9 +31,9 @@ def affected(
     changed: Facts = {}
     for note in notes:
         for fact, subjects in unpacked(note):
-            for said in _facts(fact):
-                if rules.resting_on(said):
-                    _add(changed.setdefault(said, {}), subjects)
+            for implied in _facts(fact):
+                if rules.resting_on(implied):
+                    _add(changed.setdefault(implied, {}), subjects)
     _move_to_survivors(conn, changed)
     due: dict[str, dict[Id, Event]] = {}
     decided: dict[str, dict[Id, Event]] = {}
@@ -51,24 +51,24 @@ def affected(
     for fact, subjects in changed.items():
         for rule, way in rules.resting_on(fact):
             if way:
-                there = due.setdefault(rule.key, {})
+                rule_looks = due.setdefault(rule.key, {})
                 for subject, event in subjects.items():
-                    there_too = reached[way][UUID(bytes=subject)]
-                    _add(there, {Id(target.bytes): event for target in there_too})
-    found: dict[str, dict[Id, Event | OwnDecision]] = {}
+                    targets = reached[way][UUID(bytes=subject)]
+                    _add(rule_looks, {Id(target.bytes): event for target in targets})
+    looks: dict[str, dict[Id, Event | OwnDecision]] = {}
     for key in due.keys() | decided.keys():
         again = {id: OwnDecision(key, id, event) for id, event in decided.get(key, {}).items()}
-        found[key] = {**again, **due.get(key, {})}
-    return {key: subjects for key, subjects in found.items() if subjects}
+        looks[key] = {**again, **due.get(key, {})}
+    return {key: subjects for key, subjects in looks.items() if subjects}
 
 
-def _add(there: dict[Id, Event], more: dict[Id, Event]) -> None:
+def _add(events: dict[Id, Event], more: dict[Id, Event]) -> None:
     """Keeps the newest event of each subject; of two partitions, whose order nobody knows, the
     one that was looked at last."""
     for subject, event in more.items():
-        before = there.get(subject)
+        before = events.get(subject)
         if before is None or before[0] != event[0] or before[1] < event[1]:
-            there[subject] = event
+            events[subject] = event
 
 
 def _facts(fact: Fact) -> tuple[Fact, ...]:
@@ -78,13 +78,11 @@ def _facts(fact: Fact) -> tuple[Fact, ...]:
 
 def _move_to_survivors(conn: sa.Connection, changed: Facts) -> None:
     """Has those that were merged since looked at as the subjects that they live on in."""
-    asked = {subject for subjects in changed.values() for subject in subjects}
-    found = (
-        membership_paths.survivors(conn, [UUID(bytes=subject) for subject in asked])
-        if asked
-        else {}
+    ids = {subject for subjects in changed.values() for subject in subjects}
+    survivors = (
+        membership_paths.survivors(conn, [UUID(bytes=subject) for subject in ids]) if ids else {}
     )
-    for loser, survivor in found.items():
+    for loser, survivor in survivors.items():
         for subjects in changed.values():
             event = subjects.pop(Id(loser.bytes), None)
             if event is not None:

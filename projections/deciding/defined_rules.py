@@ -99,8 +99,8 @@ class _Read:
                     pass
         self.named = {
             Fact(definition.kind.value, what, (definition.name,)): str(version.id)
-            for what, found in ((SCORE, self.scores), (SIGNAL, self.signals))
-            for version, definition in found
+            for what, versions in ((SCORE, self.scores), (SIGNAL, self.signals))
+            for version, definition in versions
             if version.is_active
         }
 
@@ -108,15 +108,15 @@ class _Read:
         self, conditions: Iterable[Condition | None], kind: SubjectKind
     ) -> set[Dependency]:
         """What conditions rest on, scores and signals by id: what a name means changes."""
-        found = {Dependency(Fact(kind.value, EVERYTHING))}
+        rests_on = {Dependency(Fact(kind.value, EVERYTHING))}
         for condition in conditions:
             if condition is not None:
-                found |= dependencies(condition, kind)
+                rests_on |= dependencies(condition, kind)
         return {
             dependency._replace(fact=dependency.fact._replace(of=(self.named[dependency.fact],)))
             if dependency.fact in self.named
             else dependency
-            for dependency in found
+            for dependency in rests_on
         }
 
 
@@ -139,10 +139,10 @@ def read_rules(conn: sa.Connection) -> RuleSet:
 
 
 def _stages(read: _Read, kind: SubjectKind) -> list[Rule]:
-    found = [(version, stages) for version, stages in read.stages if stages.kind is kind]
-    if not found:
+    versions = [(version, stages) for version, stages in read.stages if stages.kind is kind]
+    if not versions:
         return []
-    version, definition = max(found, key=lambda some: (some[0].is_active, some[0].changed_at))
+    version, definition = max(versions, key=lambda some: (some[0].is_active, some[0].changed_at))
     stages = definition.stages if version.is_active else []
     conditions = [stage.condition for stage in stages]
     rests_on = read.rests_on(conditions, kind) | {Dependency(Fact(kind.value, BY_HAND))}
@@ -151,13 +151,15 @@ def _stages(read: _Read, kind: SubjectKind) -> list[Rule]:
 
 
 def _health(read: _Read, kind: SubjectKind) -> list[Rule]:
-    found = [(version, profile) for version, profile in read.profiles if profile.kind is kind]
-    if not found:
+    versions = [(version, profile) for version, profile in read.profiles if profile.kind is kind]
+    if not versions:
         return []
     of_stages = [version for version, stages in read.stages if stages.kind is kind]
-    others = of_stages or [version for version, _ in found]
+    others = of_stages or [version for version, _ in versions]
     otherwise = max(others, key=lambda other: (other.is_active, other.changed_at))
-    active = [Profile(version.decider, profile) for version, profile in found if version.is_active]
+    active = [
+        Profile(version.decider, profile) for version, profile in versions if version.is_active
+    ]
     conditions = [
         condition for version in active for condition in (version.profile.good, version.profile.bad)
     ]
@@ -191,8 +193,8 @@ def _signal(read: _Read, version: _Version, signal: Signal) -> Rule:
 def _segment(read: _Read, row: sa.Row[tuple[object, ...]]) -> Rule:
     kind = SubjectKind(row.kind)
     condition = None if row.condition is None else _condition(row.condition)
-    asked: Sequence[Condition | None] = [] if row.is_deleted else [condition]
-    rests_on = set() if row.is_deleted else read.rests_on(asked, kind)
+    conditions: Sequence[Condition | None] = [] if row.is_deleted else [condition]
+    rests_on = set() if row.is_deleted else read.rests_on(conditions, kind)
     if condition is None and not row.is_deleted:
         rests_on |= of_list(row.segment, kind)
     return SegmentRule(
@@ -202,15 +204,19 @@ def _segment(read: _Read, row: sa.Row[tuple[object, ...]]) -> Rule:
         rests_on,
         condition=condition,
         is_deleted=row.is_deleted,
-        asks_the_calendar=_moves(asked),
+        asks_the_calendar=_moves(conditions),
     )
 
 
 def read_counters(conn: sa.Connection) -> list[UUID]:
     """The counters of metadata that the rules ask."""
-    found = conn.scalars(ACTIVE)
+    definitions = conn.scalars(ACTIVE)
     return sorted(
-        {counter.id for text in found for counter in counters_of_definition(_definition(text))}
+        {
+            counter.id
+            for text in definitions
+            for counter in counters_of_definition(_definition(text))
+        }
     )
 
 

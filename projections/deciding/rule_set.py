@@ -66,7 +66,7 @@ class RuleSet:
         driver = conn.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         driver.prepared_max = PREPARED
-        asked: list[tuple[Rule, psycopg.Cursor]] = []
+        cursors: list[tuple[Rule, psycopg.Cursor]] = []
         with pipeline(driver):
             for rule, subjects in due:
                 text, values = self._statement(rule, moment, conn.dialect)
@@ -83,16 +83,16 @@ class RuleSet:
                     },
                     prepare=True,
                 )
-                asked.append((rule, cursor))
-        return [(rule, row) for rule, cursor in asked for row in cursor]
+                cursors.append((rule, cursor))
+        return [(rule, row) for rule, cursor in cursors for row in cursor]
 
     def differing_in(
         self, conn: sa.Connection, rule: Rule, moment: Moment, partitions: Sequence[int]
     ) -> list[Row]:
         """What a rule finds among all subjects of some partitions."""
         statement = rule.differing(moment, QueryScope.ALL)
-        asked = {"partitions": list(partitions), "now": moment.now}
-        return list(conn.execute(statement, asked))
+        params = {"partitions": list(partitions), "now": moment.now}
+        return list(conn.execute(statement, params))
 
     def _statement(
         self, rule: Rule, moment: Moment, dialect: sa.Dialect
@@ -107,15 +107,15 @@ class RuleSet:
 
 def _waits_for(rules: Sequence[Rule]) -> dict[str, set[Fact]]:
     deciding = {rule.decides: rule for rule in rules}
-    found: dict[str, set[Fact]] = {}
+    waits_for: dict[str, set[Fact]] = {}
     for rule in rules:
-        facts = found[rule.key] = set()
+        facts = waits_for[rule.key] = set()
         waiting = [rule]
         while waiting:
             below = {fact for fact, way in waiting.pop().rests_on if not way and fact in deciding}
             waiting += [deciding[fact] for fact in below - facts]
             facts |= below
-    return found
+    return waits_for
 
 
 def _depths(rules: Sequence[Rule]) -> dict[str, int]:

@@ -78,11 +78,11 @@ class Tally:
         """What is summed already."""
         self.first_at = min(self.first_at, first_at)
         self.last_at = max(self.last_at, last_at)
-        there = self.days.get(day)
-        if there is None:
-            there = self.days[day] = DayCount(first_at)
-            there.count = 0
-        there.add_all(count, first_at, last_at)
+        total = self.days.get(day)
+        if total is None:
+            total = self.days[day] = DayCount(first_at)
+            total.count = 0
+        total.add_all(count, first_at, last_at)
 
 
 class Batch:
@@ -90,7 +90,7 @@ class Batch:
 
     Attributes:
         workspace: what holds there, as of now.
-        kept: what of tracked activity is still there.
+        retention_bounds: which tracked activity retention has left.
         summed_before: for each partition the instant before which sums stand for activity: what
             was summed later than that was counted one by one.
         changes: events of the aggregates, in order within each partition, as
@@ -106,13 +106,13 @@ class Batch:
         opened: Sequence[OpenedEvent],
         survivors: Mapping[SubjectId, SubjectId],
         workspace: Workspace,
-        kept: RetentionBounds = EVERYTHING,
+        retention_bounds: RetentionBounds = EVERYTHING,
         summed_before: Mapping[int, datetime] = NO_SUMS,
     ) -> None:
         self.opened = opened
         self.survivors = survivors
         self.workspace = workspace
-        self.kept = kept
+        self.retention_bounds = retention_bounds
         self.summed_before = summed_before
         zones, zone = workspace.zones, workspace.zone
         self.definitions: list[OpenedEvent] = []
@@ -149,7 +149,7 @@ class Batch:
             if zones.chosen:
                 zone = zones.at(row.recorded_at)
             day = at.astimezone(zone).date()
-            if day < kept.counted_since:
+            if day < retention_bounds.counted_since:
                 continue
             if payload is not None:
                 kind = row.topic[: row.topic.index(".")]
@@ -174,7 +174,7 @@ class Batch:
         if left is None:
             return
         for one_day in left.days:
-            if one_day.day >= self.kept.counted_since:
+            if one_day.day >= self.retention_bounds.counted_since:
                 self._add_sum(one_day, row, stream if own else None, account if theirs else None)
 
     def _add_sum(
@@ -210,7 +210,7 @@ class Batch:
     def tallies(self) -> list[tuple[int, Tally]]:
         """By partition and subject, the order of every key: two workers that meet the same rows
         wait for one another, and never deadlock."""
-        found = [
+        tallies = [
             (log_partition(tally.subject), number, tally) for number, tally in self._tallies.items()
         ]
-        return [(partition, tally) for partition, _, tally in sorted(found, key=itemgetter(0, 1))]
+        return [(partition, tally) for partition, _, tally in sorted(tallies, key=itemgetter(0, 1))]

@@ -56,11 +56,11 @@ class Gap(msgspec.Struct, frozen=True):
     error: str
 
 
-def parted(found: Iterable[Event | Gap]) -> tuple[list[Event], list[Gap]]:
+def parted(events: Iterable[Event | Gap]) -> tuple[list[Event], list[Gap]]:
     """What opened, and the gaps, each in the order given."""
     opened: list[Event] = []
     gaps: list[Gap] = []
-    for event in found:
+    for event in events:
         if isinstance(event, Gap):
             gaps.append(event)
         else:
@@ -73,7 +73,7 @@ def place_of(row: RecordedEvent) -> str:
     return f"{row.log_partition}:{row.position}"
 
 
-def tell(reader: str, gaps: Iterable[Gap]) -> None:
+def log_gaps(reader: str, gaps: Iterable[Gap]) -> None:
     """Says in the log that a reader goes on without some rows; nothing of what they hold."""
     for gap in gaps:
         row = gap.row
@@ -105,7 +105,7 @@ def note(conn: psycopg.Connection, reader: str, gaps: Sequence[Gap]) -> None:
         ),
     )
     new = set(listed.fetchall())
-    tell(reader, [gap for gap in gaps if (gap.row.log_partition, gap.row.position) in new])
+    log_gaps(reader, [gap for gap in gaps if (gap.row.log_partition, gap.row.position) in new])
 
 
 def forget(conn: psycopg.Connection, readers: Sequence[str]) -> None:

@@ -73,11 +73,11 @@ def where(thread: int) -> list[str]:
         thread: as `threading.get_ident` gives it.
     """
     frame = sys._current_frames().get(thread)
-    found = [
+    calls = [
         f"{call.f_globals.get('__name__')}.{call.f_code.co_qualname}:{line}"
         for call, line in traceback.walk_stack(frame)
     ]
-    return found[:MAX_FRAMES][::-1]
+    return calls[:MAX_FRAMES][::-1]
 
 
 class _Watch:

@@ -71,8 +71,8 @@ class Names:
         while missing:
             with self._pool.connection() as conn:
                 kinds = sorted({kind for kind, _ in missing})
-                asked = {"kinds": kinds, "names": [name for _, name in missing]}
-                rows = conn.execute(SELECT_NAMES, asked)
+                params = {"kinds": kinds, "names": [name for _, name in missing]}
+                rows = conn.execute(SELECT_NAMES, params)
                 ids |= {(kind, name): id for kind, name, id in rows}
                 missing -= ids.keys()
                 if missing:  # a taken number is a conflict too: look again, and try those left

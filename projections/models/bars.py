@@ -79,12 +79,12 @@ class Counted(NamedTuple):
 
 def counted(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[SubjectId, Counted]:
     """Those of the subjects that have a contact, with what it counts as."""
-    asked = list(subjects)
+    ids = list(subjects)
     rows = conn.execute(
         SELECT_COUNTED,
         (
-            pg_arrays.smallints([log_partition(subject) for subject in asked]),
-            pg_arrays.uuids(asked),
+            pg_arrays.smallints([log_partition(subject) for subject in ids]),
+            pg_arrays.uuids(ids),
         ),
         binary=True,
     )

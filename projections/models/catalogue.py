@@ -87,11 +87,11 @@ class CatalogueModel:
         ruled = sorted({name for event in batch.definitions for name in _ruled(event.payload)})
         if ruled:
             # As of now, which may be newer than what the batch says.
-            held = [
+            rows = [
                 (scope, name, rules.type_of(scope, name), *_since(rules.retired_since(scope, name)))
                 for scope, name in ruled
             ]
-            columns = [list(column) for column in zip(*held, strict=True)]
+            columns = [list(column) for column in zip(*rows, strict=True)]
             conn.execute(RULE, columns)
             conn.execute(ADD_RETIRED, columns)
             conn.execute(DELETE_UNUSED)

@@ -103,13 +103,13 @@ class Changes:
             left: Facts = {}
             for fact, noted in unpacked(changes):
                 is_named = fact.what == ACTIVITY
-                kept = {
+                remaining = {
                     subject: at
                     for subject, at in noted.items()
                     if not is_named or subject not in gone
                 }
-                if kept:
-                    left[fact] = kept
+                if remaining:
+                    left[fact] = remaining
             conn.execute(CHANGE_DUE, (packed(left), id))
 
 

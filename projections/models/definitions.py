@@ -134,9 +134,9 @@ class DefinitionsModel:
             case DefinitionArchived(id, by):
                 self._move(conn, id, Status.ARCHIVED, by, at)
             case DefinitionCleaned(id, versions, definition):
-                asked = _said(id, definition) | {"versions": versions}
-                row = conn.execute(CLEAN, asked).fetchone()
-                conn.execute(CLEAN_VERSIONS, asked)
+                params = _content(id, definition) | {"versions": versions}
+                row = conn.execute(CLEAN, params).fetchone()
+                conn.execute(CLEAN_VERSIONS, params)
                 if (
                     row is not None
                     and row[1] == Status.ACTIVE
@@ -155,8 +155,8 @@ class DefinitionsModel:
     def _move(
         self, conn: psycopg.Connection, id: DefinitionId, status: Status, by: UUID, at: datetime
     ) -> None:
-        asked = {"id": id, "status": status.value, "at": at, "by": by}
-        row = conn.execute(MOVE, asked).fetchone()
+        params = {"id": id, "status": status.value, "at": at, "by": by}
+        row = conn.execute(MOVE, params).fetchone()
         if row is not None:
             sweep(conn, id, OfDefinition(row[0], id))
 
@@ -167,7 +167,7 @@ class DefinitionsModel:
         """No definition is about one subject."""
 
 
-def _said(id: UUID, definition: Definition) -> dict[str, object]:
+def _content(id: UUID, definition: Definition) -> dict[str, object]:
     about = None if isinstance(definition, Undeciding) else definition
     return {
         "id": id,

@@ -209,18 +209,18 @@ def _values(
 ) -> list[tuple[Any, ...]]:
     row = conn.execute(COUNT_CONTACTS, (kind.value,)).fetchone()
     share = SAMPLE / max(1, row[0] if row else 0)
-    asked: dict[str, Any] = {"kind": kind.value, "values": VALUES}
+    params: dict[str, Any] = {"kind": kind.value, "values": VALUES}
     if share >= 1:
-        every = asked | {"partitions": list(range(LOG_PARTITIONS)), "fewest": FEWEST}
+        every = params | {"partitions": list(range(LOG_PARTITIONS)), "fewest": FEWEST}
         return conn.execute(FIND_VALUES, every).fetchall()
-    some = asked | {"partitions": list(range(math.ceil(LOG_PARTITIONS * share))), "fewest": 2}
+    some = params | {"partitions": list(range(math.ceil(LOG_PARTITIONS * share))), "fewest": 2}
     frequent: dict[str, list[str]] = {}
     for name, value, _ in conn.execute(FIND_VALUES, some).fetchall():
         frequent.setdefault(name, []).append(value)
     counted: list[tuple[Any, ...]] = []
-    for name, found in frequent.items():
+    for name, values in frequent.items():
         count = COUNT_ITEMS if types.get(name) is PropertyType.LIST else COUNT_VALUES
-        exact = {"kind": kind.value, "name": name, "found": found, "fewest": FEWEST}
+        exact = {"kind": kind.value, "name": name, "found": values, "fewest": FEWEST}
         counted += conn.execute(count, exact).fetchall()
     return counted
 

@@ -131,9 +131,9 @@ class Lifecycles:
         self.erase(conn, [loser])
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        asked = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
-        conn.execute(FORGET_STANDINGS, asked)
-        conn.execute(FORGET_SPELLS, asked)
+        params = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
+        conn.execute(FORGET_STANDINGS, params)
+        conn.execute(FORGET_SPELLS, params)
 
 
 def _stand(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Change]]) -> None:

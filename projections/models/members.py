@@ -59,8 +59,8 @@ class _Started:
         self.left_at: datetime | None = None
 
     def change(self, values: dict[str, object], deleted: Sequence[str]) -> None:
-        kept = {name: value for name, value in self.properties.items() if name not in deleted}
-        self.properties = kept | {k: v for k, v in values.items() if k not in deleted}
+        others = {name: value for name, value in self.properties.items() if name not in deleted}
+        self.properties = others | {k: v for k, v in values.items() if k not in deleted}
 
 
 class Members:

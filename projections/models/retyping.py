@@ -99,7 +99,7 @@ def apply(conn: psycopg.Connection, batch: Batch) -> None:
 def _convert(conn: psycopg.Connection, kind: SubjectKind, name: str, type: PropertyType) -> None:
     place: tuple[int, UUID] = (-1, UUID(int=0))
     while True:
-        asked = {
+        params = {
             "name": name,
             "kind": kind.value,
             "all": ALL_PARTITIONS,
@@ -107,7 +107,7 @@ def _convert(conn: psycopg.Connection, kind: SubjectKind, name: str, type: Prope
             "partition": place[0],
             "subject": place[1],
         }
-        rows = conn.execute(SELECT_PIECE, asked).fetchall()
+        rows = conn.execute(SELECT_PIECE, params).fetchall()
         if rows:
             _write(conn, name, type, rows)
             place = rows[-1][:2]
@@ -134,11 +134,11 @@ def _write(
 
 def fit(conn: sa.Connection, kind: SubjectKind, name: str, type: PropertyType) -> Fit:
     """What would come of giving a property another type, as the read models stand."""
-    asked: dict[str, Any] = {"name": name, "kind": kind.value, "all": ALL_PARTITIONS}
+    params: dict[str, Any] = {"name": name, "kind": kind.value, "all": ALL_PARTITIONS}
     fitting = unfit = 0
     examples: list[UUID] = []
     streamed = {"stream_results": True, "max_row_buffer": PIECE}
-    with conn.execute(SELECT_VALUES, asked, execution_options=streamed) as rows:
+    with conn.execute(SELECT_VALUES, params, execution_options=streamed) as rows:
         for subject, text in rows:
             if converted(json.loads(text), type) is not None:
                 fitting += 1

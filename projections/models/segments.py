@@ -124,18 +124,18 @@ class Segments:
                 if row is not None and not row[1]:
                     sweep(conn, id, OfDefinition(row[0]))
             case DefinitionCleaned(id, versions, Segment() as definition):
-                said = {"name": definition.name, "condition": condition_json(definition)}
-                conn.execute(CLEAN_SEGMENT, said | {"id": id, "versions": versions})
+                params = {"name": definition.name, "condition": condition_json(definition)}
+                conn.execute(CLEAN_SEGMENT, params | {"id": id, "versions": versions})
             case DefinitionDeleted(id, by):
                 row = conn.execute(DELETE_SEGMENT, {"id": id, "by": by, "at": at}).fetchone()
                 if row is not None:
                     sweep(conn, id, OfDefinition(row[0]))
             case MembersListed(subjects):
-                asked = ([log_partition(subject) for subject in subjects], subjects)
-                conn.execute(LIST, (event.row.stream, *asked))
+                keys = ([log_partition(subject) for subject in subjects], subjects)
+                conn.execute(LIST, (event.row.stream, *keys))
             case MembersUnlisted(subjects):
-                asked = ([log_partition(subject) for subject in subjects], subjects)
-                conn.execute(UNLIST, (event.row.stream, *asked))
+                keys = ([log_partition(subject) for subject in subjects], subjects)
+                conn.execute(UNLIST, (event.row.stream, *keys))
             case _:
                 pass
 
@@ -215,10 +215,10 @@ class SegmentMembers:
         self._forget(conn, subjects)
 
     def _forget(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        asked = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
+        params = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
         counts: Counter[tuple[int, UUID]] = Counter()
-        counts.subtract(tuple(row) for row in conn.execute(FORGET_SUBJECTS, asked, binary=True))
-        conn.execute(FORGET_WHO_LEFT, asked)
+        counts.subtract(tuple(row) for row in conn.execute(FORGET_SUBJECTS, params, binary=True))
+        conn.execute(FORGET_WHO_LEFT, params)
         _count(conn, counts)
 
 

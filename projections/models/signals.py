@@ -95,9 +95,9 @@ class Signals:
         self.erase(conn, [loser])
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        asked = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
-        conn.execute(FORGET, asked)
-        conn.execute(FORGET_TIMERS, asked)
+        params = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
+        conn.execute(FORGET, params)
+        conn.execute(FORGET_TIMERS, params)
 
 
 def _state(row: Sequence[Any]) -> SignalState:

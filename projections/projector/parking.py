@@ -31,7 +31,7 @@ SELECT_PARTITIONS = """
 SELECT w.p FROM unnest(%b::smallint[]) AS w(p)
 WHERE EXISTS (SELECT FROM views.parked k WHERE k.projector = %b AND k.log_partition = w.p)"""
 
-SELECT_HELD = """
+SELECT_BLOCKED_STREAMS = """
 SELECT w.s FROM unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
 WHERE EXISTS (SELECT FROM views.parked k
               WHERE k.projector = %b AND k.log_partition = w.p AND k.stream = w.s
@@ -114,16 +114,16 @@ def passed(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEven
     for row in rows:
         first, _ = bounds.get(row.log_partition, (row.position, 0))
         bounds[row.log_partition] = (first, row.position)
-    asked = (pg_arrays.smallints(list(bounds)), projector)
-    hit = {partition for (partition,) in conn.execute(SELECT_PARTITIONS, asked)}
+    params = (pg_arrays.smallints(list(bounds)), projector)
+    hit = {partition for (partition,) in conn.execute(SELECT_PARTITIONS, params)}
     if not hit:
         return NOTHING
     concerned = [(n, row) for n, row in enumerate(rows) if row.log_partition in hit]
-    held = _held(conn, projector, [row for _, row in concerned])
+    blocked = _blocked_streams(conn, projector, [row for _, row in concerned])
     skipped = _skipped(conn, projector, {partition: bounds[partition] for partition in hit})
     waiting: list[RecordedEvent] = []
     for n, row in concerned:
-        if row.stream not in held or (row.log_partition, row.position) in skipped:
+        if row.stream not in blocked or (row.log_partition, row.position) in skipped:
             continue
         if row.topic in ERASED_TOPICS:
             raise ErasedWhileParked(n, row.stream)
@@ -133,28 +133,28 @@ def passed(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEven
     return Passed(tuple(waiting), frozenset(places))
 
 
-def _held(
+def _blocked_streams(
     conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]
 ) -> Collection[SubjectId]:
     streams = {row.stream: row.log_partition for row in rows}
-    asked = (
+    params = (
         pg_arrays.smallints(list(streams.values())),
         pg_arrays.uuids(list(streams)),
         projector,
     )
-    return {SubjectId(stream) for (stream,) in conn.execute(SELECT_HELD, asked)}
+    return {SubjectId(stream) for (stream,) in conn.execute(SELECT_BLOCKED_STREAMS, params)}
 
 
 def _skipped(
     conn: psycopg.Connection, projector: str, bounds: dict[int, tuple[int, int]]
 ) -> set[tuple[int, int]]:
-    asked = (
+    params = (
         pg_arrays.smallints(list(bounds)),
         pg_arrays.bigints([first for first, _ in bounds.values()]),
         pg_arrays.bigints([last for _, last in bounds.values()]),
         projector,
     )
-    return {(partition, position) for partition, position in conn.execute(SELECT_SKIPPED, asked)}
+    return {(partition, position) for partition, position in conn.execute(SELECT_SKIPPED, params)}
 
 
 def add_waiting(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]) -> None:

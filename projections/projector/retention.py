@@ -80,14 +80,14 @@ def is_behind(conn: psycopg.Connection, lines: Sequence[int]) -> bool:
     return row is not None and bool(row[0])
 
 
-def forget(conn: psycopg.Connection, kept: RetentionBounds) -> None:
+def forget(conn: psycopg.Connection, bounds: RetentionBounds) -> None:
     """Drops what is not counted any more. Safe to repeat; to be called with projectors closed."""
-    asked = (ALL_PARTITIONS, kept.metadata_counted_since)
-    changed = conn.execute(FORGET_METADATA, asked).rowcount
-    dropped = conn.execute(FORGET_DAYS, (ALL_PARTITIONS, kept.counted_since)).rowcount
+    params = (ALL_PARTITIONS, bounds.metadata_counted_since)
+    changed = conn.execute(FORGET_METADATA, params).rowcount
+    dropped = conn.execute(FORGET_DAYS, (ALL_PARTITIONS, bounds.counted_since)).rowcount
     if dropped:
         conn.execute(DELETE_UNUSED_NAMES)
-        conn.execute(SEE_ANEW, {"all": ALL_PARTITIONS, "day": kept.counted_since})
+        conn.execute(SEE_ANEW, {"all": ALL_PARTITIONS, "day": bounds.counted_since})
         conn.execute(COUNT_USES_ANEW, {"scopes": CLOSED_SCOPES})
     if changed or dropped:
         conn.execute(DECIDE_ANEW)

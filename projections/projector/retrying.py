@@ -200,12 +200,12 @@ class Retrying:
     def _next(self, conn: psycopg.Connection, parked: _Parked, size: int) -> list[int]:
         """The first parked positions, with the fence closed until the transaction ends."""
         fences.close(conn, self._projector)
-        asked = (self._projector, parked.log_partition, parked.stream, size)
-        return [position for (position,) in conn.execute(SELECT_NEXT, asked)]
+        params = (self._projector, parked.log_partition, parked.stream, size)
+        return [position for (position,) in conn.execute(SELECT_NEXT, params)]
 
     def _summed(self, conn: psycopg.Connection, parked: _Parked) -> dict[int, datetime]:
-        asked = (self._projector, parked.log_partition)
-        row = conn.execute(SELECT_SUMMED_BEFORE, asked).fetchone()
+        params = (self._projector, parked.log_partition)
+        row = conn.execute(SELECT_SUMMED_BEFORE, params).fetchone()
         return {} if row is None or row[0] is None else {parked.log_partition: row[0]}
 
     def _put_aside(self, parked: _Parked, error: Exception, *, is_dropped: bool) -> bool:

@@ -157,9 +157,9 @@ def run(
     else:
         reading.some(records, population.replayed)
     backtest = Backtest(plan, replay, population.counted)
-    found = backtest.run(now, zone, days, lambda done: progress("deciding", done, days))
+    outcome = backtest.run(now, zone, days, lambda done: progress("deciding", done, days))
     window = moments(now, zone, days)
-    some_moves = moves(found.verdicts.values()) if plan.counterpart is not None else []
+    some_moves = moves(outcome.verdicts.values()) if plan.counterpart is not None else []
     assert not isinstance(draft, Undeciding)
     result = BacktestResult(
         type=family_of(draft).value,
@@ -169,16 +169,16 @@ def run(
         first_day=window[0].today,
         last_day=window[-1].today,
         as_of=now,
-        subjects=len(found.verdicts),
+        subjects=len(outcome.verdicts),
         of=population.of,
-        days=found.days,
-        today=found.days[-1].counts,
+        days=outcome.days,
+        today=outcome.days[-1].counts,
         compared_with=_compared(plan),
         differing=sum(move.subjects for move in some_moves),
         moves=some_moves,
         gaps=list(reading.gaps)[:LISTED_GAPS],
     )
-    return Tested(result, found.verdicts)
+    return Tested(result, outcome.verdicts)
 
 
 def _compared(plan: Plan) -> Compared | None:
@@ -200,20 +200,20 @@ def _compared(plan: Plan) -> Compared | None:
 
 
 def _population(conn: sa.Connection, plan: Plan, sample: int | None) -> _Population:
-    asked = {"kind": plan.kind.value}
-    of = int(conn.scalar(COUNT, asked) or 0)
-    found = _with_losers(conn, conn.scalars(SUBJECTS, asked | {"limit": sample}))
-    replayed, last, kind = set(found), set(found), plan.kind
+    params = {"kind": plan.kind.value}
+    of = int(conn.scalar(COUNT, params) or 0)
+    counted = _with_losers(conn, conn.scalars(SUBJECTS, params | {"limit": sample}))
+    replayed, last, kind = set(counted), set(counted), plan.kind
     for _ in range(plan.reach):
         kind = SubjectKind.ACCOUNT if kind is SubjectKind.USER else SubjectKind.USER
         if sample is None:
             last = _with_losers(conn, conn.scalars(SUBJECTS, {"kind": kind.value, "limit": None}))
         else:
             reached = membership_paths.reached_by(conn, [kind.value], last)
-            there = _present(conn, set().union(*reached.values()) if reached else set())
-            last = _with_losers(conn, there)
+            subjects = _present(conn, set().union(*reached.values()) if reached else set())
+            last = _with_losers(conn, subjects)
         replayed |= last
-    return _Population(found, replayed, of)
+    return _Population(counted, replayed, of)
 
 
 def _present(conn: sa.Connection, subjects: set[UUID]) -> list[UUID]:
@@ -222,9 +222,9 @@ def _present(conn: sa.Connection, subjects: set[UUID]) -> list[UUID]:
 
 
 def _with_losers(conn: sa.Connection, subjects: Iterable[UUID]) -> set[SubjectId]:
-    found = [SubjectId(subject) for subject in subjects]
-    losers = [SubjectId(loser) for loser in conn.scalars(LOSERS, {"subjects": found})]
-    return {*found, *losers}
+    ids = [SubjectId(subject) for subject in subjects]
+    losers = [SubjectId(loser) for loser in conn.scalars(LOSERS, {"subjects": ids})]
+    return {*ids, *losers}
 
 
 def subjects(

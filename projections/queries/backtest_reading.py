@@ -16,7 +16,7 @@ from domain.events.payloads import Absorbed, Erased, MergedInto
 from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.events.topics import ACTIVITY_OF_TOPIC, PAYLOAD_OF_TOPIC, SUMMED_TOPICS, stream_kind
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
-from projections.kernel.gaps import Gap, parted, place_of, tell
+from projections.kernel.gaps import Gap, log_gaps, parted, place_of
 from projections.kernel.ports import Log, Opener
 
 STREAMS_A_READ = 1_000
@@ -92,11 +92,11 @@ class LogReading:
                             segment, row.position, row.occurred_at, event.payload
                         )
 
-    def _passed(self, found: Sequence[OpenedEvent | Gap]) -> list[OpenedEvent]:
+    def _passed(self, events: Sequence[OpenedEvent | Gap]) -> list[OpenedEvent]:
         """What opened; takes note of what did not."""
-        opened, gaps = parted(found)
+        opened, gaps = parted(events)
         new = {place_of(gap.row): gap for gap in gaps if place_of(gap.row) not in self.gaps}
-        tell(READER, new.values())
+        log_gaps(READER, new.values())
         self.gaps |= dict.fromkeys(new)
         return opened
 
@@ -155,17 +155,19 @@ class LogReading:
 
     def _tell(self, rows: Sequence[Any]) -> list[ReplayEvent]:
         self._opener.refresh()
-        kept = self._opener.kept()
-        rows = [row for row in rows if row.topic in _TOPICS and _tells(row, kept)]
-        found = self._opener.open_each([row for row in rows if row.topic in self._opened_topics])
+        bounds = self._opener.kept()
+        rows = [row for row in rows if row.topic in _TOPICS and _tells(row, bounds)]
+        events = self._opener.open_each([row for row in rows if row.topic in self._opened_topics])
         opened: dict[tuple[int, int], OpenedEvent] = {
-            (event.row.log_partition, event.row.position): event for event in self._passed(found)
+            (event.row.log_partition, event.row.position): event for event in self._passed(events)
         }
         if self.gaps:
             rows = [row for row in rows if place_of(row) not in self.gaps]
-        told = [_told(row, opened.get((row.log_partition, row.position))) for row in rows]
-        self._replay.tell(told, kept)
-        return told
+        replayed = [
+            _replay_event(row, opened.get((row.log_partition, row.position))) for row in rows
+        ]
+        self._replay.tell(replayed, bounds)
+        return replayed
 
 
 _TOPICS = frozenset(SUBJECT_TOPICS)
@@ -175,14 +177,14 @@ def _memberships(rows: Sequence[RecordedEvent]) -> list[RecordedEvent]:
     return [row for row in rows if row.topic in MEMBERSHIP_TOPICS]
 
 
-def _tells(row: RecordedEvent, kept: RetentionBounds) -> bool:
+def _tells(row: RecordedEvent, bounds: RetentionBounds) -> bool:
     """Whether an event counts: of activity that is no longer kept, its sums instead."""
     if row.topic in ACTIVITY_OF_TOPIC:
-        return kept.has(row.occurred_at, row.log_partition, row.position)
-    return row.topic not in SUMMED_TOPICS or row.occurred_at <= kept.since
+        return bounds.has(row.occurred_at, row.log_partition, row.position)
+    return row.topic not in SUMMED_TOPICS or row.occurred_at <= bounds.since
 
 
-def _told(row: RecordedEvent, event: OpenedEvent | None) -> ReplayEvent:
+def _replay_event(row: RecordedEvent, event: OpenedEvent | None) -> ReplayEvent:
     kind = stream_kind(row.topic)
     assert isinstance(kind, SubjectKind)
     part = event.account_part if event is not None else None

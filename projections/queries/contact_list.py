@@ -191,22 +191,22 @@ class Lists:
         it has to be counted."""
         selection = self._selection
         if selection.is_all:
-            kept = sa.select(sa.func.coalesce(sa.func.sum(bar_counts.c["count"]), 0)).where(
+            statement = sa.select(sa.func.coalesce(sa.func.sum(bar_counts.c["count"]), 0)).where(
                 bar_counts.c.kind == selection.kind.value
             )
         elif selection.filter is None and not selection.search:
-            kept = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
+            statement = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
                 segment_counts.c.segment == selection.segment
             )
         else:
             return None
-        return int(conn.scalar(kept) or 0)
+        return int(conn.scalar(statement) or 0)
 
     def total(self, conn: sa.Connection) -> int:
         """How many there are in all."""
-        kept = self.kept_total(conn)
-        if kept is not None:
-            return kept
+        total = self.kept_total(conn)
+        if total is not None:
+            return total
         counted = (
             sa.select(sa.func.count())
             .select_from(contacts)
@@ -327,13 +327,13 @@ def list_contacts(
         InvalidInput: no such column, an unknown cursor, or a search that cannot be.
     """
     types = KnownNames(conn).properties(selection.kind)
-    found = Lists(selection, moment, types, sort=sort, columns=columns, currency=currency)
+    lists = Lists(selection, moment, types, sort=sort, columns=columns, currency=currency)
     built = building(conn, selection.segments)
-    items, following = found.page(conn, cursor=cursor, limit=limit)
+    items, following = lists.page(conn, cursor=cursor, limit=limit)
     if with_total is None and cursor is None and following is None:
         total: int | None = len(items)
     elif with_total is None:
-        total = found.kept_total(conn)
+        total = lists.kept_total(conn)
     else:
-        total = found.total(conn) if with_total else None
+        total = lists.total(conn) if with_total else None
     return ContactPage(items, following, total, built)

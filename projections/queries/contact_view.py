@@ -191,8 +191,8 @@ class Contact(msgspec.Struct, frozen=True):
 def survivor_of(conn: sa.Connection, subject: SubjectId) -> SubjectId:
     """The subject itself, or the one that it was merged into."""
     partition = log_partition(subject)
-    found = conn.scalar(SURVIVOR, {"partition": partition, "subject": subject})
-    return subject if found is None else SubjectId(found)
+    survivor = conn.scalar(SURVIVOR, {"partition": partition, "subject": subject})
+    return subject if survivor is None else SubjectId(survivor)
 
 
 def streams_of(conn: sa.Connection, subject: SubjectId) -> list[SubjectId]:
@@ -204,11 +204,11 @@ def known_as(
     conn: sa.Connection, name: Identity, subjects: Sequence[SubjectId]
 ) -> SubjectId | None:
     """Which of some subjects has an outside name, if one does."""
-    asked = {
+    params = {
         "partitions": [log_partition(subject) for subject in subjects],
         "subjects": list(subjects),
     }
-    for subject, identities in conn.execute(IDENTITIES, asked):
+    for subject, identities in conn.execute(IDENTITIES, params):
         for identity in identities:
             known = Identity(Scheme(identity["scheme"]), identity["value"])
             if (known.scheme, known.matching) == (name.scheme, name.matching):
@@ -249,9 +249,9 @@ def view(
         NotFound: there is none, or none yet, or none any more.
     """
     row = _row(conn, kind, subject)
-    asked = _asked(conn, subject)
-    counts = conn.execute(sa.text(COUNTS.format(days=_DAYS[kind])), asked).all()
-    members, _, current = _members(conn, kind, asked, (None, None), 100)
+    params = _params(conn, subject)
+    counts = conn.execute(sa.text(COUNTS.format(days=_DAYS[kind])), params).all()
+    members, _, current = _members(conn, kind, params, (None, None), 100)
     stands = lifecycle(conn, kind, subject)
     properties = row.properties
     return Contact(
@@ -300,7 +300,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _asked(conn: sa.Connection, subject: SubjectId) -> dict[str, object]:
+def _params(conn: sa.Connection, subject: SubjectId) -> dict[str, object]:
     return {
         "subject": subject,
         "partition": log_partition(subject),
@@ -322,9 +322,9 @@ def list_members(
     after: tuple[Any, ...] = (None, None)
     if cursor is not None:
         after = decoded(f"members:{kind}", cursor, datetime, UUID)
-    found, total, _ = _members(conn, kind, _asked(conn, subject), after, limit)
-    items, following = found[:limit], None
-    if len(found) > limit:
+    members, total, _ = _members(conn, kind, _params(conn, subject), after, limit)
+    items, following = members[:limit], None
+    if len(members) > limit:
         following = encoded(f"members:{kind}", items[-1].joined_at, items[-1].id)
     return Page(items, following, total)
 
@@ -332,14 +332,14 @@ def list_members(
 def _members(
     conn: sa.Connection,
     kind: SubjectKind,
-    asked: dict[str, object],
+    params: dict[str, object],
     after: tuple[Any, ...],
     limit: int,
 ) -> tuple[list[MemberItem], int, int]:
     """One more than a page, if there is one; how many there were ever, and how many there are."""
     records = _RECORDS[kind]
-    total, current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), asked).one()
-    page = asked | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
+    total, current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), params).one()
+    page = params | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
     rows = conn.execute(sa.text(MEMBERS.format(records=records)), page)
     return [MemberItem(*row) for row in rows], total, current
 
@@ -365,7 +365,7 @@ def list_activity(
         after = decoded(activity, cursor, int, str)
     rows = conn.execute(
         sa.text(ACTIVITY.format(days=_DAYS[kind])),
-        _asked(conn, subject)
+        _params(conn, subject)
         | {
             "activity": activity,
             "count": after[0],

@@ -81,11 +81,11 @@ def list_counters(conn: sa.Connection, needed: Mapping[Counter, Sequence[NeededB
     for row in conn.execute(SELECT_ALL, {"most": MOST_ROWS}):
         counter = Counter(row.activity, row.name, row.tests)
         is_ready = row.state == "ready"
-        asked = Did(cast(Any, counter.activity), counter.name, where=list(counter.where))
+        condition = Did(cast(Any, counter.activity), counter.name, where=list(counter.where))
         items.append(
             CounterItem(
                 id=row.id,
-                says=words(asked),
+                says=words(condition),
                 activity=row.activity,
                 name=row.name,
                 where=counter.where,

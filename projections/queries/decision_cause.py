@@ -151,10 +151,10 @@ def cause_of(
         case OfTime(instant):
             return ByTime(instant)
         case OfDefinition(version, other):
-            found = definition_version(conn, other or decision.definition, version)
-            if found is None:
+            recorded = definition_version(conn, other or decision.definition, version)
+            if recorded is None:
                 raise NotFound("the definition that was the cause is not known here yet; ask again")
-            return ByDefinition(found[1])
+            return ByDefinition(recorded[1])
         case _:
             return ByRebuild()
 
@@ -163,8 +163,8 @@ def event_cause(records: Records, opener: Opener, place: Position) -> CauseSeen:
     row = records.at(place)
     if row is None:
         raise NotFound("the event that was the cause is not in the log")
-    [found] = opener.open_each([row])
-    event = None if isinstance(found, Gap) else found
+    [opened] = opener.open_each([row])
+    event = None if isinstance(opened, Gap) else opened
     where = place_of(row)
     match event and event.payload:
         case StageSet(stage, reason, by):

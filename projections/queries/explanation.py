@@ -166,9 +166,9 @@ def last(
     newest: OpenedEvent | None = None
     gaps: list[Gap] = []
     for verb in VERBS_OF[of]:
-        found = _newest(records, opener, subject, f"{kind}.{verb}", definition, gaps)
-        if found is not None and (newest is None or found.row.position > newest.row.position):
-            newest = found
+        event = _newest(records, opener, subject, f"{kind}.{verb}", definition, gaps)
+        if event is not None and (newest is None or event.row.position > newest.row.position):
+            newest = event
     if newest is None or not isinstance(newest.payload, DecisionEvent):
         if gaps:
             raise Altered(
@@ -212,8 +212,8 @@ def _why(
     decision: DecisionEvent,
     gaps: list[str],
 ) -> Why:
-    found = definition_version(conn, decision.definition, decision.version)
-    definition, seen = (None, None) if found is None else found
+    version = definition_version(conn, decision.definition, decision.version)
+    definition, seen = (None, None) if version is None else version
     stage = decision.stage if isinstance(decision, StageTransition) else None
     before: str | float | None = None
     after: str | float | None = None

@@ -47,12 +47,12 @@ def lines(
         Ended: as `is_ended` says before a piece.
     """
     names = list(lists.types) if lists.columns is None else lists.columns
-    with closing(lists.all_rows(conn, at_a_time=ROWS_AT_A_TIME)) as found:
-        first = next(found, ())
+    with closing(lists.all_rows(conn, at_a_time=ROWS_AT_A_TIME)) as pieces:
+        first = next(pieces, ())
         gathered = bytearray()
         if format == "csv":
             gathered += csv_lines([[*_FIELDS, *(f"{PROPERTY}{name}" for name in names)]])
-        for rows in chain([first], found):
+        for rows in chain([first], pieces):
             for start in range(0, len(rows), ROWS_ENCODED_AT_ONCE):
                 some = rows[start : start + ROWS_ENCODED_AT_ONCE]
                 if format == "csv":

@@ -85,12 +85,12 @@ FROM views.segments s WHERE s.kind = :kind AND s.deleted_at IS NULL ORDER BY s.n
 
 def filters(conn: sa.Connection, kind: SubjectKind) -> Filters:
     """What the quick filters of a list offer."""
-    asked = {"kind": kind.value}
-    as_of = conn.scalar(AS_OF, asked)
+    params = {"kind": kind.value}
+    as_of = conn.scalar(AS_OF, params)
     values: dict[str, list[tuple[str, int]]] = {}
-    for name, value, count in conn.execute(KEPT_VALUES, asked):
+    for name, value, count in conn.execute(KEPT_VALUES, params):
         values.setdefault(name, []).append((value, count))
-    ranges = {name: (low, high) for name, low, high in conn.execute(KEPT_RANGES, asked)}
+    ranges = {name: (low, high) for name, low, high in conn.execute(KEPT_RANGES, params)}
     bars = bars_of_all(conn, kind)
     return Filters(
         as_of=as_of,
@@ -100,7 +100,7 @@ def filters(conn: sa.Connection, kind: SubjectKind) -> Filters:
         ],
         stages=[StageFilter(stage.stage, stage.count) for stage in bars.stages],
         health=[HealthFilter(health.health, health.count) for health in bars.health],
-        segments=[SegmentFilter(*row) for row in conn.execute(SEGMENTS, asked)],
+        segments=[SegmentFilter(*row) for row in conn.execute(SEGMENTS, params)],
     )
 
 

@@ -70,9 +70,9 @@ def mrr_of(
 
 
 def _of_accounts(conn: sa.Connection, user: SubjectId, default_currency: str | None) -> Mrr | None:
-    asked = {"all": ALL_PARTITIONS, "partition": log_partition(user), "user": user}
+    params = {"all": ALL_PARTITIONS, "partition": log_partition(user), "user": user}
     sums: dict[str | None, Decimal] = {}
-    for known, amount in conn.execute(OF_ACCOUNTS, asked):
+    for known, amount in conn.execute(OF_ACCOUNTS, params):
         code = known or default_currency
         sums[code] = EXACT.add(sums.get(code, Decimal(0)), amount)
     return _mrr(list(sums.items()), MrrSource.ACCOUNTS) if sums else None

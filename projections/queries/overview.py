@@ -125,7 +125,7 @@ def overview(
     Raises:
         NotFound: there is no such user or account.
     """
-    asked: dict[str, Any] = {
+    params: dict[str, Any] = {
         "partition": log_partition(subject),
         "subject": subject,
         "today": moment.today,
@@ -133,14 +133,14 @@ def overview(
         "first": moment.today - timedelta(2 * DAYS),
         "most": MOST,
     }
-    row = conn.execute(CONTACT, asked | {"kind": kind.value}).one_or_none()
+    row = conn.execute(CONTACT, params | {"kind": kind.value}).one_or_none()
     if row is None:
         raise NotFound(f"there is no such {kind}")
     properties = list(preferred.properties)
     if not properties:
         used = {"scope": f"{kind}.property", "names": list(row.properties)}
-        properties = list(conn.scalars(MOST_USED, asked | used))
-    events = list(preferred.events) or list(conn.scalars(MOST_FREQUENT, asked))
+        properties = list(conn.scalars(MOST_USED, params | used))
+    events = list(preferred.events) or list(conn.scalars(MOST_FREQUENT, params))
     first_day = moment.today - timedelta(DAYS - 1)
     began = start_of(first_day, moment.zone)
     # What was deleted has no time of change any more: it may have been at any.
@@ -155,7 +155,7 @@ def overview(
         first_day,
         moment.today,
         [_property(name, row.properties, before, types.get(name)) for name in properties],
-        _events(conn, events, asked),
+        _events(conn, events, params),
         {"properties": bool(preferred.properties), "events": bool(preferred.events)},
         gaps,
     )
@@ -179,7 +179,7 @@ def _before(
     opener.refresh()
     topics = [f"{kind}.properties_changed", f"{kind}.absorbed"]
     stretch = Stretch([subject], low=TimelineKey(began), newest_first=False)
-    found: dict[str, tuple[Any, datetime]] = {}
+    changes: dict[str, tuple[Any, datetime]] = {}
     while True:
         rows = sorted(log.read_topics(stretch, topics, ROWS_AT_ONCE), key=timeline_key)
         last = rows[:ROWS_AT_ONCE]  # of each topic there may be more after these
@@ -188,10 +188,10 @@ def _before(
         for event in opened:
             for change in changes_of(event.payload) or ():
                 if change.name in names:
-                    was, _ = found.get(change.name, (change.before, began))
-                    found[change.name] = (was, event.row.occurred_at)
+                    was, _ = changes.get(change.name, (change.before, began))
+                    changes[change.name] = (was, event.row.occurred_at)
         if len(rows) < ROWS_AT_ONCE:
-            return found
+            return changes
         stretch = stretch.after(timeline_key(last[-1]))
 
 
@@ -220,11 +220,11 @@ def _difference(value: object, was: object) -> float | None:
 
 
 def _events(
-    conn: sa.Connection, names: Sequence[str], asked: dict[str, Any]
+    conn: sa.Connection, names: Sequence[str], params: dict[str, Any]
 ) -> list[OverviewEvent]:
     days: dict[str, list[int]] = defaultdict(lambda: [0] * (2 * DAYS))
-    for name, day, count in conn.execute(COUNTS, asked | {"names": list(names)}):
-        days[name][(day - asked["first"]).days - 1] = count
+    for name, day, count in conn.execute(COUNTS, params | {"names": list(names)}):
+        days[name][(day - params["first"]).days - 1] = count
     return [_event(name, days[name]) for name in names]
 
 

@@ -60,7 +60,7 @@ def page(
 ) -> list[ParkedRow]:
     """Parked events after a key; those that are skipped only where `state` says so."""
     reader_after, partition, position = after or (None, None, None)
-    asked = {
+    params = {
         "reader": reader,
         "states": [some.value for some in ([state] if state else OPEN_STATES)],
         "after": reader_after,
@@ -68,10 +68,10 @@ def page(
         "position": position,
         "limit": limit,
     }
-    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_PAGE, asked).fetchall()
+    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_PAGE, params).fetchall()
 
 
 def find(conn: psycopg.Connection, reader: str, place: Position) -> ParkedRow | None:
     """The event at a place, if a reader has parked or skipped it."""
-    asked = (reader, place.log_partition, place.position)
-    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_ONE, asked).fetchone()
+    params = (reader, place.log_partition, place.position)
+    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_ONE, params).fetchone()

@@ -200,10 +200,10 @@ def known(
     conn: sa.Connection, kind: SubjectKind, subjects: Sequence[SubjectId]
 ) -> dict[SubjectId, SubjectId]:
     """Those ids that stand for a user or an account, each with the subject that it is today."""
-    asked = {"subjects": list(subjects)}
+    params = {"subjects": list(subjects)}
     today = {subject: subject for subject in subjects}
     today |= {
-        SubjectId(row.loser): SubjectId(row.survivor) for row in conn.execute(SURVIVORS, asked)
+        SubjectId(row.loser): SubjectId(row.survivor) for row in conn.execute(SURVIVORS, params)
     }
-    there = set(conn.scalars(KNOWN, {"kind": kind.value, "subjects": list(set(today.values()))}))
-    return {id: subject for id, subject in today.items() if subject in there}
+    known = set(conn.scalars(KNOWN, {"kind": kind.value, "subjects": list(set(today.values()))}))
+    return {id: subject for id, subject in today.items() if subject in known}

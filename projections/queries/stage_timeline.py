@@ -158,7 +158,7 @@ def _moved(
 def _stage_rows(log: StageLog, kind: SubjectKind, subject: SubjectId) -> list[RecordedEvent]:
     topics = [f"{kind}.stage_entered", f"{kind}.stage_left"]
     stretch = Stretch([subject], newest_first=False)
-    found: list[RecordedEvent] = []
+    events: list[RecordedEvent] = []
     while True:
         rows = log.read_topics(stretch, topics, ROWS_AT_ONCE)
         ends = [
@@ -167,9 +167,9 @@ def _stage_rows(log: StageLog, kind: SubjectKind, subject: SubjectId) -> list[Re
             if sum(row.topic == topic for row in rows) >= ROWS_AT_ONCE
         ]
         if not ends:
-            return found + rows
+            return events + rows
         horizon = min(ends)
-        found += [row for row in rows if timeline_key(row) <= horizon]
+        events += [row for row in rows if timeline_key(row) <= horizon]
         stretch = stretch.after(horizon)
 
 

@@ -118,6 +118,6 @@ def status(
 def list_names(conn: sa.Connection, scopes: list[str], *, retired: bool) -> Page[NameItem]:
     """All names of some scopes that are in use, or those that are retired, most used first. There
     are few: the catalogue is closed."""
-    asked = {"scopes": scopes, "retired": retired}
-    items = [NameItem(*row) for row in conn.execute(NAMES, asked)]
+    params = {"scopes": scopes, "retired": retired}
+    items = [NameItem(*row) for row in conn.execute(NAMES, params)]
     return Page(items, None, len(items))

@@ -127,14 +127,14 @@ class SubjectFiles:
             contact = contact_view.view(
                 conn, self._kind, subject, renewal_property=renewal_property, currency=currency
             )
-            asked = {"partition": log_partition(subject), "subject": subject}
+            params = {"partition": log_partition(subject), "subject": subject}
             return File(
                 FORMAT,
                 datetime.now(UTC),
                 contact,
                 contact_view.list_properties(conn, self._kind, subject).items,
                 list(self._memberships(conn, subject)),
-                [SegmentOfContact(*row) for row in conn.execute(SEGMENTS, asked)],
+                [SegmentOfContact(*row) for row in conn.execute(SEGMENTS, params)],
             )
 
     def _memberships(self, conn: sa.Connection, subject: SubjectId) -> Iterator[MemberItem]:

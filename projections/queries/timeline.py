@@ -148,14 +148,14 @@ def timeline(
         stretch = stretch.after(TimelineKey(*decoded(name, cursor, datetime, int, int)))
     search = _Search(conn, log, opener, kind, wanted)
     opener.refresh()
-    found, following = search.page(stretch, limit)
-    parties = {row.stream for row in (event.row for event in found)}
-    parties.update(event.row.account for event in found if event.row.account is not None)
+    events, following = search.page(stretch, limit)
+    parties = {row.stream for row in (event.row for event in events)}
+    parties.update(event.row.account for event in events if event.row.account is not None)
     total = None
     if wanted.total and not wanted.names:
         total = log.length(streams, search.topics, wanted.since, wanted.until)
     return Page(
-        items(conn, found, names_of(conn, list(parties)) if parties else {}),
+        items(conn, events, names_of(conn, list(parties)) if parties else {}),
         None if following is None else encoded(name, *following),
         total,
     )
@@ -192,7 +192,7 @@ class _Search:
         self, stretch: Stretch, limit: int
     ) -> tuple[list[OpenedEvent | Gap], TimelineKey | None]:
         """What was found, and after which place to go on; None: that was all."""
-        found: list[OpenedEvent | Gap] = []
+        matching: list[OpenedEvent | Gap] = []
         read, many = 0, limit + 1
         if self._names:
             many = max(many, MAX_READ)
@@ -201,12 +201,12 @@ class _Search:
         while True:
             rows, horizon = self._read(stretch, many, limit, reads_on=read >= MAX_READ)
             for start in range(0, len(rows), OPENED_AT_ONCE):
-                found += self._sifted(rows[start : start + OPENED_AT_ONCE])
-                if len(found) > limit:
-                    return found[:limit], timeline_key(found[limit - 1].row)
+                matching += self._sifted(rows[start : start + OPENED_AT_ONCE])
+                if len(matching) > limit:
+                    return matching[:limit], timeline_key(matching[limit - 1].row)
             read += len(rows)
-            if horizon is None or (found and read >= MAX_READ):
-                return found, horizon
+            if horizon is None or (matching and read >= MAX_READ):
+                return matching, horizon
             stretch = stretch.after(horizon)
             left = MAX_READ - read if read < MAX_READ else MAX_READ_ON
             many = max(limit + 1, min(4 * many, left))
@@ -216,12 +216,12 @@ class _Search:
         topics = self.topics
         if topics is not None:
             rows = [row for row in rows if row.topic in topics]
-        found = self._opener.open_each(rows)
+        events = self._opener.open_each(rows)
         if not self._names:
-            return found
+            return events
         return [
             event
-            for event in found
+            for event in events
             if not isinstance(event, Gap) and has_name(event, self._names, self._definitions)
         ]
 

@@ -139,9 +139,9 @@ class TimelineItem(msgspec.Struct, frozen=True):
 def topics_of(kind: SubjectKind, types: Iterable[str]) -> list[str]:
     """The topics of types and of groups of them, as far as they concern a user or an account."""
     wanted = [named for type in types for named in GROUPS.get(type, (type,))]
-    found = dict.fromkeys(topic for named in wanted for topic in _TOPICS_OF_TYPE[named])
+    topics = dict.fromkeys(topic for named in wanted for topic in _TOPICS_OF_TYPE[named])
     of_users = f"{SubjectKind.USER}."
-    return [topic for topic in found if kind is SubjectKind.ACCOUNT or topic.startswith(of_users)]
+    return [topic for topic in topics if kind is SubjectKind.ACCOUNT or topic.startswith(of_users)]
 
 
 def named_topics(topics: Iterable[str], *, properties: bool) -> list[str]:
@@ -202,7 +202,7 @@ def _changes(before: Values, values: Values, deleted: Iterable[str]) -> list[Val
 
 def items(
     conn: sa.Connection,
-    found: Sequence[OpenedEvent | Gap],
+    events: Sequence[OpenedEvent | Gap],
     parties: Mapping[SubjectId, tuple[str | None, str | None]],
 ) -> list[TimelineItem]:
     """
@@ -211,7 +211,7 @@ def items(
     """
     ids = {
         event.payload.definition
-        for event in found
+        for event in events
         if not isinstance(event, Gap) and isinstance(event.payload, DecisionEvent)
     }
     names: dict[UUID, str] = {}
@@ -219,7 +219,7 @@ def items(
         names = {row.id: row.name for row in conn.execute(DEFINITION_NAMES, {"ids": list(ids)})}
     return [
         _gap(event, parties) if isinstance(event, Gap) else _item(event, parties, names)
-        for event in found
+        for event in events
     ]
 
 
@@ -285,10 +285,10 @@ def _details(payload: Payload | None) -> dict[str, Any] | None:
         case ActivitySummed(days):
             return {"days": [msgspec.structs.asdict(day) for day in days]}
         case _:
-            told: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
+            details: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
             if isinstance(payload, Absorbed):
-                told.pop("properties", None)
-            return told
+                details.pop("properties", None)
+            return details
 
 
 def _party(

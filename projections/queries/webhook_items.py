@@ -130,10 +130,10 @@ def items(
     members: Collection[SubjectId] = ()
     if destination.segment is not None:
         members = _members(conn, destination.segment, list(parties))
-    found: list[Item | NotYet | None] = []
+    items: list[Item | NotYet | None] = []
     for row, opened in events:
         if row.topic in ERASED_TOPICS:
-            found.append(_erased(row))
+            items.append(_erased(row))
             continue
         data = told(destination, row.stream, opened.payload, definitions)
         stream = survivors.get(row.stream, row.stream)
@@ -146,14 +146,14 @@ def items(
             and about not in members
             and not is_own_segment(destination, opened.payload)
         ):
-            found.append(None)
+            items.append(None)
             continue
         if user in unseen or account in unseen:
-            found.append(NotYet.SHOWN)
+            items.append(NotYet.SHOWN)
             continue
         if isinstance(opened.payload, MergedInto):
             data = data | {"survivor": stream}
-        found.append(
+        items.append(
             Item(
                 row.event_id,
                 row.topic,
@@ -165,7 +165,7 @@ def items(
                 data,
             )
         )
-    return found
+    return items
 
 
 def _erased(row: RecordedEvent) -> Item:
@@ -192,8 +192,8 @@ def _parties(
 ) -> dict[SubjectId, Party]:
     """Those of some subjects that are there, and have a key."""
     rows = conn.execute(PARTIES, _placed(subjects), binary=True).fetchall()
-    there = readable([SubjectId(row[0]) for row in rows])
-    return {SubjectId(row[0]): Party(*row) for row in rows if row[0] in there}
+    shown = readable([SubjectId(row[0]) for row in rows])
+    return {SubjectId(row[0]): Party(*row) for row in rows if row[0] in shown}
 
 
 def _members(

@@ -100,7 +100,7 @@ class HealthRule(Rule):
         return select(
             self.kind,
             scope,
-            lambda found: found.outerjoin(standings, of_contact(standings)).join(
+            lambda source: source.outerjoin(standings, of_contact(standings)).join(
                 decided, sa.true()
             ),
             sa.func.coalesce(s.health_ordinal, 0),

@@ -89,17 +89,17 @@ def select(
 ) -> sa.Select[Any]:
     """A statement about contacts of a kind: all of some partitions, or the few that are named."""
     c = contacts.c
-    found: sa.FromClause = contacts
+    source: sa.FromClause = contacts
     if scope is QueryScope.FEW:
         named = sa.func.unnest(PARTITIONS, SUBJECTS).table_valued(
             sa.column("p", sa.SmallInteger), sa.column("s", sa.Uuid)
         )
-        asked = named.render_derived(name="asked")
-        found = sa.join(
-            asked, contacts, sa.and_(c.log_partition == asked.c.p, c.subject == asked.c.s)
-        )
+        few = named.render_derived(name="asked")
+        source = sa.join(few, contacts, sa.and_(c.log_partition == few.c.p, c.subject == few.c.s))
     statement = (
-        sa.select(c.subject, *columns).select_from(joined(found)).where(c.kind == kind.value, where)
+        sa.select(c.subject, *columns)
+        .select_from(joined(source))
+        .where(c.kind == kind.value, where)
     )
     if scope is QueryScope.ALL:
         statement = statement.where(c.log_partition == sa.any_(PARTITIONS))
@@ -135,8 +135,8 @@ def saw(
     conditions: Mapping[str, Condition | None], kind: SubjectKind, moment: Moment
 ) -> sa.ColumnElement[Any]:
     """What conditions see of a contact, each by its place in the definition."""
-    asked = {place: condition for place, condition in conditions.items() if condition is not None}
-    return evidence(asked, kind, moment) if asked else NOTHING_SEEN
+    present = {place: condition for place, condition in conditions.items() if condition is not None}
+    return evidence(present, kind, moment) if present else NOTHING_SEEN
 
 
 class DecidingVersion(NamedTuple):

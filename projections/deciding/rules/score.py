@@ -66,48 +66,50 @@ class ScoringRule(Rule):
             ),
             of=(contacts,),
         )
-        held = [looked.c[f"rule_{n}"] for n in range(len(self._rules))]
+        holding_rules = [looked.c[f"rule_{n}"] for n in range(len(self._rules))]
         places = {f"/rules/{n}/condition": rule.condition for n, rule in enumerate(self._rules)}
         return select(
             self.kind,
             scope,
-            lambda found: found.outerjoin(scores, of_contact(scores, s.score == self._id)).join(
+            lambda source: source.outerjoin(scores, of_contact(scores, s.score == self._id)).join(
                 looked, sa.true()
             ),
             sa.func.coalesce(s.ordinal, 0),
             s.value,
-            sa.cast(postgresql.array(held, type_=sa.Boolean()), postgresql.ARRAY(sa.Boolean)),
+            sa.cast(
+                postgresql.array(holding_rules, type_=sa.Boolean()), postgresql.ARRAY(sa.Boolean)
+            ),
             saw(places, self.kind, moment),
             where=sa.or_(
-                s.value.is_distinct_from(self._value(held)),
-                s.held.is_distinct_from(self._names(held)),
+                s.value.is_distinct_from(self._value(holding_rules)),
+                s.held.is_distinct_from(self._names(holding_rules)),
             )
             if self._rules
             else s.value.is_not(None),
         )
 
-    def _value(self, held: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
+    def _value(self, holding_rules: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
         """As `domain.definitions.scores.value` works it out."""
         total = sum(rule.weight for rule in self._rules)
         holding: sa.ColumnElement[Any] = sa.literal_column("0", sa.BigInteger)
-        for so, rule in zip(held, self._rules, strict=True):
+        for is_holding, rule in zip(holding_rules, self._rules, strict=True):
             weight = sa.literal(rule.weight, sa.BigInteger)
-            holding = holding + sa.case((so, weight), else_=sa.literal_column("0"))
+            holding = holding + sa.case((is_holding, weight), else_=sa.literal_column("0"))
         of_all = sa.cast(sa.literal(total, sa.BigInteger), sa.Numeric)
         hundredths = sa.func.floor((2 * worth.HUNDREDTHS * holding + of_all) / (2 * of_all))
         return sa.func.least(sa.func.greatest(hundredths, 0), worth.HUNDREDTHS) / 100
 
-    def _names(self, held: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
+    def _names(self, holding_rules: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
         names: Sequence[sa.ColumnElement[Any]] = [
-            sa.case((so, sa.literal(rule.name, sa.Text)))
-            for so, rule in zip(held, self._rules, strict=True)
+            sa.case((is_holding, sa.literal(rule.name, sa.Text)))
+            for is_holding, rule in zip(holding_rules, self._rules, strict=True)
         ]
         all_names: sa.ColumnElement[Any] = postgresql.array(names, type_=sa.Text())
         return sa.func.array_remove(sa.cast(all_names, postgresql.ARRAY(sa.Text)), sa.null())
 
     def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
-        _, last, before, so, seen = row
-        held = [rule.name for rule, holds in zip(self._rules, so, strict=True) if holds]
+        _, last, before, holding, seen = row
+        held = [rule.name for rule, holds in zip(self._rules, holding, strict=True) if holds]
         changed = ScoreChanged(
             self._id,
             last + 1,

@@ -56,7 +56,7 @@ class SegmentRule(Rule):
         return select(
             self.kind,
             scope,
-            lambda found: found.outerjoin(
+            lambda source: source.outerjoin(
                 segment_members, of_contact(segment_members, member.segment == self._id)
             ).outerjoin(segment_leavers, of_contact(segment_leavers, leaver.segment == self._id)),
             sa.func.coalesce(member.ordinal, leaver.ordinal, 0),

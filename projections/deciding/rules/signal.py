@@ -60,13 +60,13 @@ class SignalRule(Rule):
             holds(goal, self.kind, moment, scope).label("goal_holds"),
             of=(contacts,),
         )
-        so, is_on = looked.c.holds, sa.func.coalesce(s.is_on, sa.false())
-        differs: sa.ColumnElement[bool] = so != is_on
+        condition_holds, is_on = looked.c.holds, sa.func.coalesce(s.is_on, sa.false())
+        differs: sa.ColumnElement[bool] = condition_holds != is_on
         if signal is not None and signal.reentry_hours is None:
             differs = sa.and_(differs, sa.or_(is_on, s.triggers.is_(None)))
         elif signal is not None:
             again = s.triggered_at + sa.func.make_interval(0, 0, 0, 0, signal.reentry_hours)
-            waits = sa.and_(so, again > NOW, t.due_at == again)
+            waits = sa.and_(condition_holds, again > NOW, t.due_at == again)
             differs = sa.and_(differs, sa.func.coalesce(sa.not_(waits), sa.true()))
         if signal is not None and signal.goal is not None:
             is_over = sa.or_(looked.c.goal_holds, s.goal_due_at <= NOW)
@@ -76,14 +76,14 @@ class SignalRule(Rule):
         return select(
             self.kind,
             scope,
-            lambda found: (
-                found.outerjoin(signals, of_contact(signals, s.signal == self._id))
+            lambda source: (
+                source.outerjoin(signals, of_contact(signals, s.signal == self._id))
                 .outerjoin(timers, of_contact(timers, t.rule == self.key))
                 .join(looked, sa.true())
             ),
             *(sa.func.coalesce(s.ordinal, 0), is_on, s.triggered_at, s.ended_at),
             *(sa.func.coalesce(s.triggers, 0), s.goal, s.goal_due_at),
-            *(t.due_at, so, looked.c.goal_holds),
+            *(t.due_at, condition_holds, looked.c.goal_holds),
             saw({"/condition": condition, "/goal": goal}, self.kind, moment),
             where=differs,
         )

@@ -78,7 +78,7 @@ class StageRule(Rule):
         return select(
             self.kind,
             scope,
-            lambda found: found.outerjoin(standings, of_contact(standings)).join(
+            lambda source: source.outerjoin(standings, of_contact(standings)).join(
                 decided, sa.true()
             ),
             sa.func.coalesce(s.stage_ordinal, 0),
