@@ -170,8 +170,8 @@ def _check_room(conn: sa.Connection, new: int, by: UUID | None, at: datetime) ->
     if numbers.number + new > MAX_COUNTERS:
         raise _too_many(
             f"{numbers.number} counters of metadata are there, of {MAX_COUNTERS} that may be:"
-            " archive a definition or delete a saved view that needs some, or ask again when one has"
-            " been unused for an hour (GET /api/counters lists them)",
+            " archive a definition or delete a saved view that needs some, or ask again when one"
+            " has been unused for an hour (GET /api/counters lists them)",
             numbers.oldest,
             at,
         )

@@ -1,4 +1,4 @@
-"""A batch of opened events, sorted once into what the read models need."""
+"""A batch of opened events, sorted once for all read models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_SUMS: Mapping[int, datetime] = {}
 
 
 class DayCount:
-    """How often something happened on a day, and the first and the last time."""
+    """The number of occurrences on a day, with the first and the last instant."""
 
     __slots__ = ("count", "first_at", "last_at")
 
@@ -37,14 +37,14 @@ class DayCount:
             self.last_at = at
 
     def add_all(self, count: int, first_at: datetime, last_at: datetime) -> None:
-        """What is summed already."""
+        """Adds a sum of occurrences."""
         self.count += count
         self.first_at = min(self.first_at, first_at)
         self.last_at = max(self.last_at, last_at)
 
 
 class Day(NamedTuple):
-    """What a count of a subject is about."""
+    """The key of a count of a subject."""
 
     activity: str
     name: str
@@ -53,7 +53,7 @@ class Day(NamedTuple):
 
 
 class Tally:
-    """What a subject did in a batch: the first and the last time of all, and counts by day."""
+    """The activity of a subject in a batch: first and last instant, and counts by day."""
 
     __slots__ = ("days", "first_at", "kind", "last_at", "subject")
 
@@ -75,7 +75,7 @@ class Tally:
             count.add(at)
 
     def add_all(self, day: Day, count: int, first_at: datetime, last_at: datetime) -> None:
-        """What is summed already."""
+        """Adds a sum of occurrences."""
         self.first_at = min(self.first_at, first_at)
         self.last_at = max(self.last_at, last_at)
         total = self.days.get(day)
@@ -86,19 +86,20 @@ class Tally:
 
 
 class Batch:
-    """What a batch says, with merged subjects replaced by those they live on in.
+    """The events of a batch by what read models need, with merged subjects replaced by
+    survivors.
 
     Attributes:
-        workspace: what holds there, as of now.
+        workspace: as it is now.
         retention_bounds: which tracked activity retention has left.
-        summed_before: for each partition the instant before which sums stand for activity: what
-            was summed later than that was counted one by one.
-        changes: events of the aggregates, in order within each partition, as
-            (kind, verb, subject, account, event).
-        definitions: events about what people saved, in order within each partition; but of
-            destinations, of which read models have nothing.
+        summed_before: for each partition the instant before which the log's sums stand for
+            activity; sums of later activity repeat what was counted event by event.
+        changes: events of the aggregates, in order within each partition, as (kind, verb, subject,
+            account, event).
+        definitions: events of definitions, in order within each partition, without destinations,
+            which no read model shows.
         tallies: tracked activity of each subject; a user's activity in an account counts for both.
-        uses: how often each name of activity was used, as (activity, name).
+        uses: uses of each name of activity, by (activity, name).
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class Batch:
                 use.add(at)
 
     def _add_sums(self, event: OpenedEvent, stream: SubjectId, account: SubjectId | None) -> None:
-        """Counts what is left of activity, where it has not been counted itself."""
+        """Counts sums of activity that was not counted event by event."""
         row, sums = event.row, event.payload
         before = self.summed_before.get(row.log_partition)
         if before is None or row.occurred_at > before:
@@ -208,8 +209,8 @@ class Batch:
 
     @cached_property
     def tallies(self) -> list[tuple[int, Tally]]:
-        """By partition and subject, the order of every key: two workers that meet the same rows
-        wait for one another, and never deadlock."""
+        """By partition and subject, the order of every key: two workers that write the same rows
+        wait for each other and never deadlock."""
         tallies = [
             (log_partition(tally.subject), number, tally) for number, tally in self._tallies.items()
         ]

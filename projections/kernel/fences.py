@@ -1,8 +1,8 @@
-"""Fences: each batch of a reader of the log shares its fence; whoever closes it waits for them all.
+"""Fences: each batch shares the fence of its projector; a closed fence keeps all batches out.
 
 A batch that merges, erases or defines closes the fence: a batch that was opened before would write
-rows of a subject that is erased, or would not know the definition. A fence is a row of
-`views.fences`, locked until the transaction ends.
+rows of an erased subject, or would not know the definition. A fence is a row of `views.fences`,
+locked until the transaction ends.
 """
 
 from __future__ import annotations

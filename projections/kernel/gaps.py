@@ -1,7 +1,7 @@
-"""Gaps: rows of the log that do not open, though the keys that they need are there.
+"""Gaps: rows of the log that do not open, although their keys exist.
 
-A reader shows a gap, or goes on without it. What the envelope of such a row says may be as wrong as
-the rest of it: it names the place, and nothing is decided by it.
+A reader shows a gap or passes it. The envelope of such a row may be as wrong as its content: it
+gives the position, and decides nothing.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ Event = TypeVar("Event", bound=OpenedEvent)
 
 
 class GapReason(enum.StrEnum):
-    """
-    altered: it is not what was stored: altered, cut, or moved from elsewhere.
-    unreadable: it may be whole, but this version does not know its topic, its version or its form.
+    """altered: the row differs from the stored one: altered, cut, or moved from elsewhere.
+    unreadable: the row may be whole, but this version does not know its topic, version or format.
     """
 
     ALTERED = "altered"
@@ -57,7 +56,7 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 def parted(events: Iterable[Event | Gap]) -> tuple[list[Event], list[Gap]]:
-    """What opened, and the gaps, each in the order given."""
+    """Parts opened events from gaps, each in the order given."""
     opened: list[Event] = []
     gaps: list[Gap] = []
     for event in events:
@@ -74,7 +73,7 @@ def place_of(row: RecordedEvent) -> str:
 
 
 def log_gaps(reader: str, gaps: Iterable[Gap]) -> None:
-    """Says in the log that a reader goes on without some rows; nothing of what they hold."""
+    """Logs the rows that a reader passes, by position and topic, without their content."""
     for gap in gaps:
         row = gap.row
         log.error(
@@ -88,8 +87,7 @@ def log_gaps(reader: str, gaps: Iterable[Gap]) -> None:
 
 
 def note(conn: psycopg.Connection, reader: str, gaps: Sequence[Gap]) -> None:
-    """Lists the rows that a reader goes on without among the parked events, and tells of those that
-    were not listed yet."""
+    """Adds the rows that a reader passes to the list of parked events, and logs the new ones."""
     if not gaps:
         return
     rows = [gap.row for gap in gaps]
@@ -109,5 +107,5 @@ def note(conn: psycopg.Connection, reader: str, gaps: Sequence[Gap]) -> None:
 
 
 def forget(conn: psycopg.Connection, readers: Sequence[str]) -> None:
-    """Takes off the list what readers lack that are no more."""
+    """Removes the gaps of readers that no longer exist from the list."""
     conn.execute(FORGET, (ALL_PARTITIONS, list(readers)))

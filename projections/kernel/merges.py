@@ -1,5 +1,5 @@
-"""Read model: which subject lives on in which. Chains are kept short: every loser points at the
-subject that is there today."""
+"""Read model: the survivor of each merged subject. Chains are kept short: each loser points at
+the subject that exists today."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ ALL_PARTITIONS = list(range(256))
 def survivors(
     conn: psycopg.Connection, subjects: Iterable[SubjectId]
 ) -> dict[SubjectId, SubjectId]:
-    """Those of the subjects that were merged, each with the one it lives on in."""
+    """The survivors of those subjects that were merged, by loser."""
     rows = conn.execute(SELECT_SURVIVORS, pg_arrays.placed(list(subjects)), binary=True)
     return {SubjectId(loser): SubjectId(survivor) for loser, survivor in rows}
 
 
 def losers(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> list[SubjectId]:
-    """The subjects that live on in these."""
+    """The subjects that were merged into these."""
     return [SubjectId(row[0]) for row in conn.execute(SELECT_LOSERS, (list(subjects),))]
 
 
 def record(conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> SubjectId:
-    """Notes a merge; returns the subject that is there today, which may be a later one.
+    """Records a merge; returns the survivor of today, which may be a later one.
 
-    Locks both contacts first, so that two workers that handle a chain of merges at the same time
-    do so one after the other."""
+    Locks both contacts first, so that two workers with merges of one chain go one after the other.
+    """
     both = sorted((log_partition(subject), subject.bytes, subject) for subject in (loser, survivor))
     conn.execute(
         LOCK_CONTACTS, ([subject[0] for subject in both], [subject[2] for subject in both])
@@ -65,5 +65,5 @@ def record(conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> S
 
 
 def forget(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-    """Drops every merge that erased subjects took part in."""
+    """Deletes each merge of the erased subjects."""
     conn.execute(DELETE_MERGES, (ALL_PARTITIONS, list(subjects), list(subjects)))

@@ -12,10 +12,10 @@ from projections.kernel.batch import Batch
 
 
 class ReadModel(Protocol):
-    """Tables that the projector derives from the log, and nobody else writes rows of.
+    """Tables that the projector derives from the log.
 
     Attributes:
-        tables: in the schema `views`, by name. A rebuild empties them.
+        tables: by name, in the schema `views`. A rebuild empties them.
     """
 
     tables: ClassVar[Sequence[str]]

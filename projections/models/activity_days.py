@@ -1,4 +1,4 @@
-"""Read model: how often each subject did each thing on each day of the workspace's calendar."""
+"""Read model: counts of each activity of each subject by day, in the calendar of the workspace."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ SET count = d.count + excluded.count,
 
 DELETE_DAYS = "DELETE FROM views.activity_days WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
 
-# The path of a page can be about the one person who saw it.
+# A name that nothing counts is deleted: the path of a page can be about the only person who saw it.
 DELETE_UNUSED_NAMES = """
 DELETE FROM views.names n
 WHERE NOT EXISTS (SELECT FROM views.activity_days d WHERE d.name_id = n.id)"""
 
-# Numbers are found by digests of names (migration 0024): a name can be longer than an index takes.
+# The index is over digests of names (migration 0024), as a name can be longer than an index entry.
 SELECT_NAMES = """
 SELECT kind, name, id FROM views.names
 WHERE kind = ANY(%(kinds)s) AND views.digest_of(name) = ANY(views.digests_of(%(names)s))
@@ -56,16 +56,17 @@ ON CONFLICT DO NOTHING"""
 
 
 class Names:
-    """Numbers for the names of activity, so that the counts stay narrow. Shared by workers, and
-    never remembered by one: an erasure drops those that nothing is counted under any more."""
+    """Numbers for names of activity, which keep the counts narrow. All workers share them, and
+    no worker caches them: an erasure deletes numbers without counts."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
     def ids(self, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
-        """The number of each (activity, name), taken where there was none.
+        """The number of each (activity, name); takes new numbers for new names.
 
-        Runs in transactions of its own, inside of which no erasure can be under way."""
+        Commits transactions of its own, while no erasure is under way.
+        """
         ids: dict[tuple[str, str], int] = {}
         missing = set(wanted)
         while missing:

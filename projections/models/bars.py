@@ -22,7 +22,7 @@ from projections.kernel import pg_arrays
 TABLES = ("bar_counts",)
 
 CURRENCY_PROPERTY = "currency"
-"""That says in what currency the MRR of a contact is."""
+"""The property that holds the currency of a contact's MRR."""
 
 SELECT_COUNTED = """
 SELECT c.subject, c.kind, c.stage, c.health, c.currency, c.mrr FROM views.contacts c
@@ -41,14 +41,14 @@ SET count = b.count + excluded.count, with_mrr = b.with_mrr + excluded.with_mrr,
 DELETE_EMPTY = "DELETE FROM views.bar_counts WHERE log_partition = ANY(%b) AND count = 0"
 
 EXACT = Context(prec=2_000)
-"""Digits enough for the sum of the largest and the least number that can be sent."""
+"""Enough digits for the sum of the largest and the smallest number that intake accepts."""
 
 _AMOUNT = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?")
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 
 
 def amount(value: object) -> Decimal | None:
-    """An amount exactly as it was written: a number, or a text that is a plain decimal."""
+    """The exact amount of a number or of a plain decimal as text; None for all else."""
     match value:
         case bool():
             return None
@@ -63,12 +63,12 @@ def amount(value: object) -> Decimal | None:
 
 
 def currency(value: object) -> str | None:
-    """An ISO 4217 code in capitals; whatever else a property of that name holds is none."""
+    """An ISO 4217 code in capitals; None for all else."""
     return value.upper() if isinstance(value, str) and _CURRENCY.fullmatch(value) else None
 
 
 class Counted(NamedTuple):
-    """What bars count a contact as."""
+    """The bucket that counts a contact, and its MRR."""
 
     kind: str
     stage: str | None = None
@@ -78,7 +78,7 @@ class Counted(NamedTuple):
 
 
 def counted(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[SubjectId, Counted]:
-    """Those of the subjects that have a contact, with what it counts as."""
+    """The buckets of those subjects that have a contact."""
     ids = list(subjects)
     rows = conn.execute(
         SELECT_COUNTED,
@@ -113,7 +113,7 @@ def move(
     before: Mapping[SubjectId, Counted],
     after: Mapping[SubjectId, Counted],
 ) -> None:
-    """Counts contacts as what they are after a change, and no longer as what they were before."""
+    """Moves contacts from the buckets before a change to those after it."""
     sums: dict[tuple[int, str, str, str, str], _Sum] = defaultdict(_Sum)
     for counts, sign in ((before, -1), (after, 1)):
         for subject, count in counts.items():

@@ -1,7 +1,7 @@
-"""Read model: the properties and names of activity in use, how often and since when; and those that
-are retired, used or not: the list is where they are restored.
+"""Read model: the names of properties and activity in use, with counts and times, and the
+retired names, used or not, so that an admin can restore them.
 
-A row without uses has in place of their times the time of its retirement.
+A row without uses holds the time of its retirement in place of times of use.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WHERE c.uses = 0"""
 
 DELETE_UNUSED = "DELETE FROM views.catalogue WHERE uses = 0 AND retired_at IS NULL"
 
-# Pages and campaigns are not names of a closed catalogue: they are counted by subject alone.
+# Pages and campaigns are open-ended: they are counted by subject alone.
 _OPEN_ENDED = {"page", "campaign"}
 
 
@@ -86,7 +86,7 @@ class CatalogueModel:
             conn.execute(COUNT_USES, [list(column) for column in zip(*rows, strict=True)])
         ruled = sorted({name for event in batch.definitions for name in _ruled(event.payload)})
         if ruled:
-            # As of now, which may be newer than what the batch says.
+            # As the workspace is now, which may be newer than the batch.
             rows = [
                 (scope, name, rules.type_of(scope, name), *_since(rules.retired_since(scope, name)))
                 for scope, name in ruled
@@ -97,14 +97,14 @@ class CatalogueModel:
             conn.execute(DELETE_UNUSED)
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """Names are of the workspace, not of a subject."""
+        """Names belong to the workspace, not to a subject."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """Holds names only, and those are no personal data."""
+        """Names are no personal data."""
 
 
 def _ruled(payload: Payload | None) -> list[tuple[str, str]]:
-    """The names, each with its scope, that an admin decided about."""
+    """The names that an admin retired, restored or retyped, each with its scope."""
     match payload:
         case NamesRetired(scope, names) | NamesRestored(scope, names):
             return [(scope.value, name) for name in names]

@@ -1,8 +1,7 @@
-"""What a batch changed, kept for the decider: which facts, of which subjects, by which event.
+"""Read model: what each batch changed, for the process manager: facts, subjects, and the event.
 
-Written in the projector's own transaction, so that nothing that the read models show is left
-undecided, and read and deleted by `projections.deciding.process_manager`. Names and ids only, no
-values.
+The projector writes it in its own transaction, so that each change is decided about;
+`projections.deciding.process_manager` reads and deletes it. It holds names and ids, no values.
 """
 
 from __future__ import annotations
@@ -69,10 +68,10 @@ ORDER BY id FOR UPDATE"""
 CHANGE_DUE = "UPDATE views.changes_due SET changes = %b WHERE id = %b"
 
 Id = NewType("Id", bytes)
-"""A subject's id as its 16 bytes: there are many of them here."""
+"""The 16 bytes of a subject's id, which take less memory than the id."""
 
 Event = tuple[int, int]
-"""Partition and position of the event that did it."""
+"""Partition and position of the event."""
 
 Facts = dict[Fact, dict[Id, Event]]
 
@@ -86,7 +85,7 @@ class Changes:
     tables: ClassVar[Sequence[str]] = ("changes_due",)
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        # A segment's first sweep looks at all that was there before it was defined.
+        # The first sweep of a definition looks at all that came before it.
         if conn.execute(ANY_SEGMENT).fetchone() == (False,):
             return
         facts = facts_of(batch)
@@ -94,10 +93,11 @@ class Changes:
             conn.execute(ADD_DUE, (uuid.uuid4(), packed(facts)))
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """Said by `apply`, as erasures are."""
+        """`apply` notes merges, as it does erasures."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """Said by `apply`; what they did, by names that may be about them, is forgotten at once."""
+        """`apply` notes erasures. Deletes the subjects' activity at once: names of activity may
+        be about them."""
         gone = {Id(subject.bytes) for subject in subjects}
         for id, changes in conn.execute(NAMING, (list(gone),), binary=True).fetchall():
             left: Facts = {}
@@ -136,7 +136,7 @@ def unpacked(changes: bytes) -> Iterator[tuple[Fact, dict[Id, Event]]]:
 
 
 def decided(kind: SubjectKind, decision: DecisionEvent) -> Fact:
-    """What changes with a decision; scores, signals and segments are told apart by id."""
+    """The fact that a decision changes; scores, signals and segments by id."""
     match decision:
         case StageTransition():
             return Fact(kind.value, STAGE)
@@ -151,7 +151,7 @@ def decided(kind: SubjectKind, decision: DecisionEvent) -> Fact:
 
 
 def facts_of(batch: Batch) -> Facts:
-    """What a batch says, each subject with the newest event that says so."""
+    """The facts that a batch changes, each subject with its newest event."""
     facts: Facts = {}
 
     def note(fact: Fact, subject: SubjectId, row: RecordedEvent) -> None:
@@ -194,7 +194,7 @@ def facts_of(batch: Batch) -> Facts:
             case _:
                 pass
         if account is not None:
-            # Of an erased user's membership too: its account still knows of it.
+            # Also of an erased user's membership: the account still has it.
             note(Fact("account", MEMBERSHIP), account, row)
     for event in batch.definitions:
         if isinstance(event.payload, ListChange):

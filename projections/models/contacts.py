@@ -18,8 +18,8 @@ from projections.kernel.batch import Batch
 from projections.models import bars, retyping
 from projections.models.bars import Counted
 
-# A contact is written once a batch; what the batch deletes goes in a second step. What it is called
-# follows from its identities and properties: whatever writes these writes it too.
+# A batch writes each contact once, and deletes properties in a second step. The name, the e-mail
+# and the other columns that follow from identities and properties are written with these.
 CHANGE_CONTACTS = """
 INSERT INTO views.contacts AS c
        (log_partition, subject, kind, identities, properties, sent, changed_at, registered_at, mrr,
@@ -62,7 +62,7 @@ INSERT INTO views.contacts (log_partition, subject, kind)
 SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[])
 ON CONFLICT DO NOTHING"""
 
-# Of several workers that read of an account, only the database can tell which one made it.
+# Several workers can see an account first: only PostgreSQL can tell which of them adds it.
 SEE = """
 WITH seen AS (
     INSERT INTO views.seen AS s (log_partition, subject, kind, first_seen, last_seen)
@@ -105,14 +105,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Shown(NamedTuple):
-    """What the read models know a subject as."""
+    """Kind and identities of a subject in the read models."""
 
     kind: SubjectKind
     identities: tuple[Identity, ...]
 
 
 def shown(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[SubjectId, Shown]:
-    """Those of the subjects that the read models have, as they have them."""
+    """Those of the subjects that the read models have."""
     rows = conn.execute(SELECT_SHOWN, pg_arrays.placed(list(subjects)), binary=True)
     return {
         SubjectId(subject): Shown(
@@ -126,7 +126,7 @@ def shown(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[Subje
 
 
 class _Change:
-    """What a batch makes of one contact: folded first, so that it is written once."""
+    """What a batch changes of one contact, folded so that the contact is written once."""
 
     def __init__(self, kind: str, types: Mapping[str, PropertyType]) -> None:
         self.kind = kind
@@ -140,7 +140,7 @@ class _Change:
         self.registered_at: datetime | None = None
 
     def counts_as(self, before: Counted, mrr_property: str) -> Counted:
-        """What bars count the contact as afterwards."""
+        """The bucket of the contact after the change."""
         mrr, code = before.mrr, before.currency
         if mrr_property in self.values or mrr_property in self.missing:
             mrr = bars.amount(self.values.get(mrr_property))
@@ -170,7 +170,7 @@ class _Change:
             self.deleted.add(name)
 
     def _convert(self, name: str, value: Value) -> None:
-        """Takes a value of a property that an admin gave another type."""
+        """Converts a value of a property that an admin gave another type."""
         self.sent[name] = value
         fitting = converted(value, self._types[name])
         if fitting is None:
@@ -182,7 +182,7 @@ class _Change:
 
     @property
     def missing(self) -> frozenset[str]:
-        """The properties that there are no values of, because of this."""
+        """The properties that have no value after the change."""
         return frozenset(self.deleted | self.unfit)
 
 
@@ -301,7 +301,7 @@ def _changes(batch: Batch) -> dict[SubjectId, _Change]:
 
 
 class _Sight(NamedTuple):
-    """When a contact was seen in a batch; never, where it was only changed."""
+    """First and last instant in a batch at which a contact was seen; None where it only changed."""
 
     partition: int
     id: bytes
@@ -311,7 +311,7 @@ class _Sight(NamedTuple):
 
 
 def _sights(batch: Batch, changes: Mapping[SubjectId, _Change]) -> list[_Sight]:
-    """All that a batch is about, in the order of the key."""
+    """All contacts of a batch, in the order of the key."""
     seen = [
         _Sight(partition, tally.subject.bytes, tally.kind, tally.first_at, tally.last_at)
         for partition, tally in batch.tallies
@@ -326,7 +326,7 @@ def _sights(batch: Batch, changes: Mapping[SubjectId, _Change]) -> list[_Sight]:
 
 
 def _see(conn: psycopg.Connection, sights: Sequence[_Sight]) -> dict[SubjectId, str]:
-    """Notes when contacts were seen; returns those that nobody had heard of, with their kinds."""
+    """Writes when contacts were seen; returns the new contacts with their kinds."""
     if not sights:
         return {}
     rows = conn.execute(

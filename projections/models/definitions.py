@@ -1,7 +1,7 @@
-"""Read model: what is defined, of all families, and every version that it had.
+"""Read model: the definitions of all families, with every version.
 
-The families' own read models rest on it; that of segments (`projections.models.segments`) is kept
-beside it. Whatever changes what is decided has it decided anew for all subjects.
+`projections.models.segments` holds segments besides. A change that can change decisions begins a
+sweep.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from projections.models import mrr
 from projections.models.sweeps import sweep
 
 DELETED = "deleted"
-"""The status, in the read model, of what is no more."""
+"""The status of a deleted definition in the read model."""
 
 ADD = """
 INSERT INTO views.definitions (id, family, kind, name, definition, version, status, created_at,
@@ -78,7 +78,7 @@ WHERE id = %(id)s AND version = ANY(%(versions)s)"""
 
 SELECT_SETTINGS = "SELECT definition::text FROM views.definitions WHERE family = 'settings' LIMIT 1"
 
-# The decider sweeps what asks the calendar whenever its day is not today's.
+# The process manager sweeps the rules that ask the calendar when this day is not today.
 FORGET_SWEPT_DAY = "UPDATE views.deciding SET swept_day = %s"
 
 _settings: msgspec.json.Decoder[Settings] = msgspec.json.Decoder(Settings)
@@ -86,7 +86,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class DefinitionsModel:
-    """What people define, and its history."""
+    """Definitions and their versions."""
 
     tables: ClassVar[Sequence[str]] = ("definitions", "definition_versions")
 
@@ -98,7 +98,7 @@ class DefinitionsModel:
             self._settle(conn, batch, before)
 
     def _settings(self, conn: psycopg.Connection, batch: Batch) -> Settings | None:
-        """As they are before a batch that changes them; None: it does not."""
+        """The settings before a batch that changes them; None: the batch does not."""
         payloads = (event.payload for event in batch.definitions)
         if not any(
             isinstance(payload, DefinitionMade | DefinitionChanged)
@@ -110,8 +110,7 @@ class DefinitionsModel:
         return Settings() if row is None else _settings.decode(row[0])
 
     def _settle(self, conn: psycopg.Connection, batch: Batch, before: Settings) -> None:
-        """Brings what rests on settings in line with what holds now, which may be newer than what
-        the batch says of it."""
+        """Applies changed settings. They are as of now, which may be newer than the batch."""
         row = conn.execute(SELECT_SETTINGS).fetchone()
         after = before if row is None else _settings.decode(row[0])
         if after.mrr_property != before.mrr_property:
@@ -142,7 +141,7 @@ class DefinitionsModel:
                     and row[1] == Status.ACTIVE
                     and counters_of_definition(definition)
                 ):
-                    # What it asks of metadata is counted anew, by another text.
+                    # The text of the counter changed, so it is filled anew.
                     of = None if isinstance(definition, Segment) else id
                     sweep(conn, id, OfDefinition(row[0], of))
                 return
@@ -161,10 +160,10 @@ class DefinitionsModel:
             sweep(conn, id, OfDefinition(row[0], id))
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """No definition is about one subject."""
+        """A definition is not about one subject."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """No definition is about one subject."""
+        """A definition is not about one subject."""
 
 
 def _content(id: UUID, definition: Definition) -> dict[str, object]:

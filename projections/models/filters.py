@@ -1,8 +1,8 @@
-"""Read model: quick filters: what values properties have, how often, and their ranges.
+"""Read model: quick filters: the frequent values of properties with counts, and ranges.
 
-Counting all values of all properties takes seconds at a million contacts, so it is done in the
-background whenever something changed, and kept with its time. Only a value that three contacts have
-is kept, for one that fewer have may be a name; an erasure takes its values out at once.
+Counting takes seconds at a million contacts, so a worker counts in the background after changes and
+stores the time. It keeps a value that at least three contacts have; a rarer one may be a name. An
+erasure removes the subject's values at once.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from projections.kernel.batch import Batch
 from projections.kernel.idle import Idle
 
 SAMPLE = 50_000
-"""Contacts among which the most frequent values are looked for, before those are counted."""
+"""Contacts that the search for frequent values samples before it counts."""
 
 VALUES = 50
-"""Most that are kept of a property."""
+"""Most values of a property."""
 
 FEWEST = 3
-"""Contacts that have to have a value for it to be kept."""
+"""Fewest contacts with a value."""
 
 PAUSE_SECONDS = 1.0
 
 REST = 20
-"""Times as long as counting took, it is left alone."""
+"""Pause between two counts, as a multiple of the duration of the last one."""
 
 SELECT_STATE = """
 SELECT (SELECT coalesce(sum(position), 0)::bigint FROM views.checkpoints) AS positions,
@@ -44,7 +44,7 @@ FROM (SELECT) one LEFT JOIN views.filter_states s ON s.kind = %s"""
 COUNT_CONTACTS = """
 SELECT coalesce(sum(count), 0)::bigint FROM views.bar_counts WHERE kind = %s"""
 
-# An item that a list holds twice is one contact's value once.
+# A value that a list holds twice counts once.
 FIND_VALUES = """
 WITH counted AS (
     SELECT p.key, i.value, count(*) AS n
@@ -122,7 +122,7 @@ WHERE f.kind = g.kind AND f.property = g.key AND f.value = g.value"""
 
 FORGET_RARE = "DELETE FROM views.filter_values WHERE count < %s"
 
-# The least or the greatest value is somebody's.
+# The least and the greatest value each belong to somebody.
 FORGET_RANGES = """
 DELETE FROM views.filter_ranges f
 USING views.contacts c CROSS JOIN jsonb_each(c.properties) p
@@ -141,18 +141,18 @@ log = structlog.get_logger()
 
 
 class FilterModel:
-    """Kept by `refresh`; of what the projector sees, erasures alone cannot wait for that."""
+    """`refresh` fills the tables; the projector applies erasures alone, which cannot wait."""
 
     tables: ClassVar[Sequence[str]] = ("filter_values", "filter_ranges", "filter_states")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        """Nothing: see `refresh`."""
+        """Nothing: `refresh` counts anew."""
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """Nothing: see `refresh`."""
+        """Nothing: `refresh` counts anew."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """Comes before the contacts go, from whose properties it is seen what to forget."""
+        """Precedes the deletion of the contacts, whose properties say what to remove."""
         gone = {
             "partitions": [log_partition(subject) for subject in subjects],
             "subjects": list(subjects),
@@ -165,7 +165,7 @@ class FilterModel:
 
 
 def run(pool: ConnectionPool, stop: threading.Event, idle: Idle) -> None:
-    """Keeps the filters up to date until told to stop."""
+    """Refreshes the filters until `stop` is set."""
     while not stop.is_set():
         idle.wait(PAUSE_SECONDS)
         try:
@@ -175,7 +175,7 @@ def run(pool: ConnectionPool, stop: threading.Event, idle: Idle) -> None:
 
 
 def refresh(pool: ConnectionPool) -> None:
-    """Counts anew for each kind, if anything changed and the last time is long enough ago."""
+    """Counts anew for each kind after a change, unless the last count is too recent."""
     for kind in SubjectKind:
         with pool.connection() as conn:
             row = conn.execute(SELECT_STATE, (kind.value,)).fetchone()
@@ -196,7 +196,7 @@ def _refresh(
         conn.execute(SHARE_FENCE)
         row = conn.execute(SELECT_ERASURES, (kind.value,)).fetchone()
         if (row[0] if row else None) != erasures:
-            return  # somebody was counted who has been erased since: the next time counts anew
+            return  # an erasure came between: the next refresh counts anew
         conn.execute("DELETE FROM views.filter_values WHERE kind = %s", (kind.value,))
         conn.execute("DELETE FROM views.filter_ranges WHERE kind = %s", (kind.value,))
         conn.execute(KEEP_VALUES, (kind.value, *_columns(values)))

@@ -1,7 +1,7 @@
-"""Read model: where everybody stands: stage and health, what was set by hand, and the stages that
-each has been in.
+"""Read model: the lifecycle of each subject: since when stage and health hold, the stage that
+was set manually, and the history of stages.
 
-Stage and health themselves are columns of `views.contacts`, where lists and bars ask for them.
+Stage and health themselves are columns of `views.contacts`, where lists and bars read them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from projections.kernel.batch import Batch
 from projections.models import bars
 from projections.models.bars import Counted
 
-# What a batch says nothing of has no instant there, and stays as it is.
+# A part without an instant stays as it is: the batch does not change it.
 CHANGE_STANDINGS = """
 INSERT INTO views.standings AS s
        (log_partition, subject, stage_ordinal, stage_since, health_ordinal, health_since,
@@ -71,7 +71,7 @@ DELETE FROM views.stage_spells WHERE log_partition = ANY(%b) AND subject = ANY(%
 
 
 class _Change:
-    """What a batch makes of where one subject stands."""
+    """What a batch changes of one subject."""
 
     __slots__ = ("hand", "hand_at", "health", "health_at", "stage", "stage_at")
 
@@ -157,7 +157,7 @@ def _stand(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Chang
 
 
 def _count(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Change]]) -> None:
-    """Brings contacts and bars up to date. A subject's stream makes its contact first."""
+    """Updates contacts and bars. The subject's stream added the contact before."""
     moved = [row for row in rows if row[2].stage is not None or row[2].health is not None]
     if not moved:
         return

@@ -1,9 +1,8 @@
-"""Read model: who belongs to which account, in which role, since when and until when.
+"""Read model: memberships of users in accounts, with role, beginning and end.
 
-A row is one record of one user's aggregate, under the ids that its events name. Which account that
-is today, after merges of accounts, is seen when it is read: so it does not matter which of the two
-partitions was projected first. A user's row goes when it is merged: what it belonged to continues
-in events of the user it lives on in.
+A row has the ids that the events of the user name. Queries replace a merged account by its
+survivor, so that the order in which partitions are projected does not matter. A merged user's rows
+are deleted: the events of the survivor carry its memberships on.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ WHERE log_partition = %s AND user_id = %s AND account_id = %s"""
 
 DELETE_OF_USER = "DELETE FROM views.memberships WHERE log_partition = %s AND user_id = %s"
 
-# The account goes on knowing that there was a member, and when; nothing about who or in which role.
+# The account keeps that it had a member, and when; not whom, nor in which role.
 ERASE_USERS = """
 UPDATE views.memberships SET role = NULL, properties = '{}'
 WHERE log_partition = ANY(%s) AND user_id = ANY(%s)"""
@@ -50,8 +49,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Started:
-    """A membership that starts in a batch, with what becomes of it there: written as one row,
-    whatever there was before."""
+    """A membership that starts in a batch, with its later changes in the batch: written as one
+    row, which replaces an older one."""
 
     def __init__(self, properties: dict[str, object], joined_at: datetime) -> None:
         self.properties = properties
@@ -117,7 +116,7 @@ class Members:
         )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """Done by `apply`, which also sees the merge of a user whose key is gone."""
+        """`apply` deletes the rows, also of a user whose key is destroyed."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         conn.execute(

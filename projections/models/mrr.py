@@ -10,7 +10,7 @@ import psycopg
 
 from projections.kernel.merges import ALL_PARTITIONS
 
-# As `projections.models.bars.amount` reads it: a number, or a text that is a plain decimal.
+# Reads amounts as `projections.models.bars.amount` does: a number, or a plain decimal as text.
 RECOUNT = r"""
 UPDATE views.contacts c SET mrr = n.mrr
 FROM (SELECT log_partition, subject,
@@ -35,8 +35,8 @@ FROM views.contacts WHERE log_partition = ANY(%s) GROUP BY 1, 2, 3, 4, 5"""
 
 
 def recount(conn: psycopg.Connection, property: str) -> None:
-    """Gives every contact the MRR that a property of it supplies, and counts the bars anew. While
-    no other batch is under way."""
+    """Recomputes the MRR of every contact from a property, and the bars. The fence has to be
+    closed."""
     conn.execute(RECOUNT, {"property": property, "all": ALL_PARTITIONS})
     conn.execute(FORGET_BARS, (ALL_PARTITIONS,))
     conn.execute(COUNT_BARS, (ALL_PARTITIONS,))

@@ -1,4 +1,4 @@
-"""Read model: what everybody scores, which rules hold and since when each does, or does not."""
+"""Read model: the scores of each subject, the rules that hold, and since when each holds or not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SET ordinal = excluded.ordinal, value = excluded.value, held = excluded.held,
 FORGET = "DELETE FROM views.scores WHERE log_partition = ANY(%b) AND subject = ANY(%b)"
 
 Since = dict[str, str]
-"""Rules by name, each with the instant from which it holds, or does not."""
+"""By the name of a rule, the instant since which it holds, or does not."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -93,8 +93,7 @@ class Scores:
 def marked(
     held: Sequence[str], since: Mapping[str, str], change: ScoreChanged, at: datetime
 ) -> Since:
-    """Since when each rule holds, or does not, after a change. A rule that is new does since
-    then."""
+    """The instants of the rules after a change. A new rule has the instant of the change."""
     now = at.isoformat()
     return {
         name: since[name] if name in since and (name in held) is holds else now

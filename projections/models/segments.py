@@ -1,9 +1,8 @@
-"""Read models: what segments there are, what static ones list, and who is a member.
+"""Read models: segments, the lists of static segments, and members.
 
-Members are folded from the events that the decider appends
-(`projections.deciding.process_manager`), stream by
-stream: what a stream says of a segment last holds. A subject that was merged or erased is in no
-segment any more; the one that it lives on in is decided anew.
+The process manager (`projections.deciding.process_manager`) decides who enters and leaves; the last
+event of a stream about a segment holds. A merged or erased subject is in no segment; the survivor
+is decided anew.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ INSERT INTO views.segments (segment, kind, name, condition, version, created_at,
                             changed_at, changed_by)
 VALUES (%(id)s, %(kind)s, %(name)s, %(condition)s, 1, %(at)s, %(by)s, %(at)s, %(by)s)"""
 
-# The condition as it was goes along: where it is the same, nobody has to be decided anew.
+# Returns whether the condition changed: only then the segment is decided anew.
 CHANGE_SEGMENT = """
 UPDATE views.segments s
 SET name = %(name)s, condition = %(condition)s, version = s.version + 1, changed_at = %(at)s,
@@ -103,7 +102,7 @@ def condition_json(definition: Segment) -> str | None:
 
 
 class Segments:
-    """What people define. A change of it is a reason to decide anew who is a member."""
+    """Segments and their lists. A change begins a sweep."""
 
     tables: ClassVar[Sequence[str]] = ("segments", "segment_lists")
 
@@ -140,10 +139,10 @@ class Segments:
                 pass
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """A list goes on naming the one that was merged: it is looked up when it is decided on."""
+        """The list keeps the merged subject: its rule finds the survivor."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """A list goes on holding a random id that stands for nobody any more, as the log does."""
+        """The list keeps the random id, as the log does."""
 
 
 def _columns(id: UUID, definition: Segment, by: UUID, at: datetime) -> dict[str, object]:
@@ -157,7 +156,7 @@ def _columns(id: UUID, definition: Segment, by: UUID, at: datetime) -> dict[str,
 
 
 class SegmentMembers:
-    """Who is in which segment, since when; and who left, with the number of times."""
+    """Members and former members, with the ordinal of the last decision."""
 
     tables: ClassVar[Sequence[str]] = ("segment_members", "segment_leavers", "segment_counts")
 

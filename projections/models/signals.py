@@ -1,4 +1,4 @@
-"""Read model: which signals are on for whom, and what became of their goals."""
+"""Read model: the signals of each subject, on or off, and the state of their goals."""
 
 from __future__ import annotations
 
