@@ -1,11 +1,8 @@
 """Compiles a condition to one SQL predicate: for lists, counts, segments, previews, back-tests.
 
-What a condition means is said in `domain.conditions.evaluation`; the two are tested against each
-other. The predicate is about a row of `views.whole_contacts`, and is never null.
-
-It is put together from the SQL below, whose `Sql` type keeps it apart from what came with the
-condition: that goes into `BoundParams`, which hands out places in a parameter in exchange.
-    SQLAlchemy's own expressions took ten times as long to build and to print.
+`domain.conditions.evaluation` defines what a condition means; tests hold the two against each
+other. The predicate is about a row of `views.whole_contacts` and is never null.
+`projections.conditions.fragments` keeps SQL apart from values.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ from projections.conditions.fragments import (
 )
 from projections.kernel.tables import contacts
 
-# Memberships, each under the account that it is in today.
+# Memberships, each under the account of today.
 _RECORDS = Sql("""
     SELECT m.log_partition, m.user_id, coalesce(g.survivor, m.account_id) AS account,
            m.account_id, m.role, m.joined_at, m.left_at
@@ -42,15 +39,15 @@ _OF_ACCOUNT = Sql("""
         ARRAY(SELECT was.loser FROM views.merges was WHERE was.survivor = {c}.subject),
         {c}.subject))""")
 
-# Of records that are in one account today, the one that the 360 view shows.
+# Of several records in one account, the one that the 360 view shows.
 _SHOWN = Sql("""
     SELECT DISTINCT ON (held.log_partition, held.user_id, held.account) held.*
     FROM ({records}) held
     ORDER BY held.log_partition, held.user_id, held.account, held.left_at DESC NULLS FIRST,
              held.joined_at, held.account_id""")
 
-# An account's pages, screens, channels and campaigns are also those of its present members that
-# name no account.
+# An account also has the pages, screens, channels and campaigns of its present members that name no
+# account.
 _SHARED_DAYS = Sql("""
     (SELECT did.subject, did.count FROM views.{table} did WHERE {own}
      UNION ALL
@@ -62,15 +59,15 @@ _SHARED_DAYS = Sql("""
      WHERE NOT did.in_account AND {theirs}) did""")
 
 
-# When somebody was last seen, as the index of this order has it.
+# `last_seen` as the index has it.
 _IN_ORDER = "coalesce({}, '-infinity'::timestamptz)"
 
 
 class QueryScope(enum.Enum):
-    """How many subjects a predicate will be asked about: what it costs depends on it.
+    """The number of subjects that a predicate is evaluated for, which decides its form.
 
-    ALL: most of them. What many subjects did is counted once, for all.
-    FEW: a single one, some that changed, a page. What each one did is looked up for that one.
+    ALL: most subjects: activity is counted once for all.
+    FEW: one subject, some that changed, a page: activity is looked up for each.
     """
 
     ALL = "all"
@@ -85,11 +82,10 @@ def predicate(
     scope: QueryScope = QueryScope.ALL,
     contact: Contact = contacts,
 ) -> Predicate:
-    """What holds of a row of `contact`, whose kind is `kind`, if the condition does.
+    """Whether the condition holds of a row of `contact`, whose kind is `kind`.
 
     Args:
-        condition: one that `domain.conditions.validation.check` let pass, and whose metadata is
-            counted
+        condition: passed `domain.conditions.validation.check`; its counters of metadata are filled
             (`projections.counters.requests.require`).
     """
     params = BoundParams()
@@ -98,9 +94,9 @@ def predicate(
 
 
 class Compiler:
-    """Each method gives SQL that can stand in a NOT, an AND or an OR as it is.
+    """Each method returns SQL that can stand in a NOT, an AND or an OR.
 
-    Where it is about `c`, that is the contact in question: `{c}` for the predicate's own.
+    `c` is the alias of the contact; `{c}` for the contact of the predicate itself.
     """
 
     def __init__(self, moment: Moment, scope: QueryScope, params: BoundParams) -> None:
@@ -185,7 +181,7 @@ class Compiler:
                 stored = f"rtrim(views.text_of({value}), 'Z') COLLATE \"C\""
                 limits = [(">=", low), ("<", high)]
                 tests = [f"{stored} {op} {params.text(stored_date(at))}" for op, at in limits if at]
-                # Whether it is a date at all takes ten times as long to say: so it comes last.
+                # The test for a date comes last: it costs ten times as much.
                 tests.append(f"views.instant_of({value}) IS NOT NULL")
                 return Sql(f"coalesce({' AND '.join(tests)}, false)")
 
@@ -217,7 +213,9 @@ class Compiler:
                 return Sql(f"{number} BETWEEN {params.number(low)} AND {params.number(high)}")
 
     def _attribute(self, column: Sql, test: ask.Test, compared: str) -> Sql:
-        """`compared`: what stands for the column where instants are compared."""
+        """Args:
+        compared: replaces the column where instants are compared.
+        """
         params = self._params
         is_set = f"{column} IS NOT NULL"
         match test:
@@ -268,7 +266,7 @@ class Compiler:
         return self._among(c, _SUBJECT, Sql(source))
 
     def definition(self, family: str, name: str, kind: SubjectKind) -> Sql:
-        """The id of the score or signal that is active under a name."""
+        """The id of the active score or signal of a name."""
         return Sql(
             f"(SELECT named.id FROM views.definitions named WHERE named.family = '{family}'"
             f" AND named.kind = '{kind.value}' AND named.name = {self._params.text(name)}"
@@ -295,14 +293,14 @@ class Compiler:
                 return self._counted(condition, kind, c, f"= {self._params.times(times)}")
 
     def _counted(self, condition: ask.Did, kind: SubjectKind, c: Sql, times: str = "") -> Sql:
-        """Whether somebody did something as many times; without `times`, at all."""
+        """Whether a subject did something so many times; at all, without `times`."""
         source = self.deeds(condition, kind, c)
         if times:
             source = Sql(f"{source} GROUP BY did.subject HAVING sum(did.count) {times}")
         return self._among(c, _SUBJECT, source)
 
     def deeds(self, condition: ask.Did, kind: SubjectKind, c: Sql) -> Sql:
-        """What to read, as `did`, for how often something was done: a subject and a count a row."""
+        """The source, as `did`, of counts: a subject and a count a row."""
         params = self._params
         if condition.where:
             table, that = "counter_days", f"did.counter = {params.id(counter_of(condition).id)}"
@@ -323,13 +321,14 @@ class Compiler:
         return Sql(f"views.{table} did WHERE {own}")
 
     def _own(self, c: Sql) -> str:
-        """Narrows a source to the contact in question, unless it is read once for all."""
+        """Narrows a source to the contact; scope ALL reads it once for all."""
         if self._scope is QueryScope.ALL:
             return ""
         return f" AND did.log_partition = {c}.log_partition AND did.subject = {c}.subject"
 
     def _among(self, c: Sql, subject: Sql, source: Sql) -> Sql:
-        """Whether a contact is among the subjects of a source; or, narrowed to it, has a row."""
+        """Whether a contact is among the subjects of a source; in scope FEW, whether the source
+        has rows."""
         if self._scope is QueryScope.ALL:
             return Sql(f"({c}.subject IN (SELECT {subject} FROM {source}))")
         return Sql(f"(EXISTS (SELECT FROM {source}))")
@@ -372,7 +371,8 @@ class Compiler:
         return self._among(c, mine, Sql(source))
 
     def others(self, where: ask.Condition, kind: SubjectKind, c: Sql) -> tuple[Sql, Sql]:
-        """What to read, as `held`, of the other kind; and whether `where` holds of one of them."""
+        """The source, as `held`, of memberships with the other kind; and whether `where` holds
+        of each."""
         self._others += 1
         o = Sql(f"other{self._others}")
         _, theirs = SIDES[kind]
@@ -386,7 +386,7 @@ class Compiler:
 
 
 _SUBJECT = Sql("did.subject")
-# Of memberships, the column of the kind that is asked about and that of the other kind.
+# The columns of memberships: of the kind of the contact, and of the other kind.
 SIDES = {
     SubjectKind.USER: (Sql("held.user_id"), Sql("held.account")),
     SubjectKind.ACCOUNT: (Sql("held.account"), Sql("held.user_id")),

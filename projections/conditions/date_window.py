@@ -1,4 +1,4 @@
-"""Dates: the instants between which a test of a date holds."""
+"""Dates: the instants between which a test of a date passes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from domain.conditions import language as ask
 
 
 def stored_date(at: datetime) -> str:
-    """An instant in the form in which the dates of properties are compared."""
+    """An instant in the format in which dates of properties are compared."""
     return at.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
 def window(test: ask.Test, moment: Moment) -> tuple[datetime | None, datetime | None]:
-    """What a test of a date asks for: from an instant on, and before another; None: no limit."""
+    """The first instant of a test of a date, and the instant that ends it; None: no limit."""
     zone, today = moment.zone, moment.today
     match test:
         case ask.Before(at):

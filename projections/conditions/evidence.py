@@ -1,9 +1,9 @@
-"""Compiles conditions to the evidence of a decision: what each of their tests sees of a contact.
+"""Compiles conditions to the evidence of a decision: what each test of a condition saw of a
+contact.
 
-`domain.conditions.evidence` says what evidence is, and the two are tested against each other. It is
-meant for
-the SELECT list of a statement that finds those who differ: so it is looked up for them alone, and
-from the same rows, at the same instant, as what was decided.
+`domain.conditions.evidence` defines evidence; tests hold the two against each other. The evidence
+stands in the SELECT list of the statement that finds differing subjects, so that PostgreSQL
+computes it for them alone, from the same rows and at the same instant as the decision.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from projections.conditions.fragments import BoundParams, Compiled, Contact, Sql
 from projections.kernel.tables import contacts
 
 PAIRS_A_CALL = 50
-"""Of `jsonb_build_object`: a function of PostgreSQL takes 100 arguments."""
+"""Most arguments of `jsonb_build_object`: a function of PostgreSQL takes 100."""
 
-# A value of a property, its texts and lists cut short.
+# A value of a property, with texts and lists cut.
 _PROPERTY = Sql("""
     (SELECT CASE jsonb_typeof(of.value)
             WHEN 'string' THEN to_jsonb(left(of.value #>> '{{}}', {chars}))
@@ -70,11 +70,11 @@ def evidence(
     *,
     contact: Contact = contacts,
 ) -> sa.ColumnElement[dict[str, dict[str, Any]]]:
-    """A jsonb object: what the tests of some conditions see of a row of `contact`, whose kind is
-    `kind`, as `domain.conditions.evidence.seen` says.
+    """Evidence of conditions about a row of `contact`, whose kind is `kind`: a jsonb object, as
+    `domain.conditions.evidence.seen` defines it.
 
     Args:
-        conditions: each by the JSON pointer of its place in what was defined.
+        conditions: by JSON pointer into the definition.
     """
     params = BoundParams()
     text = saw(conditions, kind, Sql("{c}"), Compiler(moment, QueryScope.FEW, params), params)
@@ -88,10 +88,10 @@ def saw(
     compiler: Compiler,
     params: BoundParams,
 ) -> Sql:
-    """The same as text, about the contact `c`, for a statement that is put together by hand.
+    """The same as SQL, about the contact `c`.
 
     Args:
-        compiler: of scope FEW, with `params` for its values.
+        compiler: of scope FEW, with the same `params`.
     """
     looking = _Looking(compiler, params)
     pairs = [

@@ -1,7 +1,8 @@
-"""SQL fragments: text of our own making, kept apart from the values that come with a condition.
+"""SQL fragments, kept apart from the values of a condition.
 
-A fragment has the type `Sql`. Values go into `BoundParams`, which returns their place in a bound
-parameter. SQLAlchemy's own expressions took ten times as long to build and to print."""
+A fragment has the type `Sql`. `BoundParams` takes values and returns their place in a bound
+parameter. SQLAlchemy's own expressions took ten times as long to build and to print.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ Contact = sa.FromClause
 """`views.whole_contacts`, or an alias of it."""
 
 Sql = NewType("Sql", str)
-"""SQL of our own making, in which no value stands."""
+"""SQL of this package, without values."""
 
 _BOOLEAN = sa.Boolean()
 
 
 class BoundParams:
-    """The values of a condition: texts in one array, and lists of texts in one each."""
+    """The values of a condition: texts in one array, and each list of texts in one of its own."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -62,7 +63,7 @@ class BoundParams:
 
 
 class Compiled(sa.ColumnElement[Any]):
-    """SQL about a row of `contact`, as an element of SQLAlchemy's statements."""
+    """A fragment about a row of `contact`, as an element of SQLAlchemy's statements."""
 
     inherit_cache = False
 

@@ -1,4 +1,4 @@
-"""Query: the names that conditions can ask about, as the read models know them."""
+"""Query: the names that conditions can use, from the read models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEGMENTS = sa.text("SELECT segment, kind FROM views.segments WHERE deleted_at IS
 
 
 class KnownNames:
-    """A `domain.conditions.validation.Vocabulary` that looks up what it is asked for."""
+    """A `domain.conditions.validation.Vocabulary` that reads names on demand."""
 
     def __init__(self, conn: sa.Connection) -> None:
         self._conn = conn
@@ -68,11 +68,10 @@ class KnownNames:
 
 
 class NamesNow(KnownNames):
-    """What can be asked about, with definitions as the log has them: what was defined a moment ago
-    can be used in the next.
+    """A vocabulary with the definitions of the log: a definition can be used at once.
 
     Args:
-        draft: one whose own names can be asked for as well, as they can be once it is active.
+        draft: its own names count as known, as they will be once it is active.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
-"""From subjects to those of the other kind, over memberships, as `projections.conditions.compiler`
-and the 360
-view see them: an account that was merged is the one it lives on in. Memberships that ended count
-too: what can be asked about them changes when accounts are merged or erased."""
+"""Paths from subjects to subjects of the other kind, over memberships.
+
+A merged account is its survivor, as in `projections.conditions.compiler` and the 360 view. Ended
+memberships count too: conditions about them change when accounts are merged or erased.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ SELECT loser, survivor FROM views.merges WHERE log_partition = ANY(:partitions)
 
 
 def survivors(conn: sa.Connection, subjects: Sequence[UUID]) -> dict[UUID, UUID]:
-    """Those of the subjects that were merged, each with the one it lives on in."""
+    """The survivors of those subjects that were merged, by loser."""
     partitions = sorted({log_partition(subject) for subject in subjects})
     rows = conn.execute(SURVIVORS, {"partitions": partitions, "subjects": list(subjects)})
     return {row.loser: row.survivor for row in rows}
@@ -41,8 +42,7 @@ def survivors(conn: sa.Connection, subjects: Sequence[UUID]) -> dict[UUID, UUID]
 def reached_by(
     conn: sa.Connection, way: Sequence[str], subjects: Iterable[UUID]
 ) -> dict[UUID, set[UUID]]:
-    """The subjects that a way of `domain.workspace.dependencies` leads to from each of some
-    subjects."""
+    """The subjects that a path of `domain.workspace.dependencies` leads to, from each subject."""
     reached = {subject: {subject} for subject in subjects}
     for kind in way:
         here = list(set().union(*reached.values())) if reached else []

@@ -1,9 +1,9 @@
-"""Counts from the log what a counter lacks when it is begun: all that was recorded before.
+"""The filler: counts from the log what a counter lacks when it begins.
 
-One reading of the log serves all counters that are in turn. It goes through the partitions in a
-circle, so that a counter that is begun later joins at the next one, and is done when the circle
-comes round. In turn are what definitions need, then counters of API keys by rounds: each key's
-oldest, each key's next.
+One reading of the log serves all counters in turn. It goes through the partitions in a circle. A
+counter that begins later joins at the next partition, and is filled when the circle returns there.
+In turn are the counters of definitions, then those of API keys by rounds: the oldest of each key,
+then the next of each.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ from projections.kernel.ports import Log, Opener
 from projections.kernel.watchdog import Hung, watched
 
 CHUNK_EVENTS = 10_000
-"""That are read in one transaction, at most."""
+"""Events that one transaction reads, at most."""
 
 FIRST_EVENTS = 1_000
 
 TURN_SECONDS = 1.0
-"""How long a transaction may take; the next one reads less where it took longer."""
+"""Duration of a transaction; the next one reads less where one took longer."""
 
 IN_TURN = 16
-"""Counters that one reading serves."""
+"""Counters of one reading."""
 
 STEP_SECONDS = 300.0
-"""How long a piece may take; it holds the fence, for which batches that settle wait."""
+"""Time limit of a piece; it holds the fence, for which batches that close it wait."""
 
 POLL_SECONDS = 0.2
 
 PUT_OFF_FOR = timedelta(minutes=1)
-"""A counter that cannot be counted waits for so long, then twice as long each time."""
+"""Pause of a counter that failed; it doubles with each failure."""
 
 PUT_OFF_AT_MOST = timedelta(hours=1)
 
 READER = "counters"
-"""Its name among those that lack events."""
+"""The filler's name in the list of parked events."""
 
 FENCE = "filling"
-"""One process at a time fills: two would read the same."""
+"""Lets one process fill at a time: two would read the same."""
 
 IN_ROUNDS = """
 SELECT id, state FROM (
@@ -92,15 +92,14 @@ UPDATE views.counter_fills f SET position = v.position
 FROM unnest(%s::smallint[], %s::uuid[], %s::bigint[]) AS v(log_partition, counter, position)
 WHERE f.counter = v.counter AND f.log_partition = v.log_partition AND f.log_partition = ANY(%s)"""
 
-# One without a row has nothing left from before: the read models are being made anew, and the
-# projector counts all of it.
+# A counter without a row lacks nothing: the projector counts all of it during a rebuild.
 MAKE_READY = """
 UPDATE views.counters c SET state = 'ready'
 WHERE id = ANY(%s) AND state = 'filling' AND NOT EXISTS (
     SELECT FROM views.counter_fills f WHERE f.counter = c.id AND f.position < f.upto)
 RETURNING id"""
 
-# What the projector lacks it counts by itself, if it ever comes to it.
+# The projector counts parked events itself once they are applied.
 SELECT_PARKED = """
 SELECT k.log_partition, k.position FROM views.parked k
 JOIN unnest(%s::smallint[], %s::bigint[]) AS w(p, after)
@@ -111,7 +110,7 @@ log = structlog.get_logger()
 
 
 class Span(NamedTuple):
-    """What a counter lacks of a partition: what stands after one position, up to another."""
+    """The positions that a counter lacks in a partition: after one, up to another."""
 
     after: int
     upto: int
@@ -126,8 +125,8 @@ class _KeysChanged(Exception):
 
 
 class CounterFiller:
-    """Counts what was registered from the log, and keeps counters in number. One for each process
-    that projects."""
+    """Fills registered counters from the log, and limits their number. One for each process that
+    projects."""
 
     def __init__(
         self,
@@ -154,7 +153,7 @@ class CounterFiller:
         self._put_off: dict[uuid.UUID, tuple[datetime, timedelta]] = {}
 
     def run(self, stop: threading.Event, idle: Idle) -> None:
-        """Works until told to stop."""
+        """Works until `stop` is set."""
         while not stop.is_set():
             is_busy = False
             for part in (self._keeper.step, self.fill):
@@ -169,14 +168,15 @@ class CounterFiller:
                 idle.wait(POLL_SECONDS)
 
     def step(self) -> bool:
-        """Takes a step of each sort of work; says whether there was any."""
+        """Does a step of each kind of work; returns whether there was any."""
         was_busy = self._keeper.step()
         return self.fill() or was_busy
 
     def fill(self) -> bool:
-        """Counts a piece of the log for the counters that are in turn; says whether there were any.
+        """Counts a piece of the log for the counters in turn; returns whether there were any.
 
-        Where that fails, each is counted by itself, and the one that cannot be is put off."""
+        Where the piece fails, counts each counter alone, and postpones those that fail.
+        """
         now = self._clock()
         off = [id for id, (until, _) in self._put_off.items() if now < until]
         with self._pool.connection() as conn:
@@ -210,7 +210,7 @@ class CounterFiller:
             return True
 
     def _begin(self, ids: Sequence[uuid.UUID]) -> bool:
-        """Has the projector keep counters from here on: no batch is under way meanwhile."""
+        """Has the projector count these counters from here on, with the fence closed."""
         with self._pool.connection() as conn, conn.transaction():
             if not self._take_fence(conn):
                 return False
@@ -221,7 +221,7 @@ class CounterFiller:
         return True
 
     def _fill(self, ids: Sequence[uuid.UUID]) -> bool:
-        """A piece is read while no merge and no erasure is under way."""
+        """Counts a piece while no merge and no erasure is under way."""
         began, generation = time.monotonic(), self._opener.refresh()
         try:
             limit = watched(self._pool, "filler", STEP_SECONDS)
@@ -265,12 +265,12 @@ class CounterFiller:
 
     @staticmethod
     def _end(conn: psycopg.Connection, ids: Sequence[uuid.UUID]) -> None:
-        """Makes ready what lacks nothing."""
+        """Marks counters that lack nothing as ready."""
         ready = [id for (id,) in conn.execute(MAKE_READY, (list(ids),))]
         conn.execute(END_FILLS, (merges.ALL_PARTITIONS, ready))
 
     def _piece(self, conn: psycopg.Connection, ids: Collection[uuid.UUID]) -> Lacking:
-        """What is to be read next: as many partitions of the circle as a piece has room for."""
+        """The partitions of the next piece, in the order of the circle."""
         lacking: Lacking = defaultdict(dict)
         for partition, id, *span in conn.execute(SELECT_FILLS, (merges.ALL_PARTITIONS, list(ids))):
             lacking[partition][id] = Span(*span)
@@ -294,10 +294,10 @@ class CounterFiller:
         lacking: Lacking,
         generation: int,
     ) -> dict[int, int]:
-        """Counts a piece, without what does not open; returns how far in each partition.
+        """Counts a piece, without gaps; returns the position reached in each partition.
 
         Raises:
-            _KeysChanged: nothing of it may be kept.
+            _KeysChanged: the counts have to be discarded.
         """
         spans = {partition: _whole(these) for partition, these in lacking.items()}
         if not spans:
@@ -342,7 +342,7 @@ class CounterFiller:
         }
 
     def _pace(self, seconds: float) -> None:
-        """Has the next piece be of a size that takes its time and no more."""
+        """Adapts the size of the next piece to the duration of the last."""
         if seconds > TURN_SECONDS:
             self._events = max(self._events // 2, 1)
         elif seconds < TURN_SECONDS / 2:
@@ -350,7 +350,7 @@ class CounterFiller:
 
 
 def _whole(spans: Mapping[uuid.UUID, Span]) -> Span:
-    """What some counters lack of a partition together."""
+    """The positions that some counters lack in a partition, together."""
     return Span(
         min(span.after for span in spans.values()), max(span.upto for span in spans.values())
     )

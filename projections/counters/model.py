@@ -1,10 +1,9 @@
-"""Read model: on how many days, and how often, events with certain metadata occurred.
+"""Read model: counts of events with certain metadata by subject and day.
 
-Kept for just those conditions that ask (`projections.counters.requests`). The projector keeps a
-counter from the moment at which it is begun; what the log holds from before is counted by a filler
-(`projections.counters.filler`). Counters that nobody needs any more go
-(`projections.counters.keeper`). What an account counts of a user goes with the user's key, unlike
-the plain counts of names.
+It counts for the conditions alone that need it (`projections.counters.requests`). The projector
+keeps a counter from its beginning; the filler (`projections.counters.filler`) counts earlier
+events, and the keeper (`projections.counters.keeper`) ends unused counters. An account's count of a
+user is deleted with the user's key, unlike plain counts of names.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ WHERE d.by_subject = ANY(%s) AND d.subject <> d.by_subject"""
 
 
 class Key(NamedTuple):
-    """A row of the read model: whose, of which counter, on which day, done by whom."""
+    """A row: subject, counter, day, and the subject that acted."""
 
     log_partition: int
     subject: SubjectId
@@ -81,7 +80,7 @@ class Key(NamedTuple):
 
 
 class CounterDays:
-    """Keeps counters up to date, from where each was begun."""
+    """Keeps counters from their beginning on."""
 
     tables: ClassVar[Sequence[str]] = ("counter_days", "counter_fills")
 
@@ -98,7 +97,7 @@ class CounterDays:
     def _note_shares(
         self, conn: psycopg.Connection, gone: Mapping[SubjectId, RecordedEvent]
     ) -> None:
-        """Has the decider look at the accounts that count less from here on."""
+        """Has the process manager look at the accounts whose counts decrease."""
         facts: Facts = {}
         for by, account, activity, name in conn.execute(SELECT_SHARES, (list(gone),)):
             fact, row = Fact(SubjectKind.ACCOUNT.value, ACTIVITY, (activity, name)), gone[by]
@@ -136,10 +135,10 @@ def tallied(
     since: date,
     is_wanted: Callable[[uuid.UUID, RecordedEvent], bool] | None = None,
 ) -> Tally[Key]:
-    """Counts what was done from a day on.
+    """Counts activity from a day on.
 
     Args:
-        is_wanted: whether a counter, by id, has yet to count an event; None: all have.
+        is_wanted: whether a counter, by id, lacks an event; None: all do.
     """
     wanted: dict[tuple[str, str], list[tuple[uuid.UUID, tuple[MetadataIs, ...]]]] = {}
     for counter in counters:
@@ -174,7 +173,7 @@ def tallied(
 
 
 def add(conn: psycopg.Connection, counts: Tally[Key]) -> None:
-    """Adds what was counted to what is there."""
+    """Adds counts to the stored ones."""
     if not counts:
         return
     rows = sorted(counts, key=lambda key: (key.log_partition, key.subject.bytes, key))

@@ -1,8 +1,9 @@
-"""Asking for counters: questions and definitions register what they need, within bounds.
+"""Requests for counters: questions and definitions register the counters they need, within
+limits.
 
-A counter that a question asks for is temporary: it goes when nobody has asked for it for an hour
-(`projections.counters.keeper`). So many are there at once in all, and so many by API key; beyond, a
-question is refused, and those that are there are answered as ever.
+A counter of a question is temporary: it ends after an hour without use
+(`projections.counters.keeper`). There are limits in all and by API key. Beyond them a question is
+refused, while existing counters still answer.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from domain.conditions.language import Condition
 from domain.errors import InvalidInput, NotReady, TooManyAtOnce
 
 MAX_COUNTERS = 500
-"""In all. Those that definitions and saved views need are among them."""
+"""Counters in all, with those that definitions and saved views need."""
 
 MAX_ASKED = 100
-"""That questions asked for, and no definition needs."""
+"""Counters of questions that no definition needs."""
 
 MAX_ASKED_BY_KEY = 20
 
 UNUSED_FOR = timedelta(hours=1)
-"""After which a counter goes that no definition needs."""
+"""A counter that no definition needs ends after this time without use."""
 
 USED_AT_MOST_EVERY = timedelta(minutes=1)
 
@@ -40,7 +41,8 @@ CLOSE_FENCE = sa.text("SELECT 1 FROM views.fences WHERE projector = :fence FOR U
 
 SELECT_KNOWN = sa.text("SELECT id, last_used FROM views.counters WHERE id = ANY(:ids)")
 
-# A decider locks the rows of those that it asks. They are kept, so their last use is no matter.
+# The process manager locks the counters it reads. These are needed, so their last use does not
+# matter.
 TOUCH = sa.text("""
 UPDATE views.counters SET last_used = :at WHERE id IN (
     SELECT id FROM views.counters WHERE id = ANY(:ids) AND last_used < :since
@@ -56,7 +58,7 @@ SELECT count(*) AS number,
 FROM views.counters WHERE state <> 'removing'""")
 
 WAKE_FILLERS = sa.text("NOTIFY annals")
-"""Said to those who listen to `infra.postgres.wakeups.CHANNEL`."""
+"""Notifies listeners of `infra.postgres.wakeups.CHANNEL`."""
 
 REGISTER = sa.text("""
 INSERT INTO views.counters (id, activity, name, tests, kept, asked_by, asked_at, last_used)

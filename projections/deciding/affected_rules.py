@@ -1,4 +1,4 @@
-"""Who has to be looked at, by which rules: what a decider makes of the notes that it takes."""
+"""The rules that pending changes affect, with the subjects to evaluate."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from projections.models.changes import Event, Facts, Id, unpacked
 
 
 class OwnDecision(NamedTuple):
-    """The reason to look where there is no other than that the rule itself decided, by an event.
-    That alone changes nothing: whatever is found came about meanwhile."""
+    """The reason to look at a subject where only the rule's own decision changed. That alone
+    changes nothing: a new decision has another cause."""
 
     rule: str
     subject: Id
@@ -26,8 +26,7 @@ class OwnDecision(NamedTuple):
 def affected(
     conn: sa.Connection, rules: RuleSet, notes: Iterable[bytes]
 ) -> dict[str, dict[Id, Event | OwnDecision]]:
-    """The rules that have to look, by key, each with the subjects, and the events that are the
-    reason."""
+    """The rules to evaluate, by key, each with subjects and the reason to look at each."""
     changed: Facts = {}
     for note in notes:
         for fact, subjects in unpacked(note):
@@ -63,8 +62,8 @@ def affected(
 
 
 def _add(events: dict[Id, Event], more: dict[Id, Event]) -> None:
-    """Keeps the newest event of each subject; of two partitions, whose order nobody knows, the
-    one that was looked at last."""
+    """Keeps the newest event of each subject. Events of two partitions have no order: the last
+    one stays."""
     for subject, event in more.items():
         before = events.get(subject)
         if before is None or before[0] != event[0] or before[1] < event[1]:
@@ -72,12 +71,12 @@ def _add(events: dict[Id, Event], more: dict[Id, Event]) -> None:
 
 
 def _facts(fact: Fact) -> tuple[Fact, ...]:
-    """A fact, and what else it says: whoever did something was seen."""
+    """A fact, and what follows from it: activity moves when the subject was seen."""
     return (fact, Fact(fact.kind, SEEN)) if fact.what == ACTIVITY else (fact,)
 
 
 def _move_to_survivors(conn: sa.Connection, changed: Facts) -> None:
-    """Has those that were merged since looked at as the subjects that they live on in."""
+    """Replaces subjects that were merged since by their survivors."""
     ids = {subject for subjects in changed.values() for subject in subjects}
     survivors = (
         membership_paths.survivors(conn, [UUID(bytes=subject) for subject in ids]) if ids else {}

@@ -1,4 +1,4 @@
-"""The rules that the workspace's definitions make."""
+"""The rules of the workspace's definitions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SELECT segment, kind, CAST(condition AS text) AS condition, version,
        deleted_at IS NOT NULL AS is_deleted
 FROM views.segments""")
 
-# Of what does not decide any more, what it decided is taken back.
+# An archived definition revokes its decisions.
 DEFINITIONS = sa.text("""
 SELECT id, CAST(definition AS text) AS definition, version, status, changed_at
 FROM views.definitions WHERE family <> 'segment' AND status IN ('active', 'archived')
@@ -76,7 +76,7 @@ class _Version(NamedTuple):
 
 
 class _Read:
-    """What there is, by family and kind."""
+    """The definitions, by family and kind."""
 
     def __init__(self, conn: sa.Connection) -> None:
         self.stages: list[tuple[_Version, Stages]] = []
@@ -107,7 +107,8 @@ class _Read:
     def rests_on(
         self, conditions: Iterable[Condition | None], kind: SubjectKind
     ) -> set[Dependency]:
-        """What conditions rest on, scores and signals by id: what a name means changes."""
+        """The dependencies of conditions. Scores and signals by id, as another definition may
+        take their name."""
         rests_on = {Dependency(Fact(kind.value, EVERYTHING))}
         for condition in conditions:
             if condition is not None:
@@ -125,8 +126,7 @@ def _moves(conditions: Iterable[Condition | None]) -> bool:
 
 
 def read_rules(conn: sa.Connection) -> RuleSet:
-    """All rules, also those of which nothing is asked any more: what they decided has yet to be
-    taken back."""
+    """All rules, with those of archived definitions, which revoke their decisions."""
     read = _Read(conn)
     rules: list[Rule] = []
     for kind in SubjectKind:
@@ -209,7 +209,7 @@ def _segment(read: _Read, row: sa.Row[tuple[object, ...]]) -> Rule:
 
 
 def read_counters(conn: sa.Connection) -> list[UUID]:
-    """The counters of metadata that the rules ask."""
+    """The counters of metadata that the rules read."""
     definitions = conn.scalars(ACTIVE)
     return sorted(
         {
@@ -221,5 +221,5 @@ def read_counters(conn: sa.Connection) -> list[UUID]:
 
 
 def signature(conn: sa.Connection) -> tuple[int, ...]:
-    """Another one whenever something is defined, changed or deleted."""
+    """Changes whenever a definition is created, changed or deleted."""
     return tuple(conn.execute(SIGNATURE).one())

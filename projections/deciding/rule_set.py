@@ -1,4 +1,4 @@
-"""The rules that there are, and where what they ask for and what is decided so far differ."""
+"""The set of rules: finds subjects whose decisions differ from what the rules say."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from projections.models.changes import Id
 PLAN_ONCE = sa.text("SET LOCAL plan_cache_mode = force_generic_plan")
 
 PREPARED = 500
-"""Statements that a connection keeps prepared."""
+"""Prepared statements of a connection, at most."""
 
 
 class RuleSet:
-    """The rules that there are, as of one look at them.
+    """The rules, as of one reading of the definitions.
 
     Attributes:
-        waits_for: by key, all that is decided of the same subject before a rule decides: what it
-            rests on, what that rests on, and so on.
-        depth: by key, how many others a rule rests on, one upon the other.
+        waits_for: by key, the decisions about the same subject that a rule rests on, directly or
+            not.
+        depth: by key, the length of the longest chain of rules that a rule rests on.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -44,11 +44,11 @@ class RuleSet:
         self._statements: dict[tuple[str, date], tuple[str, dict[str, object]]] = {}
 
     def resting_on(self, fact: Fact) -> list[tuple[Rule, tuple[str, ...]]]:
-        """The rules that look when a fact changes, each with the way to whom."""
+        """The rules that a fact affects, each with the path to the subjects."""
         return self._resting_on.get(fact, [])
 
     def first_of(self, keys: Sequence[str]) -> list[str]:
-        """Those of some rules that rest on none of the others: they decide before these."""
+        """The rules among these that rest on none of the others: they decide first."""
         depths = {key: self.depth.get(key, 0) for key in keys}
         return [key for key in keys if depths[key] == min(depths.values())]
 
@@ -59,9 +59,10 @@ class RuleSet:
     def differing(
         self, conn: sa.Connection, moment: Moment, due: Sequence[tuple[Rule, Sequence[Id]]]
     ) -> list[tuple[Rule, Row]]:
-        """What each rule finds among some subjects.
+        """The differing subjects of each rule among some subjects.
 
-        All are asked at once, by statements that stay prepared: they are many and small."""
+        One pipeline of prepared statements, as these are many and small.
+        """
         conn.execute(PLAN_ONCE)
         driver = conn.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
@@ -89,7 +90,7 @@ class RuleSet:
     def differing_in(
         self, conn: sa.Connection, rule: Rule, moment: Moment, partitions: Sequence[int]
     ) -> list[Row]:
-        """What a rule finds among all subjects of some partitions."""
+        """The differing subjects of a rule in some partitions."""
         statement = rule.differing(moment, QueryScope.ALL)
         params = {"partitions": list(partitions), "now": moment.now}
         return list(conn.execute(statement, params))
@@ -97,7 +98,7 @@ class RuleSet:
     def _statement(
         self, rule: Rule, moment: Moment, dialect: sa.Dialect
     ) -> tuple[str, dict[str, object]]:
-        # What a condition means moves with the day, not with the hour.
+        # The meaning of a condition changes with the day, not with the hour.
         key = (rule.key, moment.today)
         if key not in self._statements:
             compiled = rule.differing(moment, QueryScope.FEW).compile(dialect=dialect)

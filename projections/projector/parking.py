@@ -1,13 +1,13 @@
-"""Parked events of the read models: which of a batch are to be passed over, and what is put down.
+"""Parked events of the read models: the events that a batch passes, and those that it parks.
 
-An event that cannot be applied is parked, and later events of its stream wait behind it, untried,
-so that each stream is applied in its order. Other streams go on: what is written for two streams
-does not depend on which came first, as partitions are projected apart anyway. So an event of a
-user in an account waits for the user's stream alone, and a merge waits in the stream of the one
-that is merged. What is about an erasure waits for nothing.
+The projector parks an event that cannot be applied. Later events of its stream wait behind it,
+untried, so that each stream is applied in order. Other streams go on: rows of two streams do not
+depend on the order between them, as partitions are projected apart. So an event of a user in an
+account waits in the user's stream alone, and a merge in the stream of the merged subject. Events of
+an erasure never wait.
 
-All of it happens within the projector's transactions, under its fence;
-`projections.projector.retrying` closes that fence, so that an event is applied by one of both.
+All functions run in the projector's transactions, under its fence. `projections.projector.retrying`
+closes the fence, so that one of both applies an event.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from domain.identity import SubjectId, log_partition
 from domain.parked_events import ERASED_TOPICS, ERASING_TOPICS
 from projections.kernel import pg_arrays
 
-# Of all partitions of a batch at once, each by its key: the one look-up of a batch where nothing
-# is parked.
+# One look-up for all partitions of a batch, each by its key.
 SELECT_PARTITIONS = """
 SELECT w.p FROM unnest(%b::smallint[]) AS w(p)
 WHERE EXISTS (SELECT FROM views.parked k WHERE k.projector = %b AND k.log_partition = w.p)"""
@@ -68,7 +67,7 @@ ALL_PARTITIONS = list(range(256))
 
 
 class SkippedEvent(NamedTuple):
-    """An event that a reader goes on without, by decision."""
+    """An event that an admin had a reader skip."""
 
     reader: str
     place: Position
@@ -77,11 +76,11 @@ class SkippedEvent(NamedTuple):
 
 
 class Passed(msgspec.Struct, frozen=True):
-    """What a batch passes over.
+    """The events that a batch passes.
 
     Attributes:
-        waiting: those behind a parked event of their stream.
-        places: partition and position of these, and of what is skipped.
+        waiting: behind a parked event of their stream.
+        places: partition and position of the waiting and of the skipped events.
     """
 
     waiting: tuple[RecordedEvent, ...] = ()
@@ -95,8 +94,8 @@ NOTHING = Passed()
 
 
 class ErasedWhileParked(Exception):
-    """The event with an index of a batch erases a subject of whom others are parked: they have to
-    be gone first."""
+    """The event at an index of the batch erases a subject whose events are parked: these have to
+    be applied or dropped first."""
 
     def __init__(self, index: int, stream: SubjectId) -> None:
         super().__init__()
@@ -105,7 +104,7 @@ class ErasedWhileParked(Exception):
 
 
 def passed(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]) -> Passed:
-    """Which of the rows are not to be applied now.
+    """The rows that a batch passes.
 
     Raises:
         ErasedWhileParked: see there.
@@ -158,7 +157,7 @@ def _skipped(
 
 
 def add_waiting(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]) -> None:
-    """Parks events behind others of their streams."""
+    """Parks events behind another of their stream."""
     if rows:
         conn.execute(
             ADD_WAITING,
@@ -175,28 +174,29 @@ def add_waiting(conn: psycopg.Connection, projector: str, rows: Sequence[Recorde
 def park(
     conn: psycopg.Connection, projector: str, row: RecordedEvent, error: Exception, tries: int
 ) -> None:
-    """Parks an event that cannot be applied. Its error is noted by kind: the message can hold
-    personal data."""
+    """Parks an event that cannot be applied. Notes the kind of the error alone: its message can
+    hold personal data."""
     name = type(error).__name__
     place = (row.log_partition, row.position)
     conn.execute(PARK, (projector, *place, name, row.stream, row.topic, tries))
 
 
 def forget(conn: psycopg.Connection, projector: str, skipped: Sequence[SkippedEvent]) -> None:
-    """Forgets what is parked of a projector that begins anew, but not what is skipped; of other
-    readers what is skipped is known again too, where it was lost with the read models."""
+    """Forgets the parked events of a projector that starts over, but not the skipped ones.
+    Restores the skipped events of other readers, which may be lost with the read models."""
     conn.execute(FORGET_PARKED, (projector, ALL_PARTITIONS))
     for event in skipped:
         mark_skipped(conn, event)
 
 
 def forget_gaps(conn: psycopg.Connection, projector: str, erased: Sequence[SubjectId]) -> None:
-    """Takes off the list what other readers lack of those who are erased: nobody can read it."""
+    """Removes the gaps of other readers that belong to erased subjects: nobody can open these
+    rows."""
     partitions = sorted({log_partition(subject) for subject in erased})
     conn.execute(FORGET_GAPS, (partitions, list(erased), projector))
 
 
 def mark_skipped(conn: psycopg.Connection, event: SkippedEvent) -> None:
-    """Has a reader go on without an event."""
+    """Has a reader skip an event."""
     place = (event.place.log_partition, event.place.position)
     conn.execute(MARK_SKIPPED, (event.reader, *place, event.stream, event.at))

@@ -1,8 +1,8 @@
-"""Tells whose fault it is where an event cannot be applied: the event's, or the read models'.
+"""Proves that read models work, to tell a faulty event from faulty read models.
 
-What nobody has sent is applied, and rolled back: a user and an account, in each of the ways that
-fill most tables. Where even that fails, it is not the event that is wrong, and nothing is parked
-for it. So nobody makes projectors stop by what they send, however much of it cannot be applied.
+The projector applies known events and rolls them back: a user and an account with changes that
+write most tables. If these fail, the read models are at fault, and nothing is parked. If they pass,
+a sender's events cannot stop the projector, however many fail.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from projections.kernel.batch import Batch
 from projections.projector.read_models import ReadModels
 
 NAME = "\x7fprobe"
-"""Of what the user does: one that no sender can send."""
+"""The name of the probe's activity, which intake refuses."""
 
 FORGET_NAME = "DELETE FROM views.names WHERE kind = 'event' AND name = %s"
 
 
 def prove(pool: ConnectionPool, models: ReadModels, workspace: Workspace) -> None:
-    """Applies known events and takes them back.
+    """Applies known events and rolls them back.
 
     Raises:
-        Exception: whatever stops the read models.
+        Exception: the error of the read model.
     """
     batch = Batch(list(_known_events()), {}, workspace)
     try:
         with pool.connection() as conn, conn.transaction(force_rollback=True):
             models.apply(conn, batch)
     finally:
-        # Names are taken in transactions of their own.
+        # `Names` commits in transactions of its own.
         with pool.connection() as conn:
             conn.execute(FORGET_NAME, (NAME,))
 

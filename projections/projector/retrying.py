@@ -1,7 +1,7 @@
-"""Tries parked events again: those of one stream, in their order, each once.
+"""Retries the parked events of one stream, in their order, each once.
 
-Under the projector's fence, closed: no batch is under way meanwhile, so whatever a batch sees of a
-stream is either parked still or applied. Checkpoints stay, as they are past all that is parked.
+The fence of the projector is closed meanwhile, so that a batch finds each event either parked or
+applied. Checkpoints stay: they are past all parked events.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from projections.kernel.database_errors import is_of_connection
 from projections.kernel.ports import Log, Opener
 
 EVENTS_A_STEP = 1_000
-"""Of one transaction, for which projectors wait."""
+"""Events of one transaction, for which projectors wait."""
 
 ATTEMPTS = 20
-"""Of one transaction, where keys are destroyed meanwhile."""
+"""Tries of one transaction, where keys are destroyed meanwhile."""
 
-# Counters that are being filled begin anew: the filler passed what was parked, or may still come
-# to it.
+# The filler passed the parked events or may still reach them, so counters that are filling begin
+# anew.
 BEGIN_COUNTERS_ANEW = """
 UPDATE views.counters SET state = 'waiting' WHERE state = 'filling' RETURNING id"""
 
@@ -64,7 +64,7 @@ SELECT_LEFT = """
 SELECT count(*), (array_agg(error ORDER BY position))[1] FROM views.parked
 WHERE projector = %s AND log_partition = %s AND stream = %s AND state <> 'skipped'"""
 
-# Quick filters are counted anew whenever a checkpoint moved, which none does here.
+# A refresh of quick filters follows a checkpoint that moved; here none does.
 COUNT_FILTERS_ANEW = "UPDATE views.filter_states SET positions = -1"
 
 ALL_PARTITIONS = list(range(256))
@@ -75,19 +75,19 @@ Write = Callable[
     [psycopg.Connection, Sequence[OpenedEvent], RetentionBounds, Mapping[int, datetime]],
     None,
 ]
-"""Writes opened events to all read models, merges and erasures included."""
+"""Writes opened events to all read models, with merges and erasures."""
 
 
 class _KeysChanged(Exception):
-    """A key was destroyed while events were open."""
+    """A key was destroyed while the events were open."""
 
 
 class RowLost(Exception):
-    """The row of a parked event is not in the log any more."""
+    """The log no longer holds the row of a parked event."""
 
 
 class _Parked(NamedTuple):
-    """A stream of which events are parked."""
+    """A stream with parked events."""
 
     stream: SubjectId
     log_partition: int
@@ -97,8 +97,7 @@ class _Parked(NamedTuple):
 
 
 def count_anew(conn: psycopg.Connection, projector: str, activity: str) -> None:
-    """Has all counters of an activity counted anew, in a transaction that closes the fence: some of
-    them lack an event."""
+    """Begins all counters of an activity anew, as they lack an event. Closes the fence."""
     fences.close(conn, projector)
     _delete_counts(conn, [id for (id,) in conn.execute(COUNT_ANEW, (activity,))])
 
@@ -110,7 +109,7 @@ def _delete_counts(conn: psycopg.Connection, counters: Sequence[UUID]) -> None:
 
 
 class Retrying:
-    """One for each projector; safe for use from many threads."""
+    """Retries the parked events of one projector. Thread-safe."""
 
     def __init__(
         self,
@@ -128,11 +127,11 @@ class Retrying:
         self._write = write
 
     def retry(self, stream: SubjectId) -> Retried:
-        """Applies the parked events of a stream, up to the first that cannot be.
+        """Applies the parked events of a stream, up to the first that fails.
 
         Raises:
-            psycopg.Error: the connection's, not an event's.
-            Unavailable: keys are out of reach, or destroyed all the time.
+            psycopg.Error: of the connection.
+            Unavailable: keys are out of reach, or erasures destroy keys all the time.
         """
         parked = _Parked(stream, log_partition(stream))
         applied = self._apply_all(parked, is_erased=False)
@@ -144,13 +143,13 @@ class Retrying:
         return Retried(applied, left, error)
 
     def release(self, stream: SubjectId) -> None:
-        """Takes the parked events of an erased subject out of the list. Their accounts count what
-        is left of them, as they do of all that a subject did before it was erased; what cannot be
-        applied even so is dropped: nothing waits for it any more."""
+        """Removes the parked events of an erased subject. Its accounts count the events like all
+        others from before the erasure. An event that fails is dropped: no event waits for it
+        any more."""
         self._apply_all(_Parked(stream, log_partition(stream)), is_erased=True)
 
     def _apply_all(self, parked: _Parked, *, is_erased: bool) -> int:
-        """Applies events by pieces, which are halved where one cannot be applied."""
+        """Applies the events in pieces; halves a piece that fails. Returns the number of events."""
         applied, size = 0, EVENTS_A_STEP
         while True:
             try:
@@ -173,7 +172,7 @@ class Retrying:
             size = min(2 * size, EVENTS_A_STEP)
 
     def _apply(self, parked: _Parked, size: int) -> int:
-        """Applies the first parked events in one transaction; says how many there were."""
+        """Applies the first parked events in one transaction; returns their number."""
         for _ in range(ATTEMPTS):
             generation = self._opener.refresh()
             try:
@@ -198,7 +197,7 @@ class Retrying:
         raise Unavailable("others are being erased all the time; try again")
 
     def _next(self, conn: psycopg.Connection, parked: _Parked, size: int) -> list[int]:
-        """The first parked positions, with the fence closed until the transaction ends."""
+        """The first parked positions. Closes the fence until the transaction ends."""
         fences.close(conn, self._projector)
         params = (self._projector, parked.log_partition, parked.stream, size)
         return [position for (position,) in conn.execute(SELECT_NEXT, params)]
@@ -209,7 +208,7 @@ class Retrying:
         return {} if row is None or row[0] is None else {parked.log_partition: row[0]}
 
     def _put_aside(self, parked: _Parked, error: Exception, *, is_dropped: bool) -> bool:
-        """Notes that the first parked event failed again, or drops it; says whether to go on."""
+        """Marks the first parked event as failed again, or drops it; returns whether to go on."""
         with self._pool.connection() as conn, conn.transaction():
             positions = self._next(conn, parked, 1)
             place = (self._projector, parked.log_partition)

@@ -1,4 +1,4 @@
-"""Query: how often a user or an account did something, day by day.
+"""Query: counts of activity of a user or account, day by day.
 
 Days are calendar days in the workspace's time zone; today is the last.
 """

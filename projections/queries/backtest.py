@@ -1,8 +1,8 @@
-"""Back-test, over the log: who is looked at, their past read and opened, what comes of it.
+"""Back-test: selects subjects, replays their past from the log, and compares the decisions.
 
-Who there is, and who belongs to whom, is asked of the read models; what was known of them when, of
-the log alone (`domain.backtest.replay`). The erased are left out: their past cannot be read any
-more.
+The read models say which subjects there are, and their memberships; the log alone says what was
+known at each instant (`domain.backtest.replay`). Erased subjects are left out: their past does not
+open.
 """
 
 from __future__ import annotations

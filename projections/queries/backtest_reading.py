@@ -1,4 +1,4 @@
-"""Reading the log for a back-test: the events of the subjects that are replayed."""
+"""Reads the log for a back-test: the events of the subjects that it replays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PARTITIONS_A_READ = 16
 EVENTS_A_READ = 8_000
 
 READER = "back-test"
-"""The name in the log of who goes on without an event."""
+"""The reader's name in the application log."""
 
 SUBJECT_TOPICS = [
     topic
@@ -51,7 +51,7 @@ LIST_TOPICS = [
 
 
 class Records(Protocol):
-    """What it asks of the log by subject."""
+    """Reads the log by subject."""
 
     def of_streams(
         self, streams: Sequence[SubjectId], topics: Sequence[str]
@@ -62,14 +62,14 @@ class Records(Protocol):
 
 
 Progress = Callable[[str, int, int], None]
-"""Is told what is being done, how much of it, and of how much; what it raises ends the work."""
+"""Reports progress: what, how much, of how much. An exception of it ends the work."""
 
 
 class LogReading:
     """Reads the past into a replay.
 
     Attributes:
-        gaps: positions of what does not open, in the order in which they were met.
+        gaps: positions of gaps, in the order of reading.
     """
 
     def __init__(self, replay: Replay, plan: Plan, opener: Opener, progress: Progress) -> None:
@@ -82,7 +82,7 @@ class LogReading:
         self._opened_topics = (set(SUBJECT_TOPICS) - set(ACTIVITY_OF_TOPIC)) | plan.asked.topics
 
     def lists(self, records: Records) -> None:
-        """The lists of static segments."""
+        """Reads the lists of static segments."""
         for segment in self._plan.lists:
             for piece in records.of_streams([SubjectId(segment)], LIST_TOPICS):
                 for event in self._passed(self._opener.open_each(piece)):
@@ -93,7 +93,7 @@ class LogReading:
                         )
 
     def _passed(self, events: Sequence[OpenedEvent | Gap]) -> list[OpenedEvent]:
-        """What opened; takes note of what did not."""
+        """Returns what opened; notes the gaps."""
         opened, gaps = parted(events)
         new = {place_of(gap.row): gap for gap in gaps if place_of(gap.row) not in self.gaps}
         log_gaps(READER, new.values())
@@ -101,7 +101,7 @@ class LogReading:
         return opened
 
     def all(self, log: Log) -> None:
-        """The whole log, some partitions at a time."""
+        """Reads the whole log, some partitions at a time."""
         heads = log.heads(range(LOG_PARTITIONS))
         done, total = 0, sum(heads.values())
         for first in range(0, LOG_PARTITIONS, PARTITIONS_A_READ):
@@ -124,7 +124,8 @@ class LogReading:
                 self._tell(rows)
 
     def some(self, records: Records, replayed: set[SubjectId]) -> None:
-        """The streams of some subjects, and what others did for the accounts among them."""
+        """Reads the streams of some subjects, and the activity of others in the accounts among
+        them."""
         streams = sorted(replayed, key=lambda subject: (log_partition(subject), subject))
         self._traced |= replayed
         for first in range(0, len(streams), STREAMS_A_READ):
@@ -140,7 +141,7 @@ class LogReading:
                 self._tell(strangers)
 
     def _merges(self, records: Records, strangers: set[SubjectId]) -> None:
-        """Who some became that are not replayed, and who those did, where that is asked for."""
+        """Reads the merges of subjects that are not replayed, where memberships matter."""
         if not self._plan.asked.memberships:
             return
         while strangers := strangers - self._traced:
@@ -178,7 +179,7 @@ def _memberships(rows: Sequence[RecordedEvent]) -> list[RecordedEvent]:
 
 
 def _tells(row: RecordedEvent, bounds: RetentionBounds) -> bool:
-    """Whether an event counts: of activity that is no longer kept, its sums instead."""
+    """Whether an event counts: of ended activity its sums do."""
     if row.topic in ACTIVITY_OF_TOPIC:
         return bounds.has(row.occurred_at, row.log_partition, row.position)
     return row.topic not in SUMMED_TOPICS or row.occurred_at <= bounds.since

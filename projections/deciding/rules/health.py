@@ -1,4 +1,4 @@
-"""Rule: whether users, or accounts, are good, normal or bad."""
+"""Rule: the health of users or accounts: good, normal or bad."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def health_key(kind: SubjectKind) -> str:
 
 
 class HealthRule(Rule):
-    """Good is tested first, then bad, by the profile of the stage that the subject is in.
+    """Evaluates good first, then bad, by the profile of the subject's stage.
 
     Args:
-        profiles: those that are active.
-        otherwise: what decides where the stage has no profile: that all are normal.
+        profiles: the active ones.
+        otherwise: decides `normal` where the stage has no profile.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Rule: what users, or accounts, score."""
+"""Rule: the scores of users or accounts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ScoringRule(Rule):
     """A score, and which of its rules hold.
 
     Args:
-        rules: none where the score is archived: then nobody has one.
+        rules: empty where the score is archived: then no subject has one.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ScoringRule(Rule):
 
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         s = scores.c
-        # A score that is archived has no rules; a query has a column at least.
+        # An archived score has no rules, and a subquery needs a column.
         conditions: list[Condition | None] = [rule.condition for rule in self._rules]
         looked = computed_once(
             "looked",
@@ -89,7 +89,7 @@ class ScoringRule(Rule):
         )
 
     def _value(self, holding_rules: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
-        """As `domain.definitions.scores.value` works it out."""
+        """Computes as `domain.definitions.scores.value` does."""
         total = sum(rule.weight for rule in self._rules)
         holding: sa.ColumnElement[Any] = sa.literal_column("0", sa.BigInteger)
         for is_holding, rule in zip(holding_rules, self._rules, strict=True):

@@ -1,4 +1,4 @@
-"""Rule: when a signal turns on and off, and what becomes of its goal."""
+"""Rule: when a signal turns on and off, and the state of its goal."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ from projections.kernel.tables import contacts, signals, timers
 
 
 class SignalRule(Rule):
-    """
-    Args:
-        signal: None: it is archived.
+    """Args:
+    signal: None: it is archived.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class SignalRule(Rule):
         self._signal = signal
 
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
-        """Also those whose timer has to be set."""
+        """Finds also the subjects that need a timer."""
         s, t, signal = signals.c, timers.c, self._signal
         condition, goal = (signal.condition, signal.goal) if signal else (None, None)
         looked = computed_once(
@@ -109,7 +108,7 @@ class SignalRule(Rule):
     def _waited_for(
         self, what: type[DecisionEvent], state: SignalState, timer: datetime | None
     ) -> datetime | None:
-        """The instant of a re-entry that only the clock was waited for."""
+        """The instant of a re-entry that waited for the clock alone."""
         if what is not SignalTriggered or self._signal is None or timer is None:
             return None
         again = reentry_at(self._signal, state)

@@ -1,4 +1,4 @@
-"""Rule: in which stage users, or accounts, are."""
+"""Rule: the stage of users or accounts."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def stage_key(kind: SubjectKind) -> str:
 
 
 class StageRule(Rule):
-    """The first stage whose condition holds wins, unless somebody has put the subject into one.
+    """The first stage whose condition holds, unless somebody set the stage manually.
 
     Args:
         decider: the list of stages that is active, or was last.
-        stages: none where no list is active.
+        stages: empty where no list is active.
     """
 
     def __init__(
