@@ -213,7 +213,8 @@ class Compiler:
                 return Sql(f"{number} BETWEEN {params.number(low)} AND {params.number(high)}")
 
     def _attribute(self, column: Sql, test: ask.Test, compared: str) -> Sql:
-        """Args:
+        """
+        Args:
         compared: replaces the column where instants are compared.
         """
         params = self._params

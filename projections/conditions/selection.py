@@ -39,7 +39,8 @@ _HAYSTACK = sa.literal_column(
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Attributes:
+    """
+    Attributes:
     segment: its members alone; of the same kind.
     filter: contacts of whom it holds alone.
     search: contacts alone whose name, e-mail, domain or external id holds this text in any

@@ -35,7 +35,8 @@ Event = TypeVar("Event", bound=OpenedEvent)
 
 
 class GapReason(enum.StrEnum):
-    """altered: the row differs from the stored one: altered, cut, or moved from elsewhere.
+    """
+    altered: the row differs from the stored one: altered, cut, or moved from elsewhere.
     unreadable: the row may be whole, but this version does not know its topic, version or format.
     """
 

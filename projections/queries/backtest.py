@@ -31,7 +31,7 @@ LISTED_GAPS = 100
 
 COUNT = sa.text("SELECT count(*) FROM views.contacts WHERE kind = :kind")
 
-# Ids are random: the first ones are as good a sample as any, and the same ones the next time.
+# Ids are random: the first ones are a fair sample, and the same one each time.
 SUBJECTS = sa.text("""
 SELECT subject FROM views.contacts WHERE kind = :kind
 ORDER BY subject LIMIT CAST(:limit AS bigint)""")
@@ -102,17 +102,17 @@ class BacktestSubject(msgspec.Struct, frozen=True):
 
 
 class Tested(NamedTuple):
-    """A result, with each subject's verdict."""
+    """A result with the verdict on each subject."""
 
     result: BacktestResult
     verdicts: dict[SubjectId, Verdict]
 
 
 class _Population(NamedTuple):
-    """
-    Attributes:
-        counted: who is looked at, with those that turned out to be one of them.
-        replayed: these, and those of the other kind and so on that answers may rest on.
+    """Attributes:
+    counted: the subjects that the result counts, with those that were merged into them.
+    replayed: these, and the subjects that their conditions may rest on.
+    of: all subjects of the kind.
     """
 
     counted: set[SubjectId]
@@ -139,12 +139,12 @@ def run(
     """Tests a definition over the last `days` days.
 
     Args:
-        replaces: the active definition that it is held against, where there can be several.
-        sample: how many subjects to look at; None: all.
-        names: by which properties have other types than they were sent with.
+        replaces: the active definition to compare with, where there can be several.
+        sample: number of subjects; None: all.
+        names: the types that an admin gave properties.
 
     Raises:
-        InvalidInput: what it asks for comes back to itself.
+        InvalidInput: the definition rests on itself.
     """
     plan = Plan(draft, active, replaces)
     with queries.connect() as conn:
@@ -235,7 +235,7 @@ def subjects(
     cursor: str | None,
     limit: int,
 ) -> Page[BacktestSubject]:
-    """A page of those whose verdicts match, by id. Who has been erased since is not among them.
+    """A page of the subjects whose verdicts match, by id, without those erased since.
 
     Raises:
         InvalidInput: an unknown cursor.

@@ -71,7 +71,7 @@ def bars(
 
 
 def bars_of_all(conn: sa.Connection, kind: SubjectKind, currency: str | None = None) -> Bars:
-    """The bars over all users or accounts, from the kept counts."""
+    """The bars over all users or accounts, from the stored counts."""
     b = bar_counts.c
     rows = conn.execute(
         sa.select(
@@ -91,7 +91,7 @@ def bars_of_all(conn: sa.Connection, kind: SubjectKind, currency: str | None = N
 def bars_of(
     conn: sa.Connection, chosen: Sequence[sa.ColumnElement[bool]], currency: str | None = None
 ) -> Bars:
-    """The bars over those contacts of which some predicates hold."""
+    """The bars over the contacts of whom all predicates hold."""
     c = contacts.c
     rows = conn.execute(
         sa.select(
@@ -145,6 +145,6 @@ def _bars(rows: Sequence[Any], default: str | None) -> Bars:
 
 
 def shown(exact: Decimal) -> str:
-    """A decimal in plain notation, without zeros that say nothing."""
+    """A decimal in plain notation, without trailing zeros."""
     text = f"{exact:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

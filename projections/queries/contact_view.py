@@ -1,4 +1,4 @@
-"""Queries: one user or account whole (the 360 view), its members and what it did."""
+"""Queries: a user or account whole (the 360 view), its members and its activity."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects)""")
 
 TYPES = sa.text("SELECT name, value_type FROM views.catalogue WHERE scope = :scope")
 
-# A user's records in accounts that are one today show as one: the one that holds now and began
-# first, or else that ended last.
+# A user's records in accounts that are one today are one membership: the oldest that lasts, or else
+# the one that ended last.
 MEMBERS = """
 WITH records AS ({records}), members AS (
     SELECT DISTINCT ON (other) * FROM records
@@ -71,8 +71,8 @@ WHERE m.log_partition = :partition AND m.user_id = :subject""",
 SELECT m.*, m.user_id AS other FROM views.memberships m WHERE m.account_id = ANY(:streams)""",
 }
 
-# What an account did is what names it; its pages, screens, channels and campaigns are also those
-# of its members that name no account.
+# An account's activity names the account. It also has the pages, screens, channels and campaigns of
+# its members that name no account.
 OWN_DAYS = """
 SELECT d.name_id, d.count, d.first_at, d.last_at, true AS own FROM views.activity_days d
 WHERE d.log_partition = :partition AND d.subject = :subject"""
@@ -95,7 +95,7 @@ SELECT name, count, first_at, last_at, (SELECT count(*) FROM totals) AS total FR
 WHERE CAST(:after AS text) IS NULL OR count < :count OR (count = :count AND name > :after)
 ORDER BY count DESC, name LIMIT :limit"""
 
-# Summed by name first: who has done much has done it under few names.
+# Summed by name first: much activity has few names.
 COUNTS = """
 SELECT n.kind, sum(d.count)::bigint
 FROM (SELECT name_id, own, sum(count) AS count FROM ({days}) d GROUP BY name_id, own) d
@@ -189,21 +189,21 @@ class Contact(msgspec.Struct, frozen=True):
 
 
 def survivor_of(conn: sa.Connection, subject: SubjectId) -> SubjectId:
-    """The subject itself, or the one that it was merged into."""
+    """The subject, or its survivor."""
     partition = log_partition(subject)
     survivor = conn.scalar(SURVIVOR, {"partition": partition, "subject": subject})
     return subject if survivor is None else SubjectId(survivor)
 
 
 def streams_of(conn: sa.Connection, subject: SubjectId) -> list[SubjectId]:
-    """All streams that tell of a subject: its own and those of the subjects merged into it."""
+    """The streams of a subject: its own and those of the subjects merged into it."""
     return [subject, *conn.scalars(LOSERS, {"subject": subject})]
 
 
 def known_as(
     conn: sa.Connection, name: Identity, subjects: Sequence[SubjectId]
 ) -> SubjectId | None:
-    """Which of some subjects has an outside name, if one does."""
+    """The subject among these that has an identity, if any does."""
     params = {
         "partitions": [log_partition(subject) for subject in subjects],
         "subjects": list(subjects),
@@ -217,7 +217,7 @@ def known_as(
 
 
 def require(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> None:
-    """Raises: NotFound: there is no such user or account."""
+    """Raises: NotFound: no such user or account."""
     _row(conn, kind, subject)
 
 
@@ -242,11 +242,11 @@ def view(
     """The 360 view of a user or an account.
 
     Args:
-        currency: of an MRR that has none of its own.
+        currency: of an MRR without one.
         links: of the workspace.
 
     Raises:
-        NotFound: there is none, or none yet, or none any more.
+        NotFound: no such user or account, or not yet.
     """
     row = _row(conn, kind, subject)
     params = _params(conn, subject)
@@ -286,7 +286,7 @@ def view(
 
 
 def _attributes(row: sa.Row[Any]) -> dict[str, object]:
-    """What links can name besides properties."""
+    """The values that links can name besides properties."""
     return {
         "id": str(row.subject),
         "external_id": row.external_id,
@@ -312,7 +312,7 @@ def _params(conn: sa.Connection, subject: SubjectId) -> dict[str, object]:
 def list_members(
     conn: sa.Connection, kind: SubjectKind, subject: SubjectId, *, cursor: str | None, limit: int
 ) -> Page[MemberItem]:
-    """The users of an account or the accounts of a user, those that left included, oldest first.
+    """The users of an account or the accounts of a user, with those that left, oldest first.
 
     Raises:
         NotFound: no such user or account.
@@ -336,7 +336,8 @@ def _members(
     after: tuple[Any, ...],
     limit: int,
 ) -> tuple[list[MemberItem], int, int]:
-    """One more than a page, if there is one; how many there were ever, and how many there are."""
+    """Returns up to one more row than a page, the number of all memberships, and of present
+    ones."""
     records = _RECORDS[kind]
     total, current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), params).one()
     page = params | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
@@ -353,7 +354,7 @@ def list_activity(
     cursor: str | None,
     limit: int,
 ) -> Page[ActivityItem]:
-    """What a subject did of one kind of activity, by name, most frequent first.
+    """The activity of a subject of one kind, by name, most frequent first.
 
     Raises:
         NotFound: no such user or account.
@@ -383,7 +384,7 @@ def list_activity(
 def list_properties(
     conn: sa.Connection, kind: SubjectKind, subject: SubjectId
 ) -> Page[PropertyItem]:
-    """All property values of a subject, by name, each with its type and when it last changed.
+    """The properties of a subject by name, each with its type and last change.
 
     Raises:
         NotFound: no such user or account.
@@ -409,7 +410,7 @@ def list_properties(
 def names_of(
     conn: sa.Connection, subjects: Sequence[SubjectId]
 ) -> dict[SubjectId, tuple[str | None, str | None]]:
-    """External id and name of those subjects that are there."""
+    """External id and name of those subjects that exist."""
     rows = conn.execute(
         NAMES,
         {

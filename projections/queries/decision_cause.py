@@ -36,7 +36,7 @@ _definition: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
 
 
 class Records(Protocol):
-    """What is asked of the log."""
+    """Reads the log by position and by topic."""
 
     def at(self, place: Position) -> RecordedEvent | None: ...
     def newest(self, stream: SubjectId, topic: str) -> Iterator[Sequence[RecordedEvent]]: ...

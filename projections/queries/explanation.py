@@ -1,7 +1,7 @@
-"""Query: why something was decided of a subject, straight from the log.
+"""Query: why a decision about a subject was made, from the log.
 
-The decision says what its conditions saw and what brought it about; the definition's own history
-says what it asked at that version, and who made it so.
+The decision holds what its conditions saw, and its cause; the history of the definition holds what
+it asked at that version, and who changed it.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ VERBS_OF: dict[str, tuple[str, ...]] = {
     "signal": ("signal_triggered", "signal_ended", "goal_reached", "goal_missed"),
     "segment": ("segment_entered", "segment_left"),
 }
-"""What can be asked about, with the decisions about it."""
+"""The subjects of a question, with the decisions about each."""
 
 MAX_NAMED = 10
-"""Positions in one refusal."""
+"""Positions named in one refusal, at most."""
 
 
 class LeafSeen(msgspec.Struct, frozen=True):
@@ -123,14 +123,14 @@ def at(
     streams: Sequence[SubjectId],
     place: Position,
 ) -> Why:
-    """Why the decision at a position was taken.
+    """Why the decision at a position was made.
 
     Args:
-        streams: those of the subject that it has to be about.
+        streams: the decision has to be in one of them.
 
     Raises:
-        NotFound: there is no decision about the subject.
-        Altered: it does not open.
+        NotFound: no such decision.
+        Altered: the decision does not open.
     """
     row = records.at(place)
     if row is not None and row.stream in streams:
@@ -152,15 +152,15 @@ def last(
     of: str,
     definition: UUID | None,
 ) -> Why:
-    """Why the last decision was taken.
+    """Why the last decision was made.
 
     Args:
-        of: what about, of `VERBS_OF`.
+        of: a key of `VERBS_OF`.
         definition: of a score, a signal or a segment.
 
     Raises:
-        NotFound: nothing has been decided.
-        Altered: there are decisions, none of which opens.
+        NotFound: no decision yet.
+        Altered: no decision opens.
     """
     opener.refresh()
     newest: OpenedEvent | None = None
@@ -189,9 +189,8 @@ def _newest(
     definition: UUID | None,
     gaps: list[Gap],
 ) -> OpenedEvent | None:
-    """
-    Args:
-        gaps: takes those that are met on the way.
+    """Args:
+    gaps: receives the gaps on the way.
     """
     for rows in records.newest(subject, topic):
         for event in opener.open_each(rows):

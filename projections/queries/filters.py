@@ -84,7 +84,7 @@ FROM views.segments s WHERE s.kind = :kind AND s.deleted_at IS NULL ORDER BY s.n
 
 
 def filters(conn: sa.Connection, kind: SubjectKind) -> Filters:
-    """What the quick filters of a list offer."""
+    """The quick filters of a list."""
     params = {"kind": kind.value}
     as_of = conn.scalar(AS_OF, params)
     values: dict[str, list[tuple[str, int]]] = {}

@@ -14,7 +14,7 @@ from projections.kernel.merges import ALL_PARTITIONS
 from projections.models.bars import EXACT
 from projections.queries.bars import CurrencySum, shown
 
-# A user's memberships of accounts that are one today are one.
+# Memberships of accounts that are one today count once.
 OF_ACCOUNTS = sa.text("""
 SELECT currency, sum(mrr) FROM views.contacts a
 WHERE a.log_partition = ANY(:all) AND a.mrr IS NOT NULL AND a.subject IN (
@@ -55,11 +55,11 @@ def mrr_of(
     own: tuple[Decimal | None, str | None],
     default_currency: str | None,
 ) -> Mrr | None:
-    """The MRR that is shown of a contact; None: there is none.
+    """The MRR of a contact; None: it has none.
 
     Args:
-        own: amount and currency that are kept with it.
-        default_currency: of an amount that has none.
+        own: stored amount and currency of the contact.
+        default_currency: of an amount without one.
     """
     amount, currency = own
     if amount is not None:

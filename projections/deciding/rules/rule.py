@@ -46,7 +46,8 @@ class Verdict(NamedTuple):
 
 
 class Rule(ABC):
-    """Attributes:
+    """
+    Attributes:
     key: identifies the rule in sweeps and timers.
     decides: the fact that its decisions change. The rule looks again at the subjects of its
         decisions, as their facts may have changed meanwhile.

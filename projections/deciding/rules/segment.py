@@ -26,7 +26,8 @@ from projections.kernel.tables import (
 
 
 class SegmentRule(Rule):
-    """Args:
+    """
+    Args:
     condition: None: a static segment, whose list decides.
     is_deleted: a deleted segment has no members.
     """

@@ -29,7 +29,8 @@ from projections.kernel.tables import contacts, signals, timers
 
 
 class SignalRule(Rule):
-    """Args:
+    """
+    Args:
     signal: None: it is archived.
     """
 
