@@ -27,7 +27,7 @@ from projections.kernel.tables import contacts
 from tests.projections.read_models import NOON, account, event, project, user, write
 from tests.projections.read_models import found as subject_of
 from tests.projections.stored_worlds import store, store_counters
-from tests.questions import DAYS, HOSTILE, ROLES, WorldMaker, conditions, moments
+from tests.random_conditions import DAYS, HOSTILE, ROLES, WorldMaker, conditions, moments
 
 MAY_13 = Moment(datetime(2024, 5, 13, 12, tzinfo=UTC), ZoneInfo("UTC"))
 IS_SET = ask.IsSet()

@@ -25,7 +25,7 @@ from projections.conditions.compiler import QueryScope, predicate
 from projections.conditions.evidence import evidence
 from projections.kernel.tables import contacts
 from tests.projections.stored_worlds import store, store_counters
-from tests.questions import WorldMaker, conditions, moments
+from tests.random_conditions import WorldMaker, conditions, moments
 
 NOW = Moment(datetime(2024, 5, 13, 12, tzinfo=UTC), ZoneInfo("Europe/Brussels"))
 SOMEBODY = UUID(int=2**127)

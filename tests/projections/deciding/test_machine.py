@@ -27,6 +27,7 @@ from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.deciding.process_manager import ProcessManager
 from tests.examples import examples
+from tests.projections.decision_oracle import known
 from tests.projections.projector.test_live_equals_model import (
     BEGINNING,
     ZONE,
@@ -47,7 +48,6 @@ from tests.projections.segments import (
     settle,
     transitions,
 )
-from tests.projections.standings import known
 
 KINDS = st.sampled_from(SubjectKind)
 

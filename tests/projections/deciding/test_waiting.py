@@ -19,7 +19,7 @@ from domain.definitions.types import (
 from domain.events.decisions import HealthChanged, StageEntered
 from domain.identity import SubjectKind
 from infra.bootstrap import Annals
-from tests.projections import decisions
+from tests.projections import decision_laws
 from tests.projections.read_models import NOON, found, user, write
 from tests.projections.segments import EDITOR, settle
 
@@ -45,7 +45,7 @@ def test_a_signal_does_not_trigger_on_a_health_that_the_new_stage_has_not_brough
     settle(annals)
     write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
     settle(annals)
-    of_ada = decisions.read(annals).of(found(annals, user("ada")))
+    of_ada = decision_laws.read(annals).of(found(annals, user("ada")))
     assert {type(one.decision) for history in of_ada.values() for one in history} == {
         StageEntered,
         HealthChanged,
@@ -61,5 +61,5 @@ def test_what_waited_is_looked_at_though_nothing_between_changes(annals: Annals)
     settle(annals)
     write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
     settle(annals)
-    of_ada = decisions.read(annals).of(found(annals, user("ada")))
+    of_ada = decision_laws.read(annals).of(found(annals, user("ada")))
     assert {key.family for key in of_ada} == {"stage", "signal"}

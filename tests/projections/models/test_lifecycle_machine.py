@@ -38,8 +38,13 @@ from infra.write.definition_store import DefinitionStore
 from projections.deciding import process_manager
 from projections.deciding.process_manager import ProcessManager
 from tests.examples import examples
-from tests.projections import decisions, drafts, phases, shown, standings
-from tests.projections.model import Subject
+from tests.projections import (
+    decision_laws,
+    decision_oracle,
+    random_definitions,
+    read_model_laws,
+    settled_laws,
+)
 from tests.projections.projector.test_live_equals_model import (
     BEGINNING,
     ZONE,
@@ -52,6 +57,7 @@ from tests.projections.projector.test_live_equals_model import (
     commands,
     user_names,
 )
+from tests.projections.read_model_oracle import Subject
 from tests.projections.read_models import (
     account,
     drain,
@@ -143,7 +149,7 @@ class Machine(RuleBasedStateMachine):
     @initialize(chance=chances)
     def begin(self, chance: random.Random) -> None:
         self.world.take(Write(turns(chance, 40)))
-        for draft in drafts.Drafter(chance).workspace():
+        for draft in random_definitions.Drafter(chance).workspace():
             self._define(draft, activates=True)
         for one in chance.sample(self.world.model.subjects, k=2):
             self._put(one, chance.randrange(4))
@@ -182,13 +188,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(chance=chances, activates=st.sampled_from([True, True, True, False]))
     def define(self, chance: random.Random, activates: bool) -> None:
-        self._define(drafts.Drafter(chance).draft(), activates=activates)
+        self._define(random_definitions.Drafter(chance).draft(), activates=activates)
         self.after()
 
     @rule(which=numbers, chance=chances)
     def change(self, which: int, chance: random.Random) -> None:
         """Another content for one of the same family and kind."""
-        draft = drafts.Drafter(chance).draft()
+        draft = random_definitions.Drafter(chance).draft()
         alike = [
             one
             for one in self.defined()
@@ -198,7 +204,7 @@ class Machine(RuleBasedStateMachine):
         if alike:
             one = alike[which % len(alike)]
             name = getattr(one.definition, "name", "")
-            changed = drafts.resolved(draft, name, self._names())
+            changed = random_definitions.resolved(draft, name, self._names())
             self._decide(lambda state: state.change(one.id, changed, EDITOR))
             self.after()
 
@@ -257,10 +263,10 @@ class Machine(RuleBasedStateMachine):
     def defined(self) -> list[Defined[Any]]:
         return list(self.annals.definitions.load().current.values())
 
-    def _define(self, draft: drafts.Drafted, *, activates: bool) -> None:
+    def _define(self, draft: random_definitions.Drafted, *, activates: bool) -> None:
         self.names += 1
         id = DefinitionId(uuid.uuid4())
-        definition = drafts.resolved(draft, f"{self.names}", self._names())
+        definition = random_definitions.resolved(draft, f"{self.names}", self._names())
         made = self._decide(lambda state: state.make(id, definition, EDITOR))
         if made and activates and not isinstance(definition, Segment):
             self._decide(lambda state: state.activate(id, EDITOR))
@@ -285,8 +291,8 @@ class Machine(RuleBasedStateMachine):
             return False  # it would rest on itself, or something rests on it
         return True
 
-    def _names(self) -> drafts.Names:
-        return drafts.names(self.annals.definitions.load().active)
+    def _names(self) -> random_definitions.Names:
+        return random_definitions.names(self.annals.definitions.load().active)
 
     def _decider(self) -> tuple[ProcessManager, _MortalRecorder]:
         decider = self.annals.decider(lambda: self.now)
@@ -320,21 +326,21 @@ class Machine(RuleBasedStateMachine):
             reached = dict(
                 conn.execute("SELECT log_partition, position FROM views.checkpoints").fetchall()
             )
-            left = conn.execute(shown.LEFT, (self.now,)).fetchone()
+            left = conn.execute(read_model_laws.LEFT, (self.now,)).fetchone()
         return left == (0,) and all(reached.get(one, 0) >= head for one, head in heads.items())
 
-    def compare(self) -> phases.Settled:
-        there = standings.known(self.annals, self.world.model, self.moment())
-        record = decisions.read(self.annals)
-        decisions.assert_lawful(record)
+    def compare(self) -> settled_laws.Settled:
+        there = decision_oracle.known(self.annals, self.world.model, self.moment())
+        record = decision_laws.read(self.annals)
+        decision_laws.assert_lawful(record)
         active = self.annals.definitions.load().active
         hands = {
             SubjectId(found(self.annals, one.identities)): stage
             for one in self.world.model.subjects
             for stage in one.hand
         }
-        settled = phases.assert_settled(record, there, active, hands)
-        shown.assert_shown(self.url, settled)
+        settled = settled_laws.assert_settled(record, there, active, hands)
+        read_model_laws.assert_shown(self.url, settled)
         self.broken = False
         return settled
 
@@ -365,7 +371,7 @@ def _swept(decider: ProcessManager) -> int:
 class AtOnce(Machine):
     """All is decided as soon as something happens: what is recorded can be foretold."""
 
-    last: decisions.Record | None = None
+    last: decision_laws.Record | None = None
     swept: object = None
 
     def after(self) -> None:
@@ -373,13 +379,13 @@ class AtOnce(Machine):
         settled = self.compare()
         swept = (self.moment().today, settled.record.versions)
         if self.last is not None:
-            phases.assert_straight(self.last, settled, calm=swept == self.swept)
+            settled_laws.assert_straight(self.last, settled, calm=swept == self.swept)
         self.last, self.swept = settled.record, swept
 
     @rule(chance=chances)
     def make_read_models_anew(self, chance: random.Random) -> None:
         """Whatever is looked at meanwhile, nothing comes of it."""
-        before = decisions.read(self.annals).series
+        before = decision_laws.read(self.annals).series
         forget_read_models(self.url)
         projector = self.world._projector(chance.choice((3, 10, 30)))
         while projector.step():
@@ -387,7 +393,7 @@ class AtOnce(Machine):
                 decider.step(), decider.tick(), decider.sweep()
         projector.release()
         self.after()
-        assert decisions.read(self.annals).series == before
+        assert decision_laws.read(self.annals).series == before
 
 
 class InTheirOwnTime(Machine):

@@ -22,7 +22,7 @@ from projections.projector import leases
 from projections.projector.projector import Projector
 from projections.queries.contact_view import MemberItem, list_members
 from tests.infra.erasures import erase
-from tests.projections.model import Membership, Model, Subject
+from tests.projections.read_model_oracle import Membership, Model, Subject
 from tests.projections.read_models import (
     account,
     drain,

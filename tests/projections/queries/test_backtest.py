@@ -38,7 +38,7 @@ from infra.bootstrap import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.queries import backtest
 from tests.examples import examples
-from tests.projections import drafts, naive_past
+from tests.projections import backtest_oracle, random_definitions
 from tests.projections.projector.test_live_equals_model import (
     BEGINNING,
     SCOPE_OF_KIND,
@@ -84,7 +84,7 @@ histories = st.lists(
     max_size=5,
 )
 
-drafters = st.integers(0, 2**32).map(lambda seed: drafts.Drafter(random.Random(seed)))
+drafters = st.integers(0, 2**32).map(lambda seed: random_definitions.Drafter(random.Random(seed)))
 
 
 class Scene:
@@ -110,13 +110,13 @@ class Scene:
         if one is None:
             return
         id = found(self.annals, one.identities)
-        stage = (None, *drafts.STAGES)[which]
+        stage = (None, *random_definitions.STAGES)[which]
         self.annals.handler.by_hand(SetStage(kind, id, stage, "a test", EDITOR, at))
         if which == 0:
             later = at + timedelta(hours=20)
             self.annals.handler.by_hand(ReleaseStage(kind, id, EDITOR, later))
 
-    def define(self, draft: drafts.Drafted) -> DefinitionId | None:
+    def define(self, draft: random_definitions.Drafted) -> DefinitionId | None:
         id, definition = DefinitionId(uuid.uuid4()), self.resolved(draft)
         with suppress(Refusal):  # it would rest on itself
             self.annals.definitions.decide(lambda one: one.make(id, definition, EDITOR), BEGINNING)
@@ -129,11 +129,15 @@ class Scene:
         """Nobody can be put into a stage by hand where there have never been any."""
         there = {one.kind for one in self.active.values() if isinstance(one, Stages)}
         for kind in set(SubjectKind) - there:
-            self.define(Stages(kind, "", [Stage("trial", StageType.OTHER, drafts.ANYBODY)]))
+            self.define(
+                Stages(kind, "", [Stage("trial", StageType.OTHER, random_definitions.ANYBODY)])
+            )
 
-    def resolved(self, draft: drafts.Drafted) -> drafts.Drafted:
+    def resolved(self, draft: random_definitions.Drafted) -> random_definitions.Drafted:
         self.names += 1
-        return drafts.resolved(draft, f"{self.names}", drafts.names(self.active))
+        return random_definitions.resolved(
+            draft, f"{self.names}", random_definitions.names(self.active)
+        )
 
     @property
     def active(self) -> dict[DefinitionId, Definition]:
@@ -192,8 +196,8 @@ def test_it_says_what_reading_all_again_for_each_day_says(
     scene.world.catch_up()
     draft = scene.resolved(drafter.draft())
     note(f"{draft}")
-    expected, last = naive_past.decided(
-        naive_past.told(scene.annals), draft, scene.active, moments(NOW, ZONE, DAYS)
+    expected, last = backtest_oracle.decided(
+        backtest_oracle.told(scene.annals), draft, scene.active, moments(NOW, ZONE, DAYS)
     )
     for sample in (None, 1_000):
         tested = scene.test(draft, sample=sample)

@@ -30,7 +30,7 @@ from domain.definitions.types import (
 )
 from domain.identity import Scheme, SubjectId, SubjectKind
 from infra.bootstrap import Annals
-from tests.projections.model import Model, Subject
+from tests.projections.read_model_oracle import Model, Subject
 from tests.projections.read_models import found
 
 Active = Mapping[DefinitionId, Definition]

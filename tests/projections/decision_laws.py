@@ -46,7 +46,7 @@ from domain.events.definitions import (
 from domain.events.payloads import StageReleased, StageSet
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap import Annals
-from tests.projections import standings
+from tests.projections import decision_oracle
 
 
 class Series(NamedTuple):
@@ -307,7 +307,7 @@ def _assert_score(record: Record, history: Sequence[Decided]) -> None:
             assert version.status is Status.ARCHIVED
         else:
             assert version.status is Status.ACTIVE
-            assert after[0] == standings.value(version.definition, after[1])
+            assert after[0] == decision_oracle.value(version.definition, after[1])
         assert after != before
         before = after
 

@@ -11,7 +11,7 @@ import psycopg
 
 from domain.events.decisions import ScoreChanged, SignalEnded, SignalTriggered, StageEntered
 from domain.identity import SubjectId
-from tests.projections.decisions import (
+from tests.projections.decision_laws import (
     Decided,
     Record,
     Series,
@@ -20,8 +20,8 @@ from tests.projections.decisions import (
     score_of,
     stage_of,
 )
-from tests.projections.phases import Settled
 from tests.projections.read_models import owner
+from tests.projections.settled_laws import Settled
 
 LEFT = """
 SELECT (SELECT count(*) FROM views.changes_due) + (SELECT count(*) FROM views.sweeps)

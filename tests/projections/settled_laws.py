@@ -21,7 +21,7 @@ from domain.events.decisions import (
     StageLeft,
 )
 from domain.identity import SubjectId, SubjectKind
-from tests.projections.decisions import (
+from tests.projections.decision_laws import (
     Record,
     Series,
     health_of,
@@ -29,7 +29,7 @@ from tests.projections.decisions import (
     score_of,
     stage_of,
 )
-from tests.projections.standings import (
+from tests.projections.decision_oracle import (
     Active,
     Everybody,
     Input,
