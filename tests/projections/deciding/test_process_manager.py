@@ -164,7 +164,9 @@ def test_what_was_decided_too_late_is_put_right(annals: Annals) -> None:
     projector.release()
     settle(annals, decider)
     assert members(annals, pros) == set()
-    assert [type(one) for one in transitions(annals)[found(annals, user("ada")), pros]] == [
+    assert [
+        type(transition) for transition in transitions(annals)[found(annals, user("ada")), pros]
+    ] == [
         SegmentEntered,
         SegmentLeft,
     ]
@@ -243,7 +245,9 @@ def test_the_cause_is_what_happened_though_a_decision_on_it_was_recorded_after(
     [entered, left] = transitions(annals)[found(annals, user("ada")), pros]
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 100)
     topics = {OfEvent(row.log_partition, row.position): row.topic for row in rows}
-    assert [topics[one.cause] for one in (entered, left)] == ["user.properties_changed"] * 2
+    assert [topics[decision.cause] for decision in (entered, left)] == [
+        "user.properties_changed"
+    ] * 2
 
 
 def test_the_cause_is_what_happened_though_only_a_decision_was_noted_when_it_was_looked(
@@ -274,4 +278,6 @@ def test_the_cause_is_what_happened_though_only_a_decision_was_noted_when_it_was
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 100)
     topics = {OfEvent(row.log_partition, row.position): row.topic for row in rows}
     [*_, entered, left] = transitions(annals)[ada, pros]
-    assert [topics[one.cause] for one in (entered, left)] == ["user.properties_changed"] * 2
+    assert [topics[decision.cause] for decision in (entered, left)] == [
+        "user.properties_changed"
+    ] * 2

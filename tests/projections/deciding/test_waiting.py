@@ -46,7 +46,7 @@ def test_a_signal_does_not_trigger_on_a_health_that_the_new_stage_has_not_brough
     write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
     settle(annals)
     of_ada = decision_laws.read(annals).of(found(annals, user("ada")))
-    assert {type(one.decision) for history in of_ada.values() for one in history} == {
+    assert {type(decision.decision) for history in of_ada.values() for decision in history} == {
         StageEntered,
         HealthChanged,
     }

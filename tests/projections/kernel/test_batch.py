@@ -140,7 +140,9 @@ def test_the_first_and_the_last_instant_of_a_subject_are_those_of_its_activity()
 def test_tallies_are_in_the_order_of_the_key_so_that_two_workers_never_deadlock() -> None:
     batch = given(*(tracked(subject, "login") for subject in (acme, ben, ada))).batch()
     keys = [(partition, tally.subject.int) for partition, tally in batch.tallies]
-    assert keys == sorted((log_partition(one.id), one.id.int) for one in (ada, ben, acme))
+    assert keys == sorted(
+        (log_partition(subject.id), subject.id.int) for subject in (ada, ben, acme)
+    )
 
 
 def test_events_of_aggregates_are_changes_and_keep_their_order() -> None:

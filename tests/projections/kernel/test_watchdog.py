@@ -57,27 +57,27 @@ def shown(url: str) -> int:
 
 
 def hung(logs: list[dict[str, object]]) -> list[dict[str, object]]:
-    return [one for one in logs if one["event"] == "worker.hung"]
+    return [entry for entry in logs if entry["event"] == "worker.hung"]
 
 
 @given(st.integers(1, 20_000), st.lists(st.tuples(st.booleans(), st.integers(0, 20_000))))
 def test_batches_shrink_while_they_hang_and_grow_back_within_bounds(
     most: int, history: list[tuple[bool, int]]
 ) -> None:
-    one = Pace(most)
+    pace = Pace(most)
     for hangs, events in history:
-        before = one.events
+        before = pace.events
         if hangs:
-            one.hung(min(events, before))
-            assert one.events < before or one.patience > 1
+            pace.hung(min(events, before))
+            assert pace.events < before or pace.patience > 1
         else:
-            one.done()
-            assert one.events in (min(2 * before, most),)
-        assert 1 <= one.events <= most
-        assert 1 <= one.patience <= MAX_PATIENCE
+            pace.done()
+            assert pace.events in (min(2 * before, most),)
+        assert 1 <= pace.events <= most
+        assert 1 <= pace.patience <= MAX_PATIENCE
     for _ in range(15):
-        one.done()
-    assert (one.events, one.patience) == (most, 1)
+        pace.done()
+    assert (pace.events, pace.patience) == (most, 1)
 
 
 def test_a_statement_that_waits_for_a_lock_is_cancelled_and_its_place_is_told(
@@ -94,7 +94,7 @@ def test_a_statement_that_waits_for_a_lock_is_cancelled_and_its_place_is_told(
     assert line["worker"] == "a test"
     at = line["at"]
     assert isinstance(at, list)
-    assert any(one.startswith(f"{__name__}.test_a_statement_that_waits") for one in at)
+    assert any(frame.startswith(f"{__name__}.test_a_statement_that_waits") for frame in at)
     assert "secret" not in str(line)
     assert conn.closed
 
@@ -123,7 +123,7 @@ def test_a_projector_that_hangs_goes_on_by_smaller_batches_and_catches_up(
     with capture_logs() as logs, locked(database_url):
         assert projector.step() == 0
         assert projector.step() == 0
-    assert {one["worker"] for one in hung(logs)} == {"projector"}
+    assert {entry["worker"] for entry in hung(logs)} == {"projector"}
     assert "projections.models.contacts" in str(hung(logs)[0]["at"])
     assert projector._pace.events < EVENTS
     sizes = []
@@ -171,7 +171,7 @@ def test_the_fence_is_waited_for_in_pieces_and_that_is_no_hang(
     with capture_logs() as logs, owner(database_url) as conn, conn.transaction():
         fences.close(conn, PROJECTOR)
         assert projector.step() == 0
-    assert [one["event"] for one in logs] == ["projector.waits_for_fence"]
+    assert [entry["event"] for entry in logs] == ["projector.waits_for_fence"]
     assert projector.step() == EVENTS
     with owner(database_url) as conn, conn.transaction():
         fences.wait_to_lock(conn, PROJECTOR, closes=False)

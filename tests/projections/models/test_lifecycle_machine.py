@@ -151,8 +151,8 @@ class Machine(RuleBasedStateMachine):
         self.world.take(Write(turns(chance, 40)))
         for draft in random_definitions.Drafter(chance).workspace():
             self._define(draft, activates=True)
-        for one in chance.sample(self.world.model.subjects, k=2):
-            self._put(one, chance.randrange(4))
+        for subject in chance.sample(self.world.model.subjects, k=2):
+            self._put(subject, chance.randrange(4))
         self.after()
 
     @rule(chance=chances, count=st.integers(4, 12))
@@ -172,8 +172,10 @@ class Machine(RuleBasedStateMachine):
             self.world.take(
                 Write(
                     [
-                        Change(one.kind, tuple(one.identities[:1]), {"plan": plan}, self.now)
-                        for one in self.world.model.subjects
+                        Change(
+                            subject.kind, tuple(subject.identities[:1]), {"plan": plan}, self.now
+                        )
+                        for subject in self.world.model.subjects
                     ]
                 )
             )
@@ -196,21 +198,23 @@ class Machine(RuleBasedStateMachine):
         """Another content for one of the same family and kind."""
         draft = random_definitions.Drafter(chance).draft()
         alike = [
-            one
-            for one in self.defined()
-            if type(one.definition) is type(draft)
-            and getattr(one.definition, "kind", None) is draft.kind
+            defined_one
+            for defined_one in self.defined()
+            if type(defined_one.definition) is type(draft)
+            and getattr(defined_one.definition, "kind", None) is draft.kind
         ]
         if alike:
-            one = alike[which % len(alike)]
-            name = getattr(one.definition, "name", "")
+            defined = alike[which % len(alike)]
+            name = getattr(defined.definition, "name", "")
             changed = random_definitions.resolved(draft, name, self._names())
-            self._decide(lambda state: state.change(one.id, changed, EDITOR))
+            self._decide(lambda state: state.change(defined.id, changed, EDITOR))
             self.after()
 
     @rule(which=numbers)
     def activate(self, which: int) -> None:
-        waiting = [one for one in self.defined() if one.status is Status.DRAFT]
+        waiting = [
+            defined_one for defined_one in self.defined() if defined_one.status is Status.DRAFT
+        ]
         if waiting:
             id = waiting[which % len(waiting)].id
             self._decide(lambda state: state.activate(id, EDITOR))
@@ -218,7 +222,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=numbers)
     def archive(self, which: int) -> None:
-        there = [one for one in self.defined() if one.status is Status.ACTIVE]
+        there = [
+            defined_one for defined_one in self.defined() if defined_one.status is Status.ACTIVE
+        ]
         if there:
             self._archive(there[which % len(there)])
             self.after()
@@ -234,8 +240,8 @@ class Machine(RuleBasedStateMachine):
             st.builds(Erase, st.just(SubjectKind.ACCOUNT), account_names),
         )
     )
-    def erase(self, one: Erase) -> None:
-        self.world.take(one)
+    def erase(self, erase: Erase) -> None:
+        self.world.take(erase)
         self.after()
 
     @rule(who=numbers, which=st.sampled_from([1, 2, 3, 0]))
@@ -247,12 +253,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=numbers)
     def release(self, who: int) -> None:
-        some = [one for one in self.world.model.subjects if one.hand]
+        some = [subject for subject in self.world.model.subjects if subject.hand]
         if some:
-            one = some[who % len(some)]
-            one.hand = []
-            subject = found(self.annals, one.identities)
-            self.annals.handler.by_hand(ReleaseStage(one.kind, subject, EDITOR, self.now))
+            person = some[who % len(some)]
+            person.hand = []
+            subject = found(self.annals, person.identities)
+            self.annals.handler.by_hand(ReleaseStage(person.kind, subject, EDITOR, self.now))
             self.after()
 
     def after(self) -> None:
@@ -271,18 +277,18 @@ class Machine(RuleBasedStateMachine):
         if made and activates and not isinstance(definition, Segment):
             self._decide(lambda state: state.activate(id, EDITOR))
 
-    def _put(self, one: Subject, which: int) -> None:
-        stages = [None, *self._names().stages[one.kind]]
+    def _put(self, person: Subject, which: int) -> None:
+        stages = [None, *self._names().stages[person.kind]]
         stage = stages[which % len(stages)]
-        one.hand = [stage]
-        subject = found(self.annals, one.identities)
-        put = SetStage(one.kind, subject, stage, "a test", EDITOR, self.now)
+        person.hand = [stage]
+        subject = found(self.annals, person.identities)
+        put = SetStage(person.kind, subject, stage, "a test", EDITOR, self.now)
         self.annals.handler.by_hand(put)
 
-    def _archive(self, one: Defined[Any]) -> bool:
-        if isinstance(one.definition, Segment):
-            return self._decide(lambda state: state.delete(one.id, EDITOR))
-        return self._decide(lambda state: state.archive(one.id, EDITOR))
+    def _archive(self, defined: Defined[Any]) -> bool:
+        if isinstance(defined.definition, Segment):
+            return self._decide(lambda state: state.delete(defined.id, EDITOR))
+        return self._decide(lambda state: state.archive(defined.id, EDITOR))
 
     def _decide(self, decision: Callable[[Definitions], list[Payload]]) -> bool:
         try:
@@ -312,7 +318,7 @@ class Machine(RuleBasedStateMachine):
         deciders = [decider for decider, _ in self.deciders]
         for _ in range(200):
             drain(projector)
-            done = sum(one.step() + one.tick() + _swept(one) for one in deciders)
+            done = sum(decider.step() + decider.tick() + _swept(decider) for decider in deciders)
             if not done and self._is_idle():
                 break
         else:
@@ -327,7 +333,9 @@ class Machine(RuleBasedStateMachine):
                 conn.execute("SELECT log_partition, position FROM views.checkpoints").fetchall()
             )
             left = conn.execute(read_model_laws.LEFT, (self.now,)).fetchone()
-        return left == (0,) and all(reached.get(one, 0) >= head for one, head in heads.items())
+        return left == (0,) and all(
+            reached.get(partition, 0) >= head for partition, head in heads.items()
+        )
 
     def compare(self) -> settled_laws.Settled:
         there = decision_oracle.known(self.annals, self.world.model, self.moment())
@@ -335,9 +343,9 @@ class Machine(RuleBasedStateMachine):
         decision_laws.assert_lawful(record)
         active = self.annals.definitions.load().active
         hands = {
-            SubjectId(found(self.annals, one.identities)): stage
-            for one in self.world.model.subjects
-            for stage in one.hand
+            SubjectId(found(self.annals, subject.identities)): stage
+            for subject in self.world.model.subjects
+            for stage in subject.hand
         }
         settled = settled_laws.assert_settled(record, there, active, hands)
         read_model_laws.assert_shown(self.url, settled)
@@ -354,7 +362,11 @@ class Machine(RuleBasedStateMachine):
         forget_read_models(self.url)
         self.settle()
         assert self.compare().record.series == before.record.series
-        while any(self._archive(one) for one in self.defined() if one.status is Status.ACTIVE):
+        while any(
+            self._archive(defined_one)
+            for defined_one in self.defined()
+            if defined_one.status is Status.ACTIVE
+        ):
             pass
         self.settle()
         self.compare()

@@ -125,13 +125,15 @@ def bars_agree_with_the_list(annals: Annals, kind: SubjectKind) -> None:
             currency="JPY",
         )
     sums: dict[str | None, Decimal] = {}
-    for one in page.items:
-        if one.mrr is not None:
-            sums[one.currency] = EXACT.add(sums.get(one.currency, Decimal(0)), one.mrr)
+    for item in page.items:
+        if item.mrr is not None:
+            sums[item.currency] = EXACT.add(sums.get(item.currency, Decimal(0)), item.mrr)
     assert None not in sums
-    shown = {sum.currency: Decimal(sum.amount) for one in kept.health for sum in one.mrr}
+    shown = {
+        total.currency: Decimal(total.amount) for health in kept.health for total in health.mrr
+    }
     assert shown == sums
-    assert sum(one.count for one in kept.health) == len(page.items)
+    assert sum(health.count for health in kept.health) == len(page.items)
 
 
 def test_what_is_chosen_holds_at_once_here_and_in_other_processes(

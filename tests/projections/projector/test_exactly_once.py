@@ -145,10 +145,10 @@ def test_many_workers_at_once_that_take_each_others_leases_count_everything_once
     stop = threading.Event()
     workers = [
         threading.Thread(
-            target=one.projector().run,
-            args=(stop, one.wakeups.sleeper("projector", eager=True)),
+            target=process.projector().run,
+            args=(stop, process.wakeups.sleeper("projector", eager=True)),
         )
-        for one in (annals, open_annals())
+        for process in (annals, open_annals())
     ]
     for worker in workers:
         worker.start()
@@ -180,9 +180,9 @@ def test_a_second_worker_gets_its_share_and_one_that_ends_hands_its_own_back(
     first.step()
     second.step()
     assert holders() == [256]
-    for one in (first, second):
+    for worker in (first, second):
         clock[0] += leases.LEASE_SECONDS
-        one.step()
+        worker.step()
     assert holders() == [128, 128]
     first.release()
     clock[0] += leases.LEASE_SECONDS

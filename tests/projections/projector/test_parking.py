@@ -320,14 +320,14 @@ def shown(url: str, happening: Sequence[object]) -> dict[str, list[str]]:
     what a rebuild reads."""
     by_table = dump(url)
     del by_table["names"]
-    if any(isinstance(one, Erase) for one in happening):
+    if any(isinstance(step, Erase) for step in happening):
         del by_table["catalogue"]
     return by_table
 
 
-def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, set[str]]:
+def differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, set[str]]:
     """Rows, by table, that are in one alone."""
-    found = {table: set(one[table]) ^ set(other[table]) for table in one}
+    found = {table: set(before[table]) ^ set(after[table]) for table in before}
     return {table: rows for table, rows in found.items() if rows}
 
 
@@ -364,7 +364,7 @@ def test_after_repair_and_retry_all_is_as_if_nothing_had_failed(
 @settings(max_examples=examples(8), phases=[Phase.generate])
 @given(
     happening=st.lists(
-        steps.filter(lambda one: not isinstance(one, Stop)), min_size=4, max_size=12
+        steps.filter(lambda step: not isinstance(step, Stop)), min_size=4, max_size=12
     ),
     unfit=st.sampled_from(list(UNFIT.items())),
 )

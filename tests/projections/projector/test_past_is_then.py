@@ -68,13 +68,13 @@ def shown(annals: Annals, at: datetime) -> dict[str, Any]:
                 currency=None,
             )
             said[f"{kind}s.csv"] = b"".join(lines(conn, rows, "csv"))
-            for one in page.items:
-                said[str(one.id)] = whole(annals, conn, kind, SubjectId(one.id), at)
+            for item in page.items:
+                said[str(item.id)] = whole(annals, conn, kind, SubjectId(item.id), at)
         segments = segment_list.list_segments(conn, list(SubjectKind))
         said["segments"] = segments
-        for one in segments.items:
-            said[f"segment {one.id}"] = segment_list.list_members(
-                conn, one.id, cursor=None, limit=500
+        for segment in segments.items:
+            said[f"segment {segment.id}"] = segment_list.list_members(
+                conn, segment.id, cursor=None, limit=500
             )
     return msgspec.to_builtins(said)
 
