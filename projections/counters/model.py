@@ -33,8 +33,9 @@ SELECT activity, name, tests FROM views.counters WHERE state IN ('filling', 'rea
 ADD = """
 INSERT INTO views.counter_days AS d
        (log_partition, subject, counter, day, in_account, by_subject, count)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::date[], %b::boolean[],
-                     %b::uuid[], %b::bigint[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(counters)b::uuid[],
+                     %(days)b::date[], %(in_account)b::boolean[], %(by_subject)b::uuid[],
+                     %(counts)b::bigint[])
 ON CONFLICT (log_partition, subject, counter, day, in_account, by_subject) DO UPDATE
 SET count = d.count + excluded.count"""
 
@@ -179,13 +180,13 @@ def add(conn: psycopg.Connection, counts: Tally[Key]) -> None:
     rows = sorted(counts, key=lambda key: (key.log_partition, key.subject.bytes, key))
     conn.execute(
         ADD,
-        (
-            pg_arrays.smallints([key.log_partition for key in rows]),
-            pg_arrays.uuids([key.subject for key in rows]),
-            pg_arrays.uuids([key.counter for key in rows]),
-            pg_arrays.dates([key.day for key in rows]),
-            pg_arrays.booleans([key.in_account for key in rows]),
-            pg_arrays.uuids([key.by_subject for key in rows]),
-            pg_arrays.bigints([counts[key] for key in rows]),
-        ),
+        {
+            "partitions": pg_arrays.smallints([key.log_partition for key in rows]),
+            "subjects": pg_arrays.uuids([key.subject for key in rows]),
+            "counters": pg_arrays.uuids([key.counter for key in rows]),
+            "days": pg_arrays.dates([key.day for key in rows]),
+            "in_account": pg_arrays.booleans([key.in_account for key in rows]),
+            "by_subject": pg_arrays.uuids([key.by_subject for key in rows]),
+            "counts": pg_arrays.bigints([counts[key] for key in rows]),
+        },
     )

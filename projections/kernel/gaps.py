@@ -20,8 +20,9 @@ from projections.kernel.merges import ALL_PARTITIONS
 
 NOTE = """
 INSERT INTO views.parked (projector, log_partition, position, error, stream, topic)
-SELECT %b, p, position, error, s, t
-FROM unnest(%b::smallint[], %b::bigint[], %b::text[], %b::uuid[], %b::text[])
+SELECT %(reader)b, p, position, error, s, t
+FROM unnest(%(partitions)b::smallint[], %(positions)b::bigint[], %(errors)b::text[],
+            %(streams)b::uuid[], %(topics)b::text[])
      AS w(p, position, error, s, t)
 ON CONFLICT DO NOTHING RETURNING log_partition, position"""
 
@@ -94,14 +95,14 @@ def note(conn: psycopg.Connection, reader: str, gaps: Sequence[Gap]) -> None:
     rows = [gap.row for gap in gaps]
     listed = conn.execute(
         NOTE,
-        (
-            reader,
-            pg_arrays.smallints([row.log_partition for row in rows]),
-            pg_arrays.bigints([row.position for row in rows]),
-            pg_arrays.texts([gap.error for gap in gaps]),
-            pg_arrays.uuids([row.stream for row in rows]),
-            pg_arrays.texts([row.topic for row in rows]),
-        ),
+        {
+            "reader": reader,
+            "partitions": pg_arrays.smallints([row.log_partition for row in rows]),
+            "positions": pg_arrays.bigints([row.position for row in rows]),
+            "errors": pg_arrays.texts([gap.error for gap in gaps]),
+            "streams": pg_arrays.uuids([row.stream for row in rows]),
+            "topics": pg_arrays.texts([row.topic for row in rows]),
+        },
     )
     new = set(listed.fetchall())
     log_gaps(reader, [gap for gap in gaps if (gap.row.log_partition, gap.row.position) in new])

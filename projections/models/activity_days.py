@@ -17,8 +17,9 @@ from projections.kernel.batch import Batch, DayCount
 ADD_DAYS = """
 INSERT INTO views.activity_days AS d
        (log_partition, subject, name_id, day, in_account, count, first_at, last_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::int[], %b::date[], %b::boolean[],
-                     %b::bigint[], %b::timestamptz[], %b::timestamptz[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(name_ids)b::int[],
+                     %(days)b::date[], %(in_account)b::boolean[], %(counts)b::bigint[],
+                     %(first_at)b::timestamptz[], %(last_at)b::timestamptz[])
 ON CONFLICT (log_partition, subject, name_id, day, in_account) DO UPDATE
 SET count = d.count + excluded.count,
     first_at = least(d.first_at, excluded.first_at),
@@ -105,16 +106,16 @@ class ActivityDays:
             subjects += [tally.subject.bytes] * len(of_subject)
         conn.execute(
             ADD_DAYS,
-            (
-                pg_arrays.smallints(partitions),
-                pg_arrays.ids(subjects),
-                pg_arrays.integers([row[0] for row in rows]),
-                pg_arrays.dates([row[1] for row in rows]),
-                pg_arrays.booleans([row[2] for row in rows]),
-                pg_arrays.bigints([row[3].count for row in rows]),
-                pg_arrays.instants([row[3].first_at for row in rows]),
-                pg_arrays.instants([row[3].last_at for row in rows]),
-            ),
+            {
+                "partitions": pg_arrays.smallints(partitions),
+                "subjects": pg_arrays.ids(subjects),
+                "name_ids": pg_arrays.integers([row[0] for row in rows]),
+                "days": pg_arrays.dates([row[1] for row in rows]),
+                "in_account": pg_arrays.booleans([row[2] for row in rows]),
+                "counts": pg_arrays.bigints([row[3].count for row in rows]),
+                "first_at": pg_arrays.instants([row[3].first_at for row in rows]),
+                "last_at": pg_arrays.instants([row[3].last_at for row in rows]),
+            },
         )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:

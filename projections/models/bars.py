@@ -32,8 +32,9 @@ ADD_COUNTS = """
 INSERT INTO views.bar_counts AS b
        (log_partition, kind, stage, health, currency, count, with_mrr, mrr)
 SELECT p, k, s, h, c, n, w, trim_scale(m::numeric)
-FROM unnest(%b::smallint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[],
-            %b::bigint[], %b::text[]) AS v(p, k, s, h, c, n, w, m)
+FROM unnest(%(partitions)b::smallint[], %(kinds)b::text[], %(stages)b::text[], %(healths)b::text[],
+            %(currencies)b::text[], %(counts)b::bigint[], %(with_mrr)b::bigint[], %(mrr)b::text[])
+     AS v(p, k, s, h, c, n, w, m)
 ON CONFLICT (log_partition, kind, stage, health, currency) DO UPDATE
 SET count = b.count + excluded.count, with_mrr = b.with_mrr + excluded.with_mrr,
     mrr = trim_scale(b.mrr + excluded.mrr)"""
@@ -125,13 +126,16 @@ def move(
     keys = [bucket for bucket, _ in rows]
     conn.execute(
         ADD_COUNTS,
-        (
-            pg_arrays.smallints([key[0] for key in keys]),
-            *(pg_arrays.texts([str(key[n]) for key in keys]) for n in range(1, 5)),
-            pg_arrays.bigints([total.count for _, total in rows]),
-            pg_arrays.bigints([total.with_mrr for _, total in rows]),
-            pg_arrays.texts([f"{total.mrr:f}" for _, total in rows]),
-        ),
+        {
+            "partitions": pg_arrays.smallints([key[0] for key in keys]),
+            "kinds": pg_arrays.texts([key[1] for key in keys]),
+            "stages": pg_arrays.texts([key[2] for key in keys]),
+            "healths": pg_arrays.texts([str(key[3]) for key in keys]),
+            "currencies": pg_arrays.texts([key[4] for key in keys]),
+            "counts": pg_arrays.bigints([total.count for _, total in rows]),
+            "with_mrr": pg_arrays.bigints([total.with_mrr for _, total in rows]),
+            "mrr": pg_arrays.texts([f"{total.mrr:f}" for _, total in rows]),
+        },
     )
     less = sorted({key[0] for key, total in rows if total.count < 0})
     if less:

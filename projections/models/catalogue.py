@@ -23,8 +23,9 @@ from projections.kernel.batch import Batch
 COUNT_USES = """
 INSERT INTO views.catalogue AS c
        (scope, name, value_type, uses, first_at, last_at, retired_at, retired_by)
-SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[],
-                     %b::timestamptz[], %b::timestamptz[], %b::uuid[])
+SELECT * FROM unnest(%(scopes)b::text[], %(names)b::text[], %(types)b::text[], %(uses)b::bigint[],
+                     %(first_at)b::timestamptz[], %(last_at)b::timestamptz[],
+                     %(retired_at)b::timestamptz[], %(retired_by)b::uuid[])
 ON CONFLICT (scope, name) DO UPDATE
 SET uses = c.uses + excluded.uses, value_type = coalesce(c.value_type, excluded.value_type),
     first_at = CASE c.uses WHEN 0 THEN excluded.first_at
@@ -35,7 +36,8 @@ SET uses = c.uses + excluded.uses, value_type = coalesce(c.value_type, excluded.
 RULE = """
 UPDATE views.catalogue c
 SET value_type = coalesce(v.type, c.value_type), retired_at = v.at, retired_by = v.by
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
+FROM unnest(%(scopes)b::text[], %(names)b::text[], %(types)b::text[], %(retired_at)b::timestamptz[],
+            %(retired_by)b::uuid[])
      AS v(scope, name, type, at, by)
 WHERE c.scope = v.scope AND c.name = v.name"""
 
@@ -43,13 +45,26 @@ ADD_RETIRED = """
 INSERT INTO views.catalogue AS c
        (scope, name, value_type, uses, first_at, last_at, retired_at, retired_by)
 SELECT v.scope, v.name, v.type, 0, v.at, v.at, v.at, v.by
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
+FROM unnest(%(scopes)b::text[], %(names)b::text[], %(types)b::text[], %(retired_at)b::timestamptz[],
+            %(retired_by)b::uuid[])
      AS v(scope, name, type, at, by)
 WHERE v.at IS NOT NULL
 ON CONFLICT (scope, name) DO UPDATE SET first_at = excluded.first_at, last_at = excluded.last_at
 WHERE c.uses = 0"""
 
 DELETE_UNUSED = "DELETE FROM views.catalogue WHERE uses = 0 AND retired_at IS NULL"
+
+RULE_COLUMNS = ("scopes", "names", "types", "retired_at", "retired_by")
+USE_COLUMNS = (
+    "scopes",
+    "names",
+    "types",
+    "uses",
+    "first_at",
+    "last_at",
+    "retired_at",
+    "retired_by",
+)
 
 # Pages and campaigns are open-ended: they are counted by subject alone.
 _OPEN_ENDED = {"page", "campaign"}
@@ -83,7 +98,7 @@ class CatalogueModel:
                 (*key, rules.type_of(*key) or kind, *use, *_since(rules.retired_since(*key)))
                 for key, (kind, *use) in sorted(uses.items())
             ]
-            conn.execute(COUNT_USES, [list(column) for column in zip(*rows, strict=True)])
+            conn.execute(COUNT_USES, _by_column(USE_COLUMNS, rows))
         ruled = sorted({name for event in batch.definitions for name in _ruled(event.payload)})
         if ruled:
             # As the workspace is now, which may be newer than the batch.
@@ -91,9 +106,9 @@ class CatalogueModel:
                 (scope, name, rules.type_of(scope, name), *_since(rules.retired_since(scope, name)))
                 for scope, name in ruled
             ]
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            conn.execute(RULE, columns)
-            conn.execute(ADD_RETIRED, columns)
+            params = _by_column(RULE_COLUMNS, rows)
+            conn.execute(RULE, params)
+            conn.execute(ADD_RETIRED, params)
             conn.execute(DELETE_UNUSED)
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
@@ -101,6 +116,12 @@ class CatalogueModel:
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         """Names are no personal data."""
+
+
+def _by_column(
+    columns: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> dict[str, list[object]]:
+    return dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _ruled(payload: Payload | None) -> list[tuple[str, str]]:

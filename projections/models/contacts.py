@@ -59,15 +59,15 @@ WHERE c.log_partition = w.p AND c.subject = w.s AND c.log_partition = ANY(%(part
 
 ADD_CONTACTS = """
 INSERT INTO views.contacts (log_partition, subject, kind)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[])
 ON CONFLICT DO NOTHING"""
 
 # Several workers can see an account first: only PostgreSQL can tell which of them adds it.
 SEE = """
 WITH seen AS (
     INSERT INTO views.seen AS s (log_partition, subject, kind, first_seen, last_seen)
-    SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::timestamptz[],
-                         %b::timestamptz[])
+    SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[],
+                         %(first_at)b::timestamptz[], %(last_at)b::timestamptz[])
     ON CONFLICT (log_partition, subject) DO UPDATE
     SET first_seen = least(s.first_seen, excluded.first_seen),
         last_seen = greatest(s.last_seen, excluded.last_seen), is_known = true
@@ -331,13 +331,13 @@ def _see(conn: psycopg.Connection, sights: Sequence[_Sight]) -> dict[SubjectId, 
         return {}
     rows = conn.execute(
         SEE,
-        (
-            pg_arrays.smallints([sight.partition for sight in sights]),
-            pg_arrays.ids([sight.id for sight in sights]),
-            pg_arrays.texts([sight.kind for sight in sights]),
-            pg_arrays.instants([sight.first_at for sight in sights]),
-            pg_arrays.instants([sight.last_at for sight in sights]),
-        ),
+        {
+            "partitions": pg_arrays.smallints([sight.partition for sight in sights]),
+            "subjects": pg_arrays.ids([sight.id for sight in sights]),
+            "kinds": pg_arrays.texts([sight.kind for sight in sights]),
+            "first_at": pg_arrays.instants([sight.first_at for sight in sights]),
+            "last_at": pg_arrays.instants([sight.last_at for sight in sights]),
+        },
         binary=True,
     ).fetchall()
     kinds = {sight.id: sight.kind for sight in sights} if rows else {}
@@ -348,6 +348,12 @@ def _add(conn: psycopg.Connection, kinds: Mapping[SubjectId, str]) -> None:
     if not kinds:
         return
     subjects = sorted(kinds, key=lambda subject: (log_partition(subject), subject.int))
+    partitions, ids = pg_arrays.placed(subjects)
     conn.execute(
-        ADD_CONTACTS, (*pg_arrays.placed(subjects), pg_arrays.texts([kinds[id] for id in subjects]))
+        ADD_CONTACTS,
+        {
+            "partitions": partitions,
+            "subjects": ids,
+            "kinds": pg_arrays.texts([kinds[id] for id in subjects]),
+        },
     )

@@ -22,8 +22,9 @@ from projections.kernel.batch import Batch
 START = """
 INSERT INTO views.memberships
        (log_partition, user_id, account_id, properties, role, joined_at, left_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::jsonb[], %b::text[],
-                     %b::timestamptz[], %b::timestamptz[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(users)b::uuid[], %(accounts)b::uuid[],
+                     %(properties)b::jsonb[], %(roles)b::text[], %(joined_at)b::timestamptz[],
+                     %(left_at)b::timestamptz[])
 ON CONFLICT (log_partition, user_id, account_id) DO UPDATE
 SET properties = excluded.properties, role = excluded.role, joined_at = excluded.joined_at,
     left_at = excluded.left_at"""
@@ -35,8 +36,8 @@ SET properties = (properties || %(values)s::jsonb) - %(deleted)s::text[],
 WHERE log_partition = %(partition)s AND user_id = %(user)s AND account_id = %(account)s"""
 
 END = """
-UPDATE views.memberships SET left_at = %s
-WHERE log_partition = %s AND user_id = %s AND account_id = %s"""
+UPDATE views.memberships SET left_at = %(left_at)s
+WHERE log_partition = %(partition)s AND user_id = %(user)s AND account_id = %(account)s"""
 
 DELETE_OF_USER = "DELETE FROM views.memberships WHERE log_partition = %s AND user_id = %s"
 
@@ -85,7 +86,8 @@ class Members:
                 if key in started:
                     started[key].left_at = row.occurred_at
                 else:
-                    steps.append((END, (row.occurred_at, *key)))
+                    where = dict(zip(("partition", "user", "account"), key, strict=True))
+                    steps.append((END, {"left_at": row.occurred_at} | where))
             elif isinstance(payload, MembershipChanged):
                 if key in started:
                     started[key].change(payload.values, payload.deleted)
@@ -104,15 +106,15 @@ class Members:
         rows = sorted(started.items(), key=lambda row: (row[0][0], row[0][1].bytes))
         conn.execute(
             START,
-            (
-                pg_arrays.smallints([key[0] for key, _ in rows]),
-                pg_arrays.uuids([key[1] for key, _ in rows]),
-                pg_arrays.uuids([key[2] for key, _ in rows]),
-                pg_arrays.jsons([_encode(row.properties) for _, row in rows]),
-                pg_arrays.texts([_role(row.properties) for _, row in rows]),
-                pg_arrays.instants([row.joined_at for _, row in rows]),
-                pg_arrays.instants([row.left_at for _, row in rows]),
-            ),
+            {
+                "partitions": pg_arrays.smallints([key[0] for key, _ in rows]),
+                "users": pg_arrays.uuids([key[1] for key, _ in rows]),
+                "accounts": pg_arrays.uuids([key[2] for key, _ in rows]),
+                "properties": pg_arrays.jsons([_encode(row.properties) for _, row in rows]),
+                "roles": pg_arrays.texts([_role(row.properties) for _, row in rows]),
+                "joined_at": pg_arrays.instants([row.joined_at for _, row in rows]),
+                "left_at": pg_arrays.instants([row.left_at for _, row in rows]),
+            },
         )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:

@@ -16,14 +16,15 @@ from projections.kernel.batch import Batch
 
 SINCE = """
 SELECT s.subject, s.score, s.held, s.since FROM views.scores s
-JOIN unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS w(p, s, score)
+JOIN unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(scores)b::uuid[]) AS w(p, s, score)
   ON s.log_partition = w.p AND s.subject = w.s AND s.score = w.score"""
 
 CHANGE_SCORES = """
 INSERT INTO views.scores (log_partition, subject, score, ordinal, value, held, since, changed_at)
 SELECT p, s, score, o, v::numeric, ARRAY(SELECT jsonb_array_elements_text(h)), m, t
-FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::text[], %b::jsonb[],
-            %b::jsonb[], %b::timestamptz[]) AS w(p, s, score, o, v, h, m, t)
+FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(scores)b::uuid[],
+            %(ordinals)b::int[], %(values)b::text[], %(held)b::jsonb[], %(since)b::jsonb[],
+            %(changed_at)b::timestamptz[]) AS w(p, s, score, o, v, h, m, t)
 ON CONFLICT (log_partition, subject, score) DO UPDATE
 SET ordinal = excluded.ordinal, value = excluded.value, held = excluded.held,
     since = excluded.since, changed_at = excluded.changed_at"""
@@ -52,11 +53,11 @@ class Scores:
             return
         keys = sorted(changes)
         last = [changes[key][-1] for key in keys]
-        places = (
-            pg_arrays.smallints([key[0] for key in keys]),
-            pg_arrays.uuids([subject for subject, _, _ in last]),
-            pg_arrays.uuids([payload.definition for _, payload, _ in last]),
-        )
+        places = {
+            "partitions": pg_arrays.smallints([key[0] for key in keys]),
+            "subjects": pg_arrays.uuids([subject for subject, _, _ in last]),
+            "scores": pg_arrays.uuids([payload.definition for _, payload, _ in last]),
+        }
         known = {
             (subject.bytes, score.bytes): (held, since)
             for subject, score, held, since in conn.execute(SINCE, places, binary=True)
@@ -71,14 +72,16 @@ class Scores:
         values = [payload.after for _, payload, _ in last]
         conn.execute(
             CHANGE_SCORES,
-            (
-                *places,
-                pg_arrays.integers([payload.ordinal for _, payload, _ in last]),
-                pg_arrays.texts([None if value is None else f"{value:.2f}" for value in values]),
-                pg_arrays.jsons([_encode(payload.held) for _, payload, _ in last]),
-                pg_arrays.jsons([_encode(marks) for marks in since]),
-                pg_arrays.instants([at for _, _, at in last]),
-            ),
+            {
+                **places,
+                "ordinals": pg_arrays.integers([payload.ordinal for _, payload, _ in last]),
+                "values": pg_arrays.texts(
+                    [None if value is None else f"{value:.2f}" for value in values]
+                ),
+                "held": pg_arrays.jsons([_encode(payload.held) for _, payload, _ in last]),
+                "since": pg_arrays.jsons([_encode(marks) for marks in since]),
+                "changed_at": pg_arrays.instants([at for _, _, at in last]),
+            },
         )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:

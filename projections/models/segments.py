@@ -57,34 +57,40 @@ WHERE segment = %(id)s RETURNING version"""
 
 LIST = """
 INSERT INTO views.segment_lists (log_partition, segment, subject)
-SELECT p, %b, s FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s) ON CONFLICT DO NOTHING"""
+SELECT p, %(segment)b, s FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[])
+     AS v(p, s) ON CONFLICT DO NOTHING"""
 
 UNLIST = """
 DELETE FROM views.segment_lists
-WHERE segment = %b AND log_partition = ANY(%b) AND subject = ANY(%b)"""
+WHERE segment = %(segment)b AND log_partition = ANY(%(partitions)b)
+  AND subject = ANY(%(subjects)b)"""
 
 FORGET_MEMBERS = """
 DELETE FROM views.segment_members m
-USING unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS v(p, s, g)
-WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g AND m.log_partition = ANY(%b)
+USING unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(segments)b::uuid[]) AS v(p, s, g)
+WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g
+  AND m.log_partition = ANY(%(distinct_partitions)b)
 RETURNING m.log_partition, m.segment"""
 
 FORGET_LEAVERS = """
 DELETE FROM views.segment_leavers m
-USING unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS v(p, s, g)
-WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g AND m.log_partition = ANY(%b)"""
+USING unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(segments)b::uuid[]) AS v(p, s, g)
+WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g
+  AND m.log_partition = ANY(%(distinct_partitions)b)"""
 
 ADD_MEMBERS = """
 INSERT INTO views.segment_members (log_partition, subject, segment, ordinal, entered_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::timestamptz[])"""
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(segments)b::uuid[],
+                     %(ordinals)b::int[], %(instants)b::timestamptz[])"""
 
 ADD_LEAVERS = """
 INSERT INTO views.segment_leavers (log_partition, subject, segment, ordinal, left_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::timestamptz[])"""
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(segments)b::uuid[],
+                     %(ordinals)b::int[], %(instants)b::timestamptz[])"""
 
 COUNT = """
 INSERT INTO views.segment_counts AS c (log_partition, segment, members)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::bigint[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(segments)b::uuid[], %(members)b::bigint[])
 ON CONFLICT (log_partition, segment) DO UPDATE SET members = c.members + excluded.members"""
 
 FORGET_SUBJECTS = """
@@ -130,11 +136,9 @@ class Segments:
                 if row is not None:
                     sweep(conn, id, OfDefinition(row[0]))
             case MembersListed(subjects):
-                keys = ([log_partition(subject) for subject in subjects], subjects)
-                conn.execute(LIST, (event.row.stream, *keys))
+                conn.execute(LIST, _listed(event.row.stream, subjects))
             case MembersUnlisted(subjects):
-                keys = ([log_partition(subject) for subject in subjects], subjects)
-                conn.execute(UNLIST, (event.row.stream, *keys))
+                conn.execute(UNLIST, _listed(event.row.stream, subjects))
             case _:
                 pass
 
@@ -143,6 +147,11 @@ class Segments:
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         """The list keeps the random id, as the log does."""
+
+
+def _listed(segment: UUID, subjects: Sequence[SubjectId]) -> dict[str, object]:
+    partitions = [log_partition(subject) for subject in subjects]
+    return {"segment": segment, "partitions": partitions, "subjects": subjects}
 
 
 def _columns(id: UUID, definition: Segment, by: UUID, at: datetime) -> dict[str, object]:
@@ -173,12 +182,12 @@ class SegmentMembers:
             return
         rows = [last[key] for key in sorted(last)]
         partitions = [key[0] for key in sorted(last)]
-        keys = (
-            pg_arrays.smallints(partitions),
-            pg_arrays.uuids([event.row.stream for event, _ in rows]),
-            pg_arrays.uuids([payload.definition for _, payload in rows]),
-            sorted(set(partitions)),
-        )
+        keys = {
+            "partitions": pg_arrays.smallints(partitions),
+            "subjects": pg_arrays.uuids([event.row.stream for event, _ in rows]),
+            "segments": pg_arrays.uuids([payload.definition for _, payload in rows]),
+            "distinct_partitions": sorted(set(partitions)),
+        }
         counts: Counter[tuple[int, UUID]] = Counter()
         counts.subtract(tuple(row) for row in conn.execute(FORGET_MEMBERS, keys, binary=True))
         conn.execute(FORGET_LEAVERS, keys)
@@ -196,13 +205,15 @@ class SegmentMembers:
             if some:
                 conn.execute(
                     statement,
-                    (
-                        pg_arrays.smallints([partition for partition, _, _ in some]),
-                        pg_arrays.uuids([event.row.stream for _, event, _ in some]),
-                        pg_arrays.uuids([payload.definition for _, _, payload in some]),
-                        pg_arrays.integers([payload.ordinal for _, _, payload in some]),
-                        pg_arrays.instants([event.row.occurred_at for _, event, _ in some]),
-                    ),
+                    {
+                        "partitions": pg_arrays.smallints([partition for partition, _, _ in some]),
+                        "subjects": pg_arrays.uuids([event.row.stream for _, event, _ in some]),
+                        "segments": pg_arrays.uuids([payload.definition for _, _, payload in some]),
+                        "ordinals": pg_arrays.integers([payload.ordinal for _, _, payload in some]),
+                        "instants": pg_arrays.instants(
+                            [event.row.occurred_at for _, event, _ in some]
+                        ),
+                    },
                 )
         counts.update((partition, payload.definition) for partition, _, payload in entered)
         _count(conn, counts)
@@ -226,9 +237,9 @@ def _count(conn: psycopg.Connection, counts: Counter[tuple[int, UUID]]) -> None:
     if rows:
         conn.execute(
             COUNT,
-            (
-                pg_arrays.smallints([row[0] for row in rows]),
-                pg_arrays.uuids([row[1] for row in rows]),
-                pg_arrays.bigints([row[2] for row in rows]),
-            ),
+            {
+                "partitions": pg_arrays.smallints([row[0] for row in rows]),
+                "segments": pg_arrays.uuids([row[1] for row in rows]),
+                "members": pg_arrays.bigints([row[2] for row in rows]),
+            },
         )

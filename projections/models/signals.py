@@ -24,15 +24,17 @@ KNOWN = """
 SELECT s.subject, s.signal, s.ordinal, s.is_on, s.triggered_at, s.ended_at, s.triggers, s.goal,
        s.goal_due_at
 FROM views.signals s
-JOIN unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS w(p, s, signal)
+JOIN unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(signals)b::uuid[])
+     AS w(p, s, signal)
   ON s.log_partition = w.p AND s.subject = w.s AND s.signal = w.signal"""
 
 CHANGE_SIGNALS = """
 INSERT INTO views.signals (log_partition, subject, signal, ordinal, is_on, triggered_at, ended_at,
                            triggers, goal, goal_due_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::boolean[],
-                     %b::timestamptz[], %b::timestamptz[], %b::int[], %b::text[],
-                     %b::timestamptz[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(signals)b::uuid[],
+                     %(ordinals)b::int[], %(is_on)b::boolean[], %(triggered_at)b::timestamptz[],
+                     %(ended_at)b::timestamptz[], %(triggers)b::int[], %(goals)b::text[],
+                     %(goal_due_at)b::timestamptz[])
 ON CONFLICT (log_partition, subject, signal) DO UPDATE
 SET ordinal = excluded.ordinal, is_on = excluded.is_on, triggered_at = excluded.triggered_at,
     ended_at = excluded.ended_at, triggers = excluded.triggers, goal = excluded.goal,
@@ -62,11 +64,11 @@ class Signals:
             return
         keys = sorted(histories)
         firsts = [histories[key][0] for key in keys]
-        places = (
-            pg_arrays.smallints([key[0] for key in keys]),
-            pg_arrays.uuids([subject for subject, _, _ in firsts]),
-            pg_arrays.uuids([payload.definition for _, payload, _ in firsts]),
-        )
+        places = {
+            "partitions": pg_arrays.smallints([key[0] for key in keys]),
+            "subjects": pg_arrays.uuids([subject for subject, _, _ in firsts]),
+            "signals": pg_arrays.uuids([payload.definition for _, payload, _ in firsts]),
+        }
         states = {
             (subject.bytes, signal.bytes): _state(row)
             for subject, signal, *row in conn.execute(KNOWN, places, binary=True)
@@ -79,16 +81,16 @@ class Signals:
             after.append(state)
         conn.execute(
             CHANGE_SIGNALS,
-            (
-                *places,
-                pg_arrays.integers([state.ordinal for state in after]),
-                pg_arrays.booleans([state.is_on for state in after]),
-                pg_arrays.instants([state.triggered_at for state in after]),
-                pg_arrays.instants([state.ended_at for state in after]),
-                pg_arrays.integers([state.triggers for state in after]),
-                pg_arrays.texts([state.goal for state in after]),
-                pg_arrays.instants([state.goal_due_at for state in after]),
-            ),
+            {
+                **places,
+                "ordinals": pg_arrays.integers([state.ordinal for state in after]),
+                "is_on": pg_arrays.booleans([state.is_on for state in after]),
+                "triggered_at": pg_arrays.instants([state.triggered_at for state in after]),
+                "ended_at": pg_arrays.instants([state.ended_at for state in after]),
+                "triggers": pg_arrays.integers([state.triggers for state in after]),
+                "goals": pg_arrays.texts([state.goal for state in after]),
+                "goal_due_at": pg_arrays.instants([state.goal_due_at for state in after]),
+            },
         )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:

@@ -31,36 +31,40 @@ SELECT w.p FROM unnest(%b::smallint[]) AS w(p)
 WHERE EXISTS (SELECT FROM views.parked k WHERE k.projector = %b AND k.log_partition = w.p)"""
 
 SELECT_BLOCKED_STREAMS = """
-SELECT w.s FROM unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
+SELECT w.s FROM unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
 WHERE EXISTS (SELECT FROM views.parked k
-              WHERE k.projector = %b AND k.log_partition = w.p AND k.stream = w.s
+              WHERE k.projector = %(projector)b AND k.log_partition = w.p AND k.stream = w.s
                 AND k.state <> 'skipped')"""
 
 SELECT_SKIPPED = """
 SELECT k.log_partition, k.position FROM views.parked k
-JOIN unnest(%b::smallint[], %b::bigint[], %b::bigint[]) AS w(p, first, last)
+JOIN unnest(%(partitions)b::smallint[], %(first)b::bigint[], %(last)b::bigint[])
+     AS w(p, first, last)
   ON k.log_partition = w.p AND k.position BETWEEN w.first AND w.last
-WHERE k.projector = %b AND k.state = 'skipped'"""
+WHERE k.projector = %(projector)b AND k.state = 'skipped'"""
 
 ADD_WAITING = """
 INSERT INTO views.parked (projector, log_partition, position, stream, topic, state, tries)
-SELECT %b, p, position, s, t, 'waiting', 0
-FROM unnest(%b::smallint[], %b::bigint[], %b::uuid[], %b::text[]) AS w(p, position, s, t)
+SELECT %(projector)b, p, position, s, t, 'waiting', 0
+FROM unnest(%(partitions)b::smallint[], %(positions)b::bigint[], %(streams)b::uuid[],
+            %(topics)b::text[]) AS w(p, position, s, t)
 ON CONFLICT DO NOTHING"""
 
 PARK = """
 INSERT INTO views.parked (projector, log_partition, position, error, stream, topic, tries)
-VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
+VALUES (%(projector)s, %(partition)s, %(position)s, %(error)s, %(stream)s, %(topic)s, %(tries)s)
+ON CONFLICT DO NOTHING"""
 
 FORGET_GAPS = """
 DELETE FROM views.parked
-WHERE log_partition = ANY(%s) AND stream = ANY(%s) AND projector <> %s AND state <> 'skipped'"""
+WHERE log_partition = ANY(%(partitions)s) AND stream = ANY(%(streams)s)
+  AND projector <> %(projector)s AND state <> 'skipped'"""
 
 FORGET_PARKED = "DELETE FROM views.parked WHERE projector = %s AND log_partition = ANY(%s)"
 
 MARK_SKIPPED = """
 INSERT INTO views.parked (projector, log_partition, position, stream, state, tries, parked_at)
-VALUES (%s, %s, %s, %s, 'skipped', 0, %s)
+VALUES (%(reader)s, %(partition)s, %(position)s, %(stream)s, 'skipped', 0, %(skipped_at)s)
 ON CONFLICT (projector, log_partition, position) DO UPDATE SET state = 'skipped'"""
 
 ALL_PARTITIONS = list(range(256))
@@ -136,23 +140,23 @@ def _blocked_streams(
     conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]
 ) -> Collection[SubjectId]:
     streams = {row.stream: row.log_partition for row in rows}
-    params = (
-        pg_arrays.smallints(list(streams.values())),
-        pg_arrays.uuids(list(streams)),
-        projector,
-    )
+    params = {
+        "partitions": pg_arrays.smallints(list(streams.values())),
+        "streams": pg_arrays.uuids(list(streams)),
+        "projector": projector,
+    }
     return {SubjectId(stream) for (stream,) in conn.execute(SELECT_BLOCKED_STREAMS, params)}
 
 
 def _skipped(
     conn: psycopg.Connection, projector: str, bounds: dict[int, tuple[int, int]]
 ) -> set[tuple[int, int]]:
-    params = (
-        pg_arrays.smallints(list(bounds)),
-        pg_arrays.bigints([first for first, _ in bounds.values()]),
-        pg_arrays.bigints([last for _, last in bounds.values()]),
-        projector,
-    )
+    params = {
+        "partitions": pg_arrays.smallints(list(bounds)),
+        "first": pg_arrays.bigints([first for first, _ in bounds.values()]),
+        "last": pg_arrays.bigints([last for _, last in bounds.values()]),
+        "projector": projector,
+    }
     return {(partition, position) for partition, position in conn.execute(SELECT_SKIPPED, params)}
 
 
@@ -161,13 +165,13 @@ def add_waiting(conn: psycopg.Connection, projector: str, rows: Sequence[Recorde
     if rows:
         conn.execute(
             ADD_WAITING,
-            (
-                projector,
-                pg_arrays.smallints([row.log_partition for row in rows]),
-                pg_arrays.bigints([row.position for row in rows]),
-                pg_arrays.uuids([row.stream for row in rows]),
-                pg_arrays.texts([row.topic for row in rows]),
-            ),
+            {
+                "projector": projector,
+                "partitions": pg_arrays.smallints([row.log_partition for row in rows]),
+                "positions": pg_arrays.bigints([row.position for row in rows]),
+                "streams": pg_arrays.uuids([row.stream for row in rows]),
+                "topics": pg_arrays.texts([row.topic for row in rows]),
+            },
         )
 
 
@@ -177,8 +181,18 @@ def park(
     """Parks an event that cannot be applied. Notes the kind of the error alone: its message can
     hold personal data."""
     name = type(error).__name__
-    place = (row.log_partition, row.position)
-    conn.execute(PARK, (projector, *place, name, row.stream, row.topic, tries))
+    conn.execute(
+        PARK,
+        {
+            "projector": projector,
+            "partition": row.log_partition,
+            "position": row.position,
+            "error": name,
+            "stream": row.stream,
+            "topic": row.topic,
+            "tries": tries,
+        },
+    )
 
 
 def forget(conn: psycopg.Connection, projector: str, skipped: Sequence[SkippedEvent]) -> None:
@@ -193,10 +207,21 @@ def forget_gaps(conn: psycopg.Connection, projector: str, erased: Sequence[Subje
     """Removes the gaps of other readers that belong to erased subjects: nobody can open these
     rows."""
     partitions = sorted({log_partition(subject) for subject in erased})
-    conn.execute(FORGET_GAPS, (partitions, list(erased), projector))
+    conn.execute(
+        FORGET_GAPS, {"partitions": partitions, "streams": list(erased), "projector": projector}
+    )
 
 
 def mark_skipped(conn: psycopg.Connection, event: SkippedEvent) -> None:
     """Has a reader skip an event."""
-    place = (event.place.log_partition, event.place.position)
-    conn.execute(MARK_SKIPPED, (event.reader, *place, event.stream, event.at))
+    partition, position = event.place.log_partition, event.place.position
+    conn.execute(
+        MARK_SKIPPED,
+        {
+            "reader": event.reader,
+            "partition": partition,
+            "position": position,
+            "stream": event.stream,
+            "skipped_at": event.at,
+        },
+    )
