@@ -89,8 +89,10 @@ WHERE log_partition = ANY(%s) AND counter = ANY(%s) AND position < upto"""
 
 MOVE_FILLS = """
 UPDATE views.counter_fills f SET position = v.position
-FROM unnest(%s::smallint[], %s::uuid[], %s::bigint[]) AS v(log_partition, counter, position)
-WHERE f.counter = v.counter AND f.log_partition = v.log_partition AND f.log_partition = ANY(%s)"""
+FROM unnest(%(partitions)s::smallint[], %(counters)s::uuid[], %(positions)s::bigint[])
+     AS v(log_partition, counter, position)
+WHERE f.counter = v.counter AND f.log_partition = v.log_partition
+  AND f.log_partition = ANY(%(partitions)s)"""
 
 # A counter without a row lacks nothing: the projector counts all of it during a rebuild.
 MAKE_READY = """
@@ -102,9 +104,9 @@ RETURNING id"""
 # The projector counts parked events itself once they are applied.
 SELECT_PARKED = """
 SELECT k.log_partition, k.position FROM views.parked k
-JOIN unnest(%s::smallint[], %s::bigint[]) AS w(p, after)
+JOIN unnest(%(partitions)s::smallint[], %(after)s::bigint[]) AS w(p, after)
   ON k.log_partition = w.p AND k.position > w.after
-WHERE k.projector = %s"""
+WHERE k.projector = %(projector)s"""
 
 log = structlog.get_logger()
 
@@ -240,14 +242,11 @@ class CounterFiller:
                     for id, span in spans.items()
                     if span.after < reached[partition]
                 ]
-                partitions = [checkpoint[0] for checkpoint in moved]
-                positions = [checkpoint[2] for checkpoint in moved]
-                params = (
-                    partitions,
-                    [checkpoint[1] for checkpoint in moved],
-                    positions,
-                    partitions,
-                )
+                params = {
+                    "partitions": [partition for partition, _, _ in moved],
+                    "counters": [id for _, id, _ in moved],
+                    "positions": [position for _, _, position in moved],
+                }
                 conn.execute(MOVE_FILLS, params)
                 self._end(conn, list(counters))
         except _KeysChanged:
@@ -305,7 +304,11 @@ class CounterFiller:
         limit = min(max(span.upto - span.after for span in spans.values()), self._events)
         after = {partition: span.after for partition, span in spans.items()}
         rows = self._log.read_after(after, limit)
-        params = (list(after), list(after.values()), self._projector)
+        params = {
+            "partitions": list(after),
+            "after": list(after.values()),
+            "projector": self._projector,
+        }
         parked = set(conn.execute(SELECT_PARKED, params).fetchall())
         activities = {counter.activity for counter in counters.values()}
         wanted = [

@@ -77,12 +77,12 @@ SELECT_ENDED = "SELECT id FROM views.counters WHERE state = 'removing' ORDER BY 
 DELETE_PIECE = """
 WITH piece AS (
     SELECT log_partition, subject, counter, day, in_account, by_subject FROM views.counter_days
-    WHERE counter = %s AND log_partition = ANY(%s) LIMIT %s),
+    WHERE counter = %(counter)s AND log_partition = ANY(%(all)s) LIMIT %(limit)s),
 gone AS (
     DELETE FROM views.counter_days d USING piece s
     WHERE d.log_partition = s.log_partition AND d.subject = s.subject AND d.counter = s.counter
       AND d.day = s.day AND d.in_account = s.in_account AND d.by_subject = s.by_subject
-      AND d.log_partition = ANY(%s)
+      AND d.log_partition = ANY(%(all)s)
     RETURNING 1)
 SELECT count(*) FROM gone"""
 
@@ -180,7 +180,7 @@ class CounterKeeper:
             fences.ensure(conn, self._projector)
             with conn.transaction():
                 fences.share(conn, self._projector)
-                params = (id, merges.ALL_PARTITIONS, PIECE_ROWS, merges.ALL_PARTITIONS)
+                params = {"counter": id, "all": merges.ALL_PARTITIONS, "limit": PIECE_ROWS}
                 [[deleted]] = conn.execute(DELETE_PIECE, params).fetchall()
             if deleted == PIECE_ROWS:
                 return True

@@ -60,8 +60,9 @@ SET count = d.count + excluded.count"""
 
 ERASE = """
 DELETE FROM views.counter_days
-WHERE log_partition = ANY(%s)
-  AND (log_partition = ANY(%s) AND subject = ANY(%s) OR by_subject = ANY(%s))"""
+WHERE log_partition = ANY(%(all)s)
+  AND (log_partition = ANY(%(partitions)s) AND subject = ANY(%(subjects)s)
+       OR by_subject = ANY(%(subjects)s))"""
 
 SELECT_SHARES = """
 SELECT DISTINCT d.by_subject, d.subject, c.activity, c.name
@@ -119,9 +120,12 @@ class CounterDays:
         )
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        gone = list(subjects)
-        partitions = [log_partition(subject) for subject in subjects]
-        conn.execute(ERASE, (merges.ALL_PARTITIONS, partitions, gone, gone))
+        params = {
+            "all": merges.ALL_PARTITIONS,
+            "partitions": [log_partition(subject) for subject in subjects],
+            "subjects": list(subjects),
+        }
+        conn.execute(ERASE, params)
 
 
 def _is_erasure(event: OpenedEvent) -> bool:

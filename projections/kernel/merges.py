@@ -23,15 +23,18 @@ SELECT 1 FROM views.contacts WHERE log_partition = ANY(%b) AND subject = ANY(%b)
 ORDER BY log_partition, subject FOR UPDATE"""
 
 SHORTEN = """
-UPDATE views.merges SET survivor = %s WHERE log_partition = ANY(%s) AND survivor = %s"""
+UPDATE views.merges SET survivor = %(survivor)s
+WHERE log_partition = ANY(%(all)s) AND survivor = %(loser)s"""
 
 ADD_MERGE = """
-INSERT INTO views.merges (log_partition, loser, survivor) VALUES (%s, %s, %s)
+INSERT INTO views.merges (log_partition, loser, survivor)
+VALUES (%(partition)s, %(loser)s, %(survivor)s)
 ON CONFLICT (log_partition, loser) DO UPDATE SET survivor = excluded.survivor"""
 
 DELETE_MERGES = """
 DELETE FROM views.merges
-WHERE log_partition = ANY(%s) AND (loser = ANY(%s) OR survivor = ANY(%s))"""
+WHERE log_partition = ANY(%(all)s)
+  AND (loser = ANY(%(subjects)s) OR survivor = ANY(%(subjects)s))"""
 
 ALL_PARTITIONS = list(range(256))
 
@@ -59,11 +62,12 @@ def record(conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> S
         LOCK_CONTACTS, ([subject[0] for subject in both], [subject[2] for subject in both])
     )
     today = survivors(conn, [survivor]).get(survivor, survivor)
-    conn.execute(ADD_MERGE, (log_partition(loser), loser, today))
-    conn.execute(SHORTEN, (today, ALL_PARTITIONS, loser))
+    merge = {"partition": log_partition(loser), "loser": loser, "survivor": today}
+    conn.execute(ADD_MERGE, merge)
+    conn.execute(SHORTEN, {"all": ALL_PARTITIONS, "loser": loser, "survivor": today})
     return today
 
 
 def forget(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
     """Deletes each merge of the erased subjects."""
-    conn.execute(DELETE_MERGES, (ALL_PARTITIONS, list(subjects), list(subjects)))
+    conn.execute(DELETE_MERGES, {"all": ALL_PARTITIONS, "subjects": list(subjects)})

@@ -94,17 +94,19 @@ SELECT_ERASURES = "SELECT erasures FROM views.filter_states WHERE kind = %s"
 
 KEEP_VALUES = """
 INSERT INTO views.filter_values (kind, property, value, count)
-SELECT %s, p, v, n FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS w(p, v, n)
+SELECT %(kind)s, p, v, n
+FROM unnest(%(properties)s::text[], %(values)s::text[], %(counts)s::bigint[]) AS w(p, v, n)
 ON CONFLICT (kind, property, value) DO UPDATE SET count = excluded.count"""
 
 KEEP_RANGES = """
 INSERT INTO views.filter_ranges (kind, property, low, high)
-SELECT %s, p, l, h FROM unnest(%s::text[], %s::text[], %s::text[]) AS w(p, l, h)
+SELECT %(kind)s, p, l, h
+FROM unnest(%(properties)s::text[], %(low)s::text[], %(high)s::text[]) AS w(p, l, h)
 ON CONFLICT (kind, property) DO UPDATE SET low = excluded.low, high = excluded.high"""
 
 KEEP_STATE = """
 INSERT INTO views.filter_states (kind, positions, erasures, as_of, seconds)
-VALUES (%s, %s, 0, now(), %s)
+VALUES (%(kind)s, %(positions)s, 0, now(), %(seconds)s)
 ON CONFLICT (kind) DO UPDATE
 SET positions = excluded.positions, as_of = excluded.as_of, seconds = excluded.seconds"""
 
@@ -199,9 +201,14 @@ def _refresh(
             return  # an erasure came between: the next refresh counts anew
         conn.execute("DELETE FROM views.filter_values WHERE kind = %s", (kind.value,))
         conn.execute("DELETE FROM views.filter_ranges WHERE kind = %s", (kind.value,))
-        conn.execute(KEEP_VALUES, (kind.value, *_columns(values)))
-        conn.execute(KEEP_RANGES, (kind.value, *_columns(ranges)))
-        conn.execute(KEEP_STATE, (kind.value, positions, seconds))
+        conn.execute(
+            KEEP_VALUES, _columns(("properties", "values", "counts"), values) | {"kind": kind.value}
+        )
+        conn.execute(
+            KEEP_RANGES, _columns(("properties", "low", "high"), ranges) | {"kind": kind.value}
+        )
+        state = {"kind": kind.value, "positions": positions, "seconds": seconds}
+        conn.execute(KEEP_STATE, state)
 
 
 def _values(
@@ -238,5 +245,5 @@ def _ranges(
     return ranges
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], list[Any], list[Any]]:
-    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    return {name: [row[n] for row in rows] for n, name in enumerate(names)}

@@ -46,23 +46,27 @@ DELETE_COUNTS = "DELETE FROM views.counter_days WHERE log_partition = ANY(%s) AN
 
 SELECT_NEXT = """
 SELECT position FROM views.parked
-WHERE projector = %s AND log_partition = %s AND stream = %s AND state <> 'skipped'
-ORDER BY position LIMIT %s"""
+WHERE projector = %(projector)s AND log_partition = %(partition)s AND stream = %(stream)s
+  AND state <> 'skipped'
+ORDER BY position LIMIT %(limit)s"""
 
 SELECT_SUMMED_BEFORE = """
 SELECT summed_before FROM views.checkpoints WHERE projector = %s AND log_partition = %s"""
 
 TAKE_OUT = """
-DELETE FROM views.parked WHERE projector = %s AND log_partition = %s AND position = ANY(%s)"""
+DELETE FROM views.parked
+WHERE projector = %(projector)s AND log_partition = %(partition)s
+  AND position = ANY(%(positions)s)"""
 
 FAIL = """
 UPDATE views.parked
-SET state = 'failed', error = %s, tries = tries + 1, tried_at = now()
-WHERE projector = %s AND log_partition = %s AND position = %s"""
+SET state = 'failed', error = %(error)s, tries = tries + 1, tried_at = now()
+WHERE projector = %(projector)s AND log_partition = %(partition)s AND position = %(position)s"""
 
 SELECT_LEFT = """
 SELECT count(*), (array_agg(error ORDER BY position))[1] FROM views.parked
-WHERE projector = %s AND log_partition = %s AND stream = %s AND state <> 'skipped'"""
+WHERE projector = %(projector)s AND log_partition = %(partition)s AND stream = %(stream)s
+  AND state <> 'skipped'"""
 
 # A refresh of quick filters follows a checkpoint that moved; here none does.
 COUNT_FILTERS_ANEW = "UPDATE views.filter_states SET positions = -1"
@@ -136,7 +140,8 @@ class Retrying:
         parked = _Parked(stream, log_partition(stream))
         applied = self._apply_all(parked, is_erased=False)
         with self._pool.connection() as conn:
-            row = conn.execute(SELECT_LEFT, (self._projector, parked.log_partition, stream))
+            params = self._place(parked) | {"stream": stream}
+            row = conn.execute(SELECT_LEFT, params)
             left, error = row.fetchone() or (0, None)
         if applied or left:
             log.info("projector.retried", applied=applied, left=left, error=error)
@@ -188,8 +193,7 @@ class Retrying:
                         raise _KeysChanged
                     _delete_counts(conn, [id for (id,) in conn.execute(BEGIN_COUNTERS_ANEW)])
                     self._write(conn, opened, self._opener.kept(), self._summed(conn, parked))
-                    taken = (self._projector, parked.log_partition, positions)
-                    conn.execute(TAKE_OUT, taken)
+                    conn.execute(TAKE_OUT, self._place(parked) | {"positions": positions})
                     conn.execute(COUNT_FILTERS_ANEW)
                 return len(positions)
             except _KeysChanged:
@@ -199,7 +203,7 @@ class Retrying:
     def _next(self, conn: psycopg.Connection, parked: _Parked, size: int) -> list[int]:
         """The first parked positions. Closes the fence until the transaction ends."""
         fences.close(conn, self._projector)
-        params = (self._projector, parked.log_partition, parked.stream, size)
+        params = self._place(parked) | {"stream": parked.stream, "limit": size}
         return [position for (position,) in conn.execute(SELECT_NEXT, params)]
 
     def _summed(self, conn: psycopg.Connection, parked: _Parked) -> dict[int, datetime]:
@@ -211,12 +215,15 @@ class Retrying:
         """Marks the first parked event as failed again, or drops it; returns whether to go on."""
         with self._pool.connection() as conn, conn.transaction():
             positions = self._next(conn, parked, 1)
-            place = (self._projector, parked.log_partition)
+            place = self._place(parked)
             if is_dropped:
-                conn.execute(TAKE_OUT, (*place, positions))
+                conn.execute(TAKE_OUT, place | {"positions": positions})
             else:
-                name = type(error).__name__
+                failed = place | {"error": type(error).__name__}
                 conn.cursor().executemany(
-                    FAIL, [(name, *place, position) for position in positions]
+                    FAIL, [failed | {"position": position} for position in positions]
                 )
         return is_dropped
+
+    def _place(self, parked: _Parked) -> dict[str, object]:
+        return {"projector": self._projector, "partition": parked.log_partition}

@@ -24,7 +24,8 @@ ORDER BY projector, log_partition, position LIMIT %(limit)s"""
 SELECT_ONE = """
 SELECT projector AS reader, log_partition, position, state, stream, topic, error, tries, parked_at,
        tried_at
-FROM views.parked WHERE projector = %s AND log_partition = %s AND position = %s"""
+FROM views.parked
+WHERE projector = %(reader)s AND log_partition = %(partition)s AND position = %(position)s"""
 
 Key = tuple[str, int, int]
 """Reader, partition and position."""
@@ -73,5 +74,9 @@ def page(
 
 def find(conn: psycopg.Connection, reader: str, place: Position) -> ParkedRow | None:
     """The event at a place, if a reader has parked or skipped it."""
-    params = (reader, place.log_partition, place.position)
+    params = {
+        "reader": reader,
+        "partition": place.log_partition,
+        "position": place.position,
+    }
     return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_ONE, params).fetchone()

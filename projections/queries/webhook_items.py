@@ -31,8 +31,9 @@ JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON c.log_partition = w.p AND 
 
 MEMBERS = """
 SELECT m.subject FROM views.segment_members m
-JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON m.log_partition = w.p AND m.subject = w.s
-WHERE m.segment = %b"""
+JOIN unnest(%(partitions)b::smallint[], %(subjects)b::uuid[]) AS w(p, s)
+  ON m.log_partition = w.p AND m.subject = w.s
+WHERE m.segment = %(segment)b"""
 
 
 Choice = Callable[[Collection[SubjectId]], Collection[SubjectId]]
@@ -199,7 +200,9 @@ def _parties(
 def _members(
     conn: psycopg.Connection, segment: UUID, subjects: Sequence[SubjectId]
 ) -> set[SubjectId]:
-    rows = conn.execute(MEMBERS, (*_placed(subjects), segment), binary=True)
+    partitions, ids = _placed(subjects)
+    params = {"partitions": partitions, "subjects": ids, "segment": segment}
+    rows = conn.execute(MEMBERS, params, binary=True)
     return {SubjectId(row[0]) for row in rows}
 
 
