@@ -189,7 +189,8 @@ def _newest(
     definition: UUID | None,
     gaps: list[Gap],
 ) -> OpenedEvent | None:
-    """Args:
+    """
+    Args:
     gaps: receives the gaps on the way.
     """
     for rows in records.newest(subject, topic):

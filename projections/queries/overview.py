@@ -1,8 +1,8 @@
-"""Query: the Overview of a user or an account: what the workspace prefers to see of it, and how
-that moved over the last 30 days. Without a preference: the events most frequent with it, and those
-of its properties that are most used in the workspace.
+"""Query: the Overview of a user or an account: preferred properties and events, and how they
+moved over the last 30 days.
 
-Days are calendar days in the workspace's time zone; today is the last.
+Without a preference: its most frequent events, and those of its properties that the workspace uses
+most. Days are calendar days in the workspace's time zone; today is the last.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from projections.queries.timeline_items import changes_of
 
 DAYS = 30
 MOST = 6
-"""Properties and events that are shown where none are preferred."""
+"""Properties and events that an Overview without preferences shows."""
 ROWS_AT_ONCE = 500
 
 CONTACT = sa.text("""
@@ -143,7 +143,7 @@ def overview(
     events = list(preferred.events) or list(conn.scalars(MOST_FREQUENT, params))
     first_day = moment.today - timedelta(DAYS - 1)
     began = start_of(first_day, moment.zone)
-    # What was deleted has no time of change any more: it may have been at any.
+    # A deleted property has no time of change: it may have been deleted at any.
     unsure = {
         name
         for name in properties
@@ -170,11 +170,11 @@ def _before(
     began: datetime,
     gaps: list[str],
 ) -> dict[str, tuple[Any, datetime]]:
-    """Of those of the properties that changed since an instant: what they were then, and when they
-    last changed.
+    """The values that the properties had before they changed since an instant, and when each
+    changed last.
 
     Args:
-        gaps: takes the positions of changes that do not open.
+        gaps: receives the positions of changes that do not open.
     """
     opener.refresh()
     topics = [f"{kind}.properties_changed", f"{kind}.absorbed"]

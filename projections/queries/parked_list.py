@@ -59,7 +59,7 @@ def page(
     after: Key | None,
     limit: int,
 ) -> list[ParkedRow]:
-    """Parked events after a key; those that are skipped only where `state` says so."""
+    """Parked events after a key; skipped ones only where `state` asks for them."""
     reader_after, partition, position = after or (None, None, None)
     params = {
         "reader": reader,
@@ -73,7 +73,7 @@ def page(
 
 
 def find(conn: psycopg.Connection, reader: str, place: Position) -> ParkedRow | None:
-    """The event at a place, if a reader has parked or skipped it."""
+    """The parked or skipped event of a reader at a position."""
     params = {
         "reader": reader,
         "partition": place.log_partition,

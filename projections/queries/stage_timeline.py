@@ -1,8 +1,8 @@
-"""Query: the stages that a user or an account has been in, and when it was in none.
+"""Query: the stages of a user or an account over time, with the times in no stage.
 
-Spells are shown as they were decided. Where the workspace says that facts which are told late move
-the timeline, a spell begins when the fact occurred that it was decided for; what was decided
-before, for a time after that, gives way to it. That is worked out on the way out: the record stays.
+Spells are as they were decided. Where the workspace backdates stages, a spell begins when the fact
+occurred that caused its decision; an older decision about a later time gives way. The query
+computes this: the record stays.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROWS_AT_ONCE = 500
 
 
 class StageLog(Protocol):
-    """What a stage timeline asks of the log."""
+    """Reads the log for a stage timeline."""
 
     def read_topics(
         self, stretch: Stretch, topics: Sequence[str], limit: int
@@ -122,7 +122,7 @@ def stage_timeline(
     backdated: bool,
     now: datetime,
 ) -> StageTimeline:
-    """The stages of somebody, as decided, or with `backdated` as the facts occurred."""
+    """The stage timeline of a subject, as decided, or with `backdated` as the facts occurred."""
     gaps: list[str] = []
     if backdated:
         decided, gaps = _moved(log, opener, kind, subject)
@@ -137,7 +137,7 @@ def stage_timeline(
 def _moved(
     log: StageLog, opener: Opener, kind: SubjectKind, subject: SubjectId
 ) -> tuple[list[_Decided], list[str]]:
-    """The spells, and the positions of the decisions that do not open."""
+    """The spells, and the positions of gaps."""
     opener.refresh()
     opened, gaps = parted(opener.open_each(_stage_rows(log, kind, subject)))
     transitions = [
@@ -177,10 +177,10 @@ def moved(
     transitions: Iterable[tuple[datetime, StageTransition]],
     occurred_at: Mapping[Position, datetime],
 ) -> list[_Decided]:
-    """The stages as the facts occurred that they were decided for.
+    """The stages at the times at which their causes occurred.
 
     Args:
-        transitions: with when each was decided, in order.
+        transitions: each with the instant of its decision, in order.
         occurred_at: of the events that were causes.
     """
     spells: list[_Decided] = []
@@ -189,7 +189,7 @@ def moved(
         if isinstance(transition.cause, OfEvent):
             cause = Position(transition.cause.partition, transition.cause.position)
             at = min(at, occurred_at.get(cause, at))
-        # What was decided before, for a time after this one, gives way.
+        # An older decision about a later time gives way.
         spells = [
             msgspec.structs.replace(spell, left_at=_earlier(spell.left_at, at))
             for spell in spells
@@ -215,7 +215,7 @@ def _earlier(left_at: datetime | None, at: datetime) -> datetime:
 
 
 def with_gaps(decided: Sequence[_Decided], order: Sequence[str]) -> list[Spell]:
-    """Spells with the times in no stage between them and after the last; visits counted."""
+    """The spells, with the times in no stage between and after them, and with visits counted."""
     spells: list[Spell] = []
     visits: Counter[str | None] = Counter()
     before: str | None = None
@@ -250,7 +250,7 @@ def _direction(before: str | None, after: str, order: Sequence[str]) -> str | No
 
 
 def summary(spells: Sequence[Spell], order: Sequence[str], now: datetime) -> list[StageSummary]:
-    """What the times in each stage come to."""
+    """Visits and duration by stage."""
     of: dict[str | None, list[Spell]] = {}
     for spell in spells:
         of.setdefault(spell.stage, []).append(spell)

@@ -1,4 +1,4 @@
-"""What a timeline shows of one event: what it is, what it is called, what it changed."""
+"""Items of a timeline: the type of an event, its name, its changes."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class TimelineItem(msgspec.Struct, frozen=True):
 
 
 def topics_of(kind: SubjectKind, types: Iterable[str]) -> list[str]:
-    """The topics of types and of groups of them, as far as they concern a user or an account."""
+    """The topics of types and groups, as they concern a user or an account."""
     wanted = [named for type in types for named in GROUPS.get(type, (type,))]
     topics = dict.fromkeys(topic for named in wanted for topic in _TOPICS_OF_TYPE[named])
     of_users = f"{SubjectKind.USER}."
@@ -145,17 +145,17 @@ def topics_of(kind: SubjectKind, types: Iterable[str]) -> list[str]:
 
 
 def named_topics(topics: Iterable[str], *, properties: bool) -> list[str]:
-    """Those whose changes have a name to be found by.
+    """The types whose items have a name to filter by.
 
     Args:
-        properties: whether it can be that of a property.
+        properties: whether the name may be that of a property.
     """
     named = _NAMED_BY_DECISIONS | _NAMED_BY_PROPERTIES if properties else _NAMED_BY_DECISIONS
     return [topic for topic in topics if topic in named]
 
 
 def name_of(event: OpenedEvent) -> str | None:
-    """Of the activity, the stage or the health; what was defined has its name elsewhere."""
+    """The name of activity, a stage or health; definitions have theirs in the read models."""
     match event.payload:
         case Tracked(activity):
             return activity.name
@@ -170,7 +170,7 @@ def name_of(event: OpenedEvent) -> str | None:
 
 
 def has_name(event: OpenedEvent, names: Collection[str], definitions: Collection[UUID]) -> bool:
-    """Whether an event is found by some names, which some definitions have too."""
+    """Whether an event has one of these names, or is of one of the definitions with such a name."""
     name = name_of(event)
     if name is not None:
         return name in names
@@ -207,7 +207,7 @@ def items(
 ) -> list[TimelineItem]:
     """
     Args:
-        parties: external id and name of those users and accounts that are there.
+        parties: external id and name of the users and accounts that exist.
     """
     ids = {
         event.payload.definition

@@ -1,8 +1,8 @@
-"""From events to what a destination is told: items, with those whom each is about as they are known
-now, of those only who are in the destination's segment now.
+"""Items of a destination: its events, with the users and accounts as they are now, limited to
+the members of its segment.
 
-Nothing of what is erased gets here: an event whose key is destroyed has no payload, and of whoever
-has no key any more there is the random id alone.
+Nothing of an erased subject gets here: an event whose key is destroyed has no payload, and a
+subject without a key has its random id alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WHERE m.segment = %(segment)b"""
 
 
 Choice = Callable[[Collection[SubjectId]], Collection[SubjectId]]
-"""Those of some subjects of whom something holds."""
+"""Selects those of some subjects that satisfy a predicate."""
 
 
 class NotYet(enum.Enum):
@@ -83,12 +83,12 @@ class Item(msgspec.Struct, frozen=True):
 
 
 def shown(conn: psycopg.Connection, projector: str) -> dict[int, int]:
-    """Up to which position of each partition the read models are."""
+    """The position of the read models in each partition."""
     return dict(conn.execute(CHECKPOINTS, (projector,)).fetchall())
 
 
 def candidates(destination: Destination, rows: Iterable[RecordedEvent]) -> list[RecordedEvent]:
-    """The events that a destination may be told of, as far as their envelopes say."""
+    """The events that a destination may get, by their envelopes."""
     wanted = topics(destination)
     of_account = destination.kind is SubjectKind.ACCOUNT
     return [
@@ -115,12 +115,12 @@ def items(
     readable: Choice,
     coming: Choice,
 ) -> list[Item | NotYet | None]:
-    """What a destination is told of each event; None: nothing.
+    """The item of each event; None: the destination gets none.
 
     Args:
-        definitions: the names of what was defined, by id.
-        readable: those of some subjects who have a key.
-        coming: those of some who are not in the read models, but will be.
+        definitions: names by id.
+        readable: selects the subjects that have a key.
+        coming: selects the subjects that the read models do not hold yet, but will.
     """
     streams = {row.stream for row, _ in events}
     streams |= {row.account for row, _ in events if row.account is not None}
@@ -191,7 +191,7 @@ def _party(id: SubjectId | None, parties: Mapping[SubjectId, Party]) -> Party | 
 def _parties(
     conn: psycopg.Connection, subjects: Sequence[SubjectId], readable: Choice
 ) -> dict[SubjectId, Party]:
-    """Those of some subjects that are there, and have a key."""
+    """Those of the subjects that exist and have a key."""
     rows = conn.execute(PARTIES, _placed(subjects), binary=True).fetchall()
     shown = readable([SubjectId(row[0]) for row in rows])
     return {SubjectId(row[0]): Party(*row) for row in rows if row[0] in shown}
