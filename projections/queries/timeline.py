@@ -58,7 +58,7 @@ OPENED_AT_ONCE = 200
 
 _DAY = timedelta(1)
 _DAYS_MORE = 4
-"""Days read beyond the items of a page: some have no items left after the cursor, or are cut off."""
+"""Days read beyond the items of a page: some lie before the cursor, or are cut off."""
 _EARLIEST, _LATEST = time(10, tzinfo=UTC), time(12, tzinfo=UTC)
 """A day begins nowhere before the first, on the day before it; it ends nowhere after the second, on
 the day after it. Days of one subject are of several zones, where the workspace changed its own."""
