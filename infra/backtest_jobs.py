@@ -18,7 +18,8 @@ import structlog
 
 from domain.errors import NotFound, Refusal, TooManyAtOnce
 from projections.kernel.database_errors import is_cancelled
-from projections.queries.backtest import Progress, Tested
+from projections.queries.backtest import Tested
+from projections.queries.backtest_reading import Progress
 
 AT_ONCE = 2
 MAX_WAITING = 8

@@ -30,7 +30,8 @@ from infra.log.records import Records
 from infra.write.condition_checks import ConditionChecks
 from infra.write.definition_store import DefinitionStore
 from projections.queries import backtest
-from projections.queries.backtest import Progress, Tested
+from projections.queries.backtest import Tested
+from projections.queries.backtest_reading import Progress
 
 MAX_SAMPLE = 1_000_000
 NOBODY = UUID(int=0)

@@ -24,10 +24,11 @@ from infra.webhooks.items import DESTINATION
 from infra.write.definition_store import READER as DEFINITIONS
 from infra.write.skipped_events import SkippedEvents
 from projections.counters.filler import READER as COUNTERS
+from projections.kernel import fences
 from projections.kernel.gaps import Gap
 from projections.projector import parking
+from projections.projector.checkpoints import PROJECTOR
 from projections.projector.parking import SkippedEvent
-from projections.projector.projector import CLOSE_FENCE, ENSURE_FENCE, NAME
 from projections.projector.retrying import FAIL, TAKE_OUT, Retrying, count_anew
 from projections.queries import parked_list
 from projections.queries.parked_list import ParkedRow
@@ -90,7 +91,7 @@ class ParkedEvents:
         recorded = self._log.read_at([position])
         if not recorded:
             raise Conflict(_ROW_GONE)
-        if row.reader == NAME:
+        if row.reader == PROJECTOR:
             return self._retrying.retry(self._stream(row))
         self._sealer.refresh()
         [event] = self._sealer.open_each(recorded)
@@ -104,7 +105,7 @@ class ParkedEvents:
                 raise Conflict(_PASSED[RETENTION if reader == RETENTION else DESTINATION])
             activity = ACTIVITY_OF_TOPIC.get(event.row.topic)
             if reader == COUNTERS and activity is not None:
-                count_anew(conn, NAME, activity)
+                count_anew(conn, PROJECTOR, activity)
             conn.execute(TAKE_OUT, (reader, position.log_partition, [position.position]))
         log.info(
             "reader.retried",
@@ -128,8 +129,7 @@ class ParkedEvents:
         row = self._find(reader, position)
         stream = self._stream(row)
         with self._views.connection() as conn, conn.transaction():
-            conn.execute(ENSURE_FENCE, (NAME,))
-            conn.execute(CLOSE_FENCE, (NAME,))  # no batch and no retry passes it meanwhile
+            fences.close(conn, PROJECTOR)  # no batch and no retry passes it meanwhile
             row = parked_list.find(conn, reader, position) or row
             _check_not_skipped(row)
             if row.state == ParkedState.WAITING:
@@ -144,7 +144,7 @@ class ParkedEvents:
             log_partition=position.log_partition,
             position=position.position,
         )
-        return self._retrying.retry(stream) if reader == NAME else Retried(0, 0, None)
+        return self._retrying.retry(stream) if reader == PROJECTOR else Retried(0, 0, None)
 
     def _find(self, reader: str, position: Position) -> ParkedRow:
         row = None
@@ -161,7 +161,7 @@ class ParkedEvents:
         topic = recorded[0].topic if recorded else row.topic
         if topic in ERASING_TOPICS:
             raise Conflict("an erasure rests on it: it can be tried again, never skipped")
-        if row.reader != NAME or topic not in RULING_TOPICS:
+        if row.reader != PROJECTOR or topic not in RULING_TOPICS:
             return
         # Definitions lack an event that does not open, so the read models may lack it, too.
         self._sealer.refresh()

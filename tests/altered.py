@@ -36,7 +36,7 @@ def alter(url: str, place: Position, assignment: str) -> None:
     assert done.rowcount == 1
 
 
-def swap(url: str, one: Position, other: Position) -> None:
+def swap(url: str, position: Position, other: Position) -> None:
     """Gives each of two rows what the other holds."""
     with owner(url) as conn, conn.transaction():
         held = [
@@ -44,9 +44,9 @@ def swap(url: str, one: Position, other: Position) -> None:
                 "SELECT state FROM log.events WHERE log_partition = %s AND position = %s",
                 _of(place),
             ).fetchone()
-            for place in (one, other)
+            for place in (position, other)
         ]
-        for place, row in zip((other, one), held, strict=True):
+        for place, row in zip((other, position), held, strict=True):
             assert row is not None
             conn.execute(
                 "UPDATE log.events SET state = %s WHERE log_partition = %s AND position = %s",

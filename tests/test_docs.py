@@ -39,7 +39,7 @@ from infra.webhooks.items import MAX_ITEMS
 from projections.counters import requests
 from projections.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT
 from projections.models import filters
-from projections.projector.projector import LEASE_SECONDS
+from projections.projector.leases import LEASE_SECONDS
 from tests.code_names import ATTRIBUTE, BARE_PAGE, DOTTED, FILE, has_attribute, is_there, texts
 from tests.pages import (
     PACKAGES,

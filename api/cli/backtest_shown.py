@@ -14,7 +14,8 @@ from api.definitions.backtests import NO_STAGE, BacktestRequest, Draft
 from api.demo.progress import Advance, shown
 from domain.errors import InvalidInput
 from infra.backtest_jobs import Cancelled
-from projections.queries.backtest import BacktestResult, Progress
+from projections.queries.backtest import BacktestResult
+from projections.queries.backtest_reading import Progress
 
 MAX_MOVES = 20
 

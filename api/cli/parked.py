@@ -10,10 +10,13 @@ from domain.definitions.retention import OPERATOR
 from domain.errors import Refusal
 from domain.parked_events import MAX_REASON_CHARS, ParkedState, Retried
 from projections.kernel.paging import MAX_LIMIT
-from projections.projector.projector import NAME
+from projections.projector.checkpoints import PROJECTOR
 
 ITS_READER = click.option(
-    "--reader", default=NAME, show_default=True, help="That lacks the event, as the list names it."
+    "--reader",
+    default=PROJECTOR,
+    show_default=True,
+    help="That lacks the event, as the list names it.",
 )
 
 

@@ -34,10 +34,8 @@ from projections.conditions.known_names import KnownNames
 from projections.conditions.selection import MAX_SEARCH_CHARS, Selection
 from projections.kernel.database_errors import is_cancelled
 from projections.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT
-from projections.models import bars
-from projections.models.bars import Bars
-from projections.models.filters import Filters, filters
-from projections.queries import export
+from projections.queries import bars, export
+from projections.queries.bars import Bars
 from projections.queries.contact_list import (
     MAX_COLUMNS,
     SORTABLE,
@@ -45,6 +43,7 @@ from projections.queries.contact_list import (
     Lists,
     list_contacts,
 )
+from projections.queries.filters import Filters, filters
 from projections.queries.selecting import selection
 
 HttpRequest = Request[Any, Any, Any]

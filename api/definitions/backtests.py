@@ -35,7 +35,8 @@ from infra.backtest_jobs import BacktestJobs, Job
 from infra.backtest_planner import MAX_SAMPLE, BacktestPlanner
 from projections.kernel.paging import DEFAULT_LIMIT, Page
 from projections.queries import backtest
-from projections.queries.backtest import BacktestResult, BacktestSubject, Progress, Tested
+from projections.queries.backtest import BacktestResult, BacktestSubject, Tested
+from projections.queries.backtest_reading import Progress
 
 DEFAULT_SAMPLE = 10_000
 NO_STAGE = "none"

@@ -35,7 +35,7 @@ from infra.keys.identity_index import ALL_PARTITIONS
 from infra.pasts.pasts import Pasts
 from infra.postgres.database import transaction_of
 from projections.counters.keeper import CounterKeeper
-from projections.projector.projector import reached
+from projections.projector.checkpoints import reached
 
 SUBJECTS_AT_A_TIME = 1_000
 """Whose keys are destroyed in one transaction, at most."""

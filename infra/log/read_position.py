@@ -11,7 +11,7 @@ from domain.commands import Position
 from domain.errors import InvalidInput, Unavailable
 from domain.identity import LOG_PARTITIONS
 from infra.log.event_log import EventLog
-from projections.projector.projector import reached
+from projections.projector.checkpoints import reached
 
 MAX_WAIT_SECONDS = 5.0
 MAX_CATCH_UP_SECONDS = 2.0

@@ -26,7 +26,8 @@ from projections.counters.keeper import CounterKeeper
 from projections.deciding.process_manager import NAME as DECIDER
 from projections.models import filters
 from projections.projector.parking import SkippedEvent
-from projections.projector.projector import NAME, Projector
+from projections.projector.probe import NAME
+from projections.projector.projector import Projector
 
 ROLE = "annals_views"
 CONNECTIONS = 3

@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
 from domain.errors import NotFound, TooManyAtOnce, Unavailable
-from projections.projector.projector import CLOSE_FENCE, ENSURE_FENCE
+from projections.kernel import fences
 
 KEPT = 3
 """Pasts, at most."""
@@ -156,8 +156,7 @@ class PastRegistry:
             TooManyAtOnce: `KEPT` pasts are being made, or `BY_KEY` for this API key.
         """
         with self._views.connection() as conn, conn.transaction():
-            conn.execute(ENSURE_FENCE, (FENCE,))
-            conn.execute(CLOSE_FENCE, (FENCE,))
+            fences.close(conn, FENCE)
             cursor = conn.cursor(row_factory=class_row(PastRow))
             rows = cursor.execute(SELECT_ALL).fetchall()
             current = [row for row in rows if _is_current(row, generation)]

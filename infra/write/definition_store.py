@@ -27,7 +27,7 @@ from domain.identity import SubjectId
 from domain.workspace.definitions import Definitions
 from infra.keys.sealing import Sealer
 from infra.log.event_log import EventLog
-from projections.kernel.gaps import Gap, parted, tell
+from projections.kernel.gaps import Gap, log_gaps, parted
 
 ATTEMPTS = 20
 RECENT_SECONDS = 1.0
@@ -54,7 +54,7 @@ class DefinitionStore:
         """
         self._log = log
         self._sealer = sealer
-        self._note = note or partial(tell, READER)
+        self._note = note or partial(log_gaps, READER)
         self._gaps: list[Position] = []
         self.stream = SubjectId(uuid.UUID(bytes=secret[:16], version=4))
         self._lock = threading.Lock()

@@ -1,41 +1,32 @@
 """Compiles a condition to one SQL predicate: for lists, counts, segments, previews, back-tests.
 
-What a condition means is said in `domain.conditions.evaluation`; the two are tested against each
-other. The predicate is about a row of `views.whole_contacts`, and is never null.
-
-It is put together from the SQL below, whose `Sql` type keeps it apart from what came with the
-condition: that goes into `BoundParams`, which hands out places in a parameter in exchange.
-    SQLAlchemy's own expressions took ten times as long to build and to print.
+`domain.conditions.evaluation` defines what a condition means; tests hold the two against each
+other. The predicate is about a row of `views.whole_contacts` and is never null.
+`projections.conditions.fragments` keeps SQL apart from values.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, NewType, TypeGuard
-from uuid import UUID
+from typing import TypeGuard
 
-import msgspec
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-
-from domain.calendar import Moment, boundary, bounds, end_of, start_of
+from domain.calendar import Moment, bounds
 from domain.conditions import language as ask
 from domain.conditions.counters import counter_of
 from domain.identity import SubjectKind
+from projections.conditions.date_window import stored_date, window
+from projections.conditions.fragments import (
+    BoundParams,
+    Compiled,
+    Contact,
+    Predicate,
+    Sql,
+    json_text,
+)
 from projections.kernel.tables import contacts
 
-Predicate = sa.ColumnElement[bool]
-Contact = sa.FromClause
-"""`views.whole_contacts`, or an alias of it."""
-
-Sql = NewType("Sql", str)
-"""SQL of our own making, in which no value stands."""
-
-# Memberships, each under the account that it is in today.
+# Memberships, each under the account of today.
 _RECORDS = Sql("""
     SELECT m.log_partition, m.user_id, coalesce(g.survivor, m.account_id) AS account,
            m.account_id, m.role, m.joined_at, m.left_at
@@ -48,15 +39,15 @@ _OF_ACCOUNT = Sql("""
         ARRAY(SELECT was.loser FROM views.merges was WHERE was.survivor = {c}.subject),
         {c}.subject))""")
 
-# Of records that are in one account today, the one that the 360 view shows.
+# Of several records in one account, the one that the 360 view shows.
 _SHOWN = Sql("""
     SELECT DISTINCT ON (held.log_partition, held.user_id, held.account) held.*
     FROM ({records}) held
     ORDER BY held.log_partition, held.user_id, held.account, held.left_at DESC NULLS FIRST,
              held.joined_at, held.account_id""")
 
-# An account's pages, screens, channels and campaigns are also those of its present members that
-# name no account.
+# An account also has the pages, screens, channels and campaigns of its present members that name no
+# account.
 _SHARED_DAYS = Sql("""
     (SELECT did.subject, did.count FROM views.{table} did WHERE {own}
      UNION ALL
@@ -68,17 +59,15 @@ _SHARED_DAYS = Sql("""
      WHERE NOT did.in_account AND {theirs}) did""")
 
 
-# When somebody was last seen, as the index of this order has it.
+# `last_seen` as the index has it.
 _IN_ORDER = "coalesce({}, '-infinity'::timestamptz)"
-
-_BOOLEAN = sa.Boolean()
 
 
 class QueryScope(enum.Enum):
-    """How many subjects a predicate will be asked about: what it costs depends on it.
+    """The number of subjects that a predicate is evaluated for, which decides its form.
 
-    ALL: most of them. What many subjects did is counted once, for all.
-    FEW: a single one, some that changed, a page. What each one did is looked up for that one.
+    ALL: most subjects: activity is counted once for all.
+    FEW: one subject, some that changed, a page: activity is looked up for each.
     """
 
     ALL = "all"
@@ -93,104 +82,36 @@ def predicate(
     scope: QueryScope = QueryScope.ALL,
     contact: Contact = contacts,
 ) -> Predicate:
-    """What holds of a row of `contact`, whose kind is `kind`, if the condition does.
+    """Whether the condition holds of a row of `contact`, whose kind is `kind`.
 
     Args:
-        condition: one that `domain.conditions.validation.check` let pass, and whose metadata is
-            counted
+        condition: passed `domain.conditions.validation.check`; its counters of metadata are filled
             (`projections.counters.requests.require`).
     """
-    asked = BoundParams()
-    text = Compiler(moment, scope, asked).condition(condition, kind, Sql("{c}"))
-    return Compiled(text, contact, asked)
-
-
-class BoundParams:
-    """The values of a condition: texts in one array, and lists of texts in one each."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.lists: list[list[str]] = []
-
-    def text(self, value: str) -> Sql:
-        self.texts.append(value)
-        return Sql(f"({{texts}})[{len(self.texts)}]")
-
-    def list(self, values: Sequence[str]) -> Sql:
-        self.lists.append([*values])
-        return Sql(f"{{list {len(self.lists) - 1}}}")
-
-    def json(self, value: object) -> Sql:
-        return Sql(f"{self.text(_json(value))}::jsonb")
-
-    def number(self, value: int | float) -> Sql:
-        return Sql(f"{self.text(repr(value))}::numeric")
-
-    def times(self, value: int) -> Sql:
-        return Sql(f"{self.text(str(value))}::bigint")
-
-    def day(self, value: date) -> Sql:
-        return Sql(f"{self.text(value.isoformat())}::date")
-
-    def instant(self, value: datetime) -> Sql:
-        return Sql(f"{self.text(value.isoformat())}::timestamptz")
-
-    def id(self, value: UUID) -> Sql:
-        return Sql(f"{self.text(str(value))}::uuid")
-
-
-class Compiled(sa.ColumnElement[Any]):
-    """SQL about a row of `contact`, as an element of SQLAlchemy's statements."""
-
-    inherit_cache = False
-
-    def __init__(
-        self,
-        text: Sql,
-        contact: Contact,
-        asked: BoundParams,
-        type_: sa.types.TypeEngine[Any] = _BOOLEAN,
-    ) -> None:
-        self.text = text
-        self.type = type_
-        self.contact = contact
-        self.texts = sa.bindparam(None, asked.texts, ARRAY(sa.Text), unique=True)
-        self.lists = [sa.bindparam(None, one, ARRAY(sa.Text), unique=True) for one in asked.lists]
-
-    @property
-    def _from_objects(self) -> list[sa.FromClause]:
-        return [self.contact]
-
-
-@compiles(Compiled)
-def _printed(element: Compiled, compiler: SQLCompiler, **_: Any) -> str:
-    subject = compiler.process(element.contact.c.subject)
-    text = element.text.replace("{c}", subject.removesuffix(".subject"))
-    text = text.replace("{texts}", compiler.process(element.texts))
-    for n, one in enumerate(element.lists):
-        text = text.replace(f"{{list {n}}}", compiler.process(one))
-    return text
+    params = BoundParams()
+    text = Compiler(moment, scope, params).condition(condition, kind, Sql("{c}"))
+    return Compiled(text, contact, params)
 
 
 class Compiler:
-    """Each method gives SQL that can stand in a NOT, an AND or an OR as it is.
+    """Each method returns SQL that can stand in a NOT, an AND or an OR.
 
-    Where it is about `c`, that is the contact in question: `{c}` for the predicate's own.
+    `c` is the alias of the contact; `{c}` for the contact of the predicate itself.
     """
 
-    def __init__(self, moment: Moment, scope: QueryScope, asked: BoundParams) -> None:
+    def __init__(self, moment: Moment, scope: QueryScope, params: BoundParams) -> None:
         self._moment = moment
         self._scope = scope
-        self._asked = asked
+        self._params = params
         self._others = 0
 
     def condition(self, condition: ask.Condition, kind: SubjectKind, c: Sql) -> Sql:
         match condition:
             case ask.AllOf(of):
-                parts = [self.condition(one, kind, c) for one in of]
+                parts = [self.condition(part, kind, c) for part in of]
                 return Sql(f"({' AND '.join(parts)})") if parts else Sql("true")
             case ask.OneOf(of):
-                parts = [self.condition(one, kind, c) for one in of]
+                parts = [self.condition(part, kind, c) for part in of]
                 return Sql(f"({' OR '.join(parts)})") if parts else Sql("false")
             case ask.Not(of):
                 return _not(self.condition(of, kind, c))
@@ -205,11 +126,13 @@ class Compiler:
             case ask.Did():
                 return self._did(condition, kind, c)
             case ask.StageIs(stages):
-                named = self._asked.list([stage for stage in stages if stage is not None])
-                found = f"{c}.stage IS NOT NULL AND {c}.stage = ANY ({named})"
-                return Sql(f"({found} OR {c}.stage IS NULL)" if None in stages else f"({found})")
+                named = self._params.list([stage for stage in stages if stage is not None])
+                in_named = f"{c}.stage IS NOT NULL AND {c}.stage = ANY ({named})"
+                return Sql(
+                    f"({in_named} OR {c}.stage IS NULL)" if None in stages else f"({in_named})"
+                )
             case ask.HealthIs(health):
-                return Sql(f"({c}.health = ANY ({self._asked.list([*health])}))")
+                return Sql(f"({c}.health = ANY ({self._params.list([*health])}))")
             case ask.ScoreIs(score, test):
                 return self._score(score, test, kind, c)
             case ask.SignalIs(signal, on):
@@ -218,7 +141,7 @@ class Compiler:
                 is_on = self._among(c, _SUBJECT, Sql(source))
                 return is_on if on else _not(is_on)
             case ask.InSegment(segment):
-                source = f"views.segment_members did WHERE did.segment = {self._asked.id(segment)}"
+                source = f"views.segment_members did WHERE did.segment = {self._params.id(segment)}"
                 return self._among(c, _SUBJECT, Sql(source + self._own(c)))
             case ask.BelongsTo():
                 return self._belongs(condition, kind, c)
@@ -226,12 +149,12 @@ class Compiler:
                 return self._of_others(quantifier, where, kind, c)
 
     def _property(self, properties: Sql, name: str, test: ask.Test) -> Sql:
-        asked = self._asked
+        params = self._params
         match test:
             case ask.Is(value):
-                return Sql(f"({properties} @> {asked.json({name: value})})")
+                return Sql(f"({properties} @> {params.json({name: value})})")
             case ask.IsNot(value):
-                return Sql(f"(NOT {properties} @> {asked.json({name: value})})")
+                return Sql(f"(NOT {properties} @> {params.json({name: value})})")
             case ask.In(values):
                 return self._value_in(properties, name, values)
             case ask.NotIn(values):
@@ -241,34 +164,34 @@ class Compiler:
             case ask.IsNotSet():
                 return _not(self._is_set(properties, name))
             case ask.Contains(value):
-                text = f"views.text_of({properties}, {asked.text(name)})"
+                text = f"views.text_of({properties}, {params.text(name)})"
                 return Sql(
-                    f"(coalesce(strpos({text}, {asked.text(value)}) > 0, false)"
-                    f" OR {properties} @> {asked.json({name: [value]})})"
+                    f"(coalesce(strpos({text}, {params.text(value)}) > 0, false)"
+                    f" OR {properties} @> {params.json({name: [value]})})"
                 )
             case ask.StartsWith(value):
-                text = f"views.text_of({properties}, {asked.text(name)})"
-                return Sql(f"coalesce(starts_with({text}, {asked.text(value)}), false)")
+                text = f"views.text_of({properties}, {params.text(name)})"
+                return Sql(f"coalesce(starts_with({text}, {params.text(value)}), false)")
             case ask.Greater() | ask.AtLeast() | ask.Less() | ask.AtMost() | ask.Between():
-                number = Sql(f"views.number_of({properties}, {asked.text(name)})")
+                number = Sql(f"views.number_of({properties}, {params.text(name)})")
                 return Sql(f"coalesce({self._number(number, test)}, false)")
             case _:
                 low, high = window(test, self._moment)
-                value = f"{properties}, {asked.text(name)}"
+                value = f"{properties}, {params.text(name)}"
                 stored = f"rtrim(views.text_of({value}), 'Z') COLLATE \"C\""
                 limits = [(">=", low), ("<", high)]
-                tests = [f"{stored} {op} {asked.text(_stored(at))}" for op, at in limits if at]
-                # Whether it is a date at all takes ten times as long to say: so it comes last.
+                tests = [f"{stored} {op} {params.text(stored_date(at))}" for op, at in limits if at]
+                # The test for a date comes last: it costs ten times as much.
                 tests.append(f"views.instant_of({value}) IS NOT NULL")
                 return Sql(f"coalesce({' AND '.join(tests)}, false)")
 
     def _value_in(self, properties: Sql, name: str, values: Sequence[ask.Scalar]) -> Sql:
-        known = self._asked.list([_json(one) for one in values])
-        value = f"{properties} -> {self._asked.text(name)}"
+        known = self._params.list([json_text(value) for value in values])
+        value = f"{properties} -> {self._params.text(name)}"
         return Sql(f"coalesce(({value}) = ANY ({known}::jsonb[]), false)")
 
     def _is_set(self, properties: Sql, name: str) -> Sql:
-        value = f"{properties} -> {self._asked.text(name)}"
+        value = f"{properties} -> {self._params.text(name)}"
         return Sql(f"coalesce(jsonb_typeof({value}) <> 'null', false)")
 
     def _number(
@@ -276,49 +199,52 @@ class Compiler:
         number: Sql,
         test: ask.Greater | ask.AtLeast | ask.Less | ask.AtMost | ask.Between,
     ) -> Sql:
-        asked = self._asked
+        params = self._params
         match test:
             case ask.Greater(value):
-                return Sql(f"{number} > {asked.number(value)}")
+                return Sql(f"{number} > {params.number(value)}")
             case ask.AtLeast(value):
-                return Sql(f"{number} >= {asked.number(value)}")
+                return Sql(f"{number} >= {params.number(value)}")
             case ask.Less(value):
-                return Sql(f"{number} < {asked.number(value)}")
+                return Sql(f"{number} < {params.number(value)}")
             case ask.AtMost(value):
-                return Sql(f"{number} <= {asked.number(value)}")
+                return Sql(f"{number} <= {params.number(value)}")
             case ask.Between(low, high):
-                return Sql(f"{number} BETWEEN {asked.number(low)} AND {asked.number(high)}")
+                return Sql(f"{number} BETWEEN {params.number(low)} AND {params.number(high)}")
 
     def _attribute(self, column: Sql, test: ask.Test, compared: str) -> Sql:
-        """`compared`: what stands for the column where instants are compared."""
-        asked = self._asked
-        there = f"{column} IS NOT NULL"
+        """
+        Args:
+        compared: replaces the column where instants are compared.
+        """
+        params = self._params
+        is_set = f"{column} IS NOT NULL"
         match test:
             case ask.IsSet():
-                return Sql(f"({there})")
+                return Sql(f"({is_set})")
             case ask.IsNotSet():
                 return Sql(f"({column} IS NULL)")
             case ask.Is(value):
-                return Sql(f"({there} AND {column} = {asked.text(str(value))})")
+                return Sql(f"({is_set} AND {column} = {params.text(str(value))})")
             case ask.IsNot(value):
-                return Sql(f"(NOT ({there} AND {column} = {asked.text(str(value))}))")
+                return Sql(f"(NOT ({is_set} AND {column} = {params.text(str(value))}))")
             case ask.In(values):
-                return Sql(f"({there} AND {column} = ANY ({asked.list([*map(str, values)])}))")
+                return Sql(f"({is_set} AND {column} = ANY ({params.list([*map(str, values)])}))")
             case ask.NotIn(values):
-                known = asked.list([*map(str, values)])
-                return Sql(f"(NOT ({there} AND {column} = ANY ({known})))")
+                known = params.list([*map(str, values)])
+                return Sql(f"(NOT ({is_set} AND {column} = ANY ({known})))")
             case ask.Contains(value):
-                return Sql(f"({there} AND strpos({column}, {asked.text(value)}) > 0)")
+                return Sql(f"({is_set} AND strpos({column}, {params.text(value)}) > 0)")
             case ask.StartsWith(value):
-                return Sql(f"({there} AND starts_with({column}, {asked.text(value)}))")
+                return Sql(f"({is_set} AND starts_with({column}, {params.text(value)}))")
             case _:
                 limits = zip((">=", "<"), window(test, self._moment), strict=True)
-                tests = [f"{compared} {op} {asked.instant(at)}" for op, at in limits if at]
-                return Sql(f"({' AND '.join([there, *tests])})")
+                tests = [f"{compared} {op} {params.instant(at)}" for op, at in limits if at]
+                return Sql(f"({' AND '.join([is_set, *tests])})")
 
     def _score(self, score: str, test: ask.Test, kind: SubjectKind, c: Sql) -> Sql:
-        id, asked = self.definition("score", score, kind), self._asked
-        value, there = Sql("did.value"), "did.value IS NOT NULL"
+        id, params = self.definition("score", score, kind), self._params
+        value, is_set = Sql("did.value"), "did.value IS NOT NULL"
         match test:
             case ask.IsNot(wanted):
                 return _not(self._score(score, ask.Is(wanted), kind, c))
@@ -327,11 +253,11 @@ class Compiler:
             case ask.IsNotSet():
                 return _not(self._score(score, ask.IsSet(), kind, c))
             case ask.IsSet():
-                passes = there
+                passes = is_set
             case ask.Is(wanted):
-                passes = f"{value} = {asked.number(wanted)}" if _is_number(wanted) else "false"
+                passes = f"{value} = {params.number(wanted)}" if _is_number(wanted) else "false"
             case ask.In(wanted):
-                numbers = [asked.number(one) for one in wanted if _is_number(one)]
+                numbers = [params.number(number) for number in wanted if _is_number(number)]
                 passes = f"{value} IN ({', '.join(numbers)})" if numbers else "false"
             case ask.Greater() | ask.AtLeast() | ask.Less() | ask.AtMost() | ask.Between():
                 passes = self._number(value, test)
@@ -341,10 +267,10 @@ class Compiler:
         return self._among(c, _SUBJECT, Sql(source))
 
     def definition(self, family: str, name: str, kind: SubjectKind) -> Sql:
-        """The id of the score or signal that is active under a name."""
+        """The id of the active score or signal of a name."""
         return Sql(
             f"(SELECT named.id FROM views.definitions named WHERE named.family = '{family}'"
-            f" AND named.kind = '{kind.value}' AND named.name = {self._asked.text(name)}"
+            f" AND named.kind = '{kind.value}' AND named.name = {self._params.text(name)}"
             " AND named.status = 'active')"
         )
 
@@ -359,26 +285,28 @@ class Compiler:
             case ask.AtLeastTimes(1):
                 return self._counted(condition, kind, c)
             case ask.AtLeastTimes(times):
-                return self._counted(condition, kind, c, f">= {self._asked.times(times)}")
+                return self._counted(condition, kind, c, f">= {self._params.times(times)}")
             case ask.AtMostTimes(times):
-                return _not(self._counted(condition, kind, c, f">= {self._asked.times(times + 1)}"))
+                return _not(
+                    self._counted(condition, kind, c, f">= {self._params.times(times + 1)}")
+                )
             case ask.ExactlyTimes(times):
-                return self._counted(condition, kind, c, f"= {self._asked.times(times)}")
+                return self._counted(condition, kind, c, f"= {self._params.times(times)}")
 
     def _counted(self, condition: ask.Did, kind: SubjectKind, c: Sql, times: str = "") -> Sql:
-        """Whether somebody did something as many times; without `times`, at all."""
+        """Whether a subject did something so many times; at all, without `times`."""
         source = self.deeds(condition, kind, c)
         if times:
             source = Sql(f"{source} GROUP BY did.subject HAVING sum(did.count) {times}")
         return self._among(c, _SUBJECT, source)
 
     def deeds(self, condition: ask.Did, kind: SubjectKind, c: Sql) -> Sql:
-        """What to read, as `did`, for how often something was done: a subject and a count a row."""
-        asked = self._asked
+        """The source, as `did`, of counts: a subject and a count a row."""
+        params = self._params
         if condition.where:
-            table, that = "counter_days", f"did.counter = {asked.id(counter_of(condition).id)}"
+            table, that = "counter_days", f"did.counter = {params.id(counter_of(condition).id)}"
         else:
-            activity, name = asked.text(condition.activity), asked.text(condition.name)
+            activity, name = params.text(condition.activity), params.text(condition.name)
             id = (
                 f"(SELECT id FROM views.names WHERE kind = {activity}"
                 f" AND views.digest_of(name) = views.digest_of({name}) AND name = {name})"
@@ -386,7 +314,7 @@ class Compiler:
             table, that = "activity_days", f"did.name_id = {id}"
         if condition.period is not None:
             first, last = bounds(condition.period, self._moment.today)
-            that += f" AND did.day BETWEEN {asked.day(first)} AND {asked.day(last)}"
+            that += f" AND did.day BETWEEN {params.day(first)} AND {params.day(last)}"
         own = that + self._own(c)
         if kind is SubjectKind.ACCOUNT and condition.activity != "event":
             records = self._records(kind, c)
@@ -394,13 +322,14 @@ class Compiler:
         return Sql(f"views.{table} did WHERE {own}")
 
     def _own(self, c: Sql) -> str:
-        """Narrows a source to the contact in question, unless it is read once for all."""
+        """Narrows a source to the contact; scope ALL reads it once for all."""
         if self._scope is QueryScope.ALL:
             return ""
         return f" AND did.log_partition = {c}.log_partition AND did.subject = {c}.subject"
 
     def _among(self, c: Sql, subject: Sql, source: Sql) -> Sql:
-        """Whether a contact is among the subjects of a source; or, narrowed to it, has a row."""
+        """Whether a contact is among the subjects of a source; in scope FEW, whether the source
+        has rows."""
         if self._scope is QueryScope.ALL:
             return Sql(f"({c}.subject IN (SELECT {subject} FROM {source}))")
         return Sql(f"(EXISTS (SELECT FROM {source}))")
@@ -419,9 +348,9 @@ class Compiler:
         source = f"({records}) held WHERE held.left_at IS "
         source += "NOT NULL" if condition.ended else "NULL"
         if condition.role is not None:
-            source += f" AND held.role = {self._asked.text(condition.role)}"
+            source += f" AND held.role = {self._params.text(condition.role)}"
         if condition.other is not None:
-            id = self._asked.id(condition.other)
+            id = self._params.id(condition.other)
             survivor = f"SELECT g.survivor FROM views.merges g WHERE g.loser = {id}"
             source += f" AND {other} = coalesce(({survivor}), {id})"
         return self._among(c, mine, Sql(source))
@@ -438,12 +367,13 @@ class Compiler:
             case ask.EveryOf():
                 source += f" GROUP BY {mine} HAVING bool_and({holds})"
             case ask.AtLeastOf(count):
-                least = self._asked.times(count)
+                least = self._params.times(count)
                 source += f" AND {holds} GROUP BY {mine} HAVING count(DISTINCT {theirs}) >= {least}"
         return self._among(c, mine, Sql(source))
 
     def others(self, where: ask.Condition, kind: SubjectKind, c: Sql) -> tuple[Sql, Sql]:
-        """What to read, as `held`, of the other kind; and whether `where` holds of one of them."""
+        """The source, as `held`, of memberships with the other kind; and whether `where` holds
+        of each."""
         self._others += 1
         o = Sql(f"other{self._others}")
         _, theirs = SIDES[kind]
@@ -457,7 +387,7 @@ class Compiler:
 
 
 _SUBJECT = Sql("did.subject")
-# Of memberships, the column of the kind that is asked about and that of the other kind.
+# The columns of memberships: of the kind of the contact, and of the other kind.
 SIDES = {
     SubjectKind.USER: (Sql("held.user_id"), Sql("held.account")),
     SubjectKind.ACCOUNT: (Sql("held.account"), Sql("held.user_id")),
@@ -470,35 +400,3 @@ def _is_number(value: ask.Scalar) -> TypeGuard[int | float]:
 
 def _not(text: Sql) -> Sql:
     return Sql(f"(NOT {text})")
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _stored(at: datetime) -> str:
-    """An instant in the form in which the dates of properties are compared."""
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat()
-
-
-def window(test: ask.Test, moment: Moment) -> tuple[datetime | None, datetime | None]:
-    """What a test of a date asks for: from an instant on, and before another; None: no limit."""
-    zone, today = moment.zone, moment.today
-    match test:
-        case ask.Before(at):
-            limit = boundary(at)
-            return None, limit if isinstance(limit, datetime) else start_of(limit, zone)
-        case ask.After(at):
-            limit = boundary(at)
-            if isinstance(limit, datetime):
-                return limit + timedelta(microseconds=1), None
-            return end_of(limit, zone), None
-        case ask.InPeriod(period):
-            first, last = bounds(period, today)
-            return start_of(first, zone), end_of(last, zone)
-        case ask.InNextDays(days):
-            return start_of(today, zone), end_of(today + timedelta(days), zone)
-        case ask.MoreThanDaysAgo(days):
-            return None, start_of(today - timedelta(days), zone)
-        case _:
-            raise TypeError(f"{type(test).__name__} is no test of a date")

@@ -1,9 +1,9 @@
-"""Compiles conditions to the evidence of a decision: what each of their tests sees of a contact.
+"""Compiles conditions to the evidence of a decision: what each test of a condition saw of a
+contact.
 
-`domain.conditions.evidence` says what evidence is, and the two are tested against each other. It is
-meant for
-the SELECT list of a statement that finds those who differ: so it is looked up for them alone, and
-from the same rows, at the same instant, as what was decided.
+`domain.conditions.evidence` defines evidence; tests hold the two against each other. The evidence
+stands in the SELECT list of the statement that finds differing subjects, so that PostgreSQL
+computes it for them alone, from the same rows and at the same instant as the decision.
 """
 
 from __future__ import annotations
@@ -18,21 +18,14 @@ from domain.calendar import Moment
 from domain.conditions import language as ask
 from domain.conditions.evidence import MAX_SEEN_CHARS, MAX_SEEN_ITEMS, all_leaves
 from domain.identity import SubjectKind
-from projections.conditions.compiler import (
-    SIDES,
-    BoundParams,
-    Compiled,
-    Compiler,
-    Contact,
-    QueryScope,
-    Sql,
-)
+from projections.conditions.compiler import SIDES, Compiler, QueryScope
+from projections.conditions.fragments import BoundParams, Compiled, Contact, Sql
 from projections.kernel.tables import contacts
 
 PAIRS_A_CALL = 50
-"""Of `jsonb_build_object`: a function of PostgreSQL takes 100 arguments."""
+"""Most arguments of `jsonb_build_object`: a function of PostgreSQL takes 100."""
 
-# A value of a property, its texts and lists cut short.
+# A value of a property, with texts and lists cut.
 _PROPERTY = Sql("""
     (SELECT CASE jsonb_typeof(of.value)
             WHEN 'string' THEN to_jsonb(left(of.value #>> '{{}}', {chars}))
@@ -77,15 +70,15 @@ def evidence(
     *,
     contact: Contact = contacts,
 ) -> sa.ColumnElement[dict[str, dict[str, Any]]]:
-    """A jsonb object: what the tests of some conditions see of a row of `contact`, whose kind is
-    `kind`, as `domain.conditions.evidence.seen` says.
+    """Evidence of conditions about a row of `contact`, whose kind is `kind`: a jsonb object, as
+    `domain.conditions.evidence.seen` defines it.
 
     Args:
-        conditions: each by the JSON pointer of its place in what was defined.
+        conditions: by JSON pointer into the definition.
     """
-    asked = BoundParams()
-    text = saw(conditions, kind, Sql("{c}"), Compiler(moment, QueryScope.FEW, asked), asked)
-    return Compiled(text, contact, asked, JSONB())
+    params = BoundParams()
+    text = saw(conditions, kind, Sql("{c}"), Compiler(moment, QueryScope.FEW, params), params)
+    return Compiled(text, contact, params, JSONB())
 
 
 def saw(
@@ -93,16 +86,16 @@ def saw(
     kind: SubjectKind,
     c: Sql,
     compiler: Compiler,
-    asked: BoundParams,
+    params: BoundParams,
 ) -> Sql:
-    """The same as text, about the contact `c`, for a statement that is put together by hand.
+    """The same as SQL, about the contact `c`.
 
     Args:
-        compiler: of scope FEW, with `asked` for its values.
+        compiler: of scope FEW, with the same `params`.
     """
-    looking = _Looking(compiler, asked)
+    looking = _Looking(compiler, params)
     pairs = [
-        f"{asked.text(place)}, {looking.at(leaf, kind, c)}"
+        f"{params.text(place)}, {looking.at(leaf, kind, c)}"
         for place, leaf in all_leaves(conditions)
     ]
     calls = [
@@ -115,9 +108,9 @@ def saw(
 class _Looking:
     """What single tests see."""
 
-    def __init__(self, compiler: Compiler, asked: BoundParams) -> None:
+    def __init__(self, compiler: Compiler, params: BoundParams) -> None:
         self._compiler = compiler
-        self._asked = asked
+        self._params = params
 
     def at(self, leaf: ask.Condition, kind: SubjectKind, c: Sql) -> Sql:
         match leaf:
@@ -127,14 +120,14 @@ class _Looking:
             case ask.OfAccounts(quantifier, where) | ask.OfUsers(quantifier, where):
                 others, holds = self._compiler.others(where, kind, c)
                 _, theirs = SIDES[kind]
-                held = self._enough(quantifier)
-                return Sql(_OTHERS.format(held=held, theirs=theirs, holds=holds, others=others))
+                enough = self._enough(quantifier)
+                return Sql(_OTHERS.format(held=enough, theirs=theirs, holds=holds, others=others))
             case ask.InSegment() | ask.BelongsTo():
                 return Sql(_SO.format(so=self._compiler.condition(leaf, kind, c)))
             case _:
-                held = self._compiler.condition(leaf, kind, c)
+                holds = self._compiler.condition(leaf, kind, c)
                 return Sql(
-                    f"jsonb_build_object('value', {self._value(leaf, kind, c)}, 'held', {held})"
+                    f"jsonb_build_object('value', {self._value(leaf, kind, c)}, 'held', {holds})"
                 )
 
     def _value(self, leaf: ask.Condition, kind: SubjectKind, c: Sql) -> str:
@@ -142,7 +135,7 @@ class _Looking:
             case ask.PropertyIs(name):
                 return _PROPERTY.format(
                     properties=f"{c}.properties",
-                    name=self._asked.text(name),
+                    name=self._params.text(name),
                     chars=MAX_SEEN_CHARS,
                     items=MAX_SEEN_ITEMS,
                 )
@@ -170,11 +163,11 @@ class _Looking:
             case ask.DidNotOccur():
                 return "it.times = 0"
             case ask.AtLeastTimes(times):
-                return f"it.times >= {self._asked.times(times)}"
+                return f"it.times >= {self._params.times(times)}"
             case ask.AtMostTimes(times):
-                return f"it.times <= {self._asked.times(times)}"
+                return f"it.times <= {self._params.times(times)}"
             case ask.ExactlyTimes(times):
-                return f"it.times = {self._asked.times(times)}"
+                return f"it.times = {self._params.times(times)}"
 
     def _enough(self, quantifier: ask.Quantifier) -> str:
         match quantifier:
@@ -183,4 +176,4 @@ class _Looking:
             case ask.EveryOf():
                 return "it.every"
             case ask.AtLeastOf(count):
-                return f"it.so >= {self._asked.times(count)}"
+                return f"it.so >= {self._params.times(count)}"

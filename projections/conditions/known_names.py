@@ -1,4 +1,4 @@
-"""Query: the names that conditions can ask about, as the read models know them."""
+"""Query: the names that conditions can use, from the read models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEGMENTS = sa.text("SELECT segment, kind FROM views.segments WHERE deleted_at IS
 
 
 class KnownNames:
-    """A `domain.conditions.validation.Vocabulary` that looks up what it is asked for."""
+    """A `domain.conditions.validation.Vocabulary` that reads names on demand."""
 
     def __init__(self, conn: sa.Connection) -> None:
         self._conn = conn
@@ -68,11 +68,10 @@ class KnownNames:
 
 
 class NamesNow(KnownNames):
-    """What can be asked about, with definitions as the log has them: what was defined a moment ago
-    can be used in the next.
+    """A vocabulary with the definitions of the log: a definition can be used at once.
 
     Args:
-        draft: one whose own names can be asked for as well, as they can be once it is active.
+        draft: its own names count as known, as they will be once it is active.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class NamesNow(KnownNames):
         self._own = set() if draft is None else provides(DefinitionId(NO_ID), draft)
 
     def segments(self) -> Mapping[UUID, SubjectKind]:
-        return {id: one.definition.kind for id, one in self._definitions.segments.items()}
+        return {id: segment.definition.kind for id, segment in self._definitions.segments.items()}
 
     def stages(self, kind: SubjectKind) -> Collection[str]:
         own = self._of_draft(DefinitionKind.STAGES, kind)
@@ -93,4 +92,8 @@ class NamesNow(KnownNames):
         return self._definitions.known(family, kind) | self._of_draft(family, kind)
 
     def _of_draft(self, family: DefinitionKind, kind: SubjectKind) -> set[str]:
-        return {one.name for one in self._own if (one.family, one.kind) == (family, kind)}
+        return {
+            definition.name
+            for definition in self._own
+            if (definition.family, definition.kind) == (family, kind)
+        }

@@ -1,7 +1,8 @@
-"""From subjects to those of the other kind, over memberships, as `projections.conditions.compiler`
-and the 360
-view see them: an account that was merged is the one it lives on in. Memberships that ended count
-too: what can be asked about them changes when accounts are merged or erased."""
+"""Paths from subjects to subjects of the other kind, over memberships.
+
+A merged account is its survivor, as in `projections.conditions.compiler` and the 360 view. Ended
+memberships count too: conditions about them change when accounts are merged or erased.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ SELECT loser, survivor FROM views.merges WHERE log_partition = ANY(:partitions)
 
 
 def survivors(conn: sa.Connection, subjects: Sequence[UUID]) -> dict[UUID, UUID]:
-    """Those of the subjects that were merged, each with the one it lives on in."""
-    partitions = sorted({log_partition(one) for one in subjects})
+    """The survivors of those subjects that were merged, by loser."""
+    partitions = sorted({log_partition(subject) for subject in subjects})
     rows = conn.execute(SURVIVORS, {"partitions": partitions, "subjects": list(subjects)})
     return {row.loser: row.survivor for row in rows}
 
@@ -41,22 +42,21 @@ def survivors(conn: sa.Connection, subjects: Sequence[UUID]) -> dict[UUID, UUID]
 def reached_by(
     conn: sa.Connection, way: Sequence[str], subjects: Iterable[UUID]
 ) -> dict[UUID, set[UUID]]:
-    """The subjects that a way of `domain.workspace.dependencies` leads to from each of some
-    subjects."""
-    reached = {one: {one} for one in subjects}
+    """The subjects that a path of `domain.workspace.dependencies` leads to, from each subject."""
+    reached = {subject: {subject} for subject in subjects}
     for kind in way:
         here = list(set().union(*reached.values())) if reached else []
-        there: dict[UUID, set[UUID]] = {}
+        targets_of: dict[UUID, set[UUID]] = {}
         if here:
-            asked: dict[str, object] = {"subjects": here}
+            params: dict[str, object] = {"subjects": here}
             if kind == "account":
-                asked["partitions"] = [log_partition(one) for one in here]
+                params["partitions"] = [log_partition(subject) for subject in here]
             for source, target in conn.execute(
-                ACCOUNTS_OF if kind == "account" else USERS_OF, asked
+                ACCOUNTS_OF if kind == "account" else USERS_OF, params
             ):
-                there.setdefault(source, set()).add(target)
+                targets_of.setdefault(source, set()).add(target)
         reached = {
-            source: set().union(*(there.get(one, set()) for one in targets))
+            source: set().union(*(targets_of.get(target, set()) for target in targets))
             for source, targets in reached.items()
         }
     return reached

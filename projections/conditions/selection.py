@@ -1,5 +1,7 @@
-"""Which users or accounts are meant: by segment, by filter, by search. Lists, bars and exports of
-the same selection are of the same contacts, for all of them ask here."""
+"""Selections of users or accounts: by segment, by filter, by search.
+
+Lists, bars and exports of one selection agree, as all use these predicates.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,20 @@ from domain.definitions.types import DefinitionKind
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.workspace.references import references
-from projections.conditions.compiler import Predicate, predicate
+from projections.conditions.compiler import predicate
+from projections.conditions.fragments import Predicate
 from projections.kernel.tables import bar_counts, contacts, segment_counts, segment_members
 
 MAX_SEARCH_CHARS = 200
 
 TYPO_CHARS = 5
-"""A shorter search is taken to the letter: too little of it is left if one is wrong."""
+"""A shorter search has to match exactly: an error leaves too little of it."""
 
 FEW = 4
-"""A segment of less than a fourth of all is small."""
+"""A segment with less than this share of all contacts is small."""
 
 LIKENESS = sa.text("SET LOCAL pg_trgm.word_similarity_threshold = 0.5")
-"""How much of a search must be found again for it to be a misspelling: half of its trigrams."""
+"""The share of a search's trigrams that a misspelling has to share."""
 
 _HAYSTACK = sa.literal_column(
     "(coalesce(name, '') || ' ' || coalesce(email, '') || ' ' || coalesce(domain, '')"
@@ -38,10 +41,10 @@ _HAYSTACK = sa.literal_column(
 class Selection(msgspec.Struct, frozen=True):
     """
     Attributes:
-        segment: only its members; of the same kind.
-        filter: only those of whom this holds.
-        search: only those whose name, e-mail, domain or external id holds this text in any case,
-            or, of a longer text, something that is spelt much like it.
+    segment: its members alone; of the same kind.
+    filter: contacts of whom it holds alone.
+    search: contacts alone whose name, e-mail, domain or external id holds this text in any
+        case, or, of a longer text, one of similar spelling.
     """
 
     kind: SubjectKind
@@ -51,11 +54,11 @@ class Selection(msgspec.Struct, frozen=True):
 
     @property
     def segments(self) -> list[UUID]:
-        """Those that are asked for, in the filter too."""
+        """The segments of a selection, with those in its filter."""
         named = [] if self.filter is None else references(self.filter, self.kind)
-        of_filter = [one.to for one in named if one.to.family is DefinitionKind.SEGMENT]
+        of_filter = [link.to for link in named if link.to.family is DefinitionKind.SEGMENT]
         here = [] if self.segment is None else [self.segment]
-        return [*here, *(UUID(one.name) for one in of_filter)]
+        return [*here, *(UUID(pointer.name) for pointer in of_filter)]
 
     @property
     def is_all(self) -> bool:
@@ -69,25 +72,25 @@ def chosen(
     *,
     in_order: sa.ColumnElement[UUID] | None = None,
 ) -> list[Predicate]:
-    """What holds of a row of `views.whole_contacts` that is meant. For use in this transaction
-    alone, whose settings it may change.
+    """The predicates of a selection about a row of `views.whole_contacts`. May change settings
+    of the transaction.
 
     Args:
-        in_order: the first of them are wanted in an order that ends with this column of their
-            subjects, and not something about all.
+        in_order: the order of the query ends with this column of subjects, and it reads the first
+            rows alone.
 
     Raises:
-        InvalidInput: a search that cannot be.
+        InvalidInput: a search without content.
     """
     kind = selection.kind
-    found: list[Predicate] = [contacts.c.kind == kind.value]
+    predicates: list[Predicate] = [contacts.c.kind == kind.value]
     if selection.segment is not None:
-        found.append(_member(conn, selection.segment, kind, moment, in_order=in_order))
+        predicates.append(_member(conn, selection.segment, kind, moment, in_order=in_order))
     if selection.filter is not None:
-        found.append(predicate(selection.filter, kind, moment))
+        predicates.append(predicate(selection.filter, kind, moment))
     if selection.search:
-        found.append(_matches(conn, selection.search))
-    return found
+        predicates.append(_matches(conn, selection.search))
+    return predicates
 
 
 def _member(
@@ -98,10 +101,10 @@ def _member(
     *,
     in_order: sa.ColumnElement[UUID] | None,
 ) -> Predicate:
-    """The planner takes it that the partition agrees only for one in 256 of those whose subject
-    does, so thinks a segment next to empty if asked by both, and goes from member to contact. That
-    is the way for all of few members; else it is asked by subject alone, and goes through contacts.
-    """
+    """PostgreSQL assumes that the partition agrees for one in 256 of the rows whose subject
+    agrees. With both, it takes a segment for almost empty and goes from members to contacts,
+    which suits small segments. For large ones the join is by subject alone, and PostgreSQL
+    goes through contacts."""
     if in_order is None:
         members = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
             segment_counts.c.segment == segment

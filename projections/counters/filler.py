@@ -1,9 +1,9 @@
-"""Counts from the log what a counter lacks when it is begun: all that was recorded before.
+"""The filler: counts from the log what a counter lacks when it begins.
 
-One reading of the log serves all counters that are in turn. It goes through the partitions in a
-circle, so that a counter that is begun later joins at the next one, and is done when the circle
-comes round. In turn are what definitions need, then counters of API keys by rounds: each key's
-oldest, each key's next.
+One reading of the log serves all counters in turn. It goes through the partitions in a circle. A
+counter that begins later joins at the next partition, and is filled when the circle returns there.
+In turn are the counters of definitions, then those of API keys by rounds: the oldest of each key,
+then the next of each.
 """
 
 from __future__ import annotations
@@ -27,43 +27,38 @@ from domain.identity import LOG_PARTITIONS
 from domain.workspace.workspace import Workspace
 from projections.counters.keeper import CounterKeeper
 from projections.counters.model import add, tallied
-from projections.kernel import gaps, merges
+from projections.kernel import fences, gaps, merges
 from projections.kernel.database_errors import is_of_connection
 from projections.kernel.idle import Idle
 from projections.kernel.ports import Log, Opener
 from projections.kernel.watchdog import Hung, watched
 
 CHUNK_EVENTS = 10_000
-"""That are read in one transaction, at most."""
+"""Events that one transaction reads, at most."""
 
 FIRST_EVENTS = 1_000
 
 TURN_SECONDS = 1.0
-"""How long a transaction may take; the next one reads less where it took longer."""
+"""Duration of a transaction; the next one reads less where one took longer."""
 
 IN_TURN = 16
-"""Counters that one reading serves."""
+"""Counters of one reading."""
 
 STEP_SECONDS = 300.0
-"""How long a piece may take; it holds the fence, for which batches that settle wait."""
+"""Time limit of a piece; it holds the fence, for which batches that close it wait."""
 
 POLL_SECONDS = 0.2
 
 PUT_OFF_FOR = timedelta(minutes=1)
-"""A counter that cannot be counted waits for so long, then twice as long each time."""
+"""Pause of a counter that failed; it doubles with each failure."""
 
 PUT_OFF_AT_MOST = timedelta(hours=1)
 
 READER = "counters"
-"""Its name among those that lack events."""
+"""The filler's name in the list of parked events."""
 
 FENCE = "filling"
-"""One process at a time fills: two would read the same."""
-
-ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
-TAKE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE SKIP LOCKED"
-SHARE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR SHARE"
-CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
+"""Lets one process fill at a time: two would read the same."""
 
 IN_ROUNDS = """
 SELECT id, state FROM (
@@ -94,29 +89,30 @@ WHERE log_partition = ANY(%s) AND counter = ANY(%s) AND position < upto"""
 
 MOVE_FILLS = """
 UPDATE views.counter_fills f SET position = v.position
-FROM unnest(%s::smallint[], %s::uuid[], %s::bigint[]) AS v(log_partition, counter, position)
-WHERE f.counter = v.counter AND f.log_partition = v.log_partition AND f.log_partition = ANY(%s)"""
+FROM unnest(%(partitions)s::smallint[], %(counters)s::uuid[], %(positions)s::bigint[])
+     AS v(log_partition, counter, position)
+WHERE f.counter = v.counter AND f.log_partition = v.log_partition
+  AND f.log_partition = ANY(%(partitions)s)"""
 
-# One without a row has nothing left from before: the read models are being made anew, and the
-# projector counts all of it.
+# A counter without a row lacks nothing: the projector counts all of it during a rebuild.
 MAKE_READY = """
 UPDATE views.counters c SET state = 'ready'
 WHERE id = ANY(%s) AND state = 'filling' AND NOT EXISTS (
     SELECT FROM views.counter_fills f WHERE f.counter = c.id AND f.position < f.upto)
 RETURNING id"""
 
-# What the projector lacks it counts by itself, if it ever comes to it.
+# The projector counts parked events itself once they are applied.
 SELECT_PARKED = """
 SELECT k.log_partition, k.position FROM views.parked k
-JOIN unnest(%s::smallint[], %s::bigint[]) AS w(p, after)
+JOIN unnest(%(partitions)s::smallint[], %(after)s::bigint[]) AS w(p, after)
   ON k.log_partition = w.p AND k.position > w.after
-WHERE k.projector = %s"""
+WHERE k.projector = %(projector)s"""
 
 log = structlog.get_logger()
 
 
 class Span(NamedTuple):
-    """What a counter lacks of a partition: what stands after one position, up to another."""
+    """The positions that a counter lacks in a partition: after one, up to another."""
 
     after: int
     upto: int
@@ -131,8 +127,8 @@ class _KeysChanged(Exception):
 
 
 class CounterFiller:
-    """Counts what was registered from the log, and keeps counters in number. One for each process
-    that projects."""
+    """Fills registered counters from the log, and limits their number. One for each process that
+    projects."""
 
     def __init__(
         self,
@@ -159,7 +155,7 @@ class CounterFiller:
         self._put_off: dict[uuid.UUID, tuple[datetime, timedelta]] = {}
 
     def run(self, stop: threading.Event, idle: Idle) -> None:
-        """Works until told to stop."""
+        """Works until `stop` is set."""
         while not stop.is_set():
             is_busy = False
             for part in (self._keeper.step, self.fill):
@@ -174,14 +170,15 @@ class CounterFiller:
                 idle.wait(POLL_SECONDS)
 
     def step(self) -> bool:
-        """Takes a step of each sort of work; says whether there was any."""
+        """Does a step of each kind of work; returns whether there was any."""
         was_busy = self._keeper.step()
         return self.fill() or was_busy
 
     def fill(self) -> bool:
-        """Counts a piece of the log for the counters that are in turn; says whether there were any.
+        """Counts a piece of the log for the counters in turn; returns whether there were any.
 
-        Where that fails, each is counted by itself, and the one that cannot be is put off."""
+        Where the piece fails, counts each counter alone, and postpones those that fail.
+        """
         now = self._clock()
         off = [id for id, (until, _) in self._put_off.items() if now < until]
         with self._pool.connection() as conn:
@@ -215,27 +212,26 @@ class CounterFiller:
             return True
 
     def _begin(self, ids: Sequence[uuid.UUID]) -> bool:
-        """Has the projector keep counters from here on: no batch is under way meanwhile."""
+        """Has the projector count these counters from here on, with the fence closed."""
         with self._pool.connection() as conn, conn.transaction():
             if not self._take_fence(conn):
                 return False
-            conn.execute(ENSURE_FENCE, (self._projector,))
-            conn.execute(CLOSE_FENCE, (self._projector,))
+            fences.close(conn, self._projector)
             begun = [id for (id,) in conn.execute(BEGIN, (list(ids),))]
             conn.execute(BEGIN_FILLS, (begun, self._projector))
             self._end(conn, begun)
         return True
 
     def _fill(self, ids: Sequence[uuid.UUID]) -> bool:
-        """A piece is read while no merge and no erasure is under way."""
+        """Counts a piece while no merge and no erasure is under way."""
         began, generation = time.monotonic(), self._opener.refresh()
         try:
             limit = watched(self._pool, "filler", STEP_SECONDS)
             with limit as conn, conn.transaction():
                 if not self._take_fence(conn):
                     return False
-                conn.execute(ENSURE_FENCE, (self._projector,))
-                conn.execute(SHARE_FENCE, (self._projector,))
+                fences.ensure(conn, self._projector)
+                fences.share(conn, self._projector)
                 rows = conn.execute(SELECT_THESE, (list(ids),)).fetchall()
                 counters = {row[0]: Counter(*row[1:]) for row in rows}
                 lacking = self._piece(conn, counters)
@@ -246,10 +242,12 @@ class CounterFiller:
                     for id, span in spans.items()
                     if span.after < reached[partition]
                 ]
-                partitions = [one[0] for one in moved]
-                positions = [one[2] for one in moved]
-                asked = (partitions, [one[1] for one in moved], positions, partitions)
-                conn.execute(MOVE_FILLS, asked)
+                params = {
+                    "partitions": [partition for partition, _, _ in moved],
+                    "counters": [id for _, id, _ in moved],
+                    "positions": [position for _, _, position in moved],
+                }
+                conn.execute(MOVE_FILLS, params)
                 self._end(conn, list(counters))
         except _KeysChanged:
             return True
@@ -261,24 +259,24 @@ class CounterFiller:
 
     @staticmethod
     def _take_fence(conn: psycopg.Connection) -> bool:
-        conn.execute(ENSURE_FENCE, (FENCE,))
-        return conn.execute(TAKE_FENCE, (FENCE,)).fetchone() is not None
+        fences.ensure(conn, FENCE)
+        return fences.close_if_free(conn, FENCE)
 
     @staticmethod
     def _end(conn: psycopg.Connection, ids: Sequence[uuid.UUID]) -> None:
-        """Makes ready what lacks nothing."""
+        """Marks counters that lack nothing as ready."""
         ready = [id for (id,) in conn.execute(MAKE_READY, (list(ids),))]
         conn.execute(END_FILLS, (merges.ALL_PARTITIONS, ready))
 
     def _piece(self, conn: psycopg.Connection, ids: Collection[uuid.UUID]) -> Lacking:
-        """What is to be read next: as many partitions of the circle as a piece has room for."""
+        """The partitions of the next piece, in the order of the circle."""
         lacking: Lacking = defaultdict(dict)
         for partition, id, *span in conn.execute(SELECT_FILLS, (merges.ALL_PARTITIONS, list(ids))):
             lacking[partition][id] = Span(*span)
         piece: Lacking = {}
         room = self._events
         for partition in sorted(
-            lacking, key=lambda one: (one - self._next_partition) % LOG_PARTITIONS
+            lacking, key=lambda partition: (partition - self._next_partition) % LOG_PARTITIONS
         ):
             whole = _whole(lacking[partition])
             room -= whole.upto - whole.after
@@ -295,10 +293,10 @@ class CounterFiller:
         lacking: Lacking,
         generation: int,
     ) -> dict[int, int]:
-        """Counts a piece, without what does not open; returns how far in each partition.
+        """Counts a piece, without gaps; returns the position reached in each partition.
 
         Raises:
-            _KeysChanged: nothing of it may be kept.
+            _KeysChanged: the counts have to be discarded.
         """
         spans = {partition: _whole(these) for partition, these in lacking.items()}
         if not spans:
@@ -306,9 +304,13 @@ class CounterFiller:
         limit = min(max(span.upto - span.after for span in spans.values()), self._events)
         after = {partition: span.after for partition, span in spans.items()}
         rows = self._log.read_after(after, limit)
-        asked = (list(after), list(after.values()), self._projector)
-        parked = set(conn.execute(SELECT_PARKED, asked).fetchall())
-        activities = {one.activity for one in counters.values()}
+        params = {
+            "partitions": list(after),
+            "after": list(after.values()),
+            "projector": self._projector,
+        }
+        parked = set(conn.execute(SELECT_PARKED, params).fetchall())
+        activities = {counter.activity for counter in counters.values()}
         wanted = [
             row
             for row in rows
@@ -317,7 +319,7 @@ class CounterFiller:
             and (row.log_partition, row.position) not in parked
         ]
         opened, unopened = gaps.parted(self._opener.open_each(wanted))
-        kept = self._opener.kept()
+        bounds = self._opener.kept()
         if self._opener.generation() != generation:
             raise _KeysChanged
         gaps.note(conn, READER, unopened)
@@ -330,7 +332,7 @@ class CounterFiller:
             span = lacking[row.log_partition].get(id)
             return span is not None and span.after < row.position <= span.upto
 
-        since = kept.metadata_counted_since
+        since = bounds.metadata_counted_since
         add(conn, tallied(opened, survivors, counters.values(), zones, since, lacks))
         ends: dict[int, list[int]] = defaultdict(list)
         for row in rows:
@@ -343,7 +345,7 @@ class CounterFiller:
         }
 
     def _pace(self, seconds: float) -> None:
-        """Has the next piece be of a size that takes its time and no more."""
+        """Adapts the size of the next piece to the duration of the last."""
         if seconds > TURN_SECONDS:
             self._events = max(self._events // 2, 1)
         elif seconds < TURN_SECONDS / 2:
@@ -351,5 +353,7 @@ class CounterFiller:
 
 
 def _whole(spans: Mapping[uuid.UUID, Span]) -> Span:
-    """What some counters lack of a partition together."""
-    return Span(min(one.after for one in spans.values()), max(one.upto for one in spans.values()))
+    """The positions that some counters lack in a partition, together."""
+    return Span(
+        min(span.after for span in spans.values()), max(span.upto for span in spans.values())
+    )

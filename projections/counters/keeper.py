@@ -1,8 +1,8 @@
-"""Which counters stay: those that a definition or a saved view needs, and those that are asked for.
+"""The keeper: keeps the counters that definitions and saved views need, and ends unused ones.
 
-What is needed is derived, each time anew, from what is defined: no count of references can drift.
-The others go when nobody has asked for them for an hour, or when there are more than may be; their
-rows are deleted in pieces. A counter that is needed and not there, as after a restore, is begun.
+What is needed is derived from the definitions each time: no reference count can drift. A counter of
+a question ends after an hour without use, or when there are too many. The keeper deletes rows in
+pieces. It begins a needed counter that is missing, as after a restore.
 """
 
 from __future__ import annotations
@@ -19,22 +19,18 @@ from domain.conditions.counters import Counter
 from domain.definitions.types import Definition
 from domain.workspace.references import counters_of_definition
 from projections.counters.requests import FENCE, MAX_COUNTERS, UNUSED_FOR
-from projections.kernel import merges
+from projections.kernel import fences, merges
 
 LOOK_SECONDS = 15.0
 """Between two looks at what is needed."""
 
 PIECE_ROWS = 5_000
-"""That are deleted in one transaction."""
+"""Rows deleted in one transaction."""
 
 PIECES_AT_ONCE = 20
-"""That an erasure deletes before it lets others have a turn."""
+"""Pieces that an erasure deletes before other work has a turn."""
 
-ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
-SHARE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR SHARE"
-CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
-
-# What the read models show may be older than what holds: it is still asked about.
+# Read models may be older than the definitions, and their counters are still in use.
 SELECT_SHOWN = "SELECT definition::text FROM views.definitions WHERE status = 'active'"
 
 BEGIN = """
@@ -51,7 +47,7 @@ KEEP_NO_MORE = """
 UPDATE views.counters SET kept = false, asked_by = NULL, last_used = %s
 WHERE kept AND id <> ALL(%s)"""
 
-# What it asked for goes at once: it can name somebody.
+# Deletes the tests at once: they can name a person.
 END_UNUSED = """
 UPDATE views.counters
 SET state = 'removing', activity = '', name = '', tests = '', asked_by = NULL
@@ -67,7 +63,7 @@ SELECT_NAMING = """
 SELECT 1 FROM views.counters WHERE position('@' IN tests) > 0 OR position('@' IN name) > 0
 LIMIT 1"""
 
-# The longest unused go first.
+# Ends the longest unused first.
 END_SURPLUS = """
 UPDATE views.counters
 SET state = 'removing', activity = '', name = '', tests = '', asked_by = NULL
@@ -81,12 +77,12 @@ SELECT_ENDED = "SELECT id FROM views.counters WHERE state = 'removing' ORDER BY 
 DELETE_PIECE = """
 WITH piece AS (
     SELECT log_partition, subject, counter, day, in_account, by_subject FROM views.counter_days
-    WHERE counter = %s AND log_partition = ANY(%s) LIMIT %s),
+    WHERE counter = %(counter)s AND log_partition = ANY(%(all)s) LIMIT %(limit)s),
 gone AS (
     DELETE FROM views.counter_days d USING piece s
     WHERE d.log_partition = s.log_partition AND d.subject = s.subject AND d.counter = s.counter
       AND d.day = s.day AND d.in_account = s.in_account AND d.by_subject = s.by_subject
-      AND d.log_partition = ANY(%s)
+      AND d.log_partition = ANY(%(all)s)
     RETURNING 1)
 SELECT count(*) FROM gone"""
 
@@ -103,9 +99,9 @@ class CounterKeeper:
     """One for each process that projects or erases.
 
     Args:
-        needed: gives what definitions and saved views need now, straight from where they stand;
-            None: nothing decides from these read models, they are a past, so nothing is kept.
-        projector: whose read models the counters are of.
+        needed: gives the counters of definitions and saved views as they are now; None: the read
+            models are of a past, and decide nothing.
+        projector: of the read models.
     """
 
     def __init__(
@@ -123,8 +119,8 @@ class CounterKeeper:
         self._looked_at: float | None = None
 
     def step(self) -> bool:
-        """Looks at what is needed, now and then, and deletes a piece of what is not; says whether
-        there was something to delete."""
+        """Looks at what is needed, at intervals, and deletes a piece of ended counters; returns
+        whether there was one."""
         now = time.monotonic()
         if self._looked_at is None or now - self._looked_at >= LOOK_SECONDS:
             self.look()
@@ -132,13 +128,13 @@ class CounterKeeper:
         return self.delete_some()
 
     def look(self) -> None:
-        """Brings counters in line with what is needed, and ends those that are not used."""
+        """Registers needed counters that are missing, and ends unused ones."""
         self._look(names_too=False)
 
     def forget_names(self) -> bool:
-        """Ends, besides, every counter that asks for an e-mail address and is not needed: after an
-        erasure nobody can tell whose it was. Its text is gone when this returns; says whether its
-        rows are, and all others that were to go."""
+        """Ends also each counter that tests for an e-mail address and is not needed: after an
+        erasure nobody can tell whose it was. Its text is deleted on return; returns whether
+        all rows are."""
         with self._pool.connection() as conn:
             is_there = conn.execute(SELECT_NAMING).fetchone() is not None
         if is_there:
@@ -148,20 +144,19 @@ class CounterKeeper:
     def _look(self, *, names_too: bool) -> None:
         from_log = None if self._needed is None else set(self._needed())
         with self._pool.connection() as conn, conn.transaction():
-            conn.execute(ENSURE_FENCE, (FENCE,))
-            conn.execute(CLOSE_FENCE, (FENCE,))
+            fences.close(conn, FENCE)
             now = self._clock()
             every = set() if from_log is None else from_log | shown(conn)
-            needed = {one.id: one for one in every}
+            needed = {counter.id: counter for counter in every}
             ids = list(needed)
             conn.execute(
                 BEGIN,
                 {
                     "now": now,
                     "ids": ids,
-                    "activities": [one.activity for one in needed.values()],
-                    "names": [one.name for one in needed.values()],
-                    "tests": [one.tests for one in needed.values()],
+                    "activities": [counter.activity for counter in needed.values()],
+                    "names": [counter.name for counter in needed.values()],
+                    "tests": [counter.tests for counter in needed.values()],
                 },
             )
             conn.execute(KEEP, (ids,))
@@ -172,24 +167,25 @@ class CounterKeeper:
                 conn.execute(END_NAMING)
 
     def delete_some(self) -> bool:
-        """Deletes some rows of a counter that has ended; says whether there was one.
+        """Deletes some rows of an ended counter; returns whether there was one.
 
-        Merges and erasures wait for a piece. The counter itself goes while no batch and no filler
-        is under way, which may have begun to add to it before it ended."""
+        Merges and erasures wait for a piece. The counter itself is deleted with the fence closed: a
+        batch or the filler may have begun to add to it before it ended.
+        """
         with self._pool.connection() as conn:
             row = conn.execute(SELECT_ENDED).fetchone()
             if row is None:
                 return False
             [id] = row
-            conn.execute(ENSURE_FENCE, (self._projector,))
+            fences.ensure(conn, self._projector)
             with conn.transaction():
-                conn.execute(SHARE_FENCE, (self._projector,))
-                asked = (id, merges.ALL_PARTITIONS, PIECE_ROWS, merges.ALL_PARTITIONS)
-                [[deleted]] = conn.execute(DELETE_PIECE, asked).fetchall()
+                fences.share(conn, self._projector)
+                params = {"counter": id, "all": merges.ALL_PARTITIONS, "limit": PIECE_ROWS}
+                [[deleted]] = conn.execute(DELETE_PIECE, params).fetchall()
             if deleted == PIECE_ROWS:
                 return True
             with conn.transaction():
-                conn.execute(CLOSE_FENCE, (self._projector,))
+                fences.close(conn, self._projector)
                 conn.execute(DELETE_DAYS, (merges.ALL_PARTITIONS, id))
                 conn.execute(DELETE_FILLS, (merges.ALL_PARTITIONS, id))
                 conn.execute(DELETE, (id,))
@@ -197,7 +193,7 @@ class CounterKeeper:
 
 
 def shown(conn: psycopg.Connection) -> set[Counter]:
-    """What the definitions need that the read models show."""
+    """The counters of the definitions in the read models."""
     return {
         counter
         for (text,) in conn.execute(SELECT_SHOWN)

@@ -1,10 +1,9 @@
-"""Read model: on how many days, and how often, events with certain metadata occurred.
+"""Read model: counts of events with certain metadata by subject and day.
 
-Kept for just those conditions that ask (`projections.counters.requests`). The projector keeps a
-counter from the moment at which it is begun; what the log holds from before is counted by a filler
-(`projections.counters.filler`). Counters that nobody needs any more go
-(`projections.counters.keeper`). What an account counts of a user goes with the user's key, unlike
-the plain counts of names.
+It counts for the conditions alone that need it (`projections.counters.requests`). The projector
+keeps a counter from its beginning; the filler (`projections.counters.filler`) counts earlier
+events, and the keeper (`projections.counters.keeper`) ends unused counters. An account's count of a
+user is deleted with the user's key, unlike plain counts of names.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import uuid
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import psycopg
 
@@ -34,8 +33,9 @@ SELECT activity, name, tests FROM views.counters WHERE state IN ('filling', 'rea
 ADD = """
 INSERT INTO views.counter_days AS d
        (log_partition, subject, counter, day, in_account, by_subject, count)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::date[], %b::boolean[],
-                     %b::uuid[], %b::bigint[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(counters)b::uuid[],
+                     %(days)b::date[], %(in_account)b::boolean[], %(by_subject)b::uuid[],
+                     %(counts)b::bigint[])
 ON CONFLICT (log_partition, subject, counter, day, in_account, by_subject) DO UPDATE
 SET count = d.count + excluded.count"""
 
@@ -60,8 +60,9 @@ SET count = d.count + excluded.count"""
 
 ERASE = """
 DELETE FROM views.counter_days
-WHERE log_partition = ANY(%s)
-  AND (log_partition = ANY(%s) AND subject = ANY(%s) OR by_subject = ANY(%s))"""
+WHERE log_partition = ANY(%(all)s)
+  AND (log_partition = ANY(%(partitions)s) AND subject = ANY(%(subjects)s)
+       OR by_subject = ANY(%(subjects)s))"""
 
 SELECT_SHARES = """
 SELECT DISTINCT d.by_subject, d.subject, c.activity, c.name
@@ -70,7 +71,7 @@ WHERE d.by_subject = ANY(%s) AND d.subject <> d.by_subject"""
 
 
 class Key(NamedTuple):
-    """A row of the read model: whose, of which counter, on which day, done by whom."""
+    """A row: subject, counter, day, and the subject that acted."""
 
     log_partition: int
     subject: SubjectId
@@ -81,22 +82,24 @@ class Key(NamedTuple):
 
 
 class CounterDays:
-    """Keeps counters up to date, from where each was begun."""
+    """Keeps counters from their beginning on."""
+
+    tables: ClassVar[Sequence[str]] = ("counter_days", "counter_fills")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         counters = [Counter(*row) for row in conn.execute(SELECT_KEPT)]
         if counters:
             zones = batch.workspace.zones
-            since = batch.kept.metadata_counted_since
+            since = batch.retention_bounds.metadata_counted_since
             add(conn, tallied(batch.opened, batch.survivors, counters, zones, since))
-        gone = {one.row.stream: one.row for *_, one in batch.changes if _is_erasure(one)}
+        gone = {event.row.stream: event.row for *_, event in batch.changes if _is_erasure(event)}
         if gone:
             self._note_shares(conn, gone)
 
     def _note_shares(
         self, conn: psycopg.Connection, gone: Mapping[SubjectId, RecordedEvent]
     ) -> None:
-        """Has the decider look at the accounts that count less from here on."""
+        """Has the process manager look at the accounts whose counts decrease."""
         facts: Facts = {}
         for by, account, activity, name in conn.execute(SELECT_SHARES, (list(gone),)):
             fact, row = Fact(SubjectKind.ACCOUNT.value, ACTIVITY, (activity, name)), gone[by]
@@ -117,9 +120,12 @@ class CounterDays:
         )
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        gone = list(subjects)
-        partitions = [log_partition(one) for one in subjects]
-        conn.execute(ERASE, (merges.ALL_PARTITIONS, partitions, gone, gone))
+        params = {
+            "all": merges.ALL_PARTITIONS,
+            "partitions": [log_partition(subject) for subject in subjects],
+            "subjects": list(subjects),
+        }
+        conn.execute(ERASE, params)
 
 
 def _is_erasure(event: OpenedEvent) -> bool:
@@ -134,10 +140,10 @@ def tallied(
     since: date,
     is_wanted: Callable[[uuid.UUID, RecordedEvent], bool] | None = None,
 ) -> Tally[Key]:
-    """Counts what was done from a day on.
+    """Counts activity from a day on.
 
     Args:
-        is_wanted: whether a counter, by id, has yet to count an event; None: all have.
+        is_wanted: whether a counter, by id, lacks an event; None: all do.
     """
     wanted: dict[tuple[str, str], list[tuple[uuid.UUID, tuple[MetadataIs, ...]]]] = {}
     for counter in counters:
@@ -145,19 +151,19 @@ def tallied(
         wanted.setdefault(name, []).append((counter.id, counter.where))
     now = datetime.now(UTC)
     counts: Tally[Key] = Tally()
-    for one in opened:
-        payload, row = one.payload, one.row
+    for event in opened:
+        payload, row = event.payload, event.row
         if not isinstance(payload, Tracked):
             continue
         did = payload.activity
-        asked = wanted.get((did.kind.value, did.name))
-        if asked is None:
+        counting = wanted.get((did.kind.value, did.name))
+        if counting is None:
             continue
         zone = zones.at(row.recorded_at)
         moment, day = Moment(now, zone), row.occurred_at.astimezone(zone).date()
         if day < since:
             continue
-        for id, where in asked:
+        for id, where in counting:
             if is_wanted is not None and not is_wanted(id, row):
                 continue
             if not all_pass(where, did.metadata, moment):
@@ -165,26 +171,26 @@ def tallied(
             by = survivors.get(row.stream, row.stream)
             in_account = row.account is not None
             counts[Key(log_partition(by), by, id, day, in_account, by)] += 1
-            if row.account is not None and one.account_part is not None:
+            if row.account is not None and event.account_part is not None:
                 account = survivors.get(row.account, row.account)
                 counts[Key(log_partition(account), account, id, day, True, by)] += 1
     return counts
 
 
 def add(conn: psycopg.Connection, counts: Tally[Key]) -> None:
-    """Adds what was counted to what is there."""
+    """Adds counts to the stored ones."""
     if not counts:
         return
     rows = sorted(counts, key=lambda key: (key.log_partition, key.subject.bytes, key))
     conn.execute(
         ADD,
-        (
-            pg_arrays.smallints([key.log_partition for key in rows]),
-            pg_arrays.uuids([key.subject for key in rows]),
-            pg_arrays.uuids([key.counter for key in rows]),
-            pg_arrays.dates([key.day for key in rows]),
-            pg_arrays.booleans([key.in_account for key in rows]),
-            pg_arrays.uuids([key.by_subject for key in rows]),
-            pg_arrays.bigints([counts[key] for key in rows]),
-        ),
+        {
+            "partitions": pg_arrays.smallints([key.log_partition for key in rows]),
+            "subjects": pg_arrays.uuids([key.subject for key in rows]),
+            "counters": pg_arrays.uuids([key.counter for key in rows]),
+            "days": pg_arrays.dates([key.day for key in rows]),
+            "in_account": pg_arrays.booleans([key.in_account for key in rows]),
+            "by_subject": pg_arrays.uuids([key.by_subject for key in rows]),
+            "counts": pg_arrays.bigints([counts[key] for key in rows]),
+        },
     )

@@ -1,8 +1,9 @@
-"""Asking for counters: questions and definitions register what they need, within bounds.
+"""Requests for counters: questions and definitions register the counters they need, within
+limits.
 
-A counter that a question asks for is temporary: it goes when nobody has asked for it for an hour
-(`projections.counters.keeper`). So many are there at once in all, and so many by API key; beyond, a
-question is refused, and those that are there are answered as ever.
+A counter of a question is temporary: it ends after an hour without use
+(`projections.counters.keeper`). There are limits in all and by API key. Beyond them a question is
+refused, while existing counters still answer.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from domain.conditions.language import Condition
 from domain.errors import InvalidInput, NotReady, TooManyAtOnce
 
 MAX_COUNTERS = 500
-"""In all. Those that definitions and saved views need are among them."""
+"""Counters in all, with those that definitions and saved views need."""
 
 MAX_ASKED = 100
-"""That questions asked for, and no definition needs."""
+"""Counters of questions that no definition needs."""
 
 MAX_ASKED_BY_KEY = 20
 
 UNUSED_FOR = timedelta(hours=1)
-"""After which a counter goes that no definition needs."""
+"""A counter that no definition needs ends after this time without use."""
 
 USED_AT_MOST_EVERY = timedelta(minutes=1)
 
@@ -40,7 +41,8 @@ CLOSE_FENCE = sa.text("SELECT 1 FROM views.fences WHERE projector = :fence FOR U
 
 SELECT_KNOWN = sa.text("SELECT id, last_used FROM views.counters WHERE id = ANY(:ids)")
 
-# A decider locks the rows of those that it asks. They are kept, so their last use is no matter.
+# The process manager locks the counters it reads. These are needed, so their last use does not
+# matter.
 TOUCH = sa.text("""
 UPDATE views.counters SET last_used = :at WHERE id IN (
     SELECT id FROM views.counters WHERE id = ANY(:ids) AND last_used < :since
@@ -56,7 +58,7 @@ SELECT count(*) AS number,
 FROM views.counters WHERE state <> 'removing'""")
 
 WAKE_FILLERS = sa.text("NOTIFY annals")
-"""Said to those who listen to `infra.postgres.wakeups.CHANNEL`."""
+"""Notifies listeners of `infra.postgres.wakeups.CHANNEL`."""
 
 REGISTER = sa.text("""
 INSERT INTO views.counters (id, activity, name, tests, kept, asked_by, asked_at, last_used)
@@ -116,7 +118,7 @@ def require(conn: sa.Connection, condition: Condition, *, by: UUID | None, at: d
         conn.execute(ENSURE_FENCE, {"fence": FENCE})
         conn.execute(CLOSE_FENCE, {"fence": FENCE})
         known = _known(conn, wanted)
-        _register(conn, [one for id, one in wanted.items() if id not in known], by, at)
+        _register(conn, [counter for id, counter in wanted.items() if id not in known], by, at)
     conn.commit()
     unready = conn.execute(UNREADY, {"ids": list(wanted)}).first()
     if unready is not None:
@@ -138,7 +140,7 @@ def _known(conn: sa.Connection, ids: Collection[UUID]) -> dict[UUID, datetime]:
 
 def _register(conn: sa.Connection, new: Iterable[Counter], by: UUID | None, at: datetime) -> None:
     """Adds counters, in a transaction that has the fence closed."""
-    added = sorted(new, key=lambda one: one.id)
+    added = sorted(new, key=lambda counter: counter.id)
     if not added:
         return
     _check_room(conn, len(added), by, at)
@@ -146,14 +148,14 @@ def _register(conn: sa.Connection, new: Iterable[Counter], by: UUID | None, at: 
         REGISTER,
         [
             {
-                "id": one.id,
-                "activity": one.activity,
-                "name": one.name,
-                "tests": one.tests,
+                "id": counter.id,
+                "activity": counter.activity,
+                "name": counter.name,
+                "tests": counter.tests,
                 "by": by,
                 "at": at,
             }
-            for one in added
+            for counter in added
         ],
     )
     conn.execute(WAKE_FILLERS)
@@ -166,31 +168,31 @@ def _check_room(conn: sa.Connection, new: int, by: UUID | None, at: datetime) ->
             f"this asks for {new} things of metadata that are not counted yet; a question may ask"
             f" for {MAX_ASKED_BY_KEY}: ask for less at once"
         )
-    there = conn.execute(IN_NUMBER, {"by": by}).one()
-    if there.number + new > MAX_COUNTERS:
+    numbers = conn.execute(IN_NUMBER, {"by": by}).one()
+    if numbers.number + new > MAX_COUNTERS:
         raise _too_many(
-            f"{there.number} counters of metadata are there, of {MAX_COUNTERS} that may be: archive"
-            " a definition or delete a saved view that needs some, or ask again when one has been"
-            " unused for an hour (GET /api/counters lists them)",
-            there.oldest,
+            f"{numbers.number} counters of metadata are there, of {MAX_COUNTERS} that may be:"
+            " archive a definition or delete a saved view that needs some, or ask again when one"
+            " has been unused for an hour (GET /api/counters lists them)",
+            numbers.oldest,
             at,
         )
     if by is None:
         return
-    if there.asked_by_key + new > MAX_ASKED_BY_KEY:
+    if numbers.asked_by_key + new > MAX_ASKED_BY_KEY:
         raise _too_many(
-            f"{there.asked_by_key} counters of metadata are there for questions of this API key, of"
-            f" {MAX_ASKED_BY_KEY} that may be: ask again when one has been unused for an hour (GET"
-            " /api/counters lists them)",
-            there.oldest_by_key,
+            f"{numbers.asked_by_key} counters of metadata are there for questions of this API key,"
+            f" of {MAX_ASKED_BY_KEY} that may be: ask again when one has been unused for an hour"
+            " (GET /api/counters lists them)",
+            numbers.oldest_by_key,
             at,
         )
-    if there.asked + new > MAX_ASKED:
+    if numbers.asked + new > MAX_ASKED:
         raise _too_many(
-            f"{there.asked} counters of metadata are there for questions, of {MAX_ASKED} that may"
+            f"{numbers.asked} counters of metadata are there for questions, of {MAX_ASKED} that may"
             " be in all: ask again when one has been unused for an hour (GET /api/counters lists"
             " them)",
-            there.oldest_asked,
+            numbers.oldest_asked,
             at,
         )
 

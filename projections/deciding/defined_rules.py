@@ -1,4 +1,4 @@
-"""The rules that the workspace's definitions make."""
+"""The rules of the workspace's definitions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from domain.workspace.dependencies import (
     of_list,
 )
 from domain.workspace.references import counters_of_definition
-from projections.deciding.rule_set import Rules
+from projections.deciding.rule_set import RuleSet
 from projections.deciding.rules.health import HealthRule, Profile
 from projections.deciding.rules.rule import DecidingVersion, Rule
 from projections.deciding.rules.score import ScoringRule
@@ -51,7 +51,7 @@ SELECT segment, kind, CAST(condition AS text) AS condition, version,
        deleted_at IS NOT NULL AS is_deleted
 FROM views.segments""")
 
-# Of what does not decide any more, what it decided is taken back.
+# An archived definition revokes its decisions.
 DEFINITIONS = sa.text("""
 SELECT id, CAST(definition AS text) AS definition, version, status, changed_at
 FROM views.definitions WHERE family <> 'segment' AND status IN ('active', 'archived')
@@ -64,121 +64,127 @@ _condition = msgspec.json.Decoder(Condition).decode
 _definition: Callable[[str], Definition] = msgspec.json.Decoder(Definition).decode
 
 
-class _One(NamedTuple):
+class _Version(NamedTuple):
     id: DefinitionId
-    version: int
+    number: int
     is_active: bool
     changed_at: datetime
 
     @property
     def decider(self) -> DecidingVersion:
-        return DecidingVersion(self.id, self.version)
+        return DecidingVersion(self.id, self.number)
 
 
 class _Read:
-    """What there is, by family and kind."""
+    """The definitions, by family and kind."""
 
     def __init__(self, conn: sa.Connection) -> None:
-        self.stages: list[tuple[_One, Stages]] = []
-        self.profiles: list[tuple[_One, HealthProfile]] = []
-        self.scores: list[tuple[_One, Score]] = []
-        self.signals: list[tuple[_One, Signal]] = []
+        self.stages: list[tuple[_Version, Stages]] = []
+        self.profiles: list[tuple[_Version, HealthProfile]] = []
+        self.scores: list[tuple[_Version, Score]] = []
+        self.signals: list[tuple[_Version, Signal]] = []
         for row in conn.execute(DEFINITIONS):
             is_active = row.status == Status.ACTIVE
-            one = _One(DefinitionId(row.id), row.version, is_active, row.changed_at)
+            version = _Version(DefinitionId(row.id), row.version, is_active, row.changed_at)
             match _definition(row.definition):
                 case Stages() as stages:
-                    self.stages.append((one, stages))
+                    self.stages.append((version, stages))
                 case HealthProfile() as profile:
-                    self.profiles.append((one, profile))
+                    self.profiles.append((version, profile))
                 case Score() as score:
-                    self.scores.append((one, score))
+                    self.scores.append((version, score))
                 case Signal() as signal:
-                    self.signals.append((one, signal))
+                    self.signals.append((version, signal))
                 case _:
                     pass
         self.named = {
-            Fact(definition.kind.value, what, (definition.name,)): str(one.id)
-            for what, found in ((SCORE, self.scores), (SIGNAL, self.signals))
-            for one, definition in found
-            if one.is_active
+            Fact(definition.kind.value, what, (definition.name,)): str(version.id)
+            for what, versions in ((SCORE, self.scores), (SIGNAL, self.signals))
+            for version, definition in versions
+            if version.is_active
         }
 
     def rests_on(
         self, conditions: Iterable[Condition | None], kind: SubjectKind
     ) -> set[Dependency]:
-        """What conditions rest on, scores and signals by id: what a name means changes."""
-        found = {Dependency(Fact(kind.value, EVERYTHING))}
+        """The dependencies of conditions. Scores and signals by id, as another definition may
+        take their name."""
+        rests_on = {Dependency(Fact(kind.value, EVERYTHING))}
         for condition in conditions:
             if condition is not None:
-                found |= dependencies(condition, kind)
+                rests_on |= dependencies(condition, kind)
         return {
-            one._replace(fact=one.fact._replace(of=(self.named[one.fact],)))
-            if one.fact in self.named
-            else one
-            for one in found
+            dependency._replace(fact=dependency.fact._replace(of=(self.named[dependency.fact],)))
+            if dependency.fact in self.named
+            else dependency
+            for dependency in rests_on
         }
 
 
 def _moves(conditions: Iterable[Condition | None]) -> bool:
-    return any(asks_the_calendar(one) for one in conditions if one is not None)
+    return any(asks_the_calendar(condition) for condition in conditions if condition is not None)
 
 
-def read_rules(conn: sa.Connection) -> Rules:
-    """All rules, also those of which nothing is asked any more: what they decided has yet to be
-    taken back."""
+def read_rules(conn: sa.Connection) -> RuleSet:
+    """All rules, with those of archived definitions, which revoke their decisions."""
     read = _Read(conn)
     rules: list[Rule] = []
     for kind in SubjectKind:
         rules += _stages(read, kind)
         rules += _health(read, kind)
-    rules += [_score(read, one, score) for one, score in read.scores]
-    rules += [_signal(read, one, signal) for one, signal in read.signals]
+    rules += [_score(read, version, score) for version, score in read.scores]
+    rules += [_signal(read, version, signal) for version, signal in read.signals]
     rules += [_segment(read, row) for row in conn.execute(SEGMENTS)]
-    return Rules(rules)
+    return RuleSet(rules)
 
 
 def _stages(read: _Read, kind: SubjectKind) -> list[Rule]:
-    found = [(one, stages) for one, stages in read.stages if stages.kind is kind]
-    if not found:
+    versions = [(version, stages) for version, stages in read.stages if stages.kind is kind]
+    if not versions:
         return []
-    one, decides = max(found, key=lambda some: (some[0].is_active, some[0].changed_at))
-    stages = decides.stages if one.is_active else []
+    version, definition = max(versions, key=lambda some: (some[0].is_active, some[0].changed_at))
+    stages = definition.stages if version.is_active else []
     conditions = [stage.condition for stage in stages]
     rests_on = read.rests_on(conditions, kind) | {Dependency(Fact(kind.value, BY_HAND))}
     moves = _moves(conditions)
-    return [StageRule(kind, one.decider, stages, rests_on, asks_the_calendar=moves)]
+    return [StageRule(kind, version.decider, stages, rests_on, asks_the_calendar=moves)]
 
 
 def _health(read: _Read, kind: SubjectKind) -> list[Rule]:
-    found = [(one, profile) for one, profile in read.profiles if profile.kind is kind]
-    if not found:
+    versions = [(version, profile) for version, profile in read.profiles if profile.kind is kind]
+    if not versions:
         return []
-    of_stages = [one for one, stages in read.stages if stages.kind is kind]
-    others = of_stages or [one for one, _ in found]
-    otherwise = max(others, key=lambda one: (one.is_active, one.changed_at))
-    active = [Profile(one.decider, profile) for one, profile in found if one.is_active]
-    conditions = [condition for one in active for condition in (one.profile.good, one.profile.bad)]
+    of_stages = [version for version, stages in read.stages if stages.kind is kind]
+    others = of_stages or [version for version, _ in versions]
+    otherwise = max(others, key=lambda other: (other.is_active, other.changed_at))
+    active = [
+        Profile(version.decider, profile) for version, profile in versions if version.is_active
+    ]
+    conditions = [
+        condition for version in active for condition in (version.profile.good, version.profile.bad)
+    ]
     rests_on = read.rests_on(conditions, kind) | {Dependency(Fact(kind.value, STAGE))}
     moves = _moves(conditions)
     return [HealthRule(kind, active, otherwise.decider, rests_on, asks_the_calendar=moves)]
 
 
-def _score(read: _Read, one: _One, score: Score) -> Rule:
-    rules = score.rules if one.is_active else []
+def _score(read: _Read, version: _Version, score: Score) -> Rule:
+    rules = score.rules if version.is_active else []
     conditions = [rule.condition for rule in rules]
     rests_on = read.rests_on(conditions, score.kind)
     moves = _moves(conditions)
-    return ScoringRule(one.id, one.version, score.kind, rules, rests_on, asks_the_calendar=moves)
+    return ScoringRule(
+        version.id, version.number, score.kind, rules, rests_on, asks_the_calendar=moves
+    )
 
 
-def _signal(read: _Read, one: _One, signal: Signal) -> Rule:
-    conditions = [signal.condition, signal.goal] if one.is_active else []
+def _signal(read: _Read, version: _Version, signal: Signal) -> Rule:
+    conditions = [signal.condition, signal.goal] if version.is_active else []
     return SignalRule(
-        one.id,
-        one.version,
+        version.id,
+        version.number,
         signal.kind,
-        signal if one.is_active else None,
+        signal if version.is_active else None,
         read.rests_on(conditions, signal.kind),
         asks_the_calendar=_moves(conditions),
     )
@@ -187,8 +193,8 @@ def _signal(read: _Read, one: _One, signal: Signal) -> Rule:
 def _segment(read: _Read, row: sa.Row[tuple[object, ...]]) -> Rule:
     kind = SubjectKind(row.kind)
     condition = None if row.condition is None else _condition(row.condition)
-    asked: Sequence[Condition | None] = [] if row.is_deleted else [condition]
-    rests_on = set() if row.is_deleted else read.rests_on(asked, kind)
+    conditions: Sequence[Condition | None] = [] if row.is_deleted else [condition]
+    rests_on = set() if row.is_deleted else read.rests_on(conditions, kind)
     if condition is None and not row.is_deleted:
         rests_on |= of_list(row.segment, kind)
     return SegmentRule(
@@ -198,16 +204,22 @@ def _segment(read: _Read, row: sa.Row[tuple[object, ...]]) -> Rule:
         rests_on,
         condition=condition,
         is_deleted=row.is_deleted,
-        asks_the_calendar=_moves(asked),
+        asks_the_calendar=_moves(conditions),
     )
 
 
 def read_counters(conn: sa.Connection) -> list[UUID]:
-    """The counters of metadata that the rules ask."""
-    found = conn.scalars(ACTIVE)
-    return sorted({one.id for text in found for one in counters_of_definition(_definition(text))})
+    """The counters of metadata that the rules read."""
+    definitions = conn.scalars(ACTIVE)
+    return sorted(
+        {
+            counter.id
+            for text in definitions
+            for counter in counters_of_definition(_definition(text))
+        }
+    )
 
 
 def signature(conn: sa.Connection) -> tuple[int, ...]:
-    """Another one whenever something is defined, changed or deleted."""
+    """Changes whenever a definition is created, changed or deleted."""
     return tuple(conn.execute(SIGNATURE).one())

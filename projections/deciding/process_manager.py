@@ -1,16 +1,16 @@
-"""The process manager: has what follows from conditions decided, and recorded.
+"""The process manager: decides what follows from definitions, and records it as events.
 
-Each batch of the projector leaves a note of what it changed (`projections.models.changes`). A
-decider takes notes, finds the rules (`projections.deciding.rules`) that rest on any of it, asks
-those about the subjects concerned, and has what they decide appended to the subjects' streams. From
-there the
-projector brings it into the read models, which is a change that is looked at again: so what was
-decided from an older state is put right, and what rests on a decision follows.
+The projector leaves what each batch changed (`projections.models.changes`). The process manager
+takes these changes, finds the rules (`projections.deciding.rules`) that rest on them, evaluates the
+rules for the subjects concerned, and appends the decisions to the subjects' streams. The projector
+applies the decisions like all events, which is a change that the process manager looks at again. So
+a decision from an older state is corrected, and decisions that rest on a decision follow it.
 
-Nothing is recorded twice, whoever decides it and how often: each decision of a subject has an
-ordinal in its series (`domain.events.decisions.series`), and each ordinal is stored once.
-Where a definition is new, the calendar moves on, or read models were made anew, rules sweep over
-all subjects, some partitions at a time. Where only the clock is waited for, a timer says when.
+Many workers may decide the same: each decision of a subject has an ordinal in its series
+(`domain.events.decisions.series`), and the log stores each ordinal once. After a change of a
+definition, on a new calendar day and after a rebuild, rules sweep over all subjects
+(`projections.models.sweeps`). Where only the clock can change a decision, a timer is set
+(`projections.deciding.timers`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-import msgspec
 import psycopg
 import sqlalchemy as sa
 import structlog
@@ -31,33 +30,38 @@ from sqlalchemy.exc import OperationalError
 from domain.calendar import Moment
 from domain.errors import Refusal
 from domain.events.decisions import DecisionCause, DecisionEvent, OfDay, OfEvent, OfRebuild, OfTime
-from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
+from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.workspace.dependencies import Fact
-from projections.deciding.affected_rules import Again, looks_due
+from projections.deciding import pending_changes, timers
+from projections.deciding.affected_rules import OwnDecision, affected
 from projections.deciding.defined_rules import read_counters, read_rules, signature
-from projections.deciding.rule_set import Rules
+from projections.deciding.rule_set import RuleSet
 from projections.deciding.rules.rule import Rule, Verdict
+from projections.deciding.timers import Timer
 from projections.kernel.idle import Idle
 from projections.kernel.ports import Log
+from projections.models import sweeps
 from projections.models.changes import Event, Id
-from projections.models.sweeps import sweep_all
-from projections.projector import projector
+from projections.projector.checkpoints import PROJECTOR
 
 NAME = "main"
 POLL_SECONDS = 0.05
-NOTES_A_STEP = 32
+BATCHES_A_STEP = 32
+"""Batches of the projector whose changes one step takes."""
+
 TIMERS_A_TICK = 2_000
 SWEPT_PARTITIONS = 32
-"""That a sweep takes at a time."""
+"""Partitions that a sweep decides about in one transaction."""
 
 BEGIN = sa.text("""
 INSERT INTO views.deciding (decider, waits_for, swept_day) VALUES (:name, :heads, :today)
 ON CONFLICT DO NOTHING""")
 
-# Locked while anything is decided: emptying the read models waits for it.
-STATE = sa.text("SELECT waits_for, swept_day FROM views.deciding WHERE decider = :name FOR SHARE")
+# Locked in each transaction that decides: a rebuild, which empties the table, waits for it.
+SHARE_STATE = sa.text("""
+SELECT waits_for, swept_day FROM views.deciding WHERE decider = :name FOR SHARE""")
 
-STATE_ALONE = sa.text("""
+LOCK_STATE = sa.text("""
 SELECT waits_for, swept_day FROM views.deciding WHERE decider = :name FOR UPDATE""")
 
 IS_DUE = sa.text("""
@@ -66,76 +70,34 @@ SELECT EXISTS (SELECT FROM views.changes_due)
     OR NOT EXISTS (SELECT FROM views.deciding
                    WHERE decider = :name AND waits_for IS NULL AND swept_day >= :today)""")
 
-REACHED = sa.text("""
+HAS_REACHED = sa.text("""
 SELECT count(*) = 0 FROM unnest(CAST(:positions AS bigint[])) WITH ORDINALITY AS w(position, n)
 LEFT JOIN views.checkpoints c ON c.projector = :projector AND c.log_partition = w.n - 1
 WHERE coalesce(c.position, 0) < w.position""")
 
-SETTLE = sa.text("UPDATE views.deciding SET waits_for = NULL WHERE decider = :name")
+END_WAITING = sa.text("UPDATE views.deciding SET waits_for = NULL WHERE decider = :name")
 
 MOVE_DAY = sa.text("UPDATE views.deciding SET swept_day = :today WHERE decider = :name")
 
-FORGET_NOTES = sa.text("DELETE FROM views.changes_due")
-
-# Held until the transaction ends: one that is removed meanwhile would count nothing.
-HOLD_COUNTERS = sa.text("""
+# Locked until the transaction ends: a counter that is removed meanwhile would count nothing.
+LOCK_COUNTERS = sa.text("""
 SELECT id FROM views.counters WHERE id = ANY(:ids) AND state = 'ready' ORDER BY id FOR SHARE""")
-
-TAKE_NOTES = sa.text("""
-SELECT id, changes FROM views.changes_due LIMIT :limit FOR UPDATE SKIP LOCKED""")
-
-OTHER_NOTES = sa.text("SELECT changes FROM views.changes_due WHERE id <> ALL(:ids)")
-
-DELETE_NOTES = sa.text("DELETE FROM views.changes_due WHERE id = ANY(:ids)")
-
-SWEPT_RULES = sa.text("SELECT rule FROM views.sweeps")
-
-TAKE_SWEEP = sa.text("""
-SELECT rule, cause, next_partition FROM views.sweeps
-WHERE waits_for IS NULL AND rule = ANY(:rules) LIMIT 1 FOR UPDATE SKIP LOCKED""")
-
-TAKE_SWEPT = sa.text("""
-SELECT rule, waits_for FROM views.sweeps
-WHERE waits_for IS NOT NULL FOR UPDATE SKIP LOCKED""")
-
-MOVE_SWEEP = sa.text("""
-UPDATE views.sweeps SET next_partition = :next, waits_for = :heads WHERE rule = :rule""")
-
-END_SWEEP = sa.text("DELETE FROM views.sweeps WHERE rule = :rule")
-
-TAKE_TIMERS = sa.text("""
-SELECT log_partition, subject, rule, due_at FROM views.timers WHERE due_at <= :now
-ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED""")
-
-SET_TIMERS = sa.text("""
-INSERT INTO views.timers (log_partition, subject, rule, due_at)
-SELECT * FROM unnest(CAST(:partitions AS smallint[]), CAST(:subjects AS uuid[]),
-                     CAST(:rules AS text[]), CAST(:due AS timestamptz[]))
-ON CONFLICT (log_partition, subject, rule) DO UPDATE SET due_at = excluded.due_at""")
-
-STOP_TIMERS = sa.text("""
-DELETE FROM views.timers t
-USING unnest(CAST(:partitions AS smallint[]), CAST(:subjects AS uuid[]), CAST(:rules AS text[]))
-      AS w(p, s, rule)
-WHERE t.log_partition = w.p AND t.subject = w.s AND t.rule = w.rule
-  AND t.log_partition = ANY(:partitions)""")
 
 Reason = TypeVar("Reason")
 
 log = structlog.get_logger()
-_cause: msgspec.msgpack.Decoder[DecisionCause] = msgspec.msgpack.Decoder(DecisionCause)
 
 
 class Recorder(Protocol):
-    """Appends decisions to their subjects' streams, each once; what is erased is left out."""
+    """Appends decisions to their subjects' streams, each once; leaves out erased subjects."""
 
     def record(
         self, decisions: Sequence[tuple[SubjectKind, SubjectId, DecisionEvent]], at: datetime
     ) -> None: ...
 
 
-class Found(NamedTuple):
-    """What a rule says of a subject."""
+class RuleVerdict(NamedTuple):
+    """The verdict of a rule on a subject."""
 
     rule: Rule
     subject: UUID
@@ -147,7 +109,11 @@ def _now() -> datetime:
 
 
 class ProcessManager:
-    """One worker. Run it in threads or in processes of its own, as many as there is work for."""
+    """One worker. Each runs in a thread or process of its own.
+
+    Args:
+        zone: gives the time zone of the workspace as it is now.
+    """
 
     def __init__(
         self,
@@ -163,17 +129,17 @@ class ProcessManager:
         self._queries = queries
         self._zone = zone
         self._clock = clock
-        self._rules: tuple[tuple[int, ...], Rules] = ((), Rules([]))
+        self._rules: tuple[tuple[int, ...], RuleSet] = ((), RuleSet([]))
         self._counters: list[UUID] = []
-        """That the rules ask."""
+        """Counters of metadata that the rules read."""
 
     def run(self, stop: threading.Event, idle: Idle) -> None:
-        """Looks at what changes and at what is due until told to stop."""
+        """Decides about changes and due timers until `stop` is set."""
         self._repeat(lambda: self.step() + self.tick() if self._is_due() else 0, stop, idle)
 
     def run_sweeps(self, stop: threading.Event, idle: Idle) -> None:
-        """Decides whole segments anew where that is due, until told to stop. Apart from `run`, so
-        that what changes does not wait for it."""
+        """Advances sweeps until `stop` is set. Apart from `run`, so that changes do not wait for
+        sweeps."""
         self._repeat(self.sweep, stop, idle)
 
     def _repeat(self, step: Callable[[], int], stop: threading.Event, idle: Idle) -> None:
@@ -191,105 +157,90 @@ class ProcessManager:
                 stop.wait(1.0)
 
     def _is_due(self) -> bool:
-        """Whether there is anything to look at. Locks nothing: most looks find nothing, and a lock
-        on a row is a write."""
+        """Whether anything is due. Locks no row: a lock is a write, and mostly nothing is due."""
         moment = self._moment()
-        asked = {"name": NAME, "now": moment.now, "today": moment.today}
+        params = {"name": NAME, "now": moment.now, "today": moment.today}
         with self._queries.connect() as conn:
-            return bool(conn.scalar(IS_DUE, asked))
+            return bool(conn.scalar(IS_DUE, params))
 
     @contextmanager
-    def _turn(self) -> Iterator[tuple[sa.Connection, Moment] | None]:
-        """A transaction in which it may decide, and the moment that it decides for; or None."""
+    def _deciding(self) -> Iterator[tuple[sa.Connection, Moment] | None]:
+        """A transaction that may decide, and the moment it decides for; None: it may not yet."""
         moment = self._moment()
-        if not self._is_settled(moment):
+        if not self._is_ready(moment):
             yield None
             return
         with self._queries.begin() as conn:
             yield (conn, moment) if self._may_decide(conn) else None
 
     def step(self) -> int:
-        """Looks at some of what changed; returns how many batches of the projector it was."""
-        with self._turn() as turn:
+        """Decides about what some batches changed; returns their number."""
+        with self._deciding() as turn:
             if turn is None:
                 return 0
             conn, moment = turn
-            notes = conn.execute(TAKE_NOTES, {"limit": NOTES_A_STEP}).all()
-            rules = self._countable(conn) if notes else None
+            batches = pending_changes.lock_some(conn, BATCHES_A_STEP)
+            rules = self._counted_rules(conn) if batches else None
             if rules is None:
                 return 0
-            due = looks_due(conn, rules, [changes for _, changes in notes])
-            self._decide(conn, rules, moment, due, _Causes(conn, rules, [id for id, _ in notes]))
-            conn.execute(DELETE_NOTES, {"ids": [id for id, _ in notes]})
-        return len(notes)
+            ids = [batch.id for batch in batches]
+            due = affected(conn, rules, [batch.changes for batch in batches])
+            self._decide(conn, rules, moment, due, _Causes(conn, rules, ids))
+            pending_changes.delete(conn, ids)
+        return len(batches)
 
     def tick(self) -> int:
-        """Looks at some of those whose time has come; returns how many they were."""
-        with self._turn() as turn:
+        """Decides about some of the timers that are due; returns their number."""
+        with self._deciding() as turn:
             if turn is None:
                 return 0
             conn, moment = turn
-            timers = conn.execute(TAKE_TIMERS, {"now": moment.now, "limit": TIMERS_A_TICK}).all()
-            rules = self._countable(conn) if timers else None
+            locked = timers.lock_due(conn, moment.now, TIMERS_A_TICK)
+            rules = self._counted_rules(conn) if locked else None
             if rules is None:
                 return 0
+            timers.delete(conn, locked)
             due: dict[str, dict[Id, datetime]] = {}
-            for one in timers:
-                if one.rule in rules.by_key:
-                    due.setdefault(one.rule, {})[Id(one.subject.bytes)] = one.due_at
-            conn.execute(
-                STOP_TIMERS,
-                {
-                    "partitions": [one.log_partition for one in timers],
-                    "subjects": [one.subject for one in timers],
-                    "rules": [one.rule for one in timers],
-                },
-            )
+            for timer in locked:
+                if timer.rule in rules.by_key:
+                    due.setdefault(timer.rule, {})[Id(timer.subject.bytes)] = timer.due_at
             self._decide(conn, rules, moment, due, OfTime)
-        return len(timers)
+        return len(locked)
 
     def sweep(self) -> int:
-        """Brings one sweep on; returns 0 where none is due."""
+        """Advances one sweep; returns 0 where none is due."""
         with self._queries.connect() as conn:
-            if conn.scalar(SWEPT_RULES) is None:
+            if not sweeps.swept_rules(conn):
                 return 0
-        with self._turn() as turn:
+        with self._deciding() as turn:
             if turn is None:
                 return 0
             conn, moment = turn
             self._end_sweeps(conn)
-            rules = self._countable(conn)
+            rules = self._counted_rules(conn)
             if rules is None:
                 return 0
-            swept = list(conn.scalars(SWEPT_RULES))
-            row = conn.execute(TAKE_SWEEP, {"rules": rules.first_of(swept)}).one_or_none()
-            if row is None:
+            sweep = sweeps.lock_unfinished(conn, rules.first_of(sweeps.swept_rules(conn)))
+            if sweep is None:
                 return 0
-            rule, cause = rules.by_key.get(row.rule), _cause.decode(row.cause)
-            following = row.next_partition + SWEPT_PARTITIONS
+            rule = rules.by_key.get(sweep.rule)
+            following = min(sweep.next_partition + SWEPT_PARTITIONS, LOG_PARTITIONS)
             if rule is not None:
-                some = range(row.next_partition, following)
-                found = [
-                    Found(rule, one[0], rule.verdict(one, cause, moment.now))
-                    for one in rules.differing_in(conn, rule, moment, some)
+                partitions = range(sweep.next_partition, following)
+                verdicts = [
+                    RuleVerdict(rule, row[0], rule.verdict(row, sweep.cause, moment.now))
+                    for row in rules.differing_in(conn, rule, moment, partitions)
                 ]
-                self._record(conn, found, moment)
-            is_last = following >= LOG_PARTITIONS
-            conn.execute(
-                MOVE_SWEEP,
-                {
-                    "rule": row.rule,
-                    "next": min(following, LOG_PARTITIONS),
-                    "heads": self._heads() if is_last else None,
-                },
-            )
+                self._record(conn, verdicts, moment)
+            heads = self._heads() if following == LOG_PARTITIONS else None
+            sweeps.advance(conn, sweep.rule, following, heads)
         return 1
 
     def _end_sweeps(self, conn: sa.Connection) -> None:
-        """A sweep is over when the read models show what it had recorded."""
-        for rule, positions in conn.execute(TAKE_SWEPT).all():
-            if _reached(conn, positions):
-                conn.execute(END_SWEEP, {"rule": rule})
+        """Ends each sweep whose decisions the read models show."""
+        for rule, positions in sweeps.lock_decided(conn):
+            if _has_reached(conn, positions):
+                sweeps.end(conn, rule)
 
     def _moment(self) -> Moment:
         return Moment(self._clock(), self._zone())
@@ -299,122 +250,121 @@ class ProcessManager:
         return [heads[partition] for partition in range(LOG_PARTITIONS)]
 
     def _may_decide(self, conn: sa.Connection) -> bool:
-        row = conn.execute(STATE, {"name": NAME}).one_or_none()
+        row = conn.execute(SHARE_STATE, {"name": NAME}).one_or_none()
         return row is not None and row.waits_for is None
 
-    def _is_settled(self, moment: Moment) -> bool:
-        """Whether there is anything to decide from: read models that are being made anew show
-        what was, and deciding from that would make history up. Sees to the new day as well."""
+    def _is_ready(self, moment: Moment) -> bool:
+        """Whether the read models are complete. During a rebuild they show the past, and decisions
+        from them would invent history. Begins the sweeps of a rebuild and of a new day as well."""
         today = moment.today
         with self._queries.begin() as conn:
-            row = conn.execute(STATE, {"name": NAME}).one_or_none()
+            row = conn.execute(SHARE_STATE, {"name": NAME}).one_or_none()
         if row is not None and row.waits_for is None and row.swept_day >= today:
             return True
         heads = self._heads()
         with self._queries.begin() as conn:
             conn.execute(BEGIN, {"name": NAME, "heads": heads, "today": today})
-            row = conn.execute(STATE_ALONE, {"name": NAME}).one()
-            rules = self._look_up(conn)
+            row = conn.execute(LOCK_STATE, {"name": NAME}).one()
+            rules = self._current_rules(conn)
             if row.waits_for is not None:
-                if not _reached(conn, row.waits_for):
+                if not _has_reached(conn, row.waits_for):
                     return False
-                conn.execute(FORGET_NOTES)
-                sweep_all(conn, list(rules.by_key), OfRebuild())
-                conn.execute(SETTLE, {"name": NAME})
+                pending_changes.delete_all(conn)
+                sweeps.sweep_all(conn, list(rules.by_key), OfRebuild())
+                conn.execute(END_WAITING, {"name": NAME})
             if row.swept_day < today:
-                sweep_all(conn, [rule.key for rule in rules.asking_the_calendar], OfDay(today))
+                of_calendar = [rule.key for rule in rules.asking_the_calendar]
+                sweeps.sweep_all(conn, of_calendar, OfDay(today))
                 conn.execute(MOVE_DAY, {"name": NAME, "today": today})
         return True
 
-    def _look_up(self, conn: sa.Connection) -> Rules:
-        now = signature(conn)
-        if self._rules[0] != now:
-            self._rules, self._counters = (now, read_rules(conn)), read_counters(conn)
+    def _current_rules(self, conn: sa.Connection) -> RuleSet:
+        current = signature(conn)
+        if self._rules[0] != current:
+            self._rules, self._counters = (current, read_rules(conn)), read_counters(conn)
         return self._rules[1]
 
-    def _countable(self, conn: sa.Connection) -> Rules | None:
-        """The rules, once all that they ask of metadata is counted; None: it is being counted, as
-        after a restore, and what was not counted would have occurred to nobody."""
+    def _counted_rules(self, conn: sa.Connection) -> RuleSet | None:
+        """The rules, once all counters that they read are filled. None: the filler counts still, as
+        after a restore; a rule would take what is not counted for what never occurred."""
         for _ in range(2):
-            rules = self._look_up(conn)
+            rules = self._current_rules(conn)
             if not self._counters:
                 return rules
-            held = conn.execute(HOLD_COUNTERS, {"ids": self._counters}).all()
-            if len(held) == len(self._counters):
+            locked = conn.execute(LOCK_COUNTERS, {"ids": self._counters}).all()
+            if len(locked) == len(self._counters):
                 return rules
-            self._rules = ((), rules)  # an erasure may have changed what they ask, and no version
+            # An erasure can change the counters of a rule without a new version of the definition.
+            self._rules = ((), rules)
         return None
 
     def _decide(
         self,
         conn: sa.Connection,
-        rules: Rules,
+        rules: RuleSet,
         moment: Moment,
         due: Mapping[str, Mapping[Id, Reason]],
         cause: Callable[[Reason], DecisionCause],
     ) -> None:
-        """Asks rules about subjects, each for a reason, and has recorded what they decide. Only of
-        those of whom something is decided is the cause made."""
+        """Evaluates rules for subjects and records the decisions.
+
+        Args:
+            due: by rule, the subjects, each with the reason to look.
+            cause: makes the cause of a decision from its reason; called for decisions alone.
+        """
         rows = rules.differing(conn, moment, [(rules.by_key[key], list(due[key])) for key in due])
-        found: list[Found] = []
+        verdicts: list[RuleVerdict] = []
         decided: set[tuple[Fact, UUID]] = set()
-        # What rests on something that has just been decided of the same subject waits for that to
-        # be seen, and is then looked at anew: else its history would have a turn that nobody took.
-        for rule, row in sorted(rows, key=lambda one: rules.depth[one[0].key]):
+        # A rule that rests on a decision of this step waits until the read models show it, and is
+        # evaluated then: its history would otherwise hold a turn that never was.
+        for rule, row in sorted(rows, key=lambda pair: rules.depth[pair[0].key]):
             subject: UUID = row[0]
             if any((fact, subject) in decided for fact in rules.waits_for[rule.key]):
                 continue
-            why = cause(due[rule.key][Id(subject.bytes)])
-            one = Found(rule, subject, rule.verdict(row, why, moment.now))
-            found.append(one)
-            if one.verdict.decisions:
+            reason = due[rule.key][Id(subject.bytes)]
+            verdict = rule.verdict(row, cause(reason), moment.now)
+            verdicts.append(RuleVerdict(rule, subject, verdict))
+            if verdict.decisions:
                 decided.add((rule.decides, subject))
-        self._record(conn, found, moment)
+        self._record(conn, verdicts, moment)
 
-    def _record(self, conn: sa.Connection, found: Sequence[Found], moment: Moment) -> None:
+    def _record(self, conn: sa.Connection, verdicts: Sequence[RuleVerdict], moment: Moment) -> None:
         decisions = [
-            (one.rule.kind, SubjectId(one.subject), decision)
-            for one in found
-            for decision in one.verdict.decisions
+            (rule.kind, SubjectId(subject), decision)
+            for rule, subject, verdict in verdicts
+            for decision in verdict.decisions
         ]
         if decisions:
             self._recorder.record(decisions, moment.now)
-        timers = sorted(
-            (log_partition(one.subject), one.subject.bytes, one.rule.key, one.subject, at)
-            for one in found
-            if (at := one.verdict.look_again_at) is not None
-        )
-        if timers:
-            conn.execute(
-                SET_TIMERS,
-                {
-                    "partitions": [one[0] for one in timers],
-                    "subjects": [one[3] for one in timers],
-                    "rules": [one[2] for one in timers],
-                    "due": [one[4] for one in timers],
-                },
-            )
+        due = [
+            Timer(subject, rule.key, verdict.look_again_at)
+            for rule, subject, verdict in verdicts
+            if verdict.look_again_at is not None
+        ]
+        timers.set_all(conn, due)
 
 
 class _Causes:
-    """From the reason to look to the cause of what was found: where that is a decision, it is what
-    was noted since the notes with these ids were taken, for it was seen already."""
+    """Makes the cause of a decision from the reason to look at the subject.
 
-    def __init__(self, conn: sa.Connection, rules: Rules, ids: Sequence[UUID]) -> None:
+    The rule's own decision is no cause: the rule saw it. The cause is then a change that came after
+    the changes with these ids were taken."""
+
+    def __init__(self, conn: sa.Connection, rules: RuleSet, ids: Sequence[UUID]) -> None:
         self._conn = conn
         self._rules = rules
         self._ids = ids
-        self._newer: dict[str, dict[Id, Event | Again]] | None = None
+        self._newer: dict[str, dict[Id, Event | OwnDecision]] | None = None
 
-    def __call__(self, reason: Event | Again) -> OfEvent:
-        if isinstance(reason, Again):
+    def __call__(self, reason: Event | OwnDecision) -> OfEvent:
+        if isinstance(reason, OwnDecision):
             if self._newer is None:
-                notes = self._conn.scalars(OTHER_NOTES, {"ids": self._ids}).all()
-                self._newer = looks_due(self._conn, self._rules, notes)
+                others = pending_changes.select_others(self._conn, self._ids)
+                self._newer = affected(self._conn, self._rules, others)
             reason = self._newer.get(reason.rule, {}).get(reason.subject, reason)
-        return OfEvent(*(reason.event if isinstance(reason, Again) else reason))
+        return OfEvent(*(reason.event if isinstance(reason, OwnDecision) else reason))
 
 
-def _reached(conn: sa.Connection, positions: Sequence[int]) -> bool:
-    asked = {"positions": list(positions), "projector": projector.NAME}
-    return bool(conn.scalar(REACHED, asked))
+def _has_reached(conn: sa.Connection, positions: Sequence[int]) -> bool:
+    """Whether the read models hold all events up to a position in each partition."""
+    return bool(conn.scalar(HAS_REACHED, {"positions": positions, "projector": PROJECTOR}))

@@ -1,4 +1,4 @@
-"""The rules that there are, and where what they ask for and what is decided so far differ."""
+"""The set of rules: finds subjects whose decisions differ from what the rules say."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from projections.models.changes import Id
 PLAN_ONCE = sa.text("SET LOCAL plan_cache_mode = force_generic_plan")
 
 PREPARED = 500
-"""Statements that a connection keeps prepared."""
+"""Prepared statements of a connection, at most."""
 
 
-class Rules:
-    """The rules that there are, as of one look at them.
+class RuleSet:
+    """The rules, as of one reading of the definitions.
 
     Attributes:
-        waits_for: by key, all that is decided of the same subject before a rule decides: what it
-            rests on, what that rests on, and so on.
-        depth: by key, how many others a rule rests on, one upon the other.
+        waits_for: by key, the decisions about the same subject that a rule rests on, directly or
+            not.
+        depth: by key, the length of the longest chain of rules that a rule rests on.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -44,11 +44,11 @@ class Rules:
         self._statements: dict[tuple[str, date], tuple[str, dict[str, object]]] = {}
 
     def resting_on(self, fact: Fact) -> list[tuple[Rule, tuple[str, ...]]]:
-        """The rules that look when a fact changes, each with the way to whom."""
+        """The rules that a fact affects, each with the path to the subjects."""
         return self._resting_on.get(fact, [])
 
     def first_of(self, keys: Sequence[str]) -> list[str]:
-        """Those of some rules that rest on none of the others: they decide before these."""
+        """The rules among these that rest on none of the others: they decide first."""
         depths = {key: self.depth.get(key, 0) for key in keys}
         return [key for key in keys if depths[key] == min(depths.values())]
 
@@ -59,14 +59,15 @@ class Rules:
     def differing(
         self, conn: sa.Connection, moment: Moment, due: Sequence[tuple[Rule, Sequence[Id]]]
     ) -> list[tuple[Rule, Row]]:
-        """What each rule finds among some subjects.
+        """The differing subjects of each rule among some subjects.
 
-        All are asked at once, by statements that stay prepared: they are many and small."""
+        One pipeline of prepared statements, as these are many and small.
+        """
         conn.execute(PLAN_ONCE)
         driver = conn.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         driver.prepared_max = PREPARED
-        asked: list[tuple[Rule, psycopg.Cursor]] = []
+        cursors: list[tuple[Rule, psycopg.Cursor]] = []
         with pipeline(driver):
             for rule, subjects in due:
                 text, values = self._statement(rule, moment, conn.dialect)
@@ -77,27 +78,27 @@ class Rules:
                         **values,
                         "now": moment.now,
                         "partitions": pg_arrays.smallints(
-                            [log_partition_of(one) for one in subjects]
+                            [log_partition_of(subject) for subject in subjects]
                         ),
                         "subjects": pg_arrays.ids(subjects),
                     },
                     prepare=True,
                 )
-                asked.append((rule, cursor))
-        return [(rule, row) for rule, cursor in asked for row in cursor]
+                cursors.append((rule, cursor))
+        return [(rule, row) for rule, cursor in cursors for row in cursor]
 
     def differing_in(
         self, conn: sa.Connection, rule: Rule, moment: Moment, partitions: Sequence[int]
     ) -> list[Row]:
-        """What a rule finds among all subjects of some partitions."""
+        """The differing subjects of a rule in some partitions."""
         statement = rule.differing(moment, QueryScope.ALL)
-        asked = {"partitions": list(partitions), "now": moment.now}
-        return list(conn.execute(statement, asked))
+        params = {"partitions": list(partitions), "now": moment.now}
+        return list(conn.execute(statement, params))
 
     def _statement(
         self, rule: Rule, moment: Moment, dialect: sa.Dialect
     ) -> tuple[str, dict[str, object]]:
-        # What a condition means moves with the day, not with the hour.
+        # The meaning of a condition changes with the day, not with the hour.
         key = (rule.key, moment.today)
         if key not in self._statements:
             compiled = rule.differing(moment, QueryScope.FEW).compile(dialect=dialect)
@@ -107,15 +108,15 @@ class Rules:
 
 def _waits_for(rules: Sequence[Rule]) -> dict[str, set[Fact]]:
     deciding = {rule.decides: rule for rule in rules}
-    found: dict[str, set[Fact]] = {}
+    waits_for: dict[str, set[Fact]] = {}
     for rule in rules:
-        facts = found[rule.key] = set()
+        facts = waits_for[rule.key] = set()
         waiting = [rule]
         while waiting:
             below = {fact for fact, way in waiting.pop().rests_on if not way and fact in deciding}
             waiting += [deciding[fact] for fact in below - facts]
             facts |= below
-    return found
+    return waits_for
 
 
 def _depths(rules: Sequence[Rule]) -> dict[str, int]:

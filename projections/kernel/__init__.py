@@ -1,1 +1,1 @@
-"""What every read model and query stands on: batches, merges, pages, tables, workers."""
+"""The base of read models and queries: batches, merges, pages, tables, workers."""

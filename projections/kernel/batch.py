@@ -1,4 +1,4 @@
-"""A batch of opened events, sorted once into what the read models need."""
+"""A batch of opened events, sorted once for all read models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_SUMS: Mapping[int, datetime] = {}
 
 
 class DayCount:
-    """How often something happened on a day, and the first and the last time."""
+    """The number of occurrences on a day, with the first and the last instant."""
 
     __slots__ = ("count", "first_at", "last_at")
 
@@ -37,14 +37,14 @@ class DayCount:
             self.last_at = at
 
     def add_all(self, count: int, first_at: datetime, last_at: datetime) -> None:
-        """What is summed already."""
+        """Adds a sum of occurrences."""
         self.count += count
         self.first_at = min(self.first_at, first_at)
         self.last_at = max(self.last_at, last_at)
 
 
 class Day(NamedTuple):
-    """What a count of a subject is about."""
+    """The key of a count of a subject."""
 
     activity: str
     name: str
@@ -53,7 +53,7 @@ class Day(NamedTuple):
 
 
 class Tally:
-    """What a subject did in a batch: the first and the last time of all, and counts by day."""
+    """The activity of a subject in a batch: first and last instant, and counts by day."""
 
     __slots__ = ("days", "first_at", "kind", "last_at", "subject")
 
@@ -75,30 +75,31 @@ class Tally:
             count.add(at)
 
     def add_all(self, day: Day, count: int, first_at: datetime, last_at: datetime) -> None:
-        """What is summed already."""
+        """Adds a sum of occurrences."""
         self.first_at = min(self.first_at, first_at)
         self.last_at = max(self.last_at, last_at)
-        there = self.days.get(day)
-        if there is None:
-            there = self.days[day] = DayCount(first_at)
-            there.count = 0
-        there.add_all(count, first_at, last_at)
+        total = self.days.get(day)
+        if total is None:
+            total = self.days[day] = DayCount(first_at)
+            total.count = 0
+        total.add_all(count, first_at, last_at)
 
 
 class Batch:
-    """What a batch says, with merged subjects replaced by those they live on in.
+    """The events of a batch by what read models need, with merged subjects replaced by
+    survivors.
 
     Attributes:
-        workspace: what holds there, as of now.
-        kept: what of tracked activity is still there.
-        summed_before: for each partition the instant before which sums stand for activity: what
-            was summed later than that was counted one by one.
-        changes: events of the aggregates, in order within each partition, as
-            (kind, verb, subject, account, event).
-        definitions: events about what people saved, in order within each partition; but of
-            destinations, of which read models have nothing.
+        workspace: as it is now.
+        retention_bounds: which tracked activity retention has left.
+        summed_before: for each partition the instant before which the log's sums stand for
+            activity; sums of later activity repeat what was counted event by event.
+        changes: events of the aggregates, in order within each partition, as (kind, verb, subject,
+            account, event).
+        definitions: events of definitions, in order within each partition, without destinations,
+            which no read model shows.
         tallies: tracked activity of each subject; a user's activity in an account counts for both.
-        uses: how often each name of activity was used, as (activity, name).
+        uses: uses of each name of activity, by (activity, name).
     """
 
     def __init__(
@@ -106,21 +107,21 @@ class Batch:
         opened: Sequence[OpenedEvent],
         survivors: Mapping[SubjectId, SubjectId],
         workspace: Workspace,
-        kept: RetentionBounds = EVERYTHING,
+        retention_bounds: RetentionBounds = EVERYTHING,
         summed_before: Mapping[int, datetime] = NO_SUMS,
     ) -> None:
         self.opened = opened
         self.survivors = survivors
         self.workspace = workspace
-        self.kept = kept
+        self.retention_bounds = retention_bounds
         self.summed_before = summed_before
         zones, zone = workspace.zones, workspace.zone
         self.definitions: list[OpenedEvent] = []
         self.changes: list[tuple[SubjectKind, str, SubjectId, SubjectId | None, OpenedEvent]] = []
         self.uses: dict[tuple[str, str], DayCount] = {}
         self._tallies: dict[int, Tally] = {}
-        for one in opened:
-            row, payload = one.row, one.payload
+        for event in opened:
+            row, payload = event.row, event.payload
             stream, account, at = row.stream, row.account, row.occurred_at
             if survivors:
                 stream = survivors.get(stream, stream)
@@ -129,17 +130,17 @@ class Batch:
             activity = ACTIVITY_OF_TOPIC.get(row.topic)
             if activity is None:
                 if row.topic in SUMMED_TOPICS:
-                    self._add_sums(one, stream, account)
+                    self._add_sums(event, stream, account)
                     continue
                 about, verb = stream_kind(row.topic), row.topic.partition(".")[2]
                 if about is DefinitionKind.DESTINATION:
                     continue
                 if isinstance(about, DefinitionKind):
-                    self.definitions.append(one)
+                    self.definitions.append(event)
                 else:
-                    self.changes.append((about, verb, stream, account, one))
+                    self.changes.append((about, verb, stream, account, event))
                 continue
-            part = one.account_part
+            part = event.account_part
             if isinstance(payload, Tracked):
                 name = payload.activity.name
             elif part is not None:
@@ -149,7 +150,7 @@ class Batch:
             if zones.chosen:
                 zone = zones.at(row.recorded_at)
             day = at.astimezone(zone).date()
-            if day < kept.counted_since:
+            if day < retention_bounds.counted_since:
                 continue
             if payload is not None:
                 kind = row.topic[: row.topic.index(".")]
@@ -162,19 +163,19 @@ class Batch:
             else:
                 use.add(at)
 
-    def _add_sums(self, one: OpenedEvent, stream: SubjectId, account: SubjectId | None) -> None:
-        """Counts what is left of activity, where it has not been counted itself."""
-        row, sums = one.row, one.payload
+    def _add_sums(self, event: OpenedEvent, stream: SubjectId, account: SubjectId | None) -> None:
+        """Counts sums of activity that was not counted event by event."""
+        row, sums = event.row, event.payload
         before = self.summed_before.get(row.log_partition)
         if before is None or row.occurred_at > before:
             return
         own = sums if isinstance(sums, ActivitySummed) else None
-        theirs = one.account_sums
+        theirs = event.account_sums
         left = own or theirs
         if left is None:
             return
         for one_day in left.days:
-            if one_day.day >= self.kept.counted_since:
+            if one_day.day >= self.retention_bounds.counted_since:
                 self._add_sum(one_day, row, stream if own else None, account if theirs else None)
 
     def _add_sum(
@@ -208,7 +209,9 @@ class Batch:
 
     @cached_property
     def tallies(self) -> list[tuple[int, Tally]]:
-        """By partition and subject, the order of every key: two workers that meet the same rows
-        wait for one another, and never deadlock."""
-        found = [(log_partition(one.subject), number, one) for number, one in self._tallies.items()]
-        return [(partition, tally) for partition, _, tally in sorted(found, key=itemgetter(0, 1))]
+        """By partition and subject, the order of every key: two workers that write the same rows
+        wait for each other and never deadlock."""
+        tallies = [
+            (log_partition(tally.subject), number, tally) for number, tally in self._tallies.items()
+        ]
+        return [(partition, tally) for partition, _, tally in sorted(tallies, key=itemgetter(0, 1))]

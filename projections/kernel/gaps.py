@@ -1,7 +1,7 @@
-"""Gaps: rows of the log that do not open, though the keys that they need are there.
+"""Gaps: rows of the log that do not open, although their keys exist.
 
-A reader shows a gap, or goes on without it. What the envelope of such a row says may be as wrong as
-the rest of it: it names the place, and nothing is decided by it.
+A reader shows a gap or passes it. The envelope of such a row may be as wrong as its content: it
+gives the position, and decides nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from projections.kernel.merges import ALL_PARTITIONS
 
 NOTE = """
 INSERT INTO views.parked (projector, log_partition, position, error, stream, topic)
-SELECT %b, p, position, error, s, t
-FROM unnest(%b::smallint[], %b::bigint[], %b::text[], %b::uuid[], %b::text[])
+SELECT %(reader)b, p, position, error, s, t
+FROM unnest(%(partitions)b::smallint[], %(positions)b::bigint[], %(errors)b::text[],
+            %(streams)b::uuid[], %(topics)b::text[])
      AS w(p, position, error, s, t)
 ON CONFLICT DO NOTHING RETURNING log_partition, position"""
 
@@ -36,8 +37,8 @@ Event = TypeVar("Event", bound=OpenedEvent)
 
 class GapReason(enum.StrEnum):
     """
-    altered: it is not what was stored: altered, cut, or moved from elsewhere.
-    unreadable: it may be whole, but this version does not know its topic, its version or its form.
+    altered: the row differs from the stored one: altered, cut, or moved from elsewhere.
+    unreadable: the row may be whole, but this version does not know its topic, version or format.
     """
 
     ALTERED = "altered"
@@ -56,15 +57,15 @@ class Gap(msgspec.Struct, frozen=True):
     error: str
 
 
-def parted(found: Iterable[Event | Gap]) -> tuple[list[Event], list[Gap]]:
-    """What opened, and the gaps, each in the order given."""
+def parted(events: Iterable[Event | Gap]) -> tuple[list[Event], list[Gap]]:
+    """Parts opened events from gaps, each in the order given."""
     opened: list[Event] = []
     gaps: list[Gap] = []
-    for one in found:
-        if isinstance(one, Gap):
-            gaps.append(one)
+    for event in events:
+        if isinstance(event, Gap):
+            gaps.append(event)
         else:
-            opened.append(one)
+            opened.append(event)
     return opened, gaps
 
 
@@ -73,8 +74,8 @@ def place_of(row: RecordedEvent) -> str:
     return f"{row.log_partition}:{row.position}"
 
 
-def tell(reader: str, gaps: Iterable[Gap]) -> None:
-    """Says in the log that a reader goes on without some rows; nothing of what they hold."""
+def log_gaps(reader: str, gaps: Iterable[Gap]) -> None:
+    """Logs the rows that a reader passes, by position and topic, without their content."""
     for gap in gaps:
         row = gap.row
         log.error(
@@ -88,26 +89,25 @@ def tell(reader: str, gaps: Iterable[Gap]) -> None:
 
 
 def note(conn: psycopg.Connection, reader: str, gaps: Sequence[Gap]) -> None:
-    """Lists the rows that a reader goes on without among the parked events, and tells of those that
-    were not listed yet."""
+    """Adds the rows that a reader passes to the list of parked events, and logs the new ones."""
     if not gaps:
         return
     rows = [gap.row for gap in gaps]
     listed = conn.execute(
         NOTE,
-        (
-            reader,
-            pg_arrays.smallints([row.log_partition for row in rows]),
-            pg_arrays.bigints([row.position for row in rows]),
-            pg_arrays.texts([gap.error for gap in gaps]),
-            pg_arrays.uuids([row.stream for row in rows]),
-            pg_arrays.texts([row.topic for row in rows]),
-        ),
+        {
+            "reader": reader,
+            "partitions": pg_arrays.smallints([row.log_partition for row in rows]),
+            "positions": pg_arrays.bigints([row.position for row in rows]),
+            "errors": pg_arrays.texts([gap.error for gap in gaps]),
+            "streams": pg_arrays.uuids([row.stream for row in rows]),
+            "topics": pg_arrays.texts([row.topic for row in rows]),
+        },
     )
     new = set(listed.fetchall())
-    tell(reader, [gap for gap in gaps if (gap.row.log_partition, gap.row.position) in new])
+    log_gaps(reader, [gap for gap in gaps if (gap.row.log_partition, gap.row.position) in new])
 
 
 def forget(conn: psycopg.Connection, readers: Sequence[str]) -> None:
-    """Takes off the list what readers lack that are no more."""
+    """Removes the gaps of readers that no longer exist from the list."""
     conn.execute(FORGET, (ALL_PARTITIONS, list(readers)))

@@ -1,4 +1,4 @@
-"""How a worker with nothing to do waits for more, and says that it moves."""
+"""How a worker with nothing to do waits for work, and reports that it is alive."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import msgspec
 
 
 class Idle(Protocol):
-    """What a worker waits by: the process tells it when there may be something to do, and hears
-    from it that it is no worker that hangs."""
+    """The wait of a worker: the process wakes it when there may be work, and learns that it does
+    not hang."""
 
     def wait(self, seconds: float) -> None:
-        """Returns when it is time to look again.
+        """Waits until there may be work.
 
         Args:
-            seconds: between two looks, while something is going on.
+            seconds: between two looks while work arrives.
         """
 
     def moved(self) -> None:
-        """To be called after each piece of work."""
+        """Reports that a piece of work ended."""
 
     def begins(self, seconds: float) -> None:
-        """To be called before a piece of work that may take long.
+        """Reports that a long piece of work begins.
 
         Args:
-            seconds: that it may take.
+            seconds: its longest duration.
         """
 
 

@@ -1,5 +1,5 @@
-"""Read model: which subject lives on in which. Chains are kept short: every loser points at the
-subject that is there today."""
+"""Read model: the survivor of each merged subject. Chains are kept short: each loser points at
+the subject that exists today."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import psycopg
 
 from domain.identity import SubjectId, log_partition
 from projections.kernel import pg_arrays
+
+TABLES = ("merges",)
 
 SELECT_SURVIVORS = """
 SELECT m.loser, m.survivor FROM views.merges m
@@ -21,15 +23,18 @@ SELECT 1 FROM views.contacts WHERE log_partition = ANY(%b) AND subject = ANY(%b)
 ORDER BY log_partition, subject FOR UPDATE"""
 
 SHORTEN = """
-UPDATE views.merges SET survivor = %s WHERE log_partition = ANY(%s) AND survivor = %s"""
+UPDATE views.merges SET survivor = %(survivor)s
+WHERE log_partition = ANY(%(all)s) AND survivor = %(loser)s"""
 
 ADD_MERGE = """
-INSERT INTO views.merges (log_partition, loser, survivor) VALUES (%s, %s, %s)
+INSERT INTO views.merges (log_partition, loser, survivor)
+VALUES (%(partition)s, %(loser)s, %(survivor)s)
 ON CONFLICT (log_partition, loser) DO UPDATE SET survivor = excluded.survivor"""
 
 DELETE_MERGES = """
 DELETE FROM views.merges
-WHERE log_partition = ANY(%s) AND (loser = ANY(%s) OR survivor = ANY(%s))"""
+WHERE log_partition = ANY(%(all)s)
+  AND (loser = ANY(%(subjects)s) OR survivor = ANY(%(subjects)s))"""
 
 ALL_PARTITIONS = list(range(256))
 
@@ -37,29 +42,32 @@ ALL_PARTITIONS = list(range(256))
 def survivors(
     conn: psycopg.Connection, subjects: Iterable[SubjectId]
 ) -> dict[SubjectId, SubjectId]:
-    """Those of the subjects that were merged, each with the one it lives on in."""
+    """The survivors of those subjects that were merged, by loser."""
     rows = conn.execute(SELECT_SURVIVORS, pg_arrays.placed(list(subjects)), binary=True)
     return {SubjectId(loser): SubjectId(survivor) for loser, survivor in rows}
 
 
 def losers(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> list[SubjectId]:
-    """The subjects that live on in these."""
+    """The subjects that were merged into these."""
     return [SubjectId(row[0]) for row in conn.execute(SELECT_LOSERS, (list(subjects),))]
 
 
 def record(conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> SubjectId:
-    """Notes a merge; returns the subject that is there today, which may be a later one.
+    """Records a merge; returns the survivor of today, which may be a later one.
 
-    Locks both contacts first, so that two workers that handle a chain of merges at the same time
-    do so one after the other."""
-    both = sorted((log_partition(one), one.bytes, one) for one in (loser, survivor))
-    conn.execute(LOCK_CONTACTS, ([one[0] for one in both], [one[2] for one in both]))
+    Locks both contacts first, so that two workers with merges of one chain go one after the other.
+    """
+    both = sorted((log_partition(subject), subject.bytes, subject) for subject in (loser, survivor))
+    conn.execute(
+        LOCK_CONTACTS, ([subject[0] for subject in both], [subject[2] for subject in both])
+    )
     today = survivors(conn, [survivor]).get(survivor, survivor)
-    conn.execute(ADD_MERGE, (log_partition(loser), loser, today))
-    conn.execute(SHORTEN, (today, ALL_PARTITIONS, loser))
+    merge = {"partition": log_partition(loser), "loser": loser, "survivor": today}
+    conn.execute(ADD_MERGE, merge)
+    conn.execute(SHORTEN, {"all": ALL_PARTITIONS, "loser": loser, "survivor": today})
     return today
 
 
 def forget(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-    """Drops every merge that erased subjects took part in."""
-    conn.execute(DELETE_MERGES, (ALL_PARTITIONS, list(subjects), list(subjects)))
+    """Deletes each merge of the erased subjects."""
+    conn.execute(DELETE_MERGES, {"all": ALL_PARTITIONS, "subjects": list(subjects)})

@@ -1,4 +1,5 @@
-"""Pages by keyset: a cursor says after which row to go on; writes neither skip nor repeat."""
+"""Pages by keyset: the cursor names the last row of a page, so that writes neither skip nor
+repeat rows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Columns as PostgreSQL's binary arrays: what a batch hands to a statement in one piece.
+"""Columns as PostgreSQL's binary arrays: a batch passes a column as one parameter.
 
-Encoded a column at a time, for encoding an element at a time took a projector a third of its time.
-The form is that of PostgreSQL's `array_send`: dimensions, flags, element type, length and lower
-bound, then each element behind its length.
+A column is encoded in one call; encoding element by element took a third of the projector's time.
+The format is that of PostgreSQL's `array_send`: dimensions, flags, element type, length and lower
+bound, then each element after its length.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class _ColumnDumper(Dumper):
 
 
 class _ColumnType:
-    """Makes the columns of one type of element; of `size` bytes each, where all have the same
-    (`code` as in `struct`)."""
+    """Makes the columns of one element type; `size` is the length of an element in bytes where
+    all have the same (`code` as in `struct`)."""
 
     def __init__(self, type_name: str, code: str, size: int) -> None:
         info = psycopg.adapters.types[type_name]
@@ -61,11 +61,13 @@ class _ColumnType:
         )
 
     def varying(self, values: Sequence[bytes | None]) -> Column:
-        elements = [_NULL if one is None else _LENGTH.pack(len(one)) + one for one in values]
+        elements = [
+            _NULL if value is None else _LENGTH.pack(len(value)) + value for value in values
+        ]
         return self._joined(len(values), b"".join(elements), has_nulls=None in values)
 
     def sized(self, values: Sequence[bytes]) -> Column:
-        """Of elements that are in their binary form, `size` bytes each."""
+        """From elements in their binary format, `size` bytes each."""
         length = _LENGTH.pack(self._size)
         return self._joined(len(values), length + length.join(values) if values else b"")
 
@@ -133,7 +135,7 @@ def texts(values: Sequence[str | None]) -> Column:
 
 
 def jsons(values: Sequence[bytes]) -> Column:
-    """Of `jsonb`, from JSON."""
+    """`jsonb`, from JSON."""
     return _json.varying([b"\x01" + value for value in values])
 
 
@@ -142,15 +144,15 @@ def uuids(values: Sequence[UUID]) -> Column:
 
 
 def placed(subjects: Sequence[UUID]) -> tuple[Column, Column]:
-    """The partitions of subjects, and their ids."""
+    """The partitions and the ids of subjects."""
     return placed_ids([subject.bytes for subject in subjects])
 
 
 def placed_ids(subjects: Sequence[bytes]) -> tuple[Column, Column]:
-    """As `placed`, of subjects as the 16 bytes of their ids."""
-    return smallints([log_partition_of(one) for one in subjects]), ids(subjects)
+    """The partitions and the ids of subjects, from the 16 bytes of each id."""
+    return smallints([log_partition_of(subject) for subject in subjects]), ids(subjects)
 
 
 def ids(values: Sequence[bytes]) -> Column:
-    """Of `uuid`, each as its 16 bytes."""
+    """`uuid`, from 16 bytes each."""
     return _uuid.sized(values)

@@ -1,10 +1,11 @@
-"""The one way into libpq's pipeline mode: statements are sent while earlier ones are carried out.
+"""The only way into libpq's pipeline mode, which sends statements while the server runs earlier
+ones.
 
-psycopg hangs where a pipeline is entered within another. It then waits for the results of all that
-was sent so far (`BasePipeline._sync_gen`) and only reads while it waits. What the socket did not
-take at once stays in libpq's buffer, the server waits for it, and both wait for ever. A pipeline's
-end, and a fetch inside one, write and read in turn and do not hang. `conn.transaction()` enters two
-pipelines of its own where one is under way: within a pipeline, say BEGIN and COMMIT.
+psycopg hangs where a pipeline begins inside another. It then waits for the results of all
+statements (`BasePipeline._sync_gen`) and only reads while it waits. Bytes that the socket did not
+take stay in libpq's buffer, the server waits for them, and both wait for ever. The end of a
+pipeline, and a fetch inside it, write and read in turn and do not hang. `conn.transaction()` inside
+a pipeline begins two more: execute BEGIN and COMMIT instead.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from psycopg.pq import PipelineStatus
 
 
 class NestedPipeline(AssertionError):
-    """A pipeline is under way on this connection: a mistake in the code that enters another."""
+    """A pipeline is open on this connection: a mistake of the caller."""
 
 
 @contextmanager

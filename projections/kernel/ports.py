@@ -1,4 +1,4 @@
-"""Ports: what projections ask of the log and of the keys, which infra supplies."""
+"""Ports: what projections need of the log and of the keys; infra implements them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Log(Protocol):
 
 
 class Opener(Protocol):
-    """Opens recorded events with the keys that there are."""
+    """Opens recorded events with the keys that exist."""
 
     def refresh(self) -> int: ...
     def generation(self) -> int: ...

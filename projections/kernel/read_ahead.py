@@ -1,7 +1,7 @@
-"""Reading the log for a projector: the next batch is read and opened while the last one is applied.
+"""Reads the log ahead for a worker: opens the next batch while the worker applies the last one.
 
-While a batch is applied, its worker mostly waits for the database; without reading ahead, the
-database would then wait for the worker.
+A worker that applies a batch mostly waits for PostgreSQL. Without reading ahead, PostgreSQL would
+then wait for the worker.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _PLACE = attrgetter("log_partition", "position")
 
 
 class Read(msgspec.Struct, frozen=True):
-    """What was read.
+    """A batch that was read.
 
     Attributes:
-        places: the position in each partition that it begins after.
+        places: the position in each partition after which it begins.
         rows: in order within each partition.
-        opened: the same, opened; None where one of them is unreadable.
-        generation: of the keys, when they were opened.
+        opened: the rows, opened; None where a row is unreadable.
+        generation: of the keys, when the rows were opened.
     """
 
     places: dict[int, int]
@@ -42,7 +42,7 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    """Gives one worker its batches, each with about as many events as it should have."""
+    """Reads the batches of one worker."""
 
     def __init__(self, log: Log, opener: Opener) -> None:
         self._log = log
@@ -51,14 +51,15 @@ class Reader:
         self._executor: ThreadPoolExecutor | None = None
 
     def next(self, places: dict[int, int], events: int) -> Read:
-        """The batch after some positions; begins to read the one after it, if there is more.
+        """Returns the batch after these positions, and begins to read the one after it where
+        there is more.
 
         Args:
-            events: that it should hold, about.
+            events: approximate size of the batch.
         """
         ahead, self._ahead = self._ahead, None
         read = None if ahead is None else ahead.result()
-        # Where nothing was there when it was read ahead, there may be something now.
+        # An empty read-ahead may be outdated.
         if read is None or read.places != places or not read.rows:
             read = self._read(places, events)
         if len(read.rows) >= max(events // 2, 1):
@@ -68,7 +69,7 @@ class Reader:
         return read
 
     def close(self) -> None:
-        """Lets go of what was read ahead."""
+        """Discards the batch that was read ahead."""
         self._ahead = None
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The tables of the read models, as queries name them."""
+"""The tables of the read models, for queries."""
 
 from __future__ import annotations
 
@@ -206,6 +206,6 @@ timers = sa.Table(
 
 
 def in_order_of_seen(kind: SubjectKind) -> sa.ColumnElement[bool]:
-    """Holds of all contacts of a kind. With it a query that sorts by `last_seen` and `seen_subject`
-    may begin with the index that has them in this order."""
+    """Holds for all contacts of a kind. With it PostgreSQL can read the index on `last_seen` and
+    `seen_subject` in order."""
     return contacts.c.seen_kind == kind.value

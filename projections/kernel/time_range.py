@@ -1,4 +1,4 @@
-"""Where a timeline is read: between two places, in one direction."""
+"""A range of a timeline: between two keys, in one direction."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from domain.events.recorded import RecordedEvent
 from domain.identity import SubjectId
 
 Windows = Sequence[tuple[datetime, datetime]]
-"""First and last instant of each."""
+"""First and last instant of each window."""
 
 BEGINNING, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 
 
 class TimelineKey(NamedTuple):
-    """A place in a timeline: of an event, or (with -1) just before all that occurred at `at`."""
+    """The place of an event in a timeline; with position -1, just before all events at the
+    instant."""
 
     at: datetime
     log_partition: int = -1
@@ -30,10 +31,10 @@ def timeline_key(row: RecordedEvent) -> TimelineKey:
 
 
 class Stretch(msgspec.Struct, frozen=True):
-    """What lies between two places, without them.
+    """The range between two keys, both excluded.
 
     Attributes:
-        streams: the subject that is there today, then those that were merged into it.
+        streams: the subject of today, then the subjects that were merged into it.
     """
 
     streams: Sequence[SubjectId]
@@ -42,7 +43,7 @@ class Stretch(msgspec.Struct, frozen=True):
     newest_first: bool = True
 
     def after(self, spot: TimelineKey) -> Stretch:
-        """What comes after a place, in the direction of reading."""
+        """The rest of the range after a key, in the direction of reading."""
         if self.newest_first:
             return msgspec.structs.replace(self, high=min(spot, self.high))
         return msgspec.structs.replace(self, low=max(spot, self.low))
@@ -51,13 +52,13 @@ class Stretch(msgspec.Struct, frozen=True):
         return sorted(spots, reverse=self.newest_first)
 
     def reaches(self, spot: TimelineKey, horizon: TimelineKey) -> bool:
-        """Whether a place is met no later than another."""
+        """Whether reading meets a key no later than another."""
         return spot >= horizon if self.newest_first else spot <= horizon
 
     def nearer(self, spots: Iterable[TimelineKey]) -> TimelineKey | None:
-        """The one of some places that is met first; None: there are none."""
+        """The key that reading meets first; None: no keys."""
         return (max if self.newest_first else min)(spots, default=None)
 
     def farther(self, spots: Iterable[TimelineKey]) -> TimelineKey:
-        """The one of some places that is met last."""
+        """The key that reading meets last."""
         return (min if self.newest_first else max)(spots)

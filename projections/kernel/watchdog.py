@@ -1,7 +1,7 @@
-"""Ends what takes longer than it may: work of one thread on one connection.
+"""Cuts off work of one thread on one connection that takes too long.
 
-A statement that waits in the server is cancelled there. What is not over then has its socket shut
-down, which ends any wait for the server, one that neither side can end by itself included.
+The watchdog cancels the statement in the server. If the work still does not end, it shuts the
+socket down, which ends every wait for the server, also one that neither side could end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 CANCEL_SECONDS = 5.0
-"""That the server has to take a cancellation, and the work to end after it."""
+"""For the server to take a cancellation, and for the work to end after it."""
 
 MAX_FRAMES = 40
 
@@ -27,20 +27,19 @@ log = structlog.get_logger()
 
 
 class Hung(psycopg.OperationalError):
-    """The work took too long and was cut off; its connection is closed. Without an SQLSTATE, as it
-    says nothing about what was sent."""
+    """The watchdog cut the work off and closed its connection. Without an SQLSTATE, as the
+    statements are not at fault."""
 
 
 @contextmanager
 def watched(pool: ConnectionPool, worker: str, seconds: float) -> Iterator[psycopg.Connection]:
-    """A connection of a pool, for work that may take so long.
+    """A connection of a pool, for work of limited duration.
 
     Args:
-        worker: by which the log names the work.
+        worker: names the work in the log.
 
     Raises:
-        Hung: it took longer, and failed when it was cut off. Whether a transaction was committed is
-            not known.
+        Hung: the watchdog cut the work off. The transaction may have been committed.
     """
     watch: _Watch | None = None
     try:
@@ -57,8 +56,8 @@ def watched(pool: ConnectionPool, worker: str, seconds: float) -> Iterator[psyco
 
 
 def disconnect(conn: psycopg.Connection) -> None:
-    """Ends all waiting for the server on a connection, whichever thread waits."""
-    # On a copy of the descriptor: the thread that uses the connection closes its own.
+    """Shuts the socket of a connection down, so that a thread that waits for the server fails."""
+    # A copy of the descriptor: the thread that uses the connection closes its own.
     with (
         suppress(psycopg.Error, OSError),
         socket.socket(fileno=os.dup(conn.fileno())) as link,
@@ -67,24 +66,24 @@ def disconnect(conn: psycopg.Connection) -> None:
 
 
 def where(thread: int) -> list[str]:
-    """The functions that a thread is in, outermost first, each with its line; no values.
+    """The functions that a thread is in, outermost first, each with its line, without values.
 
     Args:
         thread: as `threading.get_ident` gives it.
     """
     frame = sys._current_frames().get(thread)
-    found = [
-        f"{one.f_globals.get('__name__')}.{one.f_code.co_qualname}:{line}"
-        for one, line in traceback.walk_stack(frame)
+    calls = [
+        f"{call.f_globals.get('__name__')}.{call.f_code.co_qualname}:{line}"
+        for call, line in traceback.walk_stack(frame)
     ]
-    return found[:MAX_FRAMES][::-1]
+    return calls[:MAX_FRAMES][::-1]
 
 
 class _Watch:
-    """One piece of work, of the thread that makes this.
+    """Watches one piece of work, of the thread that creates it.
 
     Attributes:
-        is_cut: it took too long.
+        is_cut: the work took too long.
     """
 
     def __init__(self, conn: psycopg.Connection, worker: str, seconds: float) -> None:
@@ -101,8 +100,8 @@ class _Watch:
         self._timer.start()
 
     def end(self) -> None:
-        """To be called by the thread once it is done. A connection that was cut is closed: the
-        server may have heard too late, and would cancel what is done on it next."""
+        """Ends the watch. Closes a connection that was cut: a late cancellation would hit its
+        next statement."""
         self._over.set()
         self._timer.cancel()
         with self._lock:

@@ -1,1 +1,1 @@
-"""Read models, a file each: its tables, how events change them."""
+"""Read models, one file each: their tables, and how events change them."""

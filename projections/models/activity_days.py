@@ -1,10 +1,11 @@
-"""Read model: how often each subject did each thing on each day of the workspace's calendar."""
+"""Read model: counts of each activity of each subject by day, in the calendar of the workspace."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
 from operator import itemgetter
+from typing import ClassVar
 
 import psycopg
 from psycopg_pool import ConnectionPool
@@ -16,8 +17,9 @@ from projections.kernel.batch import Batch, DayCount
 ADD_DAYS = """
 INSERT INTO views.activity_days AS d
        (log_partition, subject, name_id, day, in_account, count, first_at, last_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::int[], %b::date[], %b::boolean[],
-                     %b::bigint[], %b::timestamptz[], %b::timestamptz[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(name_ids)b::int[],
+                     %(days)b::date[], %(in_account)b::boolean[], %(counts)b::bigint[],
+                     %(first_at)b::timestamptz[], %(last_at)b::timestamptz[])
 ON CONFLICT (log_partition, subject, name_id, day, in_account) DO UPDATE
 SET count = d.count + excluded.count,
     first_at = least(d.first_at, excluded.first_at),
@@ -37,12 +39,12 @@ SET count = d.count + excluded.count,
 
 DELETE_DAYS = "DELETE FROM views.activity_days WHERE log_partition = ANY(%s) AND subject = ANY(%s)"
 
-# The path of a page can be about the one person who saw it.
+# A name that nothing counts is deleted: the path of a page can be about the only person who saw it.
 DELETE_UNUSED_NAMES = """
 DELETE FROM views.names n
 WHERE NOT EXISTS (SELECT FROM views.activity_days d WHERE d.name_id = n.id)"""
 
-# Numbers are found by digests of names (migration 0024): a name can be longer than an index takes.
+# The index is over digests of names (migration 0024), as a name can be longer than an index entry.
 SELECT_NAMES = """
 SELECT kind, name, id FROM views.names
 WHERE kind = ANY(%(kinds)s) AND views.digest_of(name) = ANY(views.digests_of(%(names)s))
@@ -55,23 +57,24 @@ ON CONFLICT DO NOTHING"""
 
 
 class Names:
-    """Numbers for the names of activity, so that the counts stay narrow. Shared by workers, and
-    never remembered by one: an erasure drops those that nothing is counted under any more."""
+    """Numbers for names of activity, which keep the counts narrow. All workers share them, and
+    no worker caches them: an erasure deletes numbers without counts."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
     def ids(self, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
-        """The number of each (activity, name), taken where there was none.
+        """The number of each (activity, name); takes new numbers for new names.
 
-        Runs in transactions of its own, inside of which no erasure can be under way."""
+        Commits transactions of its own, while no erasure is under way.
+        """
         ids: dict[tuple[str, str], int] = {}
         missing = set(wanted)
         while missing:
             with self._pool.connection() as conn:
                 kinds = sorted({kind for kind, _ in missing})
-                asked = {"kinds": kinds, "names": [name for _, name in missing]}
-                rows = conn.execute(SELECT_NAMES, asked)
+                params = {"kinds": kinds, "names": [name for _, name in missing]}
+                rows = conn.execute(SELECT_NAMES, params)
                 ids |= {(kind, name): id for kind, name, id in rows}
                 missing -= ids.keys()
                 if missing:  # a taken number is a conflict too: look again, and try those left
@@ -80,6 +83,8 @@ class Names:
 
 
 class ActivityDays:
+    tables: ClassVar[Sequence[str]] = ("activity_days",)
+
     def __init__(self, pool: ConnectionPool) -> None:
         self._names = Names(pool)
 
@@ -101,16 +106,16 @@ class ActivityDays:
             subjects += [tally.subject.bytes] * len(of_subject)
         conn.execute(
             ADD_DAYS,
-            (
-                pg_arrays.smallints(partitions),
-                pg_arrays.ids(subjects),
-                pg_arrays.integers([row[0] for row in rows]),
-                pg_arrays.dates([row[1] for row in rows]),
-                pg_arrays.booleans([row[2] for row in rows]),
-                pg_arrays.bigints([row[3].count for row in rows]),
-                pg_arrays.instants([row[3].first_at for row in rows]),
-                pg_arrays.instants([row[3].last_at for row in rows]),
-            ),
+            {
+                "partitions": pg_arrays.smallints(partitions),
+                "subjects": pg_arrays.ids(subjects),
+                "name_ids": pg_arrays.integers([row[0] for row in rows]),
+                "days": pg_arrays.dates([row[1] for row in rows]),
+                "in_account": pg_arrays.booleans([row[2] for row in rows]),
+                "counts": pg_arrays.bigints([row[3].count for row in rows]),
+                "first_at": pg_arrays.instants([row[3].first_at for row in rows]),
+                "last_at": pg_arrays.instants([row[3].last_at for row in rows]),
+            },
         )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
@@ -125,6 +130,6 @@ class ActivityDays:
         )
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        partitions = [log_partition(one) for one in subjects]
+        partitions = [log_partition(subject) for subject in subjects]
         conn.execute(DELETE_DAYS, (partitions, list(subjects)))
         conn.execute(DELETE_UNUSED_NAMES)

@@ -1,31 +1,28 @@
-"""Read model and query: the stage bar and the health bar.
+"""Read model: how many contacts are in each stage and of each health, and their MRR.
 
-Over all contacts they are kept as counts, not scanned for: whatever changes what a contact counts
-as moves it from one bucket to another in the same transaction. Buckets are split by partition, so
-that workers wait for one another only where they write for the same partition.
+A change of a contact's stage, health, MRR or currency moves the contact between buckets in the same
+transaction. Buckets are split by partition, so that workers wait for one another only where they
+write to the same partition.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import psycopg
-import sqlalchemy as sa
 
-from domain.calendar import Moment
 from domain.conditions.language import Health
-from domain.identity import SubjectId, SubjectKind, log_partition
-from projections.conditions.selection import Selection, chosen
+from domain.identity import SubjectId, log_partition
 from projections.kernel import pg_arrays
-from projections.kernel.tables import bar_counts, contacts
+
+TABLES = ("bar_counts",)
 
 CURRENCY_PROPERTY = "currency"
-"""That says in what currency the MRR of a contact is."""
+"""The property that holds the currency of a contact's MRR."""
 
 SELECT_COUNTED = """
 SELECT c.subject, c.kind, c.stage, c.health, c.currency, c.mrr FROM views.contacts c
@@ -35,8 +32,9 @@ ADD_COUNTS = """
 INSERT INTO views.bar_counts AS b
        (log_partition, kind, stage, health, currency, count, with_mrr, mrr)
 SELECT p, k, s, h, c, n, w, trim_scale(m::numeric)
-FROM unnest(%b::smallint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[],
-            %b::bigint[], %b::text[]) AS v(p, k, s, h, c, n, w, m)
+FROM unnest(%(partitions)b::smallint[], %(kinds)b::text[], %(stages)b::text[], %(healths)b::text[],
+            %(currencies)b::text[], %(counts)b::bigint[], %(with_mrr)b::bigint[], %(mrr)b::text[])
+     AS v(p, k, s, h, c, n, w, m)
 ON CONFLICT (log_partition, kind, stage, health, currency) DO UPDATE
 SET count = b.count + excluded.count, with_mrr = b.with_mrr + excluded.with_mrr,
     mrr = trim_scale(b.mrr + excluded.mrr)"""
@@ -44,14 +42,14 @@ SET count = b.count + excluded.count, with_mrr = b.with_mrr + excluded.with_mrr,
 DELETE_EMPTY = "DELETE FROM views.bar_counts WHERE log_partition = ANY(%b) AND count = 0"
 
 EXACT = Context(prec=2_000)
-"""Digits enough for the sum of the largest and the least number that can be sent."""
+"""Enough digits for the sum of the largest and the smallest number that intake accepts."""
 
 _AMOUNT = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?")
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 
 
 def amount(value: object) -> Decimal | None:
-    """An amount exactly as it was written: a number, or a text that is a plain decimal."""
+    """The exact amount of a number or of a plain decimal as text; None for all else."""
     match value:
         case bool():
             return None
@@ -66,12 +64,12 @@ def amount(value: object) -> Decimal | None:
 
 
 def currency(value: object) -> str | None:
-    """An ISO 4217 code in capitals; whatever else a property of that name holds is none."""
+    """An ISO 4217 code in capitals; None for all else."""
     return value.upper() if isinstance(value, str) and _CURRENCY.fullmatch(value) else None
 
 
 class Counted(NamedTuple):
-    """What bars count a contact as."""
+    """The bucket that counts a contact, and its MRR."""
 
     kind: str
     stage: str | None = None
@@ -81,11 +79,14 @@ class Counted(NamedTuple):
 
 
 def counted(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[SubjectId, Counted]:
-    """Those of the subjects that have a contact, with what it counts as."""
-    asked = list(subjects)
+    """The buckets of those subjects that have a contact."""
+    ids = list(subjects)
     rows = conn.execute(
         SELECT_COUNTED,
-        (pg_arrays.smallints([log_partition(one) for one in asked]), pg_arrays.uuids(asked)),
+        (
+            pg_arrays.smallints([log_partition(subject) for subject in ids]),
+            pg_arrays.uuids(ids),
+        ),
         binary=True,
     )
     return {SubjectId(row[0]): Counted(*row[1:]) for row in rows}
@@ -98,11 +99,11 @@ class _Sum:
         self.count = self.with_mrr = 0
         self.mrr = Decimal(0)
 
-    def add(self, one: Counted, sign: int) -> None:
+    def add(self, counted: Counted, sign: int) -> None:
         self.count += sign
-        if one.mrr is not None:
+        if counted.mrr is not None:
             self.with_mrr += sign
-            self.mrr = (EXACT.add if sign > 0 else EXACT.subtract)(self.mrr, one.mrr)
+            self.mrr = (EXACT.add if sign > 0 else EXACT.subtract)(self.mrr, counted.mrr)
 
     def __bool__(self) -> bool:
         return bool(self.count or self.with_mrr or self.mrr)
@@ -113,157 +114,29 @@ def move(
     before: Mapping[SubjectId, Counted],
     after: Mapping[SubjectId, Counted],
 ) -> None:
-    """Counts contacts as what they are after a change, and no longer as what they were before."""
+    """Moves contacts from the buckets before a change to those after it."""
     sums: dict[tuple[int, str, str, str, str], _Sum] = defaultdict(_Sum)
     for counts, sign in ((before, -1), (after, 1)):
-        for subject, one in counts.items():
-            bucket = (one.kind, one.stage or "", one.health, one.currency or "")
-            sums[log_partition(subject), *bucket].add(one, sign)
+        for subject, count in counts.items():
+            bucket = (count.kind, count.stage or "", count.health, count.currency or "")
+            sums[log_partition(subject), *bucket].add(count, sign)
     rows = sorted((bucket, total) for bucket, total in sums.items() if total)
     if not rows:
         return
     keys = [bucket for bucket, _ in rows]
     conn.execute(
         ADD_COUNTS,
-        (
-            pg_arrays.smallints([key[0] for key in keys]),
-            *(pg_arrays.texts([str(key[n]) for key in keys]) for n in range(1, 5)),
-            pg_arrays.bigints([total.count for _, total in rows]),
-            pg_arrays.bigints([total.with_mrr for _, total in rows]),
-            pg_arrays.texts([f"{total.mrr:f}" for _, total in rows]),
-        ),
+        {
+            "partitions": pg_arrays.smallints([key[0] for key in keys]),
+            "kinds": pg_arrays.texts([key[1] for key in keys]),
+            "stages": pg_arrays.texts([key[2] for key in keys]),
+            "healths": pg_arrays.texts([str(key[3]) for key in keys]),
+            "currencies": pg_arrays.texts([key[4] for key in keys]),
+            "counts": pg_arrays.bigints([total.count for _, total in rows]),
+            "with_mrr": pg_arrays.bigints([total.with_mrr for _, total in rows]),
+            "mrr": pg_arrays.texts([f"{total.mrr:f}" for _, total in rows]),
+        },
     )
     less = sorted({key[0] for key, total in rows if total.count < 0})
     if less:
         conn.execute(DELETE_EMPTY, (less,))
-
-
-class StageCount(msgspec.Struct, frozen=True):
-    """How many are in a stage, and how they are; `stage` null: in none."""
-
-    stage: str | None
-    count: int
-    good: int
-    normal: int
-    bad: int
-
-
-class CurrencySum(msgspec.Struct, frozen=True):
-    """`currency` as ISO 4217, null where it is not known; `amount` an exact decimal, as text."""
-
-    currency: str | None
-    amount: str
-
-
-class HealthCount(msgspec.Struct, frozen=True):
-    """How many are of a health, and the MRR of those that have one."""
-
-    health: Health
-    count: int
-    mrr: list[CurrencySum]
-
-
-class Bars(msgspec.Struct, frozen=True):
-    """
-    Attributes:
-        stages: by name, no stage last.
-        health: good, normal, bad: always all three.
-    """
-
-    total: int
-    stages: list[StageCount]
-    health: list[HealthCount]
-
-
-def bars(
-    conn: sa.Connection, selection: Selection, moment: Moment, *, currency: str | None = None
-) -> Bars:
-    """The bars over a selection.
-
-    Args:
-        currency: of an MRR that has none of its own.
-
-    Raises:
-        InvalidInput: a search that cannot be.
-    """
-    if selection.is_all:
-        return bars_of_all(conn, selection.kind, currency)
-    return bars_of(conn, chosen(conn, selection, moment), currency)
-
-
-def bars_of_all(conn: sa.Connection, kind: SubjectKind, currency: str | None = None) -> Bars:
-    """The bars over all users or accounts, from the kept counts."""
-    b = bar_counts.c
-    rows = conn.execute(
-        sa.select(
-            sa.func.nullif(b.stage, ""),
-            b.health,
-            sa.func.nullif(b.currency, ""),
-            sa.cast(sa.func.sum(b["count"]), sa.BigInteger),
-            sa.cast(sa.func.sum(b.with_mrr), sa.BigInteger),
-            sa.func.sum(b.mrr),
-        )
-        .where(b.kind == kind.value)
-        .group_by(b.stage, b.health, b.currency)
-    )
-    return _bars(rows.all(), currency)
-
-
-def bars_of(
-    conn: sa.Connection, chosen: Sequence[sa.ColumnElement[bool]], currency: str | None = None
-) -> Bars:
-    """The bars over those contacts of which some predicates hold."""
-    c = contacts.c
-    rows = conn.execute(
-        sa.select(
-            c.stage,
-            c.health,
-            c.currency,
-            sa.func.count(),
-            sa.func.count(c.mrr),
-            sa.func.sum(c.mrr),
-        )
-        .where(*chosen)
-        .group_by(c.stage, c.health, c.currency)
-    )
-    return _bars(rows.all(), currency)
-
-
-def _bars(rows: Sequence[Any], default: str | None) -> Bars:
-    stages: dict[str | None, dict[str, int]] = {}
-    counts = dict.fromkeys(Health, 0)
-    sums: dict[Health, dict[str | None, Decimal]] = {one: {} for one in Health}
-    for stage, health, code, count, with_mrr, mrr in rows:
-        if not count:
-            continue
-        of_stage = stages.setdefault(stage, dict.fromkeys(Health, 0))
-        of_stage[health] += count
-        counts[Health(health)] += count
-        if with_mrr:
-            of_health = sums[Health(health)]
-            known = code or default
-            of_health[known] = EXACT.add(of_health.get(known, Decimal(0)), mrr)
-    return Bars(
-        total=sum(counts.values()),
-        stages=[
-            StageCount(stage, sum(of.values()), of["good"], of["normal"], of["bad"])
-            for stage, of in sorted(stages.items(), key=lambda one: (one[0] is None, one[0] or ""))
-        ],
-        health=[
-            HealthCount(
-                health,
-                counts[health],
-                [
-                    CurrencySum(code, shown(sums[health][code]))
-                    for code in sorted(sums[health], key=lambda one: (one is None, one or ""))
-                ],
-            )
-            for health in Health
-        ],
-    )
-
-
-def shown(exact: Decimal) -> str:
-    """A decimal in plain notation, without zeros that say nothing."""
-    text = f"{exact:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

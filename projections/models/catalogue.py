@@ -1,13 +1,14 @@
-"""Read model: the properties and names of activity in use, how often and since when; and those that
-are retired, used or not: the list is where they are restored.
+"""Read model: the names of properties and activity in use, with counts and times, and the
+retired names, used or not, so that an admin can restore them.
 
-A row without uses has in place of their times the time of its retirement.
+A row without uses holds the time of its retirement in place of times of use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 import psycopg
@@ -22,8 +23,9 @@ from projections.kernel.batch import Batch
 COUNT_USES = """
 INSERT INTO views.catalogue AS c
        (scope, name, value_type, uses, first_at, last_at, retired_at, retired_by)
-SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[],
-                     %b::timestamptz[], %b::timestamptz[], %b::uuid[])
+SELECT * FROM unnest(%(scopes)b::text[], %(names)b::text[], %(types)b::text[], %(uses)b::bigint[],
+                     %(first_at)b::timestamptz[], %(last_at)b::timestamptz[],
+                     %(retired_at)b::timestamptz[], %(retired_by)b::uuid[])
 ON CONFLICT (scope, name) DO UPDATE
 SET uses = c.uses + excluded.uses, value_type = coalesce(c.value_type, excluded.value_type),
     first_at = CASE c.uses WHEN 0 THEN excluded.first_at
@@ -34,7 +36,8 @@ SET uses = c.uses + excluded.uses, value_type = coalesce(c.value_type, excluded.
 RULE = """
 UPDATE views.catalogue c
 SET value_type = coalesce(v.type, c.value_type), retired_at = v.at, retired_by = v.by
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
+FROM unnest(%(scopes)b::text[], %(names)b::text[], %(types)b::text[], %(retired_at)b::timestamptz[],
+            %(retired_by)b::uuid[])
      AS v(scope, name, type, at, by)
 WHERE c.scope = v.scope AND c.name = v.name"""
 
@@ -42,7 +45,8 @@ ADD_RETIRED = """
 INSERT INTO views.catalogue AS c
        (scope, name, value_type, uses, first_at, last_at, retired_at, retired_by)
 SELECT v.scope, v.name, v.type, 0, v.at, v.at, v.at, v.by
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::uuid[])
+FROM unnest(%(scopes)b::text[], %(names)b::text[], %(types)b::text[], %(retired_at)b::timestamptz[],
+            %(retired_by)b::uuid[])
      AS v(scope, name, type, at, by)
 WHERE v.at IS NOT NULL
 ON CONFLICT (scope, name) DO UPDATE SET first_at = excluded.first_at, last_at = excluded.last_at
@@ -50,11 +54,25 @@ WHERE c.uses = 0"""
 
 DELETE_UNUSED = "DELETE FROM views.catalogue WHERE uses = 0 AND retired_at IS NULL"
 
-# Pages and campaigns are not names of a closed catalogue: they are counted by subject alone.
+RULE_COLUMNS = ("scopes", "names", "types", "retired_at", "retired_by")
+USE_COLUMNS = (
+    "scopes",
+    "names",
+    "types",
+    "uses",
+    "first_at",
+    "last_at",
+    "retired_at",
+    "retired_by",
+)
+
+# Pages and campaigns are open-ended: they are counted by subject alone.
 _OPEN_ENDED = {"page", "campaign"}
 
 
 class CatalogueModel:
+    tables: ClassVar[Sequence[str]] = ("catalogue",)
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         uses: dict[tuple[str, str], tuple[str | None, int, datetime, datetime]] = {
             key: (None, use.count, use.first_at, use.last_at)
@@ -80,28 +98,34 @@ class CatalogueModel:
                 (*key, rules.type_of(*key) or kind, *use, *_since(rules.retired_since(*key)))
                 for key, (kind, *use) in sorted(uses.items())
             ]
-            conn.execute(COUNT_USES, [list(column) for column in zip(*rows, strict=True)])
-        ruled = sorted({name for one in batch.definitions for name in _ruled(one.payload)})
+            conn.execute(COUNT_USES, _by_column(USE_COLUMNS, rows))
+        ruled = sorted({name for event in batch.definitions for name in _ruled(event.payload)})
         if ruled:
-            # As of now, which may be newer than what the batch says.
-            held = [
+            # As the workspace is now, which may be newer than the batch.
+            rows = [
                 (scope, name, rules.type_of(scope, name), *_since(rules.retired_since(scope, name)))
                 for scope, name in ruled
             ]
-            columns = [list(column) for column in zip(*held, strict=True)]
-            conn.execute(RULE, columns)
-            conn.execute(ADD_RETIRED, columns)
+            params = _by_column(RULE_COLUMNS, rows)
+            conn.execute(RULE, params)
+            conn.execute(ADD_RETIRED, params)
             conn.execute(DELETE_UNUSED)
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """Names are of the workspace, not of a subject."""
+        """Names belong to the workspace, not to a subject."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """Holds names only, and those are no personal data."""
+        """Names are no personal data."""
+
+
+def _by_column(
+    columns: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> dict[str, list[object]]:
+    return dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _ruled(payload: Payload | None) -> list[tuple[str, str]]:
-    """The names, each with its scope, that an admin decided about."""
+    """The names that an admin retired, restored or retyped, each with its scope."""
     match payload:
         case NamesRetired(scope, names) | NamesRestored(scope, names):
             return [(scope.value, name) for name in names]

@@ -1,16 +1,15 @@
-"""What a batch changed, kept for the decider: which facts, of which subjects, by which event.
+"""Read model: what each batch changed, for the process manager: facts, subjects, and the event.
 
-Written in the projector's own transaction, so that nothing that the read models show is left
-undecided, and read and deleted by `projections.deciding.process_manager`. Names and ids only, no
-values.
+The projector writes it in its own transaction, so that each change is decided about;
+`projections.deciding.process_manager` reads and deletes it. It holds names and ids, no values.
 """
 
 from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Iterable, Iterator
-from typing import NewType
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NewType
 
 import msgspec
 import psycopg
@@ -69,10 +68,10 @@ ORDER BY id FOR UPDATE"""
 CHANGE_DUE = "UPDATE views.changes_due SET changes = %b WHERE id = %b"
 
 Id = NewType("Id", bytes)
-"""A subject's id as its 16 bytes: there are many of them here."""
+"""The 16 bytes of a subject's id, which take less memory than the id."""
 
 Event = tuple[int, int]
-"""Partition and position of the event that did it."""
+"""Partition and position of the event."""
 
 Facts = dict[Fact, dict[Id, Event]]
 
@@ -83,8 +82,10 @@ _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
 class Changes:
+    tables: ClassVar[Sequence[str]] = ("changes_due",)
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        # A segment's first sweep looks at all that was there before it was defined.
+        # The first sweep of a definition looks at all that came before it.
         if conn.execute(ANY_SEGMENT).fetchone() == (False,):
             return
         facts = facts_of(batch)
@@ -92,25 +93,34 @@ class Changes:
             conn.execute(ADD_DUE, (uuid.uuid4(), packed(facts)))
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """Said by `apply`, as erasures are."""
+        """`apply` notes merges, as it does erasures."""
 
-    def erase(self, conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> None:
-        """Said by `apply`; what they did, by names that may be about them, is forgotten at once."""
-        gone = {Id(one.bytes) for one in subjects}
+    def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
+        """`apply` notes erasures. Deletes the subjects' activity at once: names of activity may
+        be about them."""
+        gone = {Id(subject.bytes) for subject in subjects}
         for id, changes in conn.execute(NAMING, (list(gone),), binary=True).fetchall():
             left: Facts = {}
             for fact, noted in unpacked(changes):
                 is_named = fact.what == ACTIVITY
-                kept = {one: at for one, at in noted.items() if not is_named or one not in gone}
-                if kept:
-                    left[fact] = kept
+                remaining = {
+                    subject: at
+                    for subject, at in noted.items()
+                    if not is_named or subject not in gone
+                }
+                if remaining:
+                    left[fact] = remaining
             conn.execute(CHANGE_DUE, (packed(left), id))
 
 
 def packed(facts: Facts) -> bytes:
     return _encode(
         [
-            (fact, b"".join(subjects), b"".join(_PLACE.pack(*one) for one in subjects.values()))
+            (
+                fact,
+                b"".join(subjects),
+                b"".join(_PLACE.pack(*event) for event in subjects.values()),
+            )
             for fact, subjects in facts.items()
         ]
     )
@@ -121,12 +131,12 @@ def unpacked(changes: bytes) -> Iterator[tuple[Fact, dict[Id, Event]]]:
         events = _PLACE.iter_unpack(places)
         yield (
             fact,
-            {Id(ids[16 * n : 16 * n + 16]): (one[0], one[1]) for n, one in enumerate(events)},
+            {Id(ids[16 * n : 16 * n + 16]): (event[0], event[1]) for n, event in enumerate(events)},
         )
 
 
 def decided(kind: SubjectKind, decision: DecisionEvent) -> Fact:
-    """What changes with a decision; scores, signals and segments are told apart by id."""
+    """The fact that a decision changes; scores, signals and segments by id."""
     match decision:
         case StageTransition():
             return Fact(kind.value, STAGE)
@@ -141,14 +151,14 @@ def decided(kind: SubjectKind, decision: DecisionEvent) -> Fact:
 
 
 def facts_of(batch: Batch) -> Facts:
-    """What a batch says, each subject with the newest event that says so."""
+    """The facts that a batch changes, each subject with its newest event."""
     facts: Facts = {}
 
     def note(fact: Fact, subject: SubjectId, row: RecordedEvent) -> None:
         facts.setdefault(fact, {})[Id(subject.bytes)] = (row.log_partition, row.position)
 
-    for one in batch.opened:
-        row, payload, part = one.row, one.payload, one.account_part
+    for event in batch.opened:
+        row, payload, part = event.row, event.payload, event.account_part
         activity = ACTIVITY_OF_TOPIC.get(row.topic)
         if activity is None:
             continue
@@ -163,9 +173,9 @@ def facts_of(batch: Batch) -> Facts:
             fact = Fact("account", ACTIVITY, (activity, part.name))
             subject = batch.survivors.get(row.account, row.account)
             facts.setdefault(fact, {})[Id(subject.bytes)] = at
-    for kind, _, subject, account, one in batch.changes:
-        row = one.row
-        match one.payload:
+    for kind, _, subject, account, event in batch.changes:
+        row = event.row
+        match event.payload:
             case Registered() | Absorbed() | Erased():
                 note(Fact(kind.value, EVERYTHING), subject, row)
             case MergedInto(survivor):
@@ -176,7 +186,7 @@ def facts_of(batch: Batch) -> Facts:
                 for name in (*values, *deleted):
                     note(Fact(kind.value, PROPERTY, (name,)), subject, row)
             case DecisionEvent():
-                note(decided(kind, one.payload), subject, row)
+                note(decided(kind, event.payload), subject, row)
             case StageSet() | StageReleased():
                 note(Fact(kind.value, BY_HAND), subject, row)
             case MembershipStarted() | MembershipChanged() | MembershipEnded():
@@ -184,11 +194,11 @@ def facts_of(batch: Batch) -> Facts:
             case _:
                 pass
         if account is not None:
-            # Of an erased user's membership too: its account still knows of it.
+            # Also of an erased user's membership: the account still has it.
             note(Fact("account", MEMBERSHIP), account, row)
-    for one in batch.definitions:
-        if isinstance(one.payload, ListChange):
-            fact = listed(one.row.stream)
-            for subject in one.payload.subjects:
-                note(fact, subject, one.row)
+    for event in batch.definitions:
+        if isinstance(event.payload, ListChange):
+            fact = listed(event.row.stream)
+            for subject in event.payload.subjects:
+                note(fact, subject, event.row)
     return facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
 import psycopg
@@ -18,8 +18,8 @@ from projections.kernel.batch import Batch
 from projections.models import bars, retyping
 from projections.models.bars import Counted
 
-# A contact is written once a batch; what the batch deletes goes in a second step. What it is called
-# follows from its identities and properties: whatever writes these writes it too.
+# A batch writes each contact once, and deletes properties in a second step. The name, the e-mail
+# and the other columns that follow from identities and properties are written with these.
 CHANGE_CONTACTS = """
 INSERT INTO views.contacts AS c
        (log_partition, subject, kind, identities, properties, sent, changed_at, registered_at, mrr,
@@ -59,15 +59,15 @@ WHERE c.log_partition = w.p AND c.subject = w.s AND c.log_partition = ANY(%(part
 
 ADD_CONTACTS = """
 INSERT INTO views.contacts (log_partition, subject, kind)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[])
 ON CONFLICT DO NOTHING"""
 
-# Of several workers that read of an account, only the database can tell which one made it.
+# Several workers can see an account first: only PostgreSQL can tell which of them adds it.
 SEE = """
 WITH seen AS (
     INSERT INTO views.seen AS s (log_partition, subject, kind, first_seen, last_seen)
-    SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::timestamptz[],
-                         %b::timestamptz[])
+    SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[],
+                         %(first_at)b::timestamptz[], %(last_at)b::timestamptz[])
     ON CONFLICT (log_partition, subject) DO UPDATE
     SET first_seen = least(s.first_seen, excluded.first_seen),
         last_seen = greatest(s.last_seen, excluded.last_seen), is_known = true
@@ -105,26 +105,28 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Shown(NamedTuple):
-    """What the read models know a subject as."""
+    """Kind and identities of a subject in the read models."""
 
     kind: SubjectKind
     identities: tuple[Identity, ...]
 
 
 def shown(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[SubjectId, Shown]:
-    """Those of the subjects that the read models have, as they have them."""
+    """Those of the subjects that the read models have."""
     rows = conn.execute(SELECT_SHOWN, pg_arrays.placed(list(subjects)), binary=True)
     return {
         SubjectId(subject): Shown(
             SubjectKind(kind),
-            tuple(Identity(Scheme(one["scheme"]), one["value"]) for one in identities),
+            tuple(
+                Identity(Scheme(identity["scheme"]), identity["value"]) for identity in identities
+            ),
         )
         for subject, kind, identities in rows
     }
 
 
 class _Change:
-    """What a batch makes of one contact: folded first, so that it is written once."""
+    """What a batch changes of one contact, folded so that the contact is written once."""
 
     def __init__(self, kind: str, types: Mapping[str, PropertyType]) -> None:
         self.kind = kind
@@ -138,7 +140,7 @@ class _Change:
         self.registered_at: datetime | None = None
 
     def counts_as(self, before: Counted, mrr_property: str) -> Counted:
-        """What bars count the contact as afterwards."""
+        """The bucket of the contact after the change."""
         mrr, code = before.mrr, before.currency
         if mrr_property in self.values or mrr_property in self.missing:
             mrr = bars.amount(self.values.get(mrr_property))
@@ -147,8 +149,8 @@ class _Change:
         return before._replace(mrr=mrr, currency=code)
 
     def know(self, identities: Iterable[Identity], *, absorbed: bool = False) -> None:
-        for one in identities:
-            entry: dict[str, object] = {"scheme": one.scheme.value, "value": one.value}
+        for identity in identities:
+            entry: dict[str, object] = {"scheme": identity.scheme.value, "value": identity.value}
             self.identities.append(entry | {"absorbed": True} if absorbed else entry)
 
     def set(self, values: dict[str, Value], deleted: Iterable[str], at: datetime) -> None:
@@ -168,7 +170,7 @@ class _Change:
             self.deleted.add(name)
 
     def _convert(self, name: str, value: Value) -> None:
-        """Takes a value of a property that an admin gave another type."""
+        """Converts a value of a property that an admin gave another type."""
         self.sent[name] = value
         fitting = converted(value, self._types[name])
         if fitting is None:
@@ -180,11 +182,13 @@ class _Change:
 
     @property
     def missing(self) -> frozenset[str]:
-        """The properties that there are no values of, because of this."""
+        """The properties that have no value after the change."""
         return frozenset(self.deleted | self.unfit)
 
 
 class Contacts:
+    tables: ClassVar[Sequence[str]] = ("contacts", "seen")
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes = _changes(batch)
         made = _see(conn, _sights(batch, changes))
@@ -219,7 +223,7 @@ class Contacts:
             key=lambda row: row[:2],
         )
         values = [row[3].values for row in rows]
-        amounts = [bars.amount(one.get(mrr_property)) for one in values]
+        amounts = [bars.amount(value.get(mrr_property)) for value in values]
         conn.execute(
             CHANGE_CONTACTS,
             {
@@ -227,13 +231,15 @@ class Contacts:
                 "subjects": pg_arrays.uuids([row[2] for row in rows]),
                 "kinds": pg_arrays.texts([row[3].kind for row in rows]),
                 "identities": pg_arrays.jsons([_encode(row[3].identities) for row in rows]),
-                "properties": pg_arrays.jsons([_encode(one) for one in values]),
+                "properties": pg_arrays.jsons([_encode(value) for value in values]),
                 "sent": pg_arrays.jsons([_encode(row[3].sent) for row in rows]),
                 "changed_at": pg_arrays.jsons([_encode(row[3].changed_at) for row in rows]),
                 "registered_at": pg_arrays.instants([row[3].registered_at for row in rows]),
-                "mrr": pg_arrays.texts([None if one is None else f"{one:f}" for one in amounts]),
+                "mrr": pg_arrays.texts(
+                    [None if amount is None else f"{amount:f}" for amount in amounts]
+                ),
                 "currencies": pg_arrays.texts(
-                    [bars.currency(one.get(bars.CURRENCY_PROPERTY)) for one in values]
+                    [bars.currency(value.get(bars.CURRENCY_PROPERTY)) for value in values]
                 ),
                 "mrr_property": mrr_property,
             },
@@ -265,7 +271,7 @@ class Contacts:
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
         bars.move(conn, bars.counted(conn, subjects), {})
-        partitions = [log_partition(one) for one in subjects]
+        partitions = [log_partition(subject) for subject in subjects]
         conn.execute(DELETE_CONTACTS, (partitions, list(subjects)))
         conn.execute(DELETE_SEEN, (partitions, list(subjects)))
 
@@ -295,7 +301,7 @@ def _changes(batch: Batch) -> dict[SubjectId, _Change]:
 
 
 class _Sight(NamedTuple):
-    """When a contact was seen in a batch; never, where it was only changed."""
+    """First and last instant in a batch at which a contact was seen; None where it only changed."""
 
     partition: int
     id: bytes
@@ -305,43 +311,49 @@ class _Sight(NamedTuple):
 
 
 def _sights(batch: Batch, changes: Mapping[SubjectId, _Change]) -> list[_Sight]:
-    """All that a batch is about, in the order of the key."""
+    """All contacts of a batch, in the order of the key."""
     seen = [
-        _Sight(partition, one.subject.bytes, one.kind, one.first_at, one.last_at)
-        for partition, one in batch.tallies
+        _Sight(partition, tally.subject.bytes, tally.kind, tally.first_at, tally.last_at)
+        for partition, tally in batch.tallies
     ]
-    tallied = {one.id for one in seen}
+    tallied = {sight.id for sight in seen}
     seen += [
-        _Sight(log_partition(id), id.bytes, one.kind)
-        for id, one in changes.items()
+        _Sight(log_partition(id), id.bytes, change.kind)
+        for id, change in changes.items()
         if id.bytes not in tallied
     ]
     return sorted(seen, key=itemgetter(0, 1))
 
 
 def _see(conn: psycopg.Connection, sights: Sequence[_Sight]) -> dict[SubjectId, str]:
-    """Notes when contacts were seen; returns those that nobody had heard of, with their kinds."""
+    """Writes when contacts were seen; returns the new contacts with their kinds."""
     if not sights:
         return {}
     rows = conn.execute(
         SEE,
-        (
-            pg_arrays.smallints([one.partition for one in sights]),
-            pg_arrays.ids([one.id for one in sights]),
-            pg_arrays.texts([one.kind for one in sights]),
-            pg_arrays.instants([one.first_at for one in sights]),
-            pg_arrays.instants([one.last_at for one in sights]),
-        ),
+        {
+            "partitions": pg_arrays.smallints([sight.partition for sight in sights]),
+            "subjects": pg_arrays.ids([sight.id for sight in sights]),
+            "kinds": pg_arrays.texts([sight.kind for sight in sights]),
+            "first_at": pg_arrays.instants([sight.first_at for sight in sights]),
+            "last_at": pg_arrays.instants([sight.last_at for sight in sights]),
+        },
         binary=True,
     ).fetchall()
-    kinds = {one.id: one.kind for one in sights} if rows else {}
+    kinds = {sight.id: sight.kind for sight in sights} if rows else {}
     return {SubjectId(subject): kinds[subject.bytes] for (subject,) in rows}
 
 
 def _add(conn: psycopg.Connection, kinds: Mapping[SubjectId, str]) -> None:
     if not kinds:
         return
-    subjects = sorted(kinds, key=lambda one: (log_partition(one), one.int))
+    subjects = sorted(kinds, key=lambda subject: (log_partition(subject), subject.int))
+    partitions, ids = pg_arrays.placed(subjects)
     conn.execute(
-        ADD_CONTACTS, (*pg_arrays.placed(subjects), pg_arrays.texts([kinds[id] for id in subjects]))
+        ADD_CONTACTS,
+        {
+            "partitions": partitions,
+            "subjects": ids,
+            "kinds": pg_arrays.texts([kinds[id] for id in subjects]),
+        },
     )

@@ -1,13 +1,14 @@
-"""Read model: what is defined, of all families, and every version that it had.
+"""Read model: the definitions of all families, with every version.
 
-The families' own read models rest on it; that of segments (`projections.models.segments`) is kept
-beside it. Whatever changes what is decided has it decided anew for all subjects.
+`projections.models.segments` holds segments besides. A change that can change decisions begins a
+sweep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -41,7 +42,7 @@ from projections.models import mrr
 from projections.models.sweeps import sweep
 
 DELETED = "deleted"
-"""The status, in the read model, of what is no more."""
+"""The status of a deleted definition in the read model."""
 
 ADD = """
 INSERT INTO views.definitions (id, family, kind, name, definition, version, status, created_at,
@@ -77,7 +78,7 @@ WHERE id = %(id)s AND version = ANY(%(versions)s)"""
 
 SELECT_SETTINGS = "SELECT definition::text FROM views.definitions WHERE family = 'settings' LIMIT 1"
 
-# The decider sweeps what asks the calendar whenever its day is not today's.
+# The process manager sweeps the rules that ask the calendar when this day is not today.
 FORGET_SWEPT_DAY = "UPDATE views.deciding SET swept_day = %s"
 
 _settings: msgspec.json.Decoder[Settings] = msgspec.json.Decoder(Settings)
@@ -85,30 +86,31 @@ _encode = msgspec.json.Encoder().encode
 
 
 class DefinitionsModel:
-    """What people define, and its history."""
+    """Definitions and their versions."""
+
+    tables: ClassVar[Sequence[str]] = ("definitions", "definition_versions")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         before = self._settings(conn, batch)
-        for one in batch.definitions:
-            self._apply(conn, one)
+        for event in batch.definitions:
+            self._apply(conn, event)
         if before is not None:
             self._settle(conn, batch, before)
 
     def _settings(self, conn: psycopg.Connection, batch: Batch) -> Settings | None:
-        """As they are before a batch that changes them; None: it does not."""
-        payloads = (one.payload for one in batch.definitions)
+        """The settings before a batch that changes them; None: the batch does not."""
+        payloads = (event.payload for event in batch.definitions)
         if not any(
-            isinstance(one, DefinitionMade | DefinitionChanged)
-            and isinstance(one.definition, Settings)
-            for one in payloads
+            isinstance(payload, DefinitionMade | DefinitionChanged)
+            and isinstance(payload.definition, Settings)
+            for payload in payloads
         ):
             return None
         row = conn.execute(SELECT_SETTINGS).fetchone()
         return Settings() if row is None else _settings.decode(row[0])
 
     def _settle(self, conn: psycopg.Connection, batch: Batch, before: Settings) -> None:
-        """Brings what rests on settings in line with what holds now, which may be newer than what
-        the batch says of it."""
+        """Applies changed settings. They are as of now, which may be newer than the batch."""
         row = conn.execute(SELECT_SETTINGS).fetchone()
         after = before if row is None else _settings.decode(row[0])
         if after.mrr_property != before.mrr_property:
@@ -116,9 +118,9 @@ class DefinitionsModel:
         if after.time_zone != before.time_zone:
             conn.execute(FORGET_SWEPT_DAY, (FIRST_DAY,))
 
-    def _apply(self, conn: psycopg.Connection, one: OpenedEvent) -> None:
-        at = one.row.occurred_at
-        match one.payload:
+    def _apply(self, conn: psycopg.Connection, event: OpenedEvent) -> None:
+        at = event.row.occurred_at
+        match event.payload:
             case DefinitionMade(id, definition, by):
                 conn.execute(ADD, _columns(id, definition, by, at))
             case DefinitionChanged(id, definition, by):
@@ -131,15 +133,15 @@ class DefinitionsModel:
             case DefinitionArchived(id, by):
                 self._move(conn, id, Status.ARCHIVED, by, at)
             case DefinitionCleaned(id, versions, definition):
-                asked = _said(id, definition) | {"versions": versions}
-                row = conn.execute(CLEAN, asked).fetchone()
-                conn.execute(CLEAN_VERSIONS, asked)
+                params = _content(id, definition) | {"versions": versions}
+                row = conn.execute(CLEAN, params).fetchone()
+                conn.execute(CLEAN_VERSIONS, params)
                 if (
                     row is not None
                     and row[1] == Status.ACTIVE
                     and counters_of_definition(definition)
                 ):
-                    # What it asks of metadata is counted anew, by another text.
+                    # The text of the counter changed, so it is filled anew.
                     of = None if isinstance(definition, Segment) else id
                     sweep(conn, id, OfDefinition(row[0], of))
                 return
@@ -152,19 +154,19 @@ class DefinitionsModel:
     def _move(
         self, conn: psycopg.Connection, id: DefinitionId, status: Status, by: UUID, at: datetime
     ) -> None:
-        asked = {"id": id, "status": status.value, "at": at, "by": by}
-        row = conn.execute(MOVE, asked).fetchone()
+        params = {"id": id, "status": status.value, "at": at, "by": by}
+        row = conn.execute(MOVE, params).fetchone()
         if row is not None:
             sweep(conn, id, OfDefinition(row[0], id))
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """No definition is about one subject."""
+        """A definition is not about one subject."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """No definition is about one subject."""
+        """A definition is not about one subject."""
 
 
-def _said(id: UUID, definition: Definition) -> dict[str, object]:
+def _content(id: UUID, definition: Definition) -> dict[str, object]:
     about = None if isinstance(definition, Undeciding) else definition
     return {
         "id": id,

@@ -1,8 +1,8 @@
-"""Read model and query: quick filters: what values properties have, how often, and their ranges.
+"""Read model: quick filters: the frequent values of properties with counts, and ranges.
 
-Counting all values of all properties takes seconds at a million contacts, so it is done in the
-background whenever something changed, and kept with its time. Only a value that three contacts have
-is kept, for one that fewer have may be a name; an erasure takes its values out at once.
+Counting takes seconds at a million contacts, so a worker counts in the background after changes and
+stores the time. It keeps a value that at least three contacts have; a rarer one may be a name. An
+erasure removes the subject's values at once.
 """
 
 from __future__ import annotations
@@ -11,37 +11,30 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, ClassVar
 
-import msgspec
 import psycopg
-import sqlalchemy as sa
 import structlog
 from psycopg_pool import ConnectionPool
 
-from domain.conditions.language import Health
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.properties import PropertyType
-from projections.conditions.known_names import KnownNames
 from projections.kernel.batch import Batch
 from projections.kernel.idle import Idle
-from projections.models.bars import bars_of_all
 
 SAMPLE = 50_000
-"""Contacts among which the most frequent values are looked for, before those are counted."""
+"""Contacts that the search for frequent values samples before it counts."""
 
 VALUES = 50
-"""Most that are kept of a property."""
+"""Most values of a property."""
 
 FEWEST = 3
-"""Contacts that have to have a value for it to be kept."""
+"""Fewest contacts with a value."""
 
 PAUSE_SECONDS = 1.0
 
 REST = 20
-"""Times as long as counting took, it is left alone."""
+"""Pause between two counts, as a multiple of the duration of the last one."""
 
 SELECT_STATE = """
 SELECT (SELECT coalesce(sum(position), 0)::bigint FROM views.checkpoints) AS positions,
@@ -51,7 +44,7 @@ FROM (SELECT) one LEFT JOIN views.filter_states s ON s.kind = %s"""
 COUNT_CONTACTS = """
 SELECT coalesce(sum(count), 0)::bigint FROM views.bar_counts WHERE kind = %s"""
 
-# An item that a list holds twice is one contact's value once.
+# A value that a list holds twice counts once.
 FIND_VALUES = """
 WITH counted AS (
     SELECT p.key, i.value, count(*) AS n
@@ -101,17 +94,19 @@ SELECT_ERASURES = "SELECT erasures FROM views.filter_states WHERE kind = %s"
 
 KEEP_VALUES = """
 INSERT INTO views.filter_values (kind, property, value, count)
-SELECT %s, p, v, n FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS w(p, v, n)
+SELECT %(kind)s, p, v, n
+FROM unnest(%(properties)s::text[], %(values)s::text[], %(counts)s::bigint[]) AS w(p, v, n)
 ON CONFLICT (kind, property, value) DO UPDATE SET count = excluded.count"""
 
 KEEP_RANGES = """
 INSERT INTO views.filter_ranges (kind, property, low, high)
-SELECT %s, p, l, h FROM unnest(%s::text[], %s::text[], %s::text[]) AS w(p, l, h)
+SELECT %(kind)s, p, l, h
+FROM unnest(%(properties)s::text[], %(low)s::text[], %(high)s::text[]) AS w(p, l, h)
 ON CONFLICT (kind, property) DO UPDATE SET low = excluded.low, high = excluded.high"""
 
 KEEP_STATE = """
 INSERT INTO views.filter_states (kind, positions, erasures, as_of, seconds)
-VALUES (%s, %s, 0, now(), %s)
+VALUES (%(kind)s, %(positions)s, 0, now(), %(seconds)s)
 ON CONFLICT (kind) DO UPDATE
 SET positions = excluded.positions, as_of = excluded.as_of, seconds = excluded.seconds"""
 
@@ -129,7 +124,7 @@ WHERE f.kind = g.kind AND f.property = g.key AND f.value = g.value"""
 
 FORGET_RARE = "DELETE FROM views.filter_values WHERE count < %s"
 
-# The least or the greatest value is somebody's.
+# The least and the greatest value each belong to somebody.
 FORGET_RANGES = """
 DELETE FROM views.filter_ranges f
 USING views.contacts c CROSS JOIN jsonb_each(c.properties) p
@@ -148,18 +143,20 @@ log = structlog.get_logger()
 
 
 class FilterModel:
-    """Kept by `refresh`; of what the projector sees, erasures alone cannot wait for that."""
+    """`refresh` fills the tables; the projector applies erasures alone, which cannot wait."""
+
+    tables: ClassVar[Sequence[str]] = ("filter_values", "filter_ranges", "filter_states")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        """Nothing: see `refresh`."""
+        """Nothing: `refresh` counts anew."""
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """Nothing: see `refresh`."""
+        """Nothing: `refresh` counts anew."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """Comes before the contacts go, from whose properties it is seen what to forget."""
+        """Precedes the deletion of the contacts, whose properties say what to remove."""
         gone = {
-            "partitions": [log_partition(one) for one in subjects],
+            "partitions": [log_partition(subject) for subject in subjects],
             "subjects": list(subjects),
         }
         conn.execute(FORGET_VALUES, gone)
@@ -170,7 +167,7 @@ class FilterModel:
 
 
 def run(pool: ConnectionPool, stop: threading.Event, idle: Idle) -> None:
-    """Keeps the filters up to date until told to stop."""
+    """Refreshes the filters until `stop` is set."""
     while not stop.is_set():
         idle.wait(PAUSE_SECONDS)
         try:
@@ -180,7 +177,7 @@ def run(pool: ConnectionPool, stop: threading.Event, idle: Idle) -> None:
 
 
 def refresh(pool: ConnectionPool) -> None:
-    """Counts anew for each kind, if anything changed and the last time is long enough ago."""
+    """Counts anew for each kind after a change, unless the last count is too recent."""
     for kind in SubjectKind:
         with pool.connection() as conn:
             row = conn.execute(SELECT_STATE, (kind.value,)).fetchone()
@@ -201,12 +198,17 @@ def _refresh(
         conn.execute(SHARE_FENCE)
         row = conn.execute(SELECT_ERASURES, (kind.value,)).fetchone()
         if (row[0] if row else None) != erasures:
-            return  # somebody was counted who has been erased since: the next time counts anew
+            return  # an erasure came between: the next refresh counts anew
         conn.execute("DELETE FROM views.filter_values WHERE kind = %s", (kind.value,))
         conn.execute("DELETE FROM views.filter_ranges WHERE kind = %s", (kind.value,))
-        conn.execute(KEEP_VALUES, (kind.value, *_columns(values)))
-        conn.execute(KEEP_RANGES, (kind.value, *_columns(ranges)))
-        conn.execute(KEEP_STATE, (kind.value, positions, seconds))
+        conn.execute(
+            KEEP_VALUES, _columns(("properties", "values", "counts"), values) | {"kind": kind.value}
+        )
+        conn.execute(
+            KEEP_RANGES, _columns(("properties", "low", "high"), ranges) | {"kind": kind.value}
+        )
+        state = {"kind": kind.value, "positions": positions, "seconds": seconds}
+        conn.execute(KEEP_STATE, state)
 
 
 def _values(
@@ -214,18 +216,18 @@ def _values(
 ) -> list[tuple[Any, ...]]:
     row = conn.execute(COUNT_CONTACTS, (kind.value,)).fetchone()
     share = SAMPLE / max(1, row[0] if row else 0)
-    asked: dict[str, Any] = {"kind": kind.value, "values": VALUES}
+    params: dict[str, Any] = {"kind": kind.value, "values": VALUES}
     if share >= 1:
-        every = asked | {"partitions": list(range(LOG_PARTITIONS)), "fewest": FEWEST}
+        every = params | {"partitions": list(range(LOG_PARTITIONS)), "fewest": FEWEST}
         return conn.execute(FIND_VALUES, every).fetchall()
-    some = asked | {"partitions": list(range(math.ceil(LOG_PARTITIONS * share))), "fewest": 2}
+    some = params | {"partitions": list(range(math.ceil(LOG_PARTITIONS * share))), "fewest": 2}
     frequent: dict[str, list[str]] = {}
     for name, value, _ in conn.execute(FIND_VALUES, some).fetchall():
         frequent.setdefault(name, []).append(value)
     counted: list[tuple[Any, ...]] = []
-    for name, found in frequent.items():
+    for name, values in frequent.items():
         count = COUNT_ITEMS if types.get(name) is PropertyType.LIST else COUNT_VALUES
-        exact = {"kind": kind.value, "name": name, "found": found, "fewest": FEWEST}
+        exact = {"kind": kind.value, "name": name, "found": values, "fewest": FEWEST}
         counted += conn.execute(count, exact).fetchall()
     return counted
 
@@ -243,105 +245,5 @@ def _ranges(
     return ranges
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], list[Any], list[Any]]:
-    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
-
-
-class ValueCount(msgspec.Struct, frozen=True):
-    """A value, and how many have it."""
-
-    value: str | bool
-    count: int
-
-
-class PropertyFilter(msgspec.Struct, frozen=True):
-    """
-    Attributes:
-        values: of texts, booleans and list items the most frequent, those of at least three.
-        low, high: of numbers and dates the least and the greatest; null where there is none.
-    """
-
-    name: str
-    type: PropertyType
-    values: list[ValueCount]
-    low: int | float | str | None
-    high: int | float | str | None
-
-
-class StageFilter(msgspec.Struct, frozen=True):
-    stage: str | None
-    count: int
-
-
-class HealthFilter(msgspec.Struct, frozen=True):
-    health: Health
-    count: int
-
-
-class SegmentFilter(msgspec.Struct, frozen=True):
-    id: UUID
-    name: str
-    count: int
-
-
-class Filters(msgspec.Struct, frozen=True):
-    """
-    Attributes:
-        as_of: when properties were counted; null: not yet. All else is of now.
-    """
-
-    as_of: datetime | None
-    properties: list[PropertyFilter]
-    stages: list[StageFilter]
-    health: list[HealthFilter]
-    segments: list[SegmentFilter]
-
-
-AS_OF = sa.text("""
-SELECT nullif(as_of, '-infinity') FROM views.filter_states WHERE kind = :kind""")
-KEPT_VALUES = sa.text("""
-SELECT property, value, count FROM views.filter_values WHERE kind = :kind
-ORDER BY count DESC, value COLLATE "C" """)
-KEPT_RANGES = sa.text("SELECT property, low, high FROM views.filter_ranges WHERE kind = :kind")
-SEGMENTS = sa.text("""
-SELECT s.segment, s.name, coalesce((
-    SELECT sum(c.members) FROM views.segment_counts c WHERE c.segment = s.segment), 0)::bigint
-FROM views.segments s WHERE s.kind = :kind AND s.deleted_at IS NULL ORDER BY s.name, s.segment""")
-
-
-def filters(conn: sa.Connection, kind: SubjectKind) -> Filters:
-    """What the quick filters of a list offer."""
-    asked = {"kind": kind.value}
-    as_of = conn.scalar(AS_OF, asked)
-    values: dict[str, list[tuple[str, int]]] = {}
-    for name, value, count in conn.execute(KEPT_VALUES, asked):
-        values.setdefault(name, []).append((value, count))
-    ranges = {name: (low, high) for name, low, high in conn.execute(KEPT_RANGES, asked)}
-    bars = bars_of_all(conn, kind)
-    return Filters(
-        as_of=as_of,
-        properties=[
-            _property(name, type, values.get(name, []), ranges.get(name))
-            for name, type in KnownNames(conn).properties(kind).items()
-        ],
-        stages=[StageFilter(one.stage, one.count) for one in bars.stages],
-        health=[HealthFilter(one.health, one.count) for one in bars.health],
-        segments=[SegmentFilter(*row) for row in conn.execute(SEGMENTS, asked)],
-    )
-
-
-def _property(
-    name: str, type: PropertyType, values: list[tuple[str, int]], range: tuple[str, str] | None
-) -> PropertyFilter:
-    low, high = (None, None) if range is None else (_bound(type, one) for one in range)
-    if type is PropertyType.BOOLEAN:
-        counts = [ValueCount(value == "true", count) for value, count in values]
-    else:
-        counts = [ValueCount(value, count) for value, count in values]
-    return PropertyFilter(name, type, counts, low, high)
-
-
-def _bound(type: PropertyType, text: str) -> int | float | str:
-    if type is PropertyType.DATE:
-        return f"{text}Z"
-    return msgspec.json.decode(text, type=int | float)
+def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    return {name: [row[n] for row in rows] for n, name in enumerate(names)}

@@ -1,13 +1,14 @@
-"""Read model: where everybody stands: stage and health, what was set by hand, and the stages that
-each has been in.
+"""Read model: the lifecycle of each subject: since when stage and health hold, the stage that
+was set manually, and the history of stages.
 
-Stage and health themselves are columns of `views.contacts`, where lists and bars ask for them.
+Stage and health themselves are columns of `views.contacts`, where lists and bars read them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 import psycopg
@@ -21,15 +22,16 @@ from projections.kernel.batch import Batch
 from projections.models import bars
 from projections.models.bars import Counted
 
-# What a batch says nothing of has no instant there, and stays as it is.
+# A part without an instant stays as it is: the batch does not change it.
 CHANGE_STANDINGS = """
 INSERT INTO views.standings AS s
        (log_partition, subject, stage_ordinal, stage_since, health_ordinal, health_since,
         is_by_hand, hand_stage, hand_reason, hand_by, hand_at)
 SELECT p, s, so, ss, ho, hs, h, hst, hr, hb::uuid, ha
-FROM unnest(%b::smallint[], %b::uuid[], %b::int[], %b::timestamptz[], %b::int[],
-            %b::timestamptz[], %b::boolean[], %b::text[], %b::text[], %b::text[],
-            %b::timestamptz[])
+FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(stage_ordinals)b::int[],
+            %(stage_since)b::timestamptz[], %(health_ordinals)b::int[],
+            %(health_since)b::timestamptz[], %(is_manual)b::boolean[], %(manual_stages)b::text[],
+            %(reasons)b::text[], %(set_by)b::text[], %(set_at)b::timestamptz[])
      AS w(p, s, so, ss, ho, hs, h, hst, hr, hb, ha)
 ON CONFLICT (log_partition, subject) DO UPDATE
 SET stage_ordinal = greatest(s.stage_ordinal, excluded.stage_ordinal),
@@ -47,20 +49,24 @@ SET stage_ordinal = greatest(s.stage_ordinal, excluded.stage_ordinal),
 
 CHANGE_CONTACTS = """
 UPDATE views.contacts c SET stage = w.stage, health = w.health
-FROM unnest(%b::smallint[], %b::uuid[], %b::text[], %b::text[]) AS w(p, s, stage, health)
-WHERE c.log_partition = w.p AND c.subject = w.s AND c.log_partition = ANY(%b)"""
+FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(stages)b::text[],
+            %(healths)b::text[]) AS w(p, s, stage, health)
+WHERE c.log_partition = w.p AND c.subject = w.s
+  AND c.log_partition = ANY(%(distinct_partitions)b)"""
 
 ADD_SPELLS = """
 INSERT INTO views.stage_spells (log_partition, subject, ordinal, stage, definition, version,
                                 by_hand, entered_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::int[], %b::text[], %b::uuid[], %b::int[],
-                     %b::boolean[], %b::timestamptz[])"""
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(ordinals)b::int[],
+                     %(stages)b::text[], %(definitions)b::uuid[], %(versions)b::int[],
+                     %(is_manual)b::boolean[], %(entered_at)b::timestamptz[])"""
 
 END_SPELLS = """
 UPDATE views.stage_spells d SET left_at = w.at
-FROM unnest(%b::smallint[], %b::uuid[], %b::int[], %b::timestamptz[]) AS w(p, s, ordinal, at)
+FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(ordinals)b::int[],
+            %(left_at)b::timestamptz[]) AS w(p, s, ordinal, at)
 WHERE d.log_partition = w.p AND d.subject = w.s AND d.ordinal = w.ordinal
-  AND d.log_partition = ANY(%b)"""
+  AND d.log_partition = ANY(%(distinct_partitions)b)"""
 
 FORGET_STANDINGS = """
 DELETE FROM views.standings WHERE log_partition = ANY(%b) AND subject = ANY(%b)"""
@@ -70,7 +76,7 @@ DELETE FROM views.stage_spells WHERE log_partition = ANY(%b) AND subject = ANY(%
 
 
 class _Change:
-    """What a batch makes of where one subject stands."""
+    """What a batch changes of one subject."""
 
     __slots__ = ("hand", "hand_at", "health", "health_at", "stage", "stage_at")
 
@@ -92,12 +98,14 @@ class _Change:
 
 
 class Lifecycles:
+    tables: ClassVar[Sequence[str]] = ("standings", "stage_spells")
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         changes: dict[tuple[int, bytes], tuple[SubjectId, _Change]] = {}
         entered: list[tuple[OpenedEvent, StageEntered]] = []
         left: list[tuple[OpenedEvent, StageLeft]] = []
-        for _, _, _, _, one in batch.changes:
-            payload, stream, at = one.payload, one.row.stream, one.row.occurred_at
+        for _, _, _, _, event in batch.changes:
+            payload, stream, at = event.payload, event.row.stream, event.row.occurred_at
             if stream in batch.survivors or not isinstance(
                 payload, StageTransition | HealthChanged | StageSet | StageReleased
             ):
@@ -108,9 +116,9 @@ class Lifecycles:
                 case StageTransition():
                     change.stage, change.stage_at = payload, at
                     if isinstance(payload, StageEntered):
-                        entered.append((one, payload))
+                        entered.append((event, payload))
                     elif isinstance(payload, StageLeft):
-                        left.append((one, payload))
+                        left.append((event, payload))
                 case HealthChanged():
                     change.health, change.health_at = payload, at
                 case StageSet():
@@ -128,33 +136,37 @@ class Lifecycles:
         self.erase(conn, [loser])
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        asked = (sorted({log_partition(one) for one in subjects}), list(subjects))
-        conn.execute(FORGET_STANDINGS, asked)
-        conn.execute(FORGET_SPELLS, asked)
+        params = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
+        conn.execute(FORGET_STANDINGS, params)
+        conn.execute(FORGET_SPELLS, params)
 
 
 def _stand(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Change]]) -> None:
     hands = [change.hand for _, _, change in rows]
     conn.execute(
         CHANGE_STANDINGS,
-        (
-            pg_arrays.smallints([partition for partition, _, _ in rows]),
-            pg_arrays.uuids([subject for _, subject, _ in rows]),
-            pg_arrays.integers([one.stage.ordinal if one.stage else 0 for _, _, one in rows]),
-            pg_arrays.instants([one.stage_at for _, _, one in rows]),
-            pg_arrays.integers([one.health.ordinal if one.health else 0 for _, _, one in rows]),
-            pg_arrays.instants([one.health_at for _, _, one in rows]),
-            pg_arrays.booleans([hand is not None for hand in hands]),
-            pg_arrays.texts([hand.stage if hand else None for hand in hands]),
-            pg_arrays.texts([hand.reason if hand else None for hand in hands]),
-            pg_arrays.texts([str(hand.by) if hand else None for hand in hands]),
-            pg_arrays.instants([one.hand_at for _, _, one in rows]),
-        ),
+        {
+            "partitions": pg_arrays.smallints([partition for partition, _, _ in rows]),
+            "subjects": pg_arrays.uuids([subject for _, subject, _ in rows]),
+            "stage_ordinals": pg_arrays.integers(
+                [row.stage.ordinal if row.stage else 0 for _, _, row in rows]
+            ),
+            "stage_since": pg_arrays.instants([row.stage_at for _, _, row in rows]),
+            "health_ordinals": pg_arrays.integers(
+                [row.health.ordinal if row.health else 0 for _, _, row in rows]
+            ),
+            "health_since": pg_arrays.instants([row.health_at for _, _, row in rows]),
+            "is_manual": pg_arrays.booleans([hand is not None for hand in hands]),
+            "manual_stages": pg_arrays.texts([hand.stage if hand else None for hand in hands]),
+            "reasons": pg_arrays.texts([hand.reason if hand else None for hand in hands]),
+            "set_by": pg_arrays.texts([str(hand.by) if hand else None for hand in hands]),
+            "set_at": pg_arrays.instants([row.hand_at for _, _, row in rows]),
+        },
     )
 
 
 def _count(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Change]]) -> None:
-    """Brings contacts and bars up to date. A subject's stream makes its contact first."""
+    """Updates contacts and bars. The subject's stream added the contact before."""
     moved = [row for row in rows if row[2].stage is not None or row[2].health is not None]
     if not moved:
         return
@@ -164,13 +176,13 @@ def _count(conn: psycopg.Connection, rows: Sequence[tuple[int, SubjectId, _Chang
     partitions = [partition for partition, _, _ in moved]
     conn.execute(
         CHANGE_CONTACTS,
-        (
-            pg_arrays.smallints(partitions),
-            pg_arrays.uuids([subject for _, subject, _ in moved]),
-            pg_arrays.texts([after[subject].stage for _, subject, _ in moved]),
-            pg_arrays.texts([str(after[subject].health) for _, subject, _ in moved]),
-            sorted(set(partitions)),
-        ),
+        {
+            "partitions": pg_arrays.smallints(partitions),
+            "subjects": pg_arrays.uuids([subject for _, subject, _ in moved]),
+            "stages": pg_arrays.texts([after[subject].stage for _, subject, _ in moved]),
+            "healths": pg_arrays.texts([str(after[subject].health) for _, subject, _ in moved]),
+            "distinct_partitions": sorted(set(partitions)),
+        },
     )
     bars.move(conn, before, after)
 
@@ -181,31 +193,31 @@ def _spell(
     left: Sequence[tuple[OpenedEvent, StageLeft]],
 ) -> None:
     if entered:
-        streams = [one.row.stream for one, _ in entered]
+        streams = [event.row.stream for event, _ in entered]
         definitions: list[UUID] = [payload.definition for _, payload in entered]
         conn.execute(
             ADD_SPELLS,
-            (
-                pg_arrays.smallints([log_partition(stream) for stream in streams]),
-                pg_arrays.uuids(streams),
-                pg_arrays.integers([payload.ordinal for _, payload in entered]),
-                pg_arrays.texts([payload.stage for _, payload in entered]),
-                pg_arrays.uuids(definitions),
-                pg_arrays.integers([payload.version for _, payload in entered]),
-                pg_arrays.booleans([payload.by_hand for _, payload in entered]),
-                pg_arrays.instants([one.row.occurred_at for one, _ in entered]),
-            ),
+            {
+                "partitions": pg_arrays.smallints([log_partition(stream) for stream in streams]),
+                "subjects": pg_arrays.uuids(streams),
+                "ordinals": pg_arrays.integers([payload.ordinal for _, payload in entered]),
+                "stages": pg_arrays.texts([payload.stage for _, payload in entered]),
+                "definitions": pg_arrays.uuids(definitions),
+                "versions": pg_arrays.integers([payload.version for _, payload in entered]),
+                "is_manual": pg_arrays.booleans([payload.by_hand for _, payload in entered]),
+                "entered_at": pg_arrays.instants([event.row.occurred_at for event, _ in entered]),
+            },
         )
     if left:
-        streams = [one.row.stream for one, _ in left]
+        streams = [event.row.stream for event, _ in left]
         partitions = [log_partition(stream) for stream in streams]
         conn.execute(
             END_SPELLS,
-            (
-                pg_arrays.smallints(partitions),
-                pg_arrays.uuids(streams),
-                pg_arrays.integers([payload.ordinal - 1 for _, payload in left]),
-                pg_arrays.instants([one.row.occurred_at for one, _ in left]),
-                sorted(set(partitions)),
-            ),
+            {
+                "partitions": pg_arrays.smallints(partitions),
+                "subjects": pg_arrays.uuids(streams),
+                "ordinals": pg_arrays.integers([payload.ordinal - 1 for _, payload in left]),
+                "left_at": pg_arrays.instants([event.row.occurred_at for event, _ in left]),
+                "distinct_partitions": sorted(set(partitions)),
+            },
         )

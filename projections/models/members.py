@@ -1,15 +1,15 @@
-"""Read model: who belongs to which account, in which role, since when and until when.
+"""Read model: memberships of users in accounts, with role, beginning and end.
 
-A row is one record of one user's aggregate, under the ids that its events name. Which account that
-is today, after merges of accounts, is seen when it is read: so it does not matter which of the two
-partitions was projected first. A user's row goes when it is merged: what it belonged to continues
-in events of the user it lives on in.
+A row has the ids that the events of the user name. Queries replace a merged account by its
+survivor, so that the order in which partitions are projected does not matter. A merged user's rows
+are deleted: the events of the survivor carry its memberships on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 
 import msgspec
 import psycopg
@@ -22,8 +22,9 @@ from projections.kernel.batch import Batch
 START = """
 INSERT INTO views.memberships
        (log_partition, user_id, account_id, properties, role, joined_at, left_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::jsonb[], %b::text[],
-                     %b::timestamptz[], %b::timestamptz[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(users)b::uuid[], %(accounts)b::uuid[],
+                     %(properties)b::jsonb[], %(roles)b::text[], %(joined_at)b::timestamptz[],
+                     %(left_at)b::timestamptz[])
 ON CONFLICT (log_partition, user_id, account_id) DO UPDATE
 SET properties = excluded.properties, role = excluded.role, joined_at = excluded.joined_at,
     left_at = excluded.left_at"""
@@ -35,12 +36,12 @@ SET properties = (properties || %(values)s::jsonb) - %(deleted)s::text[],
 WHERE log_partition = %(partition)s AND user_id = %(user)s AND account_id = %(account)s"""
 
 END = """
-UPDATE views.memberships SET left_at = %s
-WHERE log_partition = %s AND user_id = %s AND account_id = %s"""
+UPDATE views.memberships SET left_at = %(left_at)s
+WHERE log_partition = %(partition)s AND user_id = %(user)s AND account_id = %(account)s"""
 
 DELETE_OF_USER = "DELETE FROM views.memberships WHERE log_partition = %s AND user_id = %s"
 
-# The account goes on knowing that there was a member, and when; nothing about who or in which role.
+# The account keeps that it had a member, and when; not whom, nor in which role.
 ERASE_USERS = """
 UPDATE views.memberships SET role = NULL, properties = '{}'
 WHERE log_partition = ANY(%s) AND user_id = ANY(%s)"""
@@ -49,8 +50,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Started:
-    """A membership that starts in a batch, with what becomes of it there: written as one row,
-    whatever there was before."""
+    """A membership that starts in a batch, with its later changes in the batch: written as one
+    row, which replaces an older one."""
 
     def __init__(self, properties: dict[str, object], joined_at: datetime) -> None:
         self.properties = properties
@@ -58,11 +59,13 @@ class _Started:
         self.left_at: datetime | None = None
 
     def change(self, values: dict[str, object], deleted: Sequence[str]) -> None:
-        kept = {name: value for name, value in self.properties.items() if name not in deleted}
-        self.properties = kept | {k: v for k, v in values.items() if k not in deleted}
+        others = {name: value for name, value in self.properties.items() if name not in deleted}
+        self.properties = others | {k: v for k, v in values.items() if k not in deleted}
 
 
 class Members:
+    tables: ClassVar[Sequence[str]] = ("memberships",)
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         merged = {
             event.row.stream for _, verb, _, _, event in batch.changes if verb == "merged_into"
@@ -83,7 +86,8 @@ class Members:
                 if key in started:
                     started[key].left_at = row.occurred_at
                 else:
-                    steps.append((END, (row.occurred_at, *key)))
+                    where = dict(zip(("partition", "user", "account"), key, strict=True))
+                    steps.append((END, {"left_at": row.occurred_at} | where))
             elif isinstance(payload, MembershipChanged):
                 if key in started:
                     started[key].change(payload.values, payload.deleted)
@@ -102,22 +106,24 @@ class Members:
         rows = sorted(started.items(), key=lambda row: (row[0][0], row[0][1].bytes))
         conn.execute(
             START,
-            (
-                pg_arrays.smallints([key[0] for key, _ in rows]),
-                pg_arrays.uuids([key[1] for key, _ in rows]),
-                pg_arrays.uuids([key[2] for key, _ in rows]),
-                pg_arrays.jsons([_encode(one.properties) for _, one in rows]),
-                pg_arrays.texts([_role(one.properties) for _, one in rows]),
-                pg_arrays.instants([one.joined_at for _, one in rows]),
-                pg_arrays.instants([one.left_at for _, one in rows]),
-            ),
+            {
+                "partitions": pg_arrays.smallints([key[0] for key, _ in rows]),
+                "users": pg_arrays.uuids([key[1] for key, _ in rows]),
+                "accounts": pg_arrays.uuids([key[2] for key, _ in rows]),
+                "properties": pg_arrays.jsons([_encode(row.properties) for _, row in rows]),
+                "roles": pg_arrays.texts([_role(row.properties) for _, row in rows]),
+                "joined_at": pg_arrays.instants([row.joined_at for _, row in rows]),
+                "left_at": pg_arrays.instants([row.left_at for _, row in rows]),
+            },
         )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """Done by `apply`, which also sees the merge of a user whose key is gone."""
+        """`apply` deletes the rows, also of a user whose key is destroyed."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        conn.execute(ERASE_USERS, ([log_partition(one) for one in subjects], list(subjects)))
+        conn.execute(
+            ERASE_USERS, ([log_partition(subject) for subject in subjects], list(subjects))
+        )
 
 
 def _role(properties: dict[str, object]) -> str | None:

@@ -1,7 +1,7 @@
-"""A property gets another type: the values that contacts have become ones of it, where they fit.
+"""Retyping of a property: converts the values of contacts to the new type where they fit.
 
-A contact keeps such a value as it was sent, too (`sent`), and it is that which is converted: so a
-value that fits no longer is not lost, and what is projected event by event comes out the same.
+A contact keeps the value as it was sent (`sent`), and conversion begins from it. So no value is
+lost that does not fit, and a rebuild comes to the same.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from projections.models import bars, mrr
 from projections.models.sweeps import DECIDE_ANEW
 
 PIECE = 5_000
-"""Contacts that are converted at a time."""
+"""Contacts of one statement."""
 
 EXAMPLES = 5
-"""Contacts that are named of those whose value does not fit."""
+"""Contacts named as examples of values that do not fit."""
 
 SELECT_PIECE = """
 SELECT log_partition, subject, coalesce(sent -> %(name)s, properties -> %(name)s)::text
@@ -64,10 +64,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Fit(msgspec.Struct, frozen=True):
-    """How many have a value that fits, and how many one that does not.
+    """The numbers of contacts whose value fits, and does not fit.
 
     Attributes:
-        examples: ids of some of those.
+        examples: ids of some that do not fit.
     """
 
     fit: int
@@ -76,14 +76,14 @@ class Fit(msgspec.Struct, frozen=True):
 
 
 def apply(conn: psycopg.Connection, batch: Batch) -> None:
-    """Converts what a batch gives another type; while no other batch is under way. By the types
-    that hold now, which may be newer than what the batch says."""
+    """Converts the properties that a batch retypes, with the fence closed. The types are as of
+    now, which may be newer than the batch."""
     changed = {
-        (kind, one.payload.name)
-        for one in batch.definitions
-        if isinstance(one.payload, PropertyTypeChanged)
+        (kind, event.payload.name)
+        for event in batch.definitions
+        if isinstance(event.payload, PropertyTypeChanged)
         for kind in SubjectKind
-        if property_scope(kind) is one.payload.scope
+        if property_scope(kind) is event.payload.scope
     }
     if not changed:
         return
@@ -99,7 +99,7 @@ def apply(conn: psycopg.Connection, batch: Batch) -> None:
 def _convert(conn: psycopg.Connection, kind: SubjectKind, name: str, type: PropertyType) -> None:
     place: tuple[int, UUID] = (-1, UUID(int=0))
     while True:
-        asked = {
+        params = {
             "name": name,
             "kind": kind.value,
             "all": ALL_PARTITIONS,
@@ -107,7 +107,7 @@ def _convert(conn: psycopg.Connection, kind: SubjectKind, name: str, type: Prope
             "partition": place[0],
             "subject": place[1],
         }
-        rows = conn.execute(SELECT_PIECE, asked).fetchall()
+        rows = conn.execute(SELECT_PIECE, params).fetchall()
         if rows:
             _write(conn, name, type, rows)
             place = rows[-1][:2]
@@ -126,19 +126,19 @@ def _write(
             "is_currency": name == bars.CURRENCY_PROPERTY,
             "partitions": [row[0] for row in rows],
             "subjects": [row[1] for row in rows],
-            "values": [None if one is None else _encode(one).decode() for one in values],
-            "currencies": [bars.currency(one) for one in values],
+            "values": [None if value is None else _encode(value).decode() for value in values],
+            "currencies": [bars.currency(value) for value in values],
         },
     )
 
 
 def fit(conn: sa.Connection, kind: SubjectKind, name: str, type: PropertyType) -> Fit:
-    """What would come of giving a property another type, as the read models stand."""
-    asked: dict[str, Any] = {"name": name, "kind": kind.value, "all": ALL_PARTITIONS}
+    """The effect of retyping a property on the read models of today."""
+    params: dict[str, Any] = {"name": name, "kind": kind.value, "all": ALL_PARTITIONS}
     fitting = unfit = 0
     examples: list[UUID] = []
     streamed = {"stream_results": True, "max_row_buffer": PIECE}
-    with conn.execute(SELECT_VALUES, asked, execution_options=streamed) as rows:
+    with conn.execute(SELECT_VALUES, params, execution_options=streamed) as rows:
         for subject, text in rows:
             if converted(json.loads(text), type) is not None:
                 fitting += 1

@@ -1,9 +1,8 @@
-"""Read models: what segments there are, what static ones list, and who is a member.
+"""Read models: segments, the lists of static segments, and members.
 
-Members are folded from the events that the decider appends
-(`projections.deciding.process_manager`), stream by
-stream: what a stream says of a segment last holds. A subject that was merged or erased is in no
-segment any more; the one that it lives on in is decided anew.
+The process manager (`projections.deciding.process_manager`) decides who enters and leaves; the last
+event of a stream about a segment holds. A merged or erased subject is in no segment; the survivor
+is decided anew.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -37,7 +37,7 @@ INSERT INTO views.segments (segment, kind, name, condition, version, created_at,
                             changed_at, changed_by)
 VALUES (%(id)s, %(kind)s, %(name)s, %(condition)s, 1, %(at)s, %(by)s, %(at)s, %(by)s)"""
 
-# The condition as it was goes along: where it is the same, nobody has to be decided anew.
+# Returns whether the condition changed: only then the segment is decided anew.
 CHANGE_SEGMENT = """
 UPDATE views.segments s
 SET name = %(name)s, condition = %(condition)s, version = s.version + 1, changed_at = %(at)s,
@@ -57,34 +57,40 @@ WHERE segment = %(id)s RETURNING version"""
 
 LIST = """
 INSERT INTO views.segment_lists (log_partition, segment, subject)
-SELECT p, %b, s FROM unnest(%b::smallint[], %b::uuid[]) AS v(p, s) ON CONFLICT DO NOTHING"""
+SELECT p, %(segment)b, s FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[])
+     AS v(p, s) ON CONFLICT DO NOTHING"""
 
 UNLIST = """
 DELETE FROM views.segment_lists
-WHERE segment = %b AND log_partition = ANY(%b) AND subject = ANY(%b)"""
+WHERE segment = %(segment)b AND log_partition = ANY(%(partitions)b)
+  AND subject = ANY(%(subjects)b)"""
 
 FORGET_MEMBERS = """
 DELETE FROM views.segment_members m
-USING unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS v(p, s, g)
-WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g AND m.log_partition = ANY(%b)
+USING unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(segments)b::uuid[]) AS v(p, s, g)
+WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g
+  AND m.log_partition = ANY(%(distinct_partitions)b)
 RETURNING m.log_partition, m.segment"""
 
 FORGET_LEAVERS = """
 DELETE FROM views.segment_leavers m
-USING unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS v(p, s, g)
-WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g AND m.log_partition = ANY(%b)"""
+USING unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(segments)b::uuid[]) AS v(p, s, g)
+WHERE m.log_partition = v.p AND m.subject = v.s AND m.segment = v.g
+  AND m.log_partition = ANY(%(distinct_partitions)b)"""
 
 ADD_MEMBERS = """
 INSERT INTO views.segment_members (log_partition, subject, segment, ordinal, entered_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::timestamptz[])"""
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(segments)b::uuid[],
+                     %(ordinals)b::int[], %(instants)b::timestamptz[])"""
 
 ADD_LEAVERS = """
 INSERT INTO views.segment_leavers (log_partition, subject, segment, ordinal, left_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::timestamptz[])"""
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(segments)b::uuid[],
+                     %(ordinals)b::int[], %(instants)b::timestamptz[])"""
 
 COUNT = """
 INSERT INTO views.segment_counts AS c (log_partition, segment, members)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::bigint[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(segments)b::uuid[], %(members)b::bigint[])
 ON CONFLICT (log_partition, segment) DO UPDATE SET members = c.members + excluded.members"""
 
 FORGET_SUBJECTS = """
@@ -102,15 +108,17 @@ def condition_json(definition: Segment) -> str | None:
 
 
 class Segments:
-    """What people define. A change of it is a reason to decide anew who is a member."""
+    """Segments and their lists. A change begins a sweep."""
+
+    tables: ClassVar[Sequence[str]] = ("segments", "segment_lists")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
-        for one in batch.definitions:
-            self._apply(conn, one)
+        for event in batch.definitions:
+            self._apply(conn, event)
 
-    def _apply(self, conn: psycopg.Connection, one: OpenedEvent) -> None:
-        at = one.row.occurred_at
-        match one.payload:
+    def _apply(self, conn: psycopg.Connection, event: OpenedEvent) -> None:
+        at = event.row.occurred_at
+        match event.payload:
             case DefinitionMade(id, Segment() as definition, by):
                 conn.execute(
                     ADD_SEGMENT, {"kind": definition.kind.value} | _columns(id, definition, by, at)
@@ -121,26 +129,29 @@ class Segments:
                 if row is not None and not row[1]:
                     sweep(conn, id, OfDefinition(row[0]))
             case DefinitionCleaned(id, versions, Segment() as definition):
-                said = {"name": definition.name, "condition": condition_json(definition)}
-                conn.execute(CLEAN_SEGMENT, said | {"id": id, "versions": versions})
+                params = {"name": definition.name, "condition": condition_json(definition)}
+                conn.execute(CLEAN_SEGMENT, params | {"id": id, "versions": versions})
             case DefinitionDeleted(id, by):
                 row = conn.execute(DELETE_SEGMENT, {"id": id, "by": by, "at": at}).fetchone()
                 if row is not None:
                     sweep(conn, id, OfDefinition(row[0]))
             case MembersListed(subjects):
-                asked = ([log_partition(subject) for subject in subjects], subjects)
-                conn.execute(LIST, (one.row.stream, *asked))
+                conn.execute(LIST, _listed(event.row.stream, subjects))
             case MembersUnlisted(subjects):
-                asked = ([log_partition(subject) for subject in subjects], subjects)
-                conn.execute(UNLIST, (one.row.stream, *asked))
+                conn.execute(UNLIST, _listed(event.row.stream, subjects))
             case _:
                 pass
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
-        """A list goes on naming the one that was merged: it is looked up when it is decided on."""
+        """The list keeps the merged subject: its rule finds the survivor."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """A list goes on holding a random id that stands for nobody any more, as the log does."""
+        """The list keeps the random id, as the log does."""
+
+
+def _listed(segment: UUID, subjects: Sequence[SubjectId]) -> dict[str, object]:
+    partitions = [log_partition(subject) for subject in subjects]
+    return {"segment": segment, "partitions": partitions, "subjects": subjects}
 
 
 def _columns(id: UUID, definition: Segment, by: UUID, at: datetime) -> dict[str, object]:
@@ -154,24 +165,29 @@ def _columns(id: UUID, definition: Segment, by: UUID, at: datetime) -> dict[str,
 
 
 class SegmentMembers:
-    """Who is in which segment, since when; and who left, with the number of times."""
+    """Members and former members, with the ordinal of the last decision."""
+
+    tables: ClassVar[Sequence[str]] = ("segment_members", "segment_leavers", "segment_counts")
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         last: dict[tuple[int, bytes, bytes], tuple[OpenedEvent, SegmentTransition]] = {}
-        for _, _, _, _, one in batch.changes:
-            payload, stream = one.payload, one.row.stream
+        for _, _, _, _, event in batch.changes:
+            payload, stream = event.payload, event.row.stream
             if isinstance(payload, SegmentTransition) and stream not in batch.survivors:
-                last[log_partition(stream), stream.bytes, payload.definition.bytes] = one, payload
+                last[log_partition(stream), stream.bytes, payload.definition.bytes] = (
+                    event,
+                    payload,
+                )
         if not last:
             return
         rows = [last[key] for key in sorted(last)]
         partitions = [key[0] for key in sorted(last)]
-        keys = (
-            pg_arrays.smallints(partitions),
-            pg_arrays.uuids([one.row.stream for one, _ in rows]),
-            pg_arrays.uuids([payload.definition for _, payload in rows]),
-            sorted(set(partitions)),
-        )
+        keys = {
+            "partitions": pg_arrays.smallints(partitions),
+            "subjects": pg_arrays.uuids([event.row.stream for event, _ in rows]),
+            "segments": pg_arrays.uuids([payload.definition for _, payload in rows]),
+            "distinct_partitions": sorted(set(partitions)),
+        }
         counts: Counter[tuple[int, UUID]] = Counter()
         counts.subtract(tuple(row) for row in conn.execute(FORGET_MEMBERS, keys, binary=True))
         conn.execute(FORGET_LEAVERS, keys)
@@ -189,13 +205,15 @@ class SegmentMembers:
             if some:
                 conn.execute(
                     statement,
-                    (
-                        pg_arrays.smallints([partition for partition, _, _ in some]),
-                        pg_arrays.uuids([one.row.stream for _, one, _ in some]),
-                        pg_arrays.uuids([payload.definition for _, _, payload in some]),
-                        pg_arrays.integers([payload.ordinal for _, _, payload in some]),
-                        pg_arrays.instants([one.row.occurred_at for _, one, _ in some]),
-                    ),
+                    {
+                        "partitions": pg_arrays.smallints([partition for partition, _, _ in some]),
+                        "subjects": pg_arrays.uuids([event.row.stream for _, event, _ in some]),
+                        "segments": pg_arrays.uuids([payload.definition for _, _, payload in some]),
+                        "ordinals": pg_arrays.integers([payload.ordinal for _, _, payload in some]),
+                        "instants": pg_arrays.instants(
+                            [event.row.occurred_at for _, event, _ in some]
+                        ),
+                    },
                 )
         counts.update((partition, payload.definition) for partition, _, payload in entered)
         _count(conn, counts)
@@ -207,10 +225,10 @@ class SegmentMembers:
         self._forget(conn, subjects)
 
     def _forget(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        asked = (sorted({log_partition(one) for one in subjects}), list(subjects))
+        params = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
         counts: Counter[tuple[int, UUID]] = Counter()
-        counts.subtract(tuple(row) for row in conn.execute(FORGET_SUBJECTS, asked, binary=True))
-        conn.execute(FORGET_WHO_LEFT, asked)
+        counts.subtract(tuple(row) for row in conn.execute(FORGET_SUBJECTS, params, binary=True))
+        conn.execute(FORGET_WHO_LEFT, params)
         _count(conn, counts)
 
 
@@ -219,9 +237,9 @@ def _count(conn: psycopg.Connection, counts: Counter[tuple[int, UUID]]) -> None:
     if rows:
         conn.execute(
             COUNT,
-            (
-                pg_arrays.smallints([row[0] for row in rows]),
-                pg_arrays.uuids([row[1] for row in rows]),
-                pg_arrays.bigints([row[2] for row in rows]),
-            ),
+            {
+                "partitions": pg_arrays.smallints([row[0] for row in rows]),
+                "segments": pg_arrays.uuids([row[1] for row in rows]),
+                "members": pg_arrays.bigints([row[2] for row in rows]),
+            },
         )

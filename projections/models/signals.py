@@ -1,10 +1,10 @@
-"""Read model: which signals are on for whom, and what became of their goals."""
+"""Read model: the signals of each subject, on or off, and the state of their goals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 
@@ -24,15 +24,17 @@ KNOWN = """
 SELECT s.subject, s.signal, s.ordinal, s.is_on, s.triggered_at, s.ended_at, s.triggers, s.goal,
        s.goal_due_at
 FROM views.signals s
-JOIN unnest(%b::smallint[], %b::uuid[], %b::uuid[]) AS w(p, s, signal)
+JOIN unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(signals)b::uuid[])
+     AS w(p, s, signal)
   ON s.log_partition = w.p AND s.subject = w.s AND s.signal = w.signal"""
 
 CHANGE_SIGNALS = """
 INSERT INTO views.signals (log_partition, subject, signal, ordinal, is_on, triggered_at, ended_at,
                            triggers, goal, goal_due_at)
-SELECT * FROM unnest(%b::smallint[], %b::uuid[], %b::uuid[], %b::int[], %b::boolean[],
-                     %b::timestamptz[], %b::timestamptz[], %b::int[], %b::text[],
-                     %b::timestamptz[])
+SELECT * FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(signals)b::uuid[],
+                     %(ordinals)b::int[], %(is_on)b::boolean[], %(triggered_at)b::timestamptz[],
+                     %(ended_at)b::timestamptz[], %(triggers)b::int[], %(goals)b::text[],
+                     %(goal_due_at)b::timestamptz[])
 ON CONFLICT (log_partition, subject, signal) DO UPDATE
 SET ordinal = excluded.ordinal, is_on = excluded.is_on, triggered_at = excluded.triggered_at,
     ended_at = excluded.ended_at, triggers = excluded.triggers, goal = excluded.goal,
@@ -44,27 +46,29 @@ FORGET_TIMERS = "DELETE FROM views.timers WHERE log_partition = ANY(%b) AND subj
 
 
 class Signals:
+    tables: ClassVar[Sequence[str]] = ("signals", "timers")
+
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         histories: dict[
             tuple[int, bytes, bytes], list[tuple[SubjectId, DecisionEvent, datetime]]
         ] = {}
-        for _, _, _, _, one in batch.changes:
-            payload, stream = one.payload, one.row.stream
+        for _, _, _, _, event in batch.changes:
+            payload, stream = event.payload, event.row.stream
             if (
                 isinstance(payload, SignalTriggered | SignalEnded | GoalReached | GoalMissed)
                 and stream not in batch.survivors
             ):
                 key = (log_partition(stream), stream.bytes, payload.definition.bytes)
-                histories.setdefault(key, []).append((stream, payload, one.row.occurred_at))
+                histories.setdefault(key, []).append((stream, payload, event.row.occurred_at))
         if not histories:
             return
         keys = sorted(histories)
         firsts = [histories[key][0] for key in keys]
-        places = (
-            pg_arrays.smallints([key[0] for key in keys]),
-            pg_arrays.uuids([subject for subject, _, _ in firsts]),
-            pg_arrays.uuids([payload.definition for _, payload, _ in firsts]),
-        )
+        places = {
+            "partitions": pg_arrays.smallints([key[0] for key in keys]),
+            "subjects": pg_arrays.uuids([subject for subject, _, _ in firsts]),
+            "signals": pg_arrays.uuids([payload.definition for _, payload, _ in firsts]),
+        }
         states = {
             (subject.bytes, signal.bytes): _state(row)
             for subject, signal, *row in conn.execute(KNOWN, places, binary=True)
@@ -77,25 +81,25 @@ class Signals:
             after.append(state)
         conn.execute(
             CHANGE_SIGNALS,
-            (
-                *places,
-                pg_arrays.integers([one.ordinal for one in after]),
-                pg_arrays.booleans([one.is_on for one in after]),
-                pg_arrays.instants([one.triggered_at for one in after]),
-                pg_arrays.instants([one.ended_at for one in after]),
-                pg_arrays.integers([one.triggers for one in after]),
-                pg_arrays.texts([one.goal for one in after]),
-                pg_arrays.instants([one.goal_due_at for one in after]),
-            ),
+            {
+                **places,
+                "ordinals": pg_arrays.integers([state.ordinal for state in after]),
+                "is_on": pg_arrays.booleans([state.is_on for state in after]),
+                "triggered_at": pg_arrays.instants([state.triggered_at for state in after]),
+                "ended_at": pg_arrays.instants([state.ended_at for state in after]),
+                "triggers": pg_arrays.integers([state.triggers for state in after]),
+                "goals": pg_arrays.texts([state.goal for state in after]),
+                "goal_due_at": pg_arrays.instants([state.goal_due_at for state in after]),
+            },
         )
 
     def merge(self, conn: psycopg.Connection, loser: SubjectId, survivor: SubjectId) -> None:
         self.erase(conn, [loser])
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        asked = (sorted({log_partition(one) for one in subjects}), list(subjects))
-        conn.execute(FORGET, asked)
-        conn.execute(FORGET_TIMERS, asked)
+        params = (sorted({log_partition(subject) for subject in subjects}), list(subjects))
+        conn.execute(FORGET, params)
+        conn.execute(FORGET_TIMERS, params)
 
 
 def _state(row: Sequence[Any]) -> SignalState:

@@ -1,21 +1,21 @@
-"""How many events a projector takes at a time, and how much time it gives them."""
+"""The pace of a projector: the size of its batches and the time limit of each."""
 
 from __future__ import annotations
 
 BASE_SECONDS = 60.0
 EVENT_SECONDS = 0.01
-"""A hundred times what an event takes on a machine with nothing else to do."""
+"""A hundred times the time of an event on an idle machine."""
 
 MAX_PATIENCE = 64
 
 
 class Pace:
-    """Half as many events after each batch that hung, twice as many after each that did not. A
-    single event that hangs is given twice the time at each try: it may be a large one.
+    """Halves the size after each batch that hung, and doubles it after each that did not. A
+    single event that hangs gets twice the time at each try: it may be a large one.
 
     Attributes:
-        events: that the next batch should hold, at most.
-        patience: by how much the time of a batch is multiplied.
+        events: size of the next batch, at most.
+        patience: factor of the time limit.
     """
 
     def __init__(self, most: int) -> None:
@@ -24,17 +24,17 @@ class Pace:
         self.patience = 1
 
     def seconds(self, events: int) -> float:
-        """How long a batch may take; it hangs if it takes longer."""
+        """The time limit of a batch."""
         return self.patience * (BASE_SECONDS + events * EVENT_SECONDS)
 
     def hung(self, events: int) -> None:
-        """A batch of so many events hung."""
+        """Records that a batch hung."""
         if events > 1:
             self.events = max(1, min(self.events, events) // 2)
         else:
             self.patience = min(2 * self.patience, MAX_PATIENCE)
 
     def done(self) -> None:
-        """A batch was applied."""
+        """Records that a batch was applied."""
         self.events = min(2 * self.events, self._most)
         self.patience = 1

@@ -1,13 +1,13 @@
-"""Parked events of the read models: which of a batch are to be passed over, and what is put down.
+"""Parked events of the read models: the events that a batch passes, and those that it parks.
 
-An event that cannot be applied is parked, and later events of its stream wait behind it, untried,
-so that each stream is applied in its order. Other streams go on: what is written for two streams
-does not depend on which came first, as partitions are projected apart anyway. So an event of a
-user in an account waits for the user's stream alone, and a merge waits in the stream of the one
-that is merged. What is about an erasure waits for nothing.
+The projector parks an event that cannot be applied. Later events of its stream wait behind it,
+untried, so that each stream is applied in order. Other streams go on: rows of two streams do not
+depend on the order between them, as partitions are projected apart. So an event of a user in an
+account waits in the user's stream alone, and a merge in the stream of the merged subject. Events of
+an erasure never wait.
 
-All of it happens within the projector's transactions, under its fence;
-`projections.projector.retrying` closes that fence, so that an event is applied by one of both.
+All functions run in the projector's transactions, under its fence. `projections.projector.retrying`
+closes the fence, so that one of both applies an event.
 """
 
 from __future__ import annotations
@@ -25,50 +25,53 @@ from domain.identity import SubjectId, log_partition
 from domain.parked_events import ERASED_TOPICS, ERASING_TOPICS
 from projections.kernel import pg_arrays
 
-# Of all partitions of a batch at once, each by its key: the one look-up of a batch where nothing
-# is parked.
+# One look-up for all partitions of a batch, each by its key.
 SELECT_PARTITIONS = """
 SELECT w.p FROM unnest(%b::smallint[]) AS w(p)
 WHERE EXISTS (SELECT FROM views.parked k WHERE k.projector = %b AND k.log_partition = w.p)"""
 
-SELECT_HELD = """
-SELECT w.s FROM unnest(%b::smallint[], %b::uuid[]) AS w(p, s)
+SELECT_BLOCKED_STREAMS = """
+SELECT w.s FROM unnest(%(partitions)b::smallint[], %(streams)b::uuid[]) AS w(p, s)
 WHERE EXISTS (SELECT FROM views.parked k
-              WHERE k.projector = %b AND k.log_partition = w.p AND k.stream = w.s
+              WHERE k.projector = %(projector)b AND k.log_partition = w.p AND k.stream = w.s
                 AND k.state <> 'skipped')"""
 
 SELECT_SKIPPED = """
 SELECT k.log_partition, k.position FROM views.parked k
-JOIN unnest(%b::smallint[], %b::bigint[], %b::bigint[]) AS w(p, first, last)
+JOIN unnest(%(partitions)b::smallint[], %(first)b::bigint[], %(last)b::bigint[])
+     AS w(p, first, last)
   ON k.log_partition = w.p AND k.position BETWEEN w.first AND w.last
-WHERE k.projector = %b AND k.state = 'skipped'"""
+WHERE k.projector = %(projector)b AND k.state = 'skipped'"""
 
 ADD_WAITING = """
 INSERT INTO views.parked (projector, log_partition, position, stream, topic, state, tries)
-SELECT %b, p, position, s, t, 'waiting', 0
-FROM unnest(%b::smallint[], %b::bigint[], %b::uuid[], %b::text[]) AS w(p, position, s, t)
+SELECT %(projector)b, p, position, s, t, 'waiting', 0
+FROM unnest(%(partitions)b::smallint[], %(positions)b::bigint[], %(streams)b::uuid[],
+            %(topics)b::text[]) AS w(p, position, s, t)
 ON CONFLICT DO NOTHING"""
 
 PARK = """
 INSERT INTO views.parked (projector, log_partition, position, error, stream, topic, tries)
-VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
+VALUES (%(projector)s, %(partition)s, %(position)s, %(error)s, %(stream)s, %(topic)s, %(tries)s)
+ON CONFLICT DO NOTHING"""
 
 FORGET_GAPS = """
 DELETE FROM views.parked
-WHERE log_partition = ANY(%s) AND stream = ANY(%s) AND projector <> %s AND state <> 'skipped'"""
+WHERE log_partition = ANY(%(partitions)s) AND stream = ANY(%(streams)s)
+  AND projector <> %(projector)s AND state <> 'skipped'"""
 
 FORGET_PARKED = "DELETE FROM views.parked WHERE projector = %s AND log_partition = ANY(%s)"
 
 MARK_SKIPPED = """
 INSERT INTO views.parked (projector, log_partition, position, stream, state, tries, parked_at)
-VALUES (%s, %s, %s, %s, 'skipped', 0, %s)
+VALUES (%(reader)s, %(partition)s, %(position)s, %(stream)s, 'skipped', 0, %(skipped_at)s)
 ON CONFLICT (projector, log_partition, position) DO UPDATE SET state = 'skipped'"""
 
 ALL_PARTITIONS = list(range(256))
 
 
 class SkippedEvent(NamedTuple):
-    """An event that a reader goes on without, by decision."""
+    """An event that an admin had a reader skip."""
 
     reader: str
     place: Position
@@ -77,11 +80,11 @@ class SkippedEvent(NamedTuple):
 
 
 class Passed(msgspec.Struct, frozen=True):
-    """What a batch passes over.
+    """The events that a batch passes.
 
     Attributes:
-        waiting: those behind a parked event of their stream.
-        places: partition and position of these, and of what is skipped.
+        waiting: behind a parked event of their stream.
+        places: partition and position of the waiting and of the skipped events.
     """
 
     waiting: tuple[RecordedEvent, ...] = ()
@@ -95,8 +98,8 @@ NOTHING = Passed()
 
 
 class ErasedWhileParked(Exception):
-    """The event with an index of a batch erases a subject of whom others are parked: they have to
-    be gone first."""
+    """The event at an index of the batch erases a subject whose events are parked: these have to
+    be applied or dropped first."""
 
     def __init__(self, index: int, stream: SubjectId) -> None:
         super().__init__()
@@ -105,7 +108,7 @@ class ErasedWhileParked(Exception):
 
 
 def passed(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]) -> Passed:
-    """Which of the rows are not to be applied now.
+    """The rows that a batch passes.
 
     Raises:
         ErasedWhileParked: see there.
@@ -114,16 +117,16 @@ def passed(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEven
     for row in rows:
         first, _ = bounds.get(row.log_partition, (row.position, 0))
         bounds[row.log_partition] = (first, row.position)
-    asked = (pg_arrays.smallints(list(bounds)), projector)
-    hit = {partition for (partition,) in conn.execute(SELECT_PARTITIONS, asked)}
+    params = (pg_arrays.smallints(list(bounds)), projector)
+    hit = {partition for (partition,) in conn.execute(SELECT_PARTITIONS, params)}
     if not hit:
         return NOTHING
     concerned = [(n, row) for n, row in enumerate(rows) if row.log_partition in hit]
-    held = _held(conn, projector, [row for _, row in concerned])
-    skipped = _skipped(conn, projector, {one: bounds[one] for one in hit})
+    blocked = _blocked_streams(conn, projector, [row for _, row in concerned])
+    skipped = _skipped(conn, projector, {partition: bounds[partition] for partition in hit})
     waiting: list[RecordedEvent] = []
     for n, row in concerned:
-        if row.stream not in held or (row.log_partition, row.position) in skipped:
+        if row.stream not in blocked or (row.log_partition, row.position) in skipped:
             continue
         if row.topic in ERASED_TOPICS:
             raise ErasedWhileParked(n, row.stream)
@@ -133,70 +136,92 @@ def passed(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEven
     return Passed(tuple(waiting), frozenset(places))
 
 
-def _held(
+def _blocked_streams(
     conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]
 ) -> Collection[SubjectId]:
     streams = {row.stream: row.log_partition for row in rows}
-    asked = (
-        pg_arrays.smallints(list(streams.values())),
-        pg_arrays.uuids(list(streams)),
-        projector,
-    )
-    return {SubjectId(stream) for (stream,) in conn.execute(SELECT_HELD, asked)}
+    params = {
+        "partitions": pg_arrays.smallints(list(streams.values())),
+        "streams": pg_arrays.uuids(list(streams)),
+        "projector": projector,
+    }
+    return {SubjectId(stream) for (stream,) in conn.execute(SELECT_BLOCKED_STREAMS, params)}
 
 
 def _skipped(
     conn: psycopg.Connection, projector: str, bounds: dict[int, tuple[int, int]]
 ) -> set[tuple[int, int]]:
-    asked = (
-        pg_arrays.smallints(list(bounds)),
-        pg_arrays.bigints([first for first, _ in bounds.values()]),
-        pg_arrays.bigints([last for _, last in bounds.values()]),
-        projector,
-    )
-    return {(partition, position) for partition, position in conn.execute(SELECT_SKIPPED, asked)}
+    params = {
+        "partitions": pg_arrays.smallints(list(bounds)),
+        "first": pg_arrays.bigints([first for first, _ in bounds.values()]),
+        "last": pg_arrays.bigints([last for _, last in bounds.values()]),
+        "projector": projector,
+    }
+    return {(partition, position) for partition, position in conn.execute(SELECT_SKIPPED, params)}
 
 
 def add_waiting(conn: psycopg.Connection, projector: str, rows: Sequence[RecordedEvent]) -> None:
-    """Parks events behind others of their streams."""
+    """Parks events behind another of their stream."""
     if rows:
         conn.execute(
             ADD_WAITING,
-            (
-                projector,
-                pg_arrays.smallints([row.log_partition for row in rows]),
-                pg_arrays.bigints([row.position for row in rows]),
-                pg_arrays.uuids([row.stream for row in rows]),
-                pg_arrays.texts([row.topic for row in rows]),
-            ),
+            {
+                "projector": projector,
+                "partitions": pg_arrays.smallints([row.log_partition for row in rows]),
+                "positions": pg_arrays.bigints([row.position for row in rows]),
+                "streams": pg_arrays.uuids([row.stream for row in rows]),
+                "topics": pg_arrays.texts([row.topic for row in rows]),
+            },
         )
 
 
 def park(
     conn: psycopg.Connection, projector: str, row: RecordedEvent, error: Exception, tries: int
 ) -> None:
-    """Parks an event that cannot be applied. Its error is noted by kind: the message can hold
-    personal data."""
+    """Parks an event that cannot be applied. Notes the kind of the error alone: its message can
+    hold personal data."""
     name = type(error).__name__
-    place = (row.log_partition, row.position)
-    conn.execute(PARK, (projector, *place, name, row.stream, row.topic, tries))
+    conn.execute(
+        PARK,
+        {
+            "projector": projector,
+            "partition": row.log_partition,
+            "position": row.position,
+            "error": name,
+            "stream": row.stream,
+            "topic": row.topic,
+            "tries": tries,
+        },
+    )
 
 
 def forget(conn: psycopg.Connection, projector: str, skipped: Sequence[SkippedEvent]) -> None:
-    """Forgets what is parked of a projector that begins anew, but not what is skipped; of other
-    readers what is skipped is known again too, where it was lost with the read models."""
+    """Forgets the parked events of a projector that starts over, but not the skipped ones.
+    Restores the skipped events of other readers, which may be lost with the read models."""
     conn.execute(FORGET_PARKED, (projector, ALL_PARTITIONS))
-    for one in skipped:
-        mark_skipped(conn, one)
+    for event in skipped:
+        mark_skipped(conn, event)
 
 
 def forget_gaps(conn: psycopg.Connection, projector: str, erased: Sequence[SubjectId]) -> None:
-    """Takes off the list what other readers lack of those who are erased: nobody can read it."""
-    partitions = sorted({log_partition(one) for one in erased})
-    conn.execute(FORGET_GAPS, (partitions, list(erased), projector))
+    """Removes the gaps of other readers that belong to erased subjects: nobody can open these
+    rows."""
+    partitions = sorted({log_partition(subject) for subject in erased})
+    conn.execute(
+        FORGET_GAPS, {"partitions": partitions, "streams": list(erased), "projector": projector}
+    )
 
 
-def mark_skipped(conn: psycopg.Connection, one: SkippedEvent) -> None:
-    """Has a reader go on without an event."""
-    place = (one.place.log_partition, one.place.position)
-    conn.execute(MARK_SKIPPED, (one.reader, *place, one.stream, one.at))
+def mark_skipped(conn: psycopg.Connection, event: SkippedEvent) -> None:
+    """Has a reader skip an event."""
+    partition, position = event.place.log_partition, event.place.position
+    conn.execute(
+        MARK_SKIPPED,
+        {
+            "reader": event.reader,
+            "partition": partition,
+            "position": position,
+            "stream": event.stream,
+            "skipped_at": event.at,
+        },
+    )

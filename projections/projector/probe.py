@@ -1,18 +1,16 @@
-"""Tells whose fault it is where an event cannot be applied: the event's, or the read models'.
+"""Proves that read models work, to tell a faulty event from faulty read models.
 
-What nobody has sent is applied, and rolled back: a user and an account, in each of the ways that
-fill most tables. Where even that fails, it is not the event that is wrong, and nothing is parked
-for it. So nobody makes projectors stop by what they send, however much of it cannot be applied.
+The projector applies known events and rolls them back: a user and an account with changes that
+write most tables. If these fail, the read models are at fault, and nothing is parked. If they pass,
+a sender's events cannot stop the projector, however many fail.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Protocol
 
-import psycopg
 from psycopg_pool import ConnectionPool
 
 from domain.activity import Activity, ActivityKind
@@ -28,30 +26,26 @@ from domain.events.recorded import OpenedEvent, RecordedEvent
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from domain.workspace.workspace import Workspace
 from projections.kernel.batch import Batch
+from projections.projector.read_models import ReadModels
 
 NAME = "\x7fprobe"
-"""Of what the user does: one that no sender can send."""
+"""The name of the probe's activity, which intake refuses."""
 
 FORGET_NAME = "DELETE FROM views.names WHERE kind = 'event' AND name = %s"
 
 
-class ReadModel(Protocol):
-    def apply(self, conn: psycopg.Connection, batch: Batch) -> None: ...
-
-
-def prove(pool: ConnectionPool, models: Sequence[ReadModel], workspace: Workspace) -> None:
-    """Applies known events and takes them back.
+def prove(pool: ConnectionPool, models: ReadModels, workspace: Workspace) -> None:
+    """Applies known events and rolls them back.
 
     Raises:
-        Exception: whatever stops the read models.
+        Exception: the error of the read model.
     """
     batch = Batch(list(_known_events()), {}, workspace)
     try:
         with pool.connection() as conn, conn.transaction(force_rollback=True):
-            for model in models:
-                model.apply(conn, batch)
+            models.apply(conn, batch)
     finally:
-        # Names are taken in transactions of their own.
+        # `Names` commits in transactions of its own.
         with pool.connection() as conn:
             conn.execute(FORGET_NAME, (NAME,))
 

@@ -1,9 +1,8 @@
-"""What read models forget when tracked activity is no longer kept.
+"""Retention in the read models: deletes counts of tracked activity that retention ends.
 
-Counts of names stay, unless they are to be dropped; a rebuild has them from the log, where sums
-stand for what does not open any more. Counts of metadata go with what they were counted from. Both
-go by whole days, which in no time zone reach into what is kept: so a rebuild, which sees only what
-is kept, comes to the same.
+Counts of names stay, unless retention drops them as well; a rebuild restores them from sums in the
+log. Counts of metadata are deleted with the activity. The limit is a whole day, which no time zone
+extends into what is kept: a rebuild, which sees only what is kept, comes to the same.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ from collections.abc import Sequence
 import psycopg
 
 from domain.definitions.retention import RetentionBounds
+from projections.kernel import fences
 from projections.kernel.merges import ALL_PARTITIONS
 from projections.models.activity_days import DELETE_UNUSED_NAMES
 from projections.models.sweeps import DECIDE_ANEW
-from projections.projector.projector import CLOSE_FENCE, ENSURE_FENCE, NAME
+from projections.projector.checkpoints import PROJECTOR
 
-# A partition that is not begun yet will be begun with the sums.
+# A partition without a checkpoint begins with the sums.
 BEHIND = """
 SELECT EXISTS (
     SELECT FROM views.checkpoints c
@@ -29,7 +29,7 @@ FORGET_METADATA = "DELETE FROM views.counter_days WHERE log_partition = ANY(%s) 
 
 FORGET_DAYS = "DELETE FROM views.activity_days WHERE log_partition = ANY(%s) AND day < %s"
 
-# Whoever was first seen on a day that is kept was not seen on one that is not.
+# A first day that was deleted moves to the first day that is kept.
 SEE_ANEW = """
 UPDATE views.seen s SET first_seen = d.first_seen, last_seen = d.last_seen
 FROM (SELECT o.log_partition, o.subject, min(d.first_at) AS first_seen, max(d.last_at) AS last_seen
@@ -41,9 +41,8 @@ WHERE s.log_partition = ANY(%(all)s) AND s.log_partition = d.log_partition
   AND s.subject = d.subject
   AND (s.first_seen, s.last_seen) IS DISTINCT FROM (d.first_seen, d.last_seen)"""
 
-# Of a user's event that names an account both have a count, and it was used once. A retired name
-# stays in the list, where it can be restored: without uses, as `projections.models.catalogue` has
-# it.
+# User and account both count a user's event that names the account, and it is one use. A retired
+# name stays without uses, so that an admin can restore it.
 COUNT_USES_ANEW = """
 WITH uses AS (
     SELECT n.kind, n.name, sum(d.count)::bigint AS uses, min(d.first_at) AS first_at,
@@ -64,30 +63,28 @@ WHERE k.scope = s.scope AND k.name = s.name
   AND (u.name IS NOT NULL OR s.scope = ANY(%(scopes)s) AND s.retired_at IS NOT NULL)"""
 
 CLOSED_SCOPES = ["event", "screen", "channel"]
-"""Of activity, those whose names are in the catalogue."""
+"""Scopes of activity with a closed catalogue."""
 
 
 def close(conn: psycopg.Connection) -> None:
-    """Waits until no batch of a projector is under way, and lets none begin until the caller's
-    transaction ends."""
-    conn.execute(ENSURE_FENCE, (NAME,))
-    conn.execute(CLOSE_FENCE, (NAME,))
+    """Waits for the batches under way, and keeps new ones out until the transaction ends."""
+    fences.close(conn, PROJECTOR)
 
 
 def is_behind(conn: psycopg.Connection, lines: Sequence[int]) -> bool:
-    """Whether a partition is begun and has not come to its line."""
-    row = conn.execute(BEHIND, (list(lines), NAME)).fetchone()
+    """Whether a partition that has begun is behind its line."""
+    row = conn.execute(BEHIND, (list(lines), PROJECTOR)).fetchone()
     return row is not None and bool(row[0])
 
 
-def forget(conn: psycopg.Connection, kept: RetentionBounds) -> None:
-    """Drops what is not counted any more. Safe to repeat; to be called with projectors closed."""
-    asked = (ALL_PARTITIONS, kept.metadata_counted_since)
-    changed = conn.execute(FORGET_METADATA, asked).rowcount
-    dropped = conn.execute(FORGET_DAYS, (ALL_PARTITIONS, kept.counted_since)).rowcount
+def forget(conn: psycopg.Connection, bounds: RetentionBounds) -> None:
+    """Deletes what retention ends. Idempotent; needs the fence closed."""
+    params = (ALL_PARTITIONS, bounds.metadata_counted_since)
+    changed = conn.execute(FORGET_METADATA, params).rowcount
+    dropped = conn.execute(FORGET_DAYS, (ALL_PARTITIONS, bounds.counted_since)).rowcount
     if dropped:
         conn.execute(DELETE_UNUSED_NAMES)
-        conn.execute(SEE_ANEW, {"all": ALL_PARTITIONS, "day": kept.counted_since})
+        conn.execute(SEE_ANEW, {"all": ALL_PARTITIONS, "day": bounds.counted_since})
         conn.execute(COUNT_USES_ANEW, {"scopes": CLOSED_SCOPES})
     if changed or dropped:
         conn.execute(DECIDE_ANEW)

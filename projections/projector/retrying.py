@@ -1,7 +1,7 @@
-"""Tries parked events again: those of one stream, in their order, each once.
+"""Retries the parked events of one stream, in their order, each once.
 
-Under the projector's fence, closed: no batch is under way meanwhile, so whatever a batch sees of a
-stream is either parked still or applied. Checkpoints stay, as they are past all that is parked.
+The fence of the projector is closed meanwhile, so that a batch finds each event either parked or
+applied. Checkpoints stay: they are past all parked events.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from domain.errors import Unavailable
 from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectId, log_partition
 from domain.parked_events import Retried
+from projections.kernel import fences
 from projections.kernel.database_errors import is_of_connection
 from projections.kernel.ports import Log, Opener
 
 EVENTS_A_STEP = 1_000
-"""Of one transaction, for which projectors wait."""
+"""Events of one transaction, for which projectors wait."""
 
 ATTEMPTS = 20
-"""Of one transaction, where keys are destroyed meanwhile."""
+"""Tries of one transaction, where keys are destroyed meanwhile."""
 
-# Counters that are being filled begin anew: the filler passed what was parked, or may still come
-# to it.
+# The filler passed the parked events or may still reach them, so counters that are filling begin
+# anew.
 BEGIN_COUNTERS_ANEW = """
 UPDATE views.counters SET state = 'waiting' WHERE state = 'filling' RETURNING id"""
 
@@ -43,31 +44,31 @@ DELETE_FILLS = "DELETE FROM views.counter_fills WHERE log_partition = ANY(%s) AN
 
 DELETE_COUNTS = "DELETE FROM views.counter_days WHERE log_partition = ANY(%s) AND counter = ANY(%s)"
 
-CLOSE_FENCE = "SELECT 1 FROM views.fences WHERE projector = %s FOR UPDATE"
-
-ENSURE_FENCE = "INSERT INTO views.fences (projector) VALUES (%s) ON CONFLICT DO NOTHING"
-
 SELECT_NEXT = """
 SELECT position FROM views.parked
-WHERE projector = %s AND log_partition = %s AND stream = %s AND state <> 'skipped'
-ORDER BY position LIMIT %s"""
+WHERE projector = %(projector)s AND log_partition = %(partition)s AND stream = %(stream)s
+  AND state <> 'skipped'
+ORDER BY position LIMIT %(limit)s"""
 
 SELECT_SUMMED_BEFORE = """
 SELECT summed_before FROM views.checkpoints WHERE projector = %s AND log_partition = %s"""
 
 TAKE_OUT = """
-DELETE FROM views.parked WHERE projector = %s AND log_partition = %s AND position = ANY(%s)"""
+DELETE FROM views.parked
+WHERE projector = %(projector)s AND log_partition = %(partition)s
+  AND position = ANY(%(positions)s)"""
 
 FAIL = """
 UPDATE views.parked
-SET state = 'failed', error = %s, tries = tries + 1, tried_at = now()
-WHERE projector = %s AND log_partition = %s AND position = %s"""
+SET state = 'failed', error = %(error)s, tries = tries + 1, tried_at = now()
+WHERE projector = %(projector)s AND log_partition = %(partition)s AND position = %(position)s"""
 
 SELECT_LEFT = """
 SELECT count(*), (array_agg(error ORDER BY position))[1] FROM views.parked
-WHERE projector = %s AND log_partition = %s AND stream = %s AND state <> 'skipped'"""
+WHERE projector = %(projector)s AND log_partition = %(partition)s AND stream = %(stream)s
+  AND state <> 'skipped'"""
 
-# Quick filters are counted anew whenever a checkpoint moved, which none does here.
+# A refresh of quick filters follows a checkpoint that moved; here none does.
 COUNT_FILTERS_ANEW = "UPDATE views.filter_states SET positions = -1"
 
 ALL_PARTITIONS = list(range(256))
@@ -78,32 +79,30 @@ Write = Callable[
     [psycopg.Connection, Sequence[OpenedEvent], RetentionBounds, Mapping[int, datetime]],
     None,
 ]
-"""Writes opened events to all read models, merges and erasures included."""
+"""Writes opened events to all read models, with merges and erasures."""
 
 
 class _KeysChanged(Exception):
-    """A key was destroyed while events were open."""
+    """A key was destroyed while the events were open."""
 
 
 class RowLost(Exception):
-    """The row of a parked event is not in the log any more."""
+    """The log no longer holds the row of a parked event."""
 
 
 class _Parked(NamedTuple):
-    """A stream of which events are parked."""
+    """A stream with parked events."""
 
     stream: SubjectId
     log_partition: int
 
     def places(self, positions: Sequence[int]) -> list[Position]:
-        return [Position(self.log_partition, one) for one in positions]
+        return [Position(self.log_partition, position) for position in positions]
 
 
 def count_anew(conn: psycopg.Connection, projector: str, activity: str) -> None:
-    """Has all counters of an activity counted anew, in a transaction that closes the fence: some of
-    them lack an event."""
-    conn.execute(ENSURE_FENCE, (projector,))
-    conn.execute(CLOSE_FENCE, (projector,))
+    """Begins all counters of an activity anew, as they lack an event. Closes the fence."""
+    fences.close(conn, projector)
     _delete_counts(conn, [id for (id,) in conn.execute(COUNT_ANEW, (activity,))])
 
 
@@ -114,7 +113,7 @@ def _delete_counts(conn: psycopg.Connection, counters: Sequence[UUID]) -> None:
 
 
 class Retrying:
-    """One for each projector; safe for use from many threads."""
+    """Retries the parked events of one projector. Thread-safe."""
 
     def __init__(
         self,
@@ -132,29 +131,30 @@ class Retrying:
         self._write = write
 
     def retry(self, stream: SubjectId) -> Retried:
-        """Applies the parked events of a stream, up to the first that cannot be.
+        """Applies the parked events of a stream, up to the first that fails.
 
         Raises:
-            psycopg.Error: the connection's, not an event's.
-            Unavailable: keys are out of reach, or destroyed all the time.
+            psycopg.Error: of the connection.
+            Unavailable: keys are out of reach, or erasures destroy keys all the time.
         """
         parked = _Parked(stream, log_partition(stream))
         applied = self._apply_all(parked, is_erased=False)
         with self._pool.connection() as conn:
-            row = conn.execute(SELECT_LEFT, (self._projector, parked.log_partition, stream))
+            params = self._place(parked) | {"stream": stream}
+            row = conn.execute(SELECT_LEFT, params)
             left, error = row.fetchone() or (0, None)
         if applied or left:
             log.info("projector.retried", applied=applied, left=left, error=error)
         return Retried(applied, left, error)
 
     def release(self, stream: SubjectId) -> None:
-        """Takes the parked events of an erased subject out of the list. Their accounts count what
-        is left of them, as they do of all that a subject did before it was erased; what cannot be
-        applied even so is dropped: nothing waits for it any more."""
+        """Removes the parked events of an erased subject. Its accounts count the events like all
+        others from before the erasure. An event that fails is dropped: no event waits for it
+        any more."""
         self._apply_all(_Parked(stream, log_partition(stream)), is_erased=True)
 
     def _apply_all(self, parked: _Parked, *, is_erased: bool) -> int:
-        """Applies events by pieces, which are halved where one cannot be applied."""
+        """Applies the events in pieces; halves a piece that fails. Returns the number of events."""
         applied, size = 0, EVENTS_A_STEP
         while True:
             try:
@@ -177,7 +177,7 @@ class Retrying:
             size = min(2 * size, EVENTS_A_STEP)
 
     def _apply(self, parked: _Parked, size: int) -> int:
-        """Applies the first parked events in one transaction; says how many there were."""
+        """Applies the first parked events in one transaction; returns their number."""
         for _ in range(ATTEMPTS):
             generation = self._opener.refresh()
             try:
@@ -193,8 +193,7 @@ class Retrying:
                         raise _KeysChanged
                     _delete_counts(conn, [id for (id,) in conn.execute(BEGIN_COUNTERS_ANEW)])
                     self._write(conn, opened, self._opener.kept(), self._summed(conn, parked))
-                    taken = (self._projector, parked.log_partition, positions)
-                    conn.execute(TAKE_OUT, taken)
+                    conn.execute(TAKE_OUT, self._place(parked) | {"positions": positions})
                     conn.execute(COUNT_FILTERS_ANEW)
                 return len(positions)
             except _KeysChanged:
@@ -202,25 +201,29 @@ class Retrying:
         raise Unavailable("others are being erased all the time; try again")
 
     def _next(self, conn: psycopg.Connection, parked: _Parked, size: int) -> list[int]:
-        """The first parked positions, with the fence closed until the transaction ends."""
-        conn.execute(ENSURE_FENCE, (self._projector,))
-        conn.execute(CLOSE_FENCE, (self._projector,))
-        asked = (self._projector, parked.log_partition, parked.stream, size)
-        return [position for (position,) in conn.execute(SELECT_NEXT, asked)]
+        """The first parked positions. Closes the fence until the transaction ends."""
+        fences.close(conn, self._projector)
+        params = self._place(parked) | {"stream": parked.stream, "limit": size}
+        return [position for (position,) in conn.execute(SELECT_NEXT, params)]
 
     def _summed(self, conn: psycopg.Connection, parked: _Parked) -> dict[int, datetime]:
-        asked = (self._projector, parked.log_partition)
-        row = conn.execute(SELECT_SUMMED_BEFORE, asked).fetchone()
+        params = (self._projector, parked.log_partition)
+        row = conn.execute(SELECT_SUMMED_BEFORE, params).fetchone()
         return {} if row is None or row[0] is None else {parked.log_partition: row[0]}
 
     def _put_aside(self, parked: _Parked, error: Exception, *, is_dropped: bool) -> bool:
-        """Notes that the first parked event failed again, or drops it; says whether to go on."""
+        """Marks the first parked event as failed again, or drops it; returns whether to go on."""
         with self._pool.connection() as conn, conn.transaction():
             positions = self._next(conn, parked, 1)
-            place = (self._projector, parked.log_partition)
+            place = self._place(parked)
             if is_dropped:
-                conn.execute(TAKE_OUT, (*place, positions))
+                conn.execute(TAKE_OUT, place | {"positions": positions})
             else:
-                name = type(error).__name__
-                conn.cursor().executemany(FAIL, [(name, *place, one) for one in positions])
+                failed = place | {"error": type(error).__name__}
+                conn.cursor().executemany(
+                    FAIL, [failed | {"position": position} for position in positions]
+                )
         return is_dropped
+
+    def _place(self, parked: _Parked) -> dict[str, object]:
+        return {"projector": self._projector, "partition": parked.log_partition}

@@ -1,1 +1,1 @@
-"""Queries over the read models and the log, a file for each thing shown."""
+"""Queries over the read models and the log, one file each."""

@@ -1,4 +1,4 @@
-"""Query: how often a user or an account did something, day by day.
+"""Query: counts of activity of a user or account, day by day.
 
 Days are calendar days in the workspace's time zone; today is the last.
 """
@@ -81,7 +81,7 @@ def by_day(
     first = today - timedelta(days - 1)
     wanted = list(dict.fromkeys(names))
     counts = {name: [0] * days for name in wanted}
-    asked = {
+    params = {
         "partition": log_partition(subject),
         "subject": subject,
         "streams": contact_view.streams_of(conn, subject),
@@ -90,7 +90,7 @@ def by_day(
         "first": first,
         "last": today,
     }
-    for name, day, count in conn.execute(_COUNTS[kind], asked):
+    for name, day, count in conn.execute(_COUNTS[kind], params):
         counts[name][(day - first).days] = count
-    items = [NameByDay(name, sum(found), found) for name, found in counts.items()]
+    items = [NameByDay(name, sum(by_day), by_day) for name, by_day in counts.items()]
     return ByDay(first, today, items)

@@ -29,9 +29,10 @@ MAX_COLUMNS = 100
 _LEAST_INSTANT: sa.ColumnElement[datetime] = sa.literal_column("'-infinity'::timestamptz")
 _LEAST_NUMBER: sa.ColumnElement[Decimal] = sa.literal_column("'-infinity'::numeric")
 _LEAST_TEXT = sa.literal_column("''", sa.Text)
-# As in the index `contacts_by_name`, which a bound parameter would not match.
+# As the index `contacts_by_name` has it; a bound parameter would not match.
 _SORTED_CHARS = sa.literal_column("256", sa.Integer)
-"""Of a text: those that share so many characters are sorted by id, and cursors stay short."""
+"""Characters of a text that are compared; longer texts are sorted by id after them, and cursors
+stay short."""
 
 
 class ContactItem(msgspec.Struct, frozen=True):
@@ -53,12 +54,12 @@ class ContactItem(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a list is sorted by.
+    """The sort keys of a list.
 
     Attributes:
-        value: what is compared; null is taken for `least`.
-        subject: what is compared where the values are the same.
-        type: of a value, in a cursor.
+        value: null sorts as `least`.
+        subject: sorts rows of the same value.
+        type: of the value in a cursor.
     """
 
     name: str
@@ -84,11 +85,11 @@ class Order(msgspec.Struct, frozen=True):
 
 
 Types = Mapping[str, PropertyType]
-"""The properties that a kind has, each with its type."""
+"""The properties of a kind, each with its type."""
 
 
 def _currency(default: str | None) -> sa.ColumnElement[Any]:
-    """Of an MRR, or what a property of that name says without one."""
+    """The currency of an MRR, or a default."""
     c = contacts.c
     if default is None:
         return c.currency
@@ -96,13 +97,13 @@ def _currency(default: str | None) -> sa.ColumnElement[Any]:
 
 
 def order(sort: str, types: Types, currency: str | None = None) -> Order:
-    """What `sort` means: a column or `property:<name>`, with a minus before it for descending.
+    """Parses `sort`: a column or `property:<name>`, with a minus before it for descending.
 
     Args:
-        currency: of an MRR that has none of its own.
+        currency: of an MRR without one.
 
     Raises:
-        InvalidInput: there is no such column or property.
+        InvalidInput: an unknown column or property.
     """
     name, descending = sort.removeprefix("-"), sort.startswith("-")
     c = contacts.c
@@ -145,7 +146,7 @@ def checked_columns(columns: Sequence[str] | None, types: Types) -> list[str] | 
     """The properties to return; None: all.
 
     Raises:
-        InvalidInput: one that there is not, or too many.
+        InvalidInput: an unknown property, or too many.
     """
     if columns is None:
         return None
@@ -158,10 +159,10 @@ def checked_columns(columns: Sequence[str] | None, types: Types) -> list[str] | 
 
 
 class Lists:
-    """The list of one kind as it is asked for: its pages, its total, all its rows.
+    """The list of one kind for a selection: pages, total, all rows.
 
     Raises:
-        InvalidInput: no such column or property.
+        InvalidInput: an unknown column or property.
     """
 
     def __init__(
@@ -183,30 +184,29 @@ class Lists:
         self._list_name = f"{selection.kind}:{sort}"
 
     def check(self, conn: sa.Connection) -> None:
-        """Raises: InvalidInput: a search that cannot be."""
+        """Raises: InvalidInput: a search without content."""
         chosen(conn, self._selection, self._moment)
 
     def kept_total(self, conn: sa.Connection) -> int | None:
-        """How many there are in all, where that is kept: of everybody, or in a segment. None where
-        it has to be counted."""
+        """The stored total: of all contacts, or of a segment. None: it has to be counted."""
         selection = self._selection
         if selection.is_all:
-            kept = sa.select(sa.func.coalesce(sa.func.sum(bar_counts.c["count"]), 0)).where(
+            statement = sa.select(sa.func.coalesce(sa.func.sum(bar_counts.c["count"]), 0)).where(
                 bar_counts.c.kind == selection.kind.value
             )
         elif selection.filter is None and not selection.search:
-            kept = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
+            statement = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
                 segment_counts.c.segment == selection.segment
             )
         else:
             return None
-        return int(conn.scalar(kept) or 0)
+        return int(conn.scalar(statement) or 0)
 
     def total(self, conn: sa.Connection) -> int:
-        """How many there are in all."""
-        kept = self.kept_total(conn)
-        if kept is not None:
-            return kept
+        """The total."""
+        total = self.kept_total(conn)
+        if total is not None:
+            return total
         counted = (
             sa.select(sa.func.count())
             .select_from(contacts)
@@ -217,7 +217,7 @@ class Lists:
     def page(
         self, conn: sa.Connection, *, cursor: str | None, limit: int
     ) -> tuple[list[ContactItem], str | None]:
-        """The rows after a cursor, and the cursor of those after them.
+        """The rows after a cursor, and the cursor of the next page.
 
         Raises:
             InvalidInput: an unknown cursor.
@@ -237,16 +237,16 @@ class Lists:
     def all_rows(
         self, conn: sa.Connection, *, at_a_time: int
     ) -> Generator[Sequence[ContactItem], None, None]:
-        """Every row in order, by a cursor of the server's, as of one instant."""
-        # Of this statement alone: one that only sets something has no rows for a cursor.
+        """All rows in order, through a server-side cursor, as of one instant."""
+        # A setting of this statement alone: a statement that only sets has no rows for a cursor.
         streamed = {"stream_results": True, "max_row_buffer": at_a_time}
         with conn.execute(self._rows(conn), execution_options=streamed) as rows:
             for some in rows.partitions(at_a_time):
                 yield [self._item(row) for row in some]
 
     def _first(self, rows: sa.Select[Any], many: int) -> sa.Select[Any]:
-        """The first of some rows. No index has the order of a property: all are looked at, and to
-        carry what is not sorted by along takes as long again."""
+        """The first of the rows by property. No index has this order: PostgreSQL sorts all rows,
+        and without the other columns in half the time."""
         if not self.order.name.startswith(PROPERTY):
             return rows.limit(many)
         c = contacts.c
@@ -327,13 +327,13 @@ def list_contacts(
         InvalidInput: no such column, an unknown cursor, or a search that cannot be.
     """
     types = KnownNames(conn).properties(selection.kind)
-    found = Lists(selection, moment, types, sort=sort, columns=columns, currency=currency)
+    lists = Lists(selection, moment, types, sort=sort, columns=columns, currency=currency)
     built = building(conn, selection.segments)
-    items, following = found.page(conn, cursor=cursor, limit=limit)
+    items, following = lists.page(conn, cursor=cursor, limit=limit)
     if with_total is None and cursor is None and following is None:
         total: int | None = len(items)
     elif with_total is None:
-        total = found.kept_total(conn)
+        total = lists.kept_total(conn)
     else:
-        total = found.total(conn) if with_total else None
+        total = lists.total(conn) if with_total else None
     return ContactPage(items, following, total, built)

@@ -1,4 +1,4 @@
-"""Queries: one user or account whole (the 360 view), its members and what it did."""
+"""Queries: a user or account whole (the 360 view), its members and its activity."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from domain.definitions.links import Link, Reached, reached
 from domain.errors import NotFound
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from projections.kernel.paging import Page, decoded, encoded
-from projections.models import mrr
-from projections.models.mrr import Mrr
 from projections.queries.lifecycle import (
     InSegmentSince,
     ManualStage,
@@ -23,6 +21,7 @@ from projections.queries.lifecycle import (
     SignalItem,
     lifecycle,
 )
+from projections.queries.mrr import Mrr, mrr_of
 
 CONTACT = sa.text("""
 SELECT subject, kind, external_id, name, email, domain, identities, properties, changed_at,
@@ -45,8 +44,8 @@ WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects)""")
 
 TYPES = sa.text("SELECT name, value_type FROM views.catalogue WHERE scope = :scope")
 
-# A user's records in accounts that are one today show as one: the one that holds now and began
-# first, or else that ended last.
+# A user's records in accounts that are one today are one membership: the oldest that lasts, or else
+# the one that ended last.
 MEMBERS = """
 WITH records AS ({records}), members AS (
     SELECT DISTINCT ON (other) * FROM records
@@ -72,8 +71,8 @@ WHERE m.log_partition = :partition AND m.user_id = :subject""",
 SELECT m.*, m.user_id AS other FROM views.memberships m WHERE m.account_id = ANY(:streams)""",
 }
 
-# What an account did is what names it; its pages, screens, channels and campaigns are also those
-# of its members that name no account.
+# An account's activity names the account. It also has the pages, screens, channels and campaigns of
+# its members that name no account.
 OWN_DAYS = """
 SELECT d.name_id, d.count, d.first_at, d.last_at, true AS own FROM views.activity_days d
 WHERE d.log_partition = :partition AND d.subject = :subject"""
@@ -96,7 +95,7 @@ SELECT name, count, first_at, last_at, (SELECT count(*) FROM totals) AS total FR
 WHERE CAST(:after AS text) IS NULL OR count < :count OR (count = :count AND name > :after)
 ORDER BY count DESC, name LIMIT :limit"""
 
-# Summed by name first: who has done much has done it under few names.
+# Summed by name first: much activity has few names.
 COUNTS = """
 SELECT n.kind, sum(d.count)::bigint
 FROM (SELECT name_id, own, sum(count) AS count FROM ({days}) d GROUP BY name_id, own) d
@@ -190,32 +189,35 @@ class Contact(msgspec.Struct, frozen=True):
 
 
 def survivor_of(conn: sa.Connection, subject: SubjectId) -> SubjectId:
-    """The subject itself, or the one that it was merged into."""
+    """The subject, or its survivor."""
     partition = log_partition(subject)
-    found = conn.scalar(SURVIVOR, {"partition": partition, "subject": subject})
-    return subject if found is None else SubjectId(found)
+    survivor = conn.scalar(SURVIVOR, {"partition": partition, "subject": subject})
+    return subject if survivor is None else SubjectId(survivor)
 
 
 def streams_of(conn: sa.Connection, subject: SubjectId) -> list[SubjectId]:
-    """All streams that tell of a subject: its own and those of the subjects merged into it."""
+    """The streams of a subject: its own and those of the subjects merged into it."""
     return [subject, *conn.scalars(LOSERS, {"subject": subject})]
 
 
 def known_as(
     conn: sa.Connection, name: Identity, subjects: Sequence[SubjectId]
 ) -> SubjectId | None:
-    """Which of some subjects has an outside name, if one does."""
-    asked = {"partitions": [log_partition(one) for one in subjects], "subjects": list(subjects)}
-    for subject, identities in conn.execute(IDENTITIES, asked):
-        for one in identities:
-            known = Identity(Scheme(one["scheme"]), one["value"])
+    """The subject among these that has an identity, if any does."""
+    params = {
+        "partitions": [log_partition(subject) for subject in subjects],
+        "subjects": list(subjects),
+    }
+    for subject, identities in conn.execute(IDENTITIES, params):
+        for identity in identities:
+            known = Identity(Scheme(identity["scheme"]), identity["value"])
             if (known.scheme, known.matching) == (name.scheme, name.matching):
                 return SubjectId(subject)
     return None
 
 
 def require(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> None:
-    """Raises: NotFound: there is no such user or account."""
+    """Raises: NotFound: no such user or account."""
     _row(conn, kind, subject)
 
 
@@ -240,16 +242,16 @@ def view(
     """The 360 view of a user or an account.
 
     Args:
-        currency: of an MRR that has none of its own.
+        currency: of an MRR without one.
         links: of the workspace.
 
     Raises:
-        NotFound: there is none, or none yet, or none any more.
+        NotFound: no such user or account, or not yet.
     """
     row = _row(conn, kind, subject)
-    asked = _asked(conn, subject)
-    counts = conn.execute(sa.text(COUNTS.format(days=_DAYS[kind])), asked).all()
-    members, _, current = _members(conn, kind, asked, (None, None), 100)
+    params = _params(conn, subject)
+    counts = conn.execute(sa.text(COUNTS.format(days=_DAYS[kind])), params).all()
+    members, _, current = _members(conn, kind, params, (None, None), 100)
     stands = lifecycle(conn, kind, subject)
     properties = row.properties
     return Contact(
@@ -259,7 +261,9 @@ def view(
         name=row.name,
         email=row.email,
         domain=row.domain,
-        identities=[IdentityItem(one["scheme"], one["value"]) for one in row.identities],
+        identities=[
+            IdentityItem(identity["scheme"], identity["value"]) for identity in row.identities
+        ],
         properties=properties,
         registered_at=row.registered_at,
         first_seen=row.first_seen,
@@ -269,7 +273,7 @@ def view(
         by_hand=stands.by_hand,
         health=row.health,
         health_since=stands.health_since,
-        mrr=mrr.mrr_of(conn, kind, subject, (row.mrr, row.currency), currency),
+        mrr=mrr_of(conn, kind, subject, (row.mrr, row.currency), currency),
         renewal_date=_text(properties.get(renewal_property)),
         counts=ActivityCounts(**{f"{activity}s": count for activity, count in counts}),
         members=current,
@@ -282,7 +286,7 @@ def view(
 
 
 def _attributes(row: sa.Row[Any]) -> dict[str, object]:
-    """What links can name besides properties."""
+    """The values that links can name besides properties."""
     return {
         "id": str(row.subject),
         "external_id": row.external_id,
@@ -296,7 +300,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _asked(conn: sa.Connection, subject: SubjectId) -> dict[str, object]:
+def _params(conn: sa.Connection, subject: SubjectId) -> dict[str, object]:
     return {
         "subject": subject,
         "partition": log_partition(subject),
@@ -308,7 +312,7 @@ def _asked(conn: sa.Connection, subject: SubjectId) -> dict[str, object]:
 def list_members(
     conn: sa.Connection, kind: SubjectKind, subject: SubjectId, *, cursor: str | None, limit: int
 ) -> Page[MemberItem]:
-    """The users of an account or the accounts of a user, those that left included, oldest first.
+    """The users of an account or the accounts of a user, with those that left, oldest first.
 
     Raises:
         NotFound: no such user or account.
@@ -318,9 +322,9 @@ def list_members(
     after: tuple[Any, ...] = (None, None)
     if cursor is not None:
         after = decoded(f"members:{kind}", cursor, datetime, UUID)
-    found, total, _ = _members(conn, kind, _asked(conn, subject), after, limit)
-    items, following = found[:limit], None
-    if len(found) > limit:
+    members, total, _ = _members(conn, kind, _params(conn, subject), after, limit)
+    items, following = members[:limit], None
+    if len(members) > limit:
         following = encoded(f"members:{kind}", items[-1].joined_at, items[-1].id)
     return Page(items, following, total)
 
@@ -328,14 +332,15 @@ def list_members(
 def _members(
     conn: sa.Connection,
     kind: SubjectKind,
-    asked: dict[str, object],
+    params: dict[str, object],
     after: tuple[Any, ...],
     limit: int,
 ) -> tuple[list[MemberItem], int, int]:
-    """One more than a page, if there is one; how many there were ever, and how many there are."""
+    """Returns up to one more row than a page, the number of all memberships, and of present
+    ones."""
     records = _RECORDS[kind]
-    total, current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), asked).one()
-    page = asked | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
+    total, current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), params).one()
+    page = params | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
     rows = conn.execute(sa.text(MEMBERS.format(records=records)), page)
     return [MemberItem(*row) for row in rows], total, current
 
@@ -349,7 +354,7 @@ def list_activity(
     cursor: str | None,
     limit: int,
 ) -> Page[ActivityItem]:
-    """What a subject did of one kind of activity, by name, most frequent first.
+    """The activity of a subject of one kind, by name, most frequent first.
 
     Raises:
         NotFound: no such user or account.
@@ -361,7 +366,7 @@ def list_activity(
         after = decoded(activity, cursor, int, str)
     rows = conn.execute(
         sa.text(ACTIVITY.format(days=_DAYS[kind])),
-        _asked(conn, subject)
+        _params(conn, subject)
         | {
             "activity": activity,
             "count": after[0],
@@ -379,7 +384,7 @@ def list_activity(
 def list_properties(
     conn: sa.Connection, kind: SubjectKind, subject: SubjectId
 ) -> Page[PropertyItem]:
-    """All property values of a subject, by name, each with its type and when it last changed.
+    """The properties of a subject by name, each with its type and last change.
 
     Raises:
         NotFound: no such user or account.
@@ -405,9 +410,12 @@ def list_properties(
 def names_of(
     conn: sa.Connection, subjects: Sequence[SubjectId]
 ) -> dict[SubjectId, tuple[str | None, str | None]]:
-    """External id and name of those subjects that are there."""
+    """External id and name of those subjects that exist."""
     rows = conn.execute(
         NAMES,
-        {"partitions": sorted({log_partition(one) for one in subjects}), "subjects": subjects},
+        {
+            "partitions": sorted({log_partition(subject) for subject in subjects}),
+            "subjects": subjects,
+        },
     )
     return {SubjectId(row.subject): (row.external_id, row.name) for row in rows}

@@ -1,4 +1,4 @@
-"""Queries: which counters of metadata there are, for whom, and how far they are."""
+"""Queries: the counters of metadata, what needs them, and their progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from domain.conditions.wording import in_words
 from projections.counters.requests import CounterNumbers, in_number, share_of
 
 MOST_ROWS = 10_000
-"""Of a counter, that are counted for a list."""
+"""Rows of a counter that a list counts, at most."""
 
 SELECT_ALL = sa.text("""
 SELECT c.id, c.activity, c.name, c.tests, c.state, c.kept, c.asked_by, c.last_used,
@@ -71,7 +71,7 @@ class CounterItem(msgspec.Struct, frozen=True):
 
 
 class CounterList(CounterNumbers, frozen=True, kw_only=True):
-    """All counters: those that are needed first, then the last used first."""
+    """All counters: needed ones first, then by last use."""
 
     items: list[CounterItem]
 
@@ -81,11 +81,11 @@ def list_counters(conn: sa.Connection, needed: Mapping[Counter, Sequence[NeededB
     for row in conn.execute(SELECT_ALL, {"most": MOST_ROWS}):
         counter = Counter(row.activity, row.name, row.tests)
         is_ready = row.state == "ready"
-        asked = Did(cast(Any, counter.activity), counter.name, where=list(counter.where))
+        condition = Did(cast(Any, counter.activity), counter.name, where=list(counter.where))
         items.append(
             CounterItem(
                 id=row.id,
-                says=in_words(asked),
+                says=in_words(condition),
                 activity=row.activity,
                 name=row.name,
                 where=counter.where,

@@ -1,4 +1,4 @@
-"""Queries: what is defined, and what each definition was before."""
+"""Queries: definitions and their versions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def list_definitions(
     kind: SubjectKind | None = None,
     status: Status | None = None,
 ) -> Page[DefinitionItem]:
-    """All definitions but the settings, by family, kind and name. There are few:
+    """All definitions without the settings, by family, kind and name. They are few:
     `domain.workspace.editing`."""
     rows = conn.execute(LIST, {"family": family, "kind": kind, "status": status})
     items = [_item(row) for row in rows]
@@ -82,7 +82,7 @@ def list_definitions(
 
 
 def definition(conn: sa.Connection, id: UUID) -> DefinitionItem:
-    """Raises: NotFound: there is none, none yet, or none any more."""
+    """Raises: NotFound: no such definition, or not yet."""
     row = conn.execute(ONE, {"id": id}).one_or_none()
     if row is None:
         raise NotFound("there is no such definition")
@@ -90,10 +90,10 @@ def definition(conn: sa.Connection, id: UUID) -> DefinitionItem:
 
 
 def list_versions(conn: sa.Connection, id: UUID) -> Page[DefinitionVersion]:
-    """All versions of a definition, also of a deleted one, newest first.
+    """All versions of a definition, newest first, also of a deleted one.
 
     Raises:
-        NotFound: there never was such a definition, or not yet.
+        NotFound: no such definition, or not yet.
     """
     items = [
         DefinitionVersion(version, status, at, by, _definition.decode(text))

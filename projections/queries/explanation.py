@@ -1,14 +1,14 @@
-"""Query: why something was decided of a subject, straight from the log.
+"""Query: why a decision about a subject was made, from the log.
 
-The decision says what its conditions saw and what brought it about; the definition's own history
-says what it asked at that version, and who made it so.
+The decision holds what its conditions saw, and its cause; the history of the definition holds what
+it asked at that version, and who changed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime
-from typing import Any, Protocol
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -18,30 +18,26 @@ from domain.commands import Position
 from domain.conditions.evidence import HELD, VALUE, held_by_evidence, leaves
 from domain.conditions.language import Condition
 from domain.conditions.wording import in_words
-from domain.definitions.types import Definition, HealthProfile, Score, Segment, Stages, family_of
+from domain.definitions.types import Definition, HealthProfile, Score, Segment, Stages
 from domain.errors import Altered, NotFound
 from domain.events.decisions import (
-    DecisionCause,
     DecisionEvent,
     HealthChanged,
-    OfDay,
-    OfDefinition,
-    OfEvent,
-    OfTime,
     ScoreChanged,
     StageTransition,
 )
-from domain.events.payloads import StageReleased, StageSet, Tracked
-from domain.events.recorded import OpenedEvent, RecordedEvent
-from domain.events.topics import ACTIVITY_OF_TOPIC
+from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectId, SubjectKind
 from domain.workspace.references import parts
 from projections.kernel.gaps import Gap, place_of
 from projections.kernel.ports import Opener
-
-VERSION = sa.text("""
-SELECT CAST(definition AS text) AS definition, status, at, by FROM views.definition_versions
-WHERE id = :id AND version = :version""")
+from projections.queries.decision_cause import (
+    CauseSeen,
+    DefinitionSeen,
+    Records,
+    cause_of,
+    definition_version,
+)
 
 SEGMENTS = sa.text("SELECT segment, name FROM views.segments")
 
@@ -52,19 +48,10 @@ VERBS_OF: dict[str, tuple[str, ...]] = {
     "signal": ("signal_triggered", "signal_ended", "goal_reached", "goal_missed"),
     "segment": ("segment_entered", "segment_left"),
 }
-"""What can be asked about, with the decisions about it."""
+"""The subjects of a question, with the decisions about each."""
 
 MAX_NAMED = 10
-"""Positions in one refusal."""
-
-_definition: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
-
-
-class Records(Protocol):
-    """What is asked of the log."""
-
-    def at(self, place: Position) -> RecordedEvent | None: ...
-    def newest(self, stream: SubjectId, topic: str) -> Iterator[Sequence[RecordedEvent]]: ...
+"""Positions named in one refusal, at most."""
 
 
 class LeafSeen(msgspec.Struct, frozen=True):
@@ -98,83 +85,6 @@ class RuleSeen(msgspec.Struct, frozen=True):
     condition: Condition
     held: bool | None
     tests: list[LeafSeen]
-
-
-class DefinitionSeen(msgspec.Struct, frozen=True):
-    """The definition that decided, at the version that it had.
-
-    Attributes:
-        changed_at, changed_by: since when it was so, and which API key made it so.
-    """
-
-    id: UUID
-    version: int
-    type: str
-    kind: SubjectKind | None
-    name: str | None
-    status: str
-    changed_at: datetime
-    changed_by: UUID
-
-
-class ByEvent(msgspec.Struct, frozen=True, tag="event"):
-    """Something happened.
-
-    Attributes:
-        what: its type: `event`, `page`, `properties_changed`, ...
-        name: of the activity; null for changes, and where it was erased or does not open.
-        position: in the log.
-    """
-
-    what: str
-    name: str | None
-    at: datetime
-    recorded_at: datetime
-    position: str
-
-
-class ByPerson(msgspec.Struct, frozen=True, tag="by_hand"):
-    """Somebody put it into a stage (null: into none), or released it.
-
-    Attributes:
-        by: the API key, by id.
-    """
-
-    stage: str | None
-    released: bool
-    by: UUID
-    reason: str | None
-    at: datetime
-    position: str
-
-
-class ByDay(msgspec.Struct, frozen=True, tag="day"):
-    """A calendar day began."""
-
-    day: date
-
-
-class ByTime(msgspec.Struct, frozen=True, tag="time"):
-    """The clock reached an instant: of a re-entry, or at which a goal was due."""
-
-    at: datetime
-
-
-class ByDefinition(msgspec.Struct, frozen=True, tag="definition"):
-    """Something was defined, changed, activated, archived or deleted.
-
-    Attributes:
-        status: that it has since. `by`: the API key, by id.
-    """
-
-    definition: DefinitionSeen
-
-
-class ByRebuild(msgspec.Struct, frozen=True, tag="rebuild"):
-    """Read models had been made anew, and all was looked at again."""
-
-
-CauseSeen = ByEvent | ByPerson | ByDay | ByTime | ByDefinition | ByRebuild
 
 
 class Why(msgspec.Struct, frozen=True):
@@ -213,23 +123,23 @@ def at(
     streams: Sequence[SubjectId],
     place: Position,
 ) -> Why:
-    """Why the decision at a position was taken.
+    """Why the decision at a position was made.
 
     Args:
-        streams: those of the subject that it has to be about.
+        streams: the decision has to be in one of them.
 
     Raises:
-        NotFound: there is no decision about the subject.
-        Altered: it does not open.
+        NotFound: no such decision.
+        Altered: the decision does not open.
     """
     row = records.at(place)
     if row is not None and row.stream in streams:
         opener.refresh()
-        [one] = opener.open_each([row])
-        if isinstance(one, Gap):
-            raise Altered(f"the event at {place_of(row)} does not open: {one.reason}")
-        if isinstance(one.payload, DecisionEvent):
-            return _why(conn, records, opener, one, one.payload, [])
+        [event] = opener.open_each([row])
+        if isinstance(event, Gap):
+            raise Altered(f"the event at {place_of(row)} does not open: {event.reason}")
+        if isinstance(event.payload, DecisionEvent):
+            return _why(conn, records, opener, event, event.payload, [])
     raise NotFound("there is no decision about it at this position")
 
 
@@ -242,23 +152,23 @@ def last(
     of: str,
     definition: UUID | None,
 ) -> Why:
-    """Why the last decision was taken.
+    """Why the last decision was made.
 
     Args:
-        of: what about, of `VERBS_OF`.
+        of: a key of `VERBS_OF`.
         definition: of a score, a signal or a segment.
 
     Raises:
-        NotFound: nothing has been decided.
-        Altered: there are decisions, none of which opens.
+        NotFound: no decision yet.
+        Altered: no decision opens.
     """
     opener.refresh()
     newest: OpenedEvent | None = None
     gaps: list[Gap] = []
     for verb in VERBS_OF[of]:
-        found = _newest(records, opener, subject, f"{kind}.{verb}", definition, gaps)
-        if found is not None and (newest is None or found.row.position > newest.row.position):
-            newest = found
+        event = _newest(records, opener, subject, f"{kind}.{verb}", definition, gaps)
+        if event is not None and (newest is None or event.row.position > newest.row.position):
+            newest = event
     if newest is None or not isinstance(newest.payload, DecisionEvent):
         if gaps:
             raise Altered(
@@ -281,16 +191,16 @@ def _newest(
 ) -> OpenedEvent | None:
     """
     Args:
-        gaps: takes those that are met on the way.
+    gaps: receives the gaps on the way.
     """
     for rows in records.newest(subject, topic):
-        for one in opener.open_each(rows):
-            if isinstance(one, Gap):
-                gaps.append(one)
+        for event in opener.open_each(rows):
+            if isinstance(event, Gap):
+                gaps.append(event)
                 continue
-            payload = one.payload
+            payload = event.payload
             if isinstance(payload, DecisionEvent) and definition in (None, payload.definition):
-                return one
+                return event
     return None
 
 
@@ -298,12 +208,12 @@ def _why(
     conn: sa.Connection,
     records: Records,
     opener: Opener,
-    one: OpenedEvent,
+    event: OpenedEvent,
     decision: DecisionEvent,
     gaps: list[str],
 ) -> Why:
-    found = _version(conn, decision.definition, decision.version)
-    definition, seen = (None, None) if found is None else found
+    version = definition_version(conn, decision.definition, decision.version)
+    definition, seen = (None, None) if version is None else version
     stage = decision.stage if isinstance(decision, StageTransition) else None
     before: str | float | None = None
     after: str | float | None = None
@@ -312,9 +222,9 @@ def _why(
     elif isinstance(decision, ScoreChanged):
         before, after = decision.before, decision.after
     return Why(
-        what=one.row.topic.partition(".")[2],
-        at=one.row.occurred_at,
-        position=place_of(one.row),
+        what=event.row.topic.partition(".")[2],
+        at=event.row.occurred_at,
+        position=place_of(event.row),
         ordinal=decision.ordinal,
         stage=stage,
         before=before,
@@ -322,28 +232,8 @@ def _why(
         by_hand=bool(getattr(decision, "by_hand", False)),
         definition=seen,
         rules=_rules(conn, definition, decision),
-        cause=_cause(conn, records, opener, decision),
+        cause=cause_of(conn, records, opener, decision),
         gaps=gaps,
-    )
-
-
-def _version(
-    conn: sa.Connection, id: UUID, version: int
-) -> tuple[Definition, DefinitionSeen] | None:
-    row = conn.execute(VERSION, {"id": id, "version": version}).one_or_none()
-    if row is None:
-        return None
-    definition = _definition.decode(row.definition)
-    kind = getattr(definition, "kind", None)
-    return definition, DefinitionSeen(
-        id=id,
-        version=version,
-        type=family_of(definition).value,
-        kind=None if kind is None else SubjectKind(kind),
-        name=getattr(definition, "name", None),
-        status=row.status,
-        changed_at=row.at,
-        changed_by=row.by,
     )
 
 
@@ -386,46 +276,3 @@ def _name(definition: Definition, place: str) -> str:
             return rules[int(rest[0])].name
         case Segment() | _:
             return first
-
-
-def _cause(
-    conn: sa.Connection, records: Records, opener: Opener, decision: DecisionEvent
-) -> CauseSeen:
-    cause: DecisionCause = decision.cause
-    match cause:
-        case OfEvent(partition, position):
-            return _event(records, opener, Position(partition, position))
-        case OfDay(day):
-            return ByDay(day)
-        case OfTime(instant):
-            return ByTime(instant)
-        case OfDefinition(version, other):
-            found = _version(conn, other or decision.definition, version)
-            if found is None:
-                raise NotFound("the definition that was the cause is not known here yet; ask again")
-            return ByDefinition(found[1])
-        case _:
-            return ByRebuild()
-
-
-def _event(records: Records, opener: Opener, place: Position) -> CauseSeen:
-    row = records.at(place)
-    if row is None:
-        raise NotFound("the event that was the cause is not in the log")
-    [found] = opener.open_each([row])
-    one = None if isinstance(found, Gap) else found
-    where = place_of(row)
-    match one and one.payload:
-        case StageSet(stage, reason, by):
-            return ByPerson(stage, False, by, reason, row.occurred_at, where)
-        case StageReleased(by):
-            return ByPerson(None, True, by, None, row.occurred_at, where)
-        case _:
-            pass
-    name: str | None = None
-    if one is not None and isinstance(one.payload, Tracked):
-        name = one.payload.activity.name
-    elif one is not None and one.account_part is not None:
-        name = one.account_part.name
-    what = ACTIVITY_OF_TOPIC.get(row.topic) or row.topic.partition(".")[2]
-    return ByEvent(what, name, row.occurred_at, row.recorded_at, where)

@@ -1,4 +1,4 @@
-"""All rows of a list as CSV or as a JSON object a line, a few at a time."""
+"""Export: all rows of a list as CSV or as JSON lines, some at a time."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ MEDIA_TYPES = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
 ROWS_AT_A_TIME = 500
 ROWS_ENCODED_AT_ONCE = 50
 PIECE_BYTES = 64 * 1024
-"""Of whole rows: what is sent at once, so that a slow reader holds little of what is to come."""
+"""Bytes of a piece, so that a slow reader holds little of the file."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""With which a text makes spreadsheets compute (OWASP, CSV Injection)."""
+"""Characters that make a spreadsheet compute a text (OWASP, CSV Injection)."""
 
 _encode = msgspec.json.Encoder().encode
 _FIELDS = tuple(name for name in ContactItem.__struct_fields__ if name != "properties")
 
 
 class Ended(Exception):
-    """The database ended the connection: there are no more rows, and none that were read before
-    may be sent."""
+    """PostgreSQL ended the connection: no row that was read before may be sent."""
 
 
 def lines(
@@ -40,25 +39,25 @@ def lines(
     *,
     is_ended: Callable[[], bool] = lambda: False,
 ) -> Iterator[bytes]:
-    """The file in pieces, as of one instant. The first piece comes once the database has answered:
-    what can be refused is refused before it.
+    """The file in pieces, as of one instant. PostgreSQL answers before the first piece, so that
+    refusals come before it.
 
     Raises:
-        Ended: as `is_ended` says before a piece.
+        Ended: `is_ended` returned true before a piece.
     """
     names = list(lists.types) if lists.columns is None else lists.columns
-    with closing(lists.all_rows(conn, at_a_time=ROWS_AT_A_TIME)) as found:
-        first = next(found, ())
+    with closing(lists.all_rows(conn, at_a_time=ROWS_AT_A_TIME)) as pieces:
+        first = next(pieces, ())
         gathered = bytearray()
         if format == "csv":
             gathered += csv_lines([[*_FIELDS, *(f"{PROPERTY}{name}" for name in names)]])
-        for rows in chain([first], found):
+        for rows in chain([first], pieces):
             for start in range(0, len(rows), ROWS_ENCODED_AT_ONCE):
                 some = rows[start : start + ROWS_ENCODED_AT_ONCE]
                 if format == "csv":
-                    gathered += csv_lines([_cells(one, names) for one in some])
+                    gathered += csv_lines([_cells(item, names) for item in some])
                 else:
-                    gathered += b"".join(_encode(one) + b"\n" for one in some)
+                    gathered += b"".join(_encode(item) + b"\n" for item in some)
                 if len(gathered) >= PIECE_BYTES:
                     if is_ended():
                         raise Ended
@@ -68,7 +67,7 @@ def lines(
 
 
 def last_line(code: str, detail: str) -> bytes:
-    """What a file of JSON lines ends with if it ends too early."""
+    """The last line of a file of JSON lines that ends too early."""
     return _encode({"error": {"code": code, "detail": detail}}) + b"\n"
 
 
@@ -85,7 +84,7 @@ def _cells(item: ContactItem, names: Sequence[str]) -> list[str]:
 
 
 def cell(value: Any) -> str:
-    """A value as a spreadsheet should show it, and never compute it."""
+    """A value as a spreadsheet shows it without computing it."""
     match value:
         case None:
             return ""

@@ -1,5 +1,5 @@
-"""Query: where a user or an account stands: its scores with their markers, its signals, its
-segments, since when it is in its stage and health, and who put it there."""
+"""Query: the lifecycle of a user or an account: scores with their rules, signals, segments,
+since when stage and health hold, and who set the stage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from domain.identity import SubjectId, SubjectKind, log_partition
 
-# One statement: each list is short, and a view waits for one answer in place of five.
+# One statement: each list is short, and a view waits for one answer instead of five.
 STANDING = sa.text("""
 SELECT s.stage_since, s.health_since, s.is_by_hand, s.hand_stage, s.hand_reason, s.hand_by,
        s.hand_at, scores.found AS scores, signals.found AS signals, segments.found AS segments
@@ -115,7 +115,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
 
 
 def lifecycle(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> Lifecycle:
-    """Where somebody stands; who was not decided on yet stands nowhere."""
+    """The lifecycle of a subject; empty before the first decision."""
     row = conn.execute(
         STANDING,
         {"partition": log_partition(subject), "subject": subject, "kind": kind.value},
@@ -127,14 +127,14 @@ def lifecycle(conn: sa.Connection, kind: SubjectKind, subject: SubjectId) -> Lif
         row.stage_since,
         row.health_since,
         by_hand,
-        [_score(one) for one in row.scores or ()],
+        [_score(score) for score in row.scores or ()],
         msgspec.convert(row.signals or [], list[SignalItem]),
         msgspec.convert(row.segments or [], list[InSegmentSince]),
     )
 
 
-def _score(one: Mapping[str, Any]) -> ScoreItem:
-    held, since = one["held"], one["since"] or {}
+def _score(score: Mapping[str, Any]) -> ScoreItem:
+    held, since = score["held"], score["since"] or {}
     rules = [
         {
             "name": rule["name"],
@@ -142,9 +142,9 @@ def _score(one: Mapping[str, Any]) -> ScoreItem:
             "held": rule["name"] in held if rule["name"] in since else None,
             "since": since.get(rule["name"]),
         }
-        for rule in one["rules"]
+        for rule in score["rules"]
     ]
     return msgspec.convert(
-        {name: one[name] for name in ("id", "name", "value", "changed_at")} | {"rules": rules},
+        {name: score[name] for name in ("id", "name", "value", "changed_at")} | {"rules": rules},
         ScoreItem,
     )

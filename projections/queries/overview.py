@@ -1,8 +1,8 @@
-"""Query: the Overview of a user or an account: what the workspace prefers to see of it, and how
-that moved over the last 30 days. Without a preference: the events most frequent with it, and those
-of its properties that are most used in the workspace.
+"""Query: the Overview of a user or an account: preferred properties and events, and how they
+moved over the last 30 days.
 
-Days are calendar days in the workspace's time zone; today is the last.
+Without a preference: its most frequent events, and those of its properties that the workspace uses
+most. Days are calendar days in the workspace's time zone; today is the last.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from projections.queries.timeline_items import changes_of
 
 DAYS = 30
 MOST = 6
-"""Properties and events that are shown where none are preferred."""
+"""Properties and events that an Overview without preferences shows."""
 ROWS_AT_ONCE = 500
 
 CONTACT = sa.text("""
@@ -125,7 +125,7 @@ def overview(
     Raises:
         NotFound: there is no such user or account.
     """
-    asked: dict[str, Any] = {
+    params: dict[str, Any] = {
         "partition": log_partition(subject),
         "subject": subject,
         "today": moment.today,
@@ -133,17 +133,17 @@ def overview(
         "first": moment.today - timedelta(2 * DAYS),
         "most": MOST,
     }
-    row = conn.execute(CONTACT, asked | {"kind": kind.value}).one_or_none()
+    row = conn.execute(CONTACT, params | {"kind": kind.value}).one_or_none()
     if row is None:
         raise NotFound(f"there is no such {kind}")
     properties = list(preferred.properties)
     if not properties:
         used = {"scope": f"{kind}.property", "names": list(row.properties)}
-        properties = list(conn.scalars(MOST_USED, asked | used))
-    events = list(preferred.events) or list(conn.scalars(MOST_FREQUENT, asked))
+        properties = list(conn.scalars(MOST_USED, params | used))
+    events = list(preferred.events) or list(conn.scalars(MOST_FREQUENT, params))
     first_day = moment.today - timedelta(DAYS - 1)
     began = start_of(first_day, moment.zone)
-    # What was deleted has no time of change any more: it may have been at any.
+    # A deleted property has no time of change: it may have been deleted at any.
     unsure = {
         name
         for name in properties
@@ -155,7 +155,7 @@ def overview(
         first_day,
         moment.today,
         [_property(name, row.properties, before, types.get(name)) for name in properties],
-        _events(conn, events, asked),
+        _events(conn, events, params),
         {"properties": bool(preferred.properties), "events": bool(preferred.events)},
         gaps,
     )
@@ -170,28 +170,28 @@ def _before(
     began: datetime,
     gaps: list[str],
 ) -> dict[str, tuple[Any, datetime]]:
-    """Of those of the properties that changed since an instant: what they were then, and when they
-    last changed.
+    """The values that the properties had before they changed since an instant, and when each
+    changed last.
 
     Args:
-        gaps: takes the positions of changes that do not open.
+        gaps: receives the positions of changes that do not open.
     """
     opener.refresh()
     topics = [f"{kind}.properties_changed", f"{kind}.absorbed"]
     stretch = Stretch([subject], low=TimelineKey(began), newest_first=False)
-    found: dict[str, tuple[Any, datetime]] = {}
+    changes: dict[str, tuple[Any, datetime]] = {}
     while True:
         rows = sorted(log.read_topics(stretch, topics, ROWS_AT_ONCE), key=timeline_key)
         last = rows[:ROWS_AT_ONCE]  # of each topic there may be more after these
         opened, unopened = parted(opener.open_each(last))
         gaps += [place_of(gap.row) for gap in unopened]
-        for one in opened:
-            for change in changes_of(one.payload) or ():
+        for event in opened:
+            for change in changes_of(event.payload) or ():
                 if change.name in names:
-                    was, _ = found.get(change.name, (change.before, began))
-                    found[change.name] = (was, one.row.occurred_at)
+                    was, _ = changes.get(change.name, (change.before, began))
+                    changes[change.name] = (was, event.row.occurred_at)
         if len(rows) < ROWS_AT_ONCE:
-            return found
+            return changes
         stretch = stretch.after(timeline_key(last[-1]))
 
 
@@ -212,19 +212,19 @@ def _property(
 
 def _difference(value: object, was: object) -> float | None:
     numbers = [
-        Decimal(str(one))
-        for one in (value, was)
-        if isinstance(one, int | float) and not isinstance(one, bool)
+        Decimal(str(number))
+        for number in (value, was)
+        if isinstance(number, int | float) and not isinstance(number, bool)
     ]
     return float(numbers[0] - numbers[1]) if len(numbers) == 2 else None
 
 
 def _events(
-    conn: sa.Connection, names: Sequence[str], asked: dict[str, Any]
+    conn: sa.Connection, names: Sequence[str], params: dict[str, Any]
 ) -> list[OverviewEvent]:
     days: dict[str, list[int]] = defaultdict(lambda: [0] * (2 * DAYS))
-    for name, day, count in conn.execute(COUNTS, asked | {"names": list(names)}):
-        days[name][(day - asked["first"]).days - 1] = count
+    for name, day, count in conn.execute(COUNTS, params | {"names": list(names)}):
+        days[name][(day - params["first"]).days - 1] = count
     return [_event(name, days[name]) for name in names]
 
 

@@ -24,7 +24,8 @@ ORDER BY projector, log_partition, position LIMIT %(limit)s"""
 SELECT_ONE = """
 SELECT projector AS reader, log_partition, position, state, stream, topic, error, tries, parked_at,
        tried_at
-FROM views.parked WHERE projector = %s AND log_partition = %s AND position = %s"""
+FROM views.parked
+WHERE projector = %(reader)s AND log_partition = %(partition)s AND position = %(position)s"""
 
 Key = tuple[str, int, int]
 """Reader, partition and position."""
@@ -58,20 +59,24 @@ def page(
     after: Key | None,
     limit: int,
 ) -> list[ParkedRow]:
-    """Parked events after a key; those that are skipped only where `state` says so."""
+    """Parked events after a key; skipped ones only where `state` asks for them."""
     reader_after, partition, position = after or (None, None, None)
-    asked = {
+    params = {
         "reader": reader,
-        "states": [one.value for one in ([state] if state else OPEN_STATES)],
+        "states": [some.value for some in ([state] if state else OPEN_STATES)],
         "after": reader_after,
         "partition": partition,
         "position": position,
         "limit": limit,
     }
-    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_PAGE, asked).fetchall()
+    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_PAGE, params).fetchall()
 
 
 def find(conn: psycopg.Connection, reader: str, place: Position) -> ParkedRow | None:
-    """The event at a place, if a reader has parked or skipped it."""
-    asked = (reader, place.log_partition, place.position)
-    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_ONE, asked).fetchone()
+    """The parked or skipped event of a reader at a position."""
+    params = {
+        "reader": reader,
+        "partition": place.log_partition,
+        "position": place.position,
+    }
+    return conn.cursor(row_factory=class_row(ParkedRow)).execute(SELECT_ONE, params).fetchone()

@@ -1,4 +1,4 @@
-"""Queries: the segments there are, how far each is decided, who is in one, who would be."""
+"""Queries: segments, their progress, members, and previews."""
 
 from __future__ import annotations
 
@@ -114,14 +114,14 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 def list_segments(conn: sa.Connection, kinds: Sequence[SubjectKind]) -> Page[SegmentItem]:
-    """All segments of some kinds, by kind and name. There are few: `domain.workspace.editing`."""
+    """All segments of some kinds, by kind and name. They are few: `domain.workspace.editing`."""
     rows = conn.execute(ALL_SEGMENTS, {"decider": NAME, "kinds": [kind.value for kind in kinds]})
     items = [_item(row) for row in rows]
     return Page(items, None, len(items))
 
 
 def segment(conn: sa.Connection, id: UUID) -> SegmentItem:
-    """Raises: NotFound: there is none, none yet, or none any more."""
+    """Raises: NotFound: no such segment, or not yet."""
     row = conn.execute(ONE_SEGMENT, {"decider": NAME, "segment": id}).one_or_none()
     if row is None:
         raise NotFound("there is no such segment")
@@ -129,15 +129,15 @@ def segment(conn: sa.Connection, id: UUID) -> SegmentItem:
 
 
 def building(conn: sa.Connection, segments: Sequence[UUID]) -> float | None:
-    """How far the segment that is least far of some is decided, from 0 to 1, while one is being
-    built; None: all are ready."""
+    """The lowest progress of these segments, from 0 to 1, while one is being built; None: all
+    are ready."""
     rows = conn.execute(BUILDING, {"decider": NAME, "segments": list(segments)}) if segments else ()
     return min((done for row in rows if (done := _built(row)) is not None), default=None)
 
 
 def _built(row: sa.Row[Any]) -> float | None:
-    """How far a segment is decided; None: it is ready."""
-    # A new day is no reason to distrust what is there: those few who change follow one by one.
+    """The progress of a segment, from 0 to 1; None: it is ready."""
+    # The sweep of a new day counts as ready: few members change, and each follows by itself.
     is_due = row.cause is not None and not isinstance(_cause.decode(row.cause), OfDay)
     if row.waits:
         return 0.0
@@ -165,10 +165,11 @@ def _item(row: sa.Row[Any]) -> SegmentItem:
 def list_members(
     conn: sa.Connection, id: UUID, *, cursor: str | None, limit: int
 ) -> Page[SegmentMember]:
-    """The members of a segment, in no order that means anything.
+    """The members of a segment, in no meaningful order.
 
     Raises:
-        NotFound: no such segment. InvalidInput: an unknown cursor.
+        NotFound: no such segment.
+        InvalidInput: an unknown cursor.
     """
     total = segment(conn, id).members
     name = f"segment:{id}"
@@ -182,7 +183,7 @@ def list_members(
 def preview(
     conn: sa.Connection, kind: SubjectKind, condition: Condition, moment: Moment, *, sample: int
 ) -> Preview:
-    """What a segment of this condition would hold; nothing is saved."""
+    """A preview of a segment with this condition; saves nothing."""
     c = contacts.c
     chosen = (c.kind == kind.value, predicate(condition, kind, moment, scope=QueryScope.ALL))
     count = conn.scalar(sa.select(sa.func.count()).select_from(contacts).where(*chosen)) or 0
@@ -199,11 +200,11 @@ def preview(
 def known(
     conn: sa.Connection, kind: SubjectKind, subjects: Sequence[SubjectId]
 ) -> dict[SubjectId, SubjectId]:
-    """Those ids that stand for a user or an account, each with the subject that it is today."""
-    asked = {"subjects": list(subjects)}
-    today = {one: one for one in subjects}
+    """The subjects of today for those ids that stand for a user or an account."""
+    params = {"subjects": list(subjects)}
+    today = {subject: subject for subject in subjects}
     today |= {
-        SubjectId(row.loser): SubjectId(row.survivor) for row in conn.execute(SURVIVORS, asked)
+        SubjectId(row.loser): SubjectId(row.survivor) for row in conn.execute(SURVIVORS, params)
     }
-    there = set(conn.scalars(KNOWN, {"kind": kind.value, "subjects": list(set(today.values()))}))
-    return {id: subject for id, subject in today.items() if subject in there}
+    known = set(conn.scalars(KNOWN, {"kind": kind.value, "subjects": list(set(today.values()))}))
+    return {id: subject for id, subject in today.items() if subject in known}

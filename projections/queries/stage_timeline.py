@@ -1,8 +1,8 @@
-"""Query: the stages that a user or an account has been in, and when it was in none.
+"""Query: the stages of a user or an account over time, with the times in no stage.
 
-Spells are shown as they were decided. Where the workspace says that facts which are told late move
-the timeline, a spell begins when the fact occurred that it was decided for; what was decided
-before, for a time after that, gives way to it. That is worked out on the way out: the record stays.
+Spells are as they were decided. Where the workspace backdates stages, a spell begins when the fact
+occurred that caused its decision; an older decision about a later time gives way. The query
+computes this: the record stays.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROWS_AT_ONCE = 500
 
 
 class StageLog(Protocol):
-    """What a stage timeline asks of the log."""
+    """Reads the log for a stage timeline."""
 
     def read_topics(
         self, stretch: Stretch, topics: Sequence[str], limit: int
@@ -122,7 +122,7 @@ def stage_timeline(
     backdated: bool,
     now: datetime,
 ) -> StageTimeline:
-    """The stages of somebody, as decided, or with `backdated` as the facts occurred."""
+    """The stage timeline of a subject, as decided, or with `backdated` as the facts occurred."""
     gaps: list[str] = []
     if backdated:
         decided, gaps = _moved(log, opener, kind, subject)
@@ -137,15 +137,15 @@ def stage_timeline(
 def _moved(
     log: StageLog, opener: Opener, kind: SubjectKind, subject: SubjectId
 ) -> tuple[list[_Decided], list[str]]:
-    """The spells, and the positions of the decisions that do not open."""
+    """The spells, and the positions of gaps."""
     opener.refresh()
     opened, gaps = parted(opener.open_each(_stage_rows(log, kind, subject)))
     transitions = [
-        (one.row.occurred_at, one.payload)
-        for one in opened
-        if isinstance(one.payload, StageTransition)
+        (event.row.occurred_at, event.payload)
+        for event in opened
+        if isinstance(event.payload, StageTransition)
     ]
-    transitions.sort(key=lambda one: one[1].ordinal)
+    transitions.sort(key=lambda transition: transition[1].ordinal)
     causes = {
         Position(payload.cause.partition, payload.cause.position)
         for _, payload in transitions
@@ -158,7 +158,7 @@ def _moved(
 def _stage_rows(log: StageLog, kind: SubjectKind, subject: SubjectId) -> list[RecordedEvent]:
     topics = [f"{kind}.stage_entered", f"{kind}.stage_left"]
     stretch = Stretch([subject], newest_first=False)
-    found: list[RecordedEvent] = []
+    events: list[RecordedEvent] = []
     while True:
         rows = log.read_topics(stretch, topics, ROWS_AT_ONCE)
         ends = [
@@ -167,9 +167,9 @@ def _stage_rows(log: StageLog, kind: SubjectKind, subject: SubjectId) -> list[Re
             if sum(row.topic == topic for row in rows) >= ROWS_AT_ONCE
         ]
         if not ends:
-            return found + rows
+            return events + rows
         horizon = min(ends)
-        found += [row for row in rows if timeline_key(row) <= horizon]
+        events += [row for row in rows if timeline_key(row) <= horizon]
         stretch = stretch.after(horizon)
 
 
@@ -177,27 +177,35 @@ def moved(
     transitions: Iterable[tuple[datetime, StageTransition]],
     occurred_at: Mapping[Position, datetime],
 ) -> list[_Decided]:
-    """The stages as the facts occurred that they were decided for.
+    """The stages at the times at which their causes occurred.
 
     Args:
-        transitions: with when each was decided, in order.
+        transitions: each with the instant of its decision, in order.
         occurred_at: of the events that were causes.
     """
     spells: list[_Decided] = []
-    for decided_at, one in transitions:
+    for decided_at, transition in transitions:
         at = decided_at
-        if isinstance(one.cause, OfEvent):
-            cause = Position(one.cause.partition, one.cause.position)
+        if isinstance(transition.cause, OfEvent):
+            cause = Position(transition.cause.partition, transition.cause.position)
             at = min(at, occurred_at.get(cause, at))
-        # What was decided before, for a time after this one, gives way.
+        # An older decision about a later time gives way.
         spells = [
             msgspec.structs.replace(spell, left_at=_earlier(spell.left_at, at))
             for spell in spells
             if spell.entered_at < at
         ]
-        if isinstance(one, StageEntered):
+        if isinstance(transition, StageEntered):
             spells.append(
-                _Decided(one.stage, one.definition, one.version, one.by_hand, at, None, decided_at)
+                _Decided(
+                    transition.stage,
+                    transition.definition,
+                    transition.version,
+                    transition.by_hand,
+                    at,
+                    None,
+                    decided_at,
+                )
             )
     return spells
 
@@ -207,31 +215,31 @@ def _earlier(left_at: datetime | None, at: datetime) -> datetime:
 
 
 def with_gaps(decided: Sequence[_Decided], order: Sequence[str]) -> list[Spell]:
-    """Spells with the times in no stage between them and after the last; visits counted."""
+    """The spells, with the times in no stage between and after them, and with visits counted."""
     spells: list[Spell] = []
     visits: Counter[str | None] = Counter()
     before: str | None = None
-    for n, one in enumerate(decided):
-        visits[one.stage] += 1
+    for n, stay in enumerate(decided):
+        visits[stay.stage] += 1
         spells.append(
             Spell(
-                stage=one.stage,
-                entered_at=one.entered_at,
-                left_at=one.left_at,
-                decided_at=one.decided_at,
-                visit=visits[one.stage],
-                direction=_direction(before, one.stage, order),
-                by_hand=one.by_hand,
-                definition=one.definition,
-                version=one.version,
+                stage=stay.stage,
+                entered_at=stay.entered_at,
+                left_at=stay.left_at,
+                decided_at=stay.decided_at,
+                visit=visits[stay.stage],
+                direction=_direction(before, stay.stage, order),
+                by_hand=stay.by_hand,
+                definition=stay.definition,
+                version=stay.version,
             )
         )
-        before = one.stage
+        before = stay.stage
         following = decided[n + 1].entered_at if n + 1 < len(decided) else None
-        if one.left_at is not None and one.left_at != following:
+        if stay.left_at is not None and stay.left_at != following:
             visits[None] += 1
             gap = visits[None]
-            spells.append(Spell(None, one.left_at, following, None, gap, None, False, None, None))
+            spells.append(Spell(None, stay.left_at, following, None, gap, None, False, None, None))
     return spells
 
 
@@ -242,7 +250,7 @@ def _direction(before: str | None, after: str, order: Sequence[str]) -> str | No
 
 
 def summary(spells: Sequence[Spell], order: Sequence[str], now: datetime) -> list[StageSummary]:
-    """What the times in each stage come to."""
+    """Visits and duration by stage."""
     of: dict[str | None, list[Spell]] = {}
     for spell in spells:
         of.setdefault(spell.stage, []).append(spell)
@@ -255,7 +263,7 @@ def summary(spells: Sequence[Spell], order: Sequence[str], now: datetime) -> lis
         StageSummary(
             stage,
             len(of[stage]),
-            sum((_end(one, now) - one.entered_at).total_seconds() for one in of[stage]),
+            sum((_end(spell, now) - spell.entered_at).total_seconds() for spell in of[stage]),
             of[stage][0].entered_at,
             of[stage][-1].left_at,
         )

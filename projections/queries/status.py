@@ -1,4 +1,4 @@
-"""Queries: how far the read models are behind the log, and what names are in use."""
+"""Queries: how far the read models are behind the log, and the names in use."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def status(
 
 
 def list_names(conn: sa.Connection, scopes: list[str], *, retired: bool) -> Page[NameItem]:
-    """All names of some scopes that are in use, or those that are retired, most used first. There
-    are few: the catalogue is closed."""
-    asked = {"scopes": scopes, "retired": retired}
-    items = [NameItem(*row) for row in conn.execute(NAMES, asked)]
+    """The names of some scopes, in use or retired, most used first. They are few: the catalogue
+    is closed."""
+    params = {"scopes": scopes, "retired": retired}
+    items = [NameItem(*row) for row in conn.execute(NAMES, params)]
     return Page(items, None, len(items))

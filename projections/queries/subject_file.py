@@ -1,8 +1,9 @@
-"""Query: all that is on file about a user or an account, as a page and as an archive.
+"""Query: the subject file: all that is on file about a user or an account, as a page and as an
+archive.
 
-The archive is made while it is sent: whatever happened is read a page at a time, so that a subject
-with a million events needs no more memory than one with ten. In the review of an account stands of
-what its users did what the account keeps: name, time, and the user's random id.
+The archive is built while it is sent, a page of events at a time: a subject with a million events
+needs no more memory than one with ten. The file of an account holds of its users' activity what the
+account keeps: name, time, and the user's random id.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from projections.queries.timeline_items import GROUPS, GapItem, TimelineItem
 FORMAT = "annals-review-1"
 ROWS_AT_A_TIME = 500
 LISTED_GAPS = 1_000
-"""Whose places the summary names; the others are counted."""
+"""Gaps that the summary names; it counts the others."""
 
 SEGMENTS = sa.text("""
 SELECT m.segment, s.name, m.entered_at
@@ -46,7 +47,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "changes": _CHANGES,
     "decisions": tuple(group for group in GROUPS if group not in _CHANGES),
 }
-"""What happened, by the CSV file that it stands in, as groups of types of a timeline."""
+"""The CSV files of the archive, each with the groups of timeline types it holds."""
 
 _encode = msgspec.json.Encoder().encode
 _HISTORY_FIELDS = ("at", "recorded_at", "type", "name", "user", "account", "changes", "details",
@@ -99,11 +100,11 @@ class ReviewPage(msgspec.Struct, frozen=True):
 
 
 class SubjectFiles:
-    """Reviews of one subject.
+    """The file of one subject.
 
     Args:
-        connect: opens a connection to the read models; none is kept between two pages.
-        streams: the subject and those that were merged into it.
+        connect: opens a connection to the read models; none stays open between two pages.
+        streams: the subject and the subjects merged into it.
     """
 
     def __init__(
@@ -121,20 +122,20 @@ class SubjectFiles:
         self._streams = streams
 
     def file(self, *, renewal_property: str, currency: str | None) -> File:
-        """Raises: NotFound: there is no such user or account."""
+        """Raises: NotFound: no such user or account."""
         subject = self._streams[0]
         with self._connect() as conn:
             contact = contact_view.view(
                 conn, self._kind, subject, renewal_property=renewal_property, currency=currency
             )
-            asked = {"partition": log_partition(subject), "subject": subject}
+            params = {"partition": log_partition(subject), "subject": subject}
             return File(
                 FORMAT,
                 datetime.now(UTC),
                 contact,
                 contact_view.list_properties(conn, self._kind, subject).items,
                 list(self._memberships(conn, subject)),
-                [SegmentOfContact(*row) for row in conn.execute(SEGMENTS, asked)],
+                [SegmentOfContact(*row) for row in conn.execute(SEGMENTS, params)],
             )
 
     def _memberships(self, conn: sa.Connection, subject: SubjectId) -> Iterator[MemberItem]:
@@ -166,11 +167,11 @@ class SubjectFiles:
             )
         if self._kind is SubjectKind.USER:
             return page
-        items = [_of_account(one) for one in page.items]
+        items = [_of_account(item) for item in page.items]
         return Page(items, page.next, page.total)
 
     def history(self, types: Sequence[str] = ()) -> Iterator[list[TimelineItem]]:
-        """All that happened, oldest first, page by page."""
+        """The whole history, oldest first, page by page."""
         cursor: str | None = None
         while True:
             page = self.page(types, cursor=cursor, limit=ROWS_AT_A_TIME)
@@ -180,8 +181,8 @@ class SubjectFiles:
                 return
 
     def archive(self, file: File) -> Iterator[bytes]:
-        """The archive in pieces: a zip with `summary.html`, `review.json`, its JSON schema, and a
-        CSV for each table."""
+        """The archive in pieces: a zip with `summary.html`, `review.json`, its JSON schema, and
+        a CSV for each table."""
         sink = _Sink()
         with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, pieces in self._entries(file):
@@ -219,27 +220,27 @@ class SubjectFiles:
     def _csv(self, types: Sequence[str]) -> Iterator[bytes]:
         yield csv_lines([list(_HISTORY_FIELDS)])
         for items in self.history(types):
-            yield csv_lines([_cells(one) for one in items])
+            yield csv_lines([_cells(item) for item in items])
 
 
 class _Gaps:
-    """What does not open of all that happened: how much it is, and the first of it."""
+    """The gaps of the history: their number, and the first of them."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first: list[tuple[TimelineItem, GapItem]] = []
 
     def take(self, items: Iterable[TimelineItem]) -> None:
-        for one in items:
-            if one.gap is not None:
+        for item in items:
+            if item.gap is not None:
                 self.count += 1
                 if len(self.first) < LISTED_GAPS:
-                    self.first.append((one, one.gap))
+                    self.first.append((item, item.gap))
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """Each place, with what its envelope says."""
-        for one, gap in self.first:
-            yield one.position, f"{gap.reason}: {gap.topic}, recorded {one.recorded_at:%Y-%m-%d}"
+        """Each position, with what its envelope says."""
+        for item, gap in self.first:
+            yield item.position, f"{gap.reason}: {gap.topic}, recorded {item.recorded_at:%Y-%m-%d}"
         if self.count > len(self.first):
             yield "more", f"{self.count - len(self.first):,}, in review.json"
 
@@ -250,16 +251,20 @@ def schema() -> bytes:
 
 
 def summary(file: File, gaps: _Gaps) -> bytes:
-    """A page to read: who it is, what is on file, how much happened, what of it does not open."""
+    """The summary as a page: identities, what is on file, counts, gaps."""
     contact = file.contact
     sections = [
-        ("Identities", [(one.scheme, one.value) for one in contact.identities]),
-        ("Properties", [(one.name, one.value) for one in file.properties]),
+        ("Identities", [(identity.scheme, identity.value) for identity in contact.identities]),
+        ("Properties", [(property.name, property.value) for property in file.properties]),
         (
             "Accounts" if contact.kind is SubjectKind.USER else "Users",
-            [(one.name or one.external_id or "erased", _spell(one)) for one in file.memberships],
+            [(member.name or member.external_id or "erased", _spell(member))
+             for member in file.memberships],
         ),
-        ("Segments", [(one.name, f"since {one.since:%Y-%m-%d}") for one in file.segments]),
+        (
+            "Segments",
+            [(segment.name, f"since {segment.since:%Y-%m-%d}") for segment in file.segments],
+        ),
         ("Activity", list(msgspec.structs.asdict(contact.counts).items())),
         (
             "Seen",
@@ -282,10 +287,10 @@ def summary(file: File, gaps: _Gaps) -> bytes:
     ).encode()
 
 
-def _spell(one: MemberItem) -> str:
-    end = "" if one.left_at is None else f" to {one.left_at:%Y-%m-%d}"
-    role = f"{one.role}, " if one.role else ""
-    return f"{role}from {one.joined_at:%Y-%m-%d}{end}"
+def _spell(member: MemberItem) -> str:
+    end = "" if member.left_at is None else f" to {member.left_at:%Y-%m-%d}"
+    role = f"{member.role}, " if member.role else ""
+    return f"{role}from {member.joined_at:%Y-%m-%d}{end}"
 
 
 def _section(name: str, rows: Sequence[tuple[object, object]]) -> str:
@@ -320,7 +325,7 @@ def _party(value: Any) -> Any:
 
 
 def _of_account(item: TimelineItem) -> TimelineItem:
-    """What an account keeps of what its user did."""
+    """What an account keeps of its user's activity."""
     if item.user is None:
         return item
     nameless = msgspec.structs.replace(item.user, external_id=None, name=None)
@@ -328,7 +333,7 @@ def _of_account(item: TimelineItem) -> TimelineItem:
 
 
 class _Sink(io.RawIOBase):
-    """Takes what a zip writer writes; it cannot go back."""
+    """A write-only, unseekable file for the zip writer."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []

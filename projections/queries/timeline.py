@@ -1,11 +1,11 @@
-"""Query: all that happened to a subject, in order of occurrence, straight from the log.
+"""Query: the timeline of a subject, in order of occurrence, from the log.
 
-No plaintext copy is kept: rows are read by subject and opened on the way out. Types are told by
-topics, which are in clear. Names are not: which days somebody did something of a name on is counted
-(`projections.models.activity_days`), and of the log only those days are read and opened.
+No plaintext copy exists: the query reads rows by subject and opens them on the way out. Topics are
+in clear and give the types. Names are not: `projections.models.activity_days` counts the days of
+each name, and the query reads and opens those days alone.
 
-An account's timeline has what is about it, what its users did in it (their events that name it),
-and their memberships of it. What they did elsewhere, or under no account, is in their own.
+An account's timeline has the events about it, those of its users that name it, and their
+memberships of it. Other events of its users are in the users' timelines.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ from projections.queries.timeline_items import (
 )
 
 MAX_READ = 500
-"""Rows of one stream that a page reads in search of what a filter asks for. Then it ends with what
-it found, and the next goes on from there; one that found nothing reads on."""
+"""Rows of one stream that a filtered page reads. It then ends with what it found, and the next
+page goes on from there; a page without items reads on."""
 
 MAX_READ_ON = 5_000
-"""Rows of one stream that such a page reads at a time."""
+"""Rows of one stream that a filtered page reads at a time."""
 
 OPENED_AT_ONCE = 200
-"""Of what was read, until a page is full: to open them is dearer than to read them."""
+"""Rows that are opened at a time, until a page is full: opening costs more than reading."""
 
 _DAY = timedelta(1)
 _DAYS_MORE = 4
-"""Than a page has items: so many can have nothing left where the page begins, or be cut off."""
+"""Days read beyond the items of a page: some lie before the cursor, or are cut off."""
 _EARLIEST, _LATEST = time(10, tzinfo=UTC), time(12, tzinfo=UTC)
 """A day begins nowhere before the first, on the day before it; it ends nowhere after the second, on
 the day after it. Days of one subject are of several zones, where the workspace changed its own."""
@@ -80,7 +80,7 @@ _WINDOWS = {
 
 
 class TimelineLog(Protocol):
-    """What a timeline asks of the log."""
+    """Reads the log for a timeline."""
 
     def read(self, stretch: Stretch, limit: int) -> list[RecordedEvent]: ...
     def read_topics(
@@ -131,11 +131,11 @@ def timeline(
     cursor: str | None,
     limit: int,
 ) -> Page[TimelineItem]:
-    """A page of a timeline. With a filter it may hold less than `limit` though there is a next one,
-    as `MAX_READ` says, but then never nothing.
+    """A page of a timeline. A filtered page may hold less than `limit` items and still have a
+    next one (`MAX_READ`), but is then never empty.
 
     Args:
-        streams: the subject and those that were merged into it.
+        streams: the subject and the subjects merged into it.
 
     Raises:
         InvalidInput: an unknown cursor.
@@ -148,21 +148,21 @@ def timeline(
         stretch = stretch.after(TimelineKey(*decoded(name, cursor, datetime, int, int)))
     search = _Search(conn, log, opener, kind, wanted)
     opener.refresh()
-    found, following = search.page(stretch, limit)
-    parties = {row.stream for row in (one.row for one in found)}
-    parties.update(one.row.account for one in found if one.row.account is not None)
+    events, following = search.page(stretch, limit)
+    parties = {row.stream for row in (event.row for event in events)}
+    parties.update(event.row.account for event in events if event.row.account is not None)
     total = None
     if wanted.total and not wanted.names:
         total = log.length(streams, search.topics, wanted.since, wanted.until)
     return Page(
-        items(conn, found, names_of(conn, list(parties)) if parties else {}),
+        items(conn, events, names_of(conn, list(parties)) if parties else {}),
         None if following is None else encoded(name, *following),
         total,
     )
 
 
 class _Search:
-    """Reads on until a page is full, the timeline is over, or enough was read."""
+    """Reads until a page is full, the timeline ends, or `MAX_READ` rows are read."""
 
     def __init__(
         self,
@@ -191,8 +191,8 @@ class _Search:
     def page(
         self, stretch: Stretch, limit: int
     ) -> tuple[list[OpenedEvent | Gap], TimelineKey | None]:
-        """What was found, and after which place to go on; None: that was all."""
-        found: list[OpenedEvent | Gap] = []
+        """The matching events, and the key after which to go on; None: the timeline ends."""
+        matching: list[OpenedEvent | Gap] = []
         read, many = 0, limit + 1
         if self._names:
             many = max(many, MAX_READ)
@@ -201,37 +201,37 @@ class _Search:
         while True:
             rows, horizon = self._read(stretch, many, limit, reads_on=read >= MAX_READ)
             for start in range(0, len(rows), OPENED_AT_ONCE):
-                found += self._sifted(rows[start : start + OPENED_AT_ONCE])
-                if len(found) > limit:
-                    return found[:limit], timeline_key(found[limit - 1].row)
+                matching += self._sifted(rows[start : start + OPENED_AT_ONCE])
+                if len(matching) > limit:
+                    return matching[:limit], timeline_key(matching[limit - 1].row)
             read += len(rows)
-            if horizon is None or (found and read >= MAX_READ):
-                return found, horizon
+            if horizon is None or (matching and read >= MAX_READ):
+                return matching, horizon
             stretch = stretch.after(horizon)
             left = MAX_READ - read if read < MAX_READ else MAX_READ_ON
             many = max(limit + 1, min(4 * many, left))
 
     def _sifted(self, rows: Sequence[RecordedEvent]) -> Sequence[OpenedEvent | Gap]:
-        """What is wanted of some rows. A gap has a topic, but no name to be found by."""
+        """The rows that match. A gap has a topic, but no name."""
         topics = self.topics
         if topics is not None:
             rows = [row for row in rows if row.topic in topics]
-        found = self._opener.open_each(rows)
+        events = self._opener.open_each(rows)
         if not self._names:
-            return found
+            return events
         return [
-            one
-            for one in found
-            if not isinstance(one, Gap) and has_name(one, self._names, self._definitions)
+            event
+            for event in events
+            if not isinstance(event, Gap) and has_name(event, self._names, self._definitions)
         ]
 
     def _read(
         self, stretch: Stretch, many: int, limit: int, *, reads_on: bool
     ) -> tuple[list[RecordedEvent], TimelineKey | None]:
-        """Rows in order, with none left out before the horizon; None: there are no more.
+        """Rows in order, complete up to the horizon; None: the end.
 
         Args:
-            reads_on: what is wanted is seldom: the log is to sift it, row by row.
+            reads_on: matches are rare, and the log filters row by row.
         """
         topics, cuts = self.topics, list[TimelineKey]()
         if self._names:
@@ -263,8 +263,8 @@ class _Search:
     def _windows(
         self, stretch: Stretch, activities: Sequence[str], limit: int
     ) -> tuple[Windows, TimelineKey | None]:
-        """Between which instants something of these names was done, in order and apart, and how
-        far these windows go; None: there are no more."""
+        """The windows of time in which these names occurred, in order and without overlap, and
+        how far they reach; None: the end."""
         low, high, newest = stretch.low.at, stretch.high.at, stretch.newest_first
         subject = stretch.streams[0]
         days: dict[int, list[date]] = defaultdict(list)
@@ -284,7 +284,7 @@ class _Search:
             },
         ):
             days[id].append(day)
-            # Of two that are counted the first and the last are known to be all.
+            # Of a day with two occurrences, first and last are all.
             windows += [(first, first), (last, last)] if count <= 2 else [(first, last)]
         cut = min if newest else max
         cuts = [
@@ -298,7 +298,7 @@ class _Search:
 def _cuts(
     stretch: Stretch, rows: Sequence[RecordedEvent], many: int, *, by_topic: bool
 ) -> Iterator[TimelineKey]:
-    """How far each of those streams (and topics) was read that may go on."""
+    """The key reached in each stream (and topic) that may have more rows."""
     read: dict[tuple[SubjectId | None, bool, str], list[TimelineKey]] = defaultdict(list)
     for row in rows:
         is_own = row.stream in stretch.streams
@@ -310,7 +310,7 @@ def _cuts(
 def _apart(
     windows: Sequence[tuple[datetime, datetime]], *, newest_first: bool
 ) -> list[tuple[datetime, datetime]]:
-    """The same instants in windows that do not overlap, in order."""
+    """The same instants in windows without overlap, in order."""
     merged: list[tuple[datetime, datetime]] = []
     for first, last in sorted(windows):
         if merged and first <= merged[-1][1]:

@@ -1,4 +1,4 @@
-"""What a timeline shows of one event: what it is, what it is called, what it changed."""
+"""Items of a timeline: the type of an event, its name, its changes."""
 
 from __future__ import annotations
 
@@ -137,44 +137,44 @@ class TimelineItem(msgspec.Struct, frozen=True):
 
 
 def topics_of(kind: SubjectKind, types: Iterable[str]) -> list[str]:
-    """The topics of types and of groups of them, as far as they concern a user or an account."""
-    wanted = [one for type in types for one in GROUPS.get(type, (type,))]
-    found = dict.fromkeys(topic for one in wanted for topic in _TOPICS_OF_TYPE[one])
+    """The topics of types and groups, as they concern a user or an account."""
+    wanted = [named for type in types for named in GROUPS.get(type, (type,))]
+    topics = dict.fromkeys(topic for named in wanted for topic in _TOPICS_OF_TYPE[named])
     of_users = f"{SubjectKind.USER}."
-    return [one for one in found if kind is SubjectKind.ACCOUNT or one.startswith(of_users)]
+    return [topic for topic in topics if kind is SubjectKind.ACCOUNT or topic.startswith(of_users)]
 
 
 def named_topics(topics: Iterable[str], *, properties: bool) -> list[str]:
-    """Those whose changes have a name to be found by.
+    """The types whose items have a name to filter by.
 
     Args:
-        properties: whether it can be that of a property.
+        properties: whether the name may be that of a property.
     """
     named = _NAMED_BY_DECISIONS | _NAMED_BY_PROPERTIES if properties else _NAMED_BY_DECISIONS
     return [topic for topic in topics if topic in named]
 
 
-def name_of(one: OpenedEvent) -> str | None:
-    """Of the activity, the stage or the health; what was defined has its name elsewhere."""
-    match one.payload:
+def name_of(event: OpenedEvent) -> str | None:
+    """The name of activity, a stage or health; definitions have theirs in the read models."""
+    match event.payload:
         case Tracked(activity):
             return activity.name
         case StageTransition(stage=stage) | StageSet(stage=stage):
             return stage
         case HealthChanged(after=after):
             return after.value
-        case None if one.account_part is not None:
-            return one.account_part.name
+        case None if event.account_part is not None:
+            return event.account_part.name
         case _:
             return None
 
 
-def has_name(one: OpenedEvent, names: Collection[str], definitions: Collection[UUID]) -> bool:
-    """Whether an event is found by some names, which some definitions have too."""
-    name = name_of(one)
+def has_name(event: OpenedEvent, names: Collection[str], definitions: Collection[UUID]) -> bool:
+    """Whether an event has one of these names, or is of one of the definitions with such a name."""
+    name = name_of(event)
     if name is not None:
         return name in names
-    match one.payload:
+    match event.payload:
         case DecisionEvent(definition=definition):
             return definition in definitions
         case payload:
@@ -202,23 +202,24 @@ def _changes(before: Values, values: Values, deleted: Iterable[str]) -> list[Val
 
 def items(
     conn: sa.Connection,
-    found: Sequence[OpenedEvent | Gap],
+    events: Sequence[OpenedEvent | Gap],
     parties: Mapping[SubjectId, tuple[str | None, str | None]],
 ) -> list[TimelineItem]:
     """
     Args:
-        parties: external id and name of those users and accounts that are there.
+        parties: external id and name of the users and accounts that exist.
     """
     ids = {
-        one.payload.definition
-        for one in found
-        if not isinstance(one, Gap) and isinstance(one.payload, DecisionEvent)
+        event.payload.definition
+        for event in events
+        if not isinstance(event, Gap) and isinstance(event.payload, DecisionEvent)
     }
     names: dict[UUID, str] = {}
     if ids:
         names = {row.id: row.name for row in conn.execute(DEFINITION_NAMES, {"ids": list(ids)})}
     return [
-        _gap(one, parties) if isinstance(one, Gap) else _item(one, parties, names) for one in found
+        _gap(event, parties) if isinstance(event, Gap) else _item(event, parties, names)
+        for event in events
     ]
 
 
@@ -244,22 +245,22 @@ def _gap(gap: Gap, parties: Mapping[SubjectId, tuple[str | None, str | None]]) -
 
 
 def _item(
-    one: OpenedEvent,
+    event: OpenedEvent,
     parties: Mapping[SubjectId, tuple[str | None, str | None]],
     definitions: Mapping[UUID, str],
 ) -> TimelineItem:
-    row, payload = one.row, one.payload
+    row, payload = event.row, event.payload
     kind, _, verb = row.topic.partition(".")
-    name = name_of(one)
+    name = name_of(event)
     if name is None and isinstance(payload, DecisionEvent):
         name = definitions.get(payload.definition)
-    gone = payload is None if one.is_kept else row.stream not in parties
+    gone = payload is None if event.is_kept else row.stream not in parties
     stream = _party(row.stream, parties, erased=gone)
     account = None
     if row.account is not None:
         gone = row.account not in parties
-        if row.topic in ACTIVITY_OF_TOPIC and one.is_kept:
-            gone = one.account_part is None
+        if row.topic in ACTIVITY_OF_TOPIC and event.is_kept:
+            gone = event.account_part is None
         account = _party(row.account, parties, erased=gone)
     return TimelineItem(
         at=row.occurred_at,
@@ -269,9 +270,9 @@ def _item(
         user=stream if kind == "user" else None,
         account=account if kind == "user" else stream,
         changes=changes_of(payload),
-        details=_details(payload if payload is not None else one.account_sums),
+        details=_details(payload if payload is not None else event.account_sums),
         position=place_of(row),
-        kept=one.is_kept,
+        kept=event.is_kept,
     )
 
 
@@ -284,10 +285,10 @@ def _details(payload: Payload | None) -> dict[str, Any] | None:
         case ActivitySummed(days):
             return {"days": [msgspec.structs.asdict(day) for day in days]}
         case _:
-            told: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
+            details: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
             if isinstance(payload, Absorbed):
-                told.pop("properties", None)
-            return told
+                details.pop("properties", None)
+            return details
 
 
 def _party(

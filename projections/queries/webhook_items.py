@@ -1,8 +1,8 @@
-"""From events to what a destination is told: items, with those whom each is about as they are known
-now, of those only who are in the destination's segment now.
+"""Items of a destination: its events, with the users and accounts as they are now, limited to
+the members of its segment.
 
-Nothing of what is erased gets here: an event whose key is destroyed has no payload, and of whoever
-has no key any more there is the random id alone.
+Nothing of an erased subject gets here: an event whose key is destroyed has no payload, and a
+subject without a key has its random id alone.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON c.log_partition = w.p AND 
 
 MEMBERS = """
 SELECT m.subject FROM views.segment_members m
-JOIN unnest(%b::smallint[], %b::uuid[]) AS w(p, s) ON m.log_partition = w.p AND m.subject = w.s
-WHERE m.segment = %b"""
+JOIN unnest(%(partitions)b::smallint[], %(subjects)b::uuid[]) AS w(p, s)
+  ON m.log_partition = w.p AND m.subject = w.s
+WHERE m.segment = %(segment)b"""
 
 
 Choice = Callable[[Collection[SubjectId]], Collection[SubjectId]]
-"""Those of some subjects of whom something holds."""
+"""Selects those of some subjects that satisfy a predicate."""
 
 
 class NotYet(enum.Enum):
@@ -82,12 +83,12 @@ class Item(msgspec.Struct, frozen=True):
 
 
 def shown(conn: psycopg.Connection, projector: str) -> dict[int, int]:
-    """Up to which position of each partition the read models are."""
+    """The position of the read models in each partition."""
     return dict(conn.execute(CHECKPOINTS, (projector,)).fetchall())
 
 
 def candidates(destination: Destination, rows: Iterable[RecordedEvent]) -> list[RecordedEvent]:
-    """The events that a destination may be told of, as far as their envelopes say."""
+    """The events that a destination may get, by their envelopes."""
     wanted = topics(destination)
     of_account = destination.kind is SubjectKind.ACCOUNT
     return [
@@ -114,26 +115,26 @@ def items(
     readable: Choice,
     coming: Choice,
 ) -> list[Item | NotYet | None]:
-    """What a destination is told of each event; None: nothing.
+    """The item of each event; None: the destination gets none.
 
     Args:
-        definitions: the names of what was defined, by id.
-        readable: those of some subjects who have a key.
-        coming: those of some who are not in the read models, but will be.
+        definitions: names by id.
+        readable: selects the subjects that have a key.
+        coming: selects the subjects that the read models do not hold yet, but will.
     """
     streams = {row.stream for row, _ in events}
     streams |= {row.account for row, _ in events if row.account is not None}
     survivors = merges.survivors(conn, streams)
-    subjects = {survivors.get(one, one) for one in streams}
+    subjects = {survivors.get(stream, stream) for stream in streams}
     parties = _parties(conn, list(subjects), readable)
     unseen = coming(subjects - parties.keys())
     members: Collection[SubjectId] = ()
     if destination.segment is not None:
         members = _members(conn, destination.segment, list(parties))
-    found: list[Item | NotYet | None] = []
+    items: list[Item | NotYet | None] = []
     for row, opened in events:
         if row.topic in ERASED_TOPICS:
-            found.append(_erased(row))
+            items.append(_erased(row))
             continue
         data = item_data(destination, row.stream, opened.payload, definitions)
         stream = survivors.get(row.stream, row.stream)
@@ -146,14 +147,14 @@ def items(
             and about not in members
             and not is_own_segment(destination, opened.payload)
         ):
-            found.append(None)
+            items.append(None)
             continue
         if user in unseen or account in unseen:
-            found.append(NotYet.SHOWN)
+            items.append(NotYet.SHOWN)
             continue
         if isinstance(opened.payload, MergedInto):
             data = data | {"survivor": stream}
-        found.append(
+        items.append(
             Item(
                 row.event_id,
                 row.topic,
@@ -165,7 +166,7 @@ def items(
                 data,
             )
         )
-    return found
+    return items
 
 
 def _erased(row: RecordedEvent) -> Item:
@@ -190,18 +191,20 @@ def _party(id: SubjectId | None, parties: Mapping[SubjectId, Party]) -> Party | 
 def _parties(
     conn: psycopg.Connection, subjects: Sequence[SubjectId], readable: Choice
 ) -> dict[SubjectId, Party]:
-    """Those of some subjects that are there, and have a key."""
+    """Those of the subjects that exist and have a key."""
     rows = conn.execute(PARTIES, _placed(subjects), binary=True).fetchall()
-    there = readable([SubjectId(row[0]) for row in rows])
-    return {SubjectId(row[0]): Party(*row) for row in rows if row[0] in there}
+    shown = readable([SubjectId(row[0]) for row in rows])
+    return {SubjectId(row[0]): Party(*row) for row in rows if row[0] in shown}
 
 
 def _members(
     conn: psycopg.Connection, segment: UUID, subjects: Sequence[SubjectId]
 ) -> set[SubjectId]:
-    rows = conn.execute(MEMBERS, (*_placed(subjects), segment), binary=True)
+    partitions, ids = _placed(subjects)
+    params = {"partitions": partitions, "subjects": ids, "segment": segment}
+    rows = conn.execute(MEMBERS, params, binary=True)
     return {SubjectId(row[0]) for row in rows}
 
 
 def _placed(subjects: Sequence[SubjectId]) -> tuple[list[int], list[SubjectId]]:
-    return [log_partition(one) for one in subjects], list(subjects)
+    return [log_partition(subject) for subject in subjects], list(subjects)

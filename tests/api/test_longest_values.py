@@ -21,9 +21,10 @@ from infra.bootstrap.annals import Annals
 from projections.conditions.known_names import KnownNames
 from projections.conditions.selection import Selection
 from projections.models import filters
-from projections.models.bars import bars
 from projections.queries import contact_view
+from projections.queries.bars import bars
 from projections.queries.contact_list import SORTABLE, list_contacts
+from projections.queries.filters import filters as filters_of
 from tests.examples import examples
 from tests.infra.commands import send
 from tests.infra.plans import nodes, plans
@@ -255,7 +256,7 @@ def test_no_value_that_is_taken_makes_a_statement_of_a_read_model_fail(
                             break
                     assert len(set(found)) == len(found) == len(sent), way
             assert bars(conn, every, moment).total == len(sent)
-            assert filters.filters(conn, SubjectKind.USER).as_of is not None
+            assert filters_of(conn, SubjectKind.USER).as_of is not None
             for subject in found:
                 contact_view.view(conn, SubjectKind.USER, subject, renewal_property="date")
 

@@ -15,7 +15,7 @@ from domain.identity import SubjectKind
 from infra.bootstrap.annals import Annals
 from projections.conditions.selection import Selection
 from projections.models import filters
-from projections.models.bars import bars
+from projections.queries.bars import bars
 from projections.queries.contact_list import list_contacts
 from tests.bench.figures import Figure, Report
 from tests.bench.population import SEGMENT, TODAY

@@ -11,7 +11,7 @@ from uuid import UUID
 from playwright.sync_api import expect
 
 from projections.queries import backtest
-from projections.queries.backtest import Progress
+from projections.queries.backtest_reading import Progress
 from tests.console.reader import NARROW, Reader
 from tests.console.test_definitions import PRO, define
 from tests.serving import Clients

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domain import calendar
 from domain.calendar import Moment, Period, boundary, bounds, day_of, end_of, start_of
-from tests.questions import ZONES, all_periods
+from tests.random_conditions import ZONES, all_periods
 
 BRUSSELS = ZoneInfo("Europe/Brussels")
 today_of = st.dates(date(1900, 1, 1), date(2200, 1, 1))

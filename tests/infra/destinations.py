@@ -19,7 +19,7 @@ from infra.webhooks.delivery import WebhookDelivery
 from infra.webhooks.http_client import HttpClient
 from infra.webhooks.items import WebhookItems
 from infra.webhooks.sender import WebhookSender
-from projections.projector.projector import NAME
+from projections.projector.checkpoints import PROJECTOR
 from tests.projections.read_models import NOON, account, owner, user, write
 
 BY = uuid.UUID(int=7)
@@ -68,7 +68,7 @@ def deliverer(
         sealer=annals.sealer,
         keys=annals.keys,
         views=annals.views,
-        projector=NAME,
+        projector=PROJECTOR,
     )
     http_client = http_client or HttpClient(allows_private=allows_private)
     return WebhookDelivery(

@@ -13,7 +13,7 @@ from domain.errors import InvalidInput, NotFound, TooManyAtOnce
 from infra import backtest_jobs
 from infra.backtest_jobs import AT_ONCE, BY_KEY, MAX_KEPT, MAX_WAITING, BacktestJobs, Job, State
 from projections.queries import backtest
-from projections.queries.backtest import Progress
+from projections.queries.backtest_reading import Progress
 
 BY = uuid.uuid4()
 RESULT = cast(backtest.Tested, object())

@@ -87,9 +87,9 @@ def decisions(annals: Annals, subject: SubjectId, what: type[D]) -> list[D]:
     """What the log says was decided of a subject, in order."""
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
     return [
-        one.payload
-        for one in annals.sealer.open_rows(rows)
-        if one.row.stream == subject and isinstance(one.payload, what)
+        event.payload
+        for event in annals.sealer.open_rows(rows)
+        if event.row.stream == subject and isinstance(event.payload, what)
     ]
 
 

@@ -40,8 +40,8 @@ def settle(annals: Annals, *deciders: ProcessManager, url: str | None = None) ->
         if url is not None:
             let_leases_expire(url)
         project(annals)
-        done = sum(one.step() + one.tick() for one in workers)
-        while swept := sum(one.sweep() for one in workers):
+        done = sum(worker.step() + worker.tick() for worker in workers)
+        while swept := sum(worker.sweep() for worker in workers):
             done += swept
         with annals.views.connection() as conn:
             [(left,)] = conn.execute(
@@ -73,16 +73,16 @@ def transitions(annals: Annals) -> dict[tuple[SubjectId, uuid.UUID], list[Segmen
     """All that the log says of entering and leaving, by subject and segment, in order."""
     found: dict[tuple[SubjectId, uuid.UUID], list[SegmentTransition]] = {}
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
-    for one in annals.sealer.open_rows(rows):
-        if isinstance(one.payload, SegmentTransition):
-            key = (one.row.stream, one.payload.definition)
-            found.setdefault(key, []).append(one.payload)
+    for event in annals.sealer.open_rows(rows):
+        if isinstance(event.payload, SegmentTransition):
+            key = (event.row.stream, event.payload.definition)
+            found.setdefault(key, []).append(event.payload)
     return found
 
 
 def assert_each_once_and_in_turn(annals: Annals) -> None:
     for history in transitions(annals).values():
-        assert [one.ordinal for one in history] == list(range(1, len(history) + 1))
-        assert [isinstance(one, SegmentEntered) for one in history] == [
+        assert [transition.ordinal for transition in history] == list(range(1, len(history) + 1))
+        assert [isinstance(transition, SegmentEntered) for transition in history] == [
             n % 2 == 0 for n in range(len(history))
         ]

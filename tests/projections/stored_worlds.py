@@ -77,8 +77,15 @@ def store(conn: psycopg.Connection, world: World) -> None:
         conn,
         "memberships (log_partition, user_id, account_id, role, joined_at, left_at)",
         [
-            (_partition(one.user), one.user, one.account, one.role, one.joined_at, one.left_at)
-            for one in world.memberships
+            (
+                _partition(membership.user),
+                membership.user,
+                membership.account,
+                membership.role,
+                membership.joined_at,
+                membership.left_at,
+            )
+            for membership in world.memberships
         ],
     )
     _copy(

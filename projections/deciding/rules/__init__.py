@@ -1,1 +1,1 @@
-"""What decides: segments, stages, health, scores, signals."""
+"""Rules: segments, stages, health, scores, signals."""

@@ -1,4 +1,4 @@
-"""Rule: whether users, or accounts, are good, normal or bad."""
+"""Rule: the health of users or accounts: good, normal or bad."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from projections.deciding.rules.rule import (
     Row,
     Rule,
     Verdict,
+    computed_once,
     holds,
     of_contact,
-    once,
     saw,
     select,
 )
@@ -40,11 +40,11 @@ def health_key(kind: SubjectKind) -> str:
 
 
 class HealthRule(Rule):
-    """Good is tested first, then bad, by the profile of the stage that the subject is in.
+    """Evaluates good first, then bad, by the profile of the subject's stage.
 
     Args:
-        profiles: those that are active.
-        otherwise: what decides where the stage has no profile: that all are normal.
+        profiles: the active ones.
+        otherwise: decides `normal` where the stage has no profile.
     """
 
     def __init__(
@@ -65,30 +65,34 @@ class HealthRule(Rule):
         )
         self._profiles = profiles
         self._otherwise = otherwise
-        self._of_stage = {stage: one.decider for one in profiles for stage in one.profile.stages}
+        self._of_stage = {
+            stage: profile.decider for profile in profiles for stage in profile.profile.stages
+        }
 
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         c, s = contacts.c, standings.c
         health = [
             (
-                _is_for(one.profile),
+                _is_for(profile.profile),
                 sa.case(
-                    (holds(one.profile.good, self.kind, moment, scope), Health.GOOD.value),
-                    (holds(one.profile.bad, self.kind, moment, scope), Health.BAD.value),
+                    (holds(profile.profile.good, self.kind, moment, scope), Health.GOOD.value),
+                    (holds(profile.profile.bad, self.kind, moment, scope), Health.BAD.value),
                     else_=Health.NORMAL.value,
                 ),
             )
-            for one in self._profiles
+            for profile in self._profiles
         ]
         seen = [
             (
-                _is_for(one.profile),
-                saw({"/good": one.profile.good, "/bad": one.profile.bad}, self.kind, moment),
+                _is_for(profile.profile),
+                saw(
+                    {"/good": profile.profile.good, "/bad": profile.profile.bad}, self.kind, moment
+                ),
             )
-            for one in self._profiles
+            for profile in self._profiles
         ]
         normal, nothing = sa.literal(Health.NORMAL.value), NOTHING_SEEN
-        decided = once(
+        decided = computed_once(
             "decided",
             (sa.case(*health, else_=normal) if health else normal).label("health"),
             of=(contacts,),
@@ -96,7 +100,7 @@ class HealthRule(Rule):
         return select(
             self.kind,
             scope,
-            lambda found: found.outerjoin(standings, of_contact(standings)).join(
+            lambda source: source.outerjoin(standings, of_contact(standings)).join(
                 decided, sa.true()
             ),
             sa.func.coalesce(s.health_ordinal, 0),
@@ -124,4 +128,4 @@ class HealthRule(Rule):
 
 def _is_for(profile: HealthProfile) -> sa.ColumnElement[bool]:
     stage = contacts.c.stage
-    return sa.or_(*(stage.is_(None) if one is None else stage == one for one in profile.stages))
+    return sa.or_(*(stage.is_(None) if name is None else stage == name for name in profile.stages))

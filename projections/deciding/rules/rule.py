@@ -1,8 +1,8 @@
-"""A rule: finds the subjects of whom something has to be decided, and says what.
+"""A rule: finds differing subjects in SQL, and gives the verdict on each in Python.
 
-`projections.deciding.process_manager` is the same for all rules. One is asked in SQL, about a few
-subjects or about all of some partitions, where what it asks for and what is decided so far differ;
-what comes of each row is worked out in Python, and recorded.
+A subject differs where what the rule says is not what was decided last.
+`projections.deciding.process_manager` evaluates a rule for a few subjects or for all of some
+partitions.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ PARTITIONS = sa.bindparam("partitions", type_=ARRAY(sa.SmallInteger))
 SUBJECTS = sa.bindparam("subjects", type_=ARRAY(sa.Uuid))
 
 Row = Any
-"""A row of what a rule finds; the subject is its first column."""
+"""A row of a rule's statement; the subject is its first column."""
 
 
 class Verdict(NamedTuple):
     """What a rule says of a subject.
 
     Attributes:
-        decisions: what follows, in order; may be nothing.
-        look_again_at: when the clock may bring something about that nothing else does.
+        decisions: in order; may be empty.
+        look_again_at: when the clock alone may change the verdict.
     """
 
     decisions: list[DecisionEvent]
@@ -48,11 +48,11 @@ class Verdict(NamedTuple):
 class Rule(ABC):
     """
     Attributes:
-        key: what sweeps and timers know it by.
-        decides: what changes with its decisions; it looks again at whom they were of, for they may
-            have been taken from what had changed meanwhile.
-        rests_on: what makes it look at a subject, `decides` not among it.
-        asks_the_calendar: whether another day may bring other decisions.
+    key: identifies the rule in sweeps and timers.
+    decides: the fact that its decisions change. The rule looks again at the subjects of its
+        decisions, as their facts may have changed meanwhile.
+    rests_on: the facts that affect it, without `decides`.
+    asks_the_calendar: whether a new day may change decisions.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class Rule(ABC):
 
     @abstractmethod
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
-        """The statement that finds whom something may have to be decided of. It takes `partitions`,
-        and for a few their `subjects`; and may take `now`."""
+        """The statement that finds differing subjects. Parameters: `partitions`, in scope FEW
+        `subjects`, where needed `now`."""
 
     @abstractmethod
     def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
-        """What is decided of a subject that was found."""
+        """The verdict on a differing subject."""
 
 
 def select(
@@ -87,19 +87,19 @@ def select(
     *columns: sa.ColumnElement[Any],
     where: sa.ColumnElement[bool],
 ) -> sa.Select[Any]:
-    """A statement about contacts of a kind: all of some partitions, or the few that are named."""
+    """A statement about contacts of a kind: all of some partitions, or a few by id."""
     c = contacts.c
-    found: sa.FromClause = contacts
+    source: sa.FromClause = contacts
     if scope is QueryScope.FEW:
         named = sa.func.unnest(PARTITIONS, SUBJECTS).table_valued(
             sa.column("p", sa.SmallInteger), sa.column("s", sa.Uuid)
         )
-        asked = named.render_derived(name="asked")
-        found = sa.join(
-            asked, contacts, sa.and_(c.log_partition == asked.c.p, c.subject == asked.c.s)
-        )
+        few = named.render_derived(name="asked")
+        source = sa.join(few, contacts, sa.and_(c.log_partition == few.c.p, c.subject == few.c.s))
     statement = (
-        sa.select(c.subject, *columns).select_from(joined(found)).where(c.kind == kind.value, where)
+        sa.select(c.subject, *columns)
+        .select_from(joined(source))
+        .where(c.kind == kind.value, where)
     )
     if scope is QueryScope.ALL:
         statement = statement.where(c.log_partition == sa.any_(PARTITIONS))
@@ -107,14 +107,16 @@ def select(
 
 
 def of_contact(table: sa.Table, *more: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Whether a row of a table is the contact's."""
+    """Whether a row of a table belongs to the contact."""
     c, t = contacts.c, table.c
     return sa.and_(t.log_partition == c.log_partition, t.subject == c.subject, *more)
 
 
-def once(name: str, *columns: sa.ColumnElement[Any], of: tuple[sa.Table, ...]) -> sa.FromClause:
-    """Expressions about a row of some tables, worked out once however often they are used: a query
-    with an OFFSET is not dissolved into the one around it."""
+def computed_once(
+    name: str, *columns: sa.ColumnElement[Any], of: tuple[sa.Table, ...]
+) -> sa.FromClause:
+    """Expressions about a row, computed once however often a statement uses them: PostgreSQL
+    does not flatten a subquery with an OFFSET."""
     worked_out = sa.select(*columns).offset(sa.literal_column("0")).correlate(*of)
     return worked_out.lateral(name)
 
@@ -122,7 +124,7 @@ def once(name: str, *columns: sa.ColumnElement[Any], of: tuple[sa.Table, ...]) -
 def holds(
     condition: Condition | None, kind: SubjectKind, moment: Moment, scope: QueryScope
 ) -> sa.ColumnElement[bool]:
-    """Whether a condition holds of a contact; none never does."""
+    """Whether a condition holds of a contact; None never holds."""
     return sa.false() if condition is None else predicate(condition, kind, moment, scope=scope)
 
 
@@ -132,9 +134,9 @@ NOTHING_SEEN: sa.ColumnElement[Any] = sa.literal_column("'{}'::jsonb", JSONB)
 def saw(
     conditions: Mapping[str, Condition | None], kind: SubjectKind, moment: Moment
 ) -> sa.ColumnElement[Any]:
-    """What conditions see of a contact, each by its place in the definition."""
-    asked = {place: one for place, one in conditions.items() if one is not None}
-    return evidence(asked, kind, moment) if asked else NOTHING_SEEN
+    """The evidence of conditions about a contact, by JSON pointer into the definition."""
+    present = {place: condition for place, condition in conditions.items() if condition is not None}
+    return evidence(present, kind, moment) if present else NOTHING_SEEN
 
 
 class DecidingVersion(NamedTuple):

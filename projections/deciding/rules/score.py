@@ -1,4 +1,4 @@
-"""Rule: what users, or accounts, score."""
+"""Rule: the scores of users or accounts."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from projections.deciding.rules.rule import (
     Row,
     Rule,
     Verdict,
+    computed_once,
     holds,
     of_contact,
-    once,
     saw,
     select,
 )
@@ -35,7 +35,7 @@ class ScoringRule(Rule):
     """A score, and which of its rules hold.
 
     Args:
-        rules: none where the score is archived: then nobody has one.
+        rules: empty where the score is archived: then no subject has one.
     """
 
     def __init__(
@@ -56,58 +56,60 @@ class ScoringRule(Rule):
 
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         s = scores.c
-        # A score that is archived has no rules; a query has a column at least.
-        conditions: list[Condition | None] = [one.condition for one in self._rules]
-        looked = once(
+        # An archived score has no rules, and a subquery needs a column.
+        conditions: list[Condition | None] = [rule.condition for rule in self._rules]
+        looked = computed_once(
             "looked",
             *(
-                holds(one, self.kind, moment, scope).label(f"rule_{n}")
-                for n, one in enumerate(conditions or [None])
+                holds(condition, self.kind, moment, scope).label(f"rule_{n}")
+                for n, condition in enumerate(conditions or [None])
             ),
             of=(contacts,),
         )
-        held = [looked.c[f"rule_{n}"] for n in range(len(self._rules))]
-        places = {f"/rules/{n}/condition": one.condition for n, one in enumerate(self._rules)}
+        holding_rules = [looked.c[f"rule_{n}"] for n in range(len(self._rules))]
+        places = {f"/rules/{n}/condition": rule.condition for n, rule in enumerate(self._rules)}
         return select(
             self.kind,
             scope,
-            lambda found: found.outerjoin(scores, of_contact(scores, s.score == self._id)).join(
+            lambda source: source.outerjoin(scores, of_contact(scores, s.score == self._id)).join(
                 looked, sa.true()
             ),
             sa.func.coalesce(s.ordinal, 0),
             s.value,
-            sa.cast(postgresql.array(held, type_=sa.Boolean()), postgresql.ARRAY(sa.Boolean)),
+            sa.cast(
+                postgresql.array(holding_rules, type_=sa.Boolean()), postgresql.ARRAY(sa.Boolean)
+            ),
             saw(places, self.kind, moment),
             where=sa.or_(
-                s.value.is_distinct_from(self._value(held)),
-                s.held.is_distinct_from(self._names(held)),
+                s.value.is_distinct_from(self._value(holding_rules)),
+                s.held.is_distinct_from(self._names(holding_rules)),
             )
             if self._rules
             else s.value.is_not(None),
         )
 
-    def _value(self, held: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
-        """As `domain.definitions.scores.value` works it out."""
-        total = sum(one.weight for one in self._rules)
+    def _value(self, holding_rules: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
+        """Computes as `domain.definitions.scores.value` does."""
+        total = sum(rule.weight for rule in self._rules)
         holding: sa.ColumnElement[Any] = sa.literal_column("0", sa.BigInteger)
-        for so, one in zip(held, self._rules, strict=True):
-            weight = sa.literal(one.weight, sa.BigInteger)
-            holding = holding + sa.case((so, weight), else_=sa.literal_column("0"))
+        for is_holding, rule in zip(holding_rules, self._rules, strict=True):
+            weight = sa.literal(rule.weight, sa.BigInteger)
+            holding = holding + sa.case((is_holding, weight), else_=sa.literal_column("0"))
         of_all = sa.cast(sa.literal(total, sa.BigInteger), sa.Numeric)
         hundredths = sa.func.floor((2 * worth.HUNDREDTHS * holding + of_all) / (2 * of_all))
         return sa.func.least(sa.func.greatest(hundredths, 0), worth.HUNDREDTHS) / 100
 
-    def _names(self, held: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
+    def _names(self, holding_rules: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[Any]:
         names: Sequence[sa.ColumnElement[Any]] = [
-            sa.case((so, sa.literal(one.name, sa.Text)))
-            for so, one in zip(held, self._rules, strict=True)
+            sa.case((is_holding, sa.literal(rule.name, sa.Text)))
+            for is_holding, rule in zip(holding_rules, self._rules, strict=True)
         ]
         all_names: sa.ColumnElement[Any] = postgresql.array(names, type_=sa.Text())
         return sa.func.array_remove(sa.cast(all_names, postgresql.ARRAY(sa.Text)), sa.null())
 
     def verdict(self, row: Row, cause: DecisionCause, now: datetime) -> Verdict:
-        _, last, before, so, seen = row
-        held = [one.name for one, holds in zip(self._rules, so, strict=True) if holds]
+        _, last, before, holding, seen = row
+        held = [rule.name for rule, holds in zip(self._rules, holding, strict=True) if holds]
         changed = ScoreChanged(
             self._id,
             last + 1,
@@ -117,7 +119,7 @@ class ScoringRule(Rule):
             before=_number(before),
             after=_number(worth.value(self._rules, held)) if self._rules else None,
             held=held,
-            missed=[one.name for one in self._rules if one.name not in held],
+            missed=[rule.name for rule in self._rules if rule.name not in held],
         )
         return Verdict([changed])
 

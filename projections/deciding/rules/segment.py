@@ -28,8 +28,8 @@ from projections.kernel.tables import (
 class SegmentRule(Rule):
     """
     Args:
-        condition: who belongs to it; None: who is on its list.
-        is_deleted: then nobody does.
+    condition: None: a static segment, whose list decides.
+    is_deleted: a deleted segment has no members.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SegmentRule(Rule):
         return select(
             self.kind,
             scope,
-            lambda found: found.outerjoin(
+            lambda source: source.outerjoin(
                 segment_members, of_contact(segment_members, member.segment == self._id)
             ).outerjoin(segment_leavers, of_contact(segment_leavers, leaver.segment == self._id)),
             sa.func.coalesce(member.ordinal, leaver.ordinal, 0),
@@ -78,7 +78,7 @@ class SegmentRule(Rule):
 
 
 def listed(segment: UUID) -> sa.ColumnElement[bool]:
-    """Whether a contact is on the list of a static segment, itself or as one merged into it."""
+    """Whether the list of a static segment names a contact or a subject that was merged into it."""
     c, on, gone = contacts.c, segment_lists.c, merges.c
     itself = (
         sa.select(sa.literal(1))

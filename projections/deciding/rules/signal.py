@@ -1,4 +1,4 @@
-"""Rule: when a signal turns on and off, and what becomes of its goal."""
+"""Rule: when a signal turns on and off, and the state of its goal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from projections.deciding.rules.rule import (
     Row,
     Rule,
     Verdict,
+    computed_once,
     holds,
     of_contact,
-    once,
     saw,
     select,
 )
@@ -31,7 +31,7 @@ from projections.kernel.tables import contacts, signals, timers
 class SignalRule(Rule):
     """
     Args:
-        signal: None: it is archived.
+    signal: None: it is archived.
     """
 
     def __init__(
@@ -51,22 +51,22 @@ class SignalRule(Rule):
         self._signal = signal
 
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
-        """Also those whose timer has to be set."""
+        """Finds also the subjects that need a timer."""
         s, t, signal = signals.c, timers.c, self._signal
         condition, goal = (signal.condition, signal.goal) if signal else (None, None)
-        looked = once(
+        looked = computed_once(
             "looked",
             holds(condition, self.kind, moment, scope).label("holds"),
             holds(goal, self.kind, moment, scope).label("goal_holds"),
             of=(contacts,),
         )
-        so, is_on = looked.c.holds, sa.func.coalesce(s.is_on, sa.false())
-        differs: sa.ColumnElement[bool] = so != is_on
+        condition_holds, is_on = looked.c.holds, sa.func.coalesce(s.is_on, sa.false())
+        differs: sa.ColumnElement[bool] = condition_holds != is_on
         if signal is not None and signal.reentry_hours is None:
             differs = sa.and_(differs, sa.or_(is_on, s.triggers.is_(None)))
         elif signal is not None:
             again = s.triggered_at + sa.func.make_interval(0, 0, 0, 0, signal.reentry_hours)
-            waits = sa.and_(so, again > NOW, t.due_at == again)
+            waits = sa.and_(condition_holds, again > NOW, t.due_at == again)
             differs = sa.and_(differs, sa.func.coalesce(sa.not_(waits), sa.true()))
         if signal is not None and signal.goal is not None:
             is_over = sa.or_(looked.c.goal_holds, s.goal_due_at <= NOW)
@@ -76,14 +76,14 @@ class SignalRule(Rule):
         return select(
             self.kind,
             scope,
-            lambda found: (
-                found.outerjoin(signals, of_contact(signals, s.signal == self._id))
+            lambda source: (
+                source.outerjoin(signals, of_contact(signals, s.signal == self._id))
                 .outerjoin(timers, of_contact(timers, t.rule == self.key))
                 .join(looked, sa.true())
             ),
             *(sa.func.coalesce(s.ordinal, 0), is_on, s.triggered_at, s.ended_at),
             *(sa.func.coalesce(s.triggers, 0), s.goal, s.goal_due_at),
-            *(t.due_at, so, looked.c.goal_holds),
+            *(t.due_at, condition_holds, looked.c.goal_holds),
             saw({"/condition": condition, "/goal": goal}, self.kind, moment),
             where=differs,
         )
@@ -98,18 +98,18 @@ class SignalRule(Rule):
         for n, step in enumerate(coming.steps, state.ordinal + 1):
             of_time = step.of_time or self._waited_for(step.what, state, timer)
             why = cause if of_time is None else OfTime(of_time)
-            one = step.what(self._id, n, self._version, why, seen)
-            if isinstance(one, SignalTriggered):
-                one = SignalTriggered(
+            decision = step.what(self._id, n, self._version, why, seen)
+            if isinstance(decision, SignalTriggered):
+                decision = SignalTriggered(
                     self._id, n, self._version, why, seen, goal_due_at=coming.goal_due_at
                 )
-            decisions.append(one)
+            decisions.append(decision)
         return Verdict(decisions, coming.look_again_at)
 
     def _waited_for(
         self, what: type[DecisionEvent], state: SignalState, timer: datetime | None
     ) -> datetime | None:
-        """The instant of a re-entry that only the clock was waited for."""
+        """The instant of a re-entry that waited for the clock alone."""
         if what is not SignalTriggered or self._signal is None or timer is None:
             return None
         again = reentry_at(self._signal, state)

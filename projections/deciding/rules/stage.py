@@ -1,4 +1,4 @@
-"""Rule: in which stage users, or accounts, are."""
+"""Rule: the stage of users or accounts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from projections.deciding.rules.rule import (
     Row,
     Rule,
     Verdict,
+    computed_once,
     holds,
     of_contact,
-    once,
     saw,
     select,
 )
@@ -34,11 +34,11 @@ def stage_key(kind: SubjectKind) -> str:
 
 
 class StageRule(Rule):
-    """The first stage whose condition holds wins, unless somebody has put the subject into one.
+    """The first stage whose condition holds, unless somebody set the stage manually.
 
     Args:
         decider: the list of stages that is active, or was last.
-        stages: none where no list is active.
+        stages: empty where no list is active.
     """
 
     def __init__(
@@ -63,20 +63,22 @@ class StageRule(Rule):
     def differing(self, moment: Moment, scope: QueryScope) -> sa.Select[Any]:
         c, s = contacts.c, standings.c
         cases = [
-            (holds(one.condition, self.kind, moment, scope), sa.literal(one.name))
-            for one in self._stages
+            (holds(stage.condition, self.kind, moment, scope), sa.literal(stage.name))
+            for stage in self._stages
         ]
         by_hand = sa.func.coalesce(s.is_by_hand, sa.false())
-        decided = once(
+        decided = computed_once(
             "decided",
             sa.case((by_hand, s.hand_stage), *cases, else_=sa.null()).label("stage"),
             of=(contacts, standings),
         )
-        conditions = {f"/stages/{n}/condition": one.condition for n, one in enumerate(self._stages)}
+        conditions = {
+            f"/stages/{n}/condition": stage.condition for n, stage in enumerate(self._stages)
+        }
         return select(
             self.kind,
             scope,
-            lambda found: found.outerjoin(standings, of_contact(standings)).join(
+            lambda source: source.outerjoin(standings, of_contact(standings)).join(
                 decided, sa.true()
             ),
             sa.func.coalesce(s.stage_ordinal, 0),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from domain.calendar import LastDays, Moment
 from domain.conditions import language as ask
 from domain.conditions.counters import Counter, all_pass, counter_of, counters_of
-from tests import questions
+from tests.projections.queries.test_timeline import questions
 
 NOW = Moment(datetime(2026, 5, 13, 12, tzinfo=UTC), UTC)
 LARGE = ask.MetadataIs("sum", ask.Greater(100))

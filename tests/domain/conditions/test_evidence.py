@@ -21,7 +21,7 @@ from domain.conditions.evidence import (
     short,
 )
 from domain.identity import SubjectKind
-from tests.questions import WorldMaker, conditions, moments
+from tests.random_conditions import WorldMaker, conditions, moments
 
 USER, ACCOUNT = SubjectKind
 ADA, ACME, BETA = (UUID(int=n) for n in (1, 11, 12))

@@ -19,7 +19,7 @@ from domain.conditions.validation import check
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
 from domain.properties import PropertyType
-from tests.questions import conditions
+from tests.random_conditions import conditions
 
 OF_USERS, OF_ACCOUNTS = UUID(int=1), UUID(int=2)
 USER, ACCOUNT = SubjectKind.USER, SubjectKind.ACCOUNT

@@ -13,7 +13,7 @@ from domain import calendar
 from domain.conditions import language as ask
 from domain.conditions.wording import MAX_SHOWN, in_words
 from domain.identity import SubjectKind
-from tests.questions import conditions
+from tests.random_conditions import conditions
 
 CHURNED = UUID(int=7)
 IS_PRO = ask.PropertyIs("plan", ask.Is("pro"))

@@ -24,7 +24,7 @@ from domain.workspace.dependencies import (
     listed,
     of_list,
 )
-from tests.questions import WorldMaker, conditions, moments
+from tests.random_conditions import WorldMaker, conditions, moments
 
 USER, ACCOUNT = SubjectKind
 ALWAYS = Dependency(Fact("user", "everything"))

@@ -27,7 +27,7 @@ from projections.kernel.tables import contacts
 from tests.projections.read_models import NOON, account, event, project, user, write
 from tests.projections.read_models import found as subject_of
 from tests.projections.stored_worlds import store, store_counters
-from tests.questions import DAYS, HOSTILE, ROLES, WorldMaker, conditions, moments
+from tests.random_conditions import DAYS, HOSTILE, ROLES, WorldMaker, conditions, moments
 
 MAY_13 = Moment(datetime(2024, 5, 13, 12, tzinfo=UTC), ZoneInfo("UTC"))
 IS_SET = ask.IsSet()
@@ -81,7 +81,7 @@ def test_the_predicate_and_the_evaluator_agree(conn: sa.Connection, data: st.Dat
     moment = data.draw(moments())
     world = WorldMaker(data.draw(st.integers(0, 2**32)), moment).world(users=300, accounts=40)
     keep(conn, world)
-    users = [id for id, one in world.subjects.items() if one.kind is SubjectKind.USER]
+    users = [id for id, subject in world.subjects.items() if subject.kind is SubjectKind.USER]
     accounts = [*(id for id in world.subjects if id not in set(users)), *world.merged]
     for _ in range(4):
         kind = data.draw(st.sampled_from(SubjectKind))
@@ -157,7 +157,7 @@ def of_dates() -> list[Condition]:
 def test_each_question_is_answered_as_it_means(conn: sa.Connection, kind: SubjectKind) -> None:
     world = WorldMaker(1, MAY_13).world(users=250, accounts=30)
     keep(conn, world)
-    others = [id for id, one in world.subjects.items() if one.kind is not kind][:3]
+    others = [id for id, subject in world.subjects.items() if subject.kind is not kind][:3]
     others += [*world.merged][:2] if kind is SubjectKind.USER else []
     differing = 0
     for condition in [*of_activity(), *of_memberships(kind, others), *of_dates()]:
@@ -191,9 +191,13 @@ def places(text: str) -> list[tuple[SubjectKind, Condition]]:
         ask.BelongsTo(role=text),
     ]
     within_others: list[tuple[SubjectKind, Condition]] = [
-        (user, ask.OfAccounts(ask.EveryOf(), one)) for one in plain
+        (user, ask.OfAccounts(ask.EveryOf(), condition)) for condition in plain
     ]
-    return [(user, one) for one in plain] + [(account, one) for one in plain] + within_others
+    return (
+        [(user, condition) for condition in plain]
+        + [(account, condition) for condition in plain]
+        + within_others
+    )
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "Robert'); DROP TABLE views.contacts;--"])
@@ -216,15 +220,15 @@ def test_a_predicate_brings_the_contacts_it_is_about_into_a_statement(conn: sa.C
     keep(conn, world)
     condition = ask.OfAccounts(ask.AnyOf(), ask.Not(ask.Did("page", "opened")))
     expected = oracle(condition, SubjectKind.USER, world, MAY_13)
-    one = contacts.alias("one")
+    aliased = contacts.alias("one")
     for scope in QueryScope:
-        test = predicate(condition, SubjectKind.USER, MAY_13, scope=scope, contact=one)
-        count = sa.select(sa.func.count()).where(one.c.kind == "user", test)
+        test = predicate(condition, SubjectKind.USER, MAY_13, scope=scope, contact=aliased)
+        count = sa.select(sa.func.count()).where(aliased.c.kind == "user", test)
         assert conn.scalar(count) == len(expected)
-        assert conn.scalar(sa.select(sa.func.count()).where(one.c.kind == "user", ~test)) == (
+        assert conn.scalar(sa.select(sa.func.count()).where(aliased.c.kind == "user", ~test)) == (
             80 - len(expected)
         )
-        inner = sa.select(one.c.subject).where(one.c.subject == contacts.c.subject, test)
+        inner = sa.select(aliased.c.subject).where(aliased.c.subject == contacts.c.subject, test)
         outer = sa.select(contacts.c.subject).where(contacts.c.kind == "user", inner.exists())
         assert set(conn.scalars(outer)) == expected
 

@@ -31,7 +31,7 @@ from projections.conditions.compiler import QueryScope, predicate
 from projections.conditions.evidence import evidence
 from projections.kernel.tables import contacts
 from tests.projections.stored_worlds import store, store_counters
-from tests.questions import WorldMaker, conditions, moments
+from tests.random_conditions import WorldMaker, conditions, moments
 
 NOW = Moment(datetime(2024, 5, 13, 12, tzinfo=UTC), ZoneInfo("Europe/Brussels"))
 SOMEBODY = UUID(int=2**127)
@@ -63,8 +63,8 @@ def recorded(
 def to_the_type(saw: dict[str, dict[str, Any]]) -> Any:
     """So that true is not 1; a number that is written 1e18 is the same as in full."""
     return {
-        place: (type(one["value"]) is bool, one["value"], type(one["held"]), one["held"])
-        for place, one in saw.items()
+        place: (type(test["value"]) is bool, test["value"], type(test["held"]), test["held"])
+        for place, test in saw.items()
     }
 
 
@@ -75,7 +75,7 @@ def test_what_is_recorded_is_what_the_evaluator_sees(
     moment = data.draw(moments())
     world = WorldMaker(data.draw(st.integers(0, 2**32)), moment).world(users=120, accounts=20)
     store(driver_of(conn), world)
-    users = [id for id, one in world.subjects.items() if one.kind is USER]
+    users = [id for id, subject in world.subjects.items() if subject.kind is USER]
     accounts = [*(id for id in world.subjects if id not in set(users)), *world.merged]
     for _ in range(4):
         kind = data.draw(st.sampled_from(SubjectKind))
@@ -85,7 +85,9 @@ def test_what_is_recorded_is_what_the_evaluator_sees(
         }
         store_counters(driver_of(conn), world, ask.AllOf([*asked.values()]), moment)
         found = recorded(conn, asked, kind, moment)
-        assert found.keys() == {id for id, one in world.subjects.items() if one.kind is kind}
+        assert found.keys() == {
+            id for id, subject in world.subjects.items() if subject.kind is kind
+        }
         for id, saw in found.items():
             assert to_the_type(saw) == to_the_type(evidence_of(asked, id, world, moment)), asked
             for place, condition in asked.items():
@@ -132,7 +134,7 @@ def test_each_test_says_what_it_saw(
     )  # fmt: skip
     store(driver_of(conn), World({SOMEBODY: facts}))
     [saw] = recorded(conn, {"/c": condition}, USER, NOW).values()
-    assert {place: (one["value"], one["held"]) for place, one in saw.items()} == expected
+    assert {place: (test["value"], test["held"]) for place, test in saw.items()} == expected
 
 
 def test_it_stays_small_whatever_is_stored_and_asked(conn: sa.Connection) -> None:
@@ -170,10 +172,10 @@ def test_it_stands_beside_the_predicate_in_one_statement(conn: sa.Connection) ->
     world = WorldMaker(4, NOW).world(users=80, accounts=10)
     store(driver_of(conn), world)
     condition = ask.Did("page", "opened", ask.AtLeastTimes(2))
-    one = contacts.alias("one")
-    test = predicate(condition, ACCOUNT, NOW, scope=QueryScope.ALL, contact=one)
-    saw = evidence({"/condition": condition}, ACCOUNT, NOW, contact=one)
-    rows = conn.execute(sa.select(saw).where(one.c.kind == "account", test)).scalars().all()
+    aliased = contacts.alias("one")
+    test = predicate(condition, ACCOUNT, NOW, scope=QueryScope.ALL, contact=aliased)
+    saw = evidence({"/condition": condition}, ACCOUNT, NOW, contact=aliased)
+    rows = conn.execute(sa.select(saw).where(aliased.c.kind == "account", test)).scalars().all()
     assert rows
     assert all(row["/condition"]["held"] for row in rows)
     assert "opened" not in str(sa.select(saw).compile(conn))

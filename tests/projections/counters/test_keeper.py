@@ -296,7 +296,7 @@ def test_a_counter_that_cannot_be_counted_is_put_off_and_the_others_are_filled(
     tallied = counter_filler.tallied
 
     def fails(opened: Any, survivors: Any, counters: Any, *rest: Any) -> Any:
-        if any(one.id == wrong for one in counters):
+        if any(counter.id == wrong for counter in counters):
             raise ArithmeticError
         return tallied(opened, survivors, counters, *rest)
 
@@ -326,7 +326,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def delete_all(annals: Annals) -> None:
     def delete(state: Definitions) -> list[Payload]:
-        return [one for id in state.active for one in editing.delete(state, id, EDITOR)]
+        return [event for id in state.active for event in editing.delete(state, id, EDITOR)]
 
     annals.definitions.decide(delete, datetime.now(UTC))
 
@@ -375,10 +375,10 @@ def test_whatever_is_asked_defined_and_erased_counters_are_bounded_true_and_not_
             )
 
     def do_write() -> None:
-        some = [one for one in ("ann", "bob", "cleo") if one not in gone]
+        some = [user for user in ("ann", "bob", "cleo") if user not in gone]
         new = [(chance.choice(some), chance.randrange(100)) for _ in range(3)]
         deeds.extend(new)
-        write(annals, *(paid(*one) for one in new))
+        write(annals, *(paid(*payment) for payment in new))
 
     def do_erase() -> None:
         known = {name for name, _ in deeds} - gone

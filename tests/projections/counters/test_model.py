@@ -67,9 +67,9 @@ def counted(
 
 
 def asked_for(annals: Annals, *conditions: ask.Condition) -> None:
-    for one in conditions:
+    for condition in conditions:
         with pytest.raises(NotReady), annals.queries.connect() as conn:
-            need(conn, one)
+            need(conn, condition)
 
 
 def bought(name: str, account_name: str | None = None, **metadata: Any) -> Track:
@@ -89,11 +89,11 @@ def test_what_is_not_counted_yet_is_said_with_how_far_it_is(annals: Annals) -> N
 
 
 def test_the_same_question_means_the_same_counter_whatever_its_order() -> None:
-    one = ask.Did("event", "paid", where=[MUCH, BY_APP])
+    condition = ask.Did("event", "paid", where=[MUCH, BY_APP])
     other = ask.Did("event", "paid", ask.ExactlyTimes(3), LastDays(1), [BY_APP, MUCH, MUCH])
-    assert counters_of(ask.OneOf([one, ask.Not(other)])) == {counter_of(one)}
-    assert counter_of(one).id == counter_of(other).id
-    assert counter_of(ask.Did("page", "paid", where=[MUCH, BY_APP])).id != counter_of(one).id
+    assert counters_of(ask.OneOf([condition, ask.Not(other)])) == {counter_of(condition)}
+    assert counter_of(condition).id == counter_of(other).id
+    assert counter_of(ask.Did("page", "paid", where=[MUCH, BY_APP])).id != counter_of(condition).id
 
 
 def test_what_an_account_counts_of_a_user_goes_with_the_user(annals: Annals) -> None:
@@ -150,8 +150,8 @@ class Told:
                 and (activity, what) == (question.activity, question.name)
                 and (question.period is None or at.date() > NOON.date() - timedelta(3))
                 and all(
-                    metadata_passes(one.test, metadata.get(one.name), MOMENT)
-                    for one in question.where
+                    metadata_passes(test.test, metadata.get(test.name), MOMENT)
+                    for test in question.where
                 )
             ):
                 times += 1
@@ -194,7 +194,7 @@ def test_counters_equal_what_was_done_live_and_rebuilt(
     def do_write() -> None:
         commands: list[Command] = []
         for _ in range(chance.randrange(1, 6)):
-            name = chance.choice([one for one in USERS if told.now(one) not in told.erased])
+            name = chance.choice([name for name in USERS if told.now(name) not in told.erased])
             of = chance.choice((None, *ACCOUNTS))
             activity, what = chance.choice((("event", "paid"), ("page", "acme.com/buy")))
             metadata = dict(chance.choice(METADATA))
@@ -205,16 +205,16 @@ def test_counters_equal_what_was_done_live_and_rebuilt(
         write(annals, *commands)
 
     def do_merge() -> None:
-        known = [one for one in USERS if one not in told.merged and one not in told.erased]
-        known = [one for one in known if any(told.now(deed[0]) == one for deed in told.deeds)]
+        known = [name for name in USERS if name not in told.merged and name not in told.erased]
+        known = [user for user in known if any(told.now(deed[0]) == user for deed in told.deeds)]
         if len(known) > 1:
             survivor, loser = chance.sample(known, 2)
             write(annals, Alias(user(survivor), user(loser), NOON))
             told.merged[loser] = survivor
 
     def do_erase() -> None:
-        known = [one for one in USERS if one not in told.merged and one not in told.erased]
-        known = [one for one in known if any(told.now(deed[0]) == one for deed in told.deeds)]
+        known = [name for name in USERS if name not in told.merged and name not in told.erased]
+        known = [user for user in known if any(told.now(deed[0]) == user for deed in told.deeds)]
         if len(known) > 2:
             gone = chance.choice(known)
             id = subject_of(annals, user(gone))

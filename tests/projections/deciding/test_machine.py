@@ -28,6 +28,7 @@ from infra.bootstrap.annals import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.deciding.process_manager import ProcessManager
 from tests.examples import examples
+from tests.projections.decision_oracle import known
 from tests.projections.projector.test_live_equals_model import (
     BEGINNING,
     ZONE,
@@ -48,7 +49,6 @@ from tests.projections.segments import (
     settle,
     transitions,
 )
-from tests.projections.standings import known
 
 KINDS = st.sampled_from(SubjectKind)
 
@@ -158,7 +158,7 @@ defining = KINDS.flatmap(
         Define, st.one_of(st.none(), st.integers(0, 5)), st.just(kind), conditions(kind)
     )
 )
-making = defining.map(lambda one: one._replace(which=None))
+making = defining.map(lambda step: step._replace(which=None))
 working = st.one_of(
     st.builds(Project, st.integers(0, 1), st.sampled_from([1, 3, 100])),
     st.builds(Decide, st.integers(0, 1), st.just(False), st.sampled_from([False, True])),
@@ -180,12 +180,12 @@ rounds = st.tuples(
     st.lists(commands, min_size=1, max_size=4).map(Write),
     st.lists(working, min_size=3, max_size=8),
     st.lists(rare, max_size=1),
-).map(lambda one: [one[0], *one[1], *one[2]])
+).map(lambda parts: [parts[0], *parts[1], *parts[2]])
 histories = st.tuples(
     st.lists(commands, min_size=8, max_size=12).map(Write),
     st.lists(making, min_size=4, max_size=6),
     st.lists(rounds, min_size=3, max_size=8),
-).map(lambda one: [one[0], *one[1], Settle(), *(step for some in one[2] for step in some)])
+).map(lambda parts: [parts[0], *parts[1], Settle(), *(step for some in parts[2] for step in some)])
 
 
 class _Died(Exception):
@@ -279,9 +279,9 @@ class Segments:
         """With segments that there are in place of the placeholders."""
         match condition:
             case ask.AllOf(of):
-                return ask.AllOf([self._resolved(one, kind) for one in of])
+                return ask.AllOf([self._resolved(part, kind) for part in of])
             case ask.OneOf(of):
-                return ask.OneOf([self._resolved(one, kind) for one in of])
+                return ask.OneOf([self._resolved(part, kind) for part in of])
             case ask.Not(of):
                 return ask.Not(self._resolved(of, kind))
             case ask.OfAccounts(quantifier, where):
@@ -289,7 +289,7 @@ class Segments:
             case ask.OfUsers(quantifier, where):
                 return ask.OfUsers(quantifier, self._resolved(where, SubjectKind.USER))
             case ask.InSegment(segment):
-                there = [id for id, one in self.segments.items() if one.kind is kind]
+                there = [id for id, segment in self.segments.items() if segment.kind is kind]
                 return ask.InSegment(there[segment.int % len(there)]) if there else ask.AllOf([])
             case _:
                 return condition
@@ -321,7 +321,9 @@ class Segments:
         while waiting:
             for id, segment in list(waiting.items()):
                 assert segment.condition is not None
-                asked = {one.to.name for one in references(segment.condition, segment.kind)}
+                asked = {
+                    reference.to.name for reference in references(segment.condition, segment.kind)
+                }
                 if any(str(used) in asked for used in waiting):
                     continue
                 world = self._known(belonging, moment)
@@ -344,7 +346,7 @@ class Segments:
 def _fits(condition: ask.Condition, kind: SubjectKind) -> bool:
     match condition:
         case ask.AllOf(of) | ask.OneOf(of):
-            return all(_fits(one, kind) for one in of)
+            return all(_fits(part, kind) for part in of)
         case ask.Not(of):
             return _fits(of, kind)
         case ask.OfAccounts(_, where):

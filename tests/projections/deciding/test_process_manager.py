@@ -26,7 +26,7 @@ from domain.events.decisions import OfDefinition, OfEvent, SegmentEntered, Segme
 from domain.identity import SubjectKind
 from infra import workers
 from infra.bootstrap.annals import Annals
-from projections.deciding.affected_rules import looks_due
+from projections.deciding.affected_rules import affected
 from projections.projector.projector import Projector
 from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, event, found, project, user, write
@@ -164,7 +164,9 @@ def test_what_was_decided_too_late_is_put_right(annals: Annals) -> None:
     projector.release()
     settle(annals, decider)
     assert members(annals, pros) == set()
-    assert [type(one) for one in transitions(annals)[found(annals, user("ada")), pros]] == [
+    assert [
+        type(transition) for transition in transitions(annals)[found(annals, user("ada")), pros]
+    ] == [
         SegmentEntered,
         SegmentLeft,
     ]
@@ -243,7 +245,9 @@ def test_the_cause_is_what_happened_though_a_decision_on_it_was_recorded_after(
     [entered, left] = transitions(annals)[found(annals, user("ada")), pros]
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 100)
     topics = {OfEvent(row.log_partition, row.position): row.topic for row in rows}
-    assert [topics[one.cause] for one in (entered, left)] == ["user.properties_changed"] * 2
+    assert [topics[decision.cause] for decision in (entered, left)] == [
+        "user.properties_changed"
+    ] * 2
 
 
 def test_the_cause_is_what_happened_though_only_a_decision_was_noted_when_it_was_looked(
@@ -264,14 +268,16 @@ def test_the_cause_is_what_happened_though_only_a_decision_was_noted_when_it_was
 
     def and_another_write(*asked: Any) -> Any:
         monkeypatch.undo()
-        due = looks_due(*asked)
+        due = affected(*asked)
         write(annals, Change(USER, user("ada"), {"plan": "free"}, NOON))
         project(annals)
         return due
 
-    monkeypatch.setattr("projections.deciding.process_manager.looks_due", and_another_write)
+    monkeypatch.setattr("projections.deciding.process_manager.affected", and_another_write)
     settle(annals)
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 100)
     topics = {OfEvent(row.log_partition, row.position): row.topic for row in rows}
     [*_, entered, left] = transitions(annals)[ada, pros]
-    assert [topics[one.cause] for one in (entered, left)] == ["user.properties_changed"] * 2
+    assert [topics[decision.cause] for decision in (entered, left)] == [
+        "user.properties_changed"
+    ] * 2

@@ -31,8 +31,8 @@ def test_what_follows_a_decision_that_somebody_else_took_first_is_not_recorded(
     recorder = annals.decider()._recorder
     ended: list[DecisionEvent] = [SignalEnded(ID, 3, 1, CAUSE)]
     both: list[DecisionEvent] = [GoalReached(ID, 3, 1, CAUSE), SignalEnded(ID, 4, 1, CAUSE)]
-    recorder.record([(USER, ada, one) for one in ended], NOON)
-    recorder.record([(USER, ada, one) for one in both], NOON)
+    recorder.record([(USER, ada, decision) for decision in ended], NOON)
+    recorder.record([(USER, ada, decision) for decision in both], NOON)
     assert decisions(annals, ada, DecisionEvent) == ended
 
 
@@ -48,7 +48,8 @@ def test_other_series_are_recorded_all_the_same(annals: Annals) -> None:
     ]
     ended = SignalEnded(ID, 2, 1, CAUSE)
     recorder.record(
-        [*((USER, who, one) for who in (ada, ben) for one in moved), (USER, ada, ended)], NOON
+        [*((USER, who, decision) for who in (ada, ben) for decision in moved), (USER, ada, ended)],
+        NOON,
     )
     assert decisions(annals, ada, DecisionEvent) == [first[0][2], ended]
     assert decisions(annals, ben, DecisionEvent) == moved

@@ -66,13 +66,13 @@ def test_everybody_has_a_score_that_follows_the_rules_that_hold(annals: Annals) 
     set_properties(annals, "ada", seats=11)
     settle(annals)
     found = decisions(annals, ada, ScoreChanged)
-    assert [(one.before, one.after, one.held, one.missed) for one in found] == [
+    assert [(event.before, event.after, event.held, event.missed) for event in found] == [
         (None, 0.0, [], ["pro", "big"]),
         (0.0, 66.67, ["pro"], ["big"]),
         (66.67, 100.0, ["pro", "big"], []),
     ]
-    assert [one.ordinal for one in found] == [1, 2, 3]
-    assert {one.definition for one in found} == {id}
+    assert [event.ordinal for event in found] == [1, 2, 3]
+    assert {event.definition for event in found} == {id}
     assert isinstance(found[-1].cause, OfEvent)
     assert found[-1].saw == {
         "/rules/0/condition": {"value": "pro", "held": True},

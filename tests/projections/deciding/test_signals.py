@@ -68,10 +68,12 @@ class Hours:
         """What happened, each with the hour in which it was decided."""
         rows = self.annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
         steps: list[tuple[str, int]] = []
-        for one in self.annals.sealer.open_rows(rows):
-            if one.row.stream == (subject or self.ada) and isinstance(one.payload, DecisionEvent):
-                hour = (one.row.occurred_at - NOON) // HOUR
-                steps.append((type(one.payload).__name__, hour))
+        for event in self.annals.sealer.open_rows(rows):
+            if event.row.stream == (subject or self.ada) and isinstance(
+                event.payload, DecisionEvent
+            ):
+                hour = (event.row.occurred_at - NOON) // HOUR
+                steps.append((type(event.payload).__name__, hour))
         return steps
 
 
@@ -284,8 +286,8 @@ def test_two_processes_at_once_trigger_and_end_each_once(
     settle(annals)
     for name in names:
         steps = decisions(annals, found(annals, user(name)), DecisionEvent)
-        assert [one.ordinal for one in steps] == list(range(1, len(steps) + 1))
-        kinds = [type(one) for one in steps]
+        assert [step.ordinal for step in steps] == list(range(1, len(steps) + 1))
+        kinds = [type(step) for step in steps]
         if kinds:  # whether she was seen as stuck does not matter
             assert kinds[0] is SignalTriggered
             assert kinds.count(SignalTriggered) == kinds.count(SignalEnded) == 1

@@ -43,7 +43,7 @@ from domain.identity import SubjectId, SubjectKind
 from domain.workspace import editing
 from infra import workers
 from infra.bootstrap.annals import Annals
-from projections.models.bars import bars_of_all
+from projections.queries.bars import bars_of_all
 from tests.infra.erasures import erase
 from tests.projections.definitions import (
     activate,
@@ -86,8 +86,8 @@ def release(annals: Annals, subject: SubjectId) -> None:
 def path(annals: Annals, subject: SubjectId) -> list[str]:
     """Entered stages with a plus, left ones with a minus."""
     found = decisions(annals, subject, StageTransition)
-    assert [one.ordinal for one in found] == list(range(1, len(found) + 1))
-    return [("+" if isinstance(one, StageEntered) else "-") + one.stage for one in found]
+    assert [event.ordinal for event in found] == list(range(1, len(found) + 1))
+    return [("+" if isinstance(event, StageEntered) else "-") + event.stage for event in found]
 
 
 def set_properties(annals: Annals, name: str, **values: object) -> SubjectId:
@@ -184,7 +184,7 @@ def test_a_change_that_moves_stage_and_health_leaves_no_turn_that_nobody_took(
     # As a trial she would be bad: but she is none any more.
     set_properties(annals, "ada", plan="pro", mood="happy")
     settle(annals)
-    assert [one.after for one in decisions(annals, ada, HealthChanged)] == [Health.GOOD]
+    assert [decision.after for decision in decisions(annals, ada, HealthChanged)] == [Health.GOOD]
     assert members(annals, well) == {ada}
 
 
@@ -263,7 +263,7 @@ def test_setting_by_hand_what_is_set_stores_nothing_and_so_does_releasing_nothin
     release(annals, ada)
     release(annals, ada)
     rows = annals.log.read_streams({ada: 0})[ada]
-    assert [one.topic for one in rows] == [
+    assert [row.topic for row in rows] == [
         "user.registered",
         "user.properties_changed",
         "user.stage_set",
@@ -332,7 +332,7 @@ def test_what_was_decided_of_one_that_was_merged_meanwhile_leaves_nothing_behind
         ScoreChanged(id, 1, 1, cause, before=None, after=1.0),
         SignalTriggered(DefinitionId(uuid.uuid4()), 1, 1, cause),
     ]
-    annals.decider()._recorder.record([(USER, old, one) for one in late], NOON)
+    annals.decider()._recorder.record([(USER, old, decision) for decision in late], NOON)
     settle(annals)
     assert len(decisions(annals, old, DecisionEvent)) == len(late)
     assert dump(database_url) == before
@@ -373,12 +373,12 @@ def test_bars_follow_what_is_decided(annals: Annals) -> None:
     settle(annals)
     with annals.queries.connect() as conn:
         shown = bars_of_all(conn, USER)
-    assert [(one.stage, one.count, one.good, one.normal) for one in shown.stages] == [
+    assert [(stage.stage, stage.count, stage.good, stage.normal) for stage in shown.stages] == [
         ("paying", 3, 3, 0),
         (None, 1, 0, 1),
     ]
-    good = next(one for one in shown.health if one.health is Health.GOOD)
-    assert [one.amount for one in good.mrr] == ["30"]
+    good = next(health for health in shown.health if health.health is Health.GOOD)
+    assert [amount.amount for amount in good.mrr] == ["30"]
 
 
 def test_decisions_of_an_erased_user_leave_nothing_behind(
@@ -436,13 +436,13 @@ def test_two_processes_at_once_decide_each_stage_and_health_once(
         subject = found(annals, user(name))
         assert standing(annals, subject) == ("paying", "bad")
         steps = path(annals, subject)
-        assert [one[0] for one in steps] == ["+", "-"] * (len(steps) // 2) + ["+"]
+        assert [step[0] for step in steps] == ["+", "-"] * (len(steps) // 2) + ["+"]
         for left, entered in zip(steps[1::2], steps[::2], strict=False):
             assert left[1:] == entered[1:]
         health = [Health.NORMAL]
-        for one in decisions(annals, subject, HealthChanged):
-            assert one.before is health[-1] is not one.after
-            health.append(one.after)
+        for decision in decisions(annals, subject, HealthChanged):
+            assert decision.before is health[-1] is not decision.after
+            health.append(decision.after)
 
 
 def test_what_was_recorded_before_a_crash_is_not_recorded_again(annals: Annals) -> None:

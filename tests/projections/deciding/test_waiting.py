@@ -20,7 +20,7 @@ from domain.events.decisions import HealthChanged, StageEntered
 from domain.identity import SubjectKind
 from domain.workspace import editing
 from infra.bootstrap.annals import Annals
-from tests.projections import decisions
+from tests.projections import decision_laws
 from tests.projections.read_models import NOON, found, user, write
 from tests.projections.segments import EDITOR, settle
 
@@ -46,8 +46,8 @@ def test_a_signal_does_not_trigger_on_a_health_that_the_new_stage_has_not_brough
     settle(annals)
     write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
     settle(annals)
-    of_ada = decisions.read(annals).of(found(annals, user("ada")))
-    assert {type(one.decision) for history in of_ada.values() for one in history} == {
+    of_ada = decision_laws.read(annals).of(found(annals, user("ada")))
+    assert {type(decision.decision) for history in of_ada.values() for decision in history} == {
         StageEntered,
         HealthChanged,
     }
@@ -62,5 +62,5 @@ def test_what_waited_is_looked_at_though_nothing_between_changes(annals: Annals)
     settle(annals)
     write(annals, Change(USER, user("ada"), {"plan": "pro"}, NOON))
     settle(annals)
-    of_ada = decisions.read(annals).of(found(annals, user("ada")))
+    of_ada = decision_laws.read(annals).of(found(annals, user("ada")))
     assert {key.family for key in of_ada} == {"stage", "signal"}

@@ -34,11 +34,11 @@ OF_ROW = [
 ]
 
 
-@pytest.mark.parametrize("error", OF_CONNECTION, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("error", OF_CONNECTION, ids=lambda error: type(error).__name__)
 def test_a_later_try_may_succeed(error: Exception) -> None:
     assert is_of_connection(error)
 
 
-@pytest.mark.parametrize("error", OF_ROW, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("error", OF_ROW, ids=lambda error: type(error).__name__)
 def test_every_try_fails_the_same(error: Exception) -> None:
     assert not is_of_connection(error)

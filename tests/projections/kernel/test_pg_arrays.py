@@ -55,7 +55,7 @@ def test_a_column_comes_back_as_it_was(type_name: LiteralString, database_url: s
 def test_json_comes_back_as_it_was(database_url: str) -> None:
     sent = [{"a": [1, None]}, {}, {"é": "\U0001f600"}]
     with psycopg.connect(database_url) as conn:
-        column = pg_arrays.jsons([msgspec.json.encode(one) for one in sent])
+        column = pg_arrays.jsons([msgspec.json.encode(value) for value in sent])
         rows = conn.execute("SELECT unnest(%b::jsonb[])", (column,)).fetchall()
     assert [row[0] for row in rows] == sent
 
@@ -66,4 +66,4 @@ def test_subjects_come_with_their_partitions(database_url: str) -> None:
         rows = conn.execute(
             "SELECT * FROM unnest(%b::smallint[], %b::uuid[])", pg_arrays.placed(subjects)
         ).fetchall()
-    assert rows == [(log_partition(one), one) for one in subjects]
+    assert rows == [(log_partition(subject), subject) for subject in subjects]

@@ -79,17 +79,20 @@ def test_a_batch_larger_than_the_sockets_buffers_is_projected(
     """Memberships that change or end are written one by one, after much that the server has not
     taken yet: there psycopg once waited for the server, and the server for psycopg."""
     people = [f"u{n}" for n in range(40)]
-    stored(annals, *(group(one, "a1", role="guest") for one in people))
+    stored(annals, *(group(person, "a1", role="guest") for person in people))
     projector = annals.projector()
     while projector.step():
         pass
     projector.release()
     later = AT + timedelta(hours=1)
     stored(
-        annals, *(identify(one, later, **{f"trait{n}": LONG for n in range(20)}) for one in people)
+        annals,
+        *(identify(person, later, **{f"trait{n}": LONG for n in range(20)}) for person in people),
     )
-    stored(annals, *(group(one, "a1", later, role="owner", trait=LONG) for one in people[:20]))
-    stored(annals, *(leave(one, "a1", later + timedelta(hours=1)) for one in people[20:]))
+    stored(
+        annals, *(group(person, "a1", later, role="owner", trait=LONG) for person in people[:20])
+    )
+    stored(annals, *(leave(person, "a1", later + timedelta(hours=1)) for person in people[20:]))
     small = Projector(
         log=annals.log, opener=annals.sealer, pool=small_pool, workspace=annals.workspace_now
     )

@@ -14,13 +14,13 @@ from structlog.testing import capture_logs
 
 from infra.bootstrap.annals import Annals
 from infra.pasts.databases import PastDatabases
-from projections.kernel import watchdog
+from projections.kernel import fences, watchdog
+from projections.kernel.fences import FenceTaken
 from projections.kernel.watchdog import Hung, watched
 from projections.models.contacts import Contacts
-from projections.projector import fences, pace
-from projections.projector.fences import FenceTaken
+from projections.projector import pace
+from projections.projector.checkpoints import PROJECTOR
 from projections.projector.pace import MAX_PATIENCE, Pace
-from projections.projector.projector import CLOSE_FENCE, NAME, SHARE_FENCE
 from tests.commands import group, identify
 from tests.infra.commands import stored
 from tests.pasts import copied, seen_at
@@ -58,27 +58,27 @@ def shown(url: str) -> int:
 
 
 def hung(logs: list[dict[str, object]]) -> list[dict[str, object]]:
-    return [one for one in logs if one["event"] == "worker.hung"]
+    return [entry for entry in logs if entry["event"] == "worker.hung"]
 
 
 @given(st.integers(1, 20_000), st.lists(st.tuples(st.booleans(), st.integers(0, 20_000))))
 def test_batches_shrink_while_they_hang_and_grow_back_within_bounds(
     most: int, history: list[tuple[bool, int]]
 ) -> None:
-    one = Pace(most)
+    pace = Pace(most)
     for hangs, events in history:
-        before = one.events
+        before = pace.events
         if hangs:
-            one.hung(min(events, before))
-            assert one.events < before or one.patience > 1
+            pace.hung(min(events, before))
+            assert pace.events < before or pace.patience > 1
         else:
-            one.done()
-            assert one.events in (min(2 * before, most),)
-        assert 1 <= one.events <= most
-        assert 1 <= one.patience <= MAX_PATIENCE
+            pace.done()
+            assert pace.events in (min(2 * before, most),)
+        assert 1 <= pace.events <= most
+        assert 1 <= pace.patience <= MAX_PATIENCE
     for _ in range(15):
-        one.done()
-    assert (one.events, one.patience) == (most, 1)
+        pace.done()
+    assert (pace.events, pace.patience) == (most, 1)
 
 
 def test_a_statement_that_waits_for_a_lock_is_cancelled_and_its_place_is_told(
@@ -95,7 +95,7 @@ def test_a_statement_that_waits_for_a_lock_is_cancelled_and_its_place_is_told(
     assert line["worker"] == "a test"
     at = line["at"]
     assert isinstance(at, list)
-    assert any(one.startswith(f"{__name__}.test_a_statement_that_waits") for one in at)
+    assert any(frame.startswith(f"{__name__}.test_a_statement_that_waits") for frame in at)
     assert "secret" not in str(line)
     assert conn.closed
 
@@ -124,7 +124,7 @@ def test_a_projector_that_hangs_goes_on_by_smaller_batches_and_catches_up(
     with capture_logs() as logs, locked(database_url):
         assert projector.step() == 0
         assert projector.step() == 0
-    assert {one["worker"] for one in hung(logs)} == {"projector"}
+    assert {entry["worker"] for entry in hung(logs)} == {"projector"}
     assert "projections.models.contacts" in str(hung(logs)[0]["at"])
     assert projector._pace.events < EVENTS
     sizes = []
@@ -167,19 +167,20 @@ def test_the_fence_is_waited_for_in_pieces_and_that_is_no_hang(
     monkeypatch.setattr(fences, "WAIT_SECONDS", 0.2)
     people(annals)
     projector = annals.projector()
-    projector._lease()
+    with annals.views.connection() as conn:
+        projector._leases.renew(conn)
     with capture_logs() as logs, owner(database_url) as conn, conn.transaction():
-        conn.execute(CLOSE_FENCE, (NAME,))
+        fences.close(conn, PROJECTOR)
         assert projector.step() == 0
-    assert [one["event"] for one in logs] == ["projector.waits_for_fence"]
+    assert [entry["event"] for entry in logs] == ["projector.waits_for_fence"]
     assert projector.step() == EVENTS
     with owner(database_url) as conn, conn.transaction():
-        fences.wait_for(conn, SHARE_FENCE, NAME)
+        fences.wait_to_lock(conn, PROJECTOR, closes=False)
         assert conn.execute("SHOW lock_timeout").fetchone() == ("0",)
     with owner(database_url) as holder, holder.transaction():
-        holder.execute(CLOSE_FENCE, (NAME,))
+        fences.close(holder, PROJECTOR)
         with pytest.raises(FenceTaken), owner(database_url) as conn, conn.transaction():
-            fences.wait_for(conn, SHARE_FENCE, NAME)
+            fences.wait_to_lock(conn, PROJECTOR, closes=False)
     projector.release()
 
 
@@ -219,7 +220,7 @@ def test_starting_over_goes_on_after_a_deadlock(annals: Annals, database_url: st
                 " WHERE d.datname = current_database() AND NOT l.granted"
             )
             until(lambda: conn.execute(waits).fetchone() is not None)
-        worker.execute(SHARE_FENCE, (NAME,))
+        fences.share(worker, PROJECTOR)
     thread.join(60)
     assert not thread.is_alive()
     assert dump(database_url)["contacts"] == []

@@ -21,9 +21,10 @@ from infra.bootstrap.annals import Annals
 from infra.settings import Settings
 from projections.conditions.selection import Selection
 from projections.kernel.tables import contacts
-from projections.models.bars import Bars, amount, bars_of, bars_of_all, currency, shown
+from projections.models.bars import amount, currency
 from projections.models.contacts import _add, _see, _Sight
 from projections.projector.pace import Pace
+from projections.queries.bars import Bars, bars_of, bars_of_all, shown
 from projections.queries.contact_list import list_contacts
 from projections.queries.contact_view import view
 from tests.infra.erasures import erase
@@ -97,9 +98,9 @@ def test_kept_bars_are_what_a_recount_says_after_every_batch(
                     sa.select(contacts.c.properties).where(contacts.c.kind == kind.value)
                 ).all()
             assert kept(annals, kind).total == len(stored)
-            exact = sum(Fraction(amount(one.get("mrr")) or 0) for one in stored)
-            sums = [one for health in kept(annals, kind).health for one in health.mrr]
-            assert sum(Fraction(one.amount) for one in sums) == exact
+            exact = sum(Fraction(amount(properties.get("mrr")) or 0) for properties in stored)
+            sums = [total for health in kept(annals, kind).health for total in health.mrr]
+            assert sum(Fraction(item.amount) for item in sums) == exact
 
     whatever_happens()
 
@@ -109,13 +110,17 @@ def test_of_two_workers_that_meet_an_account_first_one_alone_counts_it(
 ) -> None:
     unseen = {SubjectId(uuid.uuid4()): "account" for _ in range(3)}
     sights = sorted(_Sight(log_partition(id), id.bytes, kind) for id, kind in unseen.items())
-    with owner(database_url) as one, owner(database_url) as other, ThreadPoolExecutor(1) as threads:
-        with one.transaction():
-            assert _see(one, sights) == unseen
-            _add(one, unseen)
+    with (
+        owner(database_url) as holder,
+        owner(database_url) as other,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        with holder.transaction():
+            assert _see(holder, sights) == unseen
+            _add(holder, unseen)
             second = threads.submit(_see, other, sights)
             waiting = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
-            while not one.execute(waiting, (other.info.backend_pid,)).fetchall():
+            while not holder.execute(waiting, (other.info.backend_pid,)).fetchall():
                 assert not second.done()
         assert second.result() == {}
 
@@ -132,11 +137,16 @@ def test_stages_are_counted_with_their_healths_and_no_stage_comes_last(
             " health = CASE WHEN mrr < 2 THEN 'bad' ELSE 'good' END"
         )
     bars = recounted(annals, SubjectKind.USER)
-    assert [(one.stage, one.count, one.good, one.normal, one.bad) for one in bars.stages] == [
+    assert [
+        (stage.stage, stage.count, stage.good, stage.normal, stage.bad) for stage in bars.stages
+    ] == [
         ("trial", 4, 2, 0, 2),
         (None, 2, 2, 0, 0),
     ]
-    assert [(one.health, one.count, [sum.amount for sum in one.mrr]) for one in bars.health] == [
+    assert [
+        (health.health, health.count, [total.amount for total in health.mrr])
+        for health in bars.health
+    ] == [
         ("good", 4, ["14"]),
         ("normal", 0, []),
         ("bad", 2, ["1"]),
@@ -153,7 +163,7 @@ def test_the_property_that_supplies_mrr_is_the_settings(annals: Annals) -> None:
     project(other)
     [good, normal, bad] = kept(annals, SubjectKind.USER).health
     assert (good.mrr, bad.mrr) == ([], [])
-    assert [(one.currency, one.amount) for one in normal.mrr] == [(None, "2.5")]
+    assert [(total.currency, total.amount) for total in normal.mrr] == [(None, "2.5")]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.decimals(-99, 99))
@@ -189,8 +199,8 @@ def test_the_360_view_the_list_and_the_bars_show_the_same_mrr(annals: Annals, se
         page = list_contacts(
             conn, Selection(kind), Moment(NOON, UTC), sort="mrr", cursor=None, limit=1
         )
-    [normal] = [one.mrr for one in kept(annals, kind).health if one.health == "normal"]
-    amounts = [Decimal(one.amount) for one in normal]
+    [normal] = [health.mrr for health in kept(annals, kind).health if health.health == "normal"]
+    amounts = [Decimal(total.amount) for total in normal]
     exact = amount(sent)
     assert amounts == ([] if exact is None else [exact])
     assert page.items[0].mrr == exact

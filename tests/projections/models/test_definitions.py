@@ -58,28 +58,34 @@ def test_whatever_is_done_the_read_model_shows_what_the_log_says(
         project(told)
         state = store.load()
         with told.queries.connect() as conn:
-            listed = {one.id: one for one in list_definitions(conn).items}
-            for id, one in state.current.items():
-                if isinstance(one.definition, Destination):  # of these there is no read model
+            listed = {item.id: item for item in list_definitions(conn).items}
+            for id, defined in state.current.items():
+                if isinstance(defined.definition, Destination):  # of these there is no read model
                     continue
                 seen = definition(conn, id)
                 assert (seen.definition, seen.version, seen.status) == (
-                    one.definition,
-                    one.version,
-                    one.status,
+                    defined.definition,
+                    defined.version,
+                    defined.status,
                 )
-                assert (seen.created_at, seen.created_by) == (one.created_at, one.created_by)
-                assert (seen.changed_at, seen.changed_by) == (one.changed_at, one.by)
+                assert (seen.created_at, seen.created_by) == (
+                    defined.created_at,
+                    defined.created_by,
+                )
+                assert (seen.changed_at, seen.changed_by) == (defined.changed_at, defined.by)
                 versions = list_versions(conn, id).items
-                assert [step.version for step in versions] == list(range(one.version, 0, -1))
-                assert (versions[0].definition, versions[0].at) == (one.definition, one.changed_at)
-                assert isinstance(one.definition, Settings) or listed.pop(id) == seen
+                assert [step.version for step in versions] == list(range(defined.version, 0, -1))
+                assert (versions[0].definition, versions[0].at) == (
+                    defined.definition,
+                    defined.changed_at,
+                )
+                assert isinstance(defined.definition, Settings) or listed.pop(id) == seen
             assert not listed
             for id, gone in state.deleted.items():
                 if isinstance(gone.definition, Destination):
                     continue
                 assert list_versions(conn, id).items[0].status == "deleted"
-            assert {one.id for one in list_segments(conn, list(SubjectKind)).items} == set(
+            assert {item.id for item in list_segments(conn, list(SubjectKind)).items} == set(
                 state.segments
             )
             known, now = KnownNames(conn), NamesNow(conn, state)
@@ -120,5 +126,5 @@ def test_what_decides_is_decided_anew_where_it_changes_and_only_there(
     assert due(annals, database_url) == {"user.stage"}
     with annals.queries.connect() as conn:
         assert list(KnownNames(conn).stages(USER)) == []
-        [one] = list_definitions(conn).items
-        assert one.status is Status.ARCHIVED
+        [item] = list_definitions(conn).items
+        assert item.status is Status.ARCHIVED

@@ -130,8 +130,8 @@ def test_case_8_the_account_of_an_erased_user_counts_on_and_shows_a_member_witho
     assert after.counts.events == before.counts.events == 2
     assert (after.first_seen, after.last_seen) == (before.first_seen, before.last_seen)
     assert after.members == before.members == 2
-    [erased] = [one for one in after.memberships if one.erased]
-    [known] = [one for one in before.memberships if one.id == erased.id]
+    [erased] = [membership for membership in after.memberships if membership.erased]
+    [known] = [membership for membership in before.memberships if membership.id == erased.id]
     assert (erased.name, erased.email, erased.role, erased.properties) == (None, None, None, {})
     assert (erased.joined_at, erased.left_at) == (known.joined_at, known.left_at)
 
@@ -153,11 +153,14 @@ def test_case_8_the_timeline_of_the_account_keeps_the_name_of_what_an_erased_use
             cursor=None,
             limit=50,
         )
-    gone = [one for one in page.items if one.user is not None and one.user.erased]
-    assert {(one.type, one.name, one.details) for one in gone if one.type == "event"} == {
-        ("event", "login", None)
-    }
-    assert all(one.user and one.user.name is None and one.user.external_id is None for one in gone)
+    gone = [item for item in page.items if item.user is not None and item.user.erased]
+    assert {
+        (subject.type, subject.name, subject.details) for subject in gone if subject.type == "event"
+    } == {("event", "login", None)}
+    assert all(
+        subject.user and subject.user.name is None and subject.user.external_id is None
+        for subject in gone
+    )
     assert PLANT not in repr(page)
 
 
@@ -179,7 +182,7 @@ def test_case_9_members_of_an_erased_account_keep_their_own_and_show_it_without_
         [company] = list_members(conn, SubjectKind.USER, ann, cursor=None, limit=9).items
         events = list_activity(conn, SubjectKind.USER, ann, "event", cursor=None, limit=9)
     assert (company.erased, company.name, company.external_id) == (True, None, None)
-    assert [(one.name, one.count) for one in events.items] == [("login", 1)]
+    assert [(item.name, item.count) for item in events.items] == [("login", 1)]
 
 
 def test_who_comes_back_after_an_erasure_is_somebody_new(annals: Annals) -> None:

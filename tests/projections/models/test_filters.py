@@ -13,7 +13,8 @@ from domain.commands import Change
 from domain.identity import SubjectKind
 from infra.bootstrap.annals import Annals
 from projections.models import filters as module
-from projections.models.filters import FEWEST, Filters, _refresh, filters, refresh
+from projections.models.filters import FEWEST, _refresh, refresh
+from projections.queries.filters import Filters, filters
 from tests.examples import examples
 from tests.infra.erasures import erase
 from tests.projections.read_models import NOON, account, empty, found, owner, project, user, write
@@ -27,16 +28,16 @@ def kept(annals: Annals, kind: SubjectKind = USER) -> Filters:
 
 
 def of(found: Filters, name: str) -> Any:
-    [one] = [one for one in found.properties if one.name == name]
-    return one
+    [property] = [property for property in found.properties if property.name == name]
+    return property
 
 
 def counts(found: Filters, name: str) -> dict[str | bool, int]:
-    return {one.value: one.count for one in of(found, name).values}
+    return {value.value: value.count for value in of(found, name).values}
 
 
 def people(annals: Annals, *values: dict[str, Any]) -> None:
-    write(annals, *(Change(USER, user(f"u{n}"), one, NOON) for n, one in enumerate(values)))
+    write(annals, *(Change(USER, user(f"u{n}"), value, NOON) for n, value in enumerate(values)))
     project(annals)
 
 
@@ -72,22 +73,22 @@ def test_values_are_those_of_three_and_more_with_exact_counts(
         shown = kept(annals)
         for name in ("plan", "trial", "tags"):
             expected = Counter[str | bool]()
-            for one in values:
-                value = one.get(name)
+            for properties in values:
+                value = properties.get(name)
                 expected.update(
                     set(value) if isinstance(value, list) else () if value is None else [value]
                 )
             frequent = {value: n for value, n in expected.items() if n >= FEWEST}
-            if not any(name in one for one in values):
-                assert name not in {one.name for one in shown.properties}
+            if not any(name in value for value in values):
+                assert name not in {property.name for property in shown.properties}
             elif sample == 1:
                 assert counts(shown, name).items() <= frequent.items()
             else:
                 assert counts(shown, name) == frequent
-        seats = [one["seats"] for one in values if "seats" in one]
+        seats = [value["seats"] for value in values if "seats" in value]
         if seats:
             assert (of(shown, "seats").low, of(shown, "seats").high) == (min(seats), max(seats))
-        if any("born" in one for one in values):
+        if any("born" in value for value in values):
             assert of(shown, "born").low <= of(shown, "born").high
 
     whoever_there_is()
@@ -145,5 +146,5 @@ def test_users_and_accounts_have_filters_of_their_own(annals: Annals) -> None:
     assert counts(kept(annals), "plan") == {"pro": 3}
     accounts = kept(annals, SubjectKind.ACCOUNT)
     assert counts(accounts, "plan") == {"team": 4}
-    assert [(one.stage, one.count) for one in accounts.stages] == [(None, 4)]
-    assert [one.count for one in accounts.health] == [0, 4, 0]
+    assert [(stage.stage, stage.count) for stage in accounts.stages] == [(None, 4)]
+    assert [health.count for health in accounts.health] == [0, 4, 0]

@@ -39,8 +39,13 @@ from infra.write.definition_store import DefinitionStore
 from projections.deciding import process_manager
 from projections.deciding.process_manager import ProcessManager
 from tests.examples import examples
-from tests.projections import decisions, drafts, phases, shown, standings
-from tests.projections.model import Subject
+from tests.projections import (
+    decision_laws,
+    decision_oracle,
+    random_definitions,
+    read_model_laws,
+    settled_laws,
+)
 from tests.projections.projector.test_live_equals_model import (
     BEGINNING,
     ZONE,
@@ -53,6 +58,7 @@ from tests.projections.projector.test_live_equals_model import (
     commands,
     user_names,
 )
+from tests.projections.read_model_oracle import Subject
 from tests.projections.read_models import (
     account,
     drain,
@@ -144,10 +150,10 @@ class Machine(RuleBasedStateMachine):
     @initialize(chance=chances)
     def begin(self, chance: random.Random) -> None:
         self.world.take(Write(turns(chance, 40)))
-        for draft in drafts.Drafter(chance).workspace():
+        for draft in random_definitions.Drafter(chance).workspace():
             self._define(draft, activates=True)
-        for one in chance.sample(self.world.model.subjects, k=2):
-            self._put(one, chance.randrange(4))
+        for subject in chance.sample(self.world.model.subjects, k=2):
+            self._put(subject, chance.randrange(4))
         self.after()
 
     @rule(chance=chances, count=st.integers(4, 12))
@@ -167,8 +173,10 @@ class Machine(RuleBasedStateMachine):
             self.world.take(
                 Write(
                     [
-                        Change(one.kind, tuple(one.identities[:1]), {"plan": plan}, self.now)
-                        for one in self.world.model.subjects
+                        Change(
+                            subject.kind, tuple(subject.identities[:1]), {"plan": plan}, self.now
+                        )
+                        for subject in self.world.model.subjects
                     ]
                 )
             )
@@ -183,29 +191,31 @@ class Machine(RuleBasedStateMachine):
 
     @rule(chance=chances, activates=st.sampled_from([True, True, True, False]))
     def define(self, chance: random.Random, activates: bool) -> None:
-        self._define(drafts.Drafter(chance).draft(), activates=activates)
+        self._define(random_definitions.Drafter(chance).draft(), activates=activates)
         self.after()
 
     @rule(which=numbers, chance=chances)
     def change(self, which: int, chance: random.Random) -> None:
         """Another content for one of the same family and kind."""
-        draft = drafts.Drafter(chance).draft()
+        draft = random_definitions.Drafter(chance).draft()
         alike = [
-            one
-            for one in self.defined()
-            if type(one.definition) is type(draft)
-            and getattr(one.definition, "kind", None) is draft.kind
+            defined_one
+            for defined_one in self.defined()
+            if type(defined_one.definition) is type(draft)
+            and getattr(defined_one.definition, "kind", None) is draft.kind
         ]
         if alike:
-            one = alike[which % len(alike)]
-            name = getattr(one.definition, "name", "")
-            changed = drafts.resolved(draft, name, self._names())
-            self._decide(lambda state: editing.change(state, one.id, changed, EDITOR))
+            defined = alike[which % len(alike)]
+            name = getattr(defined.definition, "name", "")
+            changed = random_definitions.resolved(draft, name, self._names())
+            self._decide(lambda state: editing.change(state, defined.id, changed, EDITOR))
             self.after()
 
     @rule(which=numbers)
     def activate(self, which: int) -> None:
-        waiting = [one for one in self.defined() if one.status is Status.DRAFT]
+        waiting = [
+            defined_one for defined_one in self.defined() if defined_one.status is Status.DRAFT
+        ]
         if waiting:
             id = waiting[which % len(waiting)].id
             self._decide(lambda state: editing.activate(state, id, EDITOR))
@@ -213,7 +223,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=numbers)
     def archive(self, which: int) -> None:
-        there = [one for one in self.defined() if one.status is Status.ACTIVE]
+        there = [
+            defined_one for defined_one in self.defined() if defined_one.status is Status.ACTIVE
+        ]
         if there:
             self._archive(there[which % len(there)])
             self.after()
@@ -229,8 +241,8 @@ class Machine(RuleBasedStateMachine):
             st.builds(Erase, st.just(SubjectKind.ACCOUNT), account_names),
         )
     )
-    def erase(self, one: Erase) -> None:
-        self.world.take(one)
+    def erase(self, erase: Erase) -> None:
+        self.world.take(erase)
         self.after()
 
     @rule(who=numbers, which=st.sampled_from([1, 2, 3, 0]))
@@ -242,12 +254,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=numbers)
     def release(self, who: int) -> None:
-        some = [one for one in self.world.model.subjects if one.hand]
+        some = [subject for subject in self.world.model.subjects if subject.hand]
         if some:
-            one = some[who % len(some)]
-            one.hand = []
-            subject = found(self.annals, one.identities)
-            self.annals.manual_stages.apply(ReleaseStage(one.kind, subject, EDITOR, self.now))
+            person = some[who % len(some)]
+            person.hand = []
+            subject = found(self.annals, person.identities)
+            self.annals.manual_stages.apply(ReleaseStage(person.kind, subject, EDITOR, self.now))
             self.after()
 
     def after(self) -> None:
@@ -258,26 +270,26 @@ class Machine(RuleBasedStateMachine):
     def defined(self) -> list[Defined[Any]]:
         return list(self.annals.definitions.load().current.values())
 
-    def _define(self, draft: drafts.Drafted, *, activates: bool) -> None:
+    def _define(self, draft: random_definitions.Drafted, *, activates: bool) -> None:
         self.names += 1
         id = DefinitionId(uuid.uuid4())
-        definition = drafts.resolved(draft, f"{self.names}", self._names())
+        definition = random_definitions.resolved(draft, f"{self.names}", self._names())
         made = self._decide(lambda state: editing.make(state, id, definition, EDITOR))
         if made and activates and not isinstance(definition, Segment):
             self._decide(lambda state: editing.activate(state, id, EDITOR))
 
-    def _put(self, one: Subject, which: int) -> None:
-        stages = [None, *self._names().stages[one.kind]]
+    def _put(self, person: Subject, which: int) -> None:
+        stages = [None, *self._names().stages[person.kind]]
         stage = stages[which % len(stages)]
-        one.hand = [stage]
-        subject = found(self.annals, one.identities)
-        put = SetStage(one.kind, subject, stage, "a test", EDITOR, self.now)
+        person.hand = [stage]
+        subject = found(self.annals, person.identities)
+        put = SetStage(person.kind, subject, stage, "a test", EDITOR, self.now)
         self.annals.manual_stages.apply(put)
 
-    def _archive(self, one: Defined[Any]) -> bool:
-        if isinstance(one.definition, Segment):
-            return self._decide(lambda state: editing.delete(state, one.id, EDITOR))
-        return self._decide(lambda state: editing.archive(state, one.id, EDITOR))
+    def _archive(self, defined: Defined[Any]) -> bool:
+        if isinstance(defined.definition, Segment):
+            return self._decide(lambda state: editing.delete(state, defined.id, EDITOR))
+        return self._decide(lambda state: editing.archive(state, defined.id, EDITOR))
 
     def _decide(self, decision: Callable[[Definitions], list[Payload]]) -> bool:
         try:
@@ -286,8 +298,8 @@ class Machine(RuleBasedStateMachine):
             return False  # it would rest on itself, or something rests on it
         return True
 
-    def _names(self) -> drafts.Names:
-        return drafts.names(self.annals.definitions.load().active)
+    def _names(self) -> random_definitions.Names:
+        return random_definitions.names(self.annals.definitions.load().active)
 
     def _decider(self) -> tuple[ProcessManager, _MortalRecorder]:
         decider = self.annals.decider(lambda: self.now)
@@ -307,7 +319,7 @@ class Machine(RuleBasedStateMachine):
         deciders = [decider for decider, _ in self.deciders]
         for _ in range(200):
             drain(projector)
-            done = sum(one.step() + one.tick() + _swept(one) for one in deciders)
+            done = sum(decider.step() + decider.tick() + _swept(decider) for decider in deciders)
             if not done and self._is_idle():
                 break
         else:
@@ -321,21 +333,23 @@ class Machine(RuleBasedStateMachine):
             reached = dict(
                 conn.execute("SELECT log_partition, position FROM views.checkpoints").fetchall()
             )
-            left = conn.execute(shown.LEFT, (self.now,)).fetchone()
-        return left == (0,) and all(reached.get(one, 0) >= head for one, head in heads.items())
+            left = conn.execute(read_model_laws.LEFT, (self.now,)).fetchone()
+        return left == (0,) and all(
+            reached.get(partition, 0) >= head for partition, head in heads.items()
+        )
 
-    def compare(self) -> phases.Settled:
-        there = standings.known(self.annals, self.world.model, self.moment())
-        record = decisions.read(self.annals)
-        decisions.assert_lawful(record)
+    def compare(self) -> settled_laws.Settled:
+        there = decision_oracle.known(self.annals, self.world.model, self.moment())
+        record = decision_laws.read(self.annals)
+        decision_laws.assert_lawful(record)
         active = self.annals.definitions.load().active
         hands = {
-            SubjectId(found(self.annals, one.identities)): stage
-            for one in self.world.model.subjects
-            for stage in one.hand
+            SubjectId(found(self.annals, subject.identities)): stage
+            for subject in self.world.model.subjects
+            for stage in subject.hand
         }
-        settled = phases.assert_settled(record, there, active, hands)
-        shown.assert_shown(self.url, settled)
+        settled = settled_laws.assert_settled(record, there, active, hands)
+        read_model_laws.assert_shown(self.url, settled)
         self.broken = False
         return settled
 
@@ -349,7 +363,11 @@ class Machine(RuleBasedStateMachine):
         forget_read_models(self.url)
         self.settle()
         assert self.compare().record.series == before.record.series
-        while any(self._archive(one) for one in self.defined() if one.status is Status.ACTIVE):
+        while any(
+            self._archive(defined_one)
+            for defined_one in self.defined()
+            if defined_one.status is Status.ACTIVE
+        ):
             pass
         self.settle()
         self.compare()
@@ -366,7 +384,7 @@ def _swept(decider: ProcessManager) -> int:
 class AtOnce(Machine):
     """All is decided as soon as something happens: what is recorded can be foretold."""
 
-    last: decisions.Record | None = None
+    last: decision_laws.Record | None = None
     swept: object = None
 
     def after(self) -> None:
@@ -374,13 +392,13 @@ class AtOnce(Machine):
         settled = self.compare()
         swept = (self.moment().today, settled.record.versions)
         if self.last is not None:
-            phases.assert_straight(self.last, settled, calm=swept == self.swept)
+            settled_laws.assert_straight(self.last, settled, calm=swept == self.swept)
         self.last, self.swept = settled.record, swept
 
     @rule(chance=chances)
     def make_read_models_anew(self, chance: random.Random) -> None:
         """Whatever is looked at meanwhile, nothing comes of it."""
-        before = decisions.read(self.annals).series
+        before = decision_laws.read(self.annals).series
         forget_read_models(self.url)
         projector = self.world._projector(chance.choice((3, 10, 30)))
         while projector.step():
@@ -388,7 +406,7 @@ class AtOnce(Machine):
                 decider.step(), decider.tick(), decider.sweep()
         projector.release()
         self.after()
-        assert decisions.read(self.annals).series == before
+        assert decision_laws.read(self.annals).series == before
 
 
 class InTheirOwnTime(Machine):
@@ -423,7 +441,7 @@ class InTheirOwnTime(Machine):
     @rule(worker=st.integers(0, 1), events=st.sampled_from([1, 3, 100]))
     def kill_projector_at_work(self, worker: int, events: int) -> None:
         projector = self.world._projector(events)
-        projector._models = (*projector._models, _MortalModel())
+        projector._models._models = (*projector._models._models, _MortalModel())
         with suppress(_Died):
             projector.step()
         let_leases_expire(self.url)

@@ -47,7 +47,7 @@ def project_in_order(annals: Annals, url: str, subjects: Sequence[SubjectId]) ->
 
 
 def begun(annals: Annals, *identities: Sequence[Identity]) -> list[SubjectId]:
-    return [found(annals, one) for one in identities]
+    return [found(annals, identity) for identity in identities]
 
 
 def test_a_chain_of_merged_users_ends_in_the_last(annals: Annals, database_url: str) -> None:
@@ -63,9 +63,9 @@ def test_a_chain_of_merged_users_ends_in_the_last(annals: Annals, database_url: 
         project_in_order(annals, database_url, order)
         dumps.append(dump(database_url))
         with annals.queries.connect() as conn:
-            assert [survivor_of(conn, one) for one in (a, b, c)] == [c, c, c]
+            assert [survivor_of(conn, subject) for subject in (a, b, c)] == [c, c, c]
             assert set(streams_of(conn, c)) == {a, b, c}
-    assert all(one == dumps[0] for one in dumps)
+    assert all(rows == dumps[0] for rows in dumps)
     assert len(dumps[0]["contacts"]) == 2
     assert len(dumps[0]["memberships"]) == 1
 
@@ -89,7 +89,7 @@ def test_a_member_of_merged_accounts_is_shown_alike_in_every_order(
     for order in permutations((jo, a, b)):
         project_in_order(annals, database_url, order)
         dumps.append(dump(database_url))
-    assert all(one == dumps[0] for one in dumps)
+    assert all(rows == dumps[0] for rows in dumps)
     with owner(database_url) as conn:
         rows = conn.execute("SELECT role, left_at FROM views.memberships").fetchall()
     left = NOON + timedelta(days=2) if leaves else None

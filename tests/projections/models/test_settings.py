@@ -22,12 +22,14 @@ from domain.workspace import editing
 from infra.bootstrap.annals import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.selection import Selection
-from projections.models import bars
-from projections.models.bars import CurrencySum
-from projections.models.mrr import Mrr, MrrSource
-from projections.projector.projector import NAME, SHARE_FENCE
+from projections.kernel import fences
+from projections.models.bars import EXACT, amount
+from projections.projector.checkpoints import PROJECTOR
+from projections.queries import bars
+from projections.queries.bars import CurrencySum
 from projections.queries.contact_list import list_contacts
 from projections.queries.contact_view import view
+from projections.queries.mrr import Mrr, MrrSource
 from tests.infra.erasures import erase
 from tests.projections.read_models import (
     NOON,
@@ -101,7 +103,7 @@ def test_another_mrr_property_supplies_the_mrr_of_all_and_bars_follow(
             project(told)
             with owner(database_url) as conn:
                 for properties, kept in conn.execute("SELECT properties, mrr FROM views.contacts"):
-                    exact = bars.amount(properties.get(name or "mrr"))
+                    exact = amount(properties.get(name or "mrr"))
                     assert (kept is None, kept) == (exact is None, exact)
             for kind in SubjectKind:
                 bars_agree_with_the_list(told, kind)
@@ -126,13 +128,15 @@ def bars_agree_with_the_list(annals: Annals, kind: SubjectKind) -> None:
             currency="JPY",
         )
     sums: dict[str | None, Decimal] = {}
-    for one in page.items:
-        if one.mrr is not None:
-            sums[one.currency] = bars.EXACT.add(sums.get(one.currency, Decimal(0)), one.mrr)
+    for item in page.items:
+        if item.mrr is not None:
+            sums[item.currency] = EXACT.add(sums.get(item.currency, Decimal(0)), item.mrr)
     assert None not in sums
-    shown = {sum.currency: Decimal(sum.amount) for one in kept.health for sum in one.mrr}
+    shown = {
+        total.currency: Decimal(total.amount) for health in kept.health for total in health.mrr
+    }
     assert shown == sums
-    assert sum(one.count for one in kept.health) == len(page.items)
+    assert sum(health.count for health in kept.health) == len(page.items)
 
 
 def test_what_is_chosen_holds_at_once_here_and_in_other_processes(
@@ -155,7 +159,7 @@ def test_settings_wait_for_batches_under_way_that_may_know_the_old_ones(
     waiting += " wait_event_type = 'Lock'"
     with owner(database_url) as conn, ThreadPoolExecutor(1) as threads:
         with conn.transaction():
-            conn.execute(SHARE_FENCE, (NAME,))
+            fences.share(conn, PROJECTOR)
             projecting = threads.submit(project, annals)
             while not conn.execute(waiting).fetchall():
                 assert not projecting.done()
@@ -220,8 +224,8 @@ def of_accounts(*sums: tuple[str | None, str]) -> Mrr:
 
 
 def test_a_user_has_the_mrr_of_the_accounts_that_it_belongs_to_now(annals: Annals) -> None:
-    for name, amount, code in (("a", 10.1, "EUR"), ("b", 0.2, "EUR"), ("c", 5, "USD")):
-        write(annals, Change(ACCOUNT, account(name), {"mrr": amount, "currency": code}, NOON))
+    for name, mrr, code in (("a", 10.1, "EUR"), ("b", 0.2, "EUR"), ("c", 5, "USD")):
+        write(annals, Change(ACCOUNT, account(name), {"mrr": mrr, "currency": code}, NOON))
         write(annals, Join(user("u"), account(name), {}, {}, NOON))
     write(annals, Join(user("u"), account("without"), {}, {}, NOON))
     assert mrr(annals, "u") == of_accounts(("EUR", "10.3"), ("USD", "5"))

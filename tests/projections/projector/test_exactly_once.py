@@ -16,7 +16,8 @@ from infra.bootstrap.annals import Annals
 from projections.kernel.batch import Batch
 from projections.models.activity_days import ActivityDays
 from projections.models.catalogue import CatalogueModel
-from projections.projector import projector as projector_module
+from projections.projector import leases
+from projections.projector.checkpoints import PROJECTOR
 from projections.projector.projector import Projector
 from projections.queries.status import status
 from tests.projections.read_models import (
@@ -140,14 +141,14 @@ def test_many_workers_at_once_that_take_each_others_leases_count_everything_once
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(projector_module, "LEASE_SECONDS", 0)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0)
     stop = threading.Event()
     workers = [
         threading.Thread(
-            target=one.projector().run,
-            args=(stop, one.wakeups.sleeper("projector", eager=True)),
+            target=process.projector().run,
+            args=(stop, process.wakeups.sleeper("projector", eager=True)),
         )
-        for one in (annals, open_annals())
+        for process in (annals, open_annals())
     ]
     for worker in workers:
         worker.start()
@@ -174,17 +175,17 @@ def test_a_second_worker_gets_its_share_and_one_that_ends_hands_its_own_back(
             return sorted(row[0] for row in rows)
 
     clock = [0.0]
-    monkeypatch.setattr(projector_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(leases.time, "monotonic", lambda: clock[0])
     first, second = annals.projector(), annals.projector()
     first.step()
     second.step()
     assert holders() == [256]
-    for one in (first, second):
-        clock[0] += projector_module.LEASE_SECONDS
-        one.step()
+    for worker in (first, second):
+        clock[0] += leases.LEASE_SECONDS
+        worker.step()
     assert holders() == [128, 128]
     first.release()
-    clock[0] += projector_module.LEASE_SECONDS
+    clock[0] += leases.LEASE_SECONDS
     second.step()
     assert holders() == [256]
 
@@ -206,7 +207,7 @@ def test_an_event_that_cannot_be_applied_is_parked_said_so_and_stops_nobody(
     project(annals)
     heads = annals.log.heads(list(range(256)))
     with annals.queries.connect() as conn:
-        told = status(conn, projector_module.NAME, heads, [])
+        told = status(conn, PROJECTOR, heads, [])
     assert (told.behind, told.parked) == (0, 2)
     assert told.parked_by_reader == {"main": 2}
     assert told.recorded == sum(heads.values())

@@ -18,11 +18,11 @@ from domain.commands import Alias, Change, Command, Join, Leave, Request, Stored
 from domain.identity import Identity, SubjectKind
 from domain.workspace.workspace import Workspace
 from infra.bootstrap.annals import Annals
-from projections.projector import projector as projector_module
+from projections.projector import leases
 from projections.projector.projector import Projector
 from projections.queries.contact_view import MemberItem, list_members
 from tests.infra.erasures import erase
-from tests.projections.model import Membership, Model, Subject
+from tests.projections.read_model_oracle import Membership, Model, Subject
 from tests.projections.read_models import (
     account,
     drain,
@@ -79,7 +79,7 @@ accounts = st.one_of(
     account_names.map(account),
     domains.map(account),
     st.builds(lambda name, domain: account(name) + account(domain), account_names, domains),
-    st.builds(lambda one, other: account(one) + account(other), account_names, account_names),
+    st.builds(lambda first, second: account(first) + account(second), account_names, account_names),
 )
 nobody = st.just(())
 instants = st.integers(0, 60 * 24 * 3).map(lambda minutes: BEGINNING + timedelta(minutes=minutes))
@@ -139,23 +139,23 @@ class World:
     def take(self, step: Write | Erase | Project | Stop) -> None:
         match step:
             case Write(commands):
-                commands = [self._at_a_time_of_its_own(one) for one in commands]
-                outcomes = self.annals.handler.handle([Request(one) for one in commands])
-                for one, outcome in zip(commands, outcomes, strict=True):
-                    assert isinstance(outcome, Stored) or isinstance(one, Leave), outcome
-                    self.model.carry_out(one)
+                commands = [self._at_a_time_of_its_own(command) for command in commands]
+                outcomes = self.annals.handler.handle([Request(command) for command in commands])
+                for command, outcome in zip(commands, outcomes, strict=True):
+                    assert isinstance(outcome, Stored) or isinstance(command, Leave), outcome
+                    self.model.carry_out(command)
             case Erase(kind, name):
                 [identity] = SCOPE_OF_KIND[kind](name)
                 if identity in self.model.names:
                     self._erase(kind, identity)
             case Project(worker, batch_events):
-                one = self.workers[worker] or self._projector(batch_events)
-                self.workers[worker] = one
-                one.step()
+                projector = self.workers[worker] or self._projector(batch_events)
+                self.workers[worker] = projector
+                projector.step()
             case Stop(worker, in_order):
-                one, self.workers[worker] = self.workers[worker], None
-                if one is not None and in_order:
-                    one.release()
+                projector, self.workers[worker] = self.workers[worker], None
+                if projector is not None and in_order:
+                    projector.release()
 
     def _at_a_time_of_its_own(self, command: Command) -> Command:
         """Simultaneous events have no order to speak of."""
@@ -221,47 +221,53 @@ class World:
             ).fetchone()
         assert alone == (0,), "each contact has a row of when it was seen, and the other way round"
         shown = {
-            id: ([(one["scheme"], one["value"]) for one in identities], values, first, last)
+            id: (
+                [(identity["scheme"], identity["value"]) for identity in identities],
+                values,
+                first,
+                last,
+            )
             for id, identities, values, first, last in rows
         }
         assert shown == {
-            found(self.annals, one.identities): (
-                [(name.scheme.value, name.value) for name in one.identities],
-                one.properties,
-                min(one.seen, default=None),
-                max(one.seen, default=None),
+            found(self.annals, subject.identities): (
+                [(name.scheme.value, name.value) for name in subject.identities],
+                subject.properties,
+                min(subject.seen, default=None),
+                max(subject.seen, default=None),
             )
-            for one in self.model.subjects
+            for subject in self.model.subjects
         }
 
     def _compare_memberships(self) -> None:
-        people = [one for one in self.model.subjects if one.kind is SubjectKind.USER]
-        gone = [one for one in self.model.erased if one.kind is SubjectKind.USER]
+        people = [subject for subject in self.model.subjects if subject.kind is SubjectKind.USER]
+        gone = [subject for subject in self.model.erased if subject.kind is SubjectKind.USER]
         belongings: dict[Subject, list[tuple[object, ...]]] = {}
         for person in people + gone:
             accounts = self.model.accounts_of(person)
-            for one, membership in accounts.items():
-                belongings.setdefault(one, []).append(
+            for party, membership in accounts.items():
+                belongings.setdefault(party, []).append(
                     self._line(None if person in gone else person, membership)
                 )
             if person not in gone:
                 assert self._members(person) == _sorted(
                     self._line(
-                        None if one in self.model.erased or one.merged_into else one, membership
+                        None if account in self.model.erased or account.merged_into else account,
+                        membership,
                     )
-                    for one, membership in accounts.items()
+                    for account, membership in accounts.items()
                 )
-        for one in self.model.subjects:
-            if one.kind is SubjectKind.ACCOUNT:
-                assert self._members(one) == _sorted(belongings.get(one, []))
+        for subject in self.model.subjects:
+            if subject.kind is SubjectKind.ACCOUNT:
+                assert self._members(subject) == _sorted(belongings.get(subject, []))
 
-    def _members(self, one: Subject) -> list[tuple[object, ...]]:
-        subject = found(self.annals, one.identities)
+    def _members(self, account: Subject) -> list[tuple[object, ...]]:
+        subject = found(self.annals, account.identities)
         items: list[MemberItem] = []
         cursor: str | None = None
         with self.annals.queries.connect() as conn:
             while True:
-                page = list_members(conn, one.kind, subject, cursor=cursor, limit=2)
+                page = list_members(conn, account.kind, subject, cursor=cursor, limit=2)
                 items += page.items
                 cursor = page.next
                 if cursor is None:
@@ -294,9 +300,9 @@ class World:
                 " FROM views.activity_days d JOIN views.names n ON n.id = d.name_id"
             ).fetchall()
         assert sorted(rows) == sorted(
-            (found(self.annals, one.identities), *key, count)
-            for one in self.model.subjects
-            for key, count in one.days.items()
+            (found(self.annals, subject.identities), *key, count)
+            for subject in self.model.subjects
+            for key, count in subject.days.items()
         )
 
     def _compare_catalogue(self) -> None:
@@ -318,7 +324,7 @@ def _sorted(lines: Iterable[tuple[Any, ...]]) -> list[tuple[object, ...]]:
 def test_read_models_show_what_was_written_however_it_was_projected(
     annals: Annals, database_url: str, monkeypatch: pytest.MonkeyPatch, lease_seconds: int
 ) -> None:
-    monkeypatch.setattr(projector_module, "LEASE_SECONDS", lease_seconds)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", lease_seconds)
 
     @given(st.lists(steps, min_size=2, max_size=25))
     def whatever_happens(history: list[Write | Erase | Project | Stop]) -> None:

@@ -92,7 +92,7 @@ activities = st.builds(
     Activity,
     st.sampled_from(ActivityKind),
     st.sampled_from([*LONG_NAMES, "one"]),
-).map(lambda one: (one,))
+).map(lambda command: (command,))
 pages = st.just((Activity(ActivityKind.PAGE, wide(MAX_URL_CHARS - 10, 5)),))
 at_limits = st.one_of(
     st.builds(Change, st.just(SubjectKind.USER), longest, limits, instants),
@@ -208,18 +208,18 @@ def live_as_past_as_rebuilt(annals: Annals, url: str, history: list[Step]) -> No
     projector.release()
     rebuilt = dump(url)
     if world.model.erased:
-        for one in (live, past, rebuilt):
-            one.pop("catalogue")
+        for rows_by_table in (live, past, rebuilt):
+            rows_by_table.pop("catalogue")
     assert differing(rebuilt, live) == {}
     assert differing(past, live) == {}
 
 
-def differing(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, Any]:
+def differing(left: dict[str, list[str]], right: dict[str, list[str]]) -> dict[str, Any]:
     """By table, the rows that stand in one alone, and in the other alone."""
     return {
-        table: (sorted(set(rows) - set(other[table])), sorted(set(other[table]) - set(rows)))
-        for table, rows in one.items()
-        if rows != other[table]
+        table: (sorted(set(rows) - set(right[table])), sorted(set(right[table]) - set(rows)))
+        for table, rows in left.items()
+        if rows != right[table]
     }
 
 

@@ -38,7 +38,8 @@ from projections.kernel.tables import contacts
 from projections.models.activity_days import ActivityDays
 from projections.models.catalogue import CatalogueModel
 from projections.projector import projector as projector_module
-from projections.projector.projector import NAME, Projector
+from projections.projector.checkpoints import PROJECTOR
+from projections.projector.projector import Projector
 from tests.examples import examples
 from tests.infra.erasures import erase
 from tests.pasts import seen_at
@@ -130,7 +131,7 @@ def test_more_bad_events_of_one_sender_than_any_count_stop_nobody(
         write(annals, login("good"))
         project(annals)
         assert "good" in names(annals)
-        assert annals.status().parked_by_reader == {NAME: 25}
+        assert annals.status().parked_by_reader == {PROJECTOR: 25}
         assert annals.status().behind == 0
     assert set(listed(database_url)) == {("failed", "user.properties_changed", "CheckViolation")}
 
@@ -319,14 +320,14 @@ def shown(url: str, happening: Sequence[object]) -> dict[str, list[str]]:
     what a rebuild reads."""
     by_table = dump(url)
     del by_table["names"]
-    if any(isinstance(one, Erase) for one in happening):
+    if any(isinstance(step, Erase) for step in happening):
         del by_table["catalogue"]
     return by_table
 
 
-def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, set[str]]:
+def differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, set[str]]:
     """Rows, by table, that are in one alone."""
-    found = {table: set(one[table]) ^ set(other[table]) for table in one}
+    found = {table: set(before[table]) ^ set(after[table]) for table in before}
     return {table: rows for table, rows in found.items() if rows}
 
 
@@ -363,7 +364,7 @@ def test_after_repair_and_retry_all_is_as_if_nothing_had_failed(
 @settings(max_examples=examples(8), phases=[Phase.generate])
 @given(
     happening=st.lists(
-        steps.filter(lambda one: not isinstance(one, Stop)), min_size=4, max_size=12
+        steps.filter(lambda step: not isinstance(step, Stop)), min_size=4, max_size=12
     ),
     unfit=st.sampled_from(list(UNFIT.items())),
 )
@@ -471,7 +472,9 @@ def test_a_past_goes_on_without_what_is_skipped(annals: Annals, database_url: st
             "SELECT log_partition, position FROM views.parked WHERE state = 'failed'"
         )
         [place] = [Position(*row) for row in rows]
-    assert annals.parked().skip(NAME, place, "no longer true", "operator") == Retried(1, 0, None)
+    assert annals.parked().skip(PROJECTOR, place, "no longer true", "operator") == Retried(
+        1, 0, None
+    )
     past = seen_at(annals, datetime.now(UTC))
     with past.queries.connect() as conn:
         row = conn.exec_driver_sql("SELECT subject, properties FROM views.contacts").one()

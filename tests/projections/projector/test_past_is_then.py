@@ -22,8 +22,8 @@ from infra.pasts.databases import PastDatabases
 from infra.write.definition_store import DefinitionStore
 from projections.conditions.known_names import KnownNames
 from projections.conditions.selection import Selection
-from projections.models.bars import bars
 from projections.queries import contact_view, segment_list
+from projections.queries.bars import bars
 from projections.queries.contact_list import Lists, list_contacts
 from projections.queries.export import lines
 from projections.queries.stage_timeline import stage_timeline
@@ -69,13 +69,13 @@ def shown(annals: Annals, at: datetime) -> dict[str, Any]:
                 currency=None,
             )
             said[f"{kind}s.csv"] = b"".join(lines(conn, rows, "csv"))
-            for one in page.items:
-                said[str(one.id)] = whole(annals, conn, kind, SubjectId(one.id), at)
+            for item in page.items:
+                said[str(item.id)] = whole(annals, conn, kind, SubjectId(item.id), at)
         segments = segment_list.list_segments(conn, list(SubjectKind))
         said["segments"] = segments
-        for one in segments.items:
-            said[f"segment {one.id}"] = segment_list.list_members(
-                conn, one.id, cursor=None, limit=500
+        for segment in segments.items:
+            said[f"segment {segment.id}"] = segment_list.list_members(
+                conn, segment.id, cursor=None, limit=500
             )
     return msgspec.to_builtins(said)
 

@@ -84,16 +84,16 @@ def test_a_timeline_says_what_is_no_longer_kept_and_shows_its_counts(annals: Ann
     write_some(annals)
     end(annals)
     items = shown(annals, SubjectKind.USER, found(annals, user("ann")))
-    assert [(one.type, one.name, one.kept, one.details) for one in items[:2]] == [
+    assert [(item.type, item.name, item.kept, item.details) for item in items[:2]] == [
         ("event", None, False, None),
         ("event", None, False, None),
     ]
-    assert all(one.user is not None and not one.user.erased for one in items)
-    assert all(one.account is None or not one.account.erased for one in items)
-    sums = [one for one in items if one.type == "activity_summed"]
-    told = [day for one in sums if one.details for day in one.details["days"]]
+    assert all(item.user is not None and not item.user.erased for item in items)
+    assert all(item.account is None or not item.account.erased for item in items)
+    sums = [item for item in items if item.type == "activity_summed"]
+    told = [day for item in sums if item.details for day in item.details["days"]]
     assert [(day["name"], day["count"]) for day in told] == [("login", 1), ("login", 1)]
-    assert [one.name for one in items if one.type == "event" and one.kept] == ["paid"]
+    assert [item.name for item in items if item.type == "event" and item.kept] == ["paid"]
 
 
 def test_what_is_no_longer_kept_is_not_found_by_its_name(annals: Annals) -> None:
@@ -101,7 +101,7 @@ def test_what_is_no_longer_kept_is_not_found_by_its_name(annals: Annals) -> None
     end(annals)
     ann, acme = found(annals, user("ann")), found(annals, account("acme"))
     assert shown(annals, SubjectKind.USER, ann, "login") == []
-    assert [one.name for one in shown(annals, SubjectKind.USER, ann, "paid")] == ["paid"]
+    assert [item.name for item in shown(annals, SubjectKind.USER, ann, "paid")] == ["paid"]
     [gone, left] = shown(annals, SubjectKind.ACCOUNT, acme)
     assert (gone.kept, gone.name, gone.user and gone.user.name) == (False, None, "Ann")
     assert left.type == "activity_summed"
@@ -127,9 +127,9 @@ def test_a_review_holds_what_remains(annals: Annals) -> None:
     end(annals)
     ann = found(annals, user("ann"))
     reviews = annals.reviews(SubjectKind.USER, [ann])
-    history = [one for piece in reviews.history() for one in piece]
-    assert [one.type for one in history if not one.kept] == ["event", "event"]
-    assert {"activity_summed", "properties_changed", "event"} <= {one.type for one in history}
+    history = [item for piece in reviews.history() for item in piece]
+    assert [item.type for item in history if not item.kept] == ["event", "event"]
+    assert {"activity_summed", "properties_changed", "event"} <= {item.type for item in history}
     archive = b"".join(reviews.archive(reviews.file(renewal_property="renewal", currency=None)))
     assert archive.startswith(b"PK")
 
@@ -162,7 +162,7 @@ def test_what_rests_on_counts_that_are_dropped_is_decided_anew(annals: Annals) -
 def retired(annals: Annals) -> list[tuple[str, int, datetime | None]]:
     with annals.queries.connect() as conn:
         items = list_names(conn, ACTIVITY_SCOPES, retired=True).items
-    return [(one.name, one.uses, one.first_at) for one in items]
+    return [(item.name, item.uses, item.first_at) for item in items]
 
 
 def rebuilt(annals: Annals, url: str) -> list[str]:
@@ -200,8 +200,8 @@ def test_a_name_that_is_retired_before_its_use_is_shown_is_in_the_list(
     project(annals)
     assert retired(annals) == [("login", 2, MAY)]
     with annals.queries.connect() as conn:
-        [one] = list_names(conn, PROPERTY_SCOPES, retired=True).items
-    assert (one.name, one.uses, one.first_at, one.retired_at) == ("never", 0, None, NOW)
+        [name] = list_names(conn, PROPERTY_SCOPES, retired=True).items
+    assert (name.name, name.uses, name.first_at, name.retired_at) == ("never", 0, None, NOW)
     live = dump(database_url)["catalogue"]
     assert rebuilt(annals, database_url) == live
 
@@ -230,7 +230,7 @@ def test_of_what_is_left_a_back_test_counts_what_lists_count(
 ) -> None:
     chosen = Settings(time_zone=str(BRUSSELS))
     annals.definitions.decide(
-        lambda one: editing.choose(one, DefinitionId(uuid4()), chosen, uuid4()), MAY
+        lambda state: editing.choose(state, DefinitionId(uuid4()), chosen, uuid4()), MAY
     )
     with suppress(NotReady), annals.queries.connect() as conn:
         need(conn, _ASKED[2])
@@ -257,7 +257,9 @@ def test_of_what_is_left_a_back_test_counts_what_lists_count(
             test = predicate(condition, SubjectKind.USER, Moment(NOW, BRUSSELS))
             found = set(conn.scalars(sa.select(contacts.c.subject).where(test)))
             verdicts = back_tested(annals, condition)
-            assert {id for id, one in verdicts.items() if one.after == "in"} == found, condition
+            assert {id for id, verdict in verdicts.items() if verdict.after == "in"} == found, (
+                condition
+            )
             assert len(verdicts) == 66
 
 

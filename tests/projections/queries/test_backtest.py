@@ -38,7 +38,7 @@ from infra.bootstrap.annals import Annals
 from infra.write.definition_store import DefinitionStore
 from projections.queries import backtest
 from tests.examples import examples
-from tests.projections import drafts, naive_past
+from tests.projections import backtest_oracle, random_definitions
 from tests.projections.projector.test_live_equals_model import (
     BEGINNING,
     SCOPE_OF_KIND,
@@ -84,7 +84,7 @@ histories = st.lists(
     max_size=5,
 )
 
-drafters = st.integers(0, 2**32).map(lambda seed: drafts.Drafter(random.Random(seed)))
+drafters = st.integers(0, 2**32).map(lambda seed: random_definitions.Drafter(random.Random(seed)))
 
 
 class Scene:
@@ -106,38 +106,44 @@ class Scene:
 
     def _put_into_a_stage(self, who: tuple[SubjectKind, str], which: int, at: datetime) -> None:
         kind, name = who
-        one = self.world.model.names.get(SCOPE_OF_KIND[kind](name)[0])
-        if one is None:
+        subject = self.world.model.names.get(SCOPE_OF_KIND[kind](name)[0])
+        if subject is None:
             return
-        id = found(self.annals, one.identities)
-        stage = (None, *drafts.STAGES)[which]
+        id = found(self.annals, subject.identities)
+        stage = (None, *random_definitions.STAGES)[which]
         self.annals.manual_stages.apply(SetStage(kind, id, stage, "a test", EDITOR, at))
         if which == 0:
             later = at + timedelta(hours=20)
             self.annals.manual_stages.apply(ReleaseStage(kind, id, EDITOR, later))
 
-    def define(self, draft: drafts.Drafted) -> DefinitionId | None:
+    def define(self, draft: random_definitions.Drafted) -> DefinitionId | None:
         id, definition = DefinitionId(uuid.uuid4()), self.resolved(draft)
         with suppress(Refusal):  # it would rest on itself
             self.annals.definitions.decide(
-                lambda one: editing.make(one, id, definition, EDITOR), BEGINNING
+                lambda state: editing.make(state, id, definition, EDITOR), BEGINNING
             )
             if not isinstance(definition, Segment):
                 self.annals.definitions.decide(
-                    lambda one: editing.activate(one, id, EDITOR), BEGINNING
+                    lambda state: editing.activate(state, id, EDITOR), BEGINNING
                 )
             return id
         return None
 
     def define_missing_stages(self) -> None:
         """Nobody can be put into a stage by hand where there have never been any."""
-        there = {one.kind for one in self.active.values() if isinstance(one, Stages)}
+        there = {
+            definition.kind for definition in self.active.values() if isinstance(definition, Stages)
+        }
         for kind in set(SubjectKind) - there:
-            self.define(Stages(kind, "", [Stage("trial", StageType.OTHER, drafts.ANYBODY)]))
+            self.define(
+                Stages(kind, "", [Stage("trial", StageType.OTHER, random_definitions.ANYBODY)])
+            )
 
-    def resolved(self, draft: drafts.Drafted) -> drafts.Drafted:
+    def resolved(self, draft: random_definitions.Drafted) -> random_definitions.Drafted:
         self.names += 1
-        return drafts.resolved(draft, f"{self.names}", drafts.names(self.active))
+        return random_definitions.resolved(
+            draft, f"{self.names}", random_definitions.names(self.active)
+        )
 
     @property
     def active(self) -> dict[DefinitionId, Definition]:
@@ -196,24 +202,24 @@ def test_it_says_what_reading_all_again_for_each_day_says(
     scene.world.catch_up()
     draft = scene.resolved(drafter.draft())
     note(f"{draft}")
-    expected, last = naive_past.decided(
-        naive_past.told(scene.annals), draft, scene.active, moments(NOW, ZONE, DAYS)
+    expected, last = backtest_oracle.decided(
+        backtest_oracle.told(scene.annals), draft, scene.active, moments(NOW, ZONE, DAYS)
     )
     for sample in (None, 1_000):
         tested = scene.test(draft, sample=sample)
         for day, answers in zip(tested.result.days, expected, strict=True):
             labels = [label(draft, answer) for answer in answers.values()]
-            shown = {one.outcome: one.subjects for one in day.counts}
-            assert shown == {one: labels.count(one) for one in labels}, (sample, day)
-        assert {id: one.after for id, one in tested.verdicts.items()} == {
+            shown = {count.outcome: count.subjects for count in day.counts}
+            assert shown == {label: labels.count(label) for label in labels}, (sample, day)
+        assert {id: verdict.after for id, verdict in tested.verdicts.items()} == {
             id: label(draft, answer) for id, answer in expected[-1].items()
         }
-        for id, one in tested.verdicts.items():
+        for id, verdict in tested.verdicts.items():
             facts = last[id]
             if tested.result.compared_with is not None and isinstance(draft, Stages):
-                assert one.before == facts.stage
+                assert verdict.before == facts.stage
             elif tested.result.compared_with is not None:
-                assert one.before == facts.health.value
+                assert verdict.before == facts.health.value
 
 
 @settings(max_examples=examples(10))
@@ -245,22 +251,22 @@ def test_of_today_it_says_what_has_been_decided(
                 if kind != definition.kind.value:
                     assert subject not in tested.verdicts
                     continue
-                one = tested.verdicts[subject]
+                verdict = tested.verdicts[subject]
                 match definition:
                     case Stages():
-                        assert one.after == stage
+                        assert verdict.after == stage
                     case HealthProfile():
-                        assert one.after == health
+                        assert verdict.after == health
                     case Score():
-                        assert one.after_value == values[id, subject]
+                        assert verdict.after_value == values[id, subject]
                     case _:
-                        assert (one.after == "in") is ((id, subject) in inside), definition
-                assert one.after == one.before
+                        assert (verdict.after == "in") is ((id, subject) in inside), definition
+                assert verdict.after == verdict.before
             assert tested.result.differing == 0
 
 
 def counts(tested: backtest.Tested) -> list[dict[str | None, int]]:
-    return [{one.outcome: one.subjects for one in day.counts} for day in tested.result.days]
+    return [{count.outcome: count.subjects for count in day.counts} for day in tested.result.days]
 
 
 def test_two_users_are_two_until_the_day_on_which_they_turn_out_to_be_one(
@@ -281,14 +287,14 @@ def test_two_users_are_two_until_the_day_on_which_they_turn_out_to_be_one(
     )
     scene.world.catch_up()
     nobody: dict[str | None, int] = {}
-    two, one = {"in": 1, "out": 1}, {"in": 1}
+    two, within = {"in": 1, "out": 1}, {"in": 1}
     for condition in (ask.BelongsTo(), ask.Did("event", "login")):
         for sample in (None, 10):
             tested = scene.test(Segment(SubjectKind.USER, "in", condition), sample=sample)
-            assert counts(tested) == [nobody, two, two, one, one, one]
+            assert counts(tested) == [nobody, two, two, within, within, within]
     with_one = ask.OfUsers(ask.AtLeastOf(1), ask.Did("event", "login"))
     tested = scene.test(Segment(SubjectKind.ACCOUNT, "with one", with_one))
-    assert counts(tested) == [nobody, one, one, one, one, one]
+    assert counts(tested) == [nobody, within, within, within, within, within]
 
 
 def test_a_fact_that_is_told_late_counts_on_its_day_and_the_last_word_holds(
@@ -310,10 +316,10 @@ def test_a_fact_that_is_told_late_counts_on_its_day_and_the_last_word_holds(
         counts(scene.test(Segment(kind, "s", ask.PropertyIs("plan", ask.Is(plan)))))
         for plan in ("free", "old", "pro")
     ]
-    one, none, nobody = {"in": 1}, {"out": 1}, {}
+    within, none, nobody = {"in": 1}, {"out": 1}, {}
     assert plans == [
-        [nobody, one, none, none, none, none],
-        [nobody, none, one, one, one, one],
+        [nobody, within, none, none, none, none],
+        [nobody, none, within, within, within, within],
         [nobody, none, none, none, none, none],
     ]
 
@@ -343,8 +349,8 @@ def test_accounts_that_turn_out_to_be_one_are_one_membership_from_that_day_on(
     in_loser = Segment(kind, "in it", ask.BelongsTo(other=loser))
     for sample in (None, 5):
         tested = scene.test(left, sample=sample)
-        out, one, both = {"out": 2}, {"in": 1, "out": 1}, {"in": 2}
-        assert counts(tested) == [{}, out, one, out, out, out], sample
+        out, within, both = {"out": 2}, {"in": 1, "out": 1}, {"in": 2}
+        assert counts(tested) == [{}, out, within, out, out, out], sample
         tested = scene.test(in_loser, sample=sample)
         assert counts(tested)[-3:] == [both] * 3, sample
 
@@ -367,10 +373,10 @@ def test_who_was_somebody_else_and_is_erased_belongs_once(
     scene.world.take(Erase(SubjectKind.USER, "u0"))
     scene.world.catch_up()
     some = Segment(SubjectKind.ACCOUNT, "some", ask.BelongsTo())
-    one, none = {"in": 1}, {"out": 1}
+    within, none = {"in": 1}, {"out": 1}
     for sample in (None, 5):
         tested = scene.test(some, sample=sample)
-        assert counts(tested) == [{}, one, one, none, none, none], sample
+        assert counts(tested) == [{}, within, within, none, none, none], sample
 
 
 def test_who_is_on_a_list_counts_from_the_day_of_the_change(
@@ -382,7 +388,9 @@ def test_who_is_on_a_list_counts_from_the_day_of_the_change(
     id, day = DefinitionId(uuid.uuid4()), timedelta(days=1)
     ada = found(scene.annals, user("u0"))
     static = Segment(SubjectKind.USER, "list")
-    scene.annals.definitions.decide(lambda one: editing.make(one, id, static, EDITOR), BEGINNING)
+    scene.annals.definitions.decide(
+        lambda state: editing.make(state, id, static, EDITOR), BEGINNING
+    )
     for shift, on in ((1, True), (3, False)):
         changes = editing.change_list([ada], EDITOR, on=on)
         scene.annals.definitions.change_list(id, changes, BEGINNING + shift * day)
@@ -423,12 +431,12 @@ def test_an_account_is_looked_at_again_when_its_users_change_and_they_when_it_do
     is_pro = ask.PropertyIs("plan", ask.Is("pro"))
     of_users = Segment(SubjectKind.ACCOUNT, "s", ask.OfUsers(ask.AnyOf(), is_pro))
     of_accounts = Segment(SubjectKind.USER, "s", ask.OfAccounts(ask.EveryOf(), is_pro))
-    one, none = {"in": 1}, {"out": 1}
+    within, none = {"in": 1}, {"out": 1}
     for sample in (None, 5):
         tested = scene.test(of_users, sample=sample)
-        assert counts(tested) == [{}, none, one, one, one, one]
+        assert counts(tested) == [{}, none, within, within, within, within]
         tested = scene.test(of_accounts, sample=sample)
-        assert counts(tested) == [{}, none, none, one, one, one]
+        assert counts(tested) == [{}, none, none, within, within, within]
 
 
 def test_days_and_hours_alone_bring_it_on(annals: Annals, database_url: str) -> None:
@@ -440,13 +448,13 @@ def test_days_and_hours_alone_bring_it_on(annals: Annals, database_url: str) -> 
     kind = SubjectKind.USER
     soon = ask.PropertyIs("renewal", ask.InNextDays(1))
     tested = scene.test(Segment(kind, "s", soon))
-    one, none = {"in": 1}, {"out": 1}
-    assert counts(tested) == [{}, none, one, one, none, none]
+    within, none = {"in": 1}, {"out": 1}
+    assert counts(tested) == [{}, none, within, within, none, none]
     anybody, nobody = ask.AllOf([]), ask.OneOf([])
     tested = scene.test(Signal(kind, "s", anybody, goal=nobody, goal_hours=48))
     days = tested.result.days
-    assert [one.triggered for one in days] == [0, 1, 0, 0, 0, 0]
-    assert [one.missed for one in days] == [0, 0, 0, 1, 0, 0]
+    assert [day.triggered for day in days] == [0, 1, 0, 0, 0, 0]
+    assert [day.missed for day in days] == [0, 0, 0, 1, 0, 0]
 
 
 def test_what_an_account_s_erased_user_did_counts_but_not_its_metadata(

@@ -22,7 +22,7 @@ from projections.conditions import selection as selection_module
 from projections.conditions.selection import Selection, chosen
 from projections.kernel.paging import encoded
 from projections.kernel.tables import contacts
-from projections.models.bars import bars
+from projections.queries.bars import bars
 from projections.queries.contact_list import ContactItem, list_contacts
 from tests.examples import examples
 from tests.infra.plans import nodes, plans
@@ -50,7 +50,7 @@ def listed(annals: Annals, selection: Selection, sort: str, limit: int = 3) -> l
 
 
 def people(annals: Annals, *values: dict[str, Any]) -> None:
-    write(annals, *(Change(USER, user(f"u{n}"), one, NOON) for n, one in enumerate(values)))
+    write(annals, *(Change(USER, user(f"u{n}"), value, NOON) for n, value in enumerate(values)))
     project(annals)
 
 
@@ -91,11 +91,11 @@ def test_every_property_sorts_by_its_type_both_ways_and_what_is_missing_is_least
     def whoever_there_is(values: list[dict[str, Any]], limit: int) -> None:
         empty(database_url)
         people(annals, *values)
-        for name in {name for one in values for name in one}:
+        for name in {name for value in values for name in value}:
             sort = f"property:{name}"
             up = listed(annals, Selection(USER), sort, limit)
-            assert len({one.id for one in up}) == len(up) == len(values)
-            keys = [key(name, one.properties.get(name)) for one in up]
+            assert len({row.id for row in up}) == len(up) == len(values)
+            keys = [key(name, row.properties.get(name)) for row in up]
             assert keys == sorted(keys)
             assert listed(annals, Selection(USER), f"-{sort}", limit) == up[::-1]
 
@@ -104,8 +104,8 @@ def test_every_property_sorts_by_its_type_both_ways_and_what_is_missing_is_least
 
 def test_mrr_sorts_as_the_exact_number_it_is(annals: Annals) -> None:
     people(annals, {"mrr": 10}, {"mrr": 9.5}, {}, {"mrr": -1}, {"mrr": 9.25})
-    found = [one.mrr for one in listed(annals, Selection(USER), "mrr")]
-    assert [None if one is None else str(one) for one in found] == [None, "-1", "9.25", "9.5", "10"]
+    found = [row.mrr for row in listed(annals, Selection(USER), "mrr")]
+    assert [None if row is None else str(row) for row in found] == [None, "-1", "9.25", "9.5", "10"]
 
 
 def member(database_url: str, *external_ids: str) -> None:
@@ -143,7 +143,7 @@ def test_segment_filter_and_search_all_have_to_hold(
         (Selection(USER, SEGMENT, OneOf([])), []),
     ):
         found = listed(annals, selection, "external_id")
-        assert [one.external_id for one in found] == expected
+        assert [row.external_id for row in found] == expected
         with annals.queries.connect() as conn:
             assert bars(conn, selection, NOW).total == len(expected)
 
@@ -159,7 +159,7 @@ def test_a_filter_that_rows_leave_and_enter_between_pages_hides_nobody_who_stays
     for n in range(20):
         with annals.queries.connect() as conn:
             page = list_contacts(conn, big, NOW, sort=sort, cursor=cursor, limit=3)
-        seen += [one.external_id for one in page.items]
+        seen += [item.external_id for item in page.items]
         cursor = page.next
         if cursor is None:
             break
@@ -178,7 +178,7 @@ def test_a_filter_that_rows_leave_and_enter_between_pages_hides_nobody_who_stays
 def test_a_longer_search_forgives_a_slip(annals: Annals, search: str, finds: bool) -> None:
     people(annals, {"name": "Ada Lovelace"}, {"name": "Grace Hopper"})
     found = listed(annals, Selection(USER, search=search), "name")
-    assert [one.name for one in found] == (["Ada Lovelace"] if finds else [])
+    assert [row.name for row in found] == (["Ada Lovelace"] if finds else [])
 
 
 def test_columns_choose_the_properties_that_come_back(annals: Annals) -> None:
@@ -195,7 +195,7 @@ def test_columns_choose_the_properties_that_come_back(annals: Annals) -> None:
                 cursor=None,
                 limit=9,
             )
-        return [sorted(one.properties) for one in page.items]
+        return [sorted(item.properties) for item in page.items]
 
     assert shown(None) == [["plan", "size"], ["size"]]
     assert shown(["plan"]) == [["plan"], []]
@@ -297,7 +297,7 @@ def test_a_list_says_how_far_the_segments_that_it_asks_for_are_decided(annals: A
         project(annals)
         decider.sweep()
     assert seen[0] == 0
-    assert seen == sorted(seen, key=lambda one: one or 0)
+    assert seen == sorted(seen, key=lambda value: value or 0)
     assert len(set(seen)) > 2
     assert built(filter=inside) is None
 
@@ -318,7 +318,7 @@ def test_bars_over_a_segment_are_read_from_an_index_alone(
             )
         ]
     with_filter, of_segment = [
-        {one.get("Relation Name"): one["Node Type"] for one in nodes(plan)} for plan in found
+        {node.get("Relation Name"): node["Node Type"] for node in nodes(plan)} for plan in found
     ]
     assert of_segment["contacts"] == "Index Only Scan"
     assert with_filter["contacts"] != "Index Only Scan"

@@ -65,11 +65,11 @@ def pages(annals: Annals, sort: str, **asked: Any) -> list[ContactItem]:
     items: list[ContactItem] = []
     cursor: str | None = None
     while True:
-        one = page(annals, sort, cursor, **asked)
-        items += one.items
-        cursor = one.next
+        current = page(annals, sort, cursor, **asked)
+        items += current.items
+        cursor = current.next
         if cursor is None:
-            assert len(items) == one.total
+            assert len(items) == current.total
             return items
 
 
@@ -89,7 +89,7 @@ def test_every_order_shows_everyone_once_whatever_the_length_of_a_page(annals: A
     some_people(annals)
     for sort in SORTS:
         whole = page(annals, sort, None, limit=100).items
-        assert len({one.id for one in whole}) == PEOPLE
+        assert len({item.id for item in whole}) == PEOPLE
         for limit in (1, 3, PEOPLE):
             assert pages(annals, sort, limit=limit) == whole
         reverse = sort.removeprefix("-") if sort.startswith("-") else "-" + sort
@@ -98,7 +98,7 @@ def test_every_order_shows_everyone_once_whatever_the_length_of_a_page(annals: A
 
 def test_who_has_no_value_to_sort_by_counts_as_least(annals: Annals) -> None:
     some_people(annals)
-    seen = [one.last_seen for one in pages(annals, "last_seen")]
+    seen = [item.last_seen for item in pages(annals, "last_seen")]
     present = [at for at in seen if at is not None]
     assert seen == [None] * (len(seen) - len(present)) + sorted(present)
 
@@ -107,13 +107,13 @@ def test_writes_between_two_pages_neither_hide_nor_repeat_those_who_do_not_move(
     annals: Annals,
 ) -> None:
     some_people(annals)
-    still = [one.id for one in pages(annals, "external_id")]
+    still = [item.id for item in pages(annals, "external_id")]
     shown: list[UUID] = []
     cursor: str | None = None
     for n in range(100):
-        one = page(annals, "external_id", cursor)
-        shown += [item.id for item in one.items]
-        cursor = one.next
+        current = page(annals, "external_id", cursor)
+        shown += [item.id for item in current.items]
+        cursor = current.next
         if cursor is None:
             break
         for name in (f"a{n}", f"u{n}x", f"z{n}"):
@@ -252,9 +252,13 @@ def test_an_account_shows_the_pages_of_its_members_that_name_no_account(annals: 
         seen = list_activity(conn, SubjectKind.ACCOUNT, acme, "page", cursor=None, limit=9)
         did = list_activity(conn, SubjectKind.ACCOUNT, acme, "event", cursor=None, limit=9)
         whole = view(conn, SubjectKind.ACCOUNT, acme, renewal_property="renewal")
-    assert [(one.name, one.count) for one in seen.items] == [("home", 2), ("cart", 1), ("own", 1)]
+    assert [(item.name, item.count) for item in seen.items] == [
+        ("home", 2),
+        ("cart", 1),
+        ("own", 1),
+    ]
     assert seen.items[0].last_at == NOON + timedelta(days=1)
-    assert {one.name for one in did.items} == {"saw cart", "saw own"}
+    assert {item.name for item in did.items} == {"saw cart", "saw own"}
     assert (whole.counts.pages, whole.counts.events) == (4, 2)
 
 
@@ -353,8 +357,8 @@ def test_a_list_reads_by_an_index_in_its_default_order_however_deep_the_page(
     conditions = []
     for plan in found:
         steps = nodes(plan)
-        assert not [one for one in steps if "Sort" in one["Node Type"]]
-        [order] = [one for one in steps if one.get("Index Name") == "seen_in_order"]
+        assert not [step for step in steps if "Sort" in step["Node Type"]]
+        [order] = [step for step in steps if step.get("Index Name") == "seen_in_order"]
         conditions.append(order["Index Cond"])
     first, second, filtered = conditions
     assert "last_seen" not in first

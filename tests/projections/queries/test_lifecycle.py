@@ -48,7 +48,7 @@ def test_a_score_of_the_other_kind_or_one_that_is_archived_is_not_shown(annals: 
     activate(annals, score(SubjectKind.ACCOUNT, "theirs", any=(1, AllOf([]))))
     old = activate(annals, score(USER, "old", pays=(1, IS_PRO)))
     jo = told(annals, NOON, plan="pro")
-    assert [one.name for one in shown(annals, jo).scores] == ["old"]
+    assert [score.name for score in shown(annals, jo).scores] == ["old"]
     archive(annals, old)
     settle(annals)
     assert shown(annals, jo).scores == []
@@ -76,7 +76,7 @@ def test_stage_and_health_show_since_when_and_who_set_them(annals: Annals) -> No
     jo = told(annals, NOON, plan="pro")
     seen = shown(annals, jo)
     assert (seen.stage, seen.stage_since, seen.by_hand) == ("paying", NOON, None)
-    assert [(one.id, one.name, one.entered_at) for one in seen.segments] == [
+    assert [(segment.id, segment.name, segment.entered_at) for segment in seen.segments] == [
         (segment, "Pros", NOON)
     ]
     annals.manual_stages.apply(SetStage(USER, jo, None, "a talk", EDITOR, NOON + HOUR))

@@ -81,9 +81,9 @@ def test_without_a_preference_the_most_frequent_events_of_the_last_days_come_fir
     annals: Annals,
 ) -> None:
     write(annals, *did("old", 40, 9), *did("seldom", 2), *did("often", 3, 3), *did("ancient", 400))
-    assert [one.name for one in seen(annals).events] == ["often", "seldom", "old", "ancient"]
-    write(annals, *(one for n in range(MOST) for one in did(f"new {n}", 1, 20)))
-    assert [one.name for one in seen(annals).events] == [f"new {n}" for n in range(MOST)]
+    assert [event.name for event in seen(annals).events] == ["often", "seldom", "old", "ancient"]
+    write(annals, *(event for n in range(MOST) for event in did(f"new {n}", 1, 20)))
+    assert [event.name for event in seen(annals).events] == [f"new {n}" for n in range(MOST)]
 
 
 def test_a_property_shows_what_it_was_when_the_days_began(annals: Annals) -> None:
@@ -134,7 +134,7 @@ def test_without_a_preference_the_properties_most_used_in_the_workspace_are_show
         Change(USER, user("jo"), {"rare": 1, "common": 2}, NOON),
         Change(USER, user("ann"), {"common": 3, "hers": 4}, NOON),
     )
-    assert [one.name for one in seen(annals).properties] == ["common", "rare"]
+    assert [property.name for property in seen(annals).properties] == ["common", "rare"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 70), st.sampled_from([1, 2, 3, None])), max_size=25))
@@ -142,7 +142,7 @@ def test_a_property_was_what_it_was_told_to_be_before_the_days_began(
     annals: Annals, database_url: str, told: list[tuple[int, int | None]]
 ) -> None:
     empty(database_url)
-    told = sorted(told, key=lambda one: -one[0])
+    told = sorted(told, key=lambda entry: -entry[0])
     write(annals, Change(USER, user("jo"), {"name": "Jo"}, NOON - 100 * DAY))
     write(
         annals,

@@ -61,7 +61,9 @@ def spells(timeline: StageTimeline) -> list[tuple[str | None, float, float | Non
     def day(at: datetime | None) -> float | None:
         return None if at is None else (at - NOON) / DAY
 
-    return [(one.stage, day(one.entered_at) or 0.0, day(one.left_at)) for one in timeline.spells]
+    return [
+        (spell.stage, day(spell.entered_at) or 0.0, day(spell.left_at)) for spell in timeline.spells
+    ]
 
 
 def test_gaps_and_back_and_forth_show_with_how_often_and_how_long(annals: Annals) -> None:
@@ -76,9 +78,9 @@ def test_gaps_and_back_and_forth_show_with_how_often_and_how_long(annals: Annals
         ("paying", 3, 4),
         ("trial", 4, None),
     ]
-    assert [one.visit for one in timeline.spells] == [1, 1, 1, 2, 2]
-    assert [one.direction for one in timeline.spells] == [None, "forward", None, None, "back"]
-    assert [(one.stage, one.visits, one.seconds / 86_400) for one in timeline.summary] == [
+    assert [spell.visit for spell in timeline.spells] == [1, 1, 1, 2, 2]
+    assert [spell.direction for spell in timeline.spells] == [None, "forward", None, None, "back"]
+    assert [(stay.stage, stay.visits, stay.seconds / 86_400) for stay in timeline.summary] == [
         ("trial", 2, 1 + 6),
         ("paying", 2, 2),
         (None, 1, 1),
@@ -101,8 +103,8 @@ def test_a_fact_that_is_told_late_moves_the_timeline_only_where_that_is_wanted(
     assert spells(seen(annals, jo)) == [("trial", 0, 5), ("paying", 5, None)]
     late = seen(annals, jo, backdated=True)
     assert spells(late) == [("trial", 0, 3), ("paying", 3, None)]
-    assert [one.decided_at for one in late.spells] == [NOON, NOON + 5 * DAY]
-    assert (late.backdated, [one.seconds / 86_400 for one in late.summary]) == (True, [3, 7])
+    assert [spell.decided_at for spell in late.spells] == [NOON, NOON + 5 * DAY]
+    assert (late.backdated, [stay.seconds / 86_400 for stay in late.summary]) == (True, [3, 7])
     assert dump(database_url) == recorded
 
 
@@ -122,7 +124,7 @@ def test_a_stage_that_was_set_by_hand_says_so(annals: Annals) -> None:
     settle(annals, annals.decider(clock=lambda: NOON + DAY))
     for backdated in (False, True):
         shown = seen(annals, jo, backdated=backdated)
-        assert [(one.stage, one.by_hand) for one in shown.spells] == [
+        assert [(spell.stage, spell.by_hand) for spell in shown.spells] == [
             ("trial", False),
             ("paying", True),
         ]
@@ -142,7 +144,7 @@ def histories(
         at, cause = NOON + timedelta(hours=hour), OfEvent(1, n)
         occurred[Position(1, n)] = at - timedelta(hours=draw(st.sampled_from([0, 0, 1, 7])))
         following = draw(
-            st.sampled_from([None, "a", "b"]).filter(lambda one, was=stage: one != was)
+            st.sampled_from([None, "a", "b"]).filter(lambda stage_, was=stage: stage_ != was)
         )
         if stage is not None:
             ordinal += 1
@@ -160,17 +162,17 @@ def test_times_never_overlap_and_the_last_decision_holds(
 ) -> None:
     transitions, occurred = history
     shown = with_gaps(moved(transitions, occurred), ["a", "b"])
-    for one, other in pairwise(shown):
-        assert one.left_at == other.entered_at
-        assert one.entered_at < other.entered_at
+    for spell, following in pairwise(shown):
+        assert spell.left_at == following.entered_at
+        assert spell.entered_at < following.entered_at
     now = NOON + timedelta(days=9)
     if shown:
         whole = now - shown[0].entered_at
-        assert sum(one.seconds for one in summary(shown, [], now)) == whole.total_seconds()
+        assert sum(stay.seconds for stay in summary(shown, [], now)) == whole.total_seconds()
     if transitions:
         last = transitions[-1][1]
         assert isinstance(last, StageEntered) == (bool(shown) and shown[-1].stage is not None)
-    decided = {(one.ordinal, at) for at, one in transitions}
+    decided = {(transition.ordinal, at) for at, transition in transitions}
     assert all((n.decided_at in {at for _, at in decided}) for n in shown if n.stage is not None)
 
 
@@ -184,13 +186,13 @@ def test_a_stage_holds_at_an_instant_that_the_last_fact_known_of_it_says(
     for half_hours in range(-20, 140):
         instant = NOON + timedelta(minutes=30 * half_hours + 15)
         holds: str | None = None
-        for _, one in transitions:
-            assert isinstance(one.cause, OfEvent)
-            if occurred[Position(one.cause.partition, one.cause.position)] <= instant:
-                holds = one.stage if isinstance(one, StageEntered) else None
+        for _, transition in transitions:
+            assert isinstance(transition.cause, OfEvent)
+            if occurred[Position(transition.cause.partition, transition.cause.position)] <= instant:
+                holds = transition.stage if isinstance(transition, StageEntered) else None
         there = [
-            one.stage
-            for one in shown
-            if one.entered_at <= instant and (one.left_at is None or instant < one.left_at)
+            spell.stage
+            for spell in shown
+            if spell.entered_at <= instant and (spell.left_at is None or instant < spell.left_at)
         ]
         assert there == [holds] or (holds is None and there == [])

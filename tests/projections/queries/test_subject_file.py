@@ -47,7 +47,7 @@ def unpacked(annals: Annals, kind: SubjectKind, name: str) -> dict[str, bytes]:
     archive = b"".join(reviews.archive(file_of(annals, reviews)))
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         assert opened.testzip() is None
-        return {one: opened.read(one) for one in opened.namelist()}
+        return {name: opened.read(name) for name in opened.namelist()}
 
 
 def table(content: bytes) -> list[dict[str, str]]:
@@ -87,18 +87,18 @@ def test_the_archive_of_a_user_holds_all_that_the_log_says_and_nothing_of_others
     ids = {ada} | {str(row.stream) for row in rows if row.topic == "user.merged_into"}
     assert len(ids) == 2
     in_log = {f"{row.log_partition}:{row.position}" for row in rows if str(row.stream) in ids}
-    assert sorted(one["position"] for one in whole["history"]) == sorted(in_log)
-    times = [one["at"] for one in whole["history"]]
+    assert sorted(item["position"] for item in whole["history"]) == sorted(in_log)
+    times = [item["at"] for item in whole["history"]]
     assert times == sorted(times)
     plans = [
         (change["before"], change["after"])
-        for one in whole["history"]
-        for change in one["changes"] or ()
+        for item in whole["history"]
+        for change in item["changes"] or ()
         if change["name"] == "plan"
     ]
     assert [after for _, after in plans] == ["free", "pro"]
-    assert {one["value"] for one in whole["contact"]["identities"]} == {"ada", "old"}
-    assert {one["name"]: one["value"] for one in whole["properties"]} == {
+    assert {identity["value"] for identity in whole["contact"]["identities"]} == {"ada", "old"}
+    assert {item["name"]: item["value"] for item in whole["properties"]} == {
         "name": "Ada <b>",
         "plan": "pro",
         "city": "Ghent",
@@ -117,10 +117,10 @@ def test_the_tables_hold_what_the_json_holds(annals: Annals) -> None:
         row for name in ("activity", "changes", "decisions") for row in table(files[f"{name}.csv"])
     ]
     assert sorted(row["position"] for row in history) == sorted(
-        one["position"] for one in whole["history"]
+        item["position"] for item in whole["history"]
     )
     assert [row["value"] for row in table(files["identities.csv"])] == [
-        one["value"] for one in whole["contact"]["identities"]
+        identity["value"] for identity in whole["contact"]["identities"]
     ]
     [membership] = table(files["memberships.csv"])
     assert membership["role"] == "'=owner()"  # which no spreadsheet computes
@@ -146,7 +146,7 @@ def test_the_review_of_an_account_has_of_its_users_what_the_account_keeps(annals
     write_a_life(annals)
     files = unpacked(annals, SubjectKind.ACCOUNT, "acme")
     whole = json.loads(files["review.json"])
-    [login] = [one for one in whole["history"] if one["type"] == "event"]
+    [login] = [item for item in whole["history"] if item["type"] == "event"]
     assert (login["name"], login["details"], login["user"]["name"]) == ("login", None, None)
     assert b"secret of Ada" not in b"".join(files.values())
 
@@ -195,7 +195,7 @@ def test_case_32_an_archive_is_complete_in_memory_that_does_not_grow_with_it(
         assert size
     assert peaks[1] < 1.5 * peaks[0], peaks
     whole = json.loads(unpacked(annals, SubjectKind.USER, "ada")["review.json"])
-    seen = [one["details"]["n"] for one in whole["history"] if one["type"] == "event"]
+    seen = [item["details"]["n"] for item in whole["history"] if item["type"] == "event"]
     assert sorted(seen) == list(range(10_000))
 
 
@@ -214,8 +214,8 @@ def test_case_32_the_archive_of_a_long_life_is_complete_and_streamed_at_any_size
         annals.log.append(
             annals.sealer.sealing(
                 [
-                    Event(SubjectKind.USER, ada, None, NOON + timedelta(seconds=start + n), one)
-                    for n, one in enumerate(map(Tracked, activities))
+                    Event(SubjectKind.USER, ada, None, NOON + timedelta(seconds=start + n), payload)
+                    for n, payload in enumerate(map(Tracked, activities))
                 ]
             )
         )
@@ -233,7 +233,7 @@ def test_case_32_the_archive_of_a_long_life_is_complete_and_streamed_at_any_size
     record_property("figure", told)
     print(told)
     assert grown < 64 * 2**20, told
-    [(partition, head)] = [one for one in annals.log.heads(range(256)).items() if one[1]]
+    [(partition, head)] = [head for head in annals.log.heads(range(256)).items() if head[1]]
     with zipfile.ZipFile(tmp_path / "ada.zip") as opened:
         assert opened.testzip() is None
         with opened.open("activity.csv") as rows:

@@ -107,11 +107,11 @@ def pages(
     items: list[TimelineItem] = []
     cursor: str | None = None
     while True:
-        one = page(annals, kind, subject, wanted, cursor, limit)
-        assert len(one.items) <= limit
-        assert one.items or one.next is None
-        items += one.items
-        cursor = one.next
+        current = page(annals, kind, subject, wanted, cursor, limit)
+        assert len(current.items) <= limit
+        assert current.items or current.next is None
+        items += current.items
+        cursor = current.next
         if cursor is None:
             return items
 
@@ -131,7 +131,7 @@ def decide(
     annals: Annals, kind: SubjectKind, stream: SubjectId, at: datetime, *what: Payload
 ) -> None:
     """Writes what would have been decided of a subject."""
-    events = [Event(kind, stream, None, at, one) for one in what]
+    events = [Event(kind, stream, None, at, payload) for payload in what]
     annals.log.append(annals.sealer.sealing(events))
 
 
@@ -140,8 +140,8 @@ def picked(
 ) -> list[str]:
     """The places of what is wanted: every event is looked at."""
     chosen = []
-    for one in recorded(annals):
-        row = one.row
+    for opened in recorded(annals):
+        row = opened.row
         if row.stream not in streams and row.account not in streams:
             continue
         verb = row.topic.partition(".")[2]
@@ -149,7 +149,7 @@ def picked(
         groups = {group for group, verbs in GROUPS.items() if verb in verbs}
         if wanted.types and not {type, *groups} & set(wanted.types):
             continue
-        if wanted.names and not set(wanted.names) & set(called(one, names)):
+        if wanted.names and not set(wanted.names) & set(called(opened, names)):
             continue
         if wanted.since <= row.occurred_at < wanted.until:
             chosen.append((row.occurred_at, row.log_partition, row.position))
@@ -157,22 +157,22 @@ def picked(
     return [f"{partition}:{position}" for _, partition, position in chosen]
 
 
-def called(one: OpenedEvent, names: dict[uuid.UUID, str]) -> list[str]:
-    match one.payload:
+def called(event: OpenedEvent, names: dict[uuid.UUID, str]) -> list[str]:
+    match event.payload:
         case Tracked(activity):
             return [activity.name]
-        case None if one.account_part is not None:
-            return [one.account_part.name]
+        case None if event.account_part is not None:
+            return [event.account_part.name]
         case StageEntered() | StageSet():
-            return [one.payload.stage or ""]
+            return [event.payload.stage or ""]
         case HealthChanged(after=after):
             return [after.value]
         case SegmentEntered() | SegmentLeft() | ScoreChanged() | SignalTriggered() | GoalReached():
-            return [names[one.payload.definition]]
+            return [names[event.payload.definition]]
         case PropertiesChanged() | MembershipChanged():
-            return [*one.payload.values, *one.payload.deleted]
+            return [*event.payload.values, *event.payload.deleted]
         case Absorbed():
-            return list(one.payload.properties)
+            return list(event.payload.properties)
         case _:
             return []
 
@@ -260,7 +260,7 @@ def test_pages_hold_what_a_reader_of_the_whole_log_would_pick_out(
             Change(USER, user("u0"), {}, NOON),
             Join(user("u0"), account("a0"), {}, {}, NOON),
         )
-        requests = [Request(one) for one in written]
+        requests = [Request(command) for command in written]
         annals.handler.handle(requests[::2])
         moved_at = datetime.now(UTC)
         annals.handler.handle(requests[1::2])
@@ -289,7 +289,7 @@ def test_pages_hold_what_a_reader_of_the_whole_log_would_pick_out(
                 streams = streams_of(conn, survivor_of(conn, one_of))
             for wanted, limit in asked:
                 expected = picked(annals, streams, wanted, {DEFINED: "A segment"})
-                shown = [one.position for one in pages(annals, kind, one_of, wanted, limit)]
+                shown = [item.position for item in pages(annals, kind, one_of, wanted, limit)]
                 assert shown == expected, wanted
                 whole = page(annals, kind, one_of, wanted, limit=max(len(expected), 1))
                 assert most < 2_000 or whole.next is None, "nothing comes after the last"
@@ -330,7 +330,7 @@ def test_a_name_is_found_on_every_day_of_whatever_zone(
     wanted = Wanted(types=("event",), names=("one",), newest_first=newest_first)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timeline_module, "_DAYS_MORE", 5 - limit)  # five days are read at a time
-        shown = [(one.name, one.at) for one in of(annals, "u", wanted, limit)]
+        shown = [(item.name, item.at) for item in of(annals, "u", wanted, limit)]
     times = sorted((NOON + timedelta(hours=n) for n in before + after), reverse=newest_first)
     assert shown == [("one", at) for at in times]
 
@@ -361,7 +361,7 @@ def test_a_page_that_ends_with_a_day_leaves_the_edge_of_the_next_day_to_the_next
     wanted = Wanted(types=("event",), names=("one",), newest_first=newest_first)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timeline_module, "_DAYS_MORE", 5 - 20)
-        shown = [one.at for one in of(annals, "u", wanted, 20)]
+        shown = [item.at for item in of(annals, "u", wanted, 20)]
     assert shown == sorted((*noons, fifth + edge + next_to), reverse=newest_first)
 
 
@@ -375,7 +375,7 @@ def test_a_cursor_leads_to_nothing_outside_of_the_time_that_is_asked_for(
     subject, everything = found(annals, user("u")), Wanted(("event",), newest_first=newest_first)
     cursor = page(annals, USER, subject, everything, limit=1).next
     between = Wanted(("event",), since=times[2], until=times[4], newest_first=newest_first)
-    shown = [one.at for one in page(annals, USER, subject, between, cursor, limit=6).items]
+    shown = [item.at for item in page(annals, USER, subject, between, cursor, limit=6).items]
     assert shown == sorted(times[2:4], reverse=newest_first)
 
 
@@ -393,14 +393,14 @@ def test_the_timeline_of_a_merged_user_has_what_both_did_newest_first(annals: An
     with annals.queries.connect() as conn:
         assert survivor_of(conn, old) == found(annals, user("jo"))
     items = of(annals, "jo")
-    assert [one.name for one in items if one.type == "event"] == [
+    assert [item.name for item in items if item.type == "event"] == [
         "fourth",
         "third",
         "second",
         "first",
     ]
-    assert [one.at for one in items] == sorted((one.at for one in items), reverse=True)
-    assert len({one.position for one in items}) == len(items)
+    assert [item.at for item in items] == sorted((item.at for item in items), reverse=True)
+    assert len({item.position for item in items}) == len(items)
 
 
 def test_a_timeline_goes_on_where_it_was_whatever_is_written_meanwhile(annals: Annals) -> None:
@@ -410,9 +410,9 @@ def test_a_timeline_goes_on_where_it_was_whatever_is_written_meanwhile(annals: A
     shown: list[str | None] = []
     cursor: str | None = None
     while True:
-        one = page(annals, ACCOUNT, subject, cursor=cursor)
-        shown += [item.name for item in one.items if item.type == "event"]
-        cursor = one.next
+        current = page(annals, ACCOUNT, subject, cursor=cursor)
+        shown += [item.name for item in current.items if item.type == "event"]
+        cursor = current.next
         if cursor is None:
             break
         write(annals, Track(user("u"), account("a"), event("new"), NOON + timedelta(days=1)))
@@ -430,7 +430,9 @@ def test_a_change_of_properties_shows_the_old_and_the_new_values(annals: Annals)
         Alias(user("jo"), user("ann"), NOON + 2 * SOON),
     )
     project(annals)
-    shown = {(one.type, one.at): one.changes for one in of(annals, "jo") if one.changes is not None}
+    shown = {
+        (item.type, item.at): item.changes for item in of(annals, "jo") if item.changes is not None
+    }
     first, second, third = NOON, NOON + SOON, NOON + 2 * SOON
     jos = found(annals, user("jo"))
     assert shown[("properties_changed", second)] == [
@@ -441,9 +443,9 @@ def test_a_change_of_properties_shows_the_old_and_the_new_values(annals: Annals)
     assert shown[("membership_changed", second)] == [ValueChange("role", "guest", "owner")]
     assert shown[("absorbed", third)] == [ValueChange("city", None, "Ghent")]
     [of_jo] = [
-        one.changes
-        for one in of(annals, "jo", Wanted(types=("property",), until=second))
-        if one.user is not None and one.user.id == jos
+        item.changes
+        for item in of(annals, "jo", Wanted(types=("property",), until=second))
+        if item.user is not None and item.user.id == jos
     ]
     assert of_jo == [ValueChange("plan", None, "free"), ValueChange("seats", None, 3)]
     assert first < second
@@ -461,7 +463,7 @@ def test_what_was_decided_has_its_name(annals: Annals) -> None:
         StageSet("paying", "because", EDITOR),
     )  # fmt: skip
     project(annals)
-    shown = {one.type: one.name for one in of(annals, "jo", Wanted(since=NOON + SOON))}
+    shown = {item.type: item.name for item in of(annals, "jo", Wanted(since=NOON + SOON))}
     assert shown == {
         "segment_entered": "Big",
         "stage_entered": "trial",
@@ -506,7 +508,7 @@ def test_a_page_by_name_opens_no_more_than_the_days_on_which_it_was_done(annals:
             cursor=None,
             limit=10,
         )
-    assert [one.name for one in found_ones.items] == ["seldom"] * 3
+    assert [item.name for item in found_ones.items] == ["seldom"] * 3
     assert found_ones.next is None
     assert sum(opened) == 3 + 1, "and what falls together with one of them"
 
@@ -536,16 +538,16 @@ def test_a_search_that_read_enough_ends_its_page_unless_it_found_nothing(annals:
         patch.setattr(timeline_module, "MAX_READ", 50)
         events, subject = Wanted(types=("event",)), found(annals, user("u"))
         first = page(annals, USER, subject, events)
-        assert [one.name for one in first.items] == ["late"]
+        assert [item.name for item in first.items] == ["late"]
         with annals.queries.connect() as conn:
             second = timeline(
                 conn, cast(Any, Log()), annals.sealer, USER, [subject], events,
                 cursor=first.next, limit=2,
             )  # fmt: skip
-        assert [one.name for one in second.items] == ["earliest", "earlier"]
+        assert [item.name for item in second.items] == ["earliest", "earlier"]
         assert len(read) <= 5, "what is seldom is sifted by the log, not page by page"
         third = page(annals, USER, subject, events, second.next)
-        assert ([one.name for one in third.items], third.next) == (["early"], None)
+        assert ([item.name for item in third.items], third.next) == (["early"], None)
 
 
 def test_a_cursor_of_the_other_order_is_refused(annals: Annals) -> None:
@@ -575,7 +577,7 @@ def test_a_forged_cursor_is_refused_or_gives_a_page(
     cursor = encoded(f"timeline:{'newest' if newest_first else 'oldest'}", *forged)
     wanted = Wanted(names=names, newest_first=newest_first)
     try:
-        one = page(annals, USER, found(annals, user("u")), wanted, cursor)
+        current = page(annals, USER, found(annals, user("u")), wanted, cursor)
     except InvalidInput:
         return
-    assert all(item.name in ("one", None) for item in one.items)
+    assert all(item.name in ("one", None) for item in current.items)

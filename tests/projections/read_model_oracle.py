@@ -54,7 +54,7 @@ class Model:
 
     @property
     def subjects(self) -> list[Subject]:
-        return list({id(one): one for one in self.names.values()}.values())
+        return list({id(name): name for name in self.names.values()}.values())
 
     def carry_out(self, command: Command) -> None:
         match command:
@@ -73,7 +73,7 @@ class Model:
                 )
                 self._join(user, account, command)
             case Leave():
-                if all(one in self.names for one in command.user + command.account):
+                if all(identity in self.names for identity in command.user + command.account):
                     user = self._subject(SubjectKind.USER, command.user)
                     account = self._subject(SubjectKind.ACCOUNT, command.account)
                     for membership in _held(user, account):
@@ -82,14 +82,16 @@ class Model:
                 self._track(command)
 
     def _subject(self, kind: SubjectKind, identities: tuple[Identity, ...]) -> Subject:
-        found = list(dict.fromkeys(self.names[one] for one in identities if one in self.names))
+        found = list(
+            dict.fromkeys(self.names[identity] for identity in identities if identity in self.names)
+        )
         subject = found[0] if found else Subject(kind)
         for other in found[1:]:
             self._merge(other, subject)
-        for one in identities:
-            if one not in self.names:
-                subject.identities.append(one)
-            self.names[one] = subject
+        for identity in identities:
+            if identity not in self.names:
+                subject.identities.append(identity)
+            self.names[identity] = subject
         return subject
 
     def _merge(self, loser: Subject, survivor: Subject) -> None:
@@ -103,8 +105,8 @@ class Model:
         survivor.seen += loser.seen
         survivor.hand = survivor.hand or loser.hand
         loser.merged_into = survivor
-        for one in loser.identities:
-            self.names[one] = survivor
+        for identity in loser.identities:
+            self.names[identity] = survivor
 
     def _set(
         self, scope: str, kept: dict[str, object], sent: dict[str, object], at: datetime
@@ -135,17 +137,17 @@ class Model:
         account = self._subject(SubjectKind.ACCOUNT, command.account) if command.account else None
         day = command.at.astimezone(self.zone).date()
         in_account = user is not None and account is not None
-        for one in command.activities:
+        for activity in command.activities:
             for party in (user, account):
                 if party is not None:
-                    party.days[one.kind.value, one.name, day, in_account] += 1
+                    party.days[activity.kind.value, activity.name, day, in_account] += 1
                     party.seen.append(command.at)
-            if one.kind not in ("page", "campaign"):
-                self._use(one.kind.value, one.name, command.at)
+            if activity.kind not in ("page", "campaign"):
+                self._use(activity.kind.value, activity.name, command.at)
 
     def erase(self, subject: Subject) -> None:
-        for one in subject.identities:
-            del self.names[one]
+        for identity in subject.identities:
+            del self.names[identity]
         for membership in subject.memberships.values():
             membership.properties = {}
         self.erased.append(subject)
@@ -170,9 +172,12 @@ def _held(user: Subject, account: Subject) -> list[Membership]:
     ]
 
 
-def _stands_before(one: Membership, other: Membership) -> bool:
-    if one.left_at is None or other.left_at is None:
-        if one.left_at is None and other.left_at is None:
-            return one.joined_at < other.joined_at
-        return one.left_at is None
-    return (one.left_at, -one.joined_at.timestamp()) > (other.left_at, -other.joined_at.timestamp())
+def _stands_before(membership: Membership, other: Membership) -> bool:
+    if membership.left_at is None or other.left_at is None:
+        if membership.left_at is None and other.left_at is None:
+            return membership.joined_at < other.joined_at
+        return membership.left_at is None
+    return (membership.left_at, -membership.joined_at.timestamp()) > (
+        other.left_at,
+        -other.joined_at.timestamp(),
+    )

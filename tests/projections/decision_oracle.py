@@ -30,7 +30,7 @@ from domain.definitions.types import (
 )
 from domain.identity import Scheme, SubjectId, SubjectKind
 from infra.bootstrap.annals import Annals
-from tests.projections.model import Model, Subject
+from tests.projections.read_model_oracle import Model, Subject
 from tests.projections.read_models import found
 
 Active = Mapping[DefinitionId, Definition]
@@ -64,42 +64,44 @@ class Everybody(NamedTuple):
 
 def known(annals: Annals, model: Model, moment: Moment) -> Everybody:
     """What a model of written facts comes to, under the ids that the system gave."""
-    ids: dict[Subject, uuid.UUID] = {one: found(annals, one.identities) for one in model.subjects}
+    ids: dict[Subject, uuid.UUID] = {
+        subject: found(annals, subject.identities) for subject in model.subjects
+    }
     merged: dict[uuid.UUID, uuid.UUID] = {}
 
-    def id_of(one: Subject) -> uuid.UUID:
-        if one not in ids:
-            ids[one] = uuid.uuid4()
-            if one.merged_into is not None and one.today not in model.erased:
-                merged[ids[one]] = id_of(one.today)
-        return ids[one]
+    def id_of(subject: Subject) -> uuid.UUID:
+        if subject not in ids:
+            ids[subject] = uuid.uuid4()
+            if subject.merged_into is not None and subject.today not in model.erased:
+                merged[ids[subject]] = id_of(subject.today)
+        return ids[subject]
 
     memberships = [
         Membership(
-            id_of(person), id_of(account), one.joined_at, one.left_at,
-            cast("str | None", one.properties.get("role")),
+            id_of(person), id_of(account), membership.joined_at, membership.left_at,
+            cast("str | None", membership.properties.get("role")),
         )
         for person in model.subjects + model.erased
         if person.kind is SubjectKind.USER
-        for account, one in person.memberships.items()
+        for account, membership in person.memberships.items()
     ]  # fmt: skip
-    subjects = {ids[one]: _facts(one) for one in model.subjects}
+    subjects = {ids[subject]: _facts(subject) for subject in model.subjects}
     return Everybody(World(subjects, memberships, merged), moment)
 
 
-def _facts(one: Subject) -> Facts:
+def _facts(subject: Subject) -> Facts:
     attributes: dict[ask.Attribute, str | datetime] = {}
-    if one.seen:
-        attributes[ask.Attribute.FIRST_SEEN] = min(one.seen)
-        attributes[ask.Attribute.LAST_SEEN] = max(one.seen)
-    for name in one.identities:
+    if subject.seen:
+        attributes[ask.Attribute.FIRST_SEEN] = min(subject.seen)
+        attributes[ask.Attribute.LAST_SEEN] = max(subject.seen)
+    for name in subject.identities:
         if name.scheme in (Scheme.USER_ID, Scheme.ACCOUNT_ID):
             attributes.setdefault(ask.Attribute.EXTERNAL_ID, name.value)
     return Facts(
-        kind=one.kind,
-        properties=one.properties,
+        kind=subject.kind,
+        properties=subject.properties,
         attributes=attributes,
-        deeds=[Deed(*key, count) for key, count in one.days.items()],
+        deeds=[Deed(*key, count) for key, count in subject.days.items()],
     )
 
 
@@ -123,7 +125,11 @@ def standings(
 
 def with_decisions(everybody: Everybody, active: Active, decided: Standings, on: On) -> Everybody:
     """What conditions see: the facts, and what was decided."""
-    names = {id: one.name for id, one in active.items() if isinstance(one, Score | Signal)}
+    names = {
+        id: definition.name
+        for id, definition in active.items()
+        if isinstance(definition, Score | Signal)
+    }
     subjects = {
         id: msgspec.structs.replace(
             facts,
@@ -149,31 +155,31 @@ def _standing(
     before: Standing,
 ) -> Standing:
     mine = {
-        key: one
-        for key, one in active.items()
-        if getattr(one, "kind", None) is seen.world.subjects[id].kind
+        key: definition
+        for key, definition in active.items()
+        if getattr(definition, "kind", None) is seen.world.subjects[id].kind
     }
 
     def so(condition: ask.Condition | None) -> bool:
         return condition is not None and holds(condition, id, seen.world, seen.moment)
 
     after = Standing()
-    for one in mine.values():
-        if isinstance(one, Stages):
-            for stage in one.stages:
+    for definition in mine.values():
+        if isinstance(definition, Stages):
+            for stage in definition.stages:
                 if so(stage.condition):
                     after.stage = stage.name
                     break
     if id in hands:
         after.stage = hands[id]
-    for one in mine.values():
-        if isinstance(one, HealthProfile) and before.stage in one.stages:
-            after.health = _health(one, good=so(one.good), bad=so(one.bad))
-    for key, one in mine.items():
-        if isinstance(one, Score):
-            held = [rule.name for rule in one.rules if so(rule.condition)]
-            after.scores[key] = value(one, held), held
-        elif isinstance(one, Segment) and so(one.condition):
+    for definition in mine.values():
+        if isinstance(definition, HealthProfile) and before.stage in definition.stages:
+            after.health = _health(definition, good=so(definition.good), bad=so(definition.bad))
+    for key, definition in mine.items():
+        if isinstance(definition, Score):
+            held = [rule.name for rule in definition.rules if so(rule.condition)]
+            after.scores[key] = value(definition, held), held
+        elif isinstance(definition, Segment) and so(definition.condition):
             after.segments.add(key)
     return after
 
@@ -210,12 +216,12 @@ def inputs(definition: Definition) -> set[Input]:
     """What of that which is decided a definition asks for."""
     match definition:
         case Stages(kind, _, stages):
-            return {one for stage in stages for one in _asked(stage.condition, kind)}
+            return {input for stage in stages for input in _asked(stage.condition, kind)}
         case HealthProfile(kind, _, _, good, bad):
-            both = [one for one in (good, bad) if one is not None]
-            return {Input("stage", kind)} | {one for some in both for one in _asked(some, kind)}
+            both = [condition for condition in (good, bad) if condition is not None]
+            return {Input("stage", kind)} | {input for some in both for input in _asked(some, kind)}
         case Score(kind, _, rules):
-            return {one for rule in rules for one in _asked(rule.condition, kind)}
+            return {input for rule in rules for input in _asked(rule.condition, kind)}
         case Signal(kind, _, condition, _, goal, _):
             hoped = set() if goal is None else _asked(goal, kind)
             return _asked(condition, kind) | hoped
@@ -228,14 +234,14 @@ def inputs(definition: Definition) -> set[Input]:
 def _asked(condition: ask.Condition, kind: SubjectKind) -> set[Input]:
     match condition:
         case ask.AllOf(of) | ask.OneOf(of):
-            return {found for one in of for found in _asked(one, kind)}
-        case ask.Not(one):
-            return _asked(one, kind)
+            return {found for part in of for found in _asked(part, kind)}
+        case ask.Not(part):
+            return _asked(part, kind)
         case ask.OfAccounts(_, where):
             asked = _asked(where, SubjectKind.ACCOUNT)
-            return {one._replace(of_others=True) for one in asked}
+            return {input._replace(of_others=True) for input in asked}
         case ask.OfUsers(_, where):
-            return {one._replace(of_others=True) for one in _asked(where, SubjectKind.USER)}
+            return {input._replace(of_others=True) for input in _asked(where, SubjectKind.USER)}
         case ask.StageIs():
             return {Input("stage", kind)}
         case ask.HealthIs():

@@ -187,15 +187,19 @@ def resolved(draft: Drafted, name: str, names: Names) -> Drafted:
         case Stages(_, _, some):
             return msgspec.structs.replace(
                 given,
-                stages=[msgspec.structs.replace(one, condition=put(one.condition)) for one in some],
+                stages=[
+                    msgspec.structs.replace(stage, condition=put(stage.condition)) for stage in some
+                ],
             )
         case HealthProfile(kind, _, of, good, bad):
-            there = [one for one in of if one is None or one in names.stages[kind]] or [None]
+            there = [part for part in of if part is None or part in names.stages[kind]] or [None]
             return msgspec.structs.replace(given, stages=there, good=put(good), bad=put(bad))
         case Score(_, _, rules):
             return msgspec.structs.replace(
                 given,
-                rules=[msgspec.structs.replace(one, condition=put(one.condition)) for one in rules],
+                rules=[
+                    msgspec.structs.replace(rule, condition=put(rule.condition)) for rule in rules
+                ],
             )
         case Signal(_, _, condition, _, goal, _):
             return msgspec.structs.replace(given, condition=put(condition), goal=put(goal))
@@ -209,19 +213,21 @@ ANYBODY = ask.AllOf([])
 def _resolved(condition: ask.Condition, kind: SubjectKind, names: Names) -> ask.Condition:
     match condition:
         case ask.AllOf(of):
-            return ask.AllOf([_resolved(one, kind, names) for one in of])
+            return ask.AllOf([_resolved(part, kind, names) for part in of])
         case ask.OneOf(of):
-            return ask.OneOf([_resolved(one, kind, names) for one in of])
-        case ask.Not(one):
-            return ask.Not(_resolved(one, kind, names))
+            return ask.OneOf([_resolved(part, kind, names) for part in of])
+        case ask.Not(part):
+            return ask.Not(_resolved(part, kind, names))
         case ask.OfAccounts(quantifier, where):
             return ask.OfAccounts(quantifier, _resolved(where, SubjectKind.ACCOUNT, names))
         case ask.OfUsers(quantifier, where):
             return ask.OfUsers(quantifier, _resolved(where, SubjectKind.USER, names))
         case ask.StageIs(asked):
             there = names.stages[kind]
-            found = [None if one is None else _nth(there, int(one)) for one in asked]
-            known = [one for one, of in zip(found, asked, strict=True) if of is None or one]
+            found = [None if input is None else _nth(there, int(input)) for input in asked]
+            known = [
+                subject for subject, of in zip(found, asked, strict=True) if of is None or subject
+            ]
             return ask.StageIs(known) if known else ANYBODY
         case ask.ScoreIs(score, test):
             name = _nth(names.scores[kind], int(score))
@@ -243,8 +249,8 @@ def _nth(some: Sequence[Any], n: int) -> Any:
 def names(active: Mapping[DefinitionId, Definition]) -> Names:
     """What can be referred to."""
     found = Names(_of_each(), _of_each(), _of_each(), _of_each())
-    for id, one in active.items():
-        match one:
+    for id, definition in active.items():
+        match definition:
             case Stages(kind, _, stages):
                 found.stages[kind] += [stage.name for stage in stages]
             case Score(kind, name):

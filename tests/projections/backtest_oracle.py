@@ -51,9 +51,9 @@ def told(annals: Annals) -> list[OpenedEvent]:
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
     rows.sort(key=lambda row: (row.log_partition, row.position))
     return [
-        one
-        for one in annals.sealer.open_rows(rows)
-        if one.row.topic.partition(".")[0] in set(SubjectKind)
+        event
+        for event in annals.sealer.open_rows(rows)
+        if event.row.topic.partition(".")[0] in set(SubjectKind)
     ]
 
 
@@ -71,8 +71,8 @@ class Past:
         self.gone: set[UUID] = set()
         taken: dict[tuple[UUID, UUID], datetime] = {}
         absorbed: dict[UUID, datetime] = {}
-        for one in log:
-            row, payload = one.row, one.payload
+        for event in log:
+            row, payload = event.row, event.payload
             at = row.occurred_at
             if isinstance(payload, Absorbed):
                 absorbed[row.stream] = at
@@ -84,17 +84,17 @@ class Past:
                     taken.pop(key, None)
                 at = max(at, taken.get(key, at))
             if until is None or at <= until:
-                self._take(one)
+                self._take(event)
         self._gather()
 
-    def _take(self, one: OpenedEvent) -> None:
-        row, payload, id = one.row, one.payload, one.row.stream
+    def _take(self, event: OpenedEvent) -> None:
+        row, payload, id = event.row, event.payload, event.row.stream
         kind = SubjectKind(row.topic.partition(".")[0])
         if row.topic in ACTIVITY_OF_TOPIC:
-            self._take_deed(one)
+            self._take_deed(event)
             return
         if row.account is not None and "membership_" in row.topic:
-            self._take_membership(one, (id, row.account))
+            self._take_membership(event, (id, row.account))
             return
         if row.topic.endswith("merged_into"):
             self.gone.add(id)
@@ -122,23 +122,23 @@ class Past:
             case _:
                 pass
 
-    def _take_deed(self, one: OpenedEvent) -> None:
-        row, activity = one.row, ACTIVITY_OF_TOPIC[one.row.topic]
+    def _take_deed(self, event: OpenedEvent) -> None:
+        row, activity = event.row, ACTIVITY_OF_TOPIC[event.row.topic]
         day = row.occurred_at.astimezone(self.zone).date()
         named = row.account is not None
-        if isinstance(one.payload, Tracked):
-            did = one.payload.activity
+        if isinstance(event.payload, Tracked):
+            did = event.payload.activity
             deed = Deed(activity, did.name, day, named, 1, dict(did.metadata))
             kind = SubjectKind(row.topic.partition(".")[0])
             self.deeds.append((row.stream, kind, deed, row.occurred_at))
-            if row.account is not None and one.account_part is not None:
+            if row.account is not None and event.account_part is not None:
                 self.deeds.append((row.account, SubjectKind.ACCOUNT, deed, row.occurred_at))
-        elif row.account is not None and one.account_part is not None:
-            deed = Deed(activity, one.account_part.name, day, True, 1, None)
+        elif row.account is not None and event.account_part is not None:
+            deed = Deed(activity, event.account_part.name, day, True, 1, None)
             self.deeds.append((row.account, SubjectKind.ACCOUNT, deed, row.occurred_at))
 
-    def _take_membership(self, one: OpenedEvent, key: tuple[UUID, UUID]) -> None:
-        row, payload = one.row, one.payload
+    def _take_membership(self, event: OpenedEvent, key: tuple[UUID, UUID]) -> None:
+        row, payload = event.row, event.payload
         if row.topic.endswith("_started"):
             role = (
                 payload.properties.get("role") if isinstance(payload, MembershipStarted) else None
@@ -173,8 +173,8 @@ class Past:
                 facts.attributes[Attribute.LAST_SEEN] = max(seen[id])
         merged = {id: self._today(id) for id in self.merged}
         self.world = World(
-            {id: one for id, one in self.facts.items() if id not in self.gone},
-            [one for (user, _), one in self.roles.items() if user not in self.gone],
+            {id: fact for id, fact in self.facts.items() if id not in self.gone},
+            [role for (user, _), role in self.roles.items() if user not in self.gone],
             merged,
         )
 
@@ -194,16 +194,18 @@ def decided(
         before: Any = None
         while True:
             after = {
-                (key, id): _one(key, one, id, past, world, moment, everything, draft, states)
-                for key, one in everything.items()
+                (key, id): _decision_of(
+                    key, definition, id, past, world, moment, everything, draft, states
+                )
+                for key, definition in everything.items()
                 for id, facts in world.subjects.items()
-                if facts.kind is getattr(one, "kind", None)
+                if facts.kind is getattr(definition, "kind", None)
             }
             _put(after, world, active)
             if after == before:
                 break
             before = after
-        states |= {key: one for key, one in after.items() if isinstance(one, SignalState)}
+        states |= {key: state for key, state in after.items() if isinstance(state, SignalState)}
         days.append(
             {
                 id: answer.is_on if isinstance(answer, SignalState) else answer
@@ -220,23 +222,23 @@ def _put(answers: dict[tuple[DefinitionId, UUID], Any], world: World, active: Ac
         stages = next(
             (
                 key
-                for key, one in active.items()
-                if isinstance(one, Stages) and one.kind is facts.kind
+                for key, definition in active.items()
+                if isinstance(definition, Stages) and definition.kind is facts.kind
             ),
             None,
         )
         facts.stage = None if stages is None else answers[stages, id]
         profiles = [
             key
-            for key, one in active.items()
-            if isinstance(one, HealthProfile)
-            and one.kind is facts.kind
-            and facts.stage in one.stages
+            for key, definition in active.items()
+            if isinstance(definition, HealthProfile)
+            and definition.kind is facts.kind
+            and facts.stage in definition.stages
         ]
         facts.health = answers[profiles[0], id] if profiles else Health.NORMAL
-        for key, one in active.items():
+        for key, definition in active.items():
             answer = answers.get((key, id))
-            match one:
+            match definition:
                 case Score(kind, name) if kind is facts.kind:
                     facts.scores[name] = float(answer or 0)
                 case Signal(kind, name) if kind is facts.kind and answer is not None:
@@ -247,9 +249,9 @@ def _put(answers: dict[tuple[DefinitionId, UUID], Any], world: World, active: Ac
                     pass
 
 
-def _one(
+def _decision_of(
     key: DefinitionId,
-    one: Definition,
+    definition: Definition,
     id: UUID,
     past: Past,
     world: World,
@@ -258,20 +260,20 @@ def _one(
     draft: Definition,
     states: dict[tuple[DefinitionId, UUID], SignalState],
 ) -> Any:
-    match one:
+    match definition:
         case Stages(_, _, stages):
             if id in past.hands:
                 return past.hands[id]
             return next((s.name for s in stages if holds(s.condition, id, world, moment)), None)
         case HealthProfile():
-            profile = one
-            if key == DRAFT and world.subjects[id].stage not in one.stages:
+            profile = definition
+            if key == DRAFT and world.subjects[id].stage not in definition.stages:
                 others = [
                     other
                     for k, other in everything.items()
                     if k != DRAFT
                     and isinstance(other, HealthProfile)
-                    and other.kind is one.kind
+                    and other.kind is definition.kind
                     and world.subjects[id].stage in other.stages
                 ]
                 if not others:
@@ -291,10 +293,11 @@ def _one(
         case Signal():
             state = states.get((key, id), SignalState())
             coming = following(
-                one,
+                definition,
                 state,
-                holds=holds(one.condition, id, world, moment),
-                goal_holds=one.goal is not None and holds(one.goal, id, world, moment),
+                holds=holds(definition.condition, id, world, moment),
+                goal_holds=definition.goal is not None
+                and holds(definition.goal, id, world, moment),
                 now=moment.now,
             )
             for n, step in enumerate(coming.steps, state.ordinal + 1):

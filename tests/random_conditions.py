@@ -83,10 +83,10 @@ def all_periods() -> st.SearchStrategy[Any]:
         calendar.ThisYear, calendar.LastYear,
     )  # fmt: skip
     return (
-        st.sampled_from([one() for one in named])
+        st.sampled_from([period() for period in named])
         | st.builds(calendar.LastDays, _days)
         | st.builds(calendar.Since, _day)
-        | st.builds(lambda one, other: calendar.Between(*sorted((one, other))), _day, _day)
+        | st.builds(lambda first, second: calendar.Between(*sorted((first, second))), _day, _day)
     )
 
 
@@ -124,7 +124,7 @@ def tests_of_texts() -> st.SearchStrategy[Any]:
 def tests_of_numbers() -> st.SearchStrategy[Any]:
     single = st.sampled_from((ask.Greater, ask.AtLeast, ask.Less, ask.AtMost))
     return st.builds(lambda test, number: test(number), single, numbers) | st.builds(
-        lambda one, other: ask.Between(*sorted((one, other))), numbers, numbers
+        lambda first, second: ask.Between(*sorted((first, second))), numbers, numbers
     )
 
 
@@ -135,7 +135,7 @@ def tests_of_scores() -> st.SearchStrategy[Any]:
         st.builds(ask.IsNot, scored | scalars),
         st.builds(ask.In, st.lists(scored | scalars, min_size=1, max_size=5)),
         st.builds(ask.NotIn, st.lists(scored | scalars, min_size=1, max_size=5)),
-        st.builds(lambda one, other: ask.Between(*sorted((one, other))), scored, scored),
+        st.builds(lambda first, second: ask.Between(*sorted((first, second))), scored, scored),
         st.builds(lambda test, than: test(than), st.sampled_from((ask.Greater, ask.Less)), scored),
         st.builds(ask.AtLeast, scored),
         st.builds(ask.AtMost, scored),
@@ -254,7 +254,7 @@ def _with_subjects(
     """With subjects in the places of those that stand for any."""
     match condition:
         case ask.AllOf(of) | ask.OneOf(of):
-            return type(condition)([_with_subjects(one, others, own) for one in of])
+            return type(condition)([_with_subjects(part, others, own) for part in of])
         case ask.Not(of):
             return ask.Not(_with_subjects(of, others, own))
         case ask.OfAccounts(quantifier, where) | ask.OfUsers(quantifier, where):
@@ -351,9 +351,9 @@ class WorldMaker:
             deeds=self._deeds(),
             stage=chance.choice((None, *STAGES)),
             health=chance.choice(list(ask.Health)),
-            scores={one: chance.choice(SCORED) for one in SCORES if chance.random() < 0.7},
-            signals={one for one in SIGNALS if chance.random() < 0.4},
-            segments={one for one in SEGMENTS if chance.random() < 0.3},
+            scores={score: chance.choice(SCORED) for score in SCORES if chance.random() < 0.7},
+            signals={signal for signal in SIGNALS if chance.random() < 0.4},
+            segments={segment for segment in SEGMENTS if chance.random() < 0.3},
         )
 
     def _deeds(self) -> list[Deed]:

@@ -21,7 +21,7 @@ from domain.events.decisions import (
     StageLeft,
 )
 from domain.identity import SubjectId, SubjectKind
-from tests.projections.decisions import (
+from tests.projections.decision_laws import (
     Record,
     Series,
     health_of,
@@ -29,7 +29,7 @@ from tests.projections.decisions import (
     score_of,
     stage_of,
 )
-from tests.projections.standings import (
+from tests.projections.decision_oracle import (
     Active,
     Everybody,
     Input,
@@ -94,8 +94,8 @@ def recorded(record: Record, there: set[SubjectId]) -> Standings:
 
 def signals_of(settled: Settled) -> Iterator[Series]:
     for id, facts in settled.everybody.world.subjects.items():
-        for key, one in settled.active.items():
-            if isinstance(one, Signal) and one.kind is facts.kind:
+        for key, definition in settled.active.items():
+            if isinstance(definition, Signal) and definition.kind is facts.kind:
                 yield Series(SubjectId(id), "signal", key)
 
 
@@ -141,35 +141,35 @@ def assert_straight(before: Record, settled: Settled, *, calm: bool) -> None:
             continue
         asked = _rests_on(settled.active, key, facts.kind)
         if calm:
-            asked = {one for one in _all_the_way(settled.active, asked) if one.of_others}
-        if {one._replace(of_others=False) for one in asked} & moved:
+            asked = {input for input in _all_the_way(settled.active, asked) if input.of_others}
+        if {input._replace(of_others=False) for input in asked} & moved:
             continue
         earlier, later = before.series.get(key, []), settled.record.series.get(key, [])
-        found = [type(one.decision) for one in later[len(earlier) :]]
+        found = [type(decision.decision) for decision in later[len(earlier) :]]
         assert found == _shortest(before, settled, key), key
 
 
 def _all_the_way(active: Active, asked: set[Input]) -> set[Input]:
     """What is asked for, and what that rests on of the same subject, and so on."""
-    found, waiting = set(asked), [one for one in asked if not one.of_others]
+    found, waiting = set(asked), [input for input in asked if not input.of_others]
     while waiting:
         below = _below(active, waiting.pop()) - found
         found |= below
-        waiting += [one for one in below if not one.of_others]
+        waiting += [input for input in below if not input.of_others]
     return found
 
 
-def _below(active: Active, one: Input) -> set[Input]:
+def _below(active: Active, input: Input) -> set[Input]:
     """What something that is asked for rests on."""
-    found = {Input("stage", one.kind)} if one.family == "health" else set[Input]()
+    found = {Input("stage", input.kind)} if input.family == "health" else set[Input]()
     for id, definition in active.items():
-        match one.family, definition:
+        match input.family, definition:
             case ("stage", Stages()) | ("health", HealthProfile()):
-                decides = definition.kind is one.kind
+                decides = definition.kind is input.kind
             case ("score", Score()) | ("signal", Signal()):
-                decides = (definition.kind, definition.name) == (one.kind, one.name)
+                decides = (definition.kind, definition.name) == (input.kind, input.name)
             case _:
-                decides = str(id) == one.name
+                decides = str(id) == input.name
         if decides:
             found |= inputs(definition)
     return found
@@ -185,18 +185,22 @@ def _moved(before: Record, after: Record) -> set[Input]:
                 names = {str(key.definition)}
             elif key.definition is not None:
                 versions = after.versions[key.definition]
-                names = {getattr(one.definition, "name", "") for one in versions}
+                names = {getattr(version.definition, "name", "") for version in versions}
             found |= {Input(key.family, history[-1].kind, name) for name in names}
     return found
 
 
 def _rests_on(active: Active, key: Series, kind: SubjectKind) -> set[Input]:
     if key.definition is not None:
-        one = active.get(key.definition)
-        return set() if one is None else inputs(one)
+        definition = active.get(key.definition)
+        return set() if definition is None else inputs(definition)
     family = Stages if key.family == "stage" else HealthProfile
-    mine = [one for one in active.values() if isinstance(one, family) and one.kind is kind]
-    found = {asked for one in mine for asked in inputs(one)}
+    mine = [
+        definition
+        for definition in active.values()
+        if isinstance(definition, family) and definition.kind is kind
+    ]
+    found = {asked for definition in mine for asked in inputs(definition)}
     return found if key.family == "stage" else found | {Input("stage", kind)}
 
 

@@ -11,7 +11,7 @@ import psycopg
 
 from domain.events.decisions import ScoreChanged, SignalEnded, SignalTriggered, StageEntered
 from domain.identity import SubjectId
-from tests.projections.decisions import (
+from tests.projections.decision_laws import (
     Decided,
     Record,
     Series,
@@ -20,8 +20,8 @@ from tests.projections.decisions import (
     score_of,
     stage_of,
 )
-from tests.projections.phases import Settled
 from tests.projections.read_models import owner
+from tests.projections.settled_laws import Settled
 
 LEFT = """
 SELECT (SELECT count(*) FROM views.changes_due) + (SELECT count(*) FROM views.sweeps)
@@ -63,7 +63,7 @@ def assert_shown(url: str, settled: Settled) -> None:
         assert _all(conn, SIGNALS) == _signals(settled.record, series)
         members = _members(series)
         assert _all(conn, MEMBERS) == members
-        assert dict(conn.execute(COUNTS).fetchall()) == Counter(one[1] for one in members)
+        assert dict(conn.execute(COUNTS).fetchall()) == Counter(member[1] for member in members)
 
 
 def _all(conn: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
@@ -85,7 +85,7 @@ def _assert_stages(conn: psycopg.Connection, settled: Settled, there: set[Subjec
         kind = settled.everybody.world.subjects[id].kind
         bars[kind.value, stage_of(stages), health_of(healths).value] += 1
     assert _all(conn, STAGES) == sorted(expected, key=repr)
-    assert {one for (one,) in conn.execute(STANDINGS)} <= there
+    assert {row for (row,) in conn.execute(STANDINGS)} <= there
     counted = conn.execute(BARS).fetchall()
     assert {(kind, stage or None, health): n for kind, stage, health, n in counted} == bars
 
@@ -101,10 +101,12 @@ def _spells(series: Histories) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for key, history in series.items():
         if key.family == "stage":
-            ends = [one.at for one in history[1::2]] + [None]
-            for one, end in zip(history[::2], ends, strict=False):
-                assert isinstance(one.decision, StageEntered)
-                found.append((key.subject, one.decision.stage, one.at, end, one.decision.by_hand))
+            ends = [decision.at for decision in history[1::2]] + [None]
+            for decided, end in zip(history[::2], ends, strict=False):
+                assert isinstance(decided.decision, StageEntered)
+                found.append(
+                    (key.subject, decided.decision.stage, decided.at, end, decided.decision.by_hand)
+                )
     return sorted(found, key=repr)
 
 
@@ -123,12 +125,12 @@ def _since(history: Sequence[Decided]) -> dict[str, str]:
     last = history[-1].decision
     assert isinstance(last, ScoreChanged)
     for name in last.held + last.missed:
-        for one in reversed(history):
-            assert isinstance(one.decision, ScoreChanged)
-            told = one.decision.held if name in last.held else one.decision.missed
+        for decision in reversed(history):
+            assert isinstance(decision.decision, ScoreChanged)
+            told = decision.decision.held if name in last.held else decision.decision.missed
             if name not in told:
                 break
-            found[name] = one.at.isoformat()
+            found[name] = decision.at.isoformat()
     return found
 
 
@@ -138,11 +140,11 @@ def _signals(record: Record, series: Histories) -> list[tuple[Any, ...]]:
         if key.family == "signal":
             state = playbook_of(record, key)
             ended = None
-            for one in history:
-                if isinstance(one.decision, SignalTriggered):
+            for decision in history:
+                if isinstance(decision.decision, SignalTriggered):
                     ended = None
-                elif isinstance(one.decision, SignalEnded):
-                    ended = one.at
+                elif isinstance(decision.decision, SignalEnded):
+                    ended = decision.at
             found.append(
                 (
                     *(key.subject, key.definition, len(history), state.is_on),

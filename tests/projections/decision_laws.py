@@ -46,7 +46,7 @@ from domain.events.definitions import (
 from domain.events.payloads import StageReleased, StageSet
 from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap.annals import Annals
-from tests.projections import standings
+from tests.projections import decision_oracle
 
 
 class Series(NamedTuple):
@@ -97,8 +97,8 @@ def read(annals: Annals) -> Record:
     """The record as the log has it now."""
     record = Record()
     rows = annals.log.read_after(dict.fromkeys(range(256), 0), 1_000_000)
-    for one in annals.sealer.open_rows(rows):
-        row, payload = one.row, one.payload
+    for event in annals.sealer.open_rows(rows):
+        row, payload = event.row, event.payload
         record.heads[row.log_partition] = max(record.heads.get(row.log_partition, 0), row.position)
         match payload:
             case DecisionEvent():
@@ -206,8 +206,8 @@ class Playbook:
 
 def playbook_of(record: Record, key: Series) -> Playbook:
     state = Playbook()
-    for one in record.series.get(key, ()):
-        state.follow(type(one.decision), one.at, signal_of(record, one.decision))
+    for decided in record.series.get(key, ()):
+        state.follow(type(decided.decision), decided.at, signal_of(record, decided.decision))
     return state
 
 
@@ -224,54 +224,54 @@ def assert_lawful(record: Record) -> None:
     """Each series counts up by one and agrees with itself; each decision names a version of a
     definition that there was, and a cause."""
     for key, history in record.series.items():
-        ordinals = [one.decision.ordinal for one in history]
+        ordinals = [decision.decision.ordinal for decision in history]
         assert ordinals == list(range(1, len(history) + 1)), (key, ordinals)
-        for one in history:
-            _assert_of_a_version(record, one)
-            _assert_caused(record, one)
+        for decided in history:
+            _assert_of_a_version(record, decided)
+            _assert_caused(record, decided)
         _LAWS[key.family](record, history)
 
 
-def _assert_of_a_version(record: Record, one: Decided) -> None:
-    decision = one.decision
+def _assert_of_a_version(record: Record, decided: Decided) -> None:
+    decision = decided.decision
     versions = record.versions[decision.definition]
     assert 1 <= decision.version <= len(versions), decision
     definition, status, since = versions[decision.version - 1]
-    assert since <= one.at, decision
+    assert since <= decided.at, decision
     assert isinstance(definition, _FAMILIES[type(decision)]), decision
-    assert getattr(definition, "kind", None) is one.kind
+    assert getattr(definition, "kind", None) is decided.kind
     if isinstance(decision, SegmentEntered | SignalTriggered | GoalReached | GoalMissed):
         assert status is Status.ACTIVE, decision
 
 
-def _assert_caused(record: Record, one: Decided) -> None:
-    match one.decision.cause:
+def _assert_caused(record: Record, decided: Decided) -> None:
+    match decided.decision.cause:
         case OfEvent(partition, position):
             assert 1 <= position <= record.heads[partition]
-            if partition == one.partition:
-                assert position < one.position
+            if partition == decided.partition:
+                assert position < decided.position
         case OfDay(day):
-            assert day <= (one.at + timedelta(days=1)).date()
+            assert day <= (decided.at + timedelta(days=1)).date()
         case OfDefinition(version):
             assert any(
-                version <= len(some) and some[version - 1].at <= one.at
+                version <= len(some) and some[version - 1].at <= decided.at
                 for some in record.versions.values()
             )
         case OfTime(at):
-            assert at <= one.at
+            assert at <= decided.at
         case _:
             pass
 
 
 def _assert_segment(record: Record, history: Sequence[Decided]) -> None:
-    for n, one in enumerate(history):
-        assert isinstance(one.decision, SegmentLeft if n % 2 else SegmentEntered)
+    for n, decision in enumerate(history):
+        assert isinstance(decision.decision, SegmentLeft if n % 2 else SegmentEntered)
 
 
 def _assert_stage(record: Record, history: Sequence[Decided]) -> None:
     entered = None
-    for n, one in enumerate(history):
-        decision = one.decision
+    for n, decided in enumerate(history):
+        decision = decided.decision
         if n % 2:
             assert isinstance(decision, StageLeft)
             assert decision.stage == entered
@@ -287,17 +287,17 @@ def _assert_stage(record: Record, history: Sequence[Decided]) -> None:
 
 def _assert_health(record: Record, history: Sequence[Decided]) -> None:
     before = Health.NORMAL
-    for one in history:
-        assert isinstance(one.decision, HealthChanged)
-        assert one.decision.before is before
-        assert one.decision.after is not before
-        before = one.decision.after
+    for decision in history:
+        assert isinstance(decision.decision, HealthChanged)
+        assert decision.decision.before is before
+        assert decision.decision.after is not before
+        before = decision.decision.after
 
 
 def _assert_score(record: Record, history: Sequence[Decided]) -> None:
     before: tuple[Decimal, list[str]] | None = None
-    for n, one in enumerate(history):
-        decision = one.decision
+    for n, decided in enumerate(history):
+        decision = decided.decision
         assert isinstance(decision, ScoreChanged)
         assert decision.before == (None if before is None else float(before[0]))
         after = score_of(history[: n + 1])
@@ -307,28 +307,28 @@ def _assert_score(record: Record, history: Sequence[Decided]) -> None:
             assert version.status is Status.ARCHIVED
         else:
             assert version.status is Status.ACTIVE
-            assert after[0] == standings.value(version.definition, after[1])
+            assert after[0] == decision_oracle.value(version.definition, after[1])
         assert after != before
         before = after
 
 
 def _assert_signal(record: Record, history: Sequence[Decided]) -> None:
     state = Playbook()
-    for one in history:
-        decision, playbook = one.decision, signal_of(record, one.decision)
+    for decided in history:
+        decision, playbook = decided.decision, signal_of(record, decided.decision)
         match decision:
             case SignalTriggered():
                 assert not state.is_on
-                assert state.may_trigger(playbook, one.at)
+                assert state.may_trigger(playbook, decided.at)
             case SignalEnded():
                 assert state.is_on
             case GoalReached():
                 assert state.waits_until is not None
-                assert one.at < state.waits_until
+                assert decided.at < state.waits_until
             case GoalMissed():
                 assert state.waits_until is not None
-                assert one.at >= state.waits_until
-        state.follow(type(decision), one.at, playbook)
+                assert decided.at >= state.waits_until
+        state.follow(type(decision), decided.at, playbook)
 
 
 _LAWS = {

@@ -1,0 +1,36 @@
+"""Dates: the instants between which a test of a date passes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from domain.calendar import Moment, boundary, bounds, end_of, start_of
+from domain.conditions import language as ask
+
+
+def stored_date(at: datetime) -> str:
+    """An instant in the format in which dates of properties are compared."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat()
+
+
+def window(test: ask.Test, moment: Moment) -> tuple[datetime | None, datetime | None]:
+    """The first instant of a test of a date, and the instant that ends it; None: no limit."""
+    zone, today = moment.zone, moment.today
+    match test:
+        case ask.Before(at):
+            limit = boundary(at)
+            return None, limit if isinstance(limit, datetime) else start_of(limit, zone)
+        case ask.After(at):
+            limit = boundary(at)
+            if isinstance(limit, datetime):
+                return limit + timedelta(microseconds=1), None
+            return end_of(limit, zone), None
+        case ask.InPeriod(period):
+            first, last = bounds(period, today)
+            return start_of(first, zone), end_of(last, zone)
+        case ask.InNextDays(days):
+            return start_of(today, zone), end_of(today + timedelta(days), zone)
+        case ask.MoreThanDaysAgo(days):
+            return None, start_of(today - timedelta(days), zone)
+        case _:
+            raise TypeError(f"{type(test).__name__} is no test of a date")
