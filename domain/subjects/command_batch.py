@@ -1,6 +1,6 @@
-"""What a batch of commands makes of the state it found: whom each is about, which events it causes.
+"""CommandBatch: the subjects of a batch of commands, and the events that each command causes.
 
-Pure: `infra.write.command_handler` finds the state, and stores what comes of it.
+Pure: `infra.write.command_handler` loads the states, and appends the events.
 """
 
 from __future__ import annotations
@@ -45,11 +45,17 @@ Target = tuple[tuple[Resolution, SubjectKind], ...]
 
 
 class CommandBatch:
-    """What one batch makes of the state it found.
+    """Decides a batch: first `resolve` for each command, then `decide` for each, in order.
+
+    Attributes:
+        states: the subjects that the batch decides on. `resolve` adds new ones; the caller adds
+            the others before the first `decide`, which keeps them up to date.
+        claims: identities that were unknown, each with its subject.
+        merges: the merges of subjects, in order.
 
     Args:
-        known: the subjects of the identities that the batch names; kept up to date.
-        new_id: gives a random id to a subject that is new.
+        known: the subjects of the identities that the batch names; `resolve` updates it.
+        new_id: makes the random id of a new subject.
     """
 
     def __init__(
@@ -68,23 +74,23 @@ class CommandBatch:
         self.merges: list[Merge] = []
 
     def resolve(self, command: Command) -> Target | Refusal:
-        """The subjects that a command is about, new ones included, or why it is refused."""
+        """The subjects of a command, new ones included, or the refusal of the command."""
         match command:
             case Change():
                 return (self._subject(command.kind, command.identities),)
             case Alias():
                 return (self._subject(SubjectKind.USER, command.user + command.previous),)
             case Leave():
-                for one in command.user + command.account:
-                    if (one.scheme, one.matching) not in self._known:
-                        return NotFound(f"there is no such {one.scheme.kind}")
+                for identity in command.user + command.account:
+                    if (identity.scheme, identity.matching) not in self._known:
+                        return NotFound(f"there is no such {identity.scheme.kind}")
                 user = self._subject(SubjectKind.USER, command.user)
                 return (user, self._subject(SubjectKind.ACCOUNT, command.account))
             case Track():
                 for activity in command.activities:
                     scope = _CATALOGUED.get(activity.kind)
                     if scope is not None and activity.name not in self._types(scope):
-                        return self._unnamed(scope, activity.name)
+                        return self._refused_name(scope, activity.name)
         parties = []
         if command.user:
             parties.append(self._subject(SubjectKind.USER, command.user))
@@ -92,7 +98,7 @@ class CommandBatch:
             parties.append(self._subject(SubjectKind.ACCOUNT, command.account))
         return tuple(parties)
 
-    def _unnamed(self, scope: NameScope, name: str) -> Refusal:
+    def _refused_name(self, scope: NameScope, name: str) -> Refusal:
         if name in self._retired(scope):
             return InvalidInput(f"this {scope} is refused: {RETIRED}")
         return InvalidInput(
@@ -114,7 +120,11 @@ class CommandBatch:
     def decide(
         self, command: Command, target: Target
     ) -> tuple[list[Event], tuple[RefusedValue, ...]]:
-        """The events that a command causes, in their order, and the values it left out."""
+        """The events that a command causes, in order, and the values that it leaves out.
+
+        Args:
+            target: of the command, as `resolve` returned it.
+        """
         at, ids = command.at, [resolution.subject for resolution, _ in target]
         events: list[Event] = []
         for resolution, _ in target:
@@ -131,7 +141,9 @@ class CommandBatch:
             case Join():
                 user, account = ids
                 write = self._write(NameScope.ACCOUNT_PROPERTY, command.account_properties)
-                ties = self._write(NameScope.MEMBERSHIP_PROPERTY, command.membership_properties)
+                membership = self._write(
+                    NameScope.MEMBERSHIP_PROPERTY, command.membership_properties
+                )
                 events += self._register(account, command.account, at)
                 events += self._apply(account, self.states[account].change_properties(write), at)
                 events += self._register(user, command.user, at)
@@ -139,8 +151,8 @@ class CommandBatch:
                 assert isinstance(member, User)
                 assert isinstance(joined, Account)
                 for under in member.member_as(joined) or [account]:
-                    events += self._apply(user, member.join(under, ties), at, under)
-                return events, write.refused + ties.refused
+                    events += self._apply(user, member.join(under, membership), at, under)
+                return events, write.refused + membership.refused
             case Leave():
                 member, left = self.states[ids[0]], self.states[ids[1]]
                 assert isinstance(member, User)
@@ -150,7 +162,7 @@ class CommandBatch:
                 return events, ()
             case Track():
                 for id, identities in zip(
-                    ids, [one for one in (command.user, command.account) if one], strict=True
+                    ids, filter(None, (command.user, command.account)), strict=True
                 ):
                     if id in self.states:
                         events += self._register(id, identities, at)
@@ -164,7 +176,7 @@ class CommandBatch:
 
     def _merge(self, merge: Merge, at: datetime) -> list[Event]:
         survivor, loser = self.states[merge.survivor], self.states[merge.loser]
-        # A loser that is only claimed is merged too: its version keeps others from beginning it.
+        # A loser without events is merged too: its version stops another writer from beginning it.
         events = [] if survivor.version else self._register(merge.survivor, (), at)
         survivor = self.states[merge.survivor]
         events += self._apply(merge.survivor, survivor.absorb(loser), at)
@@ -195,6 +207,7 @@ class CommandBatch:
 
 
 def identities_of(commands: Iterable[Command]) -> list[Identity]:
+    """The identities that commands name, each once."""
     wanted: dict[Identity, None] = {}
     for command in commands:
         match command:
@@ -208,7 +221,7 @@ def identities_of(commands: Iterable[Command]) -> list[Identity]:
 
 
 def new_names(commands: Iterable[Command], types: Types) -> dict[CatalogueName, PropertyType]:
-    """The names that are not in use, with the type that each first value suggests."""
+    """The names in commands that are not in use, each with the type of its first value."""
     names: dict[CatalogueName, PropertyType] = {}
 
     def properties(scope: NameScope, sent: dict[str, object]) -> None:
