@@ -29,7 +29,7 @@ test-fast: install ## Format, lint, types, import contracts, and the tests that 
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target check test-pure
 
 test-pure: install
-	@$(BIN)/python -m pytest -m "not database" $(if $(DURATIONS),--durations=$(DURATIONS))
+	@$(BIN)/python -m pytest -m "not database" --ignore tests/console --ignore tests/crash --ignore tests/stories $(if $(DURATIONS),--durations=$(DURATIONS))
 
 test-crash: install ## Kill server, worker and PostgreSQL at random under load for SECONDS (240), then check the books
 	@ANNALS_TEST_CRASH_SECONDS=$(or $(SECONDS),240) $(BIN)/python -m pytest tests/crash

@@ -35,8 +35,11 @@ class ActivityKind(enum.StrEnum):
 
 
 class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing a subject did. `skew` is receipt minus sending by the client's clock, in seconds,
-    kept where it is worth knowing (a second or more)."""
+    """A tracked activity of a subject.
+
+    Attributes:
+        skew: seconds from sending, by the client's clock, to receipt; None below a second.
+    """
 
     kind: ActivityKind
     name: str
@@ -45,15 +48,15 @@ class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def checked_metadata(sent: Mapping[str, object]) -> tuple[Metadata, list[RefusedValue]]:
-    """Keeps the plain values (string, number, boolean); refuses each other one by name."""
-    kept: Metadata = {}
+    """Accepts strings, numbers and booleans; refuses each other value by name."""
+    accepted: Metadata = {}
     refused: list[RefusedValue] = []
     for name, value in sent.items():
         if value is None:
             continue
         if isinstance(value, str | int | float):
             try:
-                kept[_checked_key(name, len(kept))] = (
+                accepted[_checked_key(name, len(accepted))] = (
                     checked_text(value) if isinstance(value, str) else checked_number(value)
                 )
             except ValueError as reason:
@@ -65,7 +68,7 @@ def checked_metadata(sent: Mapping[str, object]) -> tuple[Metadata, list[Refused
                     f"expected a string, a number or a boolean, got {json_type(value)}",
                 )
             )
-    return kept, refused
+    return accepted, refused
 
 
 def _checked_key(name: str, taken: int) -> str:
@@ -77,10 +80,10 @@ def _checked_key(name: str, taken: int) -> str:
 
 
 def occurrence(at: datetime) -> datetime:
-    """When something happened, in UTC.
+    """The instant of an activity, in UTC.
 
     Raises:
-        ValueError: no calendar day in every time zone.
+        ValueError: outside the years 2 to 9998, and so without a calendar day in every zone.
     """
     try:
         instant = at.astimezone(UTC)
@@ -106,7 +109,7 @@ def event_name(value: object, *, pointer: str) -> str:
 
 
 def page_name(value: object, *, pointer: str) -> str:
-    """What a page is counted under: host and path. Query and fragment may hold personal data.
+    """The name of a page: host and path. Query and fragment may hold personal data, and go.
 
     Raises:
         InvalidInput: missing, too long, or not a web address.
@@ -136,7 +139,7 @@ _SEARCH = {"google", "bing", "duckduckgo", "yahoo", "ecosia", "baidu", "qwant", 
 def channel_of(campaign: Mapping[str, str], referrer: str | None, url: str | None) -> str | None:
     """The channel a visit came by: paid, email, social, organic, referral, direct, or the medium.
 
-    None where nothing is known of how it came, or where it came from the same site.
+    None: unknown, or from the same site.
     """
     medium = campaign.get("medium", "").casefold()
     if medium:

@@ -1,4 +1,4 @@
-"""What a sender can ask for. Plain data, checked; `infra.write.command_handler` carries it out."""
+"""Commands of senders and their outcomes: plain data, checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from domain.properties import RefusedValue
 
 
 class Change(msgspec.Struct, frozen=True, tag=True):
-    """Sets properties of a user or an account, which is made on first sight (`identify`)."""
+    """Sets properties of a user or an account, and makes it where it is new (`identify`)."""
 
     kind: SubjectKind
     identities: tuple[Identity, ...]
@@ -22,7 +22,7 @@ class Change(msgspec.Struct, frozen=True, tag=True):
 
 
 class Join(msgspec.Struct, frozen=True, tag=True):
-    """Sets properties of an account and ties a user to it, both made on first sight (`group`)."""
+    """Sets properties of an account and makes a user its member; both may be new (`group`)."""
 
     user: tuple[Identity, ...]
     account: tuple[Identity, ...]
@@ -60,8 +60,7 @@ Command = Change | Join | Leave | Track | Alias
 
 
 class SetStage(msgspec.Struct, frozen=True, tag=True):
-    """Puts a subject into a stage (None: into none), where it stays whatever rules say. `by` is the
-    API key."""
+    """Sets the stage of a subject manually (None: no stage); `by` is the id of the API key."""
 
     kind: SubjectKind
     subject: SubjectId
@@ -72,7 +71,7 @@ class SetStage(msgspec.Struct, frozen=True, tag=True):
 
 
 class ReleaseStage(msgspec.Struct, frozen=True, tag=True):
-    """Lets rules decide a subject's stage again."""
+    """Hands the stage of a subject back to the rules."""
 
     kind: SubjectKind
     subject: SubjectId
@@ -81,7 +80,7 @@ class ReleaseStage(msgspec.Struct, frozen=True, tag=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A command as it came: under a message id, and with what was already left out of it."""
+    """A command with its message id, and the values that decoding left out."""
 
     command: Command
     message_id: str | None = None
@@ -89,7 +88,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
-    """A place in the log: there is one order a partition, and none over all."""
+    """A position in the log. Each partition has its own order; there is none over all."""
 
     log_partition: int
     position: int
@@ -103,11 +102,11 @@ class Stored(msgspec.Struct, frozen=True, tag="stored"):
 
 
 class Duplicate(msgspec.Struct, frozen=True, tag="duplicate"):
-    """The message id was stored before; nothing was done."""
+    """The message id is on record; the command stored nothing."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """Nothing of the command was stored."""
+    """The command stored nothing."""
 
     code: str
     detail: str

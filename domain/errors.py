@@ -1,4 +1,4 @@
-"""The small family of refusals. Each carries the fact that explains it and what to do about it."""
+"""Refusals. Each says what is wrong and what to do; `api.http.problems` maps them to HTTP."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Collection
 
 
 class Refusal(Exception):
-    """A request that Annals understood and will not carry out.
+    """A request that Annals understood and does not carry out.
 
     Attributes:
         code: stable, machine-readable name of the reason (kebab case).
-        detail: one sentence for people: what is wrong and what to do.
+        detail: a sentence for people: what is wrong and what to do.
         pointer: JSON pointer into what was sent, where one applies.
     """
 
@@ -24,74 +24,74 @@ class Refusal(Exception):
 
 
 class InvalidInput(Refusal):
-    """A value that cannot be accepted as it stands."""
+    """A value is not acceptable."""
 
     code = "invalid-input"
 
 
 class NotFound(Refusal):
-    """There is no such subject, or none that the caller may know of."""
+    """The subject or definition does not exist, or the caller may not know of it."""
 
     code = "not-found"
 
 
 class Conflict(Refusal):
-    """What is there stands in the way."""
+    """The present state does not allow the request."""
 
     code = "conflict"
 
 
 class NotYours(Refusal):
-    """It belongs to others who asked for it."""
+    """The thing belongs to another API key."""
 
     code = "not-yours"
 
 
 class SubjectErased(Refusal):
-    """The subject's key has been destroyed: nothing of it can be read or written again."""
+    """The subject's key is destroyed: its events can be neither read nor written."""
 
     code = "erased"
 
 
 class Suppressed(Refusal):
-    """The identity was erased for good: on request, nothing is taken in about it any more."""
+    """The identity was erased with suppression: Annals takes in nothing about it."""
 
     code = "suppressed"
 
 
 class PeriodOver(Refusal):
-    """Tracked activity that is older than what is kept of it: there is nothing to seal it with."""
+    """The activity is older than retention keeps: the key of its month is destroyed."""
 
     code = "no-longer-kept"
 
 
 class VersionConflict(Refusal):
-    """Another writer appended to the stream first; the decision has to be taken again."""
+    """Another writer appended to the stream first; the caller decides again."""
 
     code = "version-conflict"
 
 
 class DuplicateMessage(Refusal):
-    """A message id that is already remembered was about to be stored a second time."""
+    """The message id is on record."""
 
     code = "duplicate-message"
 
 
 class UnreadableEvent(Exception):
-    """A recorded event does not open, though its subject's key is there."""
+    """A recorded event does not decrypt, though its subject's key exists."""
 
 
 class Altered(Refusal):
-    """It rests on a recorded event that does not open, though its keys are there."""
+    """The request needs a recorded event that does not decrypt, though its keys exist."""
 
     code = "altered"
 
 
 class BeyondHead(Altered):
-    """Rows of the log stand past the head of a partition: nothing can be appended to it.
+    """The log has rows past the head of a partition, which takes no append until that is mended.
 
     Attributes:
-        partitions: those.
+        partitions: the partitions concerned.
     """
 
     def __init__(self, partitions: Collection[int]) -> None:
@@ -103,13 +103,13 @@ class BeyondHead(Altered):
 
 
 class Unavailable(Refusal):
-    """Annals cannot answer now; the same request may succeed later."""
+    """Annals cannot answer now. The same request may succeed later."""
 
     code = "unavailable"
 
 
 class TakesTooLong(Refusal):
-    """The question takes longer than it may."""
+    """The query exceeds its time limit."""
 
     code = "takes-too-long"
 
@@ -121,13 +121,13 @@ class TakesTooLong(Refusal):
 
 
 class NotReady(Refusal):
-    """What was asked for is still being counted; the message says how far it is."""
+    """The answer is still being counted; the detail says how far the count is."""
 
     code = "not-ready"
 
 
 class TooManyAtOnce(Refusal):
-    """More is asked for than there is room for; other requests are served meanwhile.
+    """A bound on concurrent work is reached; other requests are served meanwhile.
 
     Attributes:
         retry_after: seconds to wait before the same request is sent again.

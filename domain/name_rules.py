@@ -1,9 +1,8 @@
-"""What admins decided about names of the catalogue: which are retired, and of what type they are.
+"""NameRules: the names of the catalogue that admins retired, and the types that they gave.
 
-The catalogue is closed: it takes a bounded number of names of each scope. A retired name frees its
-place there, cannot be asked about any more, and what is sent under it is refused, until it is
-restored. A property is of the type that its first value had, until an admin gives it another.
-What the log holds stays as it is.
+The catalogue is closed: each scope takes a bounded number of names. A retired name frees its place;
+until it is restored, conditions cannot test it and writes under it are refused. A property has the
+type of its first value, until an admin gives it another. Recorded events never change.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from domain.identity import SubjectKind
 from domain.properties import PropertyType
 
 NAMES_PER_SCOPE = 2_000
-"""In use; retired names do not count."""
+"""Names in use; retired names do not count."""
 
 MAX_NAMES_AT_ONCE = 2_000
-"""That one request retires or restores."""
+"""Names that a request retires or restores."""
 
 
 class NameScope(enum.StrEnum):
-    """What a name of the closed catalogue names."""
+    """The scopes of the closed catalogue of names."""
 
     USER_PROPERTY = "user.property"
     ACCOUNT_PROPERTY = "account.property"
@@ -44,7 +43,7 @@ _SCOPES = {scope.value for scope in NameScope}
 
 
 def property_scope(kind: SubjectKind) -> NameScope:
-    """Of the properties of users, or of accounts."""
+    """The scope of the properties of a kind."""
     return NameScope.USER_PROPERTY if kind is SubjectKind.USER else NameScope.ACCOUNT_PROPERTY
 
 
@@ -54,26 +53,26 @@ class CatalogueName(NamedTuple):
 
 
 class Retired(msgspec.Struct, frozen=True):
-    """Since when a name is retired; `by` is the API key that did it."""
+    """The retirement of a name: when, and by which API key."""
 
     at: datetime
     by: UUID
 
 
 class NameRules(msgspec.Struct, frozen=True):
-    """What holds of names, beyond what senders made of them."""
+    """Retired names, and types that admins gave."""
 
     retired: dict[CatalogueName, Retired] = msgspec.field(default_factory=dict)
     types: dict[CatalogueName, PropertyType] = msgspec.field(default_factory=dict)
 
     def type_of(self, scope: str, name: str) -> PropertyType | None:
-        """The type that an admin gave to a property; None: none did."""
+        """The type that an admin gave to a property; None: no admin did."""
         if not self.types or scope not in _SCOPES:
             return None
         return self.types.get(CatalogueName(NameScope(scope), name))
 
     def types_of(self, kind: SubjectKind) -> dict[str, PropertyType]:
-        """Those properties of users, or of accounts, to which an admin gave a type."""
+        """The types that admins gave to properties of a kind, by name."""
         wanted = property_scope(kind)
         return {name: type for (scope, name), type in self.types.items() if scope is wanted}
 
@@ -87,7 +86,7 @@ class NameRules(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, retired=self.retired | new)
 
     def retired_since(self, scope: str, name: str) -> Retired | None:
-        """None: the name is in use, or of a scope whose names are never retired."""
+        """The retirement of a name; None: in use, or of a scope without retirement."""
         if scope not in _SCOPES:
             return None
         return self.retired.get(CatalogueName(NameScope(scope), name))

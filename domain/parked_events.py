@@ -1,8 +1,8 @@
-"""Parked events: those that a reader of the log lacks, and what an admin decides about them.
+"""Parked events: events that a reader of the log could not apply, and an admin's decision on them.
 
-An event that cannot be applied is parked, and the later events of its stream wait behind it, so
-that each stream is applied in its order. What is about an erasure waits for nothing and is never
-skipped: values would stay that have to go.
+A reader parks an event that it cannot apply. Later events of the stream wait behind it, so that
+each stream is applied in order. An event of an erasure never waits and is never skipped, for values
+would stay that have to go.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ RULING_TOPICS = frozenset(
     for topic, payload in PAYLOAD_OF_TOPIC.items()
     if payload in _RULING_PAYLOADS and topic.startswith(f"{DefinitionKind.SETTINGS}.")
 )
-"""Topics of events that decide about the workspace: the read models take what these decide from the
-definitions as they stand, in which nothing is skipped."""
+"""Topics of events about the workspace. Read models take their effect from the definitions, which
+skip no event."""
 
 
 class ParkedState(enum.StrEnum):
     """
-    failed: it could not be applied.
-    waiting: an earlier event of its stream could not be, or was not tried again yet.
-    skipped: an admin decided to go on without it.
+    failed: the reader could not apply the event.
+    waiting: an earlier event of the stream failed, or the event was not retried yet.
+    skipped: an admin decided to continue without the event.
     """
 
     FAILED = "failed"
@@ -68,10 +68,10 @@ OPEN_STATES = (ParkedState.FAILED, ParkedState.WAITING)
 
 
 class Skip(msgspec.Struct, frozen=True):
-    """The decision to go on without an event.
+    """The decision to continue without an event.
 
     Attributes:
-        reason: null: it went with the key of whom the event was about.
+        reason: as the admin typed it; null: destroyed with the key of the event's subject.
         by: id of the API key, or `operator`.
     """
 
@@ -81,15 +81,15 @@ class Skip(msgspec.Struct, frozen=True):
 
 
 class ParkedEvent(msgspec.Struct, frozen=True):
-    """An event that a reader lacks.
+    """An event that a reader did not apply.
 
     Attributes:
-        reader: `main`: the read models; others by their own names, like `counters`.
+        reader: `main` for the read models; others by name, like `counters`.
         position: partition and position in the log, like `12:345`.
-        subject: the stream that it is in: a user, an account, a segment's list, or definitions.
-        error: the kind of error; null: it was not tried.
-        tries: how often it was tried by hand and otherwise.
-        tried_at: when for the last time, by hand; null: never.
+        subject: its stream: a user, an account, a segment's list, or the definitions.
+        error: the kind of error; null: not tried.
+        tries: the number of tries, automatic and manual.
+        tried_at: the last manual try; null: none.
         skip: null unless it is skipped.
     """
 
@@ -106,12 +106,12 @@ class ParkedEvent(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """What became of the parked events of a stream when they were tried again, in their order.
+    """The result of retrying the parked events of a stream, in order.
 
     Attributes:
-        applied: how many the read models have now.
-        left: how many are still parked.
-        error: the kind of error of the first of them; null: none is left.
+        applied: the number of events that were applied.
+        left: the number of events that are still parked.
+        error: the kind of error of the first of these; null: none is left.
     """
 
     applied: int
@@ -120,7 +120,11 @@ class Retried(msgspec.Struct, frozen=True):
 
 
 def checked_skip_reason(reason: str) -> str:
-    """Raises: InvalidInput: none, or one that is too long or not text."""
+    """The reason without blanks at its ends.
+
+    Raises:
+        InvalidInput: empty, too long, or not storable as text.
+    """
     reason = reason.strip()
     if not 0 < len(reason) <= MAX_REASON_CHARS or "\0" in reason:
         raise InvalidInput(

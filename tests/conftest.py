@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -67,19 +67,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.database)
 
 
-@pytest.fixture(autouse=True)
-def _no_process_without_the_marker(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Keeps `make test-fast` honest: a test that starts a process has to be marked."""
-    if request.node.get_closest_marker("database"):
-        yield
-        return
-    started = _processes.started
-    _processes.started = []
-    yield
-    mine, _processes.started = _processes.started, started
-    assert not mine, f"mark the test `database`, for it starts a process: {mine[0]}"
-
-
 class _Processes:
     """Notes the programs that this process starts, while there is a list to note them in."""
 
@@ -93,6 +80,19 @@ class _Processes:
 
 
 _processes = _Processes()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _processes.started = None if item.get_closest_marker("database") else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    """Keeps `make test-fast` honest: a test that starts a process has to be marked."""
+    started, _processes.started = _processes.started, None
+    yield
+    assert not started, f"mark the test `database`, for it starts a process: {started[0]}"
 
 
 def _folder() -> Path:

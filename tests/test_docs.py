@@ -16,7 +16,7 @@ from api.cli import main
 from api.contacts import activity_by_day, live
 from api.contacts.history import MAX_NAMES
 from api.definitions.backtests import DEFAULT_SAMPLE
-from api.http import bodies, connections, problems, rates, read_position
+from api.http import bodies, connections, problems, rates
 from api.server import IDLE_SECONDS
 from domain import errors
 from domain.backtest.outcomes import MAX_DAYS
@@ -32,6 +32,7 @@ from domain.identity import SubjectKind
 from domain.workspace.consistency import MAX_LINKS
 from infra import backtest_jobs
 from infra.erasure.steps import SUBJECTS_AT_A_TIME
+from infra.log import read_position
 from infra.pasts.registry import BY_KEY, KEPT
 from infra.postgres.admission import BOUNDS, Demand
 from infra.settings import Settings

@@ -1,13 +1,13 @@
-"""The condition language: one question about users or accounts, as data with a stable JSON form.
+"""The condition language: a condition about users or accounts, as data with a stable JSON form.
 
-A condition is a tree: all / any / not over tests of properties, of attributes that Annals keeps, of
-activity, of decisions (stage, health, score, signal, segment), of membership, and of the other
-kind (a user's accounts, an account's users). Three things read it: `domain.conditions.evaluation`
-(what it means, in plain Python), `projections.conditions.compiler` (one SQL predicate) and
-`domain.conditions.validation` (whether it can be asked).
+A condition is a tree: all / any / not over tests of properties, attributes, activity, decisions
+(stage, health, score, signal, segment), memberships, and of the other kind (a user's accounts, an
+account's users). `domain.conditions.evaluation` defines its meaning in plain Python,
+`projections.conditions.compiler` compiles it to one SQL predicate, and
+`domain.conditions.validation` checks it.
 
-A test of a value that is not there does not hold, but for `is_not`, `not_in` and `is_not_set`,
-which are the opposites of `is`, `in` and `is_set`.
+A test of a missing value fails. Only `is_not`, `not_in` and `is_not_set` hold then, for they are
+the opposites of `is`, `in` and `is_set`.
 """
 
 from __future__ import annotations

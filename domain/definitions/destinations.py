@@ -1,7 +1,6 @@
-"""Destinations: outside systems that are told what happens, and what of it.
+"""Destinations: outside systems that webhooks are sent to, and what they subscribe to.
 
-Pure. What a destination is told of an event is `domain.webhook_items`; `infra.webhooks.delivery`
-tells it.
+`domain.webhook_items` makes the item of an event; `infra.webhooks.delivery` sends it.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from domain.identity import SubjectKind
 MAX_URL_CHARS = 2_000
 MAX_NAMES = 200
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""Hosts that need no TLS: what is sent stays on the machine."""
+"""Hosts that need no TLS, for requests to them stay on the machine."""
 
 _IN_AN_ADDRESS = re.compile(r"[!-~]+")
 
 
 class SubscriptionKind(enum.StrEnum):
-    """Of what a destination can be told, in the words of timelines."""
+    """What a destination can subscribe to, as timelines name it."""
 
     EVENT = "event"
     PAGE = "page"
@@ -54,13 +53,13 @@ ACTIVITIES = (
     SubscriptionKind.CAMPAIGN,
 )
 NAMED = (*ACTIVITIES, SubscriptionKind.PROPERTY)
-"""Those that can be narrowed to some names."""
+"""The kinds that a subscription can narrow to some names."""
 
 
 class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     Attributes:
-        names: of the activity, or of the properties, that are told; None: all.
+        names: of the activities or properties to send; None: all.
     """
 
     about: SubscriptionKind
@@ -68,12 +67,13 @@ class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Destination(msgspec.Struct, frozen=True, tag="destination", omit_defaults=True):
-    """Where news go, and which. That somebody was erased goes to all that are active.
+    """A webhook. Erasures are sent to all active destinations.
 
     Attributes:
-        url: that they are posted to; https, or http on the machine itself.
-        kind: only news that are about a user, or about an account; None: all.
-        segment: only news about those who are in it when they are sent, by its id; of `kind`.
+        url: the address of its POST requests; https, or http on the machine itself.
+        news: the subscriptions.
+        kind: sends only events about users, or about accounts; None: both.
+        segment: sends only events about members, at the time of sending, of this segment of `kind`.
     """
 
     name: str
@@ -84,27 +84,26 @@ class Destination(msgspec.Struct, frozen=True, tag="destination", omit_defaults=
 
     @property
     def is_narrowed(self) -> bool:
-        """Whether it takes more than an event's envelope to know if it is told."""
-        return self.segment is not None or any(one.names is not None for one in self.news)
+        """Whether a decision to send needs more than the event's envelope."""
+        return self.segment is not None or any(
+            subscription.names is not None for subscription in self.news
+        )
 
 
 def check(destination: Destination) -> None:
-    """Whether a destination agrees with itself; its name is checked as all names are.
-
-    Raises:
-        InvalidInput: it does not; says where.
-    """
+    """Raises: InvalidInput: the destination is not consistent, with a pointer to what is wrong."""
     check_url(destination.url, "/url")
     if not destination.news:
         raise InvalidInput("there is nothing that it is told; name something", pointer="/news")
     seen: set[SubscriptionKind] = set()
-    for n, news in enumerate(destination.news):
-        if news.about in seen:
+    for n, subscription in enumerate(destination.news):
+        if subscription.about in seen:
             raise InvalidInput(
-                f"{news.about.value} is there twice; put its names into one", pointer=f"/news/{n}"
+                f"{subscription.about.value} is there twice; put its names into one",
+                pointer=f"/news/{n}",
             )
-        seen.add(news.about)
-        _check_names(news, f"/news/{n}/names")
+        seen.add(subscription.about)
+        _check_names(subscription, f"/news/{n}/names")
     if destination.segment is not None and destination.kind is None:
         raise InvalidInput(
             "a segment is of users or of accounts: say of which as `kind`", pointer="/kind"
@@ -138,30 +137,30 @@ def check_url(url: str, pointer: str) -> None:
 def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
     """Raises: InvalidInput: it names an event, a screen or a property that there is not."""
     kinds = list(SubjectKind) if destination.kind is None else [destination.kind]
-    for n, news in enumerate(destination.news):
+    for n, subscription in enumerate(destination.news):
         known: Collection[str] | None = None
-        if news.about in (SubscriptionKind.EVENT, SubscriptionKind.SCREEN):
-            known = vocabulary.activities(news.about.value)
-        elif news.about is SubscriptionKind.PROPERTY:
+        if subscription.about in (SubscriptionKind.EVENT, SubscriptionKind.SCREEN):
+            known = vocabulary.activities(subscription.about.value)
+        elif subscription.about is SubscriptionKind.PROPERTY:
             known = {name for kind in kinds for name in vocabulary.properties(kind)}
-        for m, name in enumerate(news.names or ()):
+        for m, name in enumerate(subscription.names or ()):
             if known is not None and name not in known:
                 raise InvalidInput(
-                    unknown(news.about.value, name, known),
+                    unknown(subscription.about.value, name, known),
                     pointer=f"/news/{n}/names/{m}",
                 )
 
 
-def _check_names(news: Subscription, pointer: str) -> None:
-    if news.names is None:
+def _check_names(subscription: Subscription, pointer: str) -> None:
+    if subscription.names is None:
         return
-    if news.about not in NAMED:
+    if subscription.about not in NAMED:
         raise InvalidInput(
             f"only {', '.join(NAMED)} are told by name; leave the names out", pointer=pointer
         )
-    if not 1 <= len(news.names) <= MAX_NAMES:
+    if not 1 <= len(subscription.names) <= MAX_NAMES:
         raise InvalidInput(
             f"name 1 to {MAX_NAMES}, or leave the names out for all", pointer=pointer
         )
-    if len(set(news.names)) < len(news.names):
+    if len(set(subscription.names)) < len(subscription.names):
         raise InvalidInput("a name is there twice", pointer=pointer)

@@ -1,4 +1,4 @@
-"""An event as the domain sees it: an envelope in clear, and an opened payload."""
+"""Event: the envelope in clear and the decrypted payload of an event of the log."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from domain.events.payloads import (
     Payload,
     Tracked,
 )
-from domain.events.topics import _TOPIC, _TRACKED_TOPIC, StreamKind
+from domain.events.topics import TOPIC_OF_ACTIVITY, TOPIC_OF_PAYLOAD, StreamKind
 from domain.identity import SubjectId
 
 
 class Event(msgspec.Struct, frozen=True):
-    """An event as the domain sees it: envelope and opened payload.
-
+    """
     Attributes:
-        kind: what the stream is about.
+        kind: the kind of the stream.
         stream: the subject that the event is about, or the stream of definitions.
-        version: place in the aggregate's history, from 1; None for tracked activity, which no
-            aggregate loads.
-        occurred_at: by the sender's account, aware, UTC.
+        version: in the aggregate's history, from 1; None for tracked activity, which no aggregate
+            loads.
+        occurred_at: as the sender says; aware, UTC.
         account: the account that a user's event concerns.
     """
 
@@ -41,8 +40,8 @@ class Event(msgspec.Struct, frozen=True):
     def topic(self) -> str:
         payload = self.payload
         if isinstance(payload, Tracked):
-            return _TRACKED_TOPIC[self.kind, payload.activity.kind]
-        return _TOPIC[self.kind, type(payload)]
+            return TOPIC_OF_ACTIVITY[self.kind, payload.activity.kind]
+        return TOPIC_OF_PAYLOAD[self.kind, type(payload)]
 
     @property
     def account_part(self) -> AccountPart | ActivitySummed | None:
@@ -58,8 +57,8 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def needs_account(self) -> bool:
-        """Whether the account has to be there still: not for what was begun before it was erased,
-        and only ends or is taken over now."""
+        """Whether an append requires the account's key: not for a membership that began before
+        the account was erased, and only ends or is taken over now."""
         payload = self.payload
         if isinstance(payload, MembershipStarted):
             return payload.taken_from is None

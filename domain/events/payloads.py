@@ -1,9 +1,8 @@
-"""Every event of the log: its envelope, its payloads, and the topic each is stored under.
+"""Payloads of the events about users and accounts.
 
-An event has an envelope in clear (random ids, topic, times, version) and a payload that is sealed
-under the key of the subject whose stream it is in. What the account of a user's event may keep
-(`AccountPart`) is sealed apart, under the account's key. Definitions of the workspace have streams
-too, with keys of their own.
+A payload is sealed under the key of the subject whose stream the event is in. The part that the
+account of a user's event keeps (`AccountPart`) is sealed apart, under the account's key. A stored
+payload never changes: a new field has a default.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from domain.properties import Values
 
 
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What an event says."""
+    """The sealed part of an event."""
 
 
 class Registered(Payload, frozen=True):
-    """The subject was seen for the first time, under these identities."""
+    """The first event of a subject, with its identities."""
 
     identities: tuple[Identity, ...]
 
@@ -35,8 +34,8 @@ class Identified(Payload, frozen=True):
 
 
 class PropertiesChanged(Payload, frozen=True):
-    """Properties were set or deleted; only what really changed is recorded. `before` has the values
-    that these properties had, where they had one."""
+    """Properties were set or deleted; only changes are recorded. `before` holds the earlier values
+    of these properties, where they had one."""
 
     values: Values = msgspec.field(default_factory=dict)
     deleted: list[str] = msgspec.field(default_factory=list)
@@ -44,15 +43,15 @@ class PropertiesChanged(Payload, frozen=True):
 
 
 class MembershipStarted(Payload, frozen=True):
-    """The user became a member of the envelope's account (again, if it had left). `taken_from`
-    is the merged user who had become it, at that time."""
+    """The user became a member of the event's account. `taken_from` is the merged user whose
+    membership this was."""
 
     properties: Values = msgspec.field(default_factory=dict)
     taken_from: SubjectId | None = None
 
 
 class MembershipChanged(Payload, frozen=True):
-    """The properties of a membership (its role among them) changed. `before`: as of
+    """Properties of a membership, such as its role, changed. `before`: as in
     `PropertiesChanged`."""
 
     values: Values = msgspec.field(default_factory=dict)
@@ -61,14 +60,19 @@ class MembershipChanged(Payload, frozen=True):
 
 
 class MembershipEnded(Payload, frozen=True):
-    """The user left the envelope's account; the record stays, with both dates."""
+    """The user left the event's account; the membership stays on record, with both dates."""
 
 
 class Absorbed(Payload, frozen=True):
-    """Another subject turned out to be this one. Holds what was taken over from it: identities
-    and properties that this one did not have; memberships follow as events of their own, so that
-    their accounts and dates outlive the user's key. `others` is that subject, and those that had
-    been merged into it before."""
+    """Another subject was merged into this one.
+
+    Memberships follow as events of their own, so that their accounts and dates outlive the user's
+    key.
+
+    Attributes:
+        others: the merged subject, and those that were merged into it before.
+        identities, properties: those of the merged subject that this one lacked.
+    """
 
     others: tuple[SubjectId, ...]
     identities: tuple[Identity, ...]
@@ -76,29 +80,29 @@ class Absorbed(Payload, frozen=True):
 
 
 class MergedInto(Payload, frozen=True):
-    """This subject turned out to be another one, and lives on in it."""
+    """This subject was merged into another one, and lives on in it."""
 
     survivor: SubjectId
 
 
 class Erased(Payload, frozen=True):
-    """The subject's key was destroyed. Nothing personal, and nothing sealed."""
+    """The subject's key was destroyed. The payload is empty and not sealed."""
 
 
 class Tracked(Payload, frozen=True):
-    """Something the subject did: an event, a page, a screen, or how its visit came."""
+    """Tracked activity: an event, page or screen, or the channel or campaign of a visit."""
 
     activity: Activity
 
 
 class AccountPart(msgspec.Struct, frozen=True):
-    """What the account of a user's tracked activity keeps when the user is erased."""
+    """The part of a user's tracked activity that its account keeps when the user is erased."""
 
     name: str
 
 
 class SummedDay(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How often something was done on a day, and the first and the last time."""
+    """The count of an activity on a day, with its first and last time."""
 
     activity: str
     name: str
@@ -109,16 +113,16 @@ class SummedDay(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ActivitySummed(Payload, frozen=True):
-    """What is left of activity that occurred before the instant of the envelope and is no longer
-    kept: its counts, by the days of the workspace's calendar. The account of the envelope keeps the
-    same."""
+    """The counts of activity that retention made unreadable, by the days of the workspace's
+    calendar. It covers activity before the event's own instant; the event's account keeps the
+    same counts."""
 
     days: tuple[SummedDay, ...]
 
 
 class StageSet(Payload, frozen=True):
-    """Somebody put the subject into a stage (None: into none); no rule moves it until released.
-    `by` is the API key."""
+    """The stage was set manually (None: no stage) and overrides the rules until it is released.
+    `by` is the id of the API key."""
 
     stage: str | None
     reason: str
@@ -126,6 +130,6 @@ class StageSet(Payload, frozen=True):
 
 
 class StageReleased(Payload, frozen=True):
-    """The rules decide its stage again."""
+    """The rules decide the stage again."""
 
     by: UUID

@@ -61,7 +61,6 @@ _AGGREGATE_PAYLOADS: dict[str, type[Payload]] = {
     "activity_summed": ActivitySummed,
 }
 
-
 _DECISION_PAYLOADS: dict[str, type[Payload]] = {
     "segment_entered": SegmentEntered,
     "segment_left": SegmentLeft,
@@ -75,7 +74,6 @@ _DECISION_PAYLOADS: dict[str, type[Payload]] = {
     "goal_missed": GoalMissed,
 }
 
-
 _DEFINITION_PAYLOADS: dict[str, type[Payload]] = {
     "defined": DefinitionMade,
     "changed": DefinitionChanged,
@@ -85,19 +83,16 @@ _DEFINITION_PAYLOADS: dict[str, type[Payload]] = {
     "cleaned": DefinitionCleaned,
 }
 
-
 _LIST_PAYLOADS: dict[str, type[Payload]] = {
     "members_listed": MembersListed,
     "members_unlisted": MembersUnlisted,
 }
-
 
 _NAME_PAYLOADS: dict[str, type[Payload]] = {
     "names_retired": NamesRetired,
     "names_restored": NamesRestored,
     "property_type_changed": PropertyTypeChanged,
 }
-
 
 _ACTIVITY_TOPICS = {
     "event": "event_tracked",
@@ -109,8 +104,7 @@ _ACTIVITY_TOPICS = {
 
 
 StreamKind = SubjectKind | DefinitionKind
-"""What a stream is about: the first part of its topics."""
-
+"""The kind of a stream, which is the first part of its topics."""
 
 _PAYLOADS: dict[StreamKind, dict[str, type[Payload]]] = {
     **dict.fromkeys(SubjectKind, _AGGREGATE_PAYLOADS | _DECISION_PAYLOADS),
@@ -118,42 +112,34 @@ _PAYLOADS: dict[StreamKind, dict[str, type[Payload]]] = {
     DefinitionKind.SETTINGS: _DEFINITION_PAYLOADS | _LIST_PAYLOADS | _NAME_PAYLOADS,
 }
 
-
-_TOPIC: dict[tuple[StreamKind, type[Payload]], str] = {
+TOPIC_OF_PAYLOAD: dict[tuple[StreamKind, type[Payload]], str] = {
     (kind, payload): f"{kind}.{verb}"
     for kind, payloads in _PAYLOADS.items()
     for verb, payload in payloads.items()
 }
 
-
-_TRACKED_TOPIC: dict[tuple[StreamKind, str], str] = {
+TOPIC_OF_ACTIVITY: dict[tuple[StreamKind, str], str] = {
     (kind, activity): f"{kind}.{verb}"
     for kind in SubjectKind
     for activity, verb in _ACTIVITY_TOPICS.items()
 }
 
-
 PAYLOAD_OF_TOPIC: dict[str, type[Payload]] = {
-    topic: payload for (_, payload), topic in _TOPIC.items()
-} | dict.fromkeys(_TRACKED_TOPIC.values(), Tracked)
+    topic: payload for (_, payload), topic in TOPIC_OF_PAYLOAD.items()
+} | dict.fromkeys(TOPIC_OF_ACTIVITY.values(), Tracked)
 """Topic, like `user.properties_changed`, to the type of its payload."""
 
-
-ACTIVITY_OF_TOPIC = {topic: activity for (_, activity), topic in _TRACKED_TOPIC.items()}
+ACTIVITY_OF_TOPIC = {topic: activity for (_, activity), topic in TOPIC_OF_ACTIVITY.items()}
 """Topic, like `user.page_viewed`, to the kind of activity it records."""
 
-
 SAYS = (DefinitionMade, DefinitionChanged, DefinitionCleaned)
-"""Payloads with what a definition says. Each is sealed under a key of its own, by its event's id:
-so a version that names somebody can be forgotten with them."""
-
+"""Payloads with the content of a definition. Each is sealed under a key of its own, by its event's
+id, so that an erasure can destroy a single version."""
 
 SAYING_TOPICS = frozenset(topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload in SAYS)
 
-
 SUMMED_TOPICS = frozenset(f"{kind}.activity_summed" for kind in SubjectKind)
-"""Topics of what is left of activity that is no longer kept."""
-
+"""Topics of the counts that retention leaves of activity."""
 
 _STREAM_KINDS: dict[str, StreamKind] = {
     kind.value: kind for kinds in (SubjectKind, DefinitionKind) for kind in kinds
@@ -161,7 +147,7 @@ _STREAM_KINDS: dict[str, StreamKind] = {
 
 
 def stream_kind(topic: str) -> StreamKind:
-    """What the stream of an event with this topic is about.
+    """The kind of the stream of an event with this topic.
 
     Raises:
         KeyError: a topic of a newer version.

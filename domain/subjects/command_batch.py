@@ -1,6 +1,6 @@
-"""Decides a batch of commands: the subjects of each command, and the events that it causes.
+"""CommandBatch: the subjects of a batch of commands, and the events that each command causes.
 
-Pure: `infra.write.command_handler` loads the state before, and appends the events after.
+Pure: `infra.write.command_handler` loads the states, and appends the events.
 """
 
 from __future__ import annotations
@@ -45,19 +45,17 @@ Target = tuple[tuple[Resolution, SubjectKind], ...]
 
 
 class CommandBatch:
-    """One batch of commands, decided in their order: later commands see what earlier ones did.
-
-    Args:
-        types: see `Types`.
-        retired: see `RetiredNames`.
-        known: the subjects of the identities that the batch names; new identities are added.
-        new_id: returns the random id of a new subject.
+    """Decides a batch: first `resolve` for each command, then `decide` for each, in order.
 
     Attributes:
-        states: of the subjects that are decided on, after the commands so far; the caller adds
-            the states of existing subjects between `resolve` and `decide`.
-        claims: identities that the batch ties to subjects.
-        merges: of subjects that turned out to be the same.
+        states: the subjects that the batch decides on. `resolve` adds new ones; the caller adds
+            the others before the first `decide`, which keeps them up to date.
+        claims: identities that were unknown, each with its subject.
+        merges: the merges of subjects, in order.
+
+    Args:
+        known: the subjects of the identities that the batch names; `resolve` updates it.
+        new_id: makes the random id of a new subject.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class CommandBatch:
         self.merges: list[Merge] = []
 
     def resolve(self, command: Command) -> Target | Refusal:
-        """The subjects that a command is about, new ones included; or why it is refused."""
+        """The subjects of a command, new ones included, or the refusal of the command."""
         match command:
             case Change():
                 return (self._subject(command.kind, command.identities),)
@@ -92,7 +90,7 @@ class CommandBatch:
                 for activity in command.activities:
                     scope = _CATALOGUED.get(activity.kind)
                     if scope is not None and activity.name not in self._types(scope):
-                        return self._unnamed(scope, activity.name)
+                        return self._refused_name(scope, activity.name)
         parties = []
         if command.user:
             parties.append(self._subject(SubjectKind.USER, command.user))
@@ -100,7 +98,7 @@ class CommandBatch:
             parties.append(self._subject(SubjectKind.ACCOUNT, command.account))
         return tuple(parties)
 
-    def _unnamed(self, scope: NameScope, name: str) -> Refusal:
+    def _refused_name(self, scope: NameScope, name: str) -> Refusal:
         if name in self._retired(scope):
             return InvalidInput(f"this {scope} is refused: {RETIRED}")
         return InvalidInput(
@@ -122,10 +120,10 @@ class CommandBatch:
     def decide(
         self, command: Command, target: Target
     ) -> tuple[list[Event], tuple[RefusedValue, ...]]:
-        """The events that a command causes, in their order, and the values that are refused.
+        """The events that a command causes, in order, and the values that it leaves out.
 
         Args:
-            target: what `resolve` returned for it; the states of these subjects are loaded.
+            target: of the command, as `resolve` returned it.
         """
         at, ids = command.at, [resolution.subject for resolution, _ in target]
         events: list[Event] = []
@@ -143,16 +141,18 @@ class CommandBatch:
             case Join():
                 user, account = ids
                 write = self._write(NameScope.ACCOUNT_PROPERTY, command.account_properties)
-                ties = self._write(NameScope.MEMBERSHIP_PROPERTY, command.membership_properties)
+                membership = self._write(
+                    NameScope.MEMBERSHIP_PROPERTY, command.membership_properties
+                )
                 events += self._register(account, command.account, at)
                 events += self._apply(account, self.states[account].change_properties(write), at)
                 events += self._register(user, command.user, at)
                 member, joined = self.states[user], self.states[account]
                 assert isinstance(member, User)
                 assert isinstance(joined, Account)
-                for joined_as in member.member_as(joined) or [account]:
-                    events += self._apply(user, member.join(joined_as, ties), at, joined_as)
-                return events, write.refused + ties.refused
+                for under in member.member_as(joined) or [account]:
+                    events += self._apply(user, member.join(under, membership), at, under)
+                return events, write.refused + membership.refused
             case Leave():
                 member, left = self.states[ids[0]], self.states[ids[1]]
                 assert isinstance(member, User)
@@ -161,8 +161,9 @@ class CommandBatch:
                     events += self._apply(ids[0], member.leave(joined_as), at, joined_as)
                 return events, ()
             case Track():
-                named = [identities for identities in (command.user, command.account) if identities]
-                for id, identities in zip(ids, named, strict=True):
+                for id, identities in zip(
+                    ids, filter(None, (command.user, command.account)), strict=True
+                ):
                     if id in self.states:
                         events += self._register(id, identities, at)
                 account_of_user = ids[1] if len(ids) > 1 else None
@@ -175,8 +176,7 @@ class CommandBatch:
 
     def _merge(self, merge: Merge, at: datetime) -> list[Event]:
         survivor, loser = self.states[merge.survivor], self.states[merge.loser]
-        # A loser that is only claimed is merged too: its first version is taken, so that no other
-        # writer begins it.
+        # A loser without events is merged too: its version stops another writer from beginning it.
         events = [] if survivor.version else self._register(merge.survivor, (), at)
         survivor = self.states[merge.survivor]
         events += self._apply(merge.survivor, survivor.absorb(loser), at)
@@ -208,21 +208,20 @@ class CommandBatch:
 
 def identities_of(commands: Iterable[Command]) -> list[Identity]:
     """The identities that commands name, each once."""
-    identities: dict[Identity, None] = {}
+    wanted: dict[Identity, None] = {}
     for command in commands:
         match command:
             case Change():
-                identities.update(dict.fromkeys(command.identities))
+                wanted.update(dict.fromkeys(command.identities))
             case Alias():
-                identities.update(dict.fromkeys(command.user + command.previous))
+                wanted.update(dict.fromkeys(command.user + command.previous))
             case _:
-                identities.update(dict.fromkeys(command.user + command.account))
-    return list(identities)
+                wanted.update(dict.fromkeys(command.user + command.account))
+    return list(wanted)
 
 
 def new_names(commands: Iterable[Command], types: Types) -> dict[CatalogueName, PropertyType]:
-    """The names that commands use and the catalogue does not have, each with the type that its
-    first value suggests."""
+    """The names in commands that are not in use, each with the type of its first value."""
     names: dict[CatalogueName, PropertyType] = {}
 
     def properties(scope: NameScope, sent: dict[str, object]) -> None:

@@ -96,7 +96,7 @@ def refuse_missing(
     """
     if not gone:
         return
-    active = {id: one for id, one in state.active.items() if id not in without}
+    active = {id: definition for id, definition in state.active.items() if id not in without}
     for named in sorted(gone):
         users = users_of([named], active)
         if users:

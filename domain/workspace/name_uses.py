@@ -108,8 +108,8 @@ def uses_in(condition: Condition, kind: SubjectKind, pointer: str = "") -> Itera
         case OfUsers(_, where):
             yield from uses_in(where, SubjectKind.USER, f"{pointer}/where")
         case _:
-            for one, step in parts_of(condition):
-                yield from uses_in(one, kind, f"{pointer}{step}")
+            for part, step in parts_of(condition):
+                yield from uses_in(part, kind, f"{pointer}{step}")
 
 
 def _of_settings(settings: Settings) -> Iterator[NameUse]:
@@ -129,19 +129,19 @@ def _of_settings(settings: Settings) -> Iterator[NameUse]:
         for n, name in enumerate(preferred.events):
             yield NameUse(CatalogueName(NameScope.EVENT, name), f"{pointer}/events/{n}")
     for n, link in enumerate(settings.links):
-        for one in links.placeholders(link.url):
-            if one.is_property:
-                to = CatalogueName(property_scope(link.kind), one.name)
+        for placeholder in links.placeholders(link.url):
+            if placeholder.is_property:
+                to = CatalogueName(property_scope(link.kind), placeholder.name)
                 yield NameUse(to, f"/links/{n}/url")
 
 
 def _of_destination(destination: Destination) -> Iterator[NameUse]:
     kinds = list(SubjectKind) if destination.kind is None else [destination.kind]
-    for n, news in enumerate(destination.news):
-        for m, name in enumerate(news.names or ()):
+    for n, subscription in enumerate(destination.news):
+        for m, name in enumerate(subscription.names or ()):
             pointer = f"/news/{n}/names/{m}"
-            if news.about is SubscriptionKind.PROPERTY:
+            if subscription.about is SubscriptionKind.PROPERTY:
                 for kind in kinds:
                     yield NameUse(CatalogueName(property_scope(kind), name), pointer)
-            elif news.about in (SubscriptionKind.EVENT, SubscriptionKind.SCREEN):
-                yield NameUse(CatalogueName(NameScope(news.about.value), name), pointer)
+            elif subscription.about in (SubscriptionKind.EVENT, SubscriptionKind.SCREEN):
+                yield NameUse(CatalogueName(NameScope(subscription.about.value), name), pointer)

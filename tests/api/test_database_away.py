@@ -27,6 +27,8 @@ from tests.infra.embedded_user import postmaster, processes
 from tests.infra.pools import exhausted
 from tests.serving import Clients, problem, served, until, user
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 WORKERS = ("projector", "decider", "sweeper", "filler", "filters", "deliverer", "erasures")
 THREADS = 40
 """In which a server answers."""

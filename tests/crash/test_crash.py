@@ -30,6 +30,8 @@ from tests.crash.senders import EVENT, Caller, Definer, Forgetter, Sender, repea
 from tests.infra import chain
 from tests.receiver import Receiver
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 SECONDS = float(os.environ.get("ANNALS_TEST_CRASH_SECONDS", "20"))
 SEED = os.environ.get("ANNALS_TEST_CRASH_SEED") or str(random.SystemRandom().getrandbits(32))
 SENDERS = 3

@@ -16,6 +16,8 @@ from infra import embedded
 from infra.migrations import upgrade
 from infra.postgres import database
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 ROLES = ("annals_log", "annals_keys", "annals_views")
 
 

@@ -18,6 +18,8 @@ from infra import bootstrap, embedded
 from infra.postgres import database
 from tests.stories.test_run import command, environment
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 SECONDS = 12
 """Ten, and some for a machine that has other work."""
 

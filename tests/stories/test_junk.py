@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.bench.intake import serving
 from tests.bench.junk import growth
+
+pytestmark = pytest.mark.database  # each starts a server of its own
 
 SECONDS = 5.0
 MOST_MB = 150

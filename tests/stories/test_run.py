@@ -21,6 +21,8 @@ from click.testing import CliRunner, Result
 from api.cli import main
 from infra import embedded
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 SECONDS = 120
 
 

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 SECRET = "ada@secret.example"
 
 WRITERS = """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from domain.calendar import LastDays, Moment
 from domain.conditions import language as ask
 from domain.conditions.counters import Counter, all_pass, counter_of, counters_of
-from tests.projections.queries.test_timeline import questions
+from tests import random_conditions
 
 NOW = Moment(datetime(2026, 5, 13, 12, tzinfo=UTC), UTC)
 LARGE = ask.MetadataIs("sum", ask.Greater(100))
@@ -56,8 +56,8 @@ def test_an_event_counts_where_its_metadata_passes_all_tests() -> None:
 
 
 @given(
-    st.lists(questions.tests_of_metadata(), min_size=1, max_size=4),
-    st.dictionaries(st.sampled_from(questions.METADATA), questions.scalars),
+    st.lists(random_conditions.tests_of_metadata(), min_size=1, max_size=4),
+    st.dictionaries(st.sampled_from(random_conditions.METADATA), random_conditions.scalars),
 )
 def test_a_counter_counts_what_its_condition_would(
     where: list[ask.MetadataIs], metadata: dict[str, object]

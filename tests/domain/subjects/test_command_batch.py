@@ -369,6 +369,19 @@ class TestRefusals:
             left_out("seats", "expected a number, got a string"),
         )
 
+    def test_values_of_an_account_and_of_a_membership_are_left_out_alike(self) -> None:
+        types = {
+            NameScope.ACCOUNT_PROPERTY: {"seats": PropertyType.NUMBER},
+            NameScope.MEMBERSHIP_PROPERTY: {"since": PropertyType.DATE},
+        }
+        given(ADA, ACME, types=types).when(
+            Join(names("u1"), names("a1"), {"seats": True}, {"since": "yesterday"}, AT),
+        ).then(
+            ada(MembershipStarted(), acme),
+            left_out("seats", "expected a number, got a boolean"),
+            left_out("since", "expected a date, got a string"),
+        )
+
     def test_a_value_under_a_retired_name_is_left_out_and_null_still_deletes_the_old_one(
         self,
     ) -> None:
@@ -468,6 +481,7 @@ def test_each_new_name_has_the_type_of_its_first_value() -> None:
     commands: list[Command] = [
         identify("u1", plan="pro", seats=3, since="2024-05-13", tags=["a"], vip=True, odd={"a": 1}),
         identify("u2", seats="many", **{"jo@example.com": "a name that is refused"}),
+        identify("u3", nul="a value that is not storable\0"),
         Join(names("u1"), names("a1"), {"plan": "pro"}, {"role": "owner"}, AT),
         track("u1", "", "login"),
         leave("u1", "a1"),

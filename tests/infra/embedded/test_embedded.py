@@ -18,6 +18,8 @@ from infra import embedded
 from infra.embedded import server
 from tests.infra.embedded_user import ROOT, User, postmaster, processes, query, until, user_of
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 
 def socket_folder(url: str) -> Path:
     return Path(str(conninfo_to_dict(url)["host"]))

@@ -16,6 +16,8 @@ from infra.embedded import places
 from infra.embedded.server import Account
 from tests.infra.embedded_user import NOBODY, ROOT, User, postmaster, processes, query, user_of
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 only_root = pytest.mark.skipif(not ROOT, reason="places a cluster outside only when run by root")
 
 

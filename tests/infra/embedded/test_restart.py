@@ -15,6 +15,8 @@ import pytest
 from infra import embedded
 from tests.infra.embedded_user import postmaster, processes, query, until, user_of
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 STARTED = "starting PostgreSQL"
 
 

@@ -25,6 +25,8 @@ from tests.projections.definitions import change
 from tests.projections.read_models import project
 from tests.projections.segments import define
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
 EVENT, PAGE, CAMPAIGN = ActivityKind.EVENT, ActivityKind.PAGE, ActivityKind.CAMPAIGN
 

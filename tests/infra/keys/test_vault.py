@@ -27,6 +27,8 @@ from tests.infra.commands import events_of, stored, user_of
 from tests.infra.erasures import erase
 from tests.infra.keys.test_rotation import current, ids_in_use, read, rotate, users
 
+pytestmark = pytest.mark.database  # each starts a server of its own
+
 ROOT = Path(__file__).parents[3]
 FIRST, SECOND = "vault:transit/annals:v1", "vault:transit/annals:v2"
 
