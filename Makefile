@@ -28,7 +28,7 @@ test: install browser ## Run the tests, in parallel, on real PostgreSQL and in a
 test-fast: install ## Format, lint, types, import contracts, and the tests that need no database
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target check test-pure
 
-test-pure: install
+test-pure: install ## Of these the tests alone
 	@$(BIN)/python -m pytest -m "not database" --ignore tests/console --ignore tests/crash --ignore tests/stories $(if $(DURATIONS),--durations=$(DURATIONS))
 
 test-crash: install ## Kill server, worker and PostgreSQL at random under load for SECONDS (240), then check the books

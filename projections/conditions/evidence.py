@@ -71,7 +71,7 @@ def evidence(
     contact: Contact = contacts,
 ) -> sa.ColumnElement[dict[str, dict[str, Any]]]:
     """Evidence of conditions about a row of `contact`, whose kind is `kind`: a jsonb object, as
-    `domain.conditions.evidence.seen` defines it.
+    `domain.conditions.evidence.evidence_of` defines it.
 
     Args:
         conditions: by JSON pointer into the definition.

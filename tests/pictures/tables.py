@@ -17,23 +17,25 @@ class Group(NamedTuple):
 
 SCHEMAS: Mapping[str, tuple[Group, ...]] = {
     "log": (
-        Group("infra/log/event_log.py", ("events", "heads", "message_ids")),
+        Group("infra/log/appending.py", ("events", "heads", "message_ids")),
         Group("infra/write/aggregates.py", ("snapshots",)),
         Group("infra/write/name_catalogue.py", ("catalogue",)),
         Group("infra/write/saved_views.py", ("saved_views",)),
         Group("infra/write/skipped_events.py", ("skipped_events",)),
-        Group("infra/webhooks/cursors.py", ("destinations", "destination_cursors")),
+        Group("infra/webhooks/secrets.py", ("destinations",)),
+        Group("infra/webhooks/cursors.py", ("destination_cursors",)),
         Group("infra/first_settings.py", ("defaults",)),
     ),
     "keys": (
-        Group("infra/keys/key_ring.py", ("subject_keys", "secrets", "erasures", "suppressed")),
+        Group("infra/keys/key_versions.py", ("subject_keys",)),
+        Group("infra/keys/deployment_secrets.py", ("secrets",)),
+        Group("infra/keys/erasure_records.py", ("erasures",)),
         Group("infra/keys/rotation.py", ("key_encryption_keys", "generation")),
         Group("infra/keys/month_keys.py", ("period_keys",)),
         Group("infra/keys/content_keys.py", ("replacements",)),
-        Group("infra/keys/identity_index.py", ("identities",)),
-        Group(
-            "infra/erasure/process.py", ("erasure_requests", "erasure_targets", "erasure_tokens")
-        ),
+        Group("infra/keys/identity_index.py", ("identities", "suppressed")),
+        Group("infra/erasure/requests.py", ("erasure_requests", "erasure_targets")),
+        Group("infra/erasure/idempotency.py", ("erasure_tokens",)),
         Group("infra/erasure/redaction.py", ("erasure_mentions", "erasure_names")),
         Group("infra/erasure/legal_holds.py", ("holds",)),
         Group("infra/erasure/ledger.py", ("place",)),
@@ -42,7 +44,9 @@ SCHEMAS: Mapping[str, tuple[Group, ...]] = {
         Group("infra/refused_attempts.py", ("refused_attempts",)),
     ),
     "views": (
-        Group("projections/projector/projector.py", ("checkpoints", "fences", "workers")),
+        Group("projections/projector/checkpoints.py", ("checkpoints",)),
+        Group("projections/projector/leases.py", ("workers",)),
+        Group("projections/kernel/fences.py", ("fences",)),
         Group("projections/projector/parking.py", ("parked",)),
         Group("projections/models/contacts.py", ("contacts", "seen", "whole_contacts")),
         Group("projections/models/members.py", ("memberships",)),
