@@ -1,7 +1,7 @@
 """Loads the workspace's definitions from the log and appends what commands make of them.
 
-One stream holds the history of all definitions (`domain.workspace.definitions.Definitions`). The list
-of a static segment is a stream of its own, under the segment's id.
+One stream holds the history of all definitions (`domain.workspace.definitions.Definitions`). The
+list of a static segment is a stream of its own, under the segment's id.
 """
 
 from __future__ import annotations
