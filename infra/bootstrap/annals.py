@@ -27,7 +27,7 @@ from infra.write.decision_recorder import DecisionRecorder
 from projections.counters.filler import CounterFiller
 from projections.counters.keeper import CounterKeeper
 from projections.deciding.process_manager import ProcessManager
-from projections.projector.probe import NAME as PROJECTOR
+from projections.projector.checkpoints import PROJECTOR
 from projections.projector.projector import Projector
 from projections.queries.status import ProjectionStatus, status
 from projections.queries.subject_file import SubjectFiles

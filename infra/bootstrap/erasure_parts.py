@@ -28,7 +28,7 @@ from infra.postgres.pools import Pools
 from infra.settings import Settings
 from infra.write.subjects import Subjects
 from projections.counters.keeper import CounterKeeper
-from projections.projector.probe import NAME as PROJECTOR
+from projections.projector.checkpoints import PROJECTOR
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from infra.postgres.pools import Pools
 from infra.postgres.readiness import Readiness
 from infra.refused_attempts import RefusedAttempts
 from infra.settings import Settings
-from projections.projector.probe import NAME as PROJECTOR
+from projections.projector.checkpoints import PROJECTOR
 from projections.queries import contact_view
 
 

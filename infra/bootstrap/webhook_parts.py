@@ -16,7 +16,7 @@ from infra.webhooks.http_client import HttpClient
 from infra.webhooks.items import WebhookItems
 from infra.webhooks.secrets import WebhookSecrets
 from infra.webhooks.sender import WebhookSender
-from projections.projector.probe import NAME as PROJECTOR
+from projections.projector.checkpoints import PROJECTOR
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ from projections.counters.filler import CounterFiller
 from projections.counters.keeper import CounterKeeper
 from projections.deciding.process_manager import NAME as DECIDER
 from projections.models import filters
+from projections.projector.checkpoints import PROJECTOR
 from projections.projector.parking import SkippedEvent
-from projections.projector.probe import NAME
 from projections.projector.projector import Projector
 
 ROLE = "annals_views"
@@ -125,8 +125,8 @@ class PastFiller:
                 opener=self._sealer,
                 pool=pool,
                 workspace=workspace,
-                projector=NAME,
-                keeper=CounterKeeper(pool=pool, needed=None, projector=NAME, clock=_now),
+                projector=PROJECTOR,
+                keeper=CounterKeeper(pool=pool, needed=None, projector=PROJECTOR, clock=_now),
                 clock=_now,
             )
         self._registry.set_ready(row.id, bounds)
@@ -183,7 +183,7 @@ class PastFiller:
             if not projector.step():
                 self._stop.wait(POLL_SECONDS)
             with pool.connection() as conn:
-                [[done]] = conn.execute(COUNT_APPLIED, {"projector": NAME}).fetchall()
+                [[done]] = conn.execute(COUNT_APPLIED, {"projector": PROJECTOR}).fetchall()
         projector.release()
 
     def _report(self, row: PastRow, done: int, whole: int) -> None:

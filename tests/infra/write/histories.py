@@ -8,7 +8,6 @@ from domain.activity import Activity, ActivityKind
 from domain.events.event import Event
 from domain.events.payloads import PropertiesChanged, Registered, Tracked
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from domain.subjects import subject
 from domain.subjects.history import replay
 from infra.bootstrap.annals import Annals
 from tests.infra.rows import AT
