@@ -8,7 +8,7 @@ from domain.activity import Activity, ActivityKind
 from domain.events.event import Event
 from domain.events.payloads import PropertiesChanged, Registered, Tracked
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind
-from domain.subjects.history import replay
+from domain.subjects.history import new_subject, replay
 from infra.bootstrap.annals import Annals
 from tests.infra.rows import AT
 
@@ -30,4 +30,4 @@ def append(annals: Annals, *events: Event) -> None:
 
 
 def from_the_beginning(events: list[Event]) -> object:
-    return replay(subject(SubjectKind.USER, events[0].stream), events)
+    return replay(new_subject(SubjectKind.USER, events[0].stream), events)
