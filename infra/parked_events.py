@@ -97,8 +97,15 @@ class ParkedEvents:
         [event] = self._sealer.open_each(recorded)
         with self._views.connection() as conn, conn.transaction():
             if isinstance(event, Gap):
-                key = (reader, position.log_partition, position.position)
-                conn.execute(FAIL, (event.error, *key))
+                conn.execute(
+                    FAIL,
+                    {
+                        "error": event.error,
+                        "projector": reader,
+                        "partition": position.log_partition,
+                        "position": position.position,
+                    },
+                )
                 return Retried(0, 1, event.error)
             is_erased = event.payload is None and event.is_kept
             if not is_erased and reader not in (COUNTERS, DEFINITIONS):
@@ -106,7 +113,14 @@ class ParkedEvents:
             activity = ACTIVITY_OF_TOPIC.get(event.row.topic)
             if reader == COUNTERS and activity is not None:
                 count_anew(conn, PROJECTOR, activity)
-            conn.execute(TAKE_OUT, (reader, position.log_partition, [position.position]))
+            conn.execute(
+                TAKE_OUT,
+                {
+                    "projector": reader,
+                    "partition": position.log_partition,
+                    "positions": [position.position],
+                },
+            )
         log.info(
             "reader.retried",
             reader=reader,

@@ -89,7 +89,7 @@ def counted(client: Clients, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
     """The statements of the poller."""
     statements: list[str] = []
     poller = client.annals.watching
-    for name in ("_checkpoints", "_happened"):
+    for name in ("_checkpoints", "_changes"):
         plain = getattr(poller, name)
 
         def noted(*args: Any, plain: Any = plain, name: str = name) -> Any:

@@ -85,7 +85,7 @@ def test_case_25_the_log_holds_nothing_of_what_was_sent_when_all_fails(
 
     annals = client.annals
     monkeypatch.setattr(annals.handler, "handle", fail)
-    monkeypatch.setattr(annals.handler, "find", fail)
+    monkeypatch.setattr(annals.subject_lookup, "find", fail)
     monkeypatch.setattr(annals.erasure_requests, "erase", fail)
     monkeypatch.setattr(annals.queries, "connect", fail)
     everything(client)

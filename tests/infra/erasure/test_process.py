@@ -86,7 +86,7 @@ STEPS = {
     "unreadable": ("infra.erasure.key_destruction.KeyDestruction", "drop_cached"),
     "snapshots gone": ("infra.write.aggregates.Aggregates", "forget"),
     "said": ("infra.log.event_log.EventLog", "append"),
-    "noted": ("infra.keys.key_ring.KeyRing", "complete_erasures"),
+    "noted": ("infra.keys.erasure_records.ErasureRecords", "complete"),
     "forgotten": ("infra.erasure.process.ErasureProcess", "_clean"),
     "half cleaned": ("infra.erasure.purge", "_remove_wal"),
     "cleaned": ("infra.erasure.certificates.Certifier", "issue"),

@@ -257,10 +257,10 @@ class Segments:
             if not _fits(condition, kind):
                 return
         segment = Segment(kind, str(id), self._resolved(condition, kind))
-        decision = "change" if id in self.segments else "make"
+        decide = editing.change if id in self.segments else editing.make
         try:
             self.annals.definitions.decide(
-                lambda state: getattr(state, decision)(id, segment, EDITOR), self.now
+                lambda state: decide(state, id, segment, EDITOR), self.now
             )
         except Refusal:
             return  # it would be inside itself
