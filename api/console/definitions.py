@@ -183,7 +183,7 @@ async def form_page(
         request,
         "settings/form.html",
         status=refused.status if refused else 200,
-        saved=saved,
+        stored=saved,
         text=text,
         refused=refused,
         history=history or [],

@@ -243,7 +243,7 @@ def test_however_many_listen_the_database_is_asked_as_often(
         track(client, "ada")
         for heard in streams:
             assert heard.next() is not None
-        assert statements.count("_happened") == 1
+        assert statements.count("_changes") == 1
 
 
 def test_who_hears_nothing_is_told_that_the_stream_lives(
