@@ -224,8 +224,8 @@ def of_accounts(*sums: tuple[str | None, str]) -> Mrr:
 
 
 def test_a_user_has_the_mrr_of_the_accounts_that_it_belongs_to_now(annals: Annals) -> None:
-    for name, amount, code in (("a", 10.1, "EUR"), ("b", 0.2, "EUR"), ("c", 5, "USD")):
-        write(annals, Change(ACCOUNT, account(name), {"mrr": amount, "currency": code}, NOON))
+    for name, value, code in (("a", 10.1, "EUR"), ("b", 0.2, "EUR"), ("c", 5, "USD")):
+        write(annals, Change(ACCOUNT, account(name), {"mrr": value, "currency": code}, NOON))
         write(annals, Join(user("u"), account(name), {}, {}, NOON))
     write(annals, Join(user("u"), account("without"), {}, {}, NOON))
     assert mrr(annals, "u") == of_accounts(("EUR", "10.3"), ("USD", "5"))
