@@ -49,7 +49,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
             ("sweeper", decider.run_sweeps, False),
             ("filler", annals.filler().run, False),
             ("filters", partial(filters.run, annals.pools.workers.views), False),
-            ("deliverer", annals.deliverer.run, False),
+            ("deliverer", annals.delivery.run, False),
         ]
         threads += [
             threading.Thread(
@@ -90,8 +90,8 @@ def _upkeep(annals: Annals, stop: threading.Event) -> None:
             annals.log.forget_messages(now - MESSAGE_MEMORY)
             annals.erasure_requests.forget_idempotency_keys(now)
             annals.refused_attempts.forget()
-            annals.aged_activity.upkeep(now, stop)
-            annals.past_heads.look()
+            annals.retention.upkeep(now, stop)
+            annals.head_alarm.look()
             pause = UPKEEP_SECONDS
         except (psycopg.Error, Refusal) as error:
             log.warning("upkeep.failed", error=type(error).__name__)

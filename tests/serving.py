@@ -197,7 +197,7 @@ def served(annals: Annals) -> Iterator[Clients]:
             with Clients(annals, server.url) as clients:
                 yield clients
         finally:
-            annals.watching.close()
+            annals.change_feed.close()
             server.let_go()
     _idle.append(server)
 

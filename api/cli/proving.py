@@ -28,7 +28,7 @@ def erasure_scan(values: TextIO) -> None:
             checked = checked_values([line.rstrip("\n") for line in values])
         except InvalidInput as error:
             raise click.UsageError(f"{error.detail} ({error.pointer})") from None
-        scan = annals.scanner.scan(checked)
+        scan = annals.residue_scan.scan(checked)
     for finding in scan.findings:
         click.echo(
             f"line {finding.value + 1}: {finding.count} times as {finding.form} in {finding.place}"

@@ -104,7 +104,7 @@ def _serving(annals: Annals) -> Iterator[tuple[str, dict[str, str]]]:
             _wait_until_ready(url, thread)
             yield url, keys
         finally:
-            annals.watching.close()
+            annals.change_feed.close()
             server.end()
             thread.join(timeout=4)
             listener.close()

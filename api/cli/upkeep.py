@@ -52,7 +52,7 @@ def rotate_kek(prepare: bool) -> None:
     key-encryption key opens until all is done, and nothing in this database from then on.
     """
     with opened() as annals, interruptible() as interrupted:
-        wrapping = annals.wrapping
+        wrapping = annals.key_rotation
         if prepare:
             click.echo(f"Key-encryption key {wrapping.prepare()} is ready for a rotation.")
             return
@@ -81,7 +81,7 @@ def retention(dry_run: bool) -> None:
     the next call.
     """
     with opened() as annals, interruptible() as interrupted:
-        aged, chosen = annals.aged_activity, annals.workspace_now().retention
+        aged, chosen = annals.retention, annals.workspace_now().retention
         ends = None if chosen is None else aged.due(datetime.now(UTC), chosen)
         if chosen is None:
             click.echo("Tracked activity is kept for ever: the settings have no retention.")
@@ -112,7 +112,7 @@ def retention(dry_run: bool) -> None:
 def _go_on_with_retention(annals: Annals, interrupted: threading.Event) -> None:
     """Raises: click.ClickException: it was interrupted, or waits for something."""
     with shown("Summing partitions", LOG_PARTITIONS, Console(stderr=True)) as advance:
-        waits_for = annals.aged_activity.go_on(advance, interrupted)
+        waits_for = annals.retention.go_on(advance, interrupted)
     if interrupted.is_set():
         raise click.ClickException("interrupted; a server or the next call goes on from here")
     if waits_for is not None:

@@ -182,7 +182,7 @@ class ErasureController(Controller):
     )
     def scan(self, state: State, data: JSONBody[ScanRequest]) -> Scan:
         annals: Annals = state.annals
-        return annals.scanner.scan(checked_values(data.values))
+        return annals.residue_scan.scan(checked_values(data.values))
 
     @get(
         "/public-key",
@@ -204,7 +204,7 @@ class ErasureController(Controller):
     def view(self, state: State, id: ErasureId) -> Receipt:
         annals: Annals = state.annals
         erasure = annals.erasures.record.get(id)
-        destinations = notified_destinations(annals.definitions, annals.destinations, erasure)
+        destinations = notified_destinations(annals.definitions, annals.delivery_cursors, erasure)
         return Receipt(destinations=destinations, **msgspec.structs.asdict(erasure))
 
     @get(

@@ -27,5 +27,5 @@ class RetentionController(Controller):
     )
     def list(self, state: State) -> Page[RetentionRun]:
         annals: Annals = state.annals
-        items = annals.aged_activity.runs()
+        items = annals.retention.runs()
         return Page(items, None, len(items))

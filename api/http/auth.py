@@ -134,6 +134,6 @@ def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], Awaitab
         asking.set(asker)
         sort: Demand | None = handler.opt.get(PLACE, usual)
         if sort is not None:
-            await answer_of(connection.scope).take_place(annals.places, sort, asker.key_id)
+            await answer_of(connection.scope).take_place(annals.admission, sort, asker.key_id)
 
     return guard

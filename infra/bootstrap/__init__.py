@@ -78,7 +78,7 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
     with pools.opened(url, connections, settings) as opened_pools, ExitStack() as closing:
         annals = _build(settings, url, opened_pools, closing)
         replay_ledger(annals)
-        annals.past_heads.look()
+        annals.head_alarm.look()
         yield annals
 
 

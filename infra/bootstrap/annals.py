@@ -80,7 +80,7 @@ class Annals(LogParts, KeyParts, WriteParts, PastParts, ErasureParts, WebhookPar
         """The lag of the read models behind the log."""
         heads = self.log.heads(range(LOG_PARTITIONS))
         with self.queries.connect() as conn:
-            return status(conn, PROJECTOR, heads, self.wakeups.workers(), self.past_heads.recent())
+            return status(conn, PROJECTOR, heads, self.wakeups.workers(), self.head_alarm.recent())
 
     def workspace(self) -> Workspace:
         """The settings of the workspace, at most a second old."""
@@ -100,7 +100,7 @@ class Annals(LogParts, KeyParts, WriteParts, PastParts, ErasureParts, WebhookPar
             opener=self.sealer,
             pool=self.pools.workers.views,
             workspace=self._workers_workspace,
-            skipped=self.skips.all,
+            skipped=self.skipped_events.all,
         )
 
     def parked(self) -> ParkedEvents:
@@ -108,7 +108,7 @@ class Annals(LogParts, KeyParts, WriteParts, PastParts, ErasureParts, WebhookPar
         return ParkedEvents(
             log=self.log,
             views=self.views,
-            skips=self.skips,
+            skips=self.skipped_events,
             sealer=self.sealer,
             retrying=self.projector().retrying,
         )

@@ -35,18 +35,18 @@ from projections.projector.checkpoints import PROJECTOR
 class ErasureParts:
     """
     Attributes:
-        mentions: takes the names of erased subjects out of definitions and saved views.
-        aged_activity: ends activity that is older than the retention bound.
+        redaction: takes the names of erased subjects out of definitions and saved views.
+        retention: ends activity that is older than the retention bound.
     """
 
     erasures: ErasureProcess
     erasure_requests: ErasureRequests
     ledger: Ledger
     holds: LegalHolds
-    mentions: Redaction
+    redaction: Redaction
     certifier: Certifier
-    scanner: ResidueScan
-    aged_activity: RetentionRuns
+    residue_scan: ResidueScan
+    retention: RetentionRuns
 
 
 def build_erasure(
@@ -79,7 +79,7 @@ def build_erasure(
         clock=utc_now,
     )
     holds = LegalHolds(pool=pools.keys, subjects=write.subjects)
-    mentions = Redaction(
+    redaction = Redaction(
         definitions=write.definitions,
         saved_views=write.saved_views,
         log=log.log,
@@ -95,7 +95,7 @@ def build_erasure(
         keys=keys.keys,
         tombstones=keys.tombstones,
         holds=holds,
-        redaction=mentions,
+        redaction=redaction,
     )
     counters = CounterKeeper(
         pool=workers.views,
@@ -129,14 +129,14 @@ def build_erasure(
         ),
         ledger=ledger,
         holds=holds,
-        mentions=mentions,
+        redaction=redaction,
         certifier=certifier,
-        scanner=ResidueScan(
+        residue_scan=ResidueScan(
             url=url,
             cluster=embedded_cluster(settings),
             pasts=pasts.past_databases,
         ),
-        aged_activity=RetentionRuns(
+        retention=RetentionRuns(
             log=log.working_log,
             sealer=keys.sealer,
             keys=keys.keys,

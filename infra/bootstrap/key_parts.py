@@ -26,7 +26,7 @@ KEY_FILE = "key-encryption-key"
 class KeyParts:
     """
     Attributes:
-        wrapping: wraps the keys of subjects under a key-encryption key, and rotates that.
+        key_rotation: wraps the keys of subjects under a key-encryption key, and rotates that.
         secrets: of the deployment, one for each use.
         tombstones: destroys keys of subjects, and keeps them destroyed.
         erasure_records: which keys were destroyed, and which erasures are unfinished.
@@ -35,7 +35,7 @@ class KeyParts:
     """
 
     keys: KeyRing
-    wrapping: KeyRotation
+    key_rotation: KeyRotation
     secrets: DeploymentSecrets
     tombstones: KeyTombstones
     erasure_records: ErasureRecords
@@ -63,7 +63,7 @@ def build_keys(settings: Settings, pools: Pools, closing: ExitStack, *, is_new: 
     contents = ContentKeys(pool=pools.keys, keys=keys)
     return KeyParts(
         keys=keys,
-        wrapping=wrapping,
+        key_rotation=wrapping,
         secrets=secrets,
         tombstones=tombstones,
         erasure_records=ErasureRecords(pools.keys),

@@ -48,6 +48,6 @@ def replay_ledger(annals: Annals) -> None:
     if is_restored or lost_runs:
         annals.projector().start_over()
     for run in lost_runs:
-        annals.aged_activity.repeat(run)
+        annals.retention.repeat(run)
     ledger.take_place()
     ledger.keep()

@@ -19,7 +19,7 @@ class LogParts:
     Attributes:
         working_log: the same log, over the connections of the workers.
         wakeups: wakes the workers of this process when the log grows.
-        past_heads: notices checkpoints that are past the head of their partition.
+        head_alarm: notices checkpoints that are past the head of their partition.
     """
 
     log: EventLog
@@ -27,7 +27,7 @@ class LogParts:
     timelines: Timelines
     records: Records
     wakeups: Wakeups
-    past_heads: HeadAlarm
+    head_alarm: HeadAlarm
     read_position: ReadPosition
 
 
@@ -40,6 +40,6 @@ def build_log(pools: Pools) -> LogParts:
         timelines=Timelines(pool=pools.reading),
         records=Records(pool=pools.reading),
         wakeups=wakeups,
-        past_heads=HeadAlarm(pool=pools.workers.log, views=pools.workers.views),
+        head_alarm=HeadAlarm(pool=pools.workers.log, views=pools.workers.views),
         read_position=ReadPosition(log=log, views=pools.views),
     )

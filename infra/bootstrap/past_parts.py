@@ -44,7 +44,7 @@ def build_pasts(
         definitions=write.definitions_of,
         reading=partial(reading, settings=settings),
         defaults=workspace_defaults(settings),
-        skipped=write.skips.all,
+        skipped=write.skipped_events.all,
     )
     closing.callback(pasts.close)
     pasts.tidy()

@@ -35,18 +35,18 @@ class ReaderParts:
         queries: answers questions that take a moment.
         long_queries: answers previews, reviews and back-tests.
         streams: answers exports.
-        places: admits as many questions at a time as there are connections.
-        watching: tells open connections what changed.
+        admission: admits as many questions at a time as there are connections.
+        change_feed: tells open connections what changed.
     """
 
     views: ConnectionPool
     queries: sa.Engine
     long_queries: sa.Engine
     streams: sa.Engine
-    places: Admission
+    admission: Admission
     api_keys: ApiKeys
     refused_attempts: RefusedAttempts
-    watching: ChangeFeed
+    change_feed: ChangeFeed
     backtests: BacktestJobs
     backtest_planner: BacktestPlanner
     readiness: Readiness
@@ -77,10 +77,10 @@ def build_readers(
         queries=queries,
         long_queries=pools.readers.long,
         streams=pools.readers.streams,
-        places=Admission(),
+        admission=Admission(),
         api_keys=api_keys,
         refused_attempts=RefusedAttempts(pool=pools.access),
-        watching=ChangeFeed(
+        change_feed=ChangeFeed(
             log_pool=pools.workers.log,
             views=pools.workers.views,
             api_keys=api_keys,

@@ -23,19 +23,19 @@ from projections.projector.checkpoints import PROJECTOR
 class WebhookParts:
     """
     Attributes:
-        destinations: the cursors of each destination.
+        delivery_cursors: the cursors of each destination.
         webhook_secrets: the secrets that sign what destinations get.
     """
 
-    destinations: DeliveryCursors
+    delivery_cursors: DeliveryCursors
     webhook_secrets: WebhookSecrets
-    deliverer: WebhookDelivery
+    delivery: WebhookDelivery
 
 
 def build_webhooks(
     settings: Settings, pools: Pools, log: LogParts, keys: KeyParts, write: WriteParts
 ) -> WebhookParts:
-    destinations = DeliveryCursors(pools.workers.log)
+    cursors = DeliveryCursors(pools.workers.log)
     secrets = WebhookSecrets(pools.workers.log, keys.secrets.get("destinations"))
     items = WebhookItems(
         log=log.working_log,
@@ -44,15 +44,15 @@ def build_webhooks(
         views=pools.workers.views,
         projector=PROJECTOR,
     )
-    deliverer = WebhookDelivery(
+    delivery = WebhookDelivery(
         log=log.working_log,
         keys=keys.keys,
         items=items,
         definitions=write.working_definitions,
-        cursors=destinations,
+        cursors=cursors,
         sender=WebhookSender(secrets, _http_client(settings)),
     )
-    return WebhookParts(destinations=destinations, webhook_secrets=secrets, deliverer=deliverer)
+    return WebhookParts(delivery_cursors=cursors, webhook_secrets=secrets, delivery=delivery)
 
 
 def _http_client(settings: Settings) -> HttpClient:

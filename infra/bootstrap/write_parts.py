@@ -43,7 +43,7 @@ class WriteParts:
         replay: an aggregate at a version, for auditors.
         definitions_of: the definitions that a log holds.
         working_definitions: the definitions, over the connections of the workers.
-        skips: the parked events that an operator skipped.
+        skipped_events: the parked events that an operator skipped.
     """
 
     aggregates: Aggregates
@@ -60,7 +60,7 @@ class WriteParts:
     names: NameAdministration
     checks: ConditionChecks
     member_lists: MemberLists
-    skips: SkippedEvents
+    skipped_events: SkippedEvents
     counter_owners: CounterOwners
 
 
@@ -134,7 +134,7 @@ def build_write(settings: Settings, pools: Pools, log: LogParts, keys: KeyParts)
             lookup=subject_lookup,
             queries=pools.readers.queries,
         ),
-        skips=SkippedEvents(pool=pools.workers.log, keys=keys.keys),
+        skipped_events=SkippedEvents(pool=pools.workers.log, keys=keys.keys),
         counter_owners=CounterOwners(definitions=definitions, saved_views=saved_views),
     )
 

@@ -72,7 +72,7 @@ def test_a_run_is_followed_until_it_is_done_with_what_it_waits_for(
     client: Clients, reading: Reading
 ) -> None:
     send_old(client)
-    aged = client.annals.aged_activity
+    aged = client.annals.retention
     aged.begin(kept_since(datetime.now(UTC), 2), Counts.DROP, by="upkeep")
     reader = reading(client, "audit", path=PLACE)
     page = reader.page

@@ -174,7 +174,7 @@ def test_whatever_is_killed_under_load_nothing_is_lost_doubled_or_brought_back(
             assert [one for one, count in books.decisions.items() if count > 1] == []
             assert rebuilt(annals, url) == {}
             if forgetter.secrets:
-                scan = annals.scanner.scan(forgetter.secrets[:200])
+                scan = annals.residue_scan.scan(forgetter.secrets[:200])
                 assert scan.findings == []
     for line in deployment.log.read_bytes().splitlines():
         assert isinstance(msgspec.json.decode(line), dict)

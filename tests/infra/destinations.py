@@ -47,7 +47,7 @@ def make(
         lambda state: editing.activate(state, id, BY),
     ):
         annals.definitions.decide(decision, datetime.now(UTC))
-    annals.destinations.begin(id, since or dict.fromkeys(range(256), 0))
+    annals.delivery_cursors.begin(id, since or dict.fromkeys(range(256), 0))
     return id
 
 
@@ -76,7 +76,7 @@ def deliverer(
         keys=annals.keys,
         items=items,
         definitions=annals.definitions,
-        cursors=annals.destinations,
+        cursors=annals.delivery_cursors,
         sender=WebhookSender(annals.webhook_secrets, http_client),
         pause=pause,
     )

@@ -27,8 +27,8 @@ JULY = datetime(2024, 7, 4, 12, tzinfo=UTC)
 def end(annals: Annals, before: datetime = JUNE, counts: Counts = Counts.KEEP) -> None:
     """A run to its end, with the read models up to date."""
     project(annals)
-    annals.aged_activity.begin(before, counts, by="a test")
-    until(lambda: annals.aged_activity.go_on() is None)
+    annals.retention.begin(before, counts, by="a test")
+    until(lambda: annals.retention.go_on() is None)
 
 
 def recorded(annals: Annals, topic: str = "user.event_tracked") -> list[OpenedEvent]:

@@ -89,7 +89,7 @@ def test_positions_past_their_heads_are_told_at_the_start_and_in_the_status(
     with capture_logs() as logs:
         other = open_annals()
         assert other.status().past_heads == expected
-        other.past_heads.look()
+        other.head_alarm.look()
     raised = alarms(logs)
     assert [(each["of"], each["log_level"]) for each in raised] == [
         (each.of, "error") for each in expected

@@ -125,7 +125,7 @@ def test_case_12_a_restore_from_before_an_erasure_is_served_only_once_it_is_eras
         assert (done.requested_by, done.outcomes) == (OFFICER, {"erased": 1})
         carried_through(again, second.id)
         values = ["Planted Ada", "Planted owner", "Planted Cy", "Planted Dee", "ada@example.com"]
-        scan = again.scanner.scan(values)
+        scan = again.residue_scan.scan(values)
         assert scan.findings == []
         assert chain.problems(empty_database) == []
         [account] = [

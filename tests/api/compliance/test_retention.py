@@ -54,7 +54,7 @@ def test_what_is_chosen_is_carried_out_by_command_and_late_events_are_refused(
     output = retention(annals, database_url, "--dry-run")
     assert output.exit_code == 0
     assert "1 events from before" in output.output
-    assert annals.aged_activity.runs() == []
+    assert annals.retention.runs() == []
     client.see("/api/users")
     done = retention(annals, database_url)
     while "transactions on the server" in done.output:  # of tests that run meanwhile
@@ -76,10 +76,10 @@ def test_officers_and_auditors_read_which_runs_there_were_and_what_one_waits_for
     choose(client, months=2, counts="drop")
     client.see("/api/users")
     assert client("audit").get("/api/retention/runs").json()["items"] == []
-    annals.aged_activity.begin(kept_since(datetime.now(UTC), 2), Counts.DROP, by=OPERATOR)
+    annals.retention.begin(kept_since(datetime.now(UTC), 2), Counts.DROP, by=OPERATOR)
     hold = {"kind": "user", "id": "external:ada", "reason": "claim-7"}
     client.taken(client("comply").post("/api/holds", json=hold))
-    annals.aged_activity.go_on()
+    annals.retention.go_on()
     for scope in ("audit", "comply", "admin"):
         answer = client(scope).get("/api/retention/runs")
         assert answer.status_code == 200

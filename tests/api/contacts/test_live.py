@@ -88,7 +88,7 @@ def hearing(client: Clients) -> Iterator[Hearing]:
 def counted(client: Clients, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The statements of the poller."""
     statements: list[str] = []
-    poller = client.annals.watching
+    poller = client.annals.change_feed
     for name in ("_checkpoints", "_changes"):
         plain = getattr(poller, name)
 
@@ -213,7 +213,7 @@ def test_streams_end_when_the_process_does_and_none_begins_any_more(
 ) -> None:
     known(client)
     heard = hearing("/api/users/changes")
-    client.annals.watching.close()
+    client.annals.change_feed.close()
     assert heard.next() is None
     problem(client("read").get("/api/users/changes"), 503, "unavailable")
 
@@ -229,9 +229,9 @@ def test_who_leaves_is_forgotten_and_only_so_many_are_told_at_once(
             pass
         problem(client("read").get("/api/users/changes"), 503, "unavailable")
     until = time.monotonic() + SECONDS
-    while len(client.annals.watching) and time.monotonic() < until:
+    while len(client.annals.change_feed) and time.monotonic() < until:
         time.sleep(0.05)
-    assert len(client.annals.watching) == 0
+    assert len(client.annals.change_feed) == 0
 
 
 def test_however_many_listen_the_database_is_asked_as_often(

@@ -271,7 +271,7 @@ def test_a_property_gets_another_type_values_that_fit_are_converted_and_the_rest
 
 def test_a_key_has_values_counted_for_so_many_changes_of_type_at_once(client: Clients) -> None:
     client.send(identify(seats="5"))
-    places, found = client.annals.places, client.annals.api_keys.find(client.keys["admin"])
+    places, found = client.annals.admission, client.annals.api_keys.find(client.keys["admin"])
     assert found is not None
     key, _ = found
     for _ in range(BOUNDS[Demand.PREVIEW].by_key):

@@ -95,7 +95,7 @@ def test_exports_read_slowly_stop_neither_lists_nor_readiness_and_more_are_refus
     assert crowd("audit").get("/api/users/export?search=nobody").status_code == 200
     for one in exports:
         one.socket.close()
-    until(lambda: crowd.annals.places.taken(Demand.EXPORT) == 0)
+    until(lambda: crowd.annals.admission.taken(Demand.EXPORT) == 0)
 
 
 def test_a_reader_that_takes_nothing_is_ended(
@@ -103,7 +103,7 @@ def test_a_reader_that_takes_nothing_is_ended(
 ) -> None:
     monkeypatch.setattr(disconnects, "SEND_SECONDS", 0.5)
     slow = slowly()
-    until(lambda: crowd.annals.places.taken(Demand.EXPORT) == 0)
+    until(lambda: crowd.annals.admission.taken(Demand.EXPORT) == 0)
     assert not slow.rest().endswith(b"\r\n0\r\n\r\n")
 
 
@@ -138,7 +138,7 @@ def test_an_erasure_ends_an_export_that_is_read_slowly_and_the_export_says_so(
             assert not rest.endswith(b"\r\n0\r\n\r\n")
         until(is_cleaned)
         assert streams_of(conn) == 0
-    until(lambda: crowd.annals.places.taken(Demand.EXPORT) == 0)
+    until(lambda: crowd.annals.admission.taken(Demand.EXPORT) == 0)
 
 
 def test_a_csv_that_is_ended_is_not_whole_to_its_reader(
@@ -203,6 +203,6 @@ def test_what_nobody_waits_for_any_more_is_cancelled_in_the_database(
             with pytest.raises(httpx.ReadTimeout):
                 client("read").get(path, timeout=0.5)
         until(lambda: conn.execute(running).fetchone() == (0,))
-        until(lambda: client.annals.places.taken(Demand.QUESTION) == 0)
+        until(lambda: client.annals.admission.taken(Demand.QUESTION) == 0)
         assert client(None).get("/health/ready").status_code == 200
     assert client("read").get("/api/users").status_code == 200

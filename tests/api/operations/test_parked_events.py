@@ -153,7 +153,7 @@ def test_the_reason_of_a_skip_is_sealed_and_goes_with_whom_it_is_about(
     [position] = failed_of(park(client, database_url, "ada"))
     answer = client("admin").post(f"/api/parked/main/{position}/skip", json={"reason": REASON})
     assert answer.status_code == 200
-    found = annals.scanner.scan([REASON])
+    found = annals.residue_scan.scan([REASON])
     assert [one.place for one in found.findings if one.place.startswith("table")] == []
     client.erase("user", "external:ada")
     client.see("/api/users")

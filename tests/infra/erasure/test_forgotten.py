@@ -88,7 +88,7 @@ def write_of(annals: Annals, who: str) -> list[str]:
 
 def places(annals: Annals, values: list[str]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for finding in annals.scanner.scan(values).findings:
+    for finding in annals.residue_scan.scan(values).findings:
         found.setdefault(values[finding.value], set()).add(f"{finding.form} in {finding.place}")
     return found
 
@@ -126,7 +126,7 @@ def test_case_10_after_an_erasure_no_table_no_file_and_no_log_of_writes_holds_a_
         "file",
         "large",
     }
-    scan = annals.scanner.scan(gone)
+    scan = annals.residue_scan.scan(gone)
     assert (scan.not_searched, scan.large_objects) == ([], 1)
     assert min(scan.tables, scan.files) > 50
 

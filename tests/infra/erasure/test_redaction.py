@@ -92,7 +92,7 @@ def test_case_23_definitions_what_they_said_before_and_saved_views_are_cleaned(
     assert other.definitions.load().segment(both).definition.condition == mail(ANN, BEN)
     assert in_clear(database_url, ANN)
     place = "/condition/test/values/0"
-    assert annals.mentions.find(annals.aggregates.load({subject_of(annals, "u1"): USER})[
+    assert annals.redaction.find(annals.aggregates.load({subject_of(annals, "u1"): USER})[
         subject_of(annals, "u1")].identities) == sorted(
         [
             NamedIn("segment", both, [1], [place]),
@@ -271,7 +271,7 @@ def test_case_23_counters_that_ask_for_an_erased_one_go_and_definitions_have_the
     assert {id for id, *_ in rows} == remaining | {cleaned}
     assert {id for (id,) in left} == remaining
     assert all(ANN not in tests for _, tests, _ in rows)
-    findings = annals.scanner.scan([ANN]).findings
+    findings = annals.residue_scan.scan([ANN]).findings
     assert [finding.place for finding in findings if finding.place.startswith("table ")] == []
     decider = annals.decider()
     for _ in range(3):

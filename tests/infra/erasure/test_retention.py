@@ -68,7 +68,7 @@ def test_case_33_old_activity_is_unreadable_counts_are_as_chosen_and_newer_is_un
     project(annals)
     live = dump(database_url)
     sums = [recorded(annals, f"{kind}.activity_summed") for kind in SubjectKind]
-    assert [run.sums for run in annals.aged_activity.runs()] == [sum(map(len, sums))]
+    assert [run.sums for run in annals.retention.runs()] == [sum(map(len, sums))]
     if counts is Counts.KEEP:
         assert all(sums)
         assert live == before
@@ -112,12 +112,12 @@ def test_the_secret_of_a_month_goes_from_the_files_too(annals: Annals, database_
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT count(*) FROM keys.period_keys")
         project(annals)
-        annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
-        waits_for = annals.aged_activity.go_on()
+        annals.retention.begin(JUNE, Counts.KEEP, by="a test")
+        waits_for = annals.retention.go_on()
         assert waits_for is not None
         assert "still see" in waits_for
         assert wrapped in _file_of(database_url)
-    until(lambda: annals.aged_activity.go_on() is None)
+    until(lambda: annals.retention.go_on() is None)
     assert wrapped not in _file_of(database_url)
 
 
@@ -134,15 +134,15 @@ def test_it_stays_there_for_whoever_wrote_elsewhere_on_the_server_and_whoever_sa
     project(annals)
     with psycopg.connect(make_conninfo(database_url, dbname="postgres")) as elsewhere:
         elsewhere.execute("SELECT pg_current_xact_id()")
-        annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
-        assert "still see" in (annals.aged_activity.go_on() or "")
+        annals.retention.begin(JUNE, Counts.KEEP, by="a test")
+        assert "still see" in (annals.retention.go_on() or "")
         with owner(database_url) as reader, reader.transaction():
             reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             reader.execute("SELECT")
             elsewhere.rollback()
-            assert "still see" in (annals.aged_activity.go_on() or "")
+            assert "still see" in (annals.retention.go_on() or "")
             assert wrapped in _file_of(database_url)
-    until(lambda: annals.aged_activity.go_on() is None)
+    until(lambda: annals.retention.go_on() is None)
     assert wrapped not in _file_of(database_url)
 
 
@@ -158,9 +158,9 @@ def _file_of(url: str) -> bytes:
 
 def test_a_run_is_on_record(annals: Annals) -> None:
     write_some(annals)
-    assert annals.aged_activity.count(JUNE) == (5, 0)
+    assert annals.retention.count(JUNE) == (5, 0)
     end(annals)
-    [run] = annals.aged_activity.runs()
+    [run] = annals.retention.runs()
     assert (run.ends, run.counts, run.requested_by) == (JUNE, Counts.KEEP, "a test")
     assert (run.events, run.unsealed, run.sums, run.partitions) == (5, 0, 4, 256)
     assert run.destroyed_at is not None
@@ -195,11 +195,11 @@ def test_what_was_on_its_way_when_a_run_began_is_not_kept(
     did = Tracked(Activity(ActivityKind.EVENT, "slow"))
     on_its_way = annals.sealer.sealing([Event(SubjectKind.USER, ann, None, MAY, did)])
     project(annals)
-    annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
+    annals.retention.begin(JUNE, Counts.KEEP, by="a test")
     annals.log.append(on_its_way)
     project(annals)
     assert "event slow" not in dump(database_url)["names"]
-    until(lambda: annals.aged_activity.go_on() is None)
+    until(lambda: annals.retention.go_on() is None)
     live = dump(database_url)
     assert rebuilt(annals, database_url) == live
 
@@ -210,14 +210,14 @@ def test_nothing_is_destroyed_before_the_read_models_have_counted_it(
     write_some(annals)
     project(annals)
     write(annals, Track(user("ann"), (), event("login"), MAY))
-    annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
-    waits_for = annals.aged_activity.go_on()
+    annals.retention.begin(JUNE, Counts.KEEP, by="a test")
+    waits_for = annals.retention.go_on()
     assert waits_for is not None
     assert "read models" in waits_for
-    assert [run.waits_for for run in annals.aged_activity.runs()] == [waits_for]
+    assert [run.waits_for for run in annals.retention.runs()] == [waits_for]
     assert all(event.payload is not None for event in recorded(annals))
     project(annals)
-    until(lambda: annals.aged_activity.go_on() is None)
+    until(lambda: annals.retention.go_on() is None)
     live = dump(database_url)
     assert rebuilt(annals, database_url) == live
 
@@ -227,15 +227,15 @@ def test_a_legal_hold_forbids_a_run_to_begin_and_to_end(annals: Annals) -> None:
     ann = found(annals, user("ann"))
     hold = annals.holds.place(SubjectKind.USER, ann, reason="case-7", by="an officer")
     with pytest.raises(Conflict, match="case-7"):
-        annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
+        annals.retention.begin(JUNE, Counts.KEEP, by="a test")
     annals.holds.release(hold.id, reason="over", by="an officer")
     project(annals)
-    annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
+    annals.retention.begin(JUNE, Counts.KEEP, by="a test")
     hold = annals.holds.place(SubjectKind.USER, ann, reason="case-8", by="an officer")
-    assert annals.aged_activity.go_on() == "the release of a legal hold, for case-8"
+    assert annals.retention.go_on() == "the release of a legal hold, for case-8"
     assert all(event.payload is not None for event in recorded(annals))
     annals.holds.release(hold.id, reason="over", by="an officer")
-    until(lambda: annals.aged_activity.go_on() is None)
+    until(lambda: annals.retention.go_on() is None)
     assert not any(event.is_kept for event in recorded(annals) if event.row.occurred_at < JUNE)
 
 
@@ -259,7 +259,7 @@ def test_counts_that_a_run_will_drop_are_there_until_it_does(
     write_some(annals)
     project(annals)
     before = dump(database_url)
-    annals.aged_activity.begin(JUNE, Counts.DROP, by="a test")
+    annals.retention.begin(JUNE, Counts.DROP, by="a test")
     assert rebuilt(annals, database_url) == before
 
 
@@ -274,7 +274,7 @@ def test_a_run_that_is_killed_is_gone_on_with(
     write_some(annals)
     project(annals)
     before = dump(database_url)
-    annals.aged_activity.begin(JUNE, Counts.KEEP, by="a test")
+    annals.retention.begin(JUNE, Counts.KEEP, by="a test")
     left = 100
 
     def die(*_: object, **__: object) -> None:
@@ -285,7 +285,7 @@ def test_a_run_that_is_killed_is_gone_on_with(
 
     if place == "between partitions":
         with pytest.raises(_Killed):
-            annals.aged_activity.go_on(die)
+            annals.retention.go_on(die)
     else:
         left = 2 if place == "in a partition" else 1
         if place == "in a partition":
@@ -298,10 +298,10 @@ def test_a_run_that_is_killed_is_gone_on_with(
         else:
             monkeypatch.setattr("infra.erasure.retention.read_models.forget", die)
         with pytest.raises(_Killed):
-            annals.aged_activity.go_on()
+            annals.retention.go_on()
         monkeypatch.undo()
-    until(lambda: annals.aged_activity.go_on() is None)
-    [run] = annals.aged_activity.runs()
+    until(lambda: annals.retention.go_on() is None)
+    [run] = annals.retention.runs()
     assert run.completed_at is not None
     assert run.events == 5
     assert len(recorded(annals, "user.activity_summed")) == 3
@@ -312,7 +312,7 @@ def test_a_run_that_is_killed_is_gone_on_with(
 
 def test_period_keys_move_with_the_key_encryption_key(annals: Annals, database_url: str) -> None:
     write_some(annals)
-    wrapping = annals.wrapping
+    wrapping = annals.key_rotation
     before = wrapping.current.id
     after = wrapping.begin_rotation()
     assert not wrapping.end_rotation()
@@ -338,9 +338,9 @@ def test_what_was_sealed_before_there_were_period_keys_opens_until_it_is_over(
     write(annals, Track(user("ann"), (), event("login"), MAY))
     assert {event.row.schema_version for event in recorded(annals)} == {1, 2}
     assert all(event.payload is not None for event in recorded(annals))
-    assert annals.aged_activity.count(JUNE) == (6, 5)
+    assert annals.retention.count(JUNE) == (6, 5)
     end(annals)
-    assert annals.aged_activity.runs()[0].unsealed == 5
+    assert annals.retention.runs()[0].unsealed == 5
     assert not any(event.is_kept for event in recorded(annals) if event.row.occurred_at < JUNE)
     live = dump(database_url)
     assert rebuilt(annals, database_url) == live
@@ -394,28 +394,28 @@ def test_a_database_that_was_restored_ends_again_what_is_over(
     assert len(recorded(again, "user.activity_summed")) == sums
     project(again)
     assert dump(database_url) == before
-    assert [run.ends for run in again.aged_activity.runs()] == [JUNE]
+    assert [run.ends for run in again.retention.runs()] == [JUNE]
 
 
 def test_time_passes_and_the_upkeep_does_what_was_chosen(annals: Annals) -> None:
     write_some(annals)
     project(annals)
     now = datetime(2025, 6, 15, tzinfo=UTC)
-    annals.aged_activity.upkeep(now)
-    assert annals.aged_activity.runs() == []
+    annals.retention.upkeep(now)
+    assert annals.retention.runs() == []
     chosen = Settings(retention=Retention(12))
     by = uuid4()
     annals.definitions.decide(
         lambda state: editing.choose(state, DefinitionId(uuid4()), chosen, by), now
     )
     project(annals)
-    annals.aged_activity.upkeep(now)
-    annals.aged_activity.upkeep(now + timedelta(days=1))
-    [run] = annals.aged_activity.runs()
+    annals.retention.upkeep(now)
+    annals.retention.upkeep(now + timedelta(days=1))
+    [run] = annals.retention.runs()
     assert (run.ends, run.requested_by) == (JUNE, "upkeep")
     assert run.completed_at is not None
-    annals.aged_activity.upkeep(now + timedelta(days=30))
-    assert [run.ends for run in annals.aged_activity.runs()] == [
+    annals.retention.upkeep(now + timedelta(days=30))
+    assert [run.ends for run in annals.retention.runs()] == [
         datetime(2024, 7, 1, tzinfo=UTC),
         JUNE,
     ]

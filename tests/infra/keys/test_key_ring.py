@@ -235,7 +235,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 with bootstrap.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=1) as annals:
     annals.secrets.get("lookup")
-    print(annals.wrapping.current.id)
+    print(annals.key_rotation.current.id)
 """
 
 

@@ -194,7 +194,7 @@ def test_a_version_that_begins_while_the_subject_is_erased_is_destroyed_with_it(
 ) -> None:
     subject = new()
     annals.keys.fetch_or_make({subject.int})
-    second = new_keys(annals.wrapping.current, [subject.int], 2, [os.urandom(KEY_BYTES)])
+    second = new_keys(annals.key_rotation.current, [subject.int], 2, [os.urandom(KEY_BYTES)])
     place = {"partition": log_partition(subject), "subject": subject}
 
     def destroy() -> None:

@@ -37,9 +37,9 @@ ROOT = Path(__file__).parents[3]
 
 def rotate(annals: Annals) -> str:
     """As the command does; returns the id of the key-encryption key that is current then."""
-    id = annals.wrapping.begin_rotation()
-    while not annals.wrapping.end_rotation():
-        sum(annals.wrapping.rewrap())
+    id = annals.key_rotation.begin_rotation()
+    while not annals.key_rotation.end_rotation():
+        sum(annals.key_rotation.rewrap())
     return id
 
 
@@ -98,7 +98,7 @@ def test_case_5_after_a_rotation_all_is_under_the_new_key_and_opens_and_no_event
     annals: Annals, open_annals: Callable[[], Annals], database_url: str
 ) -> None:
     known = users(annals, 300)
-    before, old = whole_log(database_url), annals.wrapping.current.id
+    before, old = whole_log(database_url), annals.key_rotation.current.id
     secret = annals.secrets.get("lookup")
     new = rotate(annals)
     assert new != old
@@ -116,7 +116,7 @@ def test_the_old_key_is_needed_until_the_end_of_a_rotation_and_not_after_it(
 ) -> None:
     users(annals, 3)
     old = tmp_path / KEY_FILE
-    new = annals.wrapping.begin_rotation()
+    new = annals.key_rotation.begin_rotation()
     content = old.read_bytes()
     old.unlink()
     with pytest.raises(WrongKeyEncryptionKey, match=r"needs key-encryption key .* no key"):
@@ -185,16 +185,16 @@ def test_a_key_that_is_erased_between_reading_and_rewrapping_stays_destroyed(
     annals: Annals, database_url: str
 ) -> None:
     [subject] = users(annals, 1)
-    annals.wrapping.begin_rotation()
-    passes = annals.wrapping.unwrap
+    annals.key_rotation.begin_rotation()
+    passes = annals.key_rotation.unwrap
 
     def erase_late(wrapped: Any) -> list[bytes]:
-        annals.wrapping.unwrap = passes
+        annals.key_rotation.unwrap = passes
         opened = passes(wrapped)
         destroy_keys(annals.keys, [subject])
         return opened
 
-    annals.wrapping.unwrap = erase_late
+    annals.key_rotation.unwrap = erase_late
     rotate(annals)
     with psycopg.connect(database_url) as conn:
         [row] = conn.execute("SELECT state, wrapped FROM keys.subject_keys").fetchall()
@@ -205,14 +205,14 @@ def test_a_rotation_passes_over_a_row_that_somebody_holds_and_does_not_end_befor
     annals: Annals, database_url: str
 ) -> None:
     [subject] = users(annals, 1)
-    annals.wrapping.begin_rotation()
+    annals.key_rotation.begin_rotation()
     with psycopg.connect(database_url) as holder:
         holder.execute("SELECT FROM keys.subject_keys FOR UPDATE")
-        passed_over = annals.wrapping.outstanding()
-        assert sum(annals.wrapping.rewrap()) == passed_over - 1
-        assert not annals.wrapping.end_rotation()
-    assert sum(annals.wrapping.rewrap()) == 1
-    assert annals.wrapping.end_rotation()
+        passed_over = annals.key_rotation.outstanding()
+        assert sum(annals.key_rotation.rewrap()) == passed_over - 1
+        assert not annals.key_rotation.end_rotation()
+    assert sum(annals.key_rotation.rewrap()) == 1
+    assert annals.key_rotation.end_rotation()
     assert annals.keys.fetch({subject.int})
 
 
@@ -220,11 +220,11 @@ def test_a_rotation_waits_for_keys_that_are_made_under_the_old_key(
     annals: Annals, open_annals: Callable[[], Annals], database_url: str
 ) -> None:
     subject, other = SubjectId(uuid.uuid4()), open_annals()
-    other.wrapping.begin_rotation()
+    other.key_rotation.begin_rotation()
     with psycopg.connect(database_url) as maker, ThreadPoolExecutor() as threads:
         annals.keys.make_within(maker, [subject.int])
-        sum(other.wrapping.rewrap())
-        ending = threads.submit(other.wrapping.end_rotation)
+        sum(other.key_rotation.rewrap())
+        ending = threads.submit(other.key_rotation.end_rotation)
         with psycopg.connect(database_url, autocommit=True) as watcher:
             while not watcher.execute(
                 "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -242,7 +242,7 @@ def test_a_process_that_missed_a_whole_rotation_makes_its_next_keys_under_the_ne
 ) -> None:
     other, subject, gone = open_annals(), *(SubjectId(uuid.uuid4()) for _ in range(2))
     new = rotate(annals)
-    assert other.wrapping.current.id != new
+    assert other.key_rotation.current.id != new
     assert set(other.keys.fetch_or_make({subject.int})) == {subject.int}
     assert ids_in_use(database_url) == {new}
     rotate(annals)
@@ -267,7 +267,7 @@ def test_a_process_without_the_new_key_goes_on_under_the_old_one_until_it_retire
         bootstrap.opened(Settings(data=there), database_url, connections=2) as other,
         capture_logs() as logged,
     ):
-        new = annals.wrapping.begin_rotation()
+        new = annals.key_rotation.begin_rotation()
         stored(other, identify("u1", name="Ada"))
         assert [one["event"] for one in logged] == ["keys.rotation_cannot_be_followed"]
         rotate(annals)
@@ -307,13 +307,13 @@ def test_a_second_call_goes_on_with_the_rotation_that_is_under_way(
     annals: Annals, open_annals: Callable[[], Annals], database_url: str
 ) -> None:
     users(annals, 5)
-    new = annals.wrapping.begin_rotation()
-    next(annals.wrapping.rewrap())
+    new = annals.key_rotation.begin_rotation()
+    next(annals.key_rotation.rewrap())
     other = open_annals()
-    assert other.wrapping.begin_rotation() == new
-    assert other.wrapping.outstanding() > 0
+    assert other.key_rotation.begin_rotation() == new
+    assert other.key_rotation.outstanding() > 0
     assert rotate(other) == new
-    assert other.wrapping.outstanding() == 0
+    assert other.key_rotation.outstanding() == 0
 
 
 KILLED = """
@@ -324,8 +324,8 @@ from infra.keys import rotation
 from infra.settings import Settings
 rotation.ROWS_A_BATCH = 1
 with bootstrap.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=2) as annals:
-    annals.wrapping.begin_rotation()
-    for n, _ in enumerate(annals.wrapping.rewrap()):
+    annals.key_rotation.begin_rotation()
+    for n, _ in enumerate(annals.key_rotation.rewrap()):
         if n == int(sys.argv[3]):
             print("now", flush=True)
             time.sleep(600)
@@ -337,7 +337,7 @@ def test_a_rotation_that_is_killed_is_gone_on_with(
     annals: Annals, database_url: str, after: int
 ) -> None:
     known = users(annals, 40)
-    old = annals.wrapping.current.id
+    old = annals.key_rotation.current.id
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, annals.settings.data, database_url, str(after)],
         cwd=ROOT,
@@ -413,7 +413,7 @@ def test_a_backup_of_the_keys_from_before_there_were_rotations_is_taken(
     with psycopg.connect(database_url) as conn:
         conn.execute("TRUNCATE keys.key_encryption_keys")
     start(tmp_path, database_url)
-    assert states(database_url) == {annals.wrapping.current.id: "current"}
+    assert states(database_url) == {annals.key_rotation.current.id: "current"}
 
 
 class TestKeysInVariables:
@@ -434,7 +434,7 @@ class TestKeysInVariables:
                 new = rotate(process)
                 assert new == LocalKey.from_file(tmp_path / kek.split()[0][4:]).id
                 with pytest.raises(WrongKeyEncryptionKey, match="put a new key into another"):
-                    process.wrapping.begin_rotation()
+                    process.key_rotation.begin_rotation()
         start(tmp_path, database_url, kek="env:SECOND")
         with pytest.raises(WrongKeyEncryptionKey, match=new):
             start(tmp_path, database_url, kek="env:FIRST")

@@ -296,7 +296,7 @@ def test_what_a_destination_lacks_is_off_the_list_once_it_is_told_no_more(
     gone, kept = ids
     annals.definitions.decide(lambda state: editing.archive(state, gone, EDITOR), datetime.now(UTC))
     annals.working_definitions.load()
-    annals.deliverer.due()
+    annals.delivery.due()
     assert listed(annals, f"destination:{gone}") == []
     assert [one.position for one in listed(annals, f"destination:{kept}")] == [text(place)]
 
@@ -309,10 +309,10 @@ def test_a_run_of_retention_sums_all_else_and_comes_to_its_end(
     place = places_of(database_url, found(annals, user("ada")), "user.event_tracked")[0]
     alter(database_url, place, BROKEN)
     with capture_logs() as logs:
-        annals.aged_activity.begin(NOON + timedelta(days=31), Counts.KEEP, by="a test")
+        annals.retention.begin(NOON + timedelta(days=31), Counts.KEEP, by="a test")
         project(annals)
-        annals.aged_activity.go_on()
-    [run] = annals.aged_activity.runs()
+        annals.retention.go_on()
+    [run] = annals.retention.runs()
     assert (run.sums, run.destroyed_at is not None) == (2, True)
     assert [one.position for one in listed(annals, "retention")] == [text(place)]
     assert len(passed(logs, "retention")) == 1

@@ -278,7 +278,7 @@ class TestErased:
         assert name_of(seen_at(annals, at), id) == PLANTED
         assert name_of(elsewhere.as_of(at), id) == PLANTED
         [before] = databases(database_url)
-        findings = annals.scanner.scan([PLANTED]).findings
+        findings = annals.residue_scan.scan([PLANTED]).findings
         assert any(before in finding.place for finding in findings)
         request = ask(elsewhere, id)
         for process in (annals, elsewhere):
@@ -291,7 +291,7 @@ class TestErased:
         with pytest.raises(NotFound):
             name_of(past, id)
         assert name_of(past, subject_of(annals, "u2")) == "Bob"
-        assert annals.scanner.scan([PLANTED]).findings == []
+        assert annals.residue_scan.scan([PLANTED]).findings == []
 
     def test_a_past_that_is_being_made_ends_with_the_key(
         self, annals: Annals, database_url: str, held: Callable[[], None]

@@ -148,8 +148,8 @@ def test_a_failure_leaves_nothing_personal_and_no_secret_in_the_log(
     ]
     secret = annals.webhook_secrets.of(id)[0]
     shown_to_operators = (
-        str(lines) + str(annals.destinations.states([id])) + repr(annals.destinations)
+        str(lines) + str(annals.delivery_cursors.states([id])) + repr(annals.delivery_cursors)
     )
     assert "Planted" not in shown_to_operators
     assert secret.hex() not in shown_to_operators
-    assert annals.destinations.states([id])[id].failure == "here"
+    assert annals.delivery_cursors.states([id])[id].failure == "here"

@@ -64,16 +64,16 @@ def test_one_that_fails_is_tried_again_later_says_why_and_holds_up_nobody(
     turn(annals, bad, worker)
     tell(annals, good, worker)
     assert len(receiver.taken("/hooks/good")) == 4
-    state = annals.destinations.states([bad])[bad]
+    state = annals.delivery_cursors.states([bad])[bad]
     assert (state.failure, state.failures, state.sent_at) == ("503", 1, None)
     assert state.behind >= 4
     assert state.retry_at is not None
     assert worker.due() == []
-    annals.destinations.resume(bad)
+    annals.delivery_cursors.resume(bad)
     receiver.answer = lambda _: 204
     project(annals)
     tell(annals, bad, worker)
-    state = annals.destinations.states([bad])[bad]
+    state = annals.delivery_cursors.states([bad])[bad]
     assert (state.failures, state.retry_at, state.behind) == (0, None, 0)
     assert len(receiver.taken("/hooks/bad")) == 4
 
@@ -94,13 +94,13 @@ def test_one_that_says_it_is_gone_is_paused_until_it_is_resumed(
     receiver.answer = lambda _: 410
     worker = deliverer(annals)
     turn(annals, id, worker)
-    state = annals.destinations.states([id])[id]
+    state = annals.delivery_cursors.states([id])[id]
     assert (state.failure, state.paused_by) == ("gone", None)
     assert state.paused_at is not None
     turn(annals, id, worker)
     assert len(receiver.came) == 1
     receiver.answer = lambda _: 204
-    annals.destinations.resume(id)
+    annals.delivery_cursors.resume(id)
     tell(annals, id, worker)
     assert len(receiver.taken()) == 1
 

@@ -28,7 +28,7 @@ def test_a_redirect_is_not_followed_and_an_endless_answer_not_read(
     receiver.headers = {"Location": f"{receiver.url}/elsewhere"}
     receiver.answer = lambda _: 307
     turn(annals, id)
-    assert annals.destinations.states([id])[id].failure == "307"
+    assert annals.delivery_cursors.states([id])[id].failure == "307"
     assert [message.path for message in receiver.came] == ["/hooks"]
     receiver.answer, receiver.answer_body = (lambda _: 200), b"x" * (10 << 20)
     tell(annals, id)
@@ -56,7 +56,7 @@ def test_one_that_says_when_to_come_again_is_left_alone_until_then(
         receiver.headers = {"Retry-After": header}
         turn(annals, id)
         now = datetime.now(UTC)
-        retry_at = annals.destinations.states([id])[id].retry_at or now
+        retry_at = annals.delivery_cursors.states([id])[id].retry_at or now
         assert (retry_at - now).total_seconds() == pytest.approx(seconds, abs=60), header
 
 
@@ -71,7 +71,7 @@ def test_one_that_does_not_answer_is_given_up(
     receiver.answer = lambda _: 204 if gate.wait(10) else 500
     turn(annals, id)
     gate.set()
-    assert annals.destinations.states([id])[id].failure == "timeout"
+    assert annals.delivery_cursors.states([id])[id].failure == "timeout"
 
 
 def test_tls_is_asked_for_a_certificate_that_is_vouched_for(annals: Annals, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_tls_is_asked_for_a_certificate_that_is_vouched_for(annals: Annals, tmp_
     with receiving(file) as receiver:
         id = make(annals, receiver.url, [Subscription(SubscriptionKind.EVENT)])
         turn(annals, id)
-        assert annals.destinations.states([id])[id].failure == "certificate"
+        assert annals.delivery_cursors.states([id])[id].failure == "certificate"
         trusting = HttpClient(allows_private=True, certificates=file)
         tell(annals, id, deliverer(annals, http_client=trusting))
         assert len(receiver.taken()) == 1
@@ -102,5 +102,5 @@ def test_private_addresses_are_refused_whatever_name_leads_to_them(
                 patched.setattr(http_client.socket, "getaddrinfo", lambda *_, **__: INSIDE)
             id = make(annals, f"https://{host}:{port}/", [Subscription(SubscriptionKind.EVENT)])
             turn(annals, id, deliverer(annals, allows_private=False))
-        assert annals.destinations.states([id])[id].failure == "refused_address"
+        assert annals.delivery_cursors.states([id])[id].failure == "refused_address"
     assert receiver.came == []

@@ -66,8 +66,8 @@ def write_some(annals: Annals) -> None:
 
 def end(annals: Annals, counts: Counts = Counts.KEEP, *, before: datetime = JUNE) -> None:
     project(annals)
-    annals.aged_activity.begin(before, counts, by="a test")
-    until(lambda: annals.aged_activity.go_on() is None)
+    annals.retention.begin(before, counts, by="a test")
+    until(lambda: annals.retention.go_on() is None)
     project(annals)
 
 
