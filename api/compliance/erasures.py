@@ -8,15 +8,15 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, Response, get, post
-from litestar.datastructures import State
+from litestar import Controller, Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
-from api.http.auth import PLACE, opens
+from api.http.auth import PLACE, Asker, opens
+from api.http.dependencies import Part
 from api.http.parameters import Cursor, Limit, named
 from api.http.problems import answers
-from api.http.read_position import wait_for
+from api.http.read_position import wait_until
 from api.openapi.bounds import Bounds, Positions, ReasonCode, SubjectText
 from domain.access import ApiScope
 from domain.erasure.erasure import (
@@ -42,12 +42,16 @@ from domain.erasure.order import (
 from domain.erasure.scan import MAX_CHARS, MAX_VALUES, MIN_CHARS, Scan, checked_values
 from domain.errors import InvalidInput
 from domain.identity import Identity, SubjectId, SubjectKind
-from infra.bootstrap.annals import Annals
+from infra.erasure.certificates import Certifier
 from infra.erasure.notified import notified_destinations
+from infra.erasure.process import ErasureProcess
+from infra.erasure.requests import ErasureRequests
+from infra.erasure.residue_scan import ResidueScan
+from infra.log.read_position import ReadPosition
 from infra.postgres.admission import Demand
+from infra.webhooks.cursors import DeliveryCursors
+from infra.write.definition_store import DefinitionStore
 from projections.kernel.paging import DEFAULT_LIMIT, Page, decoded, encoded
-
-HttpRequest = Request[Any, Any, Any]
 
 Ids = Annotated[list[SubjectText], Bounds(min_items=1, max_items=MAX_LISTED_FOR_ERASURE)]
 Sought = Annotated[str, Bounds(min_length=MIN_CHARS, max_length=MAX_CHARS)]
@@ -132,11 +136,12 @@ class ErasureController(Controller):
     )
     def erase(
         self,
-        request: HttpRequest,
+        erasure_requests: Part[ErasureRequests],
+        read_position: Part[ReadPosition],
+        asker: Part[Asker],
         data: JSONBody[ErasureRequest],
         idempotency_key: IdempotencyKey = None,
     ) -> Accepted:
-        annals: Annals = request.app.state.annals
         check_confirmed(data.confirm)
         command = EraseSubjects(
             kind=data.kind,
@@ -146,10 +151,10 @@ class ErasureController(Controller):
             idempotency_key=checked_idempotency_key(idempotency_key),
             question=msgspec.json.encode(data).decode(),
         )
-        taken_on = annals.erasure_requests.erase(
+        taken_on = erasure_requests.erase(
             command,
-            by=str(request.state.key_id),
-            until_visible=lambda: wait_for(annals, data.wait_for),
+            by=str(asker.key_id),
+            until_visible=lambda: wait_until(read_position, data.wait_for),
         )
         return Accepted(**msgspec.structs.asdict(taken_on.erasure), nobody=list(taken_on.nobody))
 
@@ -159,16 +164,16 @@ class ErasureController(Controller):
         responses=answers(400, 401, 403, 503),
     )
     def list(
-        self, state: State, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
+        self,
+        erasures: Part[ErasureProcess],
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
     ) -> Page[Erasure]:
-        annals: Annals = state.annals
         after = None if cursor is None else decoded("erasures", cursor, datetime, UUID)
-        erasures, total = annals.erasures.record.recent(
-            (after[0], after[1]) if after else None, limit + 1
-        )
-        items = erasures[:limit]
+        recent, total = erasures.record.recent((after[0], after[1]) if after else None, limit + 1)
+        items = recent[:limit]
         following = None
-        if len(erasures) > limit:
+        if len(recent) > limit:
             following = encoded("erasures", items[-1].requested_at, items[-1].id)
         return Page(items, following, total)
 
@@ -180,9 +185,8 @@ class ErasureController(Controller):
         summary="Search every table and, if the server is ours, every file for values",
         responses=answers(400, 401, 403, 413, 503),
     )
-    def scan(self, state: State, data: JSONBody[ScanRequest]) -> Scan:
-        annals: Annals = state.annals
-        return annals.residue_scan.scan(checked_values(data.values))
+    def scan(self, residue_scan: Part[ResidueScan], data: JSONBody[ScanRequest]) -> Scan:
+        return residue_scan.scan(checked_values(data.values))
 
     @get(
         "/public-key",
@@ -191,9 +195,8 @@ class ErasureController(Controller):
         summary="The key that certificates verify under, in PEM",
         responses=answers(401, 403, 503),
     )
-    def public_key(self, state: State) -> bytes:
-        annals: Annals = state.annals
-        return annals.certifier.public_key()
+    def public_key(self, certifier: Part[Certifier]) -> bytes:
+        return certifier.public_key()
 
     @get(
         "/{id:uuid}",
@@ -201,10 +204,15 @@ class ErasureController(Controller):
         summary="How far an erasure is, and which destinations were told",
         responses=answers(400, 401, 403, 404, 503),
     )
-    def view(self, state: State, id: ErasureId) -> Receipt:
-        annals: Annals = state.annals
-        erasure = annals.erasures.record.get(id)
-        destinations = notified_destinations(annals.definitions, annals.delivery_cursors, erasure)
+    def view(
+        self,
+        erasures: Part[ErasureProcess],
+        definitions: Part[DefinitionStore],
+        cursors: Part[DeliveryCursors],
+        id: ErasureId,
+    ) -> Receipt:
+        erasure = erasures.record.get(id)
+        destinations = notified_destinations(definitions, cursors, erasure)
         return Receipt(destinations=destinations, **msgspec.structs.asdict(erasure))
 
     @get(
@@ -215,16 +223,15 @@ class ErasureController(Controller):
     )
     def subjects(
         self,
-        state: State,
+        erasures: Part[ErasureProcess],
         id: ErasureId,
         outcome: Outcome = None,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
     ) -> Page[ErasureTarget]:
-        annals: Annals = state.annals
-        annals.erasures.record.get(id)
+        erasures.record.get(id)
         after = None if cursor is None else decoded("erased", cursor, UUID)[0]
-        targets = annals.erasures.record.targets(id, outcome, after, limit + 1)
+        targets = erasures.record.targets(id, outcome, after, limit + 1)
         items = targets[:limit]
         following = encoded("erased", items[-1].subject) if len(targets) > limit else None
         return Page(items, following, None)
@@ -236,10 +243,9 @@ class ErasureController(Controller):
         summary="The certificate of a completed erasure",
         responses=CERTIFICATE | answers(400, 401, 403, 404, 503),
     )
-    def certificate(self, state: State, id: ErasureId) -> Response[bytes]:
-        annals: Annals = state.annals
+    def certificate(self, erasures: Part[ErasureProcess], id: ErasureId) -> Response[bytes]:
         return Response(
-            annals.erasures.record.certificate(id),
+            erasures.record.certificate(id),
             media_type="application/json",
             headers={"Content-Disposition": f'attachment; filename="erasure-{id}.json"'},
         )

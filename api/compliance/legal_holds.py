@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, get, post
-from litestar.datastructures import State
+from litestar import Controller, get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.http.auth import opens
+from api.http.as_of import Readings
+from api.http.auth import Asker, opens
+from api.http.dependencies import Part
 from api.http.parameters import subject_of
 from api.http.problems import answers
 from api.openapi.bounds import ReasonCode, SubjectText
@@ -18,10 +19,8 @@ from domain.access import ApiScope
 from domain.erasure.legal_hold import LegalHold
 from domain.erasure.order import checked_reason
 from domain.identity import SubjectKind
-from infra.bootstrap.annals import Annals
+from infra.erasure.legal_holds import LegalHolds
 from projections.kernel.paging import Page
-
-HttpRequest = Request[Any, Any, Any]
 
 HoldId = Annotated[UUID, PathParameter(description="of a legal hold")]
 Released = Annotated[bool, QueryParameter(description="those that were released, too")]
@@ -59,20 +58,24 @@ class HoldController(Controller):
         summary="Place a legal hold: nobody can erase the user or account until it is released",
         responses=answers(400, 401, 403, 404, 413, 503),
     )
-    def place(self, request: HttpRequest, data: JSONBody[HoldRequest]) -> LegalHold:
-        annals: Annals = request.app.state.annals
+    def place(
+        self,
+        holds: Part[LegalHolds],
+        readings: Part[Readings],
+        asker: Part[Asker],
+        data: JSONBody[HoldRequest],
+    ) -> LegalHold:
         reason = checked_reason(data.reason)
-        subject = subject_of(annals, data.kind, data.id)
-        return annals.holds.place(data.kind, subject, reason=reason, by=str(request.state.key_id))
+        subject = subject_of(readings.present, data.kind, data.id)
+        return holds.place(data.kind, subject, reason=reason, by=str(asker.key_id))
 
     @get(
         sync_to_thread=True,
         summary="Legal holds, newest first",
         responses=answers(400, 401, 403, 503),
     )
-    def list(self, state: State, released: Released = False) -> Page[LegalHold]:
-        annals: Annals = state.annals
-        items = annals.holds.all(released=released)
+    def list(self, holds: Part[LegalHolds], released: Released = False) -> Page[LegalHold]:
+        items = holds.all(released=released)
         return Page(items, None, len(items))
 
     @post(
@@ -83,8 +86,11 @@ class HoldController(Controller):
         responses=answers(400, 401, 403, 404, 413, 503),
     )
     def release(
-        self, request: HttpRequest, id: HoldId, data: JSONBody[ReleaseRequest]
+        self,
+        holds: Part[LegalHolds],
+        asker: Part[Asker],
+        id: HoldId,
+        data: JSONBody[ReleaseRequest],
     ) -> LegalHold:
-        annals: Annals = request.app.state.annals
         reason = checked_reason(data.reason)
-        return annals.holds.release(id, reason=reason, by=str(request.state.key_id))
+        return holds.release(id, reason=reason, by=str(asker.key_id))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from litestar import Controller, get
-from litestar.datastructures import State
 
 from api.http.auth import opens
+from api.http.dependencies import Part
 from api.http.parameters import Cursor, Limit
 from api.http.problems import answers
 from domain.access import ApiScope, RefusedAttempt
-from infra.bootstrap.annals import Annals
+from infra.refused_attempts import RefusedAttempts
 from projections.kernel.paging import DEFAULT_LIMIT, Page
 
 
@@ -24,7 +24,9 @@ class RefusedAttemptsController(Controller):
         responses=answers(400, 401, 403, 503),
     )
     def list(
-        self, state: State, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
+        self,
+        refused_attempts: Part[RefusedAttempts],
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
     ) -> Page[RefusedAttempt]:
-        annals: Annals = state.annals
-        return annals.refused_attempts.list(cursor, limit)
+        return refused_attempts.list(cursor, limit)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from litestar import Controller, get
-from litestar.datastructures import State
 
 from api.http.auth import opens
+from api.http.dependencies import Part
 from api.http.problems import answers
 from domain.access import ApiScope
 from domain.definitions.retention import RetentionRun
-from infra.bootstrap.annals import Annals
+from infra.erasure.retention import RetentionRuns
 from projections.kernel.paging import Page
 
 
@@ -25,7 +25,6 @@ class RetentionController(Controller):
         summary="Runs of retention, newest first: how far they are and what they wait for",
         responses=answers(401, 403, 503),
     )
-    def list(self, state: State) -> Page[RetentionRun]:
-        annals: Annals = state.annals
-        items = annals.retention.runs()
+    def list(self, retention: Part[RetentionRuns]) -> Page[RetentionRun]:
+        items = retention.runs()
         return Page(items, None, len(items))

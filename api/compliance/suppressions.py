@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-from litestar import Controller, Request, post
+from litestar import Controller, post
 from litestar.params import JSONBody
 
-from api.http.auth import opens
+from api.http.auth import Asker, opens
+from api.http.dependencies import Part
 from api.http.parameters import named
 from api.http.problems import answers
 from api.openapi.bounds import SubjectText
 from domain.access import ApiScope
 from domain.errors import InvalidInput
 from domain.identity import Identity, SubjectKind
-from infra.bootstrap.annals import Annals
-
-HttpRequest = Request[Any, Any, Any]
+from infra.erasure.requests import ErasureRequests
 
 
 class LiftRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,10 +43,14 @@ class SuppressionController(Controller):
         summary="Take an identity in again that was erased and suppressed",
         responses=answers(400, 401, 403, 404, 413, 503),
     )
-    def lift(self, request: HttpRequest, data: JSONBody[LiftRequest]) -> Lifted:
-        annals: Annals = request.app.state.annals
+    def lift(
+        self,
+        erasure_requests: Part[ErasureRequests],
+        asker: Part[Asker],
+        data: JSONBody[LiftRequest],
+    ) -> Lifted:
         name = named(data.kind, data.id)
         if not isinstance(name, Identity):
             raise InvalidInput("name it from outside, like email:...", pointer="/id")
-        annals.erasure_requests.lift_suppression(name, by=str(request.state.key_id))
+        erasure_requests.lift_suppression(name, by=str(asker.key_id))
         return Lifted(True)

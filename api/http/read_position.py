@@ -8,6 +8,7 @@ from domain.commands import Position
 from domain.errors import InvalidInput
 from domain.identity import LOG_PARTITIONS
 from infra.bootstrap.annals import Annals
+from infra.log.read_position import ReadPosition
 
 _MAX_PART_CHARS = len("255:") + len(str(2**63))
 
@@ -42,5 +43,10 @@ def wait_for(annals: Annals, text: str | None) -> None:
         InvalidInput: not positions, or some that the log does not have.
         Unavailable: they did not get there in time.
     """
+    wait_until(annals.read_position, text)
+
+
+def wait_until(read_position: ReadPosition, text: str | None) -> None:
+    """As `wait_for`."""
     if text:
-        annals.read_position.wait_for(parsed(text))
+        read_position.wait_for(parsed(text))
