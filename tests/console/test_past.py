@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from infra.pasts import pasts
+from infra.pasts import filling
 from tests.console.conftest import fresh
 from tests.console.reader import Reader
 
@@ -103,15 +104,15 @@ def test_while_a_past_is_made_a_bar_says_how_far_it_is_and_the_page_comes_by_its
     clients, at, id = told
     reader = reading(clients)
     page = reader.page
-    make, held = pasts.bounds_at, []
+    make, held = filling.bounds_at, []
 
     def held_back(*asked: Any) -> list[int]:
         held.append(page)
         while len(held) < 2:
-            pasts.time.sleep(0.05)
+            time.sleep(0.05)
         return make(*asked)
 
-    monkeypatch.setattr(pasts, "bounds_at", held_back)
+    monkeypatch.setattr(filling, "bounds_at", held_back)
     then = at + timedelta(microseconds=1)
     page.goto(f"/console/users/{id}?as_of={then:%Y-%m-%dT%H:%M:%S.%f}Z")
     expect(page.get_by_role("progressbar", name="How far it is")).to_be_visible()

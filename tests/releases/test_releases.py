@@ -31,6 +31,7 @@ JUST_SENT = "UPDATE log.message_ids SET recorded_at = now()"
 """Message ids are forgotten after 30 days: makes them as young as when the folder was stored."""
 
 
+@pytest.mark.database
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_data_folder_of_a_release_opens_answers_as_it_did_and_goes_on(release: str) -> None:
     stored = json.loads((HERE / release / "answers.json").read_text())

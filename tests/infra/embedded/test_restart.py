@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -39,7 +40,8 @@ def watchers() -> set[threading.Thread]:
 
 def kill_all(data: Path) -> None:
     for pid in processes(data / "postgres"):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # its postmaster is dead by now, and a child leaves
+            os.kill(pid, signal.SIGKILL)
 
 
 def kill_postmaster(data: Path) -> None:

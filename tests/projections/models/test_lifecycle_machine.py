@@ -236,7 +236,7 @@ class Machine(RuleBasedStateMachine):
         self.after()
 
     @rule(
-        one=st.one_of(
+        erase=st.one_of(
             st.builds(Erase, st.just(SubjectKind.USER), user_names),
             st.builds(Erase, st.just(SubjectKind.ACCOUNT), account_names),
         )
