@@ -89,9 +89,8 @@ class ApiKeys:
     ) -> uuid.UUID:
         """Lets a key open a scope, under a new id; a key that is known already stays as it is."""
         id = uuid.uuid4()
-        params = {"digest": _digest(key), "id": id, "scope": scope.value, "name": name, "by": by}
         with self._pool.connection() as conn:
-            conn.execute(ADD_KEY, params)
+            conn.execute(ADD_KEY, _row(key, id, scope, name, by))
         return id
 
     def make(
@@ -192,9 +191,20 @@ class ApiKeys:
             json.dump(keys, file, indent=2)
             file.write("\n")
         temporary.replace(path)
-        for scope in ApiScope:
-            self.add(keys[scope.value], scope)
+        rows = [_row(keys[scope.value], uuid.uuid4(), scope) for scope in ApiScope]
+        with self._pool.connection() as conn, conn.transaction(), conn.cursor() as cursor:
+            cursor.executemany(ADD_KEY, rows)
         return keys
+
+
+def _row(
+    key: str,
+    id: uuid.UUID,
+    scope: ApiScope,
+    name: str | None = None,
+    by: uuid.UUID | None = None,
+) -> dict[str, object]:
+    return {"digest": _digest(key), "id": id, "scope": scope.value, "name": name, "by": by}
 
 
 def _new_key(scope: ApiScope) -> str:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -21,7 +22,8 @@ from hypothesis import HealthCheck, settings
 from infra import bootstrap, embedded
 from infra.bootstrap.annals import Annals
 from infra.settings import Settings
-from tests.databases import make_template, migrated
+from tests import databases
+from tests.databases import Database, make_template, migrated
 from tests.receiver import Receiver, receiving
 from tests.serving import Clients, served
 from tests.sockets import BUFFER, nested_pipelines, note_nested_pipelines, small_buffers
@@ -139,22 +141,38 @@ def server() -> Iterator[str]:
     """Connection string of a running PostgreSQL, with a migrated template database on it."""
     with embedded.running(_folder()) as url:
         yield make_template(url)
+        databases.close_idle()
 
 
 @pytest.fixture
-def database_url(server: str) -> Iterator[str]:
-    """A migrated database of the test's own."""
-    with migrated(server) as url:
-        yield url
+def database(server: str, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A migrated database of the test's own. Others may have used it before, unless the test is
+    marked `fresh`."""
+    fresh = request.node.get_closest_marker("fresh") is not None
+    with databases.lent(server, fresh=fresh) as database:
+        yield database
 
 
 @pytest.fixture
-def open_annals(database_url: str, tmp_path: Path) -> Iterator[Callable[[], Annals]]:
+def database_url(database: Database) -> str:
+    return database.url
+
+
+@pytest.fixture
+def open_annals(database: Database, tmp_path: Path) -> Iterator[Callable[[], Annals]]:
     """Opens Annals on the test's database, as often as there should be processes."""
+    settings = Settings(data=tmp_path)
+    processes = count()
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(
-            bootstrap.opened(Settings(data=tmp_path), database_url, connections=4)
-        )
+
+        def opened() -> Annals:
+            if next(processes) == 0:
+                process = bootstrap.opened_over(database.pools, settings, database.url)
+            else:
+                process = bootstrap.opened(settings, database.url, connections=4)
+            return stack.enter_context(process)
+
+        yield opened
 
 
 @pytest.fixture

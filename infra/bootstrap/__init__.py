@@ -35,6 +35,7 @@ __all__ = [
     "collect_garbage_seldom",
     "database_url",
     "opened",
+    "opened_over",
 ]
 
 DATABASE = "annals"
@@ -75,8 +76,18 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         LedgerNeeded: the database was restored, and its ledger is missing or not whole.
     """
     upgrade.migrate(url)
-    with pools.opened(url, connections, settings) as opened_pools, ExitStack() as closing:
-        annals = _build(settings, url, opened_pools, closing)
+    with (
+        pools.opened(url, connections, settings) as opened_pools,
+        opened_over(opened_pools, settings, url) as annals,
+    ):
+        yield annals
+
+
+@contextmanager
+def opened_over(pools: Pools, settings: Settings, url: str) -> Iterator[Annals]:
+    """The same over the open pools of a migrated database; leaves them open."""
+    with ExitStack() as closing:
+        annals = _build(settings, url, pools, closing)
         replay_ledger(annals)
         annals.head_alarm.look()
         yield annals

@@ -188,9 +188,9 @@ def test_a_pool_that_others_use_up_is_no_failure(
 ) -> None:
     until(service.is_ready)
     pools = service.clients.annals.pools
-    monkeypatch.setattr(pools.reading, "timeout", 0.05)
-    monkeypatch.setattr(pools.readers.queries.pool, "_timeout", 0.05)
     with exhausted(pools.reading, pools.readers.queries):
+        monkeypatch.setattr(pools.reading, "timeout", 0.05)
+        monkeypatch.setattr(pools.readers.queries.pool, "_timeout", 0.05)
         for path in ("/api/saved-views", "/api/users"):
             answer = get(path)(service.clients)
             assert "too much" in problem(answer, 503, "unavailable")["detail"]

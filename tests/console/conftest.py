@@ -21,11 +21,12 @@ from tests.console.reader import Reader
 from tests.databases import migrated
 from tests.serving import Clients, served
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""The first draws without a window, which takes a quarter less time."""
 MISSING = "no Chromium on this machine: `make browser` or your packages' `chromium` brings it"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
@@ -47,7 +48,7 @@ def fresh(server: str, data: Path) -> Iterator[Clients]:
         yield clients
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def world(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
     """A company that nobody changes: its tests only read."""
     with fresh(server, tmp_path_factory.mktemp("world")) as clients:

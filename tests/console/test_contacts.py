@@ -68,8 +68,11 @@ def test_the_bars_count_stages_with_their_healths_and_healths_with_their_mrr_and
     define(client, {"type": "health_profile", "kind": "account", **profile})
     reader = reading(client, path="/console/accounts")
     customers = reader.page.locator("a.stage", has_text="Customer")
-    for _ in range(100):  # decided in the background, a moment later
-        if customers.count() and "4" in customers.locator(".text b").inner_text():
+    good = reader.page.locator(".healths a", has_text="good")
+    normal = reader.page.locator(".healths a", has_text="normal")
+    for _ in range(100):  # decided in the background, a moment later: stages, then healths
+        texts = "".join((*good.all_inner_texts(), *normal.all_inner_texts()))
+        if "€402" in texts and "$20" in texts:
             break
         reader.go("/console/accounts")
     expect(customers.locator(".detail")).to_be_hidden()
@@ -77,8 +80,6 @@ def test_the_bars_count_stages_with_their_healths_and_healths_with_their_mrr_and
     expect(customers.locator(".detail")).to_be_visible()
     shown = customers.locator(".detail").inner_text().split()
     assert shown == ["●", "good", "4", "◐", "normal", "0", "○", "bad", "0"]
-    good = reader.page.locator(".healths a", has_text="good")
-    normal = reader.page.locator(".healths a", has_text="normal")
     assert "€402" in good.inner_text()
     assert "$20" in normal.inner_text()
     widths = [
