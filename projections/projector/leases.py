@@ -37,11 +37,11 @@ SELECT log_partition FROM views.checkpoints
 WHERE projector = %s AND leased_until < now() ORDER BY log_partition LIMIT %s
 FOR UPDATE SKIP LOCKED"""
 
-TAKE_LEASE = """
+TAKE_LEASES = """
 UPDATE views.checkpoints
 SET worker = %(worker)s, fencing_token = fencing_token + 1,
     leased_until = now() + make_interval(secs => %(seconds)s)
-WHERE projector = %(projector)s AND log_partition = %(partition)s AND leased_until < now()
+WHERE projector = %(projector)s AND log_partition = ANY(%(partitions)s)
 RETURNING log_partition, position, fencing_token, summed_before"""
 
 RENEW_LEASES = """
@@ -153,26 +153,11 @@ class Leases:
     def _take(self, conn: psycopg.Connection, count: int) -> None:
         if count <= 0:
             return
-        free = conn.execute(LOCK_FREE_PARTITIONS, (PROJECTOR, count)).fetchall()
-        cursor = conn.cursor()
-        cursor.executemany(
-            TAKE_LEASE,
-            [
-                {
-                    "projector": PROJECTOR,
-                    "worker": self._worker,
-                    "seconds": LEASE_SECONDS,
-                    "partition": partition,
-                }
-                for (partition,) in free
-            ],
-            returning=True,
-        )
-        while free:
-            for partition, *columns in cursor.fetchall():
-                self._leases[partition] = Lease(*columns)
-            if not cursor.nextset():
-                break
+        with conn.transaction():
+            rows = conn.execute(LOCK_FREE_PARTITIONS, (PROJECTOR, count)).fetchall()
+            free = self._params([partition for (partition,) in rows])
+            taken = conn.execute(TAKE_LEASES, free | {"seconds": LEASE_SECONDS}).fetchall()
+        self._leases |= {partition: Lease(*columns) for partition, *columns in taken}
 
     def release(self, conn: psycopg.Connection) -> None:
         """Gives all partitions back, so that another worker takes them at once."""
