@@ -50,13 +50,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
-    """Chooses where the server has its files, once for all workers: in memory, where that has room.
-    To make a database for each test is most of the work otherwise. And collects garbage as a
-    process that serves does."""
+    """Chooses where the server and the tests have their files, once for all workers: in memory,
+    where that has room. To make databases and to wait for a disk is most of the work otherwise.
+    And collects garbage as a process that serves does."""
     bootstrap.collect_garbage_seldom()
     memory = Path("/dev/shm")
     has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_BYTES
     os.environ.setdefault(ROOM, str(memory) if has_room else tempfile.gettempdir())
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", os.environ[ROOM])
     note_nested_pipelines()
     if os.environ.get(BUFFER):
         small_buffers(int(os.environ[BUFFER])).__enter__()
