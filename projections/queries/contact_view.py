@@ -70,6 +70,10 @@ WHERE m.log_partition = :partition AND m.user_id = :subject""",
     SubjectKind.ACCOUNT: """
 SELECT m.*, m.user_id AS other FROM views.memberships m WHERE m.account_id = ANY(:streams)""",
 }
+_MEMBERS = {kind: sa.text(MEMBERS.format(records=records)) for kind, records in _RECORDS.items()}
+_MEMBER_COUNT = {
+    kind: sa.text(MEMBER_COUNT.format(records=records)) for kind, records in _RECORDS.items()
+}
 
 # An account's activity names the account. It also has the pages, screens, channels and campaigns of
 # its members that name no account.
@@ -103,6 +107,8 @@ JOIN views.names n ON n.id = d.name_id
 WHERE d.own OR n.kind <> 'event' GROUP BY n.kind"""
 
 _DAYS = {SubjectKind.USER: OWN_DAYS, SubjectKind.ACCOUNT: OWN_DAYS + MEMBERS_DAYS}
+_ACTIVITY = {kind: sa.text(ACTIVITY.format(days=days)) for kind, days in _DAYS.items()}
+_COUNTS = {kind: sa.text(COUNTS.format(days=days)) for kind, days in _DAYS.items()}
 _ALL_PARTITIONS = list(range(256))
 
 
@@ -250,7 +256,7 @@ def view(
     """
     row = _row(conn, kind, subject)
     params = _params(conn, subject)
-    counts = conn.execute(sa.text(COUNTS.format(days=_DAYS[kind])), params).all()
+    counts = conn.execute(_COUNTS[kind], params).all()
     members, _, current = _members(conn, kind, params, (None, None), 100)
     stands = lifecycle(conn, kind, subject)
     properties = row.properties
@@ -338,10 +344,9 @@ def _members(
 ) -> tuple[list[MemberItem], int, int]:
     """Returns up to one more row than a page, the number of all memberships, and of present
     ones."""
-    records = _RECORDS[kind]
-    total, current = conn.execute(sa.text(MEMBER_COUNT.format(records=records)), params).one()
+    total, current = conn.execute(_MEMBER_COUNT[kind], params).one()
     page = params | {"joined_at": after[0], "after": after[1], "limit": limit + 1}
-    rows = conn.execute(sa.text(MEMBERS.format(records=records)), page)
+    rows = conn.execute(_MEMBERS[kind], page)
     return [MemberItem(*row) for row in rows], total, current
 
 
@@ -365,7 +370,7 @@ def list_activity(
     if cursor is not None:
         after = decoded(activity, cursor, int, str)
     rows = conn.execute(
-        sa.text(ACTIVITY.format(days=_DAYS[kind])),
+        _ACTIVITY[kind],
         _params(conn, subject)
         | {
             "activity": activity,
