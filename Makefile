@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install compiled run test test-fast test-pure test-crash test-long test-slow test-schema browser screenshots examples check format release-fixture bench bench-lists demo-reset lock clean
+.PHONY: help install run test test-fast test-pure test-crash test-long test-slow test-schema browser screenshots examples check format release-fixture bench bench-lists demo-reset lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,11 +22,8 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 run: install ## Start everything with the demo data and serve on ANNALS_PORT (8000)
 	@exec $(BIN)/annals run
 
-# Once, in place of in each of the processes that the tests start.
-compiled: install
-	@$(BIN)/python -m compileall -q domain projections infra api
-
-test: compiled browser ## Run the tests, in parallel, on real PostgreSQL and in a real browser; DURATIONS=30 lists the slowest
+test: install browser ## Run the tests, in parallel, on real PostgreSQL and in a real browser; DURATIONS=30 lists the slowest
+	@$(BIN)/python -m compileall -q domain projections infra api # once, not in each process that a test starts
 	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/crash $(if $(DURATIONS),--durations=$(DURATIONS))
 
 test-fast: install ## Format, lint, types, import contracts, and the tests that need no database
