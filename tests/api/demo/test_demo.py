@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,14 @@ KEY = "a-write-key"
 Trouble = tuple[int, dict[str, str], bytes]
 
 
-def made_up(**sizes: int) -> list[Message]:
+def drawn(**sizes: int) -> list[Message]:
     return list(
         company.messages(**({"users": 300, "accounts": 20, "events": 4_000} | sizes), until=UNTIL)
     )
+
+
+made_up = cache(drawn)
+"""For tests that change none of the messages."""
 
 
 def types(messages: list[Message]) -> Counter[object]:
@@ -56,7 +61,7 @@ def ids_are_unique(messages: list[Message]) -> bool:
 
 class TestCompany:
     def test_the_same_arguments_give_the_same_messages(self) -> None:
-        assert made_up() == made_up()
+        assert drawn() == made_up()
 
     def test_another_seed_gives_other_messages_under_other_ids(self) -> None:
         one, other = ({m["messageId"] for m in made_up(seed=seed)} for seed in (1, 2))
@@ -127,10 +132,22 @@ class TestCompany:
             company.messages(until=UNTIL.replace(tzinfo=None))
 
 
+@pytest.fixture(scope="module")
+def edits() -> list[Message]:
+    return list(wikipedia.messages(DATA / "wikipedia-edits.ndjson.gz"))
+
+
+@pytest.fixture(scope="module")
+def clicks() -> list[Message]:
+    return list(shop.messages(DATA / "shop-clickstream.csv.gz"))
+
+
 @needs_data
 class TestRealData:
-    def test_wikipedia_is_39_244_edits_by_10_531_users_in_51_wikis(self) -> None:
-        messages = list(wikipedia.messages(DATA / "wikipedia-edits.ndjson.gz"))
+    def test_wikipedia_is_39_244_edits_by_10_531_users_in_51_wikis(
+        self, edits: list[Message]
+    ) -> None:
+        messages = edits
         assert types(messages)["track"] == 39_244
         assert len({message["userId"] for message in messages}) == 10_531
         groups = [message for message in messages if message["type"] == "group"]
@@ -144,8 +161,10 @@ class TestRealData:
             assert message["userId"] in known
             assert None not in (part(message, "traits") | part(message, "properties")).values()
 
-    def test_the_shop_has_a_page_a_screen_or_a_deed_for_each_of_31_106_rows(self) -> None:
-        messages = list(shop.messages(DATA / "shop-clickstream.csv.gz"))
+    def test_the_shop_has_a_page_a_screen_or_a_deed_for_each_of_31_106_rows(
+        self, clicks: list[Message]
+    ) -> None:
+        messages = clicks
         count = types(messages)
         assert count["page"] + count["screen"] + count["track"] == 31_106
         assert min(count["page"], count["screen"], count["track"]) > 2_000
@@ -155,11 +174,14 @@ class TestRealData:
         assert 0 < campaigns < 3_605
         assert all("name" not in message for message in messages if message["type"] == "page")
 
-    def test_the_files_of_a_folder_are_its_sources(self) -> None:
+    def test_the_files_of_a_folder_are_its_sources(
+        self, edits: list[Message], clicks: list[Message]
+    ) -> None:
         found = sources(DATA, UNTIL)
         assert [source.title for source in found] == ["Wikipedia edits", "Web shop"]
-        for source in found:
-            assert source.total == sum(1 for _ in source.messages())
+        for source, messages in zip(found, (edits, clicks), strict=True):
+            assert source.total == len(messages)
+            assert list(islice(source.messages(), 1_000)) == messages[:1_000]
 
     def test_their_rules_make_one_list_of_stages_a_kind_and_ask_for_what_is_known(
         self, client: Clients
@@ -174,10 +196,10 @@ class TestRealData:
 
 
 def test_without_data_files_the_source_is_the_made_up_company(tmp_path: Path) -> None:
+    total = sum(1 for _ in company.messages(until=UNTIL))
     for folder in (None, tmp_path):
         [source] = sources(folder, UNTIL)
-        assert source.title == "Demo company"
-        assert source.total == sum(1 for _ in source.messages())
+        assert (source.title, source.total) == ("Demo company", total)
 
 
 def test_the_rules_of_the_company_are_defined_once_when_its_first_messages_are_known(
@@ -211,9 +233,6 @@ class Intake(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
-
-    def messages_of(self, user: object) -> list[dict[str, Any]]:
-        return [m for batch in self.batches for m in batch if m.get("userId") == user]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -263,6 +282,15 @@ def intake(*troubles: Trouble) -> Iterator[Intake]:
             thread.join()
 
 
+def by_user(messages: Iterable[Message]) -> dict[object, list[object]]:
+    """The ids of messages in their order, by user."""
+    ids: defaultdict[object, list[object]] = defaultdict(list)
+    for message in messages:
+        if "userId" in message:
+            ids[message["userId"]].append(message["messageId"])
+    return ids
+
+
 def sent(server: Intake, messages: list[Message], **options: Any) -> LoadReport:
     return load(messages, url=server.url, write_key=KEY, title="Demo", **options)
 
@@ -284,9 +312,7 @@ class TestLoad:
         messages = made_up()
         with intake() as server:
             sent(server, messages, batch=20, connections=4)
-        for user in {message["userId"] for message in messages if "userId" in message}:
-            wanted = [message["messageId"] for message in messages if message.get("userId") == user]
-            assert [message["messageId"] for message in server.messages_of(user)] == wanted
+        assert by_user(chain(*server.batches)) == by_user(messages)
 
     def test_all_connections_get_work_and_an_account_alone_has_its_place(self) -> None:
         messages = made_up()
