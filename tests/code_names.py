@@ -28,6 +28,21 @@ def texts() -> dict[Path, str]:
     return {source: source.read_text() for source in sources()}
 
 
+@functools.cache
+def classes() -> dict[str, list[Path]]:
+    """The files that declare a class, by its name."""
+    declaring: dict[str, list[Path]] = {}
+    for source, text in texts().items():
+        for name in re.findall(r"^[ ]*class (\w+)", text, re.MULTILINE):
+            declaring.setdefault(name, []).append(source)
+    return declaring
+
+
+@functools.cache
+def tree(source: Path) -> ast.Module:
+    return ast.parse(texts()[source])
+
+
 def is_there(dotted: str) -> bool:
     """Whether a dotted name is a module, or something in one."""
     parts = dotted.split(".")
@@ -49,20 +64,15 @@ def has_attribute(name: str, attribute: str) -> bool:
     not ours."""
     declared = [
         node
-        for text in texts().values()
-        if re.search(rf"^\s*class {name}\b", text, re.MULTILINE)
-        for node in ast.walk(ast.parse(text))
+        for source in classes().get(name, ())
+        for node in ast.walk(tree(source))
         if isinstance(node, ast.ClassDef) and node.name == name
     ]
     if not declared or any(attribute in _members(node) for node in declared):
         return True
     bases = {ast.unparse(base).split("[")[0] for node in declared for base in node.bases}
     inherited = [base.rpartition(".")[2] for base in bases]
-    return any(_is_ours(base) and has_attribute(base, attribute) for base in inherited)
-
-
-def _is_ours(name: str) -> bool:
-    return any(re.search(rf"^\s*class {name}\b", text, re.MULTILINE) for text in texts().values())
+    return any(base in classes() and has_attribute(base, attribute) for base in inherited)
 
 
 def _members(node: ast.ClassDef) -> Iterator[str]:
