@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import ExitStack
 
 import psycopg
 import pytest
 
+from infra.migrations import upgrade
 from infra.postgres import database
+from tests.processes import Process
 
 BIG = {
     "log.events", "log.heads", "log.message_ids", "log.snapshots",
@@ -160,13 +161,10 @@ def test_there_is_a_head_for_each_partition(conn: psycopg.Connection) -> None:
     assert column(conn, "SELECT log_partition FROM log.heads") == set(range(256))
 
 
-MIGRATE = """
-import sys
-from infra.migrations import upgrade
-print("ready", flush=True)
-sys.stdin.readline()
-upgrade.migrate(sys.argv[1])
-"""
+def migrate_when_told(url: str) -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    upgrade.migrate(url)
 
 
 def test_processes_that_migrate_an_empty_database_at_once_all_succeed(
@@ -174,25 +172,14 @@ def test_processes_that_migrate_an_empty_database_at_once_all_succeed(
 ) -> None:
     name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"] + "_empty"
     url = database.create_database(server, name)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", MIGRATE, url],
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
     try:
-        for process in processes:
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        for process in processes:
-            process.communicate()
-        assert [process.returncode for process in processes] == [0, 0, 0]
+        with ExitStack() as stack:
+            processes = [stack.enter_context(Process(migrate_when_told, url)) for _ in range(3)]
+            for process in processes:
+                assert process.stdout.readline() == "ready\n"
+            for process in processes:
+                process.tell("go")
+            assert [process.wait() for process in processes] == [0, 0, 0]
         with psycopg.connect(url) as migrated, psycopg.connect(database_url) as template:
             assert column(migrated, TABLES) == column(template, TABLES)
     finally:

@@ -1,19 +1,13 @@
-"""A writer in a process of its own, which says on its output what it sent and what is stored.
-
-`python -m tests.infra.writer URL JOB ...`, where the job is one of
-  appends SEED ROUNDS   batches from three threads at once, again until their message is stored
-  versions STREAM N     N times the next version of one stream, as an aggregate is written
-  messages SEED N       N messages, their ids the same for every writer with the same seed
-"""
+"""What writer processes do. They say on their output what they sent and what is stored."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import random
-import sys
 import threading
 import uuid
+from collections.abc import Callable
 
 import psycopg
 
@@ -48,6 +42,8 @@ def append_until_known(log: EventLog, rows: list[SealedEvent], message: bytes) -
 
 
 def appends(log: EventLog, seed: int, rounds: int) -> None:
+    """Batches from three threads at once, each again until its message is stored."""
+
     def run(n: int) -> None:
         chance = random.Random(f"{seed} {n}")
         for _ in range(rounds):
@@ -62,6 +58,7 @@ def appends(log: EventLog, seed: int, rounds: int) -> None:
 
 
 def versions(log: EventLog, stream: SubjectId, wanted: int) -> None:
+    """The next two versions of one stream, as an aggregate is written, so many times."""
     while wanted:
         past = log.read_streams({stream: 0})[stream]
         rows = [row(stream, len(past) + 1), row(stream, len(past) + 2), row()]
@@ -75,6 +72,7 @@ def versions(log: EventLog, stream: SubjectId, wanted: int) -> None:
 
 
 def messages(log: EventLog, seed: int, count: int) -> None:
+    """Messages, their ids the same for every writer with the same seed."""
     names = [hashlib.sha256(f"{seed} {n}".encode()).digest()[:16] for n in range(count)]
     random.shuffle(names)
     while names:
@@ -89,15 +87,7 @@ def messages(log: EventLog, seed: int, count: int) -> None:
             say("stored", ids(rows))
 
 
-def main() -> None:
-    url, job, subject, count = sys.argv[1:]
+def work(url: str, job: Callable[..., None], *given: object) -> None:
+    """Does one of the jobs above."""
     with database.pool(url, "annals_log", size=4) as pool:
-        log = EventLog(pool)
-        if job == "versions":
-            versions(log, SubjectId(uuid.UUID(subject)), int(count))
-        else:
-            {"appends": appends, "messages": messages}[job](log, int(subject), int(count))
-
-
-if __name__ == "__main__":
-    main()
+        job(EventLog(pool), *given)

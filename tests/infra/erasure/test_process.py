@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import pkgutil
+import signal
 import threading
 import time
 import uuid
@@ -20,15 +20,19 @@ from domain.erasure.erasure import TargetOutcome
 from domain.erasure.order import ErasureScope, MembersOf
 from domain.erasure.steps import ErasureStep
 from domain.identity import SubjectId, SubjectKind
+from infra import bootstrap
 from infra.bootstrap.annals import Annals
 from infra.erasure import purge, requests, steps
 from infra.erasure.certificates import verified
+from infra.erasure.key_destruction import KeyDestruction
 from infra.erasure.targets import TargetFinder
 from infra.postgres.database import transaction_of
+from infra.settings import Settings
 from tests.commands import alias, group, identify, named, track
 from tests.infra import chain
 from tests.infra.commands import events_of, stored, subject_of, user_of
 from tests.infra.erasures import OFFICER, ask, carried_through, erase, erased, ids_of, said_erased
+from tests.processes import Process
 from tests.projections.read_models import dump, forget_read_models, owner, project
 from tests.projections.segments import define, settle
 from tests.serving import until
@@ -92,39 +96,31 @@ STEPS = {
     "cleaned": ("infra.erasure.certificates.Certifier", "issue"),
 }
 
-KILLED = """
-import importlib, os, signal, sys
-from pathlib import Path
-from infra import bootstrap
-from infra.erasure.key_destruction import KeyDestruction
-from infra.settings import Settings
-from tests.commands import alias
-from tests.infra.commands import stored
-from tests.infra.erasures import erased, ids_of
-url, data, where, name, when, *who = sys.argv[1:]
-module, _, attribute = where.rpartition(".")
-try:
-    place = importlib.import_module(where)
-except ModuleNotFoundError:
-    place = getattr(importlib.import_module(module), attribute)
-real, real_plan = getattr(place, name), KeyDestruction.plan
-def plan(*given):
-    outdated = real_plan(*given)
-    KeyDestruction.plan = real_plan
-    stored(annals, alias("u1", "u4"))
-    setattr(place, name, die)
-    return outdated
-def die(*given, **named):
-    setattr(place, name, real)
-    stored(annals, alias("u5", "u2"))
-    if when == "after":
-        real(*given, **named)
-    os.kill(os.getpid(), signal.SIGKILL)
-with bootstrap.opened(Settings(data=Path(data)), url, connections=4) as annals:
-    ids = ids_of(annals, who)
-    KeyDestruction.plan = plan
-    erased(annals, *ids)
-"""
+
+def erase_until_killed(url: str, data: Path, step: str, when: str, who: Sequence[str]) -> None:
+    """Erases in this process, which is killed before or after a step."""
+    owner, name = STEPS[step]
+    place = pkgutil.resolve_name(owner)
+    real, real_plan = getattr(place, name), KeyDestruction.plan
+
+    def plan(*given: object) -> object:
+        outdated = real_plan(*given)
+        KeyDestruction.plan = real_plan
+        stored(annals, alias("u1", "u4"))
+        setattr(place, name, die)
+        return outdated
+
+    def die(*given: object, **named: object) -> None:
+        setattr(place, name, real)
+        stored(annals, alias("u5", "u2"))
+        if when == "after":
+            real(*given, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with bootstrap.opened(Settings(data=data), url, connections=4) as annals:
+        ids = ids_of(annals, who)
+        KeyDestruction.plan = plan
+        erased(annals, *ids)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -139,15 +135,9 @@ def test_case_14_an_erasure_that_is_killed_at_any_step_is_resumed_and_certified_
     merged = next(iter(user_of(annals, "u1").absorbed))
     late, other = ids_of(annals, ["u4", "u5"])
     project(annals)
-    command = [sys.executable, "-c", KILLED, database_url, str(tmp_path), *STEPS[step], when]
-    killed = subprocess.run(
-        [*command, "u1", "u2"],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert killed.returncode == -9, killed.stderr
+    given = database_url, tmp_path, step, when, ["u1", "u2"]
+    with Process(erase_until_killed, *given) as killed:
+        assert killed.wait() == -signal.SIGKILL, killed.errors()
     [request], _ = annals.erasures.record.recent(None, 10)
     done = carried_through(annals, request.id)
     assert done.outcomes == {"erased": 2}

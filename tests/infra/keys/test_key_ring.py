@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import pickle
-import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -27,6 +28,7 @@ from infra.keys.key_ring import KeyRing
 from infra.keys.subject_key import SubjectKey
 from infra.settings import Settings
 from tests.infra.erasures import destroy_keys
+from tests.processes import Process
 
 
 def new(count: int = 1) -> list[SubjectId]:
@@ -226,17 +228,13 @@ class TestKeyFile:
         assert not content or content.decode(errors="replace") not in str(caught.value)
 
 
-FIRST_START = """
-import sys
-from pathlib import Path
-from infra import bootstrap
-from infra.settings import Settings
-print("ready", flush=True)
-sys.stdin.readline()
-with bootstrap.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=1) as annals:
-    annals.secrets.get("lookup")
-    print(annals.key_rotation.current.id)
-"""
+def start_when_told(data: Path, url: str) -> None:
+    """Starts a process for the first time, says under which key-encryption key."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with bootstrap.opened(Settings(data=data), url, connections=1) as annals:
+        annals.secrets.get("lookup")
+        print(annals.key_rotation.current.id)
 
 
 def start(data: Path, url: str) -> None:
@@ -283,21 +281,13 @@ def test_processes_that_start_for_the_first_time_at_once_agree_on_one_key(
     database_url: str, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", FIRST_START, str(data), database_url],
-            cwd=Path(__file__).parents[3],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(4)
-    ]
-    for one in processes:
-        assert one.stdout.readline() == "ready\n"
-    for one in processes:
-        one.stdin.write("go\n")
-        one.stdin.flush()
-    said = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4
+    with ExitStack() as stack:
+        start = partial(Process, start_when_told, data, database_url)
+        processes = [stack.enter_context(start()) for _ in range(4)]
+        for process in processes:
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            process.tell("go")
+        said = [process.stdout.read() for process in processes]
+        assert [process.wait() for process in processes] == [0] * 4
     assert set(said) == {LocalKey.from_file(data / KEY_FILE).id + "\n"}

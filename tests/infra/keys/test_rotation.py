@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +29,7 @@ from tests.commands import identify, track
 from tests.infra import chain
 from tests.infra.commands import events_of, stored, subject_of, user_of
 from tests.infra.erasures import destroy_keys
-
-ROOT = Path(__file__).parents[3]
+from tests.processes import Process
 
 
 def rotate(annals: Annals) -> str:
@@ -316,20 +313,15 @@ def test_a_second_call_goes_on_with_the_rotation_that_is_under_way(
     assert other.key_rotation.outstanding() == 0
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from infra import bootstrap
-from infra.keys import rotation
-from infra.settings import Settings
-rotation.ROWS_A_BATCH = 1
-with bootstrap.opened(Settings(data=Path(sys.argv[1])), sys.argv[2], connections=2) as annals:
-    annals.key_rotation.begin_rotation()
-    for n, _ in enumerate(annals.key_rotation.rewrap()):
-        if n == int(sys.argv[3]):
-            print("now", flush=True)
-            time.sleep(600)
-"""
+def rotate_until(after: int, data: Path, url: str) -> None:
+    """Begins a rotation; says so and sleeps when so many batches are done."""
+    rotation.ROWS_A_BATCH = 1
+    with bootstrap.opened(Settings(data=data), url, connections=2) as annals:
+        annals.key_rotation.begin_rotation()
+        for n, _ in enumerate(annals.key_rotation.rewrap()):
+            if n == after:
+                print("now", flush=True)
+                time.sleep(600)
 
 
 @pytest.mark.parametrize("after", [0, 20, 41])
@@ -338,15 +330,9 @@ def test_a_rotation_that_is_killed_is_gone_on_with(
 ) -> None:
     known = users(annals, 40)
     old = annals.key_rotation.current.id
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, annals.settings.data, database_url, str(after)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "now\n"
-        process.send_signal(signal.SIGKILL)
+    with Process(rotate_until, after, annals.settings.data, database_url) as process:
+        assert process.stdout.readline() == "now\n", process.errors()
+        process.kill()
     assert len(ids_in_use(database_url)) == 2
     assert read(annals, *known) == {*known}
     done = command(annals, database_url, "rotate-kek")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager
 
 import psycopg
 import pytest
@@ -21,26 +19,21 @@ from infra.log.event_log import EventLog
 from infra.postgres import database
 from tests.infra import chain
 from tests.infra.rows import row
-
-ROOT = Path(__file__).parents[3]
+from tests.infra.writer import appends, messages, versions, work
+from tests.processes import Process, await_fork_server
 
 
 class Writer:
     """A writer process, and what it said so far."""
 
-    def __init__(self, url: str, *job: object) -> None:
+    def __init__(self, url: str, job: Callable[..., None], *given: object) -> None:
         self.said: list[tuple[str, list[str]]] = []
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.infra.writer", url, *map(str, job)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.process = Process(work, url, job, *given)
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
 
     def _listen(self) -> None:
-        for line in self.process.stdout or ():
+        for line in self.process.stdout:
             word, _, ids = line.strip().partition(" ")
             self.said.append((word, ids.split(",")))
 
@@ -52,24 +45,25 @@ class Writer:
 
     def kill(self) -> None:
         self.process.kill()
-        self.join()
+        self._listener.join()
 
     def join(self) -> int:
         code = self.process.wait()
         self._listener.join()
-        if self.process.stdout:
-            self.process.stdout.close()
         return code
+
+    def close(self) -> None:
+        self.kill()
+        self.process.close()
 
 
 @pytest.fixture
 def write(database_url: str) -> Iterator[Callable[..., Writer]]:
+    await_fork_server()
     with ExitStack() as stack:
 
-        def start(*job: object) -> Writer:
-            writer = Writer(database_url, *job)
-            stack.callback(writer.kill)
-            return writer
+        def start(job: Callable[..., None], *given: object) -> Writer:
+            return stack.enter_context(closing(Writer(database_url, job, *given)))
 
         yield start
 
@@ -172,7 +166,7 @@ def test_writers_lose_and_double_nothing_and_a_reader_sees_all_in_order(
     database_url: str, log: EventLog, write: Callable[..., Writer], kill: bool
 ) -> None:
     with tailed(log) as tail, chaos(database_url, kill=kill):
-        writers = [write("appends", seed, 30) for seed in range(3)]
+        writers = [write(appends, seed, 30) for seed in range(3)]
         assert [writer.join() for writer in writers] == [0, 0, 0]
     stored = stored_ids(database_url)
     assert len(stored) == len(set(stored))
@@ -186,12 +180,13 @@ def test_killed_writers_leave_whole_batches_and_block_nobody(
     database_url: str, log: EventLog, write: Callable[..., Writer]
 ) -> None:
     with tailed(log) as tail, chaos(database_url, kill=False):
-        writers = [write("appends", seed, 1_000_000) for seed in range(3)]
+        writers = [write(appends, seed, 1_000_000) for seed in range(3)]
         for writer in writers:
             while not writer.has_stored(15):
-                assert writer.process.poll() is None
+                assert writer.process.poll() is None, writer.process.errors()
+                time.sleep(0.01)
             writer.kill()
-        survivor = write("appends", 9, 5)
+        survivor = write(appends, 9, 5)
         assert survivor.join() == 0
     stored = Counter(stored_ids(database_url))
     assert set(stored.values()) == {1}
@@ -209,7 +204,7 @@ def test_of_writers_of_one_version_one_wins_and_the_others_store_nothing(
     database_url: str, log: EventLog, write: Callable[..., Writer]
 ) -> None:
     stream = SubjectId(uuid.uuid4())
-    writers = [write("versions", stream, 15) for _ in range(3)]
+    writers = [write(versions, stream, 15) for _ in range(3)]
     assert [writer.join() for writer in writers] == [0, 0, 0]
     history = log.read_streams({stream: 0})[stream]
     assert [one.version for one in history] == list(range(1, 3 * 15 * 2 + 1))
@@ -223,7 +218,7 @@ def test_of_writers_of_one_version_one_wins_and_the_others_store_nothing(
 def test_a_message_that_several_writers_send_at_once_is_stored_once(
     database_url: str, write: Callable[..., Writer]
 ) -> None:
-    writers = [write("messages", 4, 60) for _ in range(3)]
+    writers = [write(messages, 4, 60) for _ in range(3)]
     assert [writer.join() for writer in writers] == [0, 0, 0]
     with psycopg.connect(database_url) as conn:
         counts = conn.execute("SELECT count(*) FROM log.events GROUP BY stream").fetchall()
