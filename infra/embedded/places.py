@@ -121,13 +121,15 @@ def give_up(link: Path) -> None:
 
 def can_reach(folder: Path, account: Account) -> bool:
     """Whether this user can pass through `folder` and all its parents."""
-    return all(_may(account, parent, 1) for parent in (folder, *folder.parents))
+    return account.uid is None or all(
+        _may(account, parent.stat(), 1) for parent in (folder, *folder.parents)
+    )
 
 
 def can_use(tree: Path, account: Account) -> bool:
     """Whether this user can read everything below `tree`, and run what can be run."""
-    return can_reach(tree, account) and all(
-        _may(account, path, 5 if path.is_dir() else 4) for path in tree.rglob("*")
+    return account.uid is None or (
+        can_reach(tree, account) and all(_may_use(account, path) for path in tree.rglob("*"))
     )
 
 
@@ -156,10 +158,12 @@ def binaries(account: Account) -> Path:
     return copy / package.name / "pginstall" / "bin"
 
 
-def _may(account: Account, path: Path, bits: int) -> bool:
-    if account.uid is None:
-        return True
+def _may_use(account: Account, path: Path) -> bool:
     status = path.stat()
+    return _may(account, status, 5 if stat.S_ISDIR(status.st_mode) else 4)
+
+
+def _may(account: Account, status: os.stat_result, bits: int) -> bool:
     if status.st_uid == account.uid:
         return status.st_mode >> 6 & bits == bits
     if status.st_gid == account.gid:

@@ -273,7 +273,7 @@ def _clear_socket(folder: Path) -> None:
 def postmaster(cluster: Path) -> int | None:
     """The process id of the running postmaster, if it works in this cluster."""
     first = _pid_file(cluster)[0]
-    return int(first) if first.isdecimal() and int(first) in _processes(cluster) else None
+    return int(first) if first.isdecimal() and _works_in(cluster, first) else None
 
 
 def _says_ready(cluster: Path, pid: int) -> bool:
@@ -289,14 +289,16 @@ def _pid_file(cluster: Path) -> list[str]:
 
 def _processes(cluster: Path) -> set[int]:
     """The process ids of all that work in the cluster's folder, as every server process does."""
-    pids = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with suppress(OSError):
-                works_there = (entry / "cwd").readlink() == cluster
-                if works_there and (entry / "exe").readlink().name.startswith("postgres"):
-                    pids.add(int(entry.name))
-    return pids
+    pids = (entry.name for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    return {int(pid) for pid in pids if _works_in(cluster, pid)}
+
+
+def _works_in(cluster: Path, pid: str) -> bool:
+    """Whether this process lives, and is one of a server of the cluster."""
+    with suppress(OSError):
+        if Path(f"/proc/{pid}/cwd").readlink() == cluster:
+            return Path(f"/proc/{pid}/exe").readlink().name.startswith("postgres")
+    return False
 
 
 def try_lock(lock: int) -> bool:

