@@ -12,22 +12,13 @@ from pathlib import Path
 
 import httpx
 import psycopg
-import pytest
 
 from infra import bootstrap, embedded
 from infra.postgres import database
 from tests.stories.test_run import command, environment
 
-pytestmark = pytest.mark.database  # each starts a server of its own
-
 SECONDS = 12
 """Ten, and some for a machine that has other work."""
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "data"
-    embedded.remove(tmp_path / "data")
 
 
 @contextmanager

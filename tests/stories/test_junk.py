@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.bench.intake import serving
 from tests.bench.junk import growth
-
-pytestmark = pytest.mark.database  # each starts a server of its own
 
 SECONDS = 5.0
 MOST_MB = 150
 """Before bodies were read in pieces and within a room, the first second took gigabytes."""
 
 
-def test_the_memory_of_a_server_stays_as_it_is_while_junk_comes(tmp_path: Path) -> None:
-    with serving(tmp_path) as (port, key, process):
+def test_the_memory_of_a_server_stays_as_it_is_while_junk_comes(data: Path) -> None:
+    with serving(data) as (port, key, process):
         assert growth(port, key, process, seconds=SECONDS) < MOST_MB

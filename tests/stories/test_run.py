@@ -19,7 +19,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import main
-from infra import embedded
+from tests import processes
+from tests.processes import Process
 
 pytestmark = pytest.mark.database  # each starts a server of its own
 
@@ -46,6 +47,11 @@ def run(*words: str, data: Path, **settings: str) -> subprocess.CompletedProcess
     )
 
 
+def forked(*words: str, data: Path, **settings: str) -> Process:
+    """The same, without the start of an interpreter, as a process that runs."""
+    return processes.annals(*words, environment=environment(data, **settings))
+
+
 def invoked(*words: str, data: Path, **settings: str) -> Result:
     """The same within this process, for what is answered before anything starts."""
     given = {name: None for name in os.environ if name.startswith("ANNALS_")}
@@ -55,7 +61,7 @@ def invoked(*words: str, data: Path, **settings: str) -> Result:
 class Run:
     """A running `annals run`; `lines` is what it printed until it said some words."""
 
-    def __init__(self, process: subprocess.Popen[str], until: str) -> None:
+    def __init__(self, process: subprocess.Popen[str] | Process, until: str) -> None:
         self.process = process
         assert process.stdout is not None
         self.lines: list[str] = []
@@ -83,19 +89,23 @@ def running(data: Path, *words: str, until: str = "Ctrl-C") -> Iterator[Run]:
         text=True,
         start_new_session=True,
     ) as process:
-        try:
-            yield Run(process, until)
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                process.wait(timeout=SECONDS)
+        yield from _run(process, until)
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Iterator[Path]:
-    """A data folder that does not exist yet; its database goes at the end, wherever it lies."""
-    yield tmp_path / "data"
-    embedded.remove(tmp_path / "data")
+@contextmanager
+def running_forked(data: Path, *words: str, until: str = "Ctrl-C") -> Iterator[Run]:
+    """The same, without the start of an interpreter."""
+    with forked("run", *(words or ["--no-demo"]), data=data) as process:
+        yield from _run(process, until)
+
+
+def _run(process: subprocess.Popen[str] | Process, until: str) -> Iterator[Run]:
+    try:
+        yield Run(process, until)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=SECONDS)
 
 
 def servers_of(data: Path) -> list[int]:
@@ -113,7 +123,8 @@ def servers_of(data: Path) -> list[int]:
     return found
 
 
-def test_it_starts_from_nothing_serves_stops_and_finds_its_data_again(data: Path) -> None:
+def test_it_starts_from_nothing_serves_stops_and_finds_its_data_again(new_data: Path) -> None:
+    data = new_data
     with running(data) as annals:
         keys = json.loads((data / "keys.json").read_text())
         assert (data / "keys.json").stat().st_mode & 0o777 == 0o600
@@ -127,13 +138,13 @@ def test_it_starts_from_nothing_serves_stops_and_finds_its_data_again(data: Path
         assert servers_of(data)
         assert annals.stop(signal.SIGINT) == 0
         assert not servers_of(data)
-    with running(data) as annals:
+    with running_forked(data) as annals:
         assert json.loads((data / "keys.json").read_text()) == keys
         place = f"{annals.url}/api/users/external:ada"
         query = {"wait_for": sent.json()["position"]}
         assert httpx.get(place, params=query, headers=read, timeout=30).status_code == 200
         assert annals.stop(signal.SIGKILL) == -signal.SIGKILL
-    with running(data) as annals:
+    with running_forked(data) as annals:
         place = f"{annals.url}/api/users/external:ada"
         assert httpx.get(place, headers=read, timeout=30).status_code == 200
         assert annals.stop(signal.SIGTERM) == 0
@@ -177,9 +188,9 @@ def test_a_setting_that_cannot_be_is_named_and_the_exit_code_is_2(
 def test_a_port_in_use_is_said_clearly_and_leaves_no_database_running(data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run("serve", data=data, ANNALS_PORT=port)
-    assert done.returncode == 1
-    told = [json.loads(line) for line in done.stderr.splitlines()]
+        with forked("serve", data=data, ANNALS_PORT=port) as process:
+            assert process.wait() == 1
+            told = [json.loads(line) for line in process.errors().splitlines()]
     assert [line["event"] for line in told] == ["process.failed"]
     assert f":{port} " in told[0]["reason"]
     assert "ANNALS_PORT" in told[0]["reason"]
@@ -187,7 +198,7 @@ def test_a_port_in_use_is_said_clearly_and_leaves_no_database_running(data: Path
 
 
 def test_who_stops_it_while_the_demo_is_loaded_has_it_stopped_in_order(data: Path) -> None:
-    with running(data, "--demo", until="Annals serves at") as annals:
+    with running_forked(data, "--demo", until="Annals serves at") as annals:
         key = json.loads((data / "keys.json").read_text())["read"]
         users, deadline = f"{annals.url}/api/users?limit=1", time.monotonic() + SECONDS
         headers = {"Authorization": f"Bearer {key}"}

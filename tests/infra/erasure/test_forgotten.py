@@ -20,21 +20,21 @@ from infra import bootstrap
 from infra.bootstrap import erasure_parts
 from infra.bootstrap.annals import Annals
 from infra.settings import Settings
+from tests.folders import initialise
 from tests.infra.erasures import erased
 from tests.projections.definitions import change
 from tests.projections.read_models import project
 from tests.projections.segments import define
-
-pytestmark = pytest.mark.database  # each starts a server of its own
 
 NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
 EVENT, PAGE, CAMPAIGN = ActivityKind.EVENT, ActivityKind.PAGE, ActivityKind.CAMPAIGN
 
 
 @pytest.fixture
-def own(data: Path) -> Iterator[tuple[Annals, str]]:
+def own(new_data: Path, server: str) -> Iterator[tuple[Annals, str]]:
     """Annals on an embedded server of its own, whose files are nobody else's."""
-    settings = Settings(data=data)
+    initialise(new_data, server, migrated=True)
+    settings = Settings(data=new_data)
     with bootstrap.database_url(settings) as url, bootstrap.opened(settings, url) as annals:
         yield annals, url
 
