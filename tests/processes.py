@@ -161,4 +161,8 @@ def _run(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    function(*arguments)
+    try:
+        function(*arguments)
+    except Exception as error:  # noqa: BLE001 - an interpreter does so at its end
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(1)

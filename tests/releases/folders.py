@@ -8,33 +8,14 @@ from __future__ import annotations
 
 import lzma
 import os
-import shutil
 import tarfile
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from infra import embedded
 from infra.embedded import places
 
 ARCHIVE = "data.tar.xz"
 DICTIONARY_BYTES = 64 * 2**20
 LEFTOVERS = ("postgres.lock", "postgres.server.lock", "postgres.starting.lock", "server.log")
-
-
-@contextmanager
-def room() -> Iterator[Path]:
-    """A folder that the embedded server's user can reach, too, unlike those of pytest; in memory,
-    if the tests' server is. Data folders in it are removed with their servers."""
-    place = Path(tempfile.mkdtemp(prefix="annals-release-", dir=os.environ.get("ANNALS_TEST_ROOM")))
-    place.chmod(0o711)
-    try:
-        yield place
-    finally:
-        for folder in place.iterdir():
-            embedded.remove(folder)
-        shutil.rmtree(place)
 
 
 def pack(data: Path, archive: Path) -> None:

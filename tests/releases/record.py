@@ -26,6 +26,7 @@ from unittest.mock import patch
 
 import psycopg
 
+from tests.folders import open_room
 from tests.releases import folders, life, questions
 from tests.releases.server import Server
 from tests.stories.test_run import run, running
@@ -40,7 +41,7 @@ SMALL = ("VACUUM (FULL, ANALYZE)", "CHECKPOINT")
 def record(folder: Path) -> None:
     """Writes archive and answers of a life that is lived now."""
     folder.mkdir(parents=True, exist_ok=True)
-    with folders.room() as place:
+    with open_room() as place:
         data = place / "data"
         with (
             _a_day_before(place),

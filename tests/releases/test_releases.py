@@ -15,10 +15,11 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from infra import embedded
+from tests.folders import open_room
 from tests.infra import chain
 from tests.releases import folders, questions
 from tests.releases.server import Server
-from tests.stories.test_run import invoked, run, running
+from tests.stories.test_run import forked, invoked, run, running_forked
 
 HERE = Path(__file__).parent
 RELEASES = sorted(path.parent.name for path in HERE.glob(f"*/{folders.ARCHIVE}"))
@@ -35,16 +36,17 @@ JUST_SENT = "UPDATE log.message_ids SET recorded_at = now()"
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_data_folder_of_a_release_opens_answers_as_it_did_and_goes_on(release: str) -> None:
     stored = json.loads((HERE / release / "answers.json").read_text())
-    with folders.room() as place:
+    with open_room() as place:
         data = place / "data"
         folders.unpack(HERE / release / folders.ARCHIVE, data)
         with embedded.running(data) as url, psycopg.connect(url, dbname="annals") as conn:
             conn.execute(JUST_SENT)
-        with running(data) as process, Server(process.url, data) as annals:
+        with running_forked(data) as process, Server(process.url, data) as annals:
             _answers_as_then(annals, stored["answers"])
             assert chain.problems(make_conninfo(url, dbname="annals")) == []
             _certificates_verify(annals, data, stored["answers"])
-            assert run("rebuild", "--yes", data=data).returncode == 0
+            with forked("rebuild", "--yes", data=data) as rebuild:
+                assert rebuild.wait() == 0, rebuild.errors()
             _answers_as_then(annals, stored["answers"])
             _history_goes_on(annals)
             _who_was_forgotten_stays_forgotten(annals, stored["answers"])
