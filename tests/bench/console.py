@@ -13,7 +13,7 @@ from infra.bootstrap.annals import Annals
 from projections.models import filters
 from tests.bench.figures import Figure, Report
 from tests.console.conftest import BROWSERS, MISSING
-from tests.console.reader import Reader
+from tests.console.reader import Reader, window
 from tests.serving import Clients, served
 
 CONTACTS = "/console/users"
@@ -34,11 +34,11 @@ def run(annals: Annals, report: Report, *, rounds: int) -> None:
     filters.refresh(annals.views)
     with served(annals) as clients, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        visit = Reader(browser, clients, "read")
-        visit.page.wait_for_load_state("networkidle")
+        visit = Reader(window(browser, clients.url), clients, "read")
+        visit.settle()
         report.add(Figure("console.first_visit", round(_bytes(visit) / 1_000, 1), "kB"))
         taken = [_first_paint(browser, clients, visit.context) for _ in range(rounds + 1)][1:]
-        visit.close()
+        visit.context.close()
         browser.close()
     report.add(Figure("console.first_paint", round(median(taken), 1), "ms"))
     report.note(f"console.first_paint: {min(taken):.0f} to {max(taken):.0f} ms")

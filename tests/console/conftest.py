@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,12 +18,14 @@ from api.console import sessions
 from api.demo import company
 from infra import bootstrap
 from infra.settings import Settings
-from tests.console.reader import Reader
+from tests.console.reader import WIDE, Reader, Scheme, Windows, window
 from tests.databases import migrated
 from tests.serving import Clients, served
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """The first draws without a window, which takes a quarter less time."""
+ARGUMENTS = ["--no-sandbox", "--process-per-site", "--in-process-gpu"]
+"""One process for all pages. Otherwise each page starts one, which is most of its work."""
 MISSING = "no Chromium on this machine: `make browser` or your packages' `chromium` brings it"
 
 
@@ -32,7 +35,7 @@ def browser() -> Iterator[Browser]:
     if found is None:
         pytest.skip(MISSING)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -78,17 +81,38 @@ def session() -> Iterator[Callable[[Clients, str], tuple[httpx.Client, str]]]:
         yield begun
 
 
+@pytest.fixture(scope="package")
+def windows(browser: Browser) -> Windows:
+    return Windows(browser)
+
+
 @pytest.fixture
-def reading(browser: Browser) -> Iterator[Callable[..., Reader]]:
-    """Opens the console for someone with a key of some scope."""
+def reading(browser: Browser, windows: Windows) -> Iterator[Callable[..., Reader]]:
+    """Opens the console for someone with a key of some scope. Who chooses more than a width and a
+    scheme has a window of their own."""
     readers: list[Reader] = []
+    with ExitStack() as stack:
 
-    def opened(clients: Clients, scope: str | None = "read", **options: object) -> Reader:
-        readers.append(Reader(browser, clients, scope, **options))
-        return readers[-1]
+        def opened(
+            clients: Clients,
+            scope: str | None = "read",
+            *,
+            width: int = WIDE,
+            scheme: Scheme = "light",
+            path: str = "/console/users",
+            **options: Any,
+        ) -> Reader:
+            if options:
+                page = window(browser, clients.url, **options)
+                stack.callback(page.context.close)
+            else:
+                page = windows.take(clients.url)
+                stack.callback(windows.give_back, clients.url, page)
+            reader = Reader(page, clients, scope, width=width, scheme=scheme, path=path)
+            stack.callback(reader.leave)
+            readers.append(reader)
+            return reader
 
-    yield opened
-    for one in readers:
-        one.close()
+        yield opened
     for one in readers:
         one.assert_no_complaints()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Response, expect
+from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Response, expect
 
 from tests.serving import Clients
 
@@ -19,6 +19,39 @@ WIDE, NARROW = 1280, 390
 Scheme = Literal["light", "dark"]
 
 
+def window(browser: Browser, url: str, **options: Any) -> Page:
+    """A window of its own: with no cookie, nothing in its cache, and open to no address yet.
+
+    Args:
+        url: of the server that paths are below.
+    """
+    context = browser.new_context(
+        base_url=url, reduced_motion="reduce", accept_downloads=True, **options
+    )
+    context.set_default_timeout(SECONDS)
+    expect.set_options(timeout=SECONDS)
+    return context.new_page()
+
+
+class Windows:
+    """Windows that one reader uses after another, as to open one takes longer than most pages. Who
+    comes next finds no cookie in it, but what may be cached for ever."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._idle: dict[str, list[Page]] = {}
+
+    def take(self, url: str) -> Page:
+        idle = self._idle.get(url)
+        return idle.pop() if idle else window(self._browser, url)
+
+    def give_back(self, url: str, page: Page) -> None:
+        page.unroute_all()
+        page.context.clear_cookies()
+        page.context.clear_permissions()
+        self._idle.setdefault(url, []).append(page)
+
+
 class Reader:
     """
     Attributes:
@@ -27,32 +60,25 @@ class Reader:
 
     def __init__(
         self,
-        browser: Browser,
+        page: Page,
         clients: Clients,
         scope: str | None,
         *,
         width: int = WIDE,
         scheme: Scheme = "light",
         path: str = "/console/users",
-        **options: Any,
     ) -> None:
         self.clients = clients
         self.refused: set[int] = set()
-        self.context = browser.new_context(
-            base_url=clients.url,
-            viewport={"width": width, "height": 800},
-            color_scheme=scheme,
-            accept_downloads=True,
-            **options,
-        )
-        self.context.set_default_timeout(SECONDS)
-        expect.set_options(timeout=SECONDS)
-        self.page = self.context.new_page()
+        self.page = page
+        self.context = page.context
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
         self.complaints: list[str] = []
         self.answers: list[Response] = []
-        self.page.on("console", self._said)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("response", self._answered)
+        page.on("console", self._said)
+        page.on("pageerror", self._failed)
+        page.on("response", self._answered)
         if scope is None:
             self.page.goto(path)
         else:
@@ -64,14 +90,36 @@ class Reader:
     def sign_in(self, key: str) -> None:
         self.page.get_by_label("API key").fill(key)
         self.page.get_by_role("button", name="Sign in").click()
-        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_url("**/console/users")
+        self.settle()
 
     def go(self, path: str) -> None:
         self.page.goto(path)
-        self.page.wait_for_load_state("networkidle")
+        self.settle()
+
+    def follow(self, there: Locator) -> None:
+        """Clicks on what leads to another page, and waits until that is there."""
+        with self.page.expect_navigation():
+            there.click()
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits for what the page loads by itself, and for what was just asked of it."""
+        self.page.wait_for_load_state()
+        self.page.locator(".htmx-request").first.wait_for(state="detached")
+
+    def leave(self) -> None:
+        """Looks at nothing any more; the window stays."""
+        self.page.goto("about:blank")
+        self.page.remove_listener("console", self._said)
+        self.page.remove_listener("pageerror", self._failed)
+        self.page.remove_listener("response", self._answered)
 
     def _answered(self, answer: Response) -> None:
         self.answers.append(answer)
+
+    def _failed(self, error: Error) -> None:
+        self.complaints.append(str(error))
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -146,6 +194,3 @@ class Reader:
             "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         )
         return wide
-
-    def close(self) -> None:
-        self.context.close()

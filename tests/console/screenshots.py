@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 from api.demo import company, rules
 from infra import embedded
 from tests.console.conftest import BROWSERS, MISSING, fresh
-from tests.console.reader import Reader
+from tests.console.reader import Reader, window
 from tests.databases import make_template
 
 FOLDER = Path(__file__).parents[2] / "docs" / "console"
@@ -47,7 +47,7 @@ def main() -> None:
             time.sleep(1)
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         account = clients.see("/api/accounts")["items"][0]["id"]
-        reader = Reader(browser, clients, "comply")
+        reader = Reader(window(browser, clients.url), clients, "comply")
         for name, path in (
             ("contacts", "/console/accounts"),
             ("account", f"/console/accounts/{account}"),
@@ -56,7 +56,6 @@ def main() -> None:
         ):
             reader.go(path)
             reader.page.screenshot(path=FOLDER / f"{name}.png")
-        reader.close()
         browser.close()
 
 

@@ -142,22 +142,19 @@ def test_what_is_looked_at_and_saved_again_is_the_same_to_the_service(
     for id in ids:
         reader.go(f"/console/settings/{id}")
         assert reader.violations() == []
-        reader.page.get_by_role("button", name="Save").click()
-        reader.page.wait_for_load_state("networkidle")
+        reader.follow(reader.page.get_by_role("button", name="Save"))
         assert client.see(f"/api/definitions/{id}")["version"] == 2
         assert not reader.overflows()
     page = reader.page
     page.get_by_label("With a goal").first.uncheck()
     page.get_by_label("Hours before it may trigger again").fill("")
-    page.get_by_role("button", name="Save").click()
-    page.wait_for_load_state("networkidle")
+    reader.follow(page.get_by_role("button", name="Save"))
     kept = client.see(f"/api/definitions/{ids[1]}")["definition"]
     assert not kept.keys() & {"goal", "goal_hours", "reentry_hours"}
     reader.go(f"/console/settings/{ids[0]}")
     page.get_by_label("no stage").uncheck()
     page.get_by_label("Good where").first.check()
-    page.get_by_role("button", name="Save").click()
-    page.wait_for_load_state("networkidle")
+    reader.follow(page.get_by_role("button", name="Save"))
     kept = client.see(f"/api/definitions/{ids[0]}")["definition"]
     assert (kept["stages"], kept["good"]) == (["Pro"], {"type": "all", "of": []})
 

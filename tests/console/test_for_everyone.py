@@ -142,7 +142,7 @@ def test_a_first_visit_is_small_and_loads_nothing_from_elsewhere(
     for signing_in in (False, True):
         if signing_in:
             reader.sign_in(world.keys["comply"])
-        reader.page.wait_for_load_state("networkidle")
+        reader.settle()
     for one in reader.answers:
         assert one.url.startswith(world.url), one.url
         size = one.request.sizes()

@@ -63,8 +63,7 @@ def test_what_the_overview_shows_and_how_late_facts_count_are_chosen_in_the_form
     assert chosen["accounts"] == {"properties": [], "events": []}
     assert chosen["backdated_stages"] is True
     page.get_by_label("What is told late").uncheck()
-    page.get_by_role("button", name="Save").click()
-    page.wait_for_load_state("networkidle")
+    reader.follow(page.get_by_role("button", name="Save"))
     assert client("read").get("/api/settings").json()["backdated_stages"] is False
 
 
