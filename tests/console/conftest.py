@@ -88,8 +88,8 @@ def windows(browser: Browser) -> Windows:
 
 @pytest.fixture
 def reading(browser: Browser, windows: Windows) -> Iterator[Callable[..., Reader]]:
-    """Opens the console for someone with a key of some scope. Who chooses more than a width and a
-    scheme has a window of their own."""
+    """Opens the console for someone with a key of some scope. Who comes for the first time, or
+    chooses more than a width and a scheme, has a window of their own."""
     readers: list[Reader] = []
     with ExitStack() as stack:
 
@@ -99,10 +99,11 @@ def reading(browser: Browser, windows: Windows) -> Iterator[Callable[..., Reader
             *,
             width: int = WIDE,
             scheme: Scheme = "light",
-            path: str = "/console/users",
+            path: str | None = "/console/users",
+            first: bool = False,
             **options: Any,
         ) -> Reader:
-            if options:
+            if first or options:
                 page = window(browser, clients.url, **options)
                 stack.callback(page.context.close)
             else:

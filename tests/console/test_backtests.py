@@ -84,8 +84,7 @@ def test_a_segment_is_tested_before_it_is_saved_at_any_width(
     client: Clients, reading: Reading
 ) -> None:
     people(client)
-    reader = reading(client, width=NARROW, scheme="dark")
-    reader.go("/console/segments/new?kind=user")
+    reader = reading(client, width=NARROW, scheme="dark", path="/console/segments/new?kind=user")
     page = reader.page
     page.get_by_role("button", name="Add a condition here").click()
     page.get_by_label("Property").select_option("seats")

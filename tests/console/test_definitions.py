@@ -138,7 +138,7 @@ def test_what_is_looked_at_and_saved_again_is_the_same_to_the_service(
         define(client, health | {"bad": {"type": "not", "of": PRO}}),
         define(client, signal | goal),
     ]
-    reader = reading(client, "admin", width=NARROW, scheme="dark")
+    reader = reading(client, "admin", width=NARROW, scheme="dark", path=None)
     for id in ids:
         reader.go(f"/console/settings/{id}")
         assert reader.violations() == []
@@ -192,8 +192,7 @@ def test_a_long_name_widens_neither_its_form_nor_a_contact_nor_the_reason_of_a_d
     stages = {"type": "stages", "kind": "user", "name": long, "stages": [stage]}
     id = define(client, stages)
     until(lambda: client.see("/api/users/external:ada")["stage"])
-    reader = reading(client, width=NARROW)
-    reader.go(f"/console/settings/{id}")
+    reader = reading(client, width=NARROW, path=f"/console/settings/{id}")
     assert not reader.overflows()
     reader.go("/console/users/external:ada/timeline?type=stage")
     reader.page.locator("summary", has_text="Why").click()

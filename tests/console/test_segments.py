@@ -199,7 +199,7 @@ def test_the_builder_shows_the_whole_language_without_changing_it_and_the_servic
         },
     )
     client.see("/api/users")
-    reader = reading(client)
+    reader = reading(client, path=None)
     for kind in ("user", "account"):
         parts = [condition for of, condition in CONDITIONS if of == kind]
         body = {"kind": kind, "condition": {"type": "any", "of": parts}}
@@ -230,8 +230,8 @@ def test_every_type_of_condition_can_be_chosen_and_is_one_that_the_service_takes
     body = {"kind": "user", "name": "All", "condition": everybody}
     client.taken(client("admin").post("/api/segments", json=body))
     client.see("/api/segments")
-    reader = reading(client)
-    reader.go(new("user", {"type": "property", "name": "plan", "test": {"op": "is_set"}}))
+    is_set = {"type": "property", "name": "plan", "test": {"op": "is_set"}}
+    reader = reading(client, path=new("user", is_set))
     needs_a_definition = {"score", "signal"}
     kinds = reader.page.get_by_label("Kind of condition").last.locator("option").all()
     types = {str(one.get_attribute("value")) for one in kinds}
@@ -240,7 +240,7 @@ def test_every_type_of_condition_can_be_chosen_and_is_one_that_the_service_takes
         *("membership", "accounts", "all", "any", "not"),
     }
     for type in sorted(types - needs_a_definition):
-        write(reader, {"type": "property", "name": "plan", "test": {"op": "is_set"}})
+        write(reader, is_set)
         reader.page.get_by_label("Kind of condition").last.select_option(value=type)
         assert built(reader)["of"][0]["type"] == type
         sent = {"kind": "user", "condition": built(reader)}
@@ -253,10 +253,9 @@ def test_what_is_wrong_stands_beside_the_field_that_is_wrong(
 ) -> None:
     client.send({"type": "identify", "userId": "ada", "traits": {"plan": "pro", "seats": 3}})
     client.see("/api/users")
-    reader = reading(client)
     good = {"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}
     bad = {"type": "property", "name": "seats", "test": {"op": "between", "low": 5, "high": 2}}
-    reader.go(new("user", {"type": "any", "of": [good, bad]}))
+    reader = reading(client, path=new("user", {"type": "any", "of": [good, bad]}))
     complaint = reader.page.locator(".complaint")
     expect(complaint).to_contain_text("2 is less than 5")
     field = reader.page.get_by_label("Greatest")
@@ -271,8 +270,7 @@ def test_json_can_be_written_by_hand_and_is_shown_as_sentences(
 ) -> None:
     client.send({"type": "identify", "userId": "ada", "traits": {"plan": "pro"}})
     client.see("/api/users")
-    reader = reading(client)
-    reader.go("/console/segments/new?kind=user")
+    reader = reading(client, path="/console/segments/new?kind=user")
     reader.page.get_by_text("As JSON").click()
     text = reader.page.locator("textarea[name=condition]")
     text.fill('{"type": "property", "name": "plan", "test": {"op": "is", "value": "pro"}}')
@@ -290,10 +288,9 @@ def test_json_can_be_written_by_hand_and_is_shown_as_sentences(
 def test_a_list_kept_by_hand_is_made_and_changed(client: Clients, reading: Reading) -> None:
     client.send(*[{"type": "identify", "userId": id, "traits": {"name": id}} for id in "abc"])
     client.see("/api/users")
-    reader = reading(client, "admin")
+    reader = reading(client, "admin", path="/console/segments/new?kind=user&static=1")
     reader.refused = {400}
     page = reader.page
-    reader.go("/console/segments/new?kind=user&static=1")
     page.get_by_label("Name").fill("Advisers")
     page.get_by_label("Members").fill("external:a\nexternal:nobody")
     page.get_by_role("button", name="Save as segment").click()
