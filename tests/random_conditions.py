@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from typing import Any
@@ -292,6 +292,19 @@ def _conditions(kind: SubjectKind, levels: int) -> st.SearchStrategy[ask.Conditi
 # -- worlds
 
 
+def whole(
+    subjects: Mapping[UUID, Facts],
+    memberships: Sequence[Membership],
+    merged: Mapping[UUID, UUID],
+) -> World:
+    """A world that has its memberships by user and by account as well."""
+    records: dict[UUID, dict[int, Membership]] = {}
+    for n, record in enumerate(memberships):
+        for party in (record.user, merged.get(record.account, record.account)):
+            records.setdefault(party, {})[n] = record
+    return World(subjects, memberships, merged, records)
+
+
 class WorldMaker:
     """Makes worlds by chance: drawing each value of hundreds of subjects would take for ever."""
 
@@ -326,7 +339,7 @@ class WorldMaker:
                     role=chance.choice((None, *ROLES)),
                 )
         merged = {id: chance.choice(account_ids) for id in merged_ids}
-        return World(subjects, list(memberships.values()), merged)
+        return whole(subjects, list(memberships.values()), merged)
 
     def _facts(self, kind: SubjectKind) -> Facts:
         chance = self._random

@@ -41,6 +41,7 @@ from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectKind
 from domain.workspace.signals import SignalState, following
 from infra.bootstrap.annals import Annals
+from tests.random_conditions import whole
 
 Active = Mapping[DefinitionId, Definition]
 DRAFT = DefinitionId(UUID(int=1))
@@ -172,7 +173,7 @@ class Past:
                 facts.attributes[Attribute.FIRST_SEEN] = min(seen[id])
                 facts.attributes[Attribute.LAST_SEEN] = max(seen[id])
         merged = {id: self._today(id) for id in self.merged}
-        self.world = World(
+        self.world = whole(
             {id: fact for id, fact in self.facts.items() if id not in self.gone},
             [role for (user, _), role in self.roles.items() if user not in self.gone],
             merged,

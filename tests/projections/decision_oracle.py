@@ -32,6 +32,7 @@ from domain.identity import Scheme, SubjectId, SubjectKind
 from infra.bootstrap.annals import Annals
 from tests.projections.read_model_oracle import Model, Subject
 from tests.projections.read_models import found
+from tests.random_conditions import whole
 
 Active = Mapping[DefinitionId, Definition]
 """What decides."""
@@ -86,7 +87,7 @@ def known(annals: Annals, model: Model, moment: Moment) -> Everybody:
         for account, membership in person.memberships.items()
     ]  # fmt: skip
     subjects = {ids[subject]: _facts(subject) for subject in model.subjects}
-    return Everybody(World(subjects, memberships, merged), moment)
+    return Everybody(whole(subjects, memberships, merged), moment)
 
 
 def _facts(subject: Subject) -> Facts:

@@ -27,6 +27,12 @@ _TABLES = (
     "definitions", "scores", "signals",
 )  # fmt: skip
 
+# The planner takes tables for empty that were filled in the same transaction.
+_ANALYZE = f"""
+SET LOCAL ROLE none;
+ANALYZE {", ".join(f"views.{table}" for table in _TABLES)};
+SET LOCAL ROLE annals_views"""
+
 
 def store(conn: psycopg.Connection, world: World) -> None:
     """Replaces what the read models hold by a world."""
@@ -103,6 +109,7 @@ def store(conn: psycopg.Connection, world: World) -> None:
             for segment in facts.segments
         ],
     )
+    conn.execute(_ANALYZE)
 
 
 def _store_decided(conn: psycopg.Connection, world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,6 +23,7 @@ from domain.identity import SubjectKind
 from infra.bootstrap.annals import Annals
 from infra.postgres import database
 from projections.conditions.compiler import QueryScope, predicate
+from projections.conditions.fragments import Predicate
 from projections.kernel.tables import contacts
 from tests.projections.read_models import NOON, account, event, project, user, write
 from tests.projections.read_models import found as subject_of
@@ -55,17 +56,46 @@ def found(
     conn: sa.Connection, condition: Condition, kind: SubjectKind, moment: Moment, scope: QueryScope
 ) -> set[UUID]:
     """Whom the predicate holds of; and that it is never null."""
-    test = predicate(condition, kind, moment, scope=scope)
+    [chosen] = found_each(conn, [condition], kind, moment, scope)
+    return chosen
+
+
+def found_each(
+    conn: sa.Connection,
+    asked: Sequence[Condition],
+    kind: SubjectKind,
+    moment: Moment,
+    scope: QueryScope,
+) -> list[set[UUID]]:
+    """Whom each of the predicates holds of; and that none is ever null. Each is asked both of
+    everybody and in a statement's WHERE."""
+    tests = [predicate(condition, kind, moment, scope=scope) for condition in asked]
+    columns = [test.label(f"holds_{n}") for n, test in enumerate(tests)]
     rows = conn.execute(
-        sa.select(contacts.c.subject, test.label("holds")).where(contacts.c.kind == kind.value)
+        sa.select(contacts.c.subject, *columns).where(contacts.c.kind == kind.value)
     ).all()
-    assert {row.holds for row in rows} <= {True, False}
-    chosen = conn.scalars(
-        sa.select(contacts.c.subject).where(contacts.c.kind == kind.value, test)
-    ).all()
-    assert set(chosen) == {row.subject for row in rows if row.holds}
-    assert len(set(chosen)) == len(chosen)
-    return set(chosen)
+    chosen: list[list[UUID]] = [[] for _ in tests]
+    for n, subject in conn.execute(choosing_each(tests, kind)):
+        chosen[n].append(subject)
+    for n, condition in enumerate(asked):
+        assert {row[n + 1] for row in rows} <= {True, False}, condition
+        assert set(chosen[n]) == {row.subject for row in rows if row[n + 1]}, condition
+        assert len(set(chosen[n])) == len(chosen[n]), condition
+    return [set(subjects) for subjects in chosen]
+
+
+def choosing_each(
+    tests: Sequence[Predicate], kind: SubjectKind
+) -> sa.CompoundSelect[tuple[int, UUID]]:
+    """Whom each of the tests chooses, with its place among them."""
+    return sa.union_all(
+        *(
+            sa.select(sa.literal_column(str(n), sa.Integer), contacts.c.subject).where(
+                contacts.c.kind == kind.value, test
+            )
+            for n, test in enumerate(tests)
+        )
+    )
 
 
 def oracle(condition: Condition, kind: SubjectKind, world: World, moment: Moment) -> set[UUID]:
@@ -160,12 +190,14 @@ def test_each_question_is_answered_as_it_means(conn: sa.Connection, kind: Subjec
     others = [id for id, subject in world.subjects.items() if subject.kind is not kind][:3]
     others += [*world.merged][:2] if kind is SubjectKind.USER else []
     differing = 0
-    for condition in [*of_activity(), *of_memberships(kind, others), *of_dates()]:
-        store_counters(driver_of(conn), world, condition, MAY_13)
-        expected = oracle(condition, kind, world, MAY_13)
-        differing += bool(expected)
+    for asked in (of_activity(), of_memberships(kind, others), of_dates()):
+        store_counters(driver_of(conn), world, ask.AllOf(asked), MAY_13)
+        expected = [oracle(condition, kind, world, MAY_13) for condition in asked]
+        differing += sum(map(bool, expected))
         for scope in QueryScope:
-            assert found(conn, condition, kind, MAY_13, scope) == expected, (condition, scope)
+            answers = found_each(conn, asked, kind, MAY_13, scope)
+            for condition, answer, whom in zip(asked, answers, expected, strict=True):
+                assert answer == whom, (condition, scope)
     assert differing > 100
 
 
@@ -205,13 +237,14 @@ def test_no_text_of_a_condition_becomes_sql(conn: sa.Connection, text: str) -> N
     world = WorldMaker(5, MAY_13).world(users=60, accounts=8)
     keep(conn, world)
     mark = "\u2764"
-    for (kind, condition), (_, marked) in zip(places(text), places(text + mark), strict=True):
-        expected = oracle(condition, kind, world, MAY_13)
+    for kind in SubjectKind:
+        asked = [condition for of, condition in places(text) if of is kind]
+        marked = [condition for of, condition in places(text + mark) if of is kind]
+        expected = [oracle(condition, kind, world, MAY_13) for condition in asked]
         for scope in QueryScope:
-            assert found(conn, condition, kind, MAY_13, scope) == expected
-            test = predicate(marked, kind, MAY_13, scope=scope)
-            printed = str(sa.select(contacts.c.subject).where(test).compile(conn))
-            assert mark not in printed
+            assert found_each(conn, asked, kind, MAY_13, scope) == expected
+            tests = [predicate(condition, kind, MAY_13, scope=scope) for condition in marked]
+            assert mark not in str(choosing_each(tests, kind).compile(conn))
     assert conn.scalar(sa.select(sa.func.count()).select_from(contacts)) == len(world.subjects)
 
 
