@@ -167,11 +167,15 @@ class ProcessManager:
     def _deciding(self) -> Iterator[tuple[sa.Connection, Moment] | None]:
         """A transaction that may decide, and the moment it decides for; None: it may not yet."""
         moment = self._moment()
+        with self._queries.begin() as conn:
+            if self._may_decide(conn, moment):
+                yield conn, moment
+                return
         if not self._is_ready(moment):
             yield None
             return
         with self._queries.begin() as conn:
-            yield (conn, moment) if self._may_decide(conn) else None
+            yield (conn, moment) if self._may_decide(conn, moment) else None
 
     def step(self) -> int:
         """Decides about what some batches changed; returns their number."""
@@ -249,19 +253,14 @@ class ProcessManager:
         heads = self._log.heads(range(LOG_PARTITIONS))
         return [heads[partition] for partition in range(LOG_PARTITIONS)]
 
-    def _may_decide(self, conn: sa.Connection) -> bool:
+    def _may_decide(self, conn: sa.Connection, moment: Moment) -> bool:
         row = conn.execute(SHARE_STATE, {"name": NAME}).one_or_none()
-        return row is not None and row.waits_for is None
+        return row is not None and row.waits_for is None and row.swept_day >= moment.today
 
     def _is_ready(self, moment: Moment) -> bool:
         """Whether the read models are complete. During a rebuild they show the past, and decisions
         from them would invent history. Begins the sweeps of a rebuild and of a new day as well."""
-        today = moment.today
-        with self._queries.begin() as conn:
-            row = conn.execute(SHARE_STATE, {"name": NAME}).one_or_none()
-        if row is not None and row.waits_for is None and row.swept_day >= today:
-            return True
-        heads = self._heads()
+        today, heads = moment.today, self._heads()
         with self._queries.begin() as conn:
             conn.execute(BEGIN, {"name": NAME, "heads": heads, "today": today})
             row = conn.execute(LOCK_STATE, {"name": NAME}).one()

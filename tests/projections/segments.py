@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from unittest.mock import patch
 
 from domain.conditions.language import Condition
 from domain.definitions.types import DefinitionId, Segment
 from domain.events.decisions import SegmentEntered, SegmentTransition
-from domain.identity import SubjectId, SubjectKind
+from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind
 from domain.workspace import editing
 from infra.bootstrap.annals import Annals
+from projections.deciding import process_manager
 from projections.deciding.process_manager import ProcessManager
-from tests.projections.read_models import let_leases_expire, project
+from tests.projections.read_models import drain, let_leases_expire
 
 EDITOR = uuid.UUID("0e000000-0000-4000-8000-000000000001")
 """The API key that tests define segments with."""
@@ -34,22 +36,28 @@ def define(
 
 def settle(annals: Annals, *deciders: ProcessManager, url: str | None = None) -> None:
     """Projects and decides until nothing is left to do; with a `url`, whoever held the partitions
-    has died."""
+    has died. Each sweep is one step here."""
+    if url is not None:
+        let_leases_expire(url)
     workers = deciders or (annals.decider(),)
-    while True:
-        if url is not None:
-            let_leases_expire(url)
-        project(annals)
-        done = sum(worker.step() + worker.tick() for worker in workers)
-        while swept := sum(worker.sweep() for worker in workers):
-            done += swept
-        with annals.views.connection() as conn:
-            [(left,)] = conn.execute(
-                "SELECT (SELECT count(*) FROM views.changes_due)"
-                " + (SELECT count(*) FROM views.sweeps)"
-            ).fetchall()
-        if not done and not left and not _behind(annals):
-            return
+    projector = annals.projector()
+    with patch.object(process_manager, "SWEPT_PARTITIONS", LOG_PARTITIONS):
+        while True:
+            drain(projector)
+            done = sum(worker.step() + worker.tick() for worker in workers)
+            while swept := sum(worker.sweep() for worker in workers):
+                done += swept
+            if not done and not _anything_due(annals) and not _behind(annals):
+                break
+    projector.release()
+
+
+def _anything_due(annals: Annals) -> bool:
+    with annals.views.connection() as conn:
+        [(left,)] = conn.execute(
+            "SELECT (SELECT count(*) FROM views.changes_due) + (SELECT count(*) FROM views.sweeps)"
+        ).fetchall()
+    return bool(left)
 
 
 def _behind(annals: Annals) -> bool:
