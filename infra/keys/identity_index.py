@@ -58,7 +58,7 @@ ORDER BY log_partition, lookup
 ON CONFLICT (log_partition, lookup) DO UPDATE
 SET request = excluded.request, suppressed_at = now(), lifted_at = NULL, lifted_by = NULL"""
 
-ALL_PARTITIONS = list(range(LOG_PARTITIONS))
+ALL_PARTITIONS = pg_arrays.smallints(range(LOG_PARTITIONS))
 
 
 class IdentityIndex:

@@ -127,7 +127,7 @@ class EventLog:
         Yields:
             The newest position of each partition.
         """
-        params = {"partitions": list(range(LOG_PARTITIONS))}
+        params = {"partitions": pg_arrays.smallints(range(LOG_PARTITIONS))}
         with self._pool.connection() as conn, conn.transaction():
             locked = conn.execute(LOCK_HEADS, params, binary=True)
             yield {partition: head for partition, head, _ in locked}
@@ -226,7 +226,9 @@ class EventLog:
     def heads(self, partitions: Sequence[int]) -> dict[int, int]:
         """The newest position of each partition; 0: it has no events."""
         with self._pool.connection() as conn:
-            return dict(conn.execute(HEADS, (list(partitions),), binary=True).fetchall())
+            return dict(
+                conn.execute(HEADS, (pg_arrays.smallints(partitions),), binary=True).fetchall()
+            )
 
     def read_after(self, after: Mapping[int, int], limit: int) -> list[RecordedEvent]:
         """The events after a position in each of some partitions, in order within each.
@@ -236,8 +238,8 @@ class EventLog:
             limit: most events of a partition.
         """
         params = {
-            "partitions": list(after),
-            "positions": list(after.values()),
+            "partitions": pg_arrays.smallints(list(after)),
+            "positions": pg_arrays.bigints(list(after.values())),
             "limit": limit,
         }
         return self._rows(SELECT_AFTER, params)
@@ -257,6 +259,6 @@ def _placed(streams: Sequence[SubjectId]) -> dict[str, Column]:
 
 def _numbers(positions: Sequence[Position]) -> dict[str, object]:
     return {
-        "partitions": [position.log_partition for position in positions],
-        "positions": [position.position for position in positions],
+        "partitions": pg_arrays.smallints([position.log_partition for position in positions]),
+        "positions": pg_arrays.bigints([position.position for position in positions]),
     }

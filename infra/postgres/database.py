@@ -6,7 +6,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from infra.postgres.pool import BUSY_SECONDS, CONNECT_SECONDS, Pool
+from infra.postgres.pool import BUSY_SECONDS, CONNECT_SECONDS, Pool, is_open
 from infra.postgres.readers import ReadersPool
 
 # Read models lie in memory or on solid state: a random page costs little more than the next one.
@@ -93,16 +93,23 @@ def engine(
     options = conninfo_to_dict(conninfo).get("options") or ""
     given = make_conninfo(conninfo, options=f"{_PAGES_AT_HAND} {_within(seconds)} {options}")
     target = make_conninfo(as_role(given, role), application_name=application or role)
-    return sa.create_engine(
+    engine = sa.create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(target),
         pool_size=size,
         max_overflow=0,
         pool_timeout=patience,
-        pool_pre_ping=True,
         # The connection used last has the prepared statements and the warm caches.
         pool_use_lifo=True,
     )
+    sa.event.listen(engine, "checkout", _require_open)
+    return engine
+
+
+def _require_open(conn: psycopg.Connection, *_: object) -> None:
+    """Has the pool make another connection in place of one that the server ended."""
+    if not is_open(conn):
+        raise sa.exc.InvalidatePoolError
 
 
 def _within(seconds: float | None) -> str:

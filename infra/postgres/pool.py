@@ -79,7 +79,7 @@ class Pool(ConnectionPool):
                 if left <= AWAY_SECONDS:
                     raise
                 continue
-            if _is_open(conn):
+            if is_open(conn):
                 return conn
             conn.close()
             self.putconn(conn)
@@ -107,7 +107,7 @@ class Pool(ConnectionPool):
         super().close(timeout)
 
 
-def _is_open(connection: psycopg.Connection) -> bool:
+def is_open(connection: psycopg.Connection) -> bool:
     """Whether a connection works. Asks the server only if it sent something unasked, most often
     that it closed the connection: a round trip for each use would cost more than most
     statements."""

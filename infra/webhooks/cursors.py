@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
 from domain.identity import LOG_PARTITIONS
+from projections.kernel import pg_arrays
 
 LEASE_SECONDS = 60
 """More than a message takes at most: `infra.webhooks.http_client`."""
@@ -23,7 +24,7 @@ LEASE_SECONDS = 60
 GONE = "gone"
 """The failure of a destination that answered 410."""
 
-ALL_PARTITIONS = list(range(LOG_PARTITIONS))
+ALL_PARTITIONS = pg_arrays.smallints(range(LOG_PARTITIONS))
 
 SET_BEGUN = """
 UPDATE log.destinations SET begun_at = now() WHERE id = %(id)s AND begun_at IS NULL"""

@@ -38,6 +38,7 @@ from projections.deciding.defined_rules import read_counters, read_rules, signat
 from projections.deciding.rule_set import RuleSet
 from projections.deciding.rules.rule import Rule, Verdict
 from projections.deciding.timers import Timer
+from projections.kernel import pg_arrays
 from projections.kernel.idle import Idle
 from projections.kernel.ports import Log
 from projections.models import sweeps
@@ -260,14 +261,17 @@ class ProcessManager:
     def _is_ready(self, moment: Moment) -> bool:
         """Whether the read models are complete. During a rebuild they show the past, and decisions
         from them would invent history. Begins the sweeps of a rebuild and of a new day as well."""
-        today, heads = moment.today, self._heads()
+        today = moment.today
         with self._queries.begin() as conn:
-            conn.execute(BEGIN, {"name": NAME, "heads": heads, "today": today})
-            row = conn.execute(LOCK_STATE, {"name": NAME}).one()
+            row = conn.execute(LOCK_STATE, {"name": NAME}).one_or_none()
+            if row is None:
+                heads = pg_arrays.bigints(self._heads())
+                conn.execute(BEGIN, {"name": NAME, "heads": heads, "today": today})
+                row = conn.execute(LOCK_STATE, {"name": NAME}).one()
+            if row.waits_for is not None and not _has_reached(conn, row.waits_for):
+                return False
             rules = self._current_rules(conn)
             if row.waits_for is not None:
-                if not _has_reached(conn, row.waits_for):
-                    return False
                 pending_changes.delete_all(conn)
                 sweeps.sweep_all(conn, list(rules.by_key), OfRebuild())
                 conn.execute(END_WAITING, {"name": NAME})
@@ -366,4 +370,5 @@ class _Causes:
 
 def _has_reached(conn: sa.Connection, positions: Sequence[int]) -> bool:
     """Whether the read models hold all events up to a position in each partition."""
-    return bool(conn.scalar(HAS_REACHED, {"positions": positions, "projector": PROJECTOR}))
+    params = {"positions": pg_arrays.bigints(positions), "projector": PROJECTOR}
+    return bool(conn.scalar(HAS_REACHED, params))

@@ -41,7 +41,7 @@ class RuleSet:
             for fact, way in rule.rests_on | looks_at:
                 self._resting_on.setdefault(fact, []).append((rule, way))
         self.depth = _depths(rules)
-        self._statements: dict[tuple[str, date], tuple[str, dict[str, object]]] = {}
+        self._statements: dict[tuple[str, date, QueryScope], tuple[str, dict[str, object]]] = {}
 
     def resting_on(self, fact: Fact) -> list[tuple[Rule, tuple[str, ...]]]:
         """The rules that a fact affects, each with the path to the subjects."""
@@ -64,13 +64,12 @@ class RuleSet:
         One pipeline of prepared statements, as these are many and small.
         """
         conn.execute(PLAN_ONCE)
-        driver = conn.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
+        driver = _driver_of(conn)
         driver.prepared_max = PREPARED
         cursors: list[tuple[Rule, psycopg.Cursor]] = []
         with pipeline(driver):
             for rule, subjects in due:
-                text, values = self._statement(rule, moment, conn.dialect)
+                text, values = self._statement(rule, moment, conn.dialect, QueryScope.FEW)
                 cursor = driver.cursor(binary=True)
                 cursor.execute(
                     text.encode(),
@@ -91,19 +90,25 @@ class RuleSet:
         self, conn: sa.Connection, rule: Rule, moment: Moment, partitions: Sequence[int]
     ) -> list[Row]:
         """The differing subjects of a rule in some partitions."""
-        statement = rule.differing(moment, QueryScope.ALL)
-        params = {"partitions": list(partitions), "now": moment.now}
-        return list(conn.execute(statement, params))
+        text, values = self._statement(rule, moment, conn.dialect, QueryScope.ALL)
+        params = {"partitions": pg_arrays.smallints(partitions), "now": moment.now}
+        return _driver_of(conn).execute(text.encode(), {**values, **params}, binary=True).fetchall()
 
     def _statement(
-        self, rule: Rule, moment: Moment, dialect: sa.Dialect
+        self, rule: Rule, moment: Moment, dialect: sa.Dialect, scope: QueryScope
     ) -> tuple[str, dict[str, object]]:
         # The meaning of a condition changes with the day, not with the hour.
-        key = (rule.key, moment.today)
+        key = (rule.key, moment.today, scope)
         if key not in self._statements:
-            compiled = rule.differing(moment, QueryScope.FEW).compile(dialect=dialect)
+            compiled = rule.differing(moment, scope).compile(dialect=dialect)
             self._statements[key] = (str(compiled), dict(compiled.params))
         return self._statements[key]
+
+
+def _driver_of(conn: sa.Connection) -> psycopg.Connection:
+    driver = conn.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
 
 
 def _waits_for(rules: Sequence[Rule]) -> dict[str, set[Fact]]:

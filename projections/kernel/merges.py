@@ -36,7 +36,7 @@ DELETE FROM views.merges
 WHERE log_partition = ANY(%(all)s)
   AND (loser = ANY(%(subjects)s) OR survivor = ANY(%(subjects)s))"""
 
-ALL_PARTITIONS = list(range(256))
+ALL_PARTITIONS = pg_arrays.smallints(range(256))
 
 
 def survivors(

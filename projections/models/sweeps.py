@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from domain.events.decisions import DecisionCause
 from domain.identity import LOG_PARTITIONS
+from projections.kernel import pg_arrays
 
 TABLES = ("sweeps", "deciding")
 
@@ -127,7 +128,8 @@ def advance(
     Args:
         heads: of the log, by partition, where the sweep has decided about all subjects.
     """
-    conn.execute(ADVANCE, {"rule": rule, "next": next_partition, "heads": heads})
+    reached = None if heads is None else pg_arrays.bigints(heads)
+    conn.execute(ADVANCE, {"rule": rule, "next": next_partition, "heads": reached})
 
 
 def end(conn: sa.Connection, rule: str) -> None:

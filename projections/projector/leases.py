@@ -224,4 +224,8 @@ class Leases:
             self._leases[partition].position = position
 
     def _params(self, partitions: Collection[int]) -> dict[str, object]:
-        return {"projector": PROJECTOR, "worker": self._worker, "partitions": list(partitions)}
+        return {
+            "projector": PROJECTOR,
+            "worker": self._worker,
+            "partitions": pg_arrays.smallints(list(partitions)),
+        }

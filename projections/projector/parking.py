@@ -67,7 +67,7 @@ INSERT INTO views.parked (projector, log_partition, position, stream, state, tri
 VALUES (%(reader)s, %(partition)s, %(position)s, %(stream)s, 'skipped', 0, %(skipped_at)s)
 ON CONFLICT (projector, log_partition, position) DO UPDATE SET state = 'skipped'"""
 
-ALL_PARTITIONS = list(range(256))
+ALL_PARTITIONS = pg_arrays.smallints(range(256))
 
 
 class SkippedEvent(NamedTuple):

@@ -21,7 +21,7 @@ from domain.errors import Unavailable
 from domain.events.recorded import OpenedEvent
 from domain.identity import SubjectId, log_partition
 from domain.parked_events import Retried
-from projections.kernel import fences
+from projections.kernel import fences, pg_arrays
 from projections.kernel.database_errors import is_of_connection
 from projections.kernel.ports import Log, Opener
 
@@ -71,7 +71,7 @@ WHERE projector = %(projector)s AND log_partition = %(partition)s AND stream = %
 # A refresh of quick filters follows a checkpoint that moved; here none does.
 COUNT_FILTERS_ANEW = "UPDATE views.filter_states SET positions = -1"
 
-ALL_PARTITIONS = list(range(256))
+ALL_PARTITIONS = pg_arrays.smallints(range(256))
 
 log = structlog.get_logger()
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from domain.definitions.links import Link, Reached, reached
 from domain.errors import NotFound
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
+from projections.kernel import pg_arrays
 from projections.kernel.paging import Page, decoded, encoded
 from projections.queries.lifecycle import (
     InSegmentSince,
@@ -109,7 +110,7 @@ WHERE d.own OR n.kind <> 'event' GROUP BY n.kind"""
 _DAYS = {SubjectKind.USER: OWN_DAYS, SubjectKind.ACCOUNT: OWN_DAYS + MEMBERS_DAYS}
 _ACTIVITY = {kind: sa.text(ACTIVITY.format(days=days)) for kind, days in _DAYS.items()}
 _COUNTS = {kind: sa.text(COUNTS.format(days=days)) for kind, days in _DAYS.items()}
-_ALL_PARTITIONS = list(range(256))
+_ALL_PARTITIONS = pg_arrays.smallints(range(256))
 
 
 class MemberItem(msgspec.Struct, frozen=True):
