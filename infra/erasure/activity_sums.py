@@ -111,16 +111,16 @@ class ActivitySums:
         self._keys.refresh()
         sums: dict[Party, DayCounts] = {}
         events = unsealed = 0
-        workspace = self._workspace()
         for rows in self._activity(partition, line, self._sealer.kept()):
             events += len(rows)
             unsealed += sum(row.schema_version < MONTH_KEYS_VERSION for row in rows)
             if keeps_counts:
                 decrypted, gaps = parted(self._sealer.open_each(rows))
                 self._note(gaps)
+                workspace = self._workspace()
                 for event in decrypted:
                     _add(sums, event, workspace)
-        summed = self._summed(partition, line, ends)
+        summed = self._summed(partition, line, ends) if sums else set()
         missing = [party for party in sums if (party.stream, party.account) not in summed]
         appended = 0
         parts = [(party, list(_days(sums[party]))) for party in sorted(missing, key=str)]

@@ -62,7 +62,7 @@ FROM keys.retention_runs ORDER BY ends DESC"""
 
 SET_SUMMED = """
 UPDATE keys.retention_runs
-SET partitions = partitions + 1, events = events + %(events)s, unsealed = unsealed + %(unsealed)s,
+SET partitions = %(partitions)s, events = events + %(events)s, unsealed = unsealed + %(unsealed)s,
     sums = sums + %(sums)s, waits_for = NULL
 WHERE id = %(id)s"""
 
@@ -207,8 +207,8 @@ class RetentionRuns:
             lines = [min(heads[partition], line) for partition, line in enumerate(run.lines)]
             _begin(conn, run.id, run.ends, run.counts, run.requested_by, lines)
         self._keys.refresh()
-        for _ in range(LOG_PARTITIONS):
-            self._sum_next()
+        while self._sum_next():
+            pass
         self._end(despite_holds=True)
         log.warning("retention.repeated", ends=f"{run.ends:%Y-%m-%d}")
 
@@ -221,11 +221,11 @@ class RetentionRuns:
         one; returns what it waits for, or None.
 
         Args:
-            progress: is called with 1 for each partition that was summed.
+            progress: is called with the number of partitions that are summed since.
             stop: when set, the run is left after the partition that is being summed.
         """
-        while self._sum_next():
-            progress(1)
+        while summed := self._sum_next():
+            progress(summed)
             if stop is not None and stop.is_set():
                 return None
         with self._pool.connection() as conn:
@@ -236,20 +236,23 @@ class RetentionRuns:
             self._ledger.keep()
         return waits_for
 
-    def _sum_next(self) -> bool:
-        """Sums the next partition; says whether there was one."""
+    def _sum_next(self) -> int:
+        """Sums the next partition that has events, and with it those before it that have none.
+        Returns the number of these partitions; 0: there are none."""
         with self._pool.connection() as conn, conn.transaction():
             run = _lock(conn)
             if run is None or run.partitions == LOG_PARTITIONS:
-                return False
+                return 0
+            partition = _next_with_events(run)
             sums = self._sums.append(
-                run.partitions,
-                line=run.lines[run.partitions],
+                partition,
+                line=run.lines[partition],
                 ends=run.ends,
                 keeps_counts=run.counts == Counts.KEEP,
             )
-            conn.execute(SET_SUMMED, sums._asdict() | {"id": run.id})
-            return True
+            params = {"id": run.id, "partitions": partition + 1}
+            conn.execute(SET_SUMMED, sums._asdict() | params)
+            return partition + 1 - run.partitions
 
     def _end(self, *, despite_holds: bool = False) -> str | None:
         """Destroys the secrets, and has the read models forget what goes with them; returns what
@@ -281,6 +284,14 @@ class RetentionRuns:
             else:
                 conn.execute(SET_WAITING, {"waits_for": waits_for, "id": id})
         return waits_for
+
+
+def _next_with_events(run: _OpenRun) -> int:
+    """The next partition that had events when the run began; the last one if none had."""
+    some = (
+        partition for partition in range(run.partitions, LOG_PARTITIONS) if run.lines[partition]
+    )
+    return next(some, LOG_PARTITIONS - 1)
 
 
 def _begin(
