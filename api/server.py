@@ -13,12 +13,12 @@ from api.http.connections import BoundedProtocol, Doors, Served, make_room_for_c
 from infra.settings import TrustedProxies
 
 IDLE_SECONDS = 75
-"""A connection that nobody uses is closed after so long. Whoever sends is to give it up first:
-where it is closed while a request is on its way, its sender does not know what became of it.
-Proxies keep theirs for 60 s as a rule, clients for less."""
+"""The server closes an idle connection after this time. Clients should close first: a sender cannot
+tell the fate of a request that meets a closing connection. Proxies usually keep idle connections
+for 60 s, clients for less."""
 
 TICK_SECONDS = 1.0
-"""How often connections are looked at for what takes too long, and answers get a new date."""
+"""How often the server checks connections for timeouts and renews the date of answers."""
 
 DATED = 0
 """The count of a tick at which Uvicorn sets the date of answers."""

@@ -40,8 +40,8 @@ def backup(folder: Path) -> None:
 def restore(log: Path, keys: Path, ledger: Path) -> None:
     """Restore a backup into an empty database, and replay the ledger of erasures over it.
 
-    The ledger has to be the newest there is: that of the data folder that was lost, or that of the
-    newest backup. The key-encryption key has to be in its place already.
+    Give the newest ledger: the one in the lost data folder, or the one of the newest backup. The
+    key-encryption key must be in its place already.
     """
     settings = settings_of_environment()
     settings.data.mkdir(parents=True, exist_ok=True)

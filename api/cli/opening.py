@@ -59,8 +59,7 @@ def opened() -> Iterator[Annals]:
 
 
 def _explained(error: Exception) -> str:
-    """What to say of a database error: its kind, never its message, which can hold personal
-    data."""
+    """Describes a database error by its kind, never its message, which can hold personal data."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     kind = type(cause).__name__
     if is_of_connection(error):
@@ -70,8 +69,7 @@ def _explained(error: Exception) -> str:
 
 @contextmanager
 def told_in_the_log() -> Iterator[None]:
-    """Makes what a command cannot do a line of the log, where nobody looks at a terminal: the log
-    of a service is JSON lines and nothing else."""
+    """Logs a command's failure as a JSON line, for a service whose terminal nobody watches."""
     try:
         yield
     except click.ClickException as error:

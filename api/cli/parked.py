@@ -91,8 +91,8 @@ def retry_parked(position: str, reader: str) -> None:
 def skip_parked(position: str, reader: str, reason: str) -> None:
     """Go on without an event, for good, and try what waits behind it.
 
-    The decision outlives a rebuild and a restore. What erases cannot be skipped. Exit code 1: it
-    cannot be, or one that waits behind it cannot be applied either.
+    The decision outlives a rebuild and a restore. An event that erases cannot be skipped. Exit code
+    1: the event cannot be skipped, or an event behind it cannot be applied.
     """
     with opened() as annals:
         try:

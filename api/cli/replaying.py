@@ -21,7 +21,7 @@ from domain.identity import SubjectId, SubjectKind
 def replay(kind: str, subject: UUID, version: int | None) -> None:
     """Show a user or an account as the log alone has it, replayed from its first event.
 
-    SUBJECT is its id. What is printed is JSON, and personal data.
+    SUBJECT is its id. The command prints JSON with personal data.
     """
     with opened() as annals:
         try:

@@ -48,8 +48,8 @@ def rebuild(yes: bool) -> None:
 def rotate_kek(prepare: bool) -> None:
     """Move all keys under a new key-encryption key, while servers and workers go on.
 
-    Killed or interrupted, it is gone on with by the next call; two at once share the work. The old
-    key-encryption key opens until all is done, and nothing in this database from then on.
+    After an interruption the next call continues; two calls at once share the work. The old
+    key-encryption key still opens keys until the rotation ends, and none afterwards.
     """
     with opened() as annals, interruptible() as interrupted:
         wrapping = annals.key_rotation
@@ -77,8 +77,7 @@ def rotate_kek(prepare: bool) -> None:
 def retention(dry_run: bool) -> None:
     """End the tracked activity that is older than the settings keep it, and list what was ended.
 
-    Servers do so by themselves. Killed or interrupted, it is gone on with by one of them, or by
-    the next call.
+    Servers do this by themselves. After an interruption a server or the next call continues.
     """
     with opened() as annals, interruptible() as interrupted:
         aged, chosen = annals.retention, annals.workspace_now().retention

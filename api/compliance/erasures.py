@@ -74,16 +74,16 @@ CERTIFICATE = {
 
 
 class ErasureRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One of `id`, `ids` and `segment` says whom.
+    """A request to erase subjects, chosen by exactly one of `id`, `ids` and `segment`.
 
     Attributes:
         id: our id, or `external:...`, `email:...`, `domain:...`.
         ids: up to 10,000 of them.
-        segment: all who are in it at this moment, by its id.
-        confirm: the word `confirm`, to the letter.
-        reason: a code, such as `art-17`; nothing personal, it stays on record.
+        segment: a segment's id: all its members at the time of the request.
+        confirm: the word `confirm`.
+        reason: a code, such as `art-17`; stays on record, so nothing personal.
         suppress: whether to refuse their identities from now on.
-        wait_for: `position` of an answer: whom that put into the segment is in it.
+        wait_for: `position` of an earlier answer; the segment then includes its changes.
     """
 
     kind: SubjectKind
@@ -108,7 +108,8 @@ class Accepted(Erasure, frozen=True, kw_only=True):
 class Receipt(Erasure, frozen=True, kw_only=True):
     """
     Attributes:
-        destinations: those that could have heard of whom it is about, and whether they were told.
+        destinations: that may have received data of the erased subjects, and whether they were
+            told.
     """
 
     destinations: list[ToldDestination]

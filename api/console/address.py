@@ -266,7 +266,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return question
 
     def properties(self) -> list[str]:
-        """Those that are shown as columns."""
+        """Returns the properties shown as columns."""
         return [key.removeprefix(PROPERTY) for key in self.columns if key.startswith(PROPERTY)]
 
 

@@ -20,7 +20,7 @@ SECONDS = 60.0
 
 
 class Refused(Exception):
-    """What the API refused, with its problem details.
+    """The API refused a request; holds its problem details.
 
     Attributes:
         pointer: JSON pointer into what was sent, where there is one.
@@ -62,7 +62,7 @@ class Calls:
         return await self._send("POST", path, body, **headers)
 
     async def file(self, path: str) -> httpx.Response:
-        """What is no JSON, or has to stay as it is to the byte.
+        """Returns an answer byte for byte, or one that is not JSON.
 
         Raises:
             Refused.

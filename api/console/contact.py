@@ -143,7 +143,7 @@ class _Contacts(Controller):
     async def _pane(
         self, calls: Calls, path: str, tab: str, query: dict[str, str]
     ) -> dict[str, Json]:
-        """What a tab shows; why it cannot, where what it asks for is refused."""
+        """Returns the content of a tab, or the refusal of its request."""
         try:
             return {"content": await self._content(calls, path, tab, query), "refused": None}
         except Refused as refused:
@@ -169,8 +169,8 @@ class _Contacts(Controller):
 
 
 async def _activity(calls: Calls, path: str, tab: str, query: dict[str, str]) -> Json:
-    """What was done by name, each with its counts by day; in `picture`, those of the name that is
-    chosen."""
+    """Returns activity by name, each with its counts by day; `picture` has those of the chosen
+    name."""
     activity = await calls.get(f"{path}/{tab}", limit=ROWS, cursor=query.get("cursor"))
     chosen = query.get("name")
     names = [item["name"] for item in activity["items"]] + ([chosen] if chosen else [])

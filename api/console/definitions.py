@@ -197,7 +197,7 @@ async def form_page(
 
 
 def _about(text: str) -> tuple[DefinitionKind, SubjectKind]:
-    """What a definition is, and whom it is about; stages of users, where it does not say."""
+    """Returns the type and kind of a definition; stages of users if it names none."""
     try:
         header = msgspec.json.decode(text, type=_Said)
     except msgspec.DecodeError:

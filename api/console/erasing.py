@@ -37,12 +37,12 @@ NOT_ERASED_SHOWN = 100
 
 
 class Whom(msgspec.Struct, frozen=True):
-    """Who is to be deleted.
+    """The subjects to delete.
 
     Attributes:
-        ids: each of them; empty with `segment`.
-        segment: all who are in it.
-        names: of the first few.
+        ids: of each subject; empty with `segment`.
+        segment: a segment whose members are all deleted.
+        names: of the first few subjects.
     """
 
     kind: SubjectKind
@@ -57,7 +57,7 @@ class TooMany(Exception):
 
 
 async def whom(calls: Calls, kind: SubjectKind, form: list[tuple[str, str]]) -> Whom:
-    """What the check boxes of a list say, or all that match it.
+    """Returns the subjects that the check boxes of a list choose, or all that match the list.
 
     Raises:
         TooMany.
@@ -83,7 +83,7 @@ async def whom(calls: Calls, kind: SubjectKind, form: list[tuple[str, str]]) -> 
 
 
 class _Deleting(Controller):
-    """What users and accounts have in common."""
+    """Routes that users and accounts share."""
 
     kind: SubjectKind
 
@@ -163,7 +163,7 @@ class DeletingAccounts(_Deleting):
 
 
 class Erasures(Controller):
-    """What was erased, and how far it is; the receipt."""
+    """Erasures, their progress and their receipts."""
 
     path = "/erasures"
 

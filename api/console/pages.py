@@ -201,7 +201,7 @@ def health(word: str) -> Markup:
 
 
 def title_of(contact: Any) -> str:
-    """What a user or an account is called where it has no name."""
+    """Returns the name of a user or an account, or the best substitute."""
     for name in ("name", "email", "domain", "external_id"):
         if contact.get(name):
             return str(contact[name])

@@ -52,7 +52,7 @@ class Forged(Exception):
 
 
 class Sealed(msgspec.Struct, frozen=True, array_like=True):
-    """What a cookie holds. `ends_at` in seconds since 1970."""
+    """The content of a session cookie. `ends_at`: seconds since 1970."""
 
     key: str
     token: str
@@ -62,7 +62,7 @@ class Sealed(msgspec.Struct, frozen=True, array_like=True):
 class Session(msgspec.Struct, frozen=True):
     """
     Attributes:
-        token: has to come with every request that changes something.
+        token: required with every request that changes something.
     """
 
     key: str

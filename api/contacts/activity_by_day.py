@@ -1,4 +1,4 @@
-"""What a user or an account did, day by day: the pictures on its tabs."""
+"""Activity of a user or an account by day: the charts on its tabs."""
 
 from __future__ import annotations
 

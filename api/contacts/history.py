@@ -1,4 +1,4 @@
-"""What became of a user or an account over time: its timeline, its stages, its Overview."""
+"""The history of a user or an account: its timeline, its stages, its Overview."""
 
 from __future__ import annotations
 

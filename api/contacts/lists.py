@@ -92,7 +92,7 @@ ASKING_PROBLEMS = answers(400, 401, 403, 413, 429, 503)
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which users or accounts are meant.
+    """Selects users or accounts.
 
     Attributes:
         filter: a condition.
@@ -119,7 +119,7 @@ class RowsQuestion(Question, frozen=True, kw_only=True):
 class ListQuestion(RowsQuestion, frozen=True, kw_only=True):
     """
     Attributes:
-        total: true counts them all; null: the total is left out where it has to be counted.
+        total: true: counts all; null: gives the total only if no count is needed.
     """
 
     cursor: str | None = None

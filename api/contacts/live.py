@@ -25,7 +25,7 @@ from projections.queries import contact_view
 
 HEARTBEAT_SECONDS = 15.0
 MAX_SECONDS = 3_600.0
-"""Of a stream; who listens on begins another one, as browsers do by themselves."""
+"""The longest a stream lasts; clients then open another, as browsers do by themselves."""
 
 RETRY_MILLISECONDS = 2_000
 MEDIA_TYPE = "text/event-stream"
@@ -33,7 +33,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class Where(msgspec.Struct, frozen=True):
-    """`position` can be given as `wait_for` to a reading."""
+    """A position in the log; give it as `wait_for` to a read."""
 
     position: str
 

@@ -31,8 +31,8 @@ MAX_REASON_CHARS = 500
 class StageByHand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     Attributes:
-        stage: by name, one of those that there are; null: no stage.
-        reason: why, for whoever asks later.
+        stage: the name of an existing stage; null: no stage.
+        reason: why it was set; stays on record.
     """
 
     stage: str | None
@@ -40,7 +40,7 @@ class StageByHand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StageMoved(msgspec.Struct, frozen=True):
-    """`position`: where the read models have to be to know of it; empty where nothing changed."""
+    """`position`: the read models show the change from here on; empty: nothing changed."""
 
     position: str
 

@@ -1,4 +1,4 @@
-"""What is on file about one user or account, whole: to read, and to hand over (GDPR 15, 20)."""
+"""The whole file of a user or an account, to read and to hand over (GDPR 15, 20)."""
 
 from __future__ import annotations
 

@@ -71,13 +71,13 @@ Draft = SegmentDraft | StagesRequest | HealthProfileRequest | ScoreRequest | Sig
 
 
 class BacktestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to test: a definition as it would be sent to be defined, or the id of one that is saved.
+    """The definition to test: in the form in which it is defined, or the id of a saved one.
 
     Attributes:
-        compare_with: the active definition whose place it would take; null: the one of its name.
-            Stages are held against the active stages, health profiles against all health.
-        days: of the past, today among them; up to 366.
-        sample: how many subjects to look at; null: all.
+        compare_with: the active definition that it would replace; null: the one of its name. Stages
+            are compared with the active stages, health profiles with all health.
+        days: the number of past days, including today; up to 366.
+        sample: how many subjects to test; null: all.
     """
 
     definition: Draft | None = None

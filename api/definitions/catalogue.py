@@ -51,7 +51,7 @@ class NamesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class NamesChanged(msgspec.Struct, frozen=True):
     """
     Attributes:
-        position: where the read models have to be to show it; empty where nothing changed.
+        position: the read models show the change from here on; empty: nothing changed.
     """
 
     position: str
@@ -61,7 +61,7 @@ class TypeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     Attributes:
         scope: `user.property` or `account.property`.
-        preview: true only says what would come of it.
+        preview: true: only reports what would change.
     """
 
     scope: NameScope

@@ -64,7 +64,7 @@ Id = Annotated[UUID, PathParameter(description="of a definition")]
 
 
 class StageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A stage: the first of a list whose condition holds is the one that a contact is in."""
+    """A stage. A contact is in the first stage of the list whose condition holds."""
 
     name: Name
     type: StageType
@@ -84,8 +84,8 @@ class HealthProfileRequest(
 ):
     """
     Attributes:
-        stages: that it is for, by name; null among them: no stage.
-        good: is tested first, then `bad`; if neither holds, the health is normal.
+        stages: the names of the stages that the profile covers; null stands for no stage.
+        good: tested first, then `bad`; if neither holds, the health is normal.
     """
 
     kind: SubjectKind
@@ -104,7 +104,7 @@ class ScoreRuleRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="score"):
-    """The weight of the rules that hold by the weight of all, from 0 to 100 %."""
+    """A score: the weight of the rules that hold, divided by the weight of all; 0 to 100 %."""
 
     kind: SubjectKind
     name: Name
@@ -114,8 +114,8 @@ class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
 class SignalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="signal"):
     """
     Attributes:
-        reentry_hours: since it last triggered, before it may again; null: it triggers once.
-        goal: what is hoped for once it triggered, within `goal_hours`.
+        reentry_hours: hours before the signal may trigger again; null: it triggers once.
+        goal: the condition hoped for within `goal_hours` after a trigger.
     """
 
     kind: SubjectKind

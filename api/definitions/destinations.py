@@ -49,9 +49,9 @@ class DestinationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """
     Attributes:
         url: https, without user name and password.
-        news: what it is told, each kind once; `names` narrows activity and properties.
+        news: the subscriptions, each kind once; `names` narrows activity and properties.
         kind: only news about a user, or about an account; null: all.
-        segment: only news about who is in it when they are sent; it is of `kind`.
+        segment: only news about members, at the time of sending, of this segment of `kind`.
         type: as answers have it; it may be left out.
     """
 
@@ -67,16 +67,16 @@ class Delivery(msgspec.Struct, frozen=True):
     """How a destination is doing.
 
     Attributes:
-        begun_at: when it was activated; what came before is not sent.
-        behind: events of the log that are still to be looked at for it.
+        begun_at: when it was activated; earlier events are not sent.
+        behind: the number of log events still to be processed for it.
         sent_at: when it last took a message.
-        failures: attempts that failed since then.
-        failure: of the last attempt that failed: the status code that it answered with, `gone`
-            (410), or `unknown_host`, `refused_address`, `connection`, `certificate`, `timeout`,
-            `protocol`; `here`: it did not get that far.
-        retry_at: not before this is it tried again; null: at once.
-        paused_by: the API key; null: it answered that it is gone.
-        renewed_at: when it last got another secret.
+        failures: the number of failed attempts since then.
+        failure: why the last failed attempt failed: the status code of the answer, `gone` (410), or
+            `unknown_host`, `refused_address`, `connection`, `certificate`, `timeout`, `protocol`;
+            `here`: the attempt failed before it reached the destination.
+        retry_at: the earliest time of the next attempt; null: at once.
+        paused_by: the API key; null: the destination answered `gone`.
+        renewed_at: when its secret was last renewed.
     """
 
     begun_at: datetime | None
@@ -108,7 +108,7 @@ class DestinationItem(msgspec.Struct, frozen=True):
 class MadeDestination(Saved, frozen=True):
     """
     Attributes:
-        secret: what messages are signed with. It is shown here and never again.
+        secret: signs the messages. It is shown here and never again.
     """
 
     secret: str
@@ -117,8 +117,8 @@ class MadeDestination(Saved, frozen=True):
 class RenewedSecret(msgspec.Struct, frozen=True):
     """
     Attributes:
-        secret: the new one, shown here and never again; for 24 hours messages are signed with the
-            one before as well.
+        secret: the new secret, shown here and never again; for 24 hours the old secret signs
+            messages too.
     """
 
     secret: str
@@ -127,7 +127,7 @@ class RenewedSecret(msgspec.Struct, frozen=True):
 class Tested(msgspec.Struct, frozen=True):
     """
     Attributes:
-        failure: as of `Delivery`; null where it was taken.
+        failure: as in `Delivery`; null: the destination took the message.
     """
 
     taken: bool
@@ -135,7 +135,7 @@ class Tested(msgspec.Struct, frozen=True):
 
 
 class DestinationsController(Controller):
-    """For keys of scope admin: an address may let in whoever knows it."""
+    """For keys of scope admin: the address itself can be a secret."""
 
     path = "/api/destinations"
     tags = ("destinations",)

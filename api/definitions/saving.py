@@ -18,7 +18,7 @@ from infra.write.definition_store import DefinitionStore
 class Saved(msgspec.Struct, frozen=True):
     """
     Attributes:
-        position: where the read models have to be to show it; empty where nothing changed.
+        position: the read models show the change from here on; empty: nothing changed.
     """
 
     id: UUID

@@ -66,11 +66,11 @@ CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 503)
 
 
 class SegmentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A segment: one with a condition is dynamic, one with members is static.
+    """A segment: with a condition it is dynamic, with members static.
 
     Attributes:
-        condition: who is in it (docs/conditions.md).
-        members: who is on the list: our ids, or `external:...`, `email:...`, `domain:...`.
+        condition: selects the members (docs/conditions.md).
+        members: the list: our ids, or `external:...`, `email:...`, `domain:...`.
     """
 
     kind: SubjectKind
@@ -91,15 +91,15 @@ class PreviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who is put on the list of a static segment, and who is taken off: by our ids, or
-    `external:...`, `email:...`, `domain:...`."""
+    """The subjects to add to and to remove from a static segment: our ids, or `external:...`,
+    `email:...`, `domain:...`."""
 
     add: Listed = msgspec.field(default_factory=list)
     remove: Listed = msgspec.field(default_factory=list)
 
 
 class DefinitionStep(msgspec.Struct, frozen=True):
-    """What became of a segment once.
+    """A change in the history of a segment.
 
     Attributes:
         what: `defined`, `changed` or `deleted`.

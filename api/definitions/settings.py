@@ -31,7 +31,7 @@ FewNames = Annotated[list[str], Bounds(max_items=MAX_PREFERRED)]
 
 
 class PreferredNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the Overview of a user or an account shows first, by name, in order."""
+    """The properties and events that the Overview shows first, by name, in order."""
 
     properties: FewNames = msgspec.field(default_factory=list)
     events: FewNames = msgspec.field(default_factory=list)
@@ -41,7 +41,7 @@ class LinkChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A link from the pages of users or accounts to their records in another app.
 
     Attributes:
-        url: a template over what is known of a subject, like
+        url: a template with a subject's attributes and properties, like
             `https://crm.example/contacts/{external_id}?plan={properties.plan}`.
     """
 
@@ -54,7 +54,7 @@ class RetentionChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long tracked activity stays readable.
 
     Attributes:
-        months: whole calendar months, besides the one that is going on.
+        months: whole calendar months, besides the current one.
         counts: whether the counts of older activity are kept or dropped.
     """
 
@@ -63,14 +63,13 @@ class RetentionChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All settings; what is null or left out is as the server is set.
+    """All settings. A setting that is null or left out has the server's value.
 
     Attributes:
         mrr_property, renewal_property: the properties that supply MRR and renewal date.
-        currency: ISO 4217, of an MRR that comes without one of its own.
-        time_zone: in which calendar days are counted, by its name in the IANA database.
-        backdated_stages: whether a fact that is told late moves the stage timeline to when it
-            occurred.
+        currency: ISO 4217, for MRR values without a currency.
+        time_zone: the IANA name of the time zone that days are counted in.
+        backdated_stages: whether a late fact moves the stage timeline to when it occurred.
         links: to the records of users and accounts in other apps, in order.
         retention: of tracked activity; null: it stays readable for ever.
     """
@@ -89,11 +88,11 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SettingsItem(msgspec.Struct, frozen=True):
-    """What holds, as it was chosen or else as the server is set.
+    """The settings in force: the workspace's choice, else the server's value.
 
     Attributes:
-        chosen: what was chosen; null where nothing is.
-        version: of the choice: 0 before the first.
+        chosen: the workspace's choices; null: none.
+        version: of the choice; 0 before the first.
         changed_by: the API key, by id.
     """
 

@@ -1,4 +1,4 @@
-"""What the made-up company's customers do all day, and when: the tables behind `company`."""
+"""The daily activity of the made-up company's customers: the tables behind `company`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Values = dict[str, object]
 
 
 class Deed(NamedTuple):
-    """One kind of message that can be drawn; `variants` are its (properties, context) pairs.
+    """A kind of message that can be drawn; `variants` are its (properties, context) pairs.
 
     An empty context stands for that of the user's account.
     """

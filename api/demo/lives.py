@@ -1,4 +1,4 @@
-"""Who the made-up company's customers are, and what happens to them besides their daily activity.
+"""The customers of the made-up company and their lives, without their daily activity.
 
 Seconds are counted from the start of the told period, its first midnight in UTC.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 Message = dict[str, object]
-"""One of Segment's calls. Parts of it (`context`, `properties`) may be shared between messages:
+"""A call of Segment's API. Parts of it (`context`, `properties`) may be shared between messages:
 read and encode it, do not change it."""
 
 

@@ -31,13 +31,13 @@ class Rules(NamedTuple):
 
 
 def define(client: httpx.Client, rules: Sequence[Rules]) -> None:
-    """Defines and activates everything, unless there is some definition already.
+    """Defines and activates everything, unless a definition exists already.
 
     Args:
-        client: with a key of scope admin; what is asked for has to be projected.
+        client: with a key of scope admin; the names in the rules must be projected already.
 
     Raises:
-        httpx.HTTPError: one was refused, or the service cannot be reached.
+        httpx.HTTPError: a request was refused, or the service cannot be reached.
     """
     if _taken(client.get("/api/definitions"))["items"]:
         return

@@ -1,4 +1,5 @@
-"""One connection to the intake, and its thread: one batch after the other, each until it is in."""
+"""A connection to the intake, with a thread that sends batches in order, each until it is
+stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of an account of the made-up company: a trial, plans, renewals, perhaps the end.
+"""The subscription of a made-up account: a trial, plans, renewals, perhaps the end.
 
 Seconds are counted from the start of the told period, its first midnight in UTC.
 """

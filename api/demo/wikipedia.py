@@ -18,7 +18,7 @@ EVENT = "page edited"
 
 
 class Edit(msgspec.Struct, frozen=True, rename="camel"):
-    """One line of the file, as far as it is used."""
+    """A line of the file: the fields in use."""
 
     time: str
     channel: str

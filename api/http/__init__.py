@@ -1,1 +1,1 @@
-"""What every route shares: authentication, problems, bounds, read positions."""
+"""Shared by all routes: authentication, problems, bounds, read positions."""

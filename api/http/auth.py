@@ -122,8 +122,8 @@ async def authorised(connection: Connection, key: str | None, *scopes: ApiScope)
 
 
 def opens(*scopes: ApiScope) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
-    """A guard that lets through the keys of some scopes. What readers may ask takes a place of its
-    sort: what the route says by `opt={PLACE: ...}`, else that of a question."""
+    """Returns a guard that admits keys of the given scopes. A request that readers may make takes a
+    place of the sort in the route's `opt={PLACE: ...}`, else that of a question."""
     usual = Demand.QUESTION if ApiScope.READ in scopes else None
 
     # A coroutine: a guard in a thread could not set a context variable for the handler.

@@ -43,7 +43,8 @@ _FILES_BESIDE = 200
 
 
 class Doors:
-    """Counts the connections of a server. Those of a trusted proxy are no single client's."""
+    """Counts the connections of a server. Connections of a trusted proxy count for no single
+    client."""
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class _Refused(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. It is in one phase at a time: a head, a body, or neither."""
+    """A connection. It is in one phase at a time: a head, a body, or neither."""
 
     def __init__(self, config: Config, *args: Any, **named: Any) -> None:
         super().__init__(config, *args, **named)
@@ -270,7 +271,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def make_room_for_connections() -> None:
-    """Raises the number of files that the process may open, as far as the system lets it."""
+    """Raises the limit of open files of this process, up to the system's own limit."""
     wanted = MAX_CONNECTIONS + _FILES_BESIDE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

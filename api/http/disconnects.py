@@ -1,5 +1,5 @@
-"""What every request has around its answer: the client is watched while somebody works for it, a
-stream that it does not take is ended, and an answer that fails midway says so.
+"""Wraps every request: watches its client during the work, ends a stream that the client does not
+take, and marks an answer that fails midway.
 
 A client that leaves has its questions cancelled in the database (`infra.postgres.readers`). A place
 (`infra.postgres.admission`) that a request takes is given back when its answer is over, however it
@@ -47,7 +47,7 @@ class Ended(Exception):
 
 
 class Answer:
-    """One answer that is under way.
+    """An answer in progress.
 
     Attributes:
         reader: who waits for it.
@@ -93,8 +93,8 @@ async def attended(
     receive: Receive,
     send: Send,
 ) -> None:
-    """Answers a request by an application. What the console asks within a request of its own is
-    asked by the reader of that."""
+    """Answers a request by an application. API calls of the console belong to the reader of the
+    console's own request."""
     # Not told by the context alone: where the server goes on reading a connection within the last
     # send of an answer, the next request of the connection inherits the context of that answer.
     outer = readers.current() if _transport_of(send) is None else None
@@ -164,7 +164,7 @@ class _Receiver:
         return message
 
     def watch(self) -> None:
-        """From now on, or from when all of a body has been read."""
+        """Watches the client from now on, or once the whole body has been read."""
         self._is_watched = True
         self._begin()
 
@@ -173,7 +173,7 @@ class _Receiver:
             self._task.cancel()
 
     async def wait_for_end(self, seconds: float) -> None:
-        """Until the connection is closed, or for so long."""
+        """Waits until the connection is closed, at most so many seconds."""
         if self._task is None:
             self._is_watched = self._is_whole = True
             self._begin()

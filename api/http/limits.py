@@ -14,7 +14,7 @@ LOOKING_UP = 4
 
 
 class Limits:
-    """One for each application."""
+    """The limits of an application, which has one instance."""
 
     def __init__(self, settings: Settings) -> None:
         self.key_rates = KeyRates(

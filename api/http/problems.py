@@ -89,10 +89,10 @@ TITLES = {
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error, as RFC 9457 has it.
+    """An error in the form of RFC 9457.
 
     Attributes:
-        place: JSON pointer into the request, where the error has one.
+        place: JSON pointer into the request, if the error has one.
     """
 
     type: str
@@ -169,8 +169,8 @@ def on_problem(_: Request[Any, Any, Any], error: ProblemException) -> Response[P
 
 
 def on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    """What the framework refuses: unknown paths, methods, parameters of a wrong type. A refused
-    OPTIONS has the methods of the path, so it is answered."""
+    """Answers refusals of the framework: unknown paths, methods, parameters of a wrong type. An
+    OPTIONS request gets the methods of the path."""
     allow = ", ".join(with_implied((error.headers or {}).get("allow", "").split(", ")))
     if error.status_code == 405 and request.method == "OPTIONS":
         return Response(None, status_code=204, headers={"Allow": allow})
@@ -194,8 +194,8 @@ def on_too_deep(_: Request[Any, Any, Any], __: Exception) -> Response[Problem]:
 
 
 def unavailable(error: Exception) -> str | None:
-    """What to say where the database is away or busy; None where it found fault with a statement,
-    which is ours."""
+    """Returns the message for a database that is away or busy; None: the statement failed, which is
+    our fault."""
     if isinstance(error, _BUSY):
         log.warning("request.database_busy", error=type(error).__name__)
         return "too much is asked of the database at once; try again"

@@ -29,8 +29,8 @@ Clock = Callable[[], float]
 class TokenBucket:
     """Holds up to `capacity` tokens and gains `rate` of them a second; begins full.
 
-    Taking may leave it in debt: what a batch costs is known only once it is unpacked. Whoever comes
-    next waits until the debt is paid.
+    Taking may leave a debt: the cost of a batch is known only once it is unpacked. The next request
+    waits until the debt is paid.
     """
 
     __slots__ = ("_at", "_capacity", "_level", "_rate")

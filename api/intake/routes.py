@@ -42,11 +42,11 @@ UNKEYED = (
 
 
 class MessageResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one message of a batch.
+    """The result of one message of a batch.
 
     Attributes:
-        messageId: as sent; null where there was none, or one that cannot be.
-        refused: values that were left out of a message that was stored.
+        messageId: as sent; null: it was missing or invalid.
+        refused: values left out of a stored message.
         code, detail, place: why a message was refused, and where (JSON pointer into the batch).
     """
 
@@ -62,7 +62,7 @@ class BatchResult(msgspec.Struct, frozen=True):
     """
     Attributes:
         success: whether every message was stored, now or before.
-        position: where the read models have to be to show it; give it as `wait_for`.
+        position: the read models show the batch from here on; give it as `wait_for`.
     """
 
     success: bool

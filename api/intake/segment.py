@@ -39,7 +39,7 @@ _CAMPAIGN_KEYS = ("name", "source", "medium", "term", "content")
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One call. What is not read here is ignored, as the protocol wants."""
+    """A call. Other fields are ignored, as the protocol demands."""
 
     type: Any = None
     messageId: Any = None
@@ -62,7 +62,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Keyed(msgspec.Struct, frozen=True):
-    """All that is read of a body before its sender is known."""
+    """The part of a body that is read before its sender is known."""
 
     writeKey: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -93,7 +93,7 @@ _MAX_SHORT_BYTES = 1_024
 def write_key_of(body: bytes | bytearray) -> str | None:
     """The `writeKey` beside `batch`. Nothing else of the body becomes an object.
 
-    Where the body is no strict JSON, the first text that looks like one: whoever takes the body
+    If the body is not strict JSON, returns the first text that looks like a key; the intake
     compares it with the key that `decoded` finds.
     """
     try:
@@ -289,7 +289,7 @@ def _tracked(
 def _touches(
     context: Mapping[str, object], page: Mapping[str, object], url: str | None
 ) -> list[Activity]:
-    """The channel and the campaign by which a visit came, as far as the context tells."""
+    """Returns the channel and the campaign of a visit, if the context names them."""
     sent = _object(context.get("campaign"), "/context/campaign")
     campaign = {
         key: value

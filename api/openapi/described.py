@@ -1,5 +1,5 @@
-"""What OpenAPI says where the framework's own description would be wrong: of fields that are
-decoded apart, of unions whose members overlap, of files."""
+"""Corrects the framework's OpenAPI descriptions: of fields that are decoded apart, of unions whose
+members overlap, of files."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ Document = dict[str, Any]
 
 
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An operation as it was asked once.
+    """A recorded call of an operation.
 
     Attributes:
-        parameters: that were sent, by name.
+        parameters: sent with the call, by name.
         media_type: of the answer; null: it has no text.
     """
 

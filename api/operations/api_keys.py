@@ -28,7 +28,7 @@ EvenTheLast = Annotated[
 
 
 class ApiKeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`name` says what it is for."""
+    """A new API key; `name` tells its purpose."""
 
     name: Name
     scope: ApiScope
@@ -37,7 +37,7 @@ class ApiKeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MadeApiKey(msgspec.Struct, frozen=True):
     """
     Attributes:
-        key: itself. It is shown here and never again: only its digest is kept.
+        key: the key itself. It is shown here and never again: Annals keeps only its digest.
     """
 
     id: UUID

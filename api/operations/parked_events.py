@@ -44,8 +44,8 @@ InState = Annotated[
 class SkipRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     Attributes:
-        reason: why to go on without the event, in at most 1,000 characters; it stays on record,
-            sealed under the key of whom the event is about.
+        reason: why the event is skipped, in at most 1,000 characters; stays on record, sealed under
+            the key of the event's subject.
     """
 
     reason: Annotated[str, Bounds(min_length=1, max_length=MAX_REASON_CHARS)]

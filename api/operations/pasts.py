@@ -30,12 +30,12 @@ class PastRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PastView(msgspec.Struct, frozen=True):
-    """A past, ready to be read or being made.
+    """A past: read models as of an instant.
 
     Attributes:
         state: `waiting` (for others), `filling`, `ready` or `failed`.
         progress: 0 to 1.
-        done, of: events that it has, of how many; both 0 until these are counted.
+        done, of: events projected so far, and in all; both 0 until they are counted.
         error: why it failed.
     """
 

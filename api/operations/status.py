@@ -1,4 +1,4 @@
-"""What operators and dashboards ask of the service itself: health and lag."""
+"""The state of the service for operators and dashboards: health and lag."""
 
 from __future__ import annotations
 
