@@ -1,1 +1,1 @@
-"""What Annals stands on: log, keys, database, configuration, wired in one place."""
+"""The infrastructure: log, keys, database, configuration, wired in one place."""

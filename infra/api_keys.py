@@ -172,14 +172,15 @@ class ApiKeys:
         return _digest(key) in digests
 
     def opening(self, ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
-        """Those of some keys that are not revoked."""
+        """Returns the ids of the keys that are not revoked."""
         if not ids:
             return set()
         with self._pool.connection() as conn:
             return {id for (id,) in conn.execute(SELECT_OPENING, {"ids": list(ids)})}
 
     def at_hand(self, path: Path) -> dict[str, str]:
-        """One key for each scope, from a file (mode 0600); made and written where it lacks one."""
+        """Returns a key for each scope from a file (mode 0600); makes and writes the missing
+        ones."""
         keys: dict[str, str] = {}
         if path.exists():
             keys = json.loads(path.read_text())

@@ -94,7 +94,7 @@ class Job:
 
 
 class BacktestJobs:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(self) -> None:
         self._jobs: dict[UUID, Job] = {}

@@ -38,7 +38,7 @@ NOBODY = UUID(int=0)
 
 
 class BacktestPlanner:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(
         self,

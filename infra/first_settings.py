@@ -1,8 +1,9 @@
-"""Defaults that a database keeps from its first start, where its workspace has chosen nothing.
+"""Defaults that a database keeps from its first start, for settings that its workspace did not
+choose.
 
-Read models count by them from the first event on. A variable that is set otherwise later has no
-effect, and Annals logs a warning: it would hold for later events alone. A choice of the workspace
-holds for all, as it has everything counted anew.
+Read models count by them from the first event on. A later change of a variable has no effect, and
+Annals logs a warning: the change would affect later events only. A choice of the workspace affects
+all events, because Annals then counts everything anew.
 """
 
 from __future__ import annotations

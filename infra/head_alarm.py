@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class HeadAlarm:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         pool: of the log. views: of the read models.

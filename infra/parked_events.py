@@ -43,7 +43,7 @@ _PASSED = {
         " the receiver by hand what the timeline shows at this position, then skip it"
     ),
 }
-"""What to do about an event that opens by now, but that a reader has passed for good."""
+"""Advice on an event that opens now, after its reader has passed it for good."""
 
 _ROW_GONE = (
     "its row is not in the log any more: have the owner of the database restore it from a backup,"

@@ -74,7 +74,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:
-    """Waits for threads to end, up to `END_SECONDS`. Those that hang end with the process."""
+    """Waits for threads to end, up to `END_SECONDS`. Hanging threads end with the process."""
     deadline = time.monotonic() + END_SECONDS
     for thread in threads:
         thread.join(timeout=max(0.0, deadline - time.monotonic()))

@@ -1,1 +1,1 @@
-"""What is shown: read models, how they are kept, and the queries over them."""
+"""Read models: their upkeep, and the queries over them."""

@@ -50,7 +50,7 @@ WHERE log_partition = %(partition)b AND position > %(line)b AND topic = ANY(%(to
 
 
 class Party(NamedTuple):
-    """Whose stream, of what kind, and the account that its events name."""
+    """A stream, its kind, and the account that its events name."""
 
     kind: str
     stream: SubjectId

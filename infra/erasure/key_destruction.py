@@ -63,15 +63,15 @@ class PlanOutdated(Exception):
 
 
 class ErasurePlan(msgspec.Struct, frozen=True):
-    """What targets are, before anything is destroyed.
+    """The state of the targets, before anything is destroyed.
 
     Attributes:
         states: of the targets, and of the subjects that they were merged into.
-        reach: of each target the subject that it is today, and all that was merged into that;
-            empty where there is no such subject, or none any more.
-        free: the targets that no legal hold is on.
-        altered: the targets whose kind nothing says: no event of theirs opens.
-        mentions: what names a free target by value; its redacted text is prepared.
+        reach: of each target its present subject, and all that were merged into that; empty if the
+            subject never existed or exists no more.
+        free: the targets without a legal hold.
+        altered: the targets of unknown kind: none of their events opens.
+        mentions: the contents that name a free target by value, with redacted text prepared.
         lookups: their names as keyed hashes, where they have to be searched for again.
     """
 
@@ -84,7 +84,7 @@ class ErasurePlan(msgspec.Struct, frozen=True):
 
 
 class KeyDestruction:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(
         self,

@@ -303,7 +303,7 @@ class Ledger:
 
 
 def _destroyed(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> set[SubjectId]:
-    """Those of the subjects that are on record as erased and have no active key."""
+    """Returns the subjects that are recorded as erased and have no active key."""
     params = {
         "partitions": [log_partition(subject) for subject in subjects],
         "subjects": list(subjects),

@@ -48,7 +48,7 @@ FROM keys.holds WHERE %(released)s OR released_at IS NULL ORDER BY placed_at DES
 
 
 def holds_on(conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> dict[SubjectId, str]:
-    """Those of the subjects that a hold is on, each with the reason of its oldest hold."""
+    """Returns the subjects on hold, each with the reason of its oldest hold."""
     params = {
         "partitions": [log_partition(subject) for subject in subjects],
         "subjects": list(subjects),
@@ -64,14 +64,14 @@ def any_held(conn: psycopg.Connection) -> str | None:
 
 
 class LegalHolds:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(self, pool: ConnectionPool, subjects: Subjects) -> None:
         self._pool = pool
         self._subjects = subjects
 
     def on(self, subjects: Collection[SubjectId]) -> AbstractSet[SubjectId]:
-        """Those of the subjects that a hold is on."""
+        """Returns the subjects on hold."""
         with self._pool.connection() as conn:
             return holds_on(conn, list(subjects)).keys()
 

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class ErasureProcess:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         pool: of the keys.
@@ -91,7 +91,7 @@ class ErasureProcess:
 
     def _advance_once(self, id: uuid.UUID, steps: AbstractSet[ErasureStep]) -> bool:
         """Carries out the next step; says whether another piece or step can follow at once."""
-        # One at a time: each step holds a connection of the pool and takes others.
+        # Step by step: each holds a connection of the pool and takes others.
         with self._stepping, self._pool.connection() as conn, conn.transaction():
             request = open_requests.lock(conn, id)
             if request is None:

@@ -93,7 +93,7 @@ WHERE application_name = %(application)s AND datname = current_database()
   AND xact_start < coalesce(%(since)s, now())"""
 
 REMOVED, LEFT = "removed", "left to the operator"
-"""What became of the write-ahead log."""
+"""The state of the write-ahead log."""
 
 
 class Cleaned(msgspec.Struct, frozen=True):

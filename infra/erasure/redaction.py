@@ -108,7 +108,7 @@ class _HashedNames(Names):
 
 
 class Redaction:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         pool: of the keys.

@@ -62,7 +62,7 @@ class _RequestedBefore(Exception):
 
 
 class ErasureRequests:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         pool: of the keys.

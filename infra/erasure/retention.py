@@ -104,7 +104,7 @@ def _ignore_progress(_: int) -> None:
 
 
 class RetentionRuns:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         pool: of the keys. log_pool: of the log. views: of the read models.
@@ -255,9 +255,9 @@ class RetentionRuns:
             return partition + 1 - run.partitions
 
     def _end(self, *, despite_holds: bool = False) -> str | None:
-        """Destroys the secrets, and has the read models forget what goes with them; returns what
-        it waits for, or None. No batch is under way meanwhile: each has either counted what
-        opened, or will have it from the sums."""
+        """Destroys the secrets and deletes the read models' rows that rest on them; returns what it
+        waits for, or None. No batch runs meanwhile: each has counted the activity that opened, or
+        gets it from the sums."""
         with self._views.connection() as views, views.transaction():
             read_models.close(views)
             with self._pool.connection() as conn, conn.transaction():

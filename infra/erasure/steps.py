@@ -38,7 +38,7 @@ from projections.counters.keeper import CounterKeeper
 from projections.projector.checkpoints import reached
 
 SUBJECTS_AT_A_TIME = 1_000
-"""Whose keys are destroyed in one transaction, at most."""
+"""Subjects whose keys one transaction destroys, at most."""
 
 UNREAD_SHOWN = 10
 """Positions, at most, that an erasure says it waits for."""
@@ -76,7 +76,7 @@ log = structlog.get_logger()
 
 
 class ErasureSteps:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         pool: of the keys. views: of the read models.

@@ -50,7 +50,7 @@ class Replacement(NamedTuple):
 
 
 class Current(NamedTuple):
-    """What a content is now.
+    """The present state of a content.
 
     Attributes:
         id: its own, until it is replaced; then that of the replacement.
@@ -81,8 +81,8 @@ class ContentKeys:
         self._keys = keys
 
     def now(self, contents: Iterable[SubjectId]) -> dict[SubjectId, Current]:
-        """What each content is now, through all its replacements; those that never had a key are
-        absent."""
+        """Returns the present state of each content, after all replacements; contents that never
+        had a key are absent."""
         wanted = list(contents)
         self._keys.refresh()
         keys = self._keys.fetch(content.int for content in wanted)

@@ -61,7 +61,7 @@ class ErasureRecords:
 def erased_by(
     conn: psycopg.Connection, subjects: Iterable[SubjectId]
 ) -> dict[SubjectId, uuid.UUID | None]:
-    """Those of the subjects that are erased, each with the request that demanded it; None: no
+    """Returns the erased subjects, each with the request that demanded the erasure; None: no
     request did."""
     partitions, ids = pg_arrays.placed(list(subjects))
     params = {"partitions": partitions, "subjects": ids}

@@ -45,7 +45,7 @@ ORDER BY k.subject, k.version"""
 
 
 class KeyRing:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Attributes:
         versions: counts what keys seal.

@@ -63,15 +63,15 @@ log = structlog.get_logger()
 
 
 class _Cache(msgspec.Struct):
-    """What was read since the last destruction. Dropped whole: a thread that read before the
-    destruction writes into the cache that was dropped."""
+    """Values read since the last destruction. It is dropped whole: a thread that read before a
+    destruction writes into the dropped cache."""
 
     bounds: RetentionBounds | None = None
     secrets: dict[int, bytes] = msgspec.field(default_factory=dict)
 
 
 class MonthKeys:
-    """One for each process, in its key ring; safe for use from many threads."""
+    """Thread-safe; one instance per process, in its key ring."""
 
     def __init__(self, pool: ConnectionPool, wrapping: KeyRotation) -> None:
         self._pool = pool
@@ -83,7 +83,7 @@ class MonthKeys:
         self._cache = _Cache()
 
     def retention_bounds(self) -> RetentionBounds:
-        """What of tracked activity is still kept."""
+        """Returns the bounds of the tracked activity that is still kept."""
         cache = self._cache
         if cache.bounds is None:
             with self._pool.connection() as conn:

@@ -40,7 +40,7 @@ from infra.log.record_format import envelope_of
 from projections.kernel.gaps import Gap, GapReason
 
 SUBJECT_PART, ACCOUNT_PART = b"s", b"a"
-"""What the associated data of a part begins with: so one part cannot stand for the other."""
+"""The prefix of a part's associated data: one part cannot stand for the other."""
 
 _decode_account_part = msgspec.msgpack.Decoder(AccountPart).decode
 _decode_sums = msgspec.msgpack.Decoder(ActivitySummed).decode
@@ -84,13 +84,13 @@ _FORMS = {
 
 
 class Secrets(NamedTuple):
-    """What opens some rows.
+    """The keys and secrets that open some rows.
 
     Attributes:
         keys: of streams and accounts, by `SubjectId.int`.
         months: secrets of months, by `domain.definitions.retention.month_of`.
-        bounds: what of tracked activity is kept.
-        contents: what is sealed under a key of its own, by the id of the event.
+        bounds: of the tracked activity that is kept.
+        contents: those sealed under a key of their own, by the id of the event.
     """
 
     keys: Mapping[int, SubjectKey]
@@ -115,7 +115,7 @@ class EventOpener:
         return self._keys.generation()
 
     def kept(self) -> RetentionBounds:
-        """What of tracked activity still opens."""
+        """Returns the bounds of the tracked activity that still opens."""
         return self._keys.months.retention_bounds()
 
     def open_rows(
@@ -171,8 +171,8 @@ class EventOpener:
         ]
 
     def contents(self, rows: Sequence[RecordedEvent]) -> dict[uuid.UUID, Current]:
-        """What of the rows is sealed under a key of its own, or replaced, by the id of the event.
-        Rows from before there were such keys are among them once they are replaced."""
+        """Returns the contents of rows that are sealed under a key of their own, or replaced, by
+        the id of the event. Rows older than such keys are included once they are replaced."""
         saying = {SubjectId(row.event_id): row for row in rows if row.topic in SAYING_TOPICS}
         if not saying:
             return {}

@@ -105,7 +105,7 @@ log = structlog.get_logger()
 
 
 class KeyRotation:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(self, pool: ConnectionPool, sources: Sequence[KeySource]) -> None:
         """

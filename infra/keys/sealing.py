@@ -210,11 +210,11 @@ def _throwaway_key() -> SubjectKey:
 
 
 class _Needed(NamedTuple):
-    """What sealing some events takes.
+    """The keys that sealing some events needs.
 
     Attributes:
-        subjects: whose keys have to exist.
-        summed: whose sums are among the events; an erased one needs no key.
+        subjects: their keys must exist.
+        summed: subjects whose sums are among the events; an erased one needs no key.
         months: of tracked activity.
         own_ids: the ids of those events, by index, that have a key of their own.
     """

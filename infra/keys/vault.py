@@ -44,8 +44,8 @@ class Vault:
     """A key of a Transit engine, such as `https://vault.example:8200/transit/annals`, as a source
     of key-encryption keys: its versions.
 
-    Connections are checked against the system's certificates, or those of a file. The token is
-    read from its file at each call, so that whoever renews it need not restart Annals.
+    Connections are checked against the system's certificates, or those of a file. The token is read
+    from its file at each call, so that a renewed token needs no restart.
     """
 
     def __init__(self, url: str, token_file: Path, certificates: Path | None = None) -> None:

@@ -113,7 +113,7 @@ class _Append:
 
 
 class Appender:
-    """One for each log; safe for use from many threads."""
+    """Thread-safe; one instance per log."""
 
     def __init__(self, pool: ConnectionPool, wakeups: Wakeups | None) -> None:
         self._pool = pool

@@ -133,7 +133,7 @@ class EventLog:
             yield {partition: head for partition, head, _ in locked}
 
     def known_messages(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of the message keys that are stored."""
+        """Returns the message keys that are stored."""
         with self.looking_up(keys) as known:
             pass
         return known
@@ -184,7 +184,7 @@ class EventLog:
         return self._rows(SELECT_FIRST_EVENTS, _placed(streams)) if streams else []
 
     def existing(self, streams: Sequence[SubjectId]) -> list[SubjectId]:
-        """Those of the streams that have any event."""
+        """Returns the streams that have any event."""
         if not streams:
             return []
         with self._pool.connection() as conn:
@@ -192,7 +192,7 @@ class EventLog:
             return [SubjectId(stream) for (stream,) in rows]
 
     def begun(self, streams: Iterable[SubjectId]) -> set[SubjectId]:
-        """Those of the streams that have their first aggregate event."""
+        """Returns the streams that have their first aggregate event."""
         wanted = list(streams)
         if not wanted:
             return set()

@@ -19,7 +19,7 @@ POLL_SECONDS = 0.01
 
 
 class ReadPosition:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(self, log: EventLog, views: ConnectionPool) -> None:
         self._log = log

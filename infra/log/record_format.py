@@ -12,7 +12,7 @@ from domain.events.recorded import SealedEvent
 from domain.identity import SubjectId
 
 GENESIS = bytes(32)
-"""What the first row of a partition is chained to."""
+"""The hash that the first row of a partition is chained to."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -41,7 +41,7 @@ def envelope(
     schema_version: int,
     occurred_at: datetime,
 ) -> bytes:
-    """The stored bytes from `stream` to `occurred_at`. What is sealed is bound to them."""
+    """Returns the stored bytes from `stream` to `occurred_at`; sealed parts are bound to them."""
     at = (occurred_at - _EPOCH) // _MICROSECOND
     if version is None and account is None:
         pack, middle = _tracked(topic, schema_version)

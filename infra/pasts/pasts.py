@@ -49,7 +49,7 @@ class Past:
 
 
 class Pasts:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         definitions: the definitions that a log holds.

@@ -89,13 +89,13 @@ WHERE generation <> %(generation)s OR seen_at < now() - make_interval(secs => %(
 
 
 class PastRow(msgspec.Struct, frozen=True):
-    """A past that there is, or will be.
+    """A past that exists, or is being made.
 
     Attributes:
         state: `waiting`, `filling`, `ready` or `failed`.
-        done, whole: events that it has, of how many.
-        is_lost: nothing was heard of the process that made it for `LOST_SECONDS`.
-        asked_by: the API keys that asked for it and did not give it up, by id.
+        done, whole: events projected so far, and in all.
+        is_lost: its process has given no sign of life for `LOST_SECONDS`.
+        asked_by: the ids of the API keys that asked for it and did not give it up.
         is_untouched: nobody read it for `TOUCH_SECONDS`.
         is_unread: nobody read it for `GIVES_WAY_SECONDS`.
     """
@@ -125,8 +125,8 @@ class PastRow(msgspec.Struct, frozen=True):
 class Begun(msgspec.Struct, frozen=True):
     """
     Attributes:
-        is_new: whether the past has to be made; else it is there or under way.
-        replaced: the pasts that it takes the place of.
+        is_new: whether the past must be made; else it exists or is being made.
+        replaced: the pasts that it replaces.
     """
 
     row: PastRow

@@ -74,7 +74,7 @@ class _Waiter:
 
 
 class Admission:
-    """One for each process; safe for use from many threads and loops."""
+    """Thread-safe; one instance per process and loops."""
 
     def __init__(self, bounds: Mapping[Demand, Bound] = BOUNDS) -> None:
         self._bounds = bounds

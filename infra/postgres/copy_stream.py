@@ -43,9 +43,9 @@ class _EndingEarly(LibpqWriter):
 
 
 class PieceByPiece:
-    """One COPY after the other, each with whole rows in binary form.
+    """Runs COPY commands in sequence, each with whole rows in binary form.
 
-    The end of `with` waits for the last piece; also after an error, the connection can then be
+    The end of `with` waits for the last piece, even after an error; then the connection can be
     rolled back.
     """
 

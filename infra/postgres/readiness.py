@@ -17,7 +17,7 @@ SECONDS = 1.0
 
 
 class Readiness:
-    """One for each process; safe for use from many threads. Concurrent callers share an answer."""
+    """Thread-safe; one instance per process. Concurrent callers share an answer."""
 
     def __init__(self, url: str) -> None:
         self._pool = database.pool(url, "annals_log", size=1, name="readiness")

@@ -157,7 +157,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 class DeliveryCursors:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         pool: of the log.
@@ -167,18 +167,19 @@ class DeliveryCursors:
         self._pool = pool
 
     def begin(self, id: UUID, heads: Mapping[int, int]) -> None:
-        """Has a destination begin after a position of each partition, unless it has begun."""
+        """Begins a destination after a position of each partition, unless it has begun."""
         with self._pool.connection() as conn, conn.transaction():
             if conn.execute(SET_BEGUN, {"id": id}).rowcount:
                 conn.execute(ADD_CURSORS, {"id": id} | _columns(heads))
 
     def unbegun(self, ids: Sequence[UUID]) -> list[UUID]:
-        """Those that have no cursors yet."""
+        """Returns the destinations that have no cursors yet."""
         with self._pool.connection() as conn:
             return [id for (id,) in conn.execute(SELECT_UNBEGUN, {"ids": list(ids)})]
 
     def due(self, ids: Sequence[UUID], shown: Mapping[int, int]) -> list[UUID]:
-        """Those that may be sent something now, and that no other worker holds.
+        """Returns the destinations that may have something to send now, and that no other worker
+        holds.
 
         Args:
             shown: the position of the read models in each partition.

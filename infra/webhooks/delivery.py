@@ -38,10 +38,10 @@ POLL_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 3_600.0
 MESSAGES_A_TURN = 50
-"""To one destination, before others that wait have their turn."""
+"""Messages sent to one destination before other waiting destinations get their turn."""
 
 FAILED_HERE = "here"
-"""The failure of an attempt that did not get as far as the destination."""
+"""The failure of an attempt that did not reach the destination."""
 
 log = structlog.get_logger()
 _random = secrets.SystemRandom()

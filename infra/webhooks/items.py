@@ -62,7 +62,7 @@ class ItemsRead(msgspec.Struct, frozen=True):
 
 
 class WebhookItems:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         projector: the name of the projector whose read models are read.
@@ -156,7 +156,7 @@ class WebhookItems:
     def _open(
         self, destination: UUID, rows: Sequence[RecordedEvent]
     ) -> list[tuple[RecordedEvent, OpenedEvent]]:
-        """The events that open. Those that do not though they have a key are listed for the
+        """Returns the events that open. Events that have a key but do not open are listed for the
         operator."""
         decrypted, unopened = gaps.parted(self._sealer.open_each(rows))
         if unopened:
@@ -165,15 +165,15 @@ class WebhookItems:
         return [(event.row, event) for event in decrypted]
 
     def _readable(self, subjects: Collection[SubjectId]) -> set[SubjectId]:
-        """Those of the subjects that have a key."""
+        """Returns the subjects that have a key."""
         keys = self._keys.fetch([subject.int for subject in subjects])
         return {subject for subject in subjects if subject.int in keys}
 
     def _not_shown_yet(
         self, missing: Collection[SubjectId], upto: Mapping[int, int]
     ) -> set[SubjectId]:
-        """Those that have a key, and whose first event the read models have not applied: partitions
-        are projected apart, and a rebuild begins with none."""
+        """Returns the subjects that have a key and whose first event the read models have not
+        applied: partitions are projected apart, and a rebuild begins with none."""
         readable = list(self._readable(missing))
         registered = {
             subject: position

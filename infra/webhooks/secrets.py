@@ -29,7 +29,7 @@ FROM log.destinations WHERE id = %(id)s"""
 
 
 class WebhookSecrets:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         pool: of the log.

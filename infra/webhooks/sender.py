@@ -47,7 +47,7 @@ class Message(NamedTuple):
 
 
 class WebhookSender:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(self, secrets: WebhookSecrets, http_client: HttpClient) -> None:
         self._secrets = secrets

@@ -205,10 +205,11 @@ def _missing(
 def _with_gaps(
     state: User | Account, events: Sequence[Event], version: int | None
 ) -> User | Account:
-    """What events come to although some are missing; events that need a missing one are left out.
+    """Returns the state after events of which some are missing; leaves out events that need a
+    missing one.
 
     Args:
-        version: of the newest row that there is; that of the state afterwards.
+        version: of the newest row; the state gets it.
     """
     for event in events:
         with suppress(LookupError):

@@ -112,7 +112,7 @@ def _new_id() -> SubjectId:
 
 
 class CommandHandler:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(
         self,

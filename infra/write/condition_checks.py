@@ -27,7 +27,7 @@ from projections.counters.requests import require
 
 
 class ConditionChecks:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(
         self, *, definitions: DefinitionStore, queries: sa.Engine, read_position: ReadPosition

@@ -13,7 +13,7 @@ SAVED_VIEW = "saved_view"
 
 
 class CounterOwners:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(self, definitions: DefinitionStore, saved_views: SavedViews) -> None:
         self._definitions = definitions

@@ -24,7 +24,7 @@ Decided = tuple[SubjectKind, SubjectId, DecisionEvent]
 
 
 class DecisionRecorder:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(self, *, log: EventLog, keys: KeyRing, sealer: Sealer, secret: bytes) -> None:
         self._log = log

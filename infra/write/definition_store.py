@@ -37,7 +37,7 @@ READER = "definitions"
 
 
 class DefinitionStore:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(
         self,

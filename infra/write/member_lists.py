@@ -1,4 +1,4 @@
-"""The lists of static segments: who is put on one, and who is taken off."""
+"""The lists of static segments: adds and removes members."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Name = SubjectId | Identity
 
 
 class MemberLists:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(
         self, *, definitions: DefinitionStore, lookup: SubjectLookup, queries: sa.Engine

@@ -1,4 +1,5 @@
-"""What admins do with names of the catalogue: decided on the definitions, recorded in the log."""
+"""Carries out the commands of admins on names of the catalogue; decides on the definitions, appends
+to the log."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from infra.write.saved_views import SavedViews
 
 
 class NameAdministration:
-    """One for each process; safe for use from many threads.
+    """Thread-safe; one instance per process.
 
     Args:
         workspace: the settings that hold in the workspace, by its definitions.

@@ -39,7 +39,7 @@ WHERE s.reader = %(reader)s"""
 
 
 class SkippedEvents:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(self, pool: ConnectionPool, keys: KeyRing) -> None:
         self._pool = pool

@@ -29,7 +29,7 @@ States = dict[SubjectId, User | Account]
 
 
 class Subjects:
-    """One for each process; safe for use from many threads."""
+    """Thread-safe; one instance per process."""
 
     def __init__(self, aggregates: Aggregates, keys: KeyRing, views: ConnectionPool) -> None:
         self._aggregates = aggregates
@@ -77,8 +77,8 @@ class Subjects:
     def _shown(
         self, subjects: Collection[SubjectId]
     ) -> dict[SubjectId, tuple[SubjectId | None, Shown]]:
-        """Those that the read models have: of each the survivor, if it was merged, and what is
-        shown of the survivor, or of itself."""
+        """Returns the subjects that the read models contain: of each the survivor, if it was
+        merged, and the identities of the survivor, or of itself."""
         if not subjects:
             return {}
         with self._views.connection() as conn:

@@ -106,7 +106,7 @@ def saw(
 
 
 class _Looking:
-    """What single tests see."""
+    """Compiles the evidence of single tests."""
 
     def __init__(self, compiler: Compiler, params: BoundParams) -> None:
         self._compiler = compiler

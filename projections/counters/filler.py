@@ -127,8 +127,8 @@ class _KeysChanged(Exception):
 
 
 class CounterFiller:
-    """Fills registered counters from the log, and limits their number. One for each process that
-    projects."""
+    """Fills registered counters from the log, and limits their number. One instance per process
+    that projects."""
 
     def __init__(
         self,

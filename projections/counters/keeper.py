@@ -96,10 +96,10 @@ _definition: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
 
 
 class CounterKeeper:
-    """One for each process that projects or erases.
+    """One instance per process that projects or erases.
 
     Args:
-        needed: gives the counters of definitions and saved views as they are now; None: the read
+        needed: returns the counters that definitions and saved views need now; None: the read
             models are of a past, and decide nothing.
         projector: of the read models.
     """

@@ -22,7 +22,7 @@ DELETE_ALL = sa.text("DELETE FROM views.changes_due")
 
 
 class PendingChanges(NamedTuple):
-    """What one batch changed.
+    """The changes of one batch.
 
     Attributes:
         changes: packed.

@@ -110,10 +110,10 @@ def _now() -> datetime:
 
 
 class ProcessManager:
-    """One worker. Each runs in a thread or process of its own.
+    """A worker of the process manager. Each runs in a thread or process of its own.
 
     Args:
-        zone: gives the time zone of the workspace as it is now.
+        zone: returns the present time zone of the workspace.
     """
 
     def __init__(

@@ -112,7 +112,7 @@ class Shown(NamedTuple):
 
 
 def shown(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[SubjectId, Shown]:
-    """Those of the subjects that the read models have."""
+    """Returns the subjects that the read models contain."""
     rows = conn.execute(SELECT_SHOWN, pg_arrays.placed(list(subjects)), binary=True)
     return {
         SubjectId(subject): Shown(
@@ -126,7 +126,7 @@ def shown(conn: psycopg.Connection, subjects: Iterable[SubjectId]) -> dict[Subje
 
 
 class _Change:
-    """What a batch changes of one contact, folded so that the contact is written once."""
+    """The changes of one contact in a batch, folded into one write."""
 
     def __init__(self, kind: str, types: Mapping[str, PropertyType]) -> None:
         self.kind = kind

@@ -76,7 +76,7 @@ DELETE FROM views.stage_spells WHERE log_partition = ANY(%b) AND subject = ANY(%
 
 
 class _Change:
-    """What a batch changes of one subject."""
+    """The changes of one subject in a batch."""
 
     __slots__ = ("hand", "hand_at", "health", "health_at", "stage", "stage_at")
 

@@ -35,7 +35,7 @@ FROM views.contacts WHERE log_partition = ANY(%s) GROUP BY 1, 2, 3, 4, 5"""
 
 
 def recount(conn: psycopg.Connection, property: str) -> None:
-    """Recomputes the MRR of every contact from a property, and the bars. The fence has to be
+    """Recomputes the MRR of every contact from a property, and the bars. The fence must be
     closed."""
     conn.execute(RECOUNT, {"property": property, "all": ALL_PARTITIONS})
     conn.execute(FORGET_BARS, (ALL_PARTITIONS,))

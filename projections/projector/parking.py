@@ -25,7 +25,7 @@ from domain.identity import SubjectId, log_partition
 from domain.parked_events import ERASED_TOPICS, ERASING_TOPICS
 from projections.kernel import pg_arrays
 
-# One look-up for all partitions of a batch, each by its key.
+# Looks up all partitions of a batch at once, each by its key.
 SELECT_PARTITIONS = """
 SELECT w.p FROM unnest(%b::smallint[]) AS w(p)
 WHERE EXISTS (SELECT FROM views.parked k WHERE k.projector = %b AND k.log_partition = w.p)"""

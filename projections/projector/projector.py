@@ -80,11 +80,11 @@ class _Outdated(Exception):
 
 
 class Projector:
-    """One worker of the projector. Each runs in a thread or process of its own.
+    """A worker of the projector. Each runs in a thread or process of its own.
 
     Args:
-        workspace: gives the workspace as it is now; called once a batch, inside the fence.
-        skipped: gives the events that an admin skipped; called when a rebuild begins.
+        workspace: returns the present workspace; called once per batch, inside the fence.
+        skipped: returns the events that an admin skipped; called when a rebuild begins.
     """
 
     def __init__(

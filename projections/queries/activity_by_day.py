@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from domain.identity import SubjectId, SubjectKind, log_partition
 from projections.queries import contact_view
 
-# Whose activity it is, as in `projections.queries.contact_view.ACTIVITY`, with the day.
+# The same subjects as in `projections.queries.contact_view.ACTIVITY`, by day.
 OWN_DAYS = """
 SELECT d.name_id, d.day, d.count, true AS own FROM views.activity_days d
 WHERE d.log_partition = :partition AND d.subject = :subject
@@ -45,8 +45,8 @@ _COUNTS = {
 class NameByDay(msgspec.Struct, frozen=True):
     """
     Attributes:
-        count: in all of the days.
-        days: how often on each, today last.
+        count: the total over all days.
+        days: the count of each day, today last.
     """
 
     name: str
@@ -55,7 +55,7 @@ class NameByDay(msgspec.Struct, frozen=True):
 
 
 class ByDay(msgspec.Struct, frozen=True):
-    """What was done under some names, in the order in which they were asked for."""
+    """Activity by name and day, in the order of the requested names."""
 
     first_day: date
     last_day: date

@@ -48,24 +48,24 @@ WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects)""")
 
 
 class Compared(msgspec.Struct, frozen=True):
-    """What a draft is held against. `id` is null where it is all health profiles together."""
+    """The definition that a draft is compared with; `id` is null: all health profiles together."""
 
     id: UUID | None
     name: str | None
 
 
 class BacktestResult(msgspec.Struct, frozen=True):
-    """What a definition would have decided.
+    """The decisions that a definition would have made.
 
     Attributes:
-        type, kind, name: of the definition that was tested.
+        type, kind, name: of the tested definition.
         as_of: the end of the last day, which is today.
-        subjects: that were looked at and are there today; `of`: how many there are in all.
-        today: how many are where, as the last of `days` says.
-        compared_with: the active definition whose place it would take; null: there is none.
-        differing: how many would be elsewhere than the active definition has them; `moves`: from
+        subjects: how many were tested and exist today; `of`: how many exist in all.
+        today: the counts of today, as in the last of `days`.
+        compared_with: the active definition that it would replace; null: there is none.
+        differing: how many subjects it places otherwise than the active definition; `moves`: from
             where to where.
-        gaps: positions of events that do not open, and are left out; 100 at most.
+        gaps: positions of events that do not open and are left out; 100 at most.
     """
 
     type: str
@@ -86,7 +86,7 @@ class BacktestResult(msgspec.Struct, frozen=True):
 
 
 class BacktestSubject(msgspec.Struct, frozen=True):
-    """Where one would be, and where the active definition has it.
+    """Where a subject would be, and where the active definition places it.
 
     Attributes:
         value, value_before: of scores.

@@ -18,7 +18,7 @@ from projections.models.bars import EXACT
 
 
 class StageCount(msgspec.Struct, frozen=True):
-    """How many are in a stage, and how they are; `stage` null: in none."""
+    """The contacts in a stage, by health; `stage` is null: in no stage."""
 
     stage: str | None
     count: int
@@ -28,14 +28,14 @@ class StageCount(msgspec.Struct, frozen=True):
 
 
 class CurrencySum(msgspec.Struct, frozen=True):
-    """`currency` as ISO 4217, null where it is not known; `amount` an exact decimal, as text."""
+    """`currency`: ISO 4217, null if unknown; `amount`: an exact decimal, as text."""
 
     currency: str | None
     amount: str
 
 
 class HealthCount(msgspec.Struct, frozen=True):
-    """How many are of a health, and the MRR of those that have one."""
+    """The number of contacts of a health, and their MRR, where known."""
 
     health: Health
     count: int
@@ -45,8 +45,8 @@ class HealthCount(msgspec.Struct, frozen=True):
 class Bars(msgspec.Struct, frozen=True):
     """
     Attributes:
-        stages: by name, no stage last.
-        health: good, normal, bad: always all three.
+        stages: ordered by name, no stage last.
+        health: good, normal and bad, always all three.
     """
 
     total: int

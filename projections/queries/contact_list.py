@@ -188,7 +188,7 @@ class Lists:
         chosen(conn, self._selection, self._moment)
 
     def kept_total(self, conn: sa.Connection) -> int | None:
-        """The stored total: of all contacts, or of a segment. None: it has to be counted."""
+        """Returns the stored total of all contacts, or of a segment; None: a count is needed."""
         selection = self._selection
         if selection.is_all:
             statement = sa.select(sa.func.coalesce(sa.func.sum(bar_counts.c["count"]), 0)).where(
@@ -317,14 +317,14 @@ def list_contacts(
     """A page of users or accounts.
 
     Args:
-        sort: a column or `property:<name>`, with a minus before it for descending. What has no
-            value counts as least.
+        sort: a column or `property:<name>`, with a minus before it for descending. No value sorts
+            as the least.
         columns: the properties to return; None: all.
-        currency: of an MRR that has none of its own.
-        with_total: None: only where nothing has to be counted for it.
+        currency: for MRR values without a currency.
+        with_total: None: gives the total only if no count is needed.
 
     Raises:
-        InvalidInput: no such column, an unknown cursor, or a search that cannot be.
+        InvalidInput: an unknown column or cursor, or an impossible search.
     """
     types = KnownNames(conn).properties(selection.kind)
     lists = Lists(selection, moment, types, sort=sort, columns=columns, currency=currency)

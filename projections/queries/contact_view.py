@@ -157,15 +157,15 @@ class IdentityItem(msgspec.Struct, frozen=True):
 
 
 class Contact(msgspec.Struct, frozen=True):
-    """The 360 view: all that is kept about one user or account, but for its long lists.
+    """The 360 view: everything about one user or account, except its long lists.
 
     Attributes:
-        stage_since, health_since: when these were last decided to be others; null: never yet.
-        by_hand: who put it into its stage; null where the rules decide.
-        signals: those that have triggered, those that are on first.
+        stage_since, health_since: when a decision last changed them; null: never yet.
+        by_hand: the person's setting of its stage; null: the rules decide.
+        signals: all that have triggered; first those that are on.
         memberships: the first hundred, oldest first; the rest under `/users` or `/accounts`.
-        members: how many there are now, without those that ended.
-        links: to its record in other apps; without those that name a value that it has not.
+        members: the number of present memberships.
+        links: to its record in other apps, without links that name a value it lacks.
     """
 
     id: UUID

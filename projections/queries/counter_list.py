@@ -42,19 +42,19 @@ class NeededBy(msgspec.Struct, frozen=True):
 
 
 class CounterItem(msgspec.Struct, frozen=True):
-    """What is counted of events with certain metadata.
+    """A counter of events with certain metadata.
 
     Attributes:
-        says: it in words.
-        activity, name: what was done.
-        where: tests of its metadata, all of which have to hold.
+        says: its meaning in words.
+        activity, name: of the counted events.
+        where: tests of their metadata; all must hold.
         state: `waiting` for its turn, `filling` from the log, or `ready`.
-        filled: how much of the log is read, from 0 to 1.
-        needed_by: as long as any needs it, it stays.
-        asked_by: the API key of the question that it was made for; null: a definition, or nobody
-            knows.
-        last_used: when it was asked for, to the minute; unused for an hour, it goes.
-        rows: that it has; 10000 stands for that many and more.
+        filled: the part of the log that is read, from 0 to 1.
+        needed_by: keeps the counter; it stays while any needs it.
+        asked_by: the API key of the question that began it; null: a definition began it, or it is
+            unknown.
+        last_used: the time of its last use, to the minute; after an hour without use it ends.
+        rows: the number of its rows; 10000 stands for that many and more.
     """
 
     id: UUID

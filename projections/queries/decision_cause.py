@@ -46,7 +46,7 @@ class DefinitionSeen(msgspec.Struct, frozen=True):
     """The definition that decided, at the version that it had.
 
     Attributes:
-        changed_at, changed_by: since when it was so, and which API key made it so.
+        changed_at, changed_by: the time and the API key of the change to this version.
     """
 
     id: UUID
@@ -60,11 +60,11 @@ class DefinitionSeen(msgspec.Struct, frozen=True):
 
 
 class ByEvent(msgspec.Struct, frozen=True, tag="event"):
-    """Something happened.
+    """An event caused the decision.
 
     Attributes:
         what: its type: `event`, `page`, `properties_changed`, ...
-        name: of the activity; null for changes, and where it was erased or does not open.
+        name: of the activity; null for changes, and for events that are erased or do not open.
         position: in the log.
     """
 
@@ -76,7 +76,7 @@ class ByEvent(msgspec.Struct, frozen=True, tag="event"):
 
 
 class ByPerson(msgspec.Struct, frozen=True, tag="by_hand"):
-    """Somebody put it into a stage (null: into none), or released it.
+    """A person set the stage (null: no stage), or released it.
 
     Attributes:
         by: the API key, by id.
@@ -97,23 +97,23 @@ class ByDay(msgspec.Struct, frozen=True, tag="day"):
 
 
 class ByTime(msgspec.Struct, frozen=True, tag="time"):
-    """The clock reached an instant: of a re-entry, or at which a goal was due."""
+    """The clock reached an instant: the end of a re-entry wait, or the due time of a goal."""
 
     at: datetime
 
 
 class ByDefinition(msgspec.Struct, frozen=True, tag="definition"):
-    """Something was defined, changed, activated, archived or deleted.
+    """A definition was made, changed, activated, archived or deleted.
 
     Attributes:
-        status: that it has since. `by`: the API key, by id.
+        status: of the definition since then. `by`: the API key, by id.
     """
 
     definition: DefinitionSeen
 
 
 class ByRebuild(msgspec.Struct, frozen=True, tag="rebuild"):
-    """Read models had been made anew, and all was looked at again."""
+    """The read models were rebuilt, and every subject was evaluated again."""
 
 
 CauseSeen = ByEvent | ByPerson | ByDay | ByTime | ByDefinition | ByRebuild

@@ -38,7 +38,7 @@ class DefinitionItem(msgspec.Struct, frozen=True):
     """A definition as it stands.
 
     Attributes:
-        version: 1, and one more with each change of what it says or of its status.
+        version: begins at 1; each change of its content or status adds 1.
         created_by, changed_by: API keys, by id.
     """
 
@@ -53,7 +53,7 @@ class DefinitionItem(msgspec.Struct, frozen=True):
 
 
 class DefinitionVersion(msgspec.Struct, frozen=True):
-    """What a definition was once, and who made it so.
+    """A past version of a definition, and its author.
 
     Attributes:
         status: `draft`, `active`, `archived` or `deleted`.

@@ -55,13 +55,13 @@ MAX_NAMED = 10
 
 
 class LeafSeen(msgspec.Struct, frozen=True):
-    """One test of a condition.
+    """A test of a condition.
 
     Attributes:
         place: JSON pointer into the definition.
-        value: what it saw: a value, how often something was done, how many of the other kind were
-            so, or whether something was so; null where there was nothing. Texts and lists are cut.
-        held: null, with `value`: nothing was kept of it.
+        value: the evidence: a value, a count of activity, the number of matching users or accounts,
+            or whether a fact held; null: there was none. Texts and lists are cut.
+        held: whether the test held; null, with `value`: no evidence was kept.
     """
 
     place: str
@@ -72,11 +72,11 @@ class LeafSeen(msgspec.Struct, frozen=True):
 
 
 class RuleSeen(msgspec.Struct, frozen=True):
-    """A condition of the definition, as it was then.
+    """A condition of the definition at the time of the decision.
 
     Attributes:
         name: the stage, the rule of the score, `good`, `bad`, `condition` or `goal`.
-        held: null: too little was kept to tell.
+        held: null: too little evidence was kept to tell.
     """
 
     place: str
@@ -94,11 +94,11 @@ class Why(msgspec.Struct, frozen=True):
         what: `stage_entered`, `stage_left`, `health_changed`, `score_changed`, `signal_triggered`,
             `signal_ended`, `goal_reached`, `goal_missed`, `segment_entered` or `segment_left`.
         ordinal: 1 for the first decision of its kind about the subject, and so on.
-        stage: that was entered or left. `before`, `after`: of health and scores.
-        by_hand: whether somebody overruled the rules.
-        definition: null: its version is not known here (any more).
-        rules: its conditions, and what they saw; none where no rule was asked.
-        gaps: positions of newer decisions of its sort that do not open: one of these may be the
+        stage: the stage entered or left. `before`, `after`: of health and scores.
+        by_hand: whether a person overruled the rules.
+        definition: null: its version is unknown here, or no longer known.
+        rules: its conditions and their evidence; none if no rule was evaluated.
+        gaps: positions of newer decisions of the same sort that do not open; one of them may be the
             last.
     """
 
@@ -123,10 +123,10 @@ def at(
     streams: Sequence[SubjectId],
     place: Position,
 ) -> Why:
-    """Why the decision at a position was made.
+    """Explains the decision at a position.
 
     Args:
-        streams: the decision has to be in one of them.
+        streams: those that may hold the decision.
 
     Raises:
         NotFound: no such decision.

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from domain.identity import SubjectId, SubjectKind, log_partition
 
-# One statement: each list is short, and a view waits for one answer instead of five.
+# A single statement: each list is short, and a view waits for one answer instead of five.
 STANDING = sa.text("""
 SELECT s.stage_since, s.health_since, s.is_by_hand, s.hand_stage, s.hand_reason, s.hand_by,
        s.hand_at, scores.found AS scores, signals.found AS signals, segments.found AS segments
@@ -43,7 +43,7 @@ CROSS JOIN LATERAL (
 
 
 class ManualStage(msgspec.Struct, frozen=True):
-    """A stage that somebody set and nobody released yet; `by` is the API key."""
+    """A stage that was set by hand and not yet released; `by` is the API key."""
 
     stage: str | None
     reason: str
@@ -55,8 +55,8 @@ class Marker(msgspec.Struct, frozen=True):
     """A rule of a score.
 
     Attributes:
-        held: whether it holds. since: from when on it does, or does not. Both are null until that
-            is decided.
+        held: whether it holds. since: the time since which it does, or does not. Both are null
+            until the rule is evaluated.
     """
 
     name: str
@@ -68,8 +68,8 @@ class Marker(msgspec.Struct, frozen=True):
 class ScoreItem(msgspec.Struct, frozen=True):
     """
     Attributes:
-        value: 0 to 100, two decimals; null until it is decided for the first time.
-        changed_at: when the value, or which rules hold, became another.
+        value: 0 to 100, two decimals; null before the first decision.
+        changed_at: when the value, or the set of rules that hold, last changed.
     """
 
     id: UUID
@@ -84,9 +84,9 @@ class SignalItem(msgspec.Struct, frozen=True):
 
     Attributes:
         triggered_at: the last time. ended_at: when it turned off after that; null: it is on.
-        triggers: how often.
+        triggers: how often it triggered.
         goal: of the last trigger: `waiting`, `reached` or `missed`; null: it has none.
-        goal_due_at: until when the goal is watched for.
+        goal_due_at: the time by which the goal must be reached.
     """
 
     id: UUID

@@ -63,11 +63,11 @@ class SegmentItem(msgspec.Struct, frozen=True):
 
     Attributes:
         condition: null for a static segment.
-        version: 1, and one more with each change.
+        version: begins at 1; each change adds 1.
         created_by, changed_by: API keys, by id.
-        members: how many there are.
-        state: `building` while it is decided for the first time, or anew after a change.
-        progress: how far that is, from 0 to 1.
+        members: the number of members.
+        state: `building` while its members are computed for the first time, or anew after a change.
+        progress: of the building, from 0 to 1.
     """
 
     id: UUID
@@ -85,7 +85,7 @@ class SegmentItem(msgspec.Struct, frozen=True):
 
 
 class SegmentMember(msgspec.Struct, frozen=True):
-    """Someone in a segment, since when."""
+    """A member of a segment, with the start of the membership."""
 
     id: UUID
     external_id: str | None
@@ -96,7 +96,7 @@ class SegmentMember(msgspec.Struct, frozen=True):
 
 
 class SampleItem(msgspec.Struct, frozen=True):
-    """Someone of whom a condition holds."""
+    """A user or an account that fulfils a condition."""
 
     id: UUID
     external_id: str | None
@@ -107,7 +107,8 @@ class SampleItem(msgspec.Struct, frozen=True):
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """How many a condition holds of, and some of them, those seen last first."""
+    """The number of users or accounts that fulfil a condition, and a sample, those seen last
+    first."""
 
     count: int
     sample: list[SampleItem]

@@ -1,4 +1,4 @@
-"""What a question selects: checks segment and filter by the read models that answer it."""
+"""The selection of a question: checks segment and filter against the read models that answer it."""
 
 from __future__ import annotations
 

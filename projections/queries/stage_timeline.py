@@ -50,11 +50,11 @@ class Spell(msgspec.Struct, frozen=True):
 
     Attributes:
         stage: null: none.
-        entered_at, left_at: null: it goes on.
-        decided_at: when it was decided; null for times in no stage.
+        entered_at, left_at: null: it is the present stage.
+        decided_at: the time of the decision; null for times in no stage.
         visit: 1 for the first time in this stage, 2 for the second, and so on.
-        direction: `forward` or `back` in the order of today's stages, from the one before; null
-            where there is none to compare with.
+        direction: `forward` or `back` from the stage before, in the order of today's stages; null:
+            there is none to compare with.
         definition, version: the list of stages that decided it.
     """
 
@@ -74,7 +74,7 @@ class StageSummary(msgspec.Struct, frozen=True):
 
     Attributes:
         visits: how often it was entered.
-        seconds: how long in all; what goes on is counted up to now.
+        seconds: in all; the present stage counts up to now.
     """
 
     stage: str | None
@@ -89,9 +89,9 @@ class StageTimeline(msgspec.Struct, frozen=True):
     Attributes:
         spells: oldest first, with the times in no stage between them and after the last.
         summary: by stage, in the order of today's stages, then by name; no stage is last.
-        backdated: whether facts that were told late moved it.
-        gaps: positions of decisions that do not open, and are left out; none are read where it is
-            not backdated.
+        backdated: whether late facts moved the stages.
+        gaps: positions of decisions that do not open and are left out; empty if it is not
+            backdated.
     """
 
     spells: list[Spell]

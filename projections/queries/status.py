@@ -33,12 +33,12 @@ ACTIVITY_SCOPES = ["event", "screen", "channel"]
 
 
 class PositionPastHead(msgspec.Struct, frozen=True):
-    """A position past the head of its partition, where there can be none: an alarm.
+    """An alarm: a position past the head of its partition, where no row can be.
 
     Attributes:
-        of: `log`: a row of the log itself; else who has read so far: `main` (the read models) or
-            `destination:` and an id.
-        head: the newest position that was appended.
+        of: `log`: a row of the log itself; else the reader that has read so far: `main` (the read
+            models) or `destination:` and an id.
+        head: the newest appended position.
     """
 
     of: str
@@ -52,13 +52,13 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     Attributes:
         recorded: events in the log.
         behind: events that the read models do not show yet.
-        parked: events that readers of the log lack, and that wait for an operator.
-        parked_by_reader: the same for each reader that lacks any; the read models' is `main`.
-        deciding: what decides anew about everybody, and how far it is.
-        counters: of metadata, how many there are and may be.
-        projectors: those that were alive some seconds ago, in all processes.
-        workers: those of the process that answers.
-        past_heads: positions past their heads, as of the last minute; there should be none.
+        parked: events that readers of the log lack until an operator acts.
+        parked_by_reader: the same for each reader that lacks any; `main` is the read models.
+        deciding: the sweeps over all subjects under way, with their progress.
+        counters: of metadata: the number in use and the limit.
+        projectors: those alive some seconds ago, in all processes.
+        workers: of the answering process.
+        past_heads: positions past their heads in the last minute; normally none.
     """
 
     recorded: int
@@ -73,11 +73,11 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
 
 
 class NameItem(msgspec.Struct, frozen=True):
-    """A name: how often it was used, and when for the first and the last time (by occurrence).
+    """A name of the catalogue: the count of its uses, and its first and last use (by occurrence).
 
     Attributes:
-        first_at, last_at: null: no use of it is counted any more, as of a retired name only.
-        retired_at: null: it is in use. retired_by: the API key that retired it.
+        first_at, last_at: null: none of its uses is counted any more; so only for retired names.
+        retired_at: null: the name is in use. retired_by: the API key that retired it.
     """
 
     scope: str

@@ -61,11 +61,11 @@ class SegmentOfContact(msgspec.Struct, frozen=True):
 
 
 class File(msgspec.Struct, frozen=True):
-    """What is on file, but for what happened.
+    """The file of a subject, without its history.
 
     Attributes:
-        as_of: when it was read.
-        memberships: all, those that ended too.
+        as_of: the time of the reading.
+        memberships: all, including ended ones.
     """
 
     format: str
@@ -80,8 +80,8 @@ class WholeFile(File, frozen=True):
     """`review.json` in the archive.
 
     Attributes:
-        history: all that happened, oldest first: activity, changes of properties, memberships and
-            identities, and decisions, each with its cause. What does not open is a gap.
+        history: everything, oldest first: activity, changes of properties, memberships and
+            identities, and decisions, each with its cause. An event that does not open is a gap.
     """
 
     history: list[TimelineItem]
@@ -90,7 +90,7 @@ class WholeFile(File, frozen=True):
 class ReviewPage(msgspec.Struct, frozen=True):
     """
     Attributes:
-        named_in: definitions, with what they said before, and saved views that name the subject by
+        named_in: definitions, with their past versions, and saved views that name the subject by
             value; an erasure takes the names out of them.
     """
 
@@ -325,7 +325,7 @@ def _party(value: Any) -> Any:
 
 
 def _of_account(item: TimelineItem) -> TimelineItem:
-    """What an account keeps of its user's activity."""
+    """Returns the part of an item that an account keeps of its user's activity."""
     if item.user is None:
         return item
     nameless = msgspec.structs.replace(item.user, external_id=None, name=None)

@@ -99,14 +99,14 @@ class TimelineLog(Protocol):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What of a timeline is asked for.
+    """The filter of a timeline.
 
     Attributes:
         types: of `TYPES`; none: all.
         names: of activity, stages, health, scores, signals, segments, or properties that changed;
-            none: whatever it is called.
+            none: any name.
         since: from this instant on. until: before this one.
-        total: whether to count them all, which takes time in proportion. Not done by name.
+        total: whether to count all items, which takes proportional time; not by name.
     """
 
     types: tuple[str, ...] = ()

@@ -74,7 +74,7 @@ GAP = "gap"
 """The `type` of a gap."""
 
 TYPES = tuple(dict.fromkeys((*ActivityKind, *GROUPS, *ITEM_TYPES)))
-"""What a timeline can be filtered by."""
+"""The item types that a timeline can be filtered by."""
 
 TRACKED_EVENTS = frozenset(_TOPICS_OF_TYPE["event"])
 
@@ -89,7 +89,7 @@ class Party(msgspec.Struct, frozen=True):
 
 
 class ValueChange(msgspec.Struct, frozen=True):
-    """A property that got another value; null: it had none, has none any more."""
+    """A change of a property's value; null: no value before, or none after."""
 
     name: str
     before: Any
@@ -100,7 +100,7 @@ class GapItem(msgspec.Struct, frozen=True):
     """Why an event does not open, though the keys that it needs are there.
 
     Attributes:
-        topic: as its envelope says, like `user.properties_changed`.
+        topic: from its envelope, like `user.properties_changed`.
     """
 
     reason: GapReason
@@ -108,19 +108,18 @@ class GapItem(msgspec.Struct, frozen=True):
 
 
 class TimelineItem(msgspec.Struct, frozen=True):
-    """One thing that happened.
+    """An item of a timeline: an event.
 
     Attributes:
-        type: event, page, screen, channel, campaign, what changed (`properties_changed`, ...), or
-            `gap`: an event that does not open, of which only its envelope is shown.
+        type: event, page, screen, channel, campaign, a change (`properties_changed`, ...), or
+            `gap`: an event that does not open; only its envelope is shown.
         name: of the activity, the stage, the health, the score, the signal or the segment; null
             for other changes.
-        changes: of properties, of the subject or of its membership, by name; null for what changes
-            none.
-        details: metadata of the activity, or what else there is to say; null where it is erased.
+        changes: of properties of the subject or of its membership, by name; null: it changes none.
+        details: metadata of the activity, or other facts; null: erased.
         position: partition and position in the log.
-        kept: false for activity that is no longer kept: that it was, and when, is all there is.
-        gap: null unless it is one.
+        kept: false: retention ended the activity; only its existence and time remain.
+        gap: null unless `type` is `gap`.
     """
 
     at: datetime

@@ -47,7 +47,7 @@ class NotYet(enum.Enum):
 
 
 class Party(msgspec.Struct, frozen=True):
-    """Whom an item is about. Without outside ids once erased.
+    """The user or account of an item. Without outside ids once erased.
 
     Attributes:
         id: our own, random.
@@ -64,10 +64,10 @@ class Party(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One thing that happened, as a destination is told of it.
+    """An event in the form that destinations receive.
 
     Attributes:
-        id: of the event: the same whenever it is sent.
+        id: of the event; the same at each attempt.
         type: the event's topic, or `contact.erased`.
         position: partition and position in the log.
     """
@@ -191,7 +191,7 @@ def _party(id: SubjectId | None, parties: Mapping[SubjectId, Party]) -> Party | 
 def _parties(
     conn: psycopg.Connection, subjects: Sequence[SubjectId], readable: Choice
 ) -> dict[SubjectId, Party]:
-    """Those of the subjects that exist and have a key."""
+    """Returns the subjects that exist and have a key."""
     rows = conn.execute(PARTIES, _placed(subjects), binary=True).fetchall()
     shown = readable([SubjectId(row[0]) for row in rows])
     return {SubjectId(row[0]): Party(*row) for row in rows if row[0] in shown}

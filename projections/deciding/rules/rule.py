@@ -34,11 +34,11 @@ Row = Any
 
 
 class Verdict(NamedTuple):
-    """What a rule says of a subject.
+    """The result of a rule for a subject.
 
     Attributes:
         decisions: in order; may be empty.
-        look_again_at: when the clock alone may change the verdict.
+        look_again_at: the next time at which the clock alone may change the verdict.
     """
 
     decisions: list[DecisionEvent]
