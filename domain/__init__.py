@@ -1,1 +1,1 @@
-"""What is true: subjects, commands, events and the rules between them. Pure: no I/O, no clock."""
+"""The rules of the business: subjects, commands, events. Pure: no I/O, no clock."""

@@ -1,4 +1,4 @@
-"""What an API key opens, and attempts at what it does not. Each key opens one scope."""
+"""Scopes of API keys, and attempts beyond them. Each key opens one scope."""
 
 from __future__ import annotations
 

@@ -145,12 +145,11 @@ def checked_value(value: object, expected: PropertyType) -> Value:
 
 
 def converted(value: Value, to: PropertyType) -> Value | None:
-    """What a value is as one of another type, where nothing of it is lost: a text that is a number,
-    a date, `true` or `false`, and these as texts; a boolean and 1 or 0; a text and the list of it.
-    None: it does not fit.
+    """Converts a value to another type without loss: between texts and numbers, dates, `true` or
+    `false`; between booleans and 1 or 0; between a text and the list of it. None: it does not fit.
 
-    A date and its text, and numbers that are the same in decimals, come out the same: read models
-    hold values as JSON, and keep no more of them."""
+    A date and its text have the same result, and so have numbers with the same decimals: read
+    models hold values as JSON only."""
     if isinstance(value, datetime):
         value = str(msgspec.to_builtins(value))
     if isinstance(value, list):
@@ -290,8 +289,8 @@ def is_acceptable(value: object) -> bool:
 def merged(
     current: Mapping[str, Value], write: PropertyWrite
 ) -> tuple[dict[str, Value], list[str], dict[str, Value]]:
-    """What a write changes: values that differ from `current`, keys there are to delete, and the
-    values that `current` has of all these."""
+    """Returns the changes of a write: values that differ from `current`, existing keys to delete,
+    and the values of all these in `current`."""
     changed = {
         name: value
         for name, value in write.values.items()

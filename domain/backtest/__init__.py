@@ -1,1 +1,1 @@
-"""What a definition would have decided, had it been active."""
+"""Back-tests: the decisions that a definition would have made, had it been active."""

@@ -228,7 +228,8 @@ class Plan:
 
 
 def _calendar(condition: Condition) -> Iterator[bool]:
-    """What the calendar moves in a condition: True: a date; False: periods of activity alone."""
+    """Yields what the calendar changes in a condition: True: a date; False: only periods of
+    activity."""
     inner = [part for part, _ in parts_of(condition)]
     for part in inner:
         yield from _calendar(part)

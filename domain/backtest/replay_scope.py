@@ -14,7 +14,7 @@ from domain.workspace.dependencies import NAME_PROPERTIES
 
 
 class ReplayScope(msgspec.Struct):
-    """What a replay must know.
+    """The facts that a replay needs.
 
     Attributes:
         properties: names, of users and of accounts.

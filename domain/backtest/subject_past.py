@@ -50,7 +50,7 @@ class Seen(NamedTuple):
 
 
 class Day:
-    """What occurred on a day, in no order: positions decide which of two events holds."""
+    """The events of a day, in no order: positions decide which of two events holds."""
 
     def __init__(self) -> None:
         self.events: list[ReplayEvent] = []

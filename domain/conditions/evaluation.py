@@ -1,6 +1,6 @@
-"""What a condition means, in plain Python: the oracle that the compiler is held against.
+"""Evaluates conditions in plain Python: the oracle for the compiler.
 
-It looks at one subject of a small world at a time, and does everything the long way round.
+It evaluates one subject of a small world at a time, in the most direct way.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _STORED_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]{6})?Z")
 
 
 class Deed(msgspec.Struct, frozen=True):
-    """What a subject did on a day, `count` times.
+    """An activity of a subject on a day, done `count` times.
 
     Attributes:
-        in_account: whether it named an account; then it is the account's deed too, in its own list.
-        metadata: None: it went with the key of an erased user, and answers no question.
+        in_account: whether it named an account; then the account's own list has it too.
+        metadata: None: unreadable since its user was erased; no test of it holds.
     """
 
     activity: str
@@ -76,7 +76,7 @@ class World(msgspec.Struct, frozen=True):
     records: Mapping[UUID, Mapping[Any, Membership]] | None = None
 
     def about(self, subject: UUID) -> Iterable[Membership]:
-        """Those of the memberships that a user or an account has part in, as `records` say."""
+        """Returns the memberships of a user or an account, from `records`."""
         return (self.records or {}).get(subject, {}).values()
 
 
@@ -115,8 +115,8 @@ def holds(condition: ask.Condition, subject: UUID, world: World, moment: Moment)
 
 
 def value_of(condition: ask.Condition, subject: UUID, world: World, moment: Moment) -> object:
-    """What a test sees of a subject: a value (None: there is none), how often something was done,
-    or whether something is so."""
+    """Returns the value that a test reads of a subject: a value (None: there is none), a count of
+    activity, or whether a fact holds."""
     facts = world.subjects[subject]
     match condition:
         case ask.PropertyIs(name):
@@ -295,8 +295,9 @@ def _within(period: Period | None, day: date, moment: Moment) -> bool:
 
 
 def _deeds(activity: str, subject: UUID, world: World) -> list[Deed]:
-    """What a subject did of a kind. An account's events are those that name it; its pages, screens,
-    channels and campaigns are also those of its present members that name no account."""
+    """Returns a subject's activity of a kind. An account's events are those that name it; its
+    pages, screens, channels and campaigns include those of its present members that name no
+    account."""
     facts = world.subjects[subject]
     deeds = [deed for deed in facts.deeds if deed.activity == activity]
     if facts.kind is SubjectKind.ACCOUNT and activity != "event":

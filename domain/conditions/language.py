@@ -230,7 +230,7 @@ class PropertyIs(_Condition, frozen=True, tag="property"):
 
 
 class Attribute(enum.StrEnum):
-    """What Annals itself keeps of a subject."""
+    """A value that Annals itself keeps of a subject."""
 
     NAME = "name"
     EXTERNAL_ID = "external_id"

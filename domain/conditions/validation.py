@@ -61,7 +61,7 @@ _OPERATORS: dict[PropertyType, tuple[type, ...]] = {
     PropertyType.DATE: (*_DATES, *_PRESENCE),
     PropertyType.LIST: (Contains, *_PRESENCE),
 }
-# What is counted once has to count the same tomorrow.
+# Tests of metadata are counted once, so their outcome must not change with time.
 _OF_METADATA = (*_EQUALITY, Contains, StartsWith, *_NUMBERS, Before, After, *_PRESENCE)
 _ATTRIBUTES: dict[Attribute, PropertyType] = {
     Attribute.NAME: PropertyType.STRING,

@@ -1,2 +1,1 @@
-"""What people define: segments, stages, health, scores, signals, destinations, links, saved
-views."""
+"""Definitions: segments, stages, health, scores, signals, destinations, links, saved views."""

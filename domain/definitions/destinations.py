@@ -26,7 +26,7 @@ _IN_AN_ADDRESS = re.compile(r"[!-~]+")
 
 
 class SubscriptionKind(enum.StrEnum):
-    """What a destination can subscribe to, as timelines name it."""
+    """The kinds of news that a destination can subscribe to, named as in timelines."""
 
     EVENT = "event"
     PAGE = "page"
@@ -135,7 +135,7 @@ def check_url(url: str, pointer: str) -> None:
 
 
 def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
-    """Raises: InvalidInput: it names an event, a screen or a property that there is not."""
+    """Raises: InvalidInput: it names an unknown event, screen or property."""
     kinds = list(SubjectKind) if destination.kind is None else [destination.kind]
     for n, subscription in enumerate(destination.news):
         known: Collection[str] | None = None

@@ -1,7 +1,7 @@
-"""Links to a subject's record in other apps: templates over what is known of it.
+"""Links to a subject's record in other apps: templates with its attributes and properties.
 
 A template is an address with names in braces: `https://crm.example/contacts/{external_id}`. The
-values come from whoever sends, so they stand only behind the host, percent-encoded.
+values come from senders, so they stand only behind the host, percent-encoded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ATTRIBUTES = {
     SubjectKind.USER: ("id", "external_id", "name", "email"),
     SubjectKind.ACCOUNT: ("id", "external_id", "name", "domain"),
 }
-"""What a template can name besides properties."""
+"""The attributes that a template can name besides properties."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _IN_AN_ADDRESS = re.compile(r"[!-~]*")
@@ -34,7 +34,7 @@ _STEPS_IN_A_PATH = (".", "..")
 class Link(msgspec.Struct, frozen=True):
     """
     Attributes:
-        kind: whose pages have it.
+        kind: of the pages that show it.
         url: the template.
     """
 
@@ -44,7 +44,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Reached(msgspec.Struct, frozen=True):
-    """A link of one user or account. `url` is an address, with nothing left to fill in."""
+    """A link of one user or account. `url` is a complete address."""
 
     name: str
     url: str
@@ -109,7 +109,7 @@ def check_properties(link: Link, known: Collection[str], pointer: str) -> None:
 
 
 def placeholders(url: str) -> Iterator[Placeholder]:
-    """What a template names, in order."""
+    """Yields the names in a template, in order."""
     for name in _PLACEHOLDER.findall(url):
         is_property = name.startswith(PROPERTY)
         yield Placeholder(name.removeprefix(PROPERTY), is_property)

@@ -1,8 +1,8 @@
-"""How long tracked activity stays readable: what is chosen, what is kept, what a run has done.
+"""Retention of tracked activity: the choice, the bounds of what is kept, and the runs.
 
-Tracked activity is kept by calendar months (UTC) of when it occurred. What of it is over is over
-for everybody at once, and does not come back: a longer retention that is chosen later begins where
-the last run ended. Pure; `infra.erasure.retention` carries it out.
+Tracked activity is kept by calendar months (UTC) of its occurrence. A month ends for all subjects
+at once, and does not come back: a longer retention chosen later begins where the last run ended.
+Pure; `infra.erasure.retention` carries it out.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
 
 MAX_MONTHS = 1_200
 UPKEEP, OPERATOR = "upkeep", "operator"
-"""Who begins runs: a server by itself, or whoever gives the command."""
+"""The initiators of runs: a server by itself, or an operator with the command."""
 
 
 class Counts(enum.StrEnum):
-    """What becomes of the counts of activity that is no longer kept.
+    """The fate of the counts of activity that is no longer kept.
 
-    keep: how often who did what on which day stays.
-    drop: it goes with the activity.
+    keep: the counts by subject, name and day stay.
+    drop: they go with the activity.
     """
 
     KEEP = "keep"
@@ -57,14 +57,13 @@ def kept_since(now: datetime, months: int) -> datetime:
 
 
 class RetentionBounds(msgspec.Struct, frozen=True):
-    """What of tracked activity is still there, by when it occurred.
+    """Bounds of the tracked activity that is kept, by occurrence.
 
     Attributes:
-        since: from here on all is kept; before it nothing, once a run is over.
-        taken_since: from here on new activity is taken in; later than `since` while a run is
-            under way.
-        lines: while a run is under way the last positions, by partition, of what is kept between
-            the two: what was on its way when the run began is not.
+        since: activity from here on is kept; earlier activity ends with the run.
+        taken_since: new activity from here on is accepted; later than `since` during a run.
+        lines: during a run, by partition, the last positions of activity kept between the two;
+            activity in flight at the start of the run is not kept.
         counted_since: the first day that is counted; earlier counts were dropped.
     """
 
@@ -92,18 +91,18 @@ def first_whole_day(since: datetime) -> date:
 
 
 class RetentionRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done to tracked activity that had become too old.
+    """A run of retention: ends the tracked activity that has become too old.
 
     Attributes:
-        ends: all that occurred before this went.
+        ends: the run ends activity that occurred before this.
         requested_by: `upkeep`, or `operator` for the command.
-        partitions: of the log's 256, how many are read.
-        events: how many went, or will go.
-        unsealed: how many of these were recorded before there were keys of periods: they are shown
-            no more, and unreadable once their subjects are erased.
+        partitions: how many of the log's 256 are read.
+        events: how many the run ends.
+        unsealed: how many of these are older than the keys of months: they are no longer shown, and
+            unreadable once their subjects are erased.
         sums: events that keep their counts.
-        destroyed_at: since when none of it opens.
-        waits_for: what stops it, in words.
+        destroyed_at: the time since which none of the activity opens.
+        waits_for: the obstacle, in words.
     """
 
     id: UUID

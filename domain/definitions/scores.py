@@ -1,4 +1,5 @@
-"""What a score is worth: the weight of the rules that hold by the weight of all, clamped."""
+"""The value of a score: the weight of the rules that hold, divided by the weight of all,
+clamped."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Segment(msgspec.Struct, frozen=True, tag="segment", omit_defaults=True):
     """Users or accounts under a name.
 
     Attributes:
-        condition: who is in it. None: a static segment, whose list is kept by hand.
+        condition: selects the members. None: a static segment, whose list is kept by hand.
     """
 
     kind: SubjectKind
@@ -73,7 +73,7 @@ class StageType(enum.StrEnum):
 
 
 class Stage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where users or accounts are in their life. Its name is what it is known by."""
+    """A stage of life of users or accounts, identified by its name."""
 
     name: str
     type: StageType
@@ -90,11 +90,11 @@ class Stages(msgspec.Struct, frozen=True, tag="stages", omit_defaults=True):
 
 
 class HealthProfile(msgspec.Struct, frozen=True, tag="health_profile", omit_defaults=True):
-    """When users or accounts in some stages are well: good is tested first, then bad, else normal.
+    """The health of users or accounts in some stages: good is tested first, then bad, else normal.
 
     Attributes:
-        stages: by name, that it is for; null among them: no stage. A stage has one at most, and one
-            without is normal.
+        stages: the names of the stages that it covers; null stands for no stage. A stage has at
+            most one profile; without one its health is normal.
     """
 
     kind: SubjectKind
@@ -105,7 +105,7 @@ class HealthProfile(msgspec.Struct, frozen=True, tag="health_profile", omit_defa
 
 
 class ScoreRule(msgspec.Struct, frozen=True):
-    """A part of a score. `weight` may be negative, but not nothing."""
+    """A part of a score. `weight` may be negative, but not 0."""
 
     name: str
     weight: int
@@ -113,7 +113,8 @@ class ScoreRule(msgspec.Struct, frozen=True):
 
 
 class Score(msgspec.Struct, frozen=True, tag="score", omit_defaults=True):
-    """0 to 100 %: the weight of the rules that hold by the weight of all, clamped."""
+    """A score, 0 to 100 %: the weight of the rules that hold, divided by the weight of all,
+    clamped."""
 
     kind: SubjectKind
     name: str
@@ -124,10 +125,10 @@ class Signal(msgspec.Struct, frozen=True, tag="signal", omit_defaults=True):
     """A signal playbook: on while its condition holds; turning on, it triggers.
 
     Attributes:
-        reentry_hours: since it last triggered, before it may trigger again; at least 1. None: it
-            triggers once for each subject.
-        goal: what is hoped for, once triggered.
-        goal_hours: in which the goal has to be reached, else it is missed; with `goal` only.
+        reentry_hours: hours before it may trigger again, at least 1. None: it triggers once for
+            each subject.
+        goal: the condition hoped for after a trigger.
+        goal_hours: the time to reach the goal, else it is missed; with `goal` only.
     """
 
     kind: SubjectKind
@@ -139,21 +140,21 @@ class Signal(msgspec.Struct, frozen=True, tag="signal", omit_defaults=True):
 
 
 class Preferred(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the Overview of a user or an account shows first, by name, in order."""
+    """The properties and events that the Overview shows first, by name, in order."""
 
     properties: list[str] = msgspec.field(default_factory=list)
     events: list[str] = msgspec.field(default_factory=list)
 
 
 class Settings(msgspec.Struct, frozen=True, tag="settings", omit_defaults=True):
-    """What the workspace chooses. There is one of it, always active.
+    """The settings of the workspace. There is one instance, always active.
 
     Attributes:
         mrr_property, renewal_property: that supply MRR and renewal date.
-        currency: ISO 4217, of an MRR that comes without one of its own.
-        time_zone: in which calendar days are counted; None: as the server is set.
-        backdated_stages: whether a fact that is told late moves the stage timeline to when it
-            occurred. Recorded history stays as it is either way.
+        currency: ISO 4217, for MRR values without a currency.
+        time_zone: the zone that days are counted in; None: the server's.
+        backdated_stages: whether a late fact moves the stage timeline to when it occurred. Recorded
+            history never changes.
         retention: how long tracked activity stays readable; None: for ever.
         links: to the records of users and accounts in other apps, in order.
     """
@@ -187,7 +188,7 @@ class Defined(msgspec.Struct, Generic[D_co], frozen=True):
     """A definition as it stands.
 
     Attributes:
-        version: of this one, from 1: each change of its content or status is a new one.
+        version: from 1; each change of its content or status adds 1.
         by, created_by: the API key that changed it last, that made it.
     """
 

@@ -51,10 +51,10 @@ class Statement(msgspec.Struct, frozen=True):
     """The certified facts. Nothing in it is personal: ids are random, actors are API keys by id.
 
     Attributes:
-        unreadable_at: from when on nothing of the subjects could be opened.
-        forgotten_at: by when no read model held anything of them.
-        cleaned_at: by when the database's files held nothing that had been deleted.
-        rewritten: the tables that were written anew.
+        unreadable_at: the time from which no data of the subjects could be opened.
+        forgotten_at: the time from which no read model held data of them.
+        cleaned_at: the time from which the database's files held no deleted data.
+        rewritten: the tables that were rewritten.
         wal: `removed`, or `left to the operator`, whose server keeps its write-ahead log.
         log_root: SHA-256 over the heads: of each partition number, position and hash.
         log_heads: of each partition, as of `issued_at`. A later log holds each at its position.

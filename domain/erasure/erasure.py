@@ -15,12 +15,12 @@ from domain.identity import SubjectKind
 
 
 class TargetOutcome(enum.StrEnum):
-    """What became of one subject of an erasure.
+    """The outcome of an erasure for one subject.
 
     erased_before: another request erased it.
     held: a legal hold forbids it; `detail` is the hold's reason.
     unknown: there is no such subject.
-    altered: nothing says whether it is a user or an account, as no event of it opens.
+    altered: its kind is unknown, as none of its events opens.
     """
 
     WAITING = "waiting"
@@ -35,9 +35,9 @@ class NamedIn(msgspec.Struct, frozen=True):
     """A definition or a saved view that names, or named, a subject by value.
 
     Attributes:
-        what: the definition's family, as `segment`; or `saved_view`.
-        versions: of the definition, those that name the subject.
-        places: where in it, as JSON pointers; never the value.
+        what: the definition's family, such as `segment`; or `saved_view`.
+        versions: the versions of the definition that name the subject.
+        places: JSON pointers to the names; never the value.
     """
 
     what: str
@@ -47,19 +47,19 @@ class NamedIn(msgspec.Struct, frozen=True):
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
-    """An erasure, and how far it is.
+    """An erasure and its progress.
 
     Attributes:
-        subject: the random id that was asked for, if it was one.
-        reason: the code that was given for it.
+        subject: the random id in the request, if it named one.
+        reason: the code given in the request.
         requested_by: the API key, by id.
-        step: how far it is: accepted, unreadable, recorded, forgotten, cleaned, completed.
-        waits_for: what it waits for, if it does.
-        outcomes: how many subjects it is about, by what became of them.
-        unknown: ids of the list that were nobody's.
-        position: where the read models have to be to hold nothing of it; empty until then.
-        named_in: the definitions and saved views that named them by value; the names were taken
-            out of these, and of what they said before.
+        step: the last step taken: accepted, unreadable, recorded, forgotten, cleaned, completed.
+        waits_for: the obstacle, if any.
+        outcomes: the number of its subjects, by outcome.
+        unknown: ids of the list without a subject.
+        position: the read models hold nothing of its subjects from here on; empty until then.
+        named_in: the definitions and saved views that named them by value; the names were taken out
+            of these and of their past versions.
     """
 
     id: UUID
@@ -87,7 +87,7 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
 class ErasureTarget(msgspec.Struct, frozen=True):
     """
     Attributes:
-        detail: why it was not erased, where it was not.
+        detail: why it was not erased, if so.
     """
 
     subject: UUID
@@ -99,8 +99,8 @@ class ToldDestination(msgspec.Struct, frozen=True):
     """Whether a destination was told of an erasure.
 
     Attributes:
-        state: `told`; `waiting`: it will be; `paused`: once it is resumed; `archived`: it was
-            archived before, and will not be.
+        state: `told`; `waiting`: to be told; `paused`: to be told once resumed; `archived`:
+            archived before, so never told.
     """
 
     id: UUID
@@ -109,7 +109,7 @@ class ToldDestination(msgspec.Struct, frozen=True):
 
 
 def merge_mentions(mentions: Iterable[NamedIn]) -> list[NamedIn]:
-    """One entry for each definition or saved view, with all versions and places."""
+    """Returns one entry per definition or saved view, with all versions and places."""
     merged: dict[tuple[str, UUID], tuple[set[int], set[str]]] = {}
     for mention in mentions:
         versions, places = merged.setdefault((mention.what, mention.id), (set(), set()))

@@ -11,7 +11,8 @@ from domain.identity import SubjectKind
 
 
 class LegalHold(msgspec.Struct, frozen=True, kw_only=True):
-    """What forbids an erasure, until it is released. Reasons are codes; API keys stand by id."""
+    """A legal hold: forbids an erasure until it is released. Reasons are codes; API keys are
+    ids."""
 
     id: UUID
     subject: UUID

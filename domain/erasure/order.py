@@ -24,7 +24,7 @@ class ErasureScope(enum.StrEnum):
 
 
 class NamedSubject(msgspec.Struct, frozen=True):
-    """One subject, by its id or an outside name."""
+    """A subject, by its id or an outside name."""
 
     name: SubjectId | Identity
 
@@ -36,7 +36,7 @@ class NamedSubjects(msgspec.Struct, frozen=True):
 
 
 class MembersOf(msgspec.Struct, frozen=True):
-    """All subjects that are in a segment when the order is taken on."""
+    """All members of a segment when the order is accepted."""
 
     segment: UUID
 
@@ -61,11 +61,11 @@ class EraseSubjects(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErasureOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """The same, once the subjects are known by their ids.
+    """An `EraseSubjects` command, once the ids of its subjects are known.
 
     Attributes:
-        subjects: whom the erasure is about, at the time of the request.
-        unknown: how many names of a list were nobody's.
+        subjects: of the erasure, at the time of the request.
+        unknown: how many names of a list have no subject.
         suppress, question: as in `EraseSubjects`.
     """
 

@@ -17,7 +17,7 @@ from domain.conditions.language import Attribute
 from domain.identity import Identity, Scheme, SubjectKind
 
 MARK = "(erased)"
-"""What stands in place of a name that was taken out."""
+"""Replaces a name that was taken out."""
 
 _EMAIL = re.compile(r"[\w.+%'’-]+@[\w-]+(?:\.[\w-]+)*")
 _TO_THE_LETTER = {"is", "is_not", "in", "not_in"}

@@ -24,8 +24,9 @@ MIN_CHARS, MAX_CHARS = 6, 2_000
 class Finding(msgspec.Struct, frozen=True):
     """
     Attributes:
-        value: which of the values, by its index.
-        form: in which it was found: `text`, `utf-16`, `base64`, `percent`, `hex`, `escaped`.
+        value: the index of the found value.
+        form: the encoding in which it was found: `text`, `utf-16`, `base64`, `percent`, `hex`,
+            `escaped`.
         place: a table, a large object or a file.
         count: how often.
     """

@@ -48,19 +48,18 @@ class OfTime(msgspec.Struct, frozen=True, tag="time", gc=False):
 
 
 DecisionCause = OfEvent | OfDay | OfDefinition | OfRebuild | OfTime
-"""Why something was decided of a subject."""
+"""The cause of a decision about a subject."""
 
 
 class DecisionEvent(Payload, frozen=True):
-    """What a definition decided of the subject in whose stream this stands.
+    """A decision of a definition about the subject of this stream.
 
     Attributes:
-        definition: what decided it; for a stage set by hand the list of stages that would have.
-        ordinal: 1, 2, 3 and so on, of this subject and what
-            `domain.events.decisions.series` names: each
-            is recorded once.
+        definition: the deciding definition; for a stage set by hand the active list of stages.
+        ordinal: 1, 2, 3 and so on, by subject and `domain.events.decisions.series`: each is
+            recorded once.
         version: of the definition.
-        saw: what its conditions saw, by JSON pointer into the definition.
+        saw: the evidence of its conditions, by JSON pointer into the definition.
     """
 
     definition: DefinitionId
@@ -132,11 +131,11 @@ class SignalEnded(DecisionEvent, frozen=True):
 
 
 class GoalReached(DecisionEvent, frozen=True):
-    """What a signal's playbook hoped for came true in time."""
+    """The goal of a signal's playbook was reached in time."""
 
 
 class GoalMissed(DecisionEvent, frozen=True):
-    """What a signal's playbook hoped for did not come true in time."""
+    """The goal of a signal's playbook was not reached in time."""
 
 
 STAGE_SERIES, HEALTH_SERIES = "stage", "health"

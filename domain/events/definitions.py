@@ -49,7 +49,7 @@ class DefinitionDeleted(Payload, frozen=True):
 
 
 class DefinitionCleaned(Payload, frozen=True):
-    """What some versions of a definition say named somebody who was erased, and does no more."""
+    """The name of an erased subject was taken out of some versions of a definition."""
 
     id: DefinitionId
     versions: list[int]
@@ -57,7 +57,7 @@ class DefinitionCleaned(Payload, frozen=True):
 
 
 class NamesRetired(Payload, frozen=True):
-    """Names of the catalogue were retired: what is sent under them is refused from now on."""
+    """Names of the catalogue were retired: from now on Annals refuses messages that use them."""
 
     scope: NameScope
     names: list[str]

@@ -1,4 +1,4 @@
-"""An event as it is recorded: sealed, and opened again as far as its keys allow."""
+"""Recorded events: sealed, and opened where their keys still exist."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ class RecordedEvent(SealedEvent, frozen=True, gc=False):
 
 
 class OpenedEvent(msgspec.Struct, frozen=True):
-    """A recorded event, opened as far as its keys still allow.
+    """A recorded event, opened where its keys still exist.
 
     Attributes:
         payload: None where the stream's subject is erased.
         account_part: None where there is none, or the account is erased.
-        account_sums: what the account keeps of activity that is no longer kept, as `account_part`.
+        account_sums: the account's sums of activity that is no longer kept; None as for
+            `account_part`.
         is_kept: False for tracked activity that is no longer kept; neither part opens then.
     """
 

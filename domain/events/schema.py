@@ -102,8 +102,8 @@ def check_known(topic: str, version: int) -> None:
 
 
 def decoder(topic: str, version: int) -> Callable[[bytes], Payload]:
-    """What decodes stored payloads (MessagePack) of a topic and version to today's type. Payloads
-    of today's form are decoded directly; others are upcast.
+    """Returns the decoder of stored payloads (MessagePack) of a topic and version to today's type.
+    Payloads of today's form are decoded directly; others are upcast.
 
     Raises:
         NewerSchemaVersion, UnreadableEvent: see `upcast`.

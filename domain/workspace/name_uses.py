@@ -48,7 +48,7 @@ class NameUse(NamedTuple):
 
 
 def uses_of(definition: Definition) -> Iterator[NameUse]:
-    """What a definition names, drafts included."""
+    """Yields the names that a definition uses; also of drafts."""
     match definition:
         case Settings():
             yield from _of_settings(definition)
@@ -60,8 +60,8 @@ def uses_of(definition: Definition) -> Iterator[NameUse]:
 
 
 def retired_use(definition: Definition, retired: Collection[CatalogueName]) -> NameUse | None:
-    """The first place where a definition names what is retired; where it means users and accounts,
-    of both."""
+    """Returns the first place where a definition uses a retired name; if it means users and
+    accounts, one retired for both."""
     meant: dict[str, list[NameUse]] = {}
     for use in uses_of(definition):
         meant.setdefault(use.pointer, []).append(use)
@@ -83,7 +83,7 @@ def unfit_use(
 
 
 def uses_of_view(view: SavedView) -> Iterator[NameUse]:
-    """What the columns, the order and the filter of a saved view name."""
+    """Yields the names in the columns, the order and the filter of a saved view."""
     scope = property_scope(view.kind)
     for n, name in enumerate(view.columns or ()):
         yield NameUse(CatalogueName(scope, name), f"/columns/{n}")
@@ -95,7 +95,7 @@ def uses_of_view(view: SavedView) -> Iterator[NameUse]:
 
 
 def uses_in(condition: Condition, kind: SubjectKind, pointer: str = "") -> Iterator[NameUse]:
-    """What a condition about users or about accounts names."""
+    """Yields the names in a condition about users or about accounts."""
     match condition:
         case PropertyIs(name, test):
             yield NameUse(CatalogueName(property_scope(kind), name), f"{pointer}/name", test)

@@ -41,7 +41,7 @@ from domain.identity import SubjectKind
 
 
 class Named(NamedTuple):
-    """What a condition can refer to.
+    """The target of a reference in a condition.
 
     Attributes:
         name: the name of a stage, score or signal, or the id of a segment; empty: the stages or
@@ -146,7 +146,7 @@ def references_of(definition: Definition, *, deciding: bool = False) -> Iterator
 
 
 def provides(id: DefinitionId, definition: Definition) -> set[Named]:
-    """What conditions can refer to while a definition is active."""
+    """Returns the targets that an active definition offers to conditions."""
     match definition:
         case Segment(kind):
             return {Named(DefinitionKind.SEGMENT, kind, str(id))}

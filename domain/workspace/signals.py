@@ -30,14 +30,14 @@ class Goal(enum.StrEnum):
 
 
 class SignalState(NamedTuple):
-    """What the history of a signal says.
+    """The state of a signal by its history.
 
     Attributes:
         ordinal: number of events so far.
         triggered_at: the last time.
         triggers: how often.
         goal: of the last trigger; None: it has none.
-        goal_due_at: when the watch for it is over.
+        goal_due_at: the time by which the goal must be reached.
     """
 
     ordinal: int = 0
@@ -84,7 +84,7 @@ class Step(NamedTuple):
 
 
 class Next(NamedTuple):
-    """What a signal does now, and when it has to be looked at again though nothing happens.
+    """The present steps of a signal, and when the clock alone requires the next look.
 
     Attributes:
         goal_due_at: for a trigger among the steps.
@@ -105,11 +105,11 @@ def reentry_at(signal: Signal, state: SignalState) -> datetime | None:
 def following(
     signal: Signal | None, state: SignalState, *, holds: bool, goal_holds: bool, now: datetime
 ) -> Next:
-    """What a signal does next.
+    """Returns the next steps of a signal.
 
     Args:
-        signal: None: it is archived, and does nothing more than turn off.
-        holds, goal_holds: whether its condition and its goal do, now.
+        signal: None: it is archived, and can only turn off.
+        holds, goal_holds: whether its condition and its goal hold now.
     """
     if signal is None:
         return Next([Step(SignalEnded)] if state.is_on else [], None, None)

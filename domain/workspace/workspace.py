@@ -16,9 +16,9 @@ from domain.name_rules import NameRules
 class Workspace(msgspec.Struct, frozen=True):
     """
     Attributes:
-        zones: the time zone now, and those that held before.
+        zones: the present and the past time zones.
         mrr_property, renewal_property: names of the properties that supply MRR and renewal date.
-        currency: ISO 4217 code of an MRR that comes without one; None: unknown.
+        currency: ISO 4217 code for MRR values without a currency; None: unknown.
         users, accounts: the properties and events that the Overview shows first.
         backdated_stages: whether a late fact moves the stage timeline to when it occurred.
         links: to the records of users and accounts in other apps, in order.

@@ -74,7 +74,7 @@ class _Waiter:
 
 
 class Admission:
-    """Thread-safe; one instance per process and loops."""
+    """Safe for many threads and event loops; one instance per process."""
 
     def __init__(self, bounds: Mapping[Demand, Bound] = BOUNDS) -> None:
         self._bounds = bounds

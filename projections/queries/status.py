@@ -58,7 +58,7 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
         counters: of metadata: the number in use and the limit.
         projectors: those alive some seconds ago, in all processes.
         workers: of the answering process.
-        past_heads: positions past their heads in the last minute; normally none.
+        past_heads: positions past their heads, at most a minute old; normally none.
     """
 
     recorded: int
