@@ -64,8 +64,8 @@ from domain.errors import InvalidInput
 from infra.bootstrap.annals import Annals
 
 THREADS = 64
-"""In which a process answers: more than readers have places for, so that intake finds one free. The
-loop's own are four more than the machine has cores."""
+"""Threads in which a process answers: more than readers have places for, so that intake finds one
+free. The loop's own are four more than the machine has cores."""
 
 
 class App(Litestar):

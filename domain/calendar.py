@@ -26,7 +26,7 @@ class _Period(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fiel
 
 
 class LastDays(_Period, frozen=True, tag="last_days"):
-    """The last `days` days, today among them."""
+    """The last `days` days, including today."""
 
     days: Days
 
@@ -78,7 +78,7 @@ class Since(_Period, frozen=True, tag="since"):
 
 
 class Between(_Period, frozen=True, tag="between"):
-    """From a day to another, both among them."""
+    """From a day to another, both included."""
 
     first: date
     last: date
@@ -135,7 +135,7 @@ class Zones(msgspec.Struct, frozen=True):
 
 
 def bounds(period: Period, today: date) -> tuple[date, date]:
-    """The first and the last day of a period, both among them; empty where the first is later.
+    """The first and the last day of a period, both included; empty if the first is later.
 
     Raises:
         OverflowError: a day before the year 1.
@@ -172,7 +172,7 @@ def bounds(period: Period, today: date) -> tuple[date, date]:
 
 
 def moves_with_time(period: Period) -> bool:
-    """Whether the window is another one tomorrow."""
+    """Whether the window changes tomorrow."""
     return not isinstance(period, Between)
 
 

@@ -13,7 +13,7 @@ from domain.properties import RefusedValue
 
 
 class Change(msgspec.Struct, frozen=True, tag=True):
-    """Sets properties of a user or an account, and makes it where it is new (`identify`)."""
+    """Sets properties of a user or an account, and creates it if it is new (`identify`)."""
 
     kind: SubjectKind
     identities: tuple[Identity, ...]

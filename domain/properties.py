@@ -1,4 +1,5 @@
-"""Typed property values: what is accepted, what is refused alone and why, how a write merges."""
+"""Typed property values: which are accepted, which are refused singly and why, how a write
+merges."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class ApiKeys:
         return self.add(key, scope, name=name, by=by), key
 
     def list(self) -> list[ApiKeyItem]:
-        """All keys there ever were, oldest first."""
+        """All keys ever made, oldest first."""
         with self._pool.connection() as conn:
             rows = conn.execute(SELECT_KEYS).fetchall()
         return [ApiKeyItem(id, ApiScope(scope), *rest) for id, scope, *rest in rows]

@@ -49,7 +49,7 @@ class Job:
 
     Attributes:
         by: the API key that began it, by id.
-        phase, done, of: the phase it is in, and how much of that is done, of how much.
+        phase, done, of: the present phase, with the amount done and the whole amount.
         error: why it failed.
     """
 
@@ -102,7 +102,7 @@ class BacktestJobs:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="backtest")
 
     def start(self, work: Callable[[Progress], Tested], by: UUID) -> Job:
-        """Begins a back-test, or has it wait for its turn.
+        """Begins a back-test, or queues it.
 
         Raises:
             TooManyAtOnce: too many run or wait already, or too many of this API key.

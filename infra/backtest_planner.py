@@ -70,16 +70,17 @@ class BacktestPlanner:
         """
         Args:
             tested: a draft, or the id of a definition that is saved.
-            compare_with: the active definition whose place it would take; None: that of its name.
-            days: of the past, today among them.
-            sample: how many subjects to look at; None: all.
+            compare_with: the active definition that it would replace; None: the one of its name.
+            days: the number of past days, including today. sample: how many subjects to test; None:
+                all.
 
         Returns:
             the back-test, ready to run.
 
         Raises:
             InvalidInput: a definition that could not be active, a window or a sample out of bounds.
-            NotFound: no such definition. Conflict: others rest on what it would no longer be.
+            NotFound: no such definition. Conflict: other definitions use a name that it would no
+                longer have.
         """
         if not 1 <= days <= MAX_DAYS:
             raise InvalidInput(f"a window is 1 to {MAX_DAYS} days long", pointer="/days")

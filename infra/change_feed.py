@@ -25,7 +25,7 @@ from infra.api_keys import ApiKeys
 
 TICK_SECONDS = 0.5
 MAX_WATCHES = 1_000
-"""That a process has at the same time."""
+"""Watches that a process has at the same time."""
 
 MAX_ROWS_A_TICK = 50_000
 """Events, at most, that a tick looks at; the next ticks look at the others."""
@@ -140,7 +140,7 @@ class ChangeFeed:
     Args:
         log_pool: of the log. views: of the read models.
         projector: the name of the projector whose read models are watched.
-        streams_of: gives all streams that tell of a subject today.
+        streams_of: returns all streams of a present subject.
     """
 
     def __init__(

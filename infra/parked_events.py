@@ -79,7 +79,7 @@ class ParkedEvents:
         """Tries a parked event again, with all parked events of its stream, in their order.
 
         Readers other than the read models pass a parked event. For them: checks whether the event
-        opens by now, as after its row was restored, and has the reader count it where it can.
+        opens by now, as after its row was restored, and makes the reader count it if it can.
 
         Raises:
             NotFound: no event of this reader is parked there.
@@ -130,7 +130,7 @@ class ParkedEvents:
         return Retried(1, 0, None)
 
     def skip(self, reader: str, position: Position, reason: str, by: str) -> Retried:
-        """Has a reader go on without an event, for good, and tries the events that wait behind it.
+        """Makes a reader skip an event for good, and tries the events that wait behind it.
 
         Raises:
             InvalidInput: no reason, or one that is too long.

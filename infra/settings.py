@@ -28,8 +28,8 @@ class Settings(msgspec.Struct, frozen=True):
     Attributes:
         data: folder of the embedded database, the key-encryption key and the API keys.
         database_url: an outside server, PostgreSQL 15 or later; None: the embedded one.
-        kek: where key-encryption keys are stored: `file`, `file:PATH`, `env:NAME` or
-            `vault:URL`; several, parted by spaces, while keys move to the first.
+        kek: where key-encryption keys are stored: `file`, `file:PATH`, `env:NAME` or `vault:URL`;
+            several, separated by spaces, while keys move to the first.
         vault_token_file: holds the token for Vault, mode 0600.
         vault_certificates: a file of certificate authorities for Vault, or `system`: the machine's.
         host, port: where HTTP is served; port 0 takes a free one.

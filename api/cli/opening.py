@@ -81,8 +81,8 @@ def told_in_the_log() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Turns Ctrl-C and a polite kill into an event, so that everything is closed in order. What
-    does not come to its end is cut off, so that the process ends within ten seconds."""
+    """Turns Ctrl-C and a polite kill into an event, so that everything is closed in order. Work
+    that does not end is cut off, so that the process ends within ten seconds."""
     interrupted = threading.Event()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

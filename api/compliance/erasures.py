@@ -99,7 +99,7 @@ class ErasureRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 class Accepted(Erasure, frozen=True, kw_only=True):
     """
     Attributes:
-        nobody: indexes of the `ids` that were nobody's.
+        nobody: indexes of the `ids` that no subject has.
     """
 
     nobody: list[int]
@@ -118,7 +118,8 @@ class Receipt(Erasure, frozen=True, kw_only=True):
 class ScanRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     Attributes:
-        values: up to 200 that should be gone, of 6 characters at least; kept for the search only.
+        values: up to 200 values to search for, each of at least 6 characters; kept during the
+            search only.
     """
 
     values: Annotated[list[Sought], Bounds(min_items=1, max_items=MAX_VALUES)]

@@ -1,4 +1,4 @@
-"""Suppressed identities: a compliance officer lets one be taken in again."""
+"""Suppressed identities: a compliance officer lifts the suppression of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Back-tests: what a definition would have decided over the past, before it is switched on."""
+"""Back-tests: the decisions that a definition would have made over the past, before it is
+active."""
 
 from __future__ import annotations
 
@@ -93,7 +94,7 @@ class BacktestView(msgspec.Struct, frozen=True):
     Attributes:
         state: `waiting`, `running`, `done`, `failed` or `cancelled`.
         phase: `waiting`, `reading` (events, or subjects of a sample) or `deciding` (days).
-        done, of: how much of it.
+        done, of: the amount done in the phase, and the whole amount.
         error: why it failed.
         result: once it is done.
     """
@@ -110,8 +111,8 @@ class BacktestView(msgspec.Struct, frozen=True):
 
 
 class BacktestController(Controller):
-    """Nothing is recorded. A back-test stays for an hour, in the process that ran it; only who
-    began it cancels it, or a key of scope admin."""
+    """Nothing is recorded. A back-test stays for an hour, in the process that ran it; only the API
+    key that began it, or one of scope admin, cancels it."""
 
     path = "/api/backtest"
     tags = ("back-tests",)
@@ -202,7 +203,7 @@ def planned(planner: BacktestPlanner, data: BacktestRequest) -> Callable[[Progre
 
 
 def _draft(data: Draft) -> Definition:
-    """Raises: InvalidInput: a condition is none; says where."""
+    """Raises: InvalidInput: a condition is invalid; says where."""
     try:
         if isinstance(data, SegmentDraft):
             condition = decoding.decode(bytes(data.condition), "/condition")

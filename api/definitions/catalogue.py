@@ -73,9 +73,9 @@ class TypeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TypeChanged(NamesChanged, frozen=True):
     """
     Attributes:
-        fit, unfit: how many have a value that is one of the new type, or can be made one without
-            loss; and how many have another, which is shown no longer.
-        examples: the ids of up to five of the latter.
+        fit, unfit: the number of contacts whose value fits the new type without loss, and of those
+            whose value does not fit and is no longer shown.
+        examples: the ids of up to five unfit ones.
     """
 
     fit: int

@@ -268,7 +268,7 @@ class DefinitionsController(Controller):
 
 
 def decoded(data: DefinitionRequest) -> Definition:
-    """The definition in a request. Raises: InvalidInput: a condition is none; says where."""
+    """The definition in a request. Raises: InvalidInput: a condition is invalid; says where."""
     match data:
         case StagesRequest(kind, name, stages):
             return Stages(

@@ -1,4 +1,4 @@
-"""Settings: what the workspace chooses, over what the server is set to."""
+"""Settings: the workspace's choices, in place of the server's values."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Wraps every request: watches its client during the work, ends a stream that the client does not
 take, and marks an answer that fails midway.
 
-A client that leaves has its questions cancelled in the database (`infra.postgres.readers`). A place
-(`infra.postgres.admission`) that a request takes is given back when its answer is over, however it
-ends.
+The queries of a client that leaves are cancelled in the database (`infra.postgres.readers`). A
+request gives back its place (`infra.postgres.admission`) when its answer ends in any way.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Answer:
         self._receiver.watch()
 
     def at_end(self, close: Callable[[], None]) -> None:
-        """Has something closed, in a thread, however the answer ends."""
+        """Registers something to close, in a thread, however the answer ends."""
         self._closing.append(close)
 
     async def end(self) -> None:

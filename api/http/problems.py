@@ -105,8 +105,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
-    """The problems that a route can answer with, for the OpenAPI document. Whatever takes a key may
-    be asked too much by one."""
+    """The problems that a route can answer with, for the OpenAPI document. Every route that takes a
+    key may refuse too many requests."""
     if 401 in statuses:
         statuses = tuple(sorted({*statuses, 429}))
     return {

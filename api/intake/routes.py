@@ -136,7 +136,7 @@ class IntakeController(Controller):
 async def _read_for_its_key(
     request: HttpRequest[Any, Any, Any], encoding: str
 ) -> tuple[bytearray, str, UUID]:
-    """A body without a key in a header, the key that stands in it, and the id of that.
+    """Returns a body without a key in a header, the key in the body, and the key's id.
 
     Raises:
         ProblemException: 401: the body is packed or long, so that it is not looked at; or it holds
@@ -165,7 +165,7 @@ def _take(
     """Stores the batch in a body, which it takes out of the parcel to free its memory early.
 
     Args:
-        key: what stands in the body, where the body was read for it.
+        key: the key in the body, if the body was read for it.
 
     Raises:
         InvalidInput: nothing of the body can be read.

@@ -1,1 +1,1 @@
-"""The condition language: what it says, what may be said, what it means, in words."""
+"""The condition language: its syntax, its checks, its meaning, its wording."""

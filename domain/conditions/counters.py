@@ -1,4 +1,4 @@
-"""Counters: what answers a condition on metadata, which itself stays sealed in the log.
+"""Counters: they answer conditions on metadata, which itself stays sealed in the log.
 
 A counter is an activity, a name and tests of metadata. Its id is derived from these, so conditions
 that ask the same share a counter.
@@ -24,7 +24,7 @@ _decode = msgspec.json.Decoder(tuple[MetadataIs, ...]).decode
 class Counter(msgspec.Struct, frozen=True):
     """
     Attributes:
-        tests: the tests of metadata, all of which have to hold, as canonical JSON.
+        tests: the tests of metadata, which must all hold, as canonical JSON.
     """
 
     activity: str
@@ -41,12 +41,12 @@ class Counter(msgspec.Struct, frozen=True):
         return _decode(self.tests)
 
     def counts(self, metadata: Mapping[str, object], moment: Moment) -> bool:
-        """Whether an event with this metadata counts. Of the moment only its zone matters."""
+        """Whether an event with this metadata counts. Uses only the zone of the moment."""
         return all_pass(self.where, metadata, moment)
 
 
 def all_pass(where: Sequence[MetadataIs], metadata: Mapping[str, object], moment: Moment) -> bool:
-    """Whether metadata passes all of some tests. Of the moment only its zone matters."""
+    """Whether metadata passes all of some tests. Uses only the zone of the moment."""
     return all(metadata_passes(part.test, metadata.get(part.name), moment) for part in where)
 
 

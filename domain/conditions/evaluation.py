@@ -66,8 +66,8 @@ class Membership(msgspec.Struct, frozen=True):
 class World(msgspec.Struct, frozen=True):
     """
     Attributes:
-        merged: accounts that were merged, each with the one it lives on in.
-        records: the memberships by user and by account, for who asks often.
+        merged: merged accounts, each with its survivor.
+        records: the memberships by user and by account, for frequent look-ups.
     """
 
     subjects: Mapping[UUID, Facts]
@@ -149,8 +149,7 @@ def value_of(condition: ask.Condition, subject: UUID, world: World, moment: Mome
 
 
 def others_so(where: ask.Condition, subject: UUID, world: World, moment: Moment) -> list[bool]:
-    """Of each of the other kind that a subject belongs to, or that belong to it, whether a
-    condition holds."""
+    """Returns, for each account of a user or each user of an account, whether a condition holds."""
     return [
         holds(where, id, world, moment)
         for id, record in _others(subject, world).items()

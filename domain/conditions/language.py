@@ -38,13 +38,13 @@ class _Test(msgspec.Struct, frozen=True, tag_field="op", forbid_unknown_fields=T
 
 
 class Is(_Test, frozen=True, tag="is"):
-    """Equal to a value: texts to the letter, numbers as they are written."""
+    """Equal to a value: texts exactly, numbers as decimals."""
 
     value: Scalar
 
 
 class IsNot(_Test, frozen=True, tag="is_not"):
-    """The opposite of `is`: holds too where there is no value."""
+    """The opposite of `is`; also holds without a value."""
 
     value: Scalar
 
@@ -62,7 +62,7 @@ class NotIn(_Test, frozen=True, tag="not_in"):
 
 
 class Contains(_Test, frozen=True, tag="contains"):
-    """A text that holds another one, to the letter; a list that has an item."""
+    """A text that contains another text exactly; a list that contains an item."""
 
     value: Name
 
@@ -88,7 +88,7 @@ class AtMost(_Test, frozen=True, tag="at_most"):
 
 
 class Between(_Test, frozen=True, tag="between"):
-    """A number from `low` to `high`, both among them."""
+    """A number from `low` to `high`, both included."""
 
     low: Number
     high: Number
@@ -125,7 +125,7 @@ class MoreThanDaysAgo(_Test, frozen=True, tag="more_than_days_ago"):
 
 
 class IsSet(_Test, frozen=True, tag="is_set"):
-    """There is a value; an empty text is one."""
+    """There is a value; an empty text counts."""
 
 
 class IsNotSet(_Test, frozen=True, tag="is_not_set"):
@@ -163,7 +163,7 @@ class Occurred(_Count, frozen=True, tag="occurred"):
 
 
 class DidNotOccur(_Count, frozen=True, tag="did_not_occur"):
-    """Not once."""
+    """Never."""
 
 
 class AtLeastTimes(_Count, frozen=True, tag="at_least"):
@@ -171,7 +171,7 @@ class AtLeastTimes(_Count, frozen=True, tag="at_least"):
 
 
 class AtMostTimes(_Count, frozen=True, tag="at_most"):
-    """Not once counts too."""
+    """At most so many times; never counts too."""
 
     times: Times
 
@@ -184,7 +184,8 @@ Count = Occurred | DidNotOccur | AtLeastTimes | AtMostTimes | ExactlyTimes
 
 
 class _Quantifier(msgspec.Struct, frozen=True, tag_field="op", forbid_unknown_fields=True):
-    """How many of the other kind have to be so. Only present memberships count."""
+    """How many accounts of a user, or users of an account, must match. Only present memberships
+    count."""
 
 
 class AnyOf(_Quantifier, frozen=True, tag="any"):
@@ -192,7 +193,7 @@ class AnyOf(_Quantifier, frozen=True, tag="any"):
 
 
 class EveryOf(_Quantifier, frozen=True, tag="every"):
-    """There is at least one, and none that is not so."""
+    """There is at least one, and all match."""
 
 
 class AtLeastOf(_Quantifier, frozen=True, tag="at_least"):
@@ -207,13 +208,13 @@ class _Condition(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_f
 
 
 class AllOf(_Condition, frozen=True, tag="all"):
-    """Every one of these holds; of none, it does."""
+    """All of these hold; an empty list holds."""
 
     of: list[Condition]
 
 
 class OneOf(_Condition, frozen=True, tag="any"):
-    """At least one of these holds; of none, it does not."""
+    """At least one of these holds; an empty list does not."""
 
     of: list[Condition]
 
@@ -260,7 +261,7 @@ class Did(_Condition, frozen=True, tag="activity"):
 
     Attributes:
         name: of the event, screen, page, channel or campaign.
-        where: tests of its metadata that all have to hold.
+        where: tests of its metadata; all must hold.
     """
 
     activity: Literal["event", "page", "screen", "channel", "campaign"]
@@ -279,7 +280,7 @@ class Health(enum.StrEnum):
 
 
 class StageIs(_Condition, frozen=True, tag="stage"):
-    """In one of some stages; null among them stands for no stage."""
+    """In one of the given stages; null stands for no stage."""
 
     stages: Annotated[list[str | None], msgspec.Meta(min_length=1, max_length=100)]
 
@@ -321,14 +322,14 @@ class BelongsTo(_Condition, frozen=True, tag="membership"):
 
 
 class OfAccounts(_Condition, frozen=True, tag="accounts"):
-    """For users: what holds of the accounts that the user belongs to."""
+    """For users: a condition about the accounts of the user."""
 
     quantifier: Quantifier
     where: Condition
 
 
 class OfUsers(_Condition, frozen=True, tag="users"):
-    """For accounts: what holds of the users who belong to the account."""
+    """For accounts: a condition about the users of the account."""
 
     quantifier: Quantifier
     where: Condition

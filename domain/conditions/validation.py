@@ -1,4 +1,4 @@
-"""Whether a condition can be asked. A refusal names the exact place and what would be accepted."""
+"""Checks conditions. A refusal names the exact place and what would be accepted."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def check(destination: Destination) -> None:
 
 
 def check_url(url: str, pointer: str) -> None:
-    """Raises: InvalidInput: nothing that can be posted to."""
+    """Raises: InvalidInput: not an address for POST requests."""
     if not 1 <= len(url) <= MAX_URL_CHARS or not _IN_AN_ADDRESS.fullmatch(url):
         raise InvalidInput(
             f"an address has 1 to {MAX_URL_CHARS:,} characters of ASCII, without spaces",

@@ -58,7 +58,8 @@ class Placeholder(NamedTuple):
 
 
 def check(link: Link, pointer: str) -> None:
-    """Raises: InvalidInput: the template is no address, or names what a subject cannot have."""
+    """Raises: InvalidInput: the template is no address, or names an attribute that the kind
+    lacks."""
     url = link.url
     if not 1 <= len(url) <= MAX_URL_CHARS:
         raise InvalidInput(f"an address has 1 to {MAX_URL_CHARS:,} characters", pointer=pointer)
@@ -87,7 +88,7 @@ def check(link: Link, pointer: str) -> None:
 
 
 def _check_host(url: str, pointer: str) -> None:
-    """Nobody who sends a value decides to which host a reader goes."""
+    """A sent value must not choose the host that a reader goes to."""
     try:
         parts = urlsplit(_PLACEHOLDER.sub("{}", url))
         host, _ = parts.hostname, parts.port
@@ -100,7 +101,7 @@ def _check_host(url: str, pointer: str) -> None:
 
 
 def check_properties(link: Link, known: Collection[str], pointer: str) -> None:
-    """Raises: InvalidInput: it names a property that nobody has."""
+    """Raises: InvalidInput: it names an unknown property."""
     for placeholder in placeholders(link.url):
         if placeholder.is_property and placeholder.name not in known:
             raise InvalidInput(
@@ -144,7 +145,8 @@ def _filled(url: str, values: Sequence[str]) -> str:
 
 
 def _text(value: object) -> str | None:
-    """A value as it stands in an address; None: it cannot. A dot or two would lead elsewhere."""
+    """A value in the form for an address; None: it has none. One or two dots would lead
+    elsewhere."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
-"""Before all that can have occurred."""
+"""Before any activity."""
 
 MAX_MONTHS = 1_200
 UPKEEP, OPERATOR = "upkeep", "operator"
@@ -51,7 +51,7 @@ def first_of(month: int) -> date:
 
 
 def kept_since(now: datetime, months: int) -> datetime:
-    """The beginning of what is kept: so many whole months, and what has gone by of this one."""
+    """The start of kept activity: so many whole months before the current one."""
     first = max(month_of(now) - months, month_of(ALWAYS))
     return datetime.combine(first_of(first), datetime.min.time(), UTC)
 
@@ -73,15 +73,15 @@ class RetentionBounds(msgspec.Struct, frozen=True):
     counted_since: date = date.min
 
     def has(self, at: datetime, partition: int, position: int) -> bool:
-        """Whether what occurred then, and stands there in the log, is still kept."""
+        """Whether activity of an instant, at a position of the log, is still kept."""
         if at >= self.taken_since:
             return True
         return at >= self.since and position <= self.lines[partition]
 
     @property
     def metadata_counted_since(self) -> date:
-        """The first day of which metadata is counted: of the day on which two months meet, in one
-        time zone or another, a part is gone."""
+        """The first day whose metadata is counted. A day that overlaps an ended month in any time
+        zone is incomplete."""
         return first_whole_day(self.since)
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from domain.definitions.types import ScoreRule
 
 HUNDREDTHS = 10_000
-"""Of a per cent, in a whole: a score is kept to two decimals."""
+"""Hundredths of a per cent in a whole: a score has two decimals."""
 
 
 def value(rules: Sequence[ScoreRule], held: Collection[str]) -> Decimal:

@@ -1,4 +1,4 @@
-"""Definitions: what people save of the workspace itself: segments, stages, health, scores, signals.
+"""Definitions that people save: segments, stages, health, scores, signals.
 
 Definitions refer to one another (a segment in a segment), and rules hold over all of them: none may
 refer back to itself. So they are one aggregate with one history,
@@ -40,12 +40,13 @@ class DefinitionKind(enum.StrEnum):
 
     @property
     def in_words(self) -> str:
-        """As messages call a definition of the family."""
+        """The name of the family in messages."""
         return "list of stages" if self is DefinitionKind.STAGES else self.value.replace("_", " ")
 
 
 class Status(enum.StrEnum):
-    """Only what is active decides. A draft can be back-tested; what is archived stays on record."""
+    """Only an active definition decides. A draft can be back-tested; an archived one stays on
+    record."""
 
     DRAFT = "draft"
     ACTIVE = "active"

@@ -1,7 +1,8 @@
 """The certificate of an erasure: what it states, and how anyone verifies it off line. Pure.
 
-The file is JSON in one form only: what differs in a byte is not the certificate. The signature
-(Ed25519) is over the statement as it stands in the file. `docs/compliance.md` specifies both.
+The file is JSON in one form only: a file that differs in one byte is not the certificate. The
+signature (Ed25519) is over the statement as it stands in the file. `docs/compliance.md` specifies
+both.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def root_of(heads: Sequence[Head]) -> str:
 
 
 def signed_bytes(statement: Statement) -> bytes:
-    """The bytes that the signature is over."""
+    """The signed bytes."""
     return msgspec.json.encode(statement)
 
 

@@ -1,4 +1,4 @@
-"""An erasure as officers and auditors see it: its steps, and what became of each target. Pure."""
+"""An erasure as officers and auditors see it: its steps, and the outcome of each target. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An order to erase: whom, why, and the word that confirms it. Pure."""
+"""An order to erase: its subjects, its reason, and the word that confirms it. Pure."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ErasureOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_confirmed(word: str) -> None:
-    """Raises: InvalidInput: anything but the word, to the letter."""
+    """Raises: InvalidInput: any text but the word."""
     if word != CONFIRMATION:
         raise InvalidInput(
             "to erase, send the word confirm, in small letters and alone", pointer="/confirm"
@@ -89,7 +89,7 @@ def check_confirmed(word: str) -> None:
 
 
 def check_listed(count: int) -> None:
-    """Raises: InvalidInput: a list of no id, or of too many."""
+    """Raises: InvalidInput: an empty list, or too many ids."""
     if not 0 < count <= MAX_LISTED_FOR_ERASURE:
         raise InvalidInput(f"a list has 1 to {MAX_LISTED_FOR_ERASURE:,} ids", pointer="/ids")
 

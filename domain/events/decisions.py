@@ -1,4 +1,4 @@
-"""Decisions: what a definition decided of a subject, and why."""
+"""Decisions of definitions about subjects, with their causes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from domain.events.payloads import Payload
 
 
 class OfEvent(msgspec.Struct, frozen=True, tag="event", gc=False):
-    """The newest event of those that changed what a condition asks for."""
+    """The newest event that changed a fact of the conditions."""
 
     partition: int
     position: int
@@ -26,11 +26,11 @@ class OfDay(msgspec.Struct, frozen=True, tag="day", gc=False):
 
 
 class OfDefinition(msgspec.Struct, frozen=True, tag="definition", gc=False):
-    """Something was made, changed, activated, archived or deleted.
+    """A definition was made, changed, activated, archived or deleted.
 
     Attributes:
-        version: that it has since.
-        definition: where it need not be the one that decides; None: it is.
+        version: its version since then.
+        definition: its id, if another than the deciding one may be meant; None: the deciding one.
     """
 
     version: int
@@ -38,11 +38,11 @@ class OfDefinition(msgspec.Struct, frozen=True, tag="definition", gc=False):
 
 
 class OfRebuild(msgspec.Struct, frozen=True, tag="rebuild", gc=False):
-    """All was looked at again, once read models had been made anew."""
+    """Every subject was evaluated again after a rebuild of the read models."""
 
 
 class OfTime(msgspec.Struct, frozen=True, tag="time", gc=False):
-    """The clock reached an instant that was waited for."""
+    """The clock reached an awaited instant."""
 
     at: datetime
 
@@ -78,36 +78,36 @@ class SegmentEntered(SegmentTransition, frozen=True):
 
 
 class SegmentLeft(SegmentTransition, frozen=True):
-    """The subject is no member of a segment any more."""
+    """The subject is no longer a member of a segment."""
 
 
 class StageTransition(DecisionEvent, frozen=True, kw_only=True):
-    """The subject entered or left a stage; odd ordinals enter. From one stage to the next are two,
-    recorded together."""
+    """The subject entered or left a stage; odd ordinals enter. A move between two stages is two
+    events, recorded together."""
 
     stage: str
 
 
 class StageEntered(StageTransition, frozen=True):
-    """The subject came into a stage. `by_hand`: somebody put it there."""
+    """The subject entered a stage. `by_hand`: a person set it."""
 
     by_hand: bool = False
 
 
 class StageLeft(StageTransition, frozen=True):
-    """The subject went out of a stage."""
+    """The subject left a stage."""
 
 
 class HealthChanged(DecisionEvent, frozen=True, kw_only=True):
-    """The subject became good, normal or bad. `definition` is the profile that was asked,
-    or the list of stages where the stage that it is in has none."""
+    """The health of the subject became good, normal or bad. `definition` is the profile of its
+    stage, or the list of stages if the stage has no profile."""
 
     before: Health
     after: Health
 
 
 class ScoreChanged(DecisionEvent, frozen=True, kw_only=True):
-    """A score, or which of its rules hold, became another.
+    """A score changed, or the set of its rules that hold.
 
     Attributes:
         before, after: 0 to 100, two decimals; None: there is no such score (yet, any more).

@@ -12,7 +12,7 @@ from domain.properties import PropertyType
 
 
 class DefinitionMade(Payload, frozen=True):
-    """Something was defined. `by` is the API key that did it."""
+    """A definition was made. `by` is the API key that made it."""
 
     id: DefinitionId
     definition: Definition
@@ -28,21 +28,21 @@ class DefinitionChanged(Payload, frozen=True):
 
 
 class DefinitionActivated(Payload, frozen=True):
-    """A draft decides from now on."""
+    """A draft was activated: it decides from now on."""
 
     id: DefinitionId
     by: UUID
 
 
 class DefinitionArchived(Payload, frozen=True):
-    """A definition decides no more; it stays on record."""
+    """A definition was archived: it no longer decides, but stays on record."""
 
     id: DefinitionId
     by: UUID
 
 
 class DefinitionDeleted(Payload, frozen=True):
-    """A definition holds no more."""
+    """A definition was deleted."""
 
     id: DefinitionId
     by: UUID
@@ -73,8 +73,8 @@ class NamesRestored(Payload, frozen=True):
 
 
 class PropertyTypeChanged(Payload, frozen=True):
-    """A property of users or accounts is of another type from now on. Values of before are shown as
-    ones of this type, where they fit."""
+    """A property of users or accounts has another type from now on. Earlier values are shown with
+    this type, if they fit."""
 
     scope: NameScope
     name: str

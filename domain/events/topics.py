@@ -1,4 +1,4 @@
-"""Topics: under which names payloads are stored, and what a topic says of its stream."""
+"""Topics: the names that payloads are stored under, and the kind of stream of each."""
 
 from __future__ import annotations
 

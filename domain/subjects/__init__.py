@@ -1,1 +1,1 @@
-"""User and account aggregates, and what a batch of commands makes of them."""
+"""User and account aggregates, and batches of commands on them."""

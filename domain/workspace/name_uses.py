@@ -43,7 +43,7 @@ class NameUse(NamedTuple):
     test: Test | None = None
 
     def fits(self, type: PropertyType) -> bool:
-        """Whether a property of this type would do."""
+        """Whether the use fits a property of this type."""
         return self.test is None or validation.fits(self.test, type)
 
 
@@ -74,7 +74,7 @@ def retired_use(definition: Definition, retired: Collection[CatalogueName]) -> N
 def unfit_use(
     definition: Definition, types: Mapping[CatalogueName, PropertyType]
 ) -> NameUse | None:
-    """The first test in a definition that a property of these types cannot be put to."""
+    """Returns the first test in a definition that does not fit the types of properties."""
     for use in uses_of(definition):
         type = types.get(use.to)
         if type is not None and not use.fits(type):

@@ -1,9 +1,9 @@
-"""A signal of one subject: what its history makes of it, and what it does next.
+"""A signal of one subject: its state by its history, and its next steps.
 
-It is on while its condition holds, and triggers when it turns on: the first time, and again where
-the playbook says after how many hours it may. Until then it stays off though its condition holds.
-What was hoped for is watched from the trigger until it is reached or its time is over, whether the
-signal is still on or not; a trigger while the one before is still watched begins the watch anew.
+It is on while its condition holds, and triggers when it turns on: the first time, and again after
+the hours of the playbook, if it has any. Until then it stays off though its condition holds. The
+goal is watched from the trigger until it is reached or its time is over, whether the signal is
+still on or not; another trigger meanwhile begins the watch anew.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class SignalState(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Something that a signal does.
+    """A step of a signal.
 
     Attributes:
-        of_time: the instant that brought it about; None: what was looked at did.
+        of_time: the instant that caused it; None: a change of facts caused it.
     """
 
     what: type[SignalTriggered | SignalEnded | GoalReached | GoalMissed]

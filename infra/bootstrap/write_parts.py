@@ -39,7 +39,7 @@ class WriteParts:
     """
     Attributes:
         subject_lookup: finds subjects by their outside names.
-        erasure_completion: has the log say that keys are destroyed.
+        erasure_completion: records in the log that keys are destroyed.
         replay: an aggregate at a version, for auditors.
         definitions_of: the definitions that a log holds.
         working_definitions: the definitions, over the connections of the workers.

@@ -28,7 +28,7 @@ from projections.kernel.batch import Day, DayCount
 from projections.kernel.gaps import Gap, note, parted
 
 READER = "retention"
-"""The name of runs among readers that lack events."""
+"""The reader name of runs in the list of parked events."""
 
 ROWS_AT_A_TIME = 5_000
 EVENTS_AT_A_TIME = 1_000

@@ -55,7 +55,7 @@ class Certifier:
         return "Certifier()"
 
     def public_key(self) -> bytes:
-        """In PEM, for whom a certificate is to convince."""
+        """The public key in PEM, for everyone who verifies certificates."""
         return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, content: bytes) -> bytes:
@@ -70,7 +70,7 @@ class Certifier:
         return True
 
     def issue(self, conn: psycopg.Connection, request: uuid.UUID) -> bytes:
-        """The certificate of an erasure whose steps before it are all taken; the file."""
+        """Returns the certificate, as a file, of an erasure whose earlier steps are all taken."""
         params = {"request": request}
         row: dict[str, Any] | None = (
             conn.cursor(row_factory=dict_row).execute(SELECT_REQUEST, params).fetchone()

@@ -57,8 +57,8 @@ class IdempotencyKeys:
     def claim(
         self, conn: psycopg.Connection, key: str, question: str, *, by: str, request: uuid.UUID
     ) -> uuid.UUID:
-        """Has a key stand for a request, in the caller's transaction, unless it stands for an
-        earlier one already; returns the request that it stands for.
+        """Ties a key to a request, in the caller's transaction, unless it is tied to an earlier
+        one; returns the request that it is tied to.
 
         Raises:
             Conflict: as `find`.

@@ -59,7 +59,7 @@ class ErasureRequestRef(msgspec.Struct, frozen=True):
 
 
 class PlanOutdated(Exception):
-    """A subject was merged or put on hold, or what names it has changed, since it was planned."""
+    """Since the plan, a subject was merged or put on hold, or a content that names it changed."""
 
 
 class ErasurePlan(msgspec.Struct, frozen=True):
@@ -108,7 +108,8 @@ class KeyDestruction:
     def plan(
         self, request: uuid.UUID, kind: SubjectKind, targets: Sequence[SubjectId]
     ) -> ErasurePlan:
-        """Looks up, in a few queries however many, what targets are today, and what names them."""
+        """Looks up the present state of targets and the contents that name them, in a few queries
+        for any number of targets."""
         self._keys.refresh()
         kinds = self._subjects.kinds(targets)
         states = self._load_with_survivors(
@@ -138,8 +139,8 @@ class KeyDestruction:
     def destroy(
         self, conn: psycopg.Connection, plan: ErasurePlan, ref: ErasureRequestRef
     ) -> Outcomes:
-        """Destroys the keys of the targets that may go, in the caller's transaction, and stores of
-        each target what became of it. Call `drop_cached` after the transaction.
+        """Destroys the keys of the targets that may be erased, in the caller's transaction, and
+        stores the outcome of each target. Call `drop_cached` after the transaction.
 
         Raises:
             PlanOutdated: plan again.
@@ -195,8 +196,8 @@ class KeyDestruction:
     def prepare_replay(
         self, request: uuid.UUID, kind: SubjectKind, subjects: Sequence[SubjectId]
     ) -> None:
-        """Before the ledger is replayed: prepares the redacted text of what names subjects that
-        were erased already. Legal holds forbid nothing here."""
+        """Before the ledger is replayed: prepares the redacted text of contents that name erased
+        subjects. Legal holds do not apply here."""
         kinds = self._subjects.kinds(subjects)
         states = self._subjects.load({id: kind for id in subjects if kinds.get(id) is kind})
         names = [name for state in states.values() for name in state.identities]
@@ -204,7 +205,7 @@ class KeyDestruction:
         self._redaction.record_apart(request, mentions, lookups)
 
     def apply_redactions(self, ref: ErasureRequestRef, at: datetime) -> None:
-        """Once keys are destroyed: has the log record the redacted definitions. Safe to repeat."""
+        """Once keys are destroyed: appends the redacted definitions to the log. Safe to repeat."""
         left_over = self._redaction.left_over(ref.request)
         if left_over:
             self._tombstones.destroy(left_over, **_on_record(ref))

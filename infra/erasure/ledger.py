@@ -259,7 +259,7 @@ class Ledger:
         return revived
 
     def replay(self, entries: Sequence[Entry], revived: Sequence[ErasureEntry]) -> None:
-        """Erases the subjects of `revived` again, and has the database hold every entry."""
+        """Erases the subjects of `revived` again, and adds missing entries to the database."""
         requests = {entry.id: entry for entry in entries if isinstance(entry, RequestEntry)}
         with self._pool.connection() as conn, conn.transaction():
             _add(conn, entries)

@@ -12,8 +12,8 @@ from infra.write.definition_store import DefinitionStore
 def notified_destinations(
     definitions: DefinitionStore, cursors: DeliveryCursors, erasure: Erasure
 ) -> list[ToldDestination]:
-    """Of each destination that could have heard of a subject of an erasure, whether it was told of
-    the erasure; by name."""
+    """Returns, by name, the destinations that may have received data of the erased subjects, and
+    whether each was told of the erasure."""
     destinations = definitions.load().destinations
     positions = _positions(erasure.position)
     if positions:

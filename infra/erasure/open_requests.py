@@ -102,7 +102,7 @@ def lock_to_clean(
 
 
 def save(conn: psycopg.Connection, request: OpenRequest, progress: ErasureProgress) -> None:
-    """Stores how far a held request is now."""
+    """Stores the progress of a held request."""
     if progress != request.progress:
         times = {step.value: progress.time_of(step) for step in STEPS}
         params = times | {"waits_for": progress.waits_for, "id": request.id}

@@ -67,7 +67,7 @@ class ErasureProcess:
             self._wake.wait(pause)
 
     def wake(self) -> None:
-        """Has `run` look at once."""
+        """Makes `run` look at once."""
         self._wake.set()
 
     def step(self) -> int:

@@ -1,10 +1,10 @@
-"""The physical end of an erasure: what was deleted goes from the database's files too.
+"""The physical end of an erasure: removes deleted data from the database's files too.
 
 PostgreSQL keeps a deleted row in its page until something else is written there. It keeps the old
 version of a changed key, samples of values in its statistics, and all of it in the write-ahead log.
-So the purge rewrites the tables that held any of it, takes the statistics anew, and has PostgreSQL
-remove the write-ahead log before that. A table cannot be read while it is rewritten: small tables
-are rewritten at once, which takes a moment, large ones in the night.
+So the purge rewrites the tables that held any of it, takes the statistics anew, and makes
+PostgreSQL remove the write-ahead log up to then. A table cannot be read while it is rewritten:
+small tables are rewritten at once, which takes a moment, large ones in the night.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ CLEAR_SAMPLES = """
 SELECT pg_clear_attribute_stats(%(schema)s, %(table)s, %(column)s, %(inherited)s)"""
 
 OWNER_MAY_CLEAR = 180_000
-"""The version of PostgreSQL from which on a table's owner may; before, a superuser may."""
+"""The first version of PostgreSQL in which a table's owner may; in earlier ones a superuser may."""
 
 # PostgreSQL keeps deleted rows for every snapshot that may see them. A snapshot is as old as the
 # oldest transaction that was writing when it was taken, in any database of the server. So a writing
-# transaction has rows kept, and each snapshot of this database taken meanwhile; standbys may, too.
+# transaction keeps rows, and so does each snapshot of this database taken meanwhile; standbys may.
 COUNT_KEEPING = """
 SELECT count(*) FROM (
     SELECT greatest(age(backend_xid),
@@ -188,8 +188,8 @@ class Purge:
     def _wait_for_snapshots(
         self, conn: psycopg.Connection, step: tuple[datetime, str], upto: str
     ) -> str | None:
-        """Waits a moment for the transactions that have PostgreSQL keep what was deleted; returns
-        how many are left, in words, or None.
+        """Waits a moment for the transactions for which PostgreSQL keeps deleted rows; returns how
+        many are left, in words, or None.
 
         Remembers the first transaction id of a step; taking the newest would never finish on a
         busy server.
@@ -265,8 +265,8 @@ def _delete_samples(conn: psycopg.Connection, table: str) -> None:
 
 
 def _remove_wal(conn: psycopg.Connection) -> str:
-    """Begins the write-ahead log anew, so that PostgreSQL removes its older files; returns what
-    became of it."""
+    """Begins the write-ahead log anew, so that PostgreSQL removes its older files; returns
+    `REMOVED` or `LEFT`."""
     try:
         conn.execute("CHECKPOINT")
         conn.execute("SELECT pg_switch_wal()")

@@ -124,7 +124,7 @@ class ErasureRecord:
         after: uuid.UUID | None,
         limit: int,
     ) -> list[ErasureTarget]:
-        """The subjects that an erasure is about, by their ids, and what became of each."""
+        """The subjects of an erasure, by id, with the outcome of each."""
         params = {
             "request": id,
             "outcome": None if outcome is None else outcome.value,

@@ -148,7 +148,7 @@ class Redaction:
         return merge_mentions(mentions)
 
     def prepare(self, request: uuid.UUID, identities: Iterable[Identity]) -> list[Mention]:
-        """Prepares the redacted text of whatever holds these names. It holds from the moment the
+        """Prepares the redacted text of all contents with these names. It takes effect when the
         request destroys the keys of the contents; call `apply` after that."""
         return self._prepare(request, Names(identities))
 
@@ -241,8 +241,8 @@ class Redaction:
         self._contents.empty(contents)
 
     def apply(self, request: uuid.UUID, at: datetime) -> None:
-        """Once the keys are destroyed: has the log record the redacted text of definitions. Safe
-        to repeat."""
+        """Once the keys are destroyed: appends the redacted text of definitions to the log. Safe to
+        repeat."""
         unapplied = self._unapplied(request)
         if not unapplied:
             return
@@ -282,7 +282,7 @@ class Redaction:
     def _record_redacted(
         self, events: AbstractSet[uuid.UUID], at: datetime
     ) -> dict[uuid.UUID, Position]:
-        """Has the log record the redacted text of these events; returns each one's position. A
+        """Appends the redacted text of these events to the log; returns the position of each. A
         `DefinitionCleaned` needs no record of its own: its version's first event has one."""
         if not events:
             return {}

@@ -46,7 +46,7 @@ WHERE log_partition = %(partition)b AND lookup = %(lookup)b AND lifted_at IS NUL
 class TakenOn(msgspec.Struct, frozen=True):
     """
     Attributes:
-        nobody: indexes of the names in a list that are nobody's; empty where the idempotency key
+        nobody: indexes of the names in a list that no subject has; empty if the idempotency key
             stands for an earlier request.
     """
 
@@ -141,7 +141,7 @@ class ErasureRequests:
         raise Unavailable("others change the same subjects; send the request again")
 
     def lift_suppression(self, identity: Identity, *, by: str) -> None:
-        """Lets an identity that was erased be taken in again.
+        """Lifts the suppression of an erased identity.
 
         Raises:
             NotFound: it is not suppressed.
@@ -158,8 +158,8 @@ class ErasureRequests:
             self._idempotency.forget(conn, now)
 
     def prepare_replay(self, revived: Sequence[ErasureEntry]) -> None:
-        """Before the ledger is replayed over a restored database: prepares the redacted text of
-        whatever names the subjects that are erased again."""
+        """Before the ledger is replayed over a restored database: prepares the redacted text of all
+        contents that name the subjects to erase again."""
         for request, kind in {(entry.request, entry.kind) for entry in revived if entry.request}:
             subjects = [
                 SubjectId(entry.subject)

@@ -100,7 +100,7 @@ class _OpenRun(msgspec.Struct, frozen=True):
 
 
 def _ignore_progress(_: int) -> None:
-    """Where nobody watches."""
+    """The default of `progress`."""
 
 
 class RetentionRuns:
@@ -142,7 +142,7 @@ class RetentionRuns:
         )
 
     def runs(self) -> list[RetentionRun]:
-        """All that are on record, newest first."""
+        """All recorded runs, newest first."""
         with self._pool.connection() as conn:
             rows = conn.cursor(row_factory=dict_row).execute(SELECT_RUNS).fetchall()
         return [RetentionRun(**row | {"counts": Counts(row["counts"])}) for row in rows]

@@ -25,7 +25,7 @@ from projections.kernel.tables import segment_members
 class Targets(msgspec.Struct, frozen=True):
     """
     Attributes:
-        nobody: indexes of the names that are nobody's.
+        nobody: indexes of the names that no subject has.
     """
 
     scope: ErasureScope
@@ -55,7 +55,8 @@ class TargetFinder:
                 sent; called before the members of a segment are read.
 
         Raises:
-            NotFound: the one outside name is nobody's; or there is no such segment of this kind.
+            NotFound: no subject has the single outside name; or there is no such segment of this
+                kind.
         """
         match selection:
             case NamedSubject(name):
@@ -75,7 +76,7 @@ class TargetFinder:
                 return Targets(ErasureScope.SEGMENT, self._members(kind, segment), segment)
 
     def _subjects(self, names: Sequence[SubjectId | Identity]) -> list[SubjectId | None]:
-        """Of each name the subject; None: it is nobody's. An id is taken as it is."""
+        """Returns the subject of each name; None: no subject has it. An id is taken as it is."""
         known = self._lookup.find(name for name in names if isinstance(name, Identity))
         return [
             known.get((name.scheme, name.matching)) if isinstance(name, Identity) else name

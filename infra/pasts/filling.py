@@ -93,7 +93,7 @@ class PastFiller:
             self._counters[id] = None
 
     def fill(self, row: PastRow) -> None:
-        """Fills a past, reports on the way, and has it ready at the end.
+        """Fills a past, reports its progress, and makes it ready at the end.
 
         Raises:
             NotWanted: see there.

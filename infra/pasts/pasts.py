@@ -116,7 +116,7 @@ class Pasts:
         return self._opened(row, row.bounds)
 
     def begin(self, at: datetime, by: uuid.UUID | None = None) -> PastRow:
-        """Has a past made, unless it is there or under way.
+        """Begins a past, unless it exists or is being made.
 
         Args:
             by: the API key that asks, by id.
@@ -124,7 +124,7 @@ class Pasts:
         Raises:
             Unavailable: the database's user may not create databases, or others read as many pasts
                 as are kept.
-            TooManyAtOnce: as many as may be are being made, in all or for this API key.
+            TooManyAtOnce: the limit of pasts being made is reached, in all or for this API key.
         """
         self._databases.require_right()
         begun = self._registry.begin(at, by, self._sealer.generation())

@@ -1,4 +1,4 @@
-"""The table of pasts, shared by all processes: which there are, how far each is, who asked for it.
+"""The table of pasts, shared by all processes: the state, the progress and the API keys of each.
 
 Few pasts are kept. A new one takes the place of the one longest unread, of those that may give way.
 """

@@ -1,4 +1,4 @@
-"""How far each destination was told, beside the log: cursors, leases, failures, pauses.
+"""The delivery to each destination, stored beside the log: cursors, leases, failures, pauses.
 
 A destination has a cursor for each partition of the log. Events past it are still to be sent, and
 nothing of them is stored elsewhere. A backup holds the cursors with the log, in one snapshot.
@@ -134,13 +134,13 @@ class State(msgspec.Struct, frozen=True):
 
     Attributes:
         renewed_at: when its secret was renewed last.
-        begun_at: when it was activated; what came before is not sent.
+        begun_at: when it was activated; earlier events are not sent.
         sent_at: when it last took a message.
-        failures: attempts that failed, since it last took one.
-        failure: of the last attempt that failed: a status code, or a word for the kind of error.
-        retry_at: not before this is it tried again; None: at once.
-        paused_by: the API key; None while paused: it answered that it is gone.
-        behind: how many events of the log lie past its cursors.
+        failures: the number of failed attempts since it last took a message.
+        failure: why the last failed attempt failed: a status code, or a word for the kind of error.
+        retry_at: the earliest time of the next attempt; None: at once.
+        paused_by: the API key; None while paused: the destination answered `gone`.
+        behind: the number of log events past its cursors.
     """
 
     id: UUID
@@ -258,7 +258,8 @@ class DeliveryCursors:
             return {state.id: state for state in cursor.execute(SELECT_STATES, params)}
 
     def reached(self, positions: Mapping[int, int]) -> dict[UUID, bool]:
-        """Of each destination that had begun before some positions, whether it was told up to them.
+        """Returns, for each destination that had begun before some positions, whether it was told
+        up to them.
 
         Args:
             positions: one in each of some partitions.

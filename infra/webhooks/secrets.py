@@ -15,7 +15,7 @@ from domain.errors import NotFound
 
 SALT_BYTES = 16
 EARLIER_SECRET = timedelta(hours=24)
-"""How long messages are signed with the secret before the last one, too."""
+"""How long the previous secret signs messages too."""
 
 ADD_DESTINATION = "INSERT INTO log.destinations (id, salt) VALUES (%(id)s, %(salt)b)"
 

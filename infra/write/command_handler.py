@@ -74,7 +74,7 @@ _chance = secrets.SystemRandom()
 
 
 class _LookAgain(Exception):
-    """Another writer changed what this batch was decided on."""
+    """Another writer changed the state that this batch was decided on."""
 
 
 class _PendingRequest(msgspec.Struct):

@@ -102,6 +102,6 @@ class MemberLists:
 
 
 def subjects_named(lookup: SubjectLookup, names: Sequence[Name]) -> list[SubjectId | None]:
-    """The subject of each name; None: nobody has this identity. An id is taken as it is."""
+    """The subject of each name; None: no subject has this identity. An id is taken as it is."""
     by_identity = lookup.find_all(name for name in names if isinstance(name, Identity))
     return [by_identity.get(name) if isinstance(name, Identity) else name for name in names]

@@ -1,4 +1,4 @@
-"""From the names that callers know subjects by to subjects: for reads and administration."""
+"""Finds subjects by the names that callers know, for reads and administration."""
 
 from __future__ import annotations
 

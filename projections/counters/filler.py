@@ -212,7 +212,7 @@ class CounterFiller:
             return True
 
     def _begin(self, ids: Sequence[uuid.UUID]) -> bool:
-        """Has the projector count these counters from here on, with the fence closed."""
+        """Makes the projector count these counters from here on, with the fence closed."""
         with self._pool.connection() as conn, conn.transaction():
             if not self._take_fence(conn):
                 return False
@@ -296,7 +296,7 @@ class CounterFiller:
         """Counts a piece, without gaps; returns the position reached in each partition.
 
         Raises:
-            _KeysChanged: the counts have to be discarded.
+            _KeysChanged: the caller must discard the counts.
         """
         spans = {partition: _whole(these) for partition, these in lacking.items()}
         if not spans:

@@ -22,7 +22,7 @@ from projections.counters.requests import FENCE, MAX_COUNTERS, UNUSED_FOR
 from projections.kernel import fences, merges
 
 LOOK_SECONDS = 15.0
-"""Between two looks at what is needed."""
+"""Seconds between two checks of the needed counters."""
 
 PIECE_ROWS = 5_000
 """Rows deleted in one transaction."""
@@ -119,7 +119,7 @@ class CounterKeeper:
         self._looked_at: float | None = None
 
     def step(self) -> bool:
-        """Looks at what is needed, at intervals, and deletes a piece of ended counters; returns
+        """Checks the needed counters at intervals, and deletes a piece of ended ones; returns
         whether there was one."""
         now = time.monotonic()
         if self._looked_at is None or now - self._looked_at >= LOOK_SECONDS:

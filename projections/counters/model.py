@@ -99,7 +99,7 @@ class CounterDays:
     def _note_shares(
         self, conn: psycopg.Connection, gone: Mapping[SubjectId, RecordedEvent]
     ) -> None:
-        """Has the process manager look at the accounts whose counts decrease."""
+        """Makes the process manager evaluate the accounts whose counts decrease."""
         facts: Facts = {}
         for by, account, activity, name in conn.execute(SELECT_SHARES, (list(gone),)):
             fact, row = Fact(SubjectKind.ACCOUNT.value, ACTIVITY, (activity, name)), gone[by]

@@ -73,12 +73,13 @@ WHERE c.id = ANY(:ids) AND c.state <> 'ready' ORDER BY c.id LIMIT 1""")
 
 
 class CounterNumbers(msgspec.Struct, frozen=True):
-    """How many counters there are, and may be.
+    """The number of counters, and its limits.
 
     Attributes:
-        number: of all, with those that definitions and saved views need.
-        asked: of those that questions asked for.
-        bound, asked_bound: how many these may be; `key_bound`: of those asked for with one API key.
+        number: of all, including those that definitions and saved views need.
+        asked: of those that questions began.
+        bound, asked_bound: the limits of these; `key_bound`: the limit of those begun by one API
+            key.
     """
 
     number: int
@@ -94,18 +95,18 @@ def in_number(conn: sa.Connection) -> CounterNumbers:
 
 
 def require(conn: sa.Connection, condition: Condition, *, by: UUID | None, at: datetime) -> None:
-    """Sees to it that what a condition asks of metadata is counted. To be called before a
-    condition is compiled: what is not counted yet would have occurred to nobody.
+    """Ensures that the counters of a condition are ready. Call it before a condition is compiled:
+    activity that is not counted yet would seem never to have occurred.
 
     Args:
-        conn: one that only reads otherwise: what is new is registered, and committed, here.
+        conn: used for reading only; this function registers new counters on it, and commits them.
         by: the API key of a question; None: a definition is about to need it.
         at: now.
 
     Raises:
-        NotReady: it is being counted from now on, or still; says how far that is.
-        TooManyAtOnce: as many counters as may be are there; says which bound it is.
-        InvalidInput: it asks for more that is not counted than a question ever may.
+        NotReady: a counter is being filled; says how far it is.
+        TooManyAtOnce: a limit of counters is reached; says which.
+        InvalidInput: it needs more new counters than one question may begin.
     """
     wanted = {counter.id: counter for counter in counters_of(condition)}
     if not wanted:
@@ -198,7 +199,7 @@ def _check_room(conn: sa.Connection, new: int, by: UUID | None, at: datetime) ->
 
 
 def _too_many(detail: str, oldest: datetime | None, at: datetime) -> TooManyAtOnce:
-    """`oldest`: when the counter was used that goes first."""
+    """`oldest`: the last use of the counter that ends first."""
     longest = int(UNUSED_FOR.total_seconds())
     seconds = longest if oldest is None else int((oldest + UNUSED_FOR - at).total_seconds()) + 1
     return TooManyAtOnce(detail, retry_after=min(max(seconds, 1), longest))

@@ -1,1 +1,1 @@
-"""The process manager: what the definitions decide of whom, and when."""
+"""The process manager: evaluates definitions for subjects, and records the decisions."""

@@ -59,7 +59,7 @@ def close_if_free(conn: psycopg.Connection, name: str) -> bool:
 
 
 def wait_to_lock(conn: psycopg.Connection, name: str, *, closes: bool) -> None:
-    """Shares or closes a fence, in one round trip. The fence has to exist.
+    """Shares or closes a fence, in one round trip. The fence must exist.
 
     Raises:
         FenceTaken: after `WAIT_SECONDS`; the transaction has failed.

@@ -16,7 +16,7 @@ class Idle(Protocol):
         """Waits until there may be work.
 
         Args:
-            seconds: between two looks while work arrives.
+            seconds: between two checks while work arrives.
         """
 
     def moved(self) -> None:

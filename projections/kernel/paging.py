@@ -23,8 +23,8 @@ class Page(msgspec.Struct, Generic[Item], frozen=True):
     """A page of a list.
 
     Attributes:
-        next: cursor of the page after this one; null on the last.
-        total: how many there are in all; null where that was not asked for.
+        next: cursor of the next page; null on the last.
+        total: the number of all items; null: not requested.
     """
 
     items: list[Item]

@@ -71,7 +71,7 @@ ALL_PARTITIONS = pg_arrays.smallints(range(256))
 
 
 class SkippedEvent(NamedTuple):
-    """An event that an admin had a reader skip."""
+    """An event that a reader skips by an admin's decision."""
 
     reader: str
     place: Position
@@ -98,8 +98,8 @@ NOTHING = Passed()
 
 
 class ErasedWhileParked(Exception):
-    """The event at an index of the batch erases a subject whose events are parked: these have to
-    be applied or dropped first."""
+    """The event at an index of the batch erases a subject whose events are parked: these must be
+    applied or dropped first."""
 
     def __init__(self, index: int, stream: SubjectId) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ def forget_gaps(conn: psycopg.Connection, projector: str, erased: Sequence[Subje
 
 
 def mark_skipped(conn: psycopg.Connection, event: SkippedEvent) -> None:
-    """Has a reader skip an event."""
+    """Makes a reader skip an event."""
     partition, position = event.place.log_partition, event.place.position
     conn.execute(
         MARK_SKIPPED,

@@ -251,7 +251,7 @@ class Projector:
         Raises:
             ErasedWhileParked: see there.
             LeaseLost: another worker holds a partition.
-            _Outdated: the rows have to be opened anew.
+            _Outdated: the caller must open the rows anew.
         """
         if read is not None and read.opened is not None:
             passed_before, generation, opened = None, read.generation, read.opened

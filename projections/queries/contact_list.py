@@ -295,8 +295,8 @@ class Lists:
 class ContactPage(Page[ContactItem], frozen=True):
     """
     Attributes:
-        building: while a segment that is asked for is still being decided for everybody, how far
-            that is, from 0 to 1, and the page of those that are decided; null: of all.
+        building: the progress, from 0 to 1, of a segment in the question that is being built; the
+            page then lacks undecided subjects; null: the page is complete.
     """
 
     building: float | None = None

@@ -16,7 +16,7 @@ from projections.queries.bars import bars_of_all
 
 
 class ValueCount(msgspec.Struct, frozen=True):
-    """A value, and how many have it."""
+    """A value, and the number of contacts that have it."""
 
     value: str | bool
     count: int
@@ -25,8 +25,8 @@ class ValueCount(msgspec.Struct, frozen=True):
 class PropertyFilter(msgspec.Struct, frozen=True):
     """
     Attributes:
-        values: of texts, booleans and list items the most frequent, those of at least three.
-        low, high: of numbers and dates the least and the greatest; null where there is none.
+        values: the most frequent texts, booleans and list items, each of at least three contacts.
+            low, high: the least and the greatest number or date; null: there is none.
     """
 
     name: str
@@ -55,7 +55,7 @@ class SegmentFilter(msgspec.Struct, frozen=True):
 class Filters(msgspec.Struct, frozen=True):
     """
     Attributes:
-        as_of: when properties were counted; null: not yet. All else is of now.
+        as_of: when properties were counted; null: not yet. All else is current.
     """
 
     as_of: datetime | None

@@ -25,7 +25,7 @@ GROUP BY currency""")
 
 
 class MrrSource(enum.StrEnum):
-    """Where an MRR is from: the contact's own property, or the accounts that a user belongs to."""
+    """The source of an MRR: the contact's own property, or the accounts that a user belongs to."""
 
     OWN = "own"
     ACCOUNTS = "accounts"
@@ -35,10 +35,10 @@ class Mrr(msgspec.Struct, frozen=True):
     """An exact amount, with the currency as ISO 4217.
 
     Attributes:
-        amount: null: in more currencies than one, which have no sum; `sums` has each.
-        currency: null where it is not known, or where there is more than one.
-        source: `own`: by the contact's own property, as lists and bars count it. `accounts`: the
-            user has none, and these are the accounts' that it belongs to now.
+        amount: null: several currencies, which have no common sum; `sums` has each.
+        currency: null: unknown, or several.
+        source: `own`: the contact's own property, as lists and bars count it. `accounts`: the user
+            has none; the sum is that of its present accounts.
         sums: by currency.
     """
 

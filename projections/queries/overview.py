@@ -59,12 +59,12 @@ WHERE n.kind = 'event' AND views.digest_of(n.name) = ANY(views.digests_of(:names
 
 
 class OverviewProperty(msgspec.Struct, frozen=True):
-    """A property as it is, and as it was when the 30 days began.
+    """A property now, and at the beginning of the 30 days.
 
     Attributes:
-        value, before: null: it has, had none.
-        is_changed: whether they differ. changed_at: when it was last changed in these days.
-        difference: value less before, where both are numbers.
+        value, before: now and then; null: none.
+        is_changed: whether they differ. changed_at: its last change in these days.
+        difference: value minus before, if both are numbers.
     """
 
     name: str
@@ -76,12 +76,12 @@ class OverviewProperty(msgspec.Struct, frozen=True):
 
 
 class OverviewEvent(msgspec.Struct, frozen=True):
-    """How often an event occurred.
+    """The counts of an event.
 
     Attributes:
         days: on each of the last 30 days, today last.
         count: in these 30 days. before: in the 30 before them.
-        change: count less before. percent: that of before; null where there were none.
+        change: count minus before. percent: the change in per cent of before; null: before is 0.
     """
 
     name: str

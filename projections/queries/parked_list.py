@@ -59,7 +59,7 @@ def page(
     after: Key | None,
     limit: int,
 ) -> list[ParkedRow]:
-    """Parked events after a key; skipped ones only where `state` asks for them."""
+    """Parked events after a key; skipped ones only if `state` asks for them."""
     reader_after, partition, position = after or (None, None, None)
     params = {
         "reader": reader,
