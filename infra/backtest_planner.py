@@ -71,8 +71,8 @@ class BacktestPlanner:
         Args:
             tested: a draft, or the id of a definition that is saved.
             compare_with: the active definition that it would replace; None: the one of its name.
-            days: the number of past days, including today. sample: how many subjects to test; None:
-                all.
+            days: the number of past days, including today.
+            sample: how many subjects to test; None: all.
 
         Returns:
             the back-test, ready to run.

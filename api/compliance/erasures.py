@@ -64,7 +64,7 @@ IdempotencyKey = Annotated[
 ]
 ErasureId = Annotated[UUID, PathParameter(description="of an erasure")]
 Outcome = Annotated[
-    TargetOutcome | None, QueryParameter(description="only those of whom this became")
+    TargetOutcome | None, QueryParameter(description="only subjects with this outcome")
 ]
 CERTIFICATE = {
     200: ResponseSpec(
@@ -133,7 +133,7 @@ class ErasureController(Controller):
     @post(
         status_code=200,
         sync_to_thread=True,
-        summary="Forget one, a list, or all in a segment: their keys are destroyed",
+        summary="Erase a subject, a list, or all members of a segment: destroys their keys",
         responses=answers(400, 401, 403, 404, 409, 413, 503),
     )
     def erase(
@@ -184,7 +184,7 @@ class ErasureController(Controller):
         status_code=200,
         opt={PLACE: Demand.SCAN},
         sync_to_thread=True,
-        summary="Search every table and, if the server is ours, every file for values",
+        summary="Search every table, and every file of an embedded server, for values",
         responses=answers(400, 401, 403, 413, 503),
     )
     def scan(self, residue_scan: Part[ResidueScan], data: JSONBody[ScanRequest]) -> Scan:
@@ -203,7 +203,7 @@ class ErasureController(Controller):
     @get(
         "/{id:uuid}",
         sync_to_thread=True,
-        summary="How far an erasure is, and which destinations were told",
+        summary="An erasure: its progress, and the destinations that were told",
         responses=answers(400, 401, 403, 404, 503),
     )
     def view(
@@ -220,7 +220,7 @@ class ErasureController(Controller):
     @get(
         "/{id:uuid}/subjects",
         sync_to_thread=True,
-        summary="Whom an erasure is about, by random id, and what became of each",
+        summary="The subjects of an erasure, by random id, with the outcome of each",
         responses=answers(400, 401, 403, 404, 503),
     )
     def subjects(

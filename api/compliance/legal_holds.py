@@ -23,7 +23,7 @@ from infra.erasure.legal_holds import LegalHolds
 from projections.kernel.paging import Page
 
 HoldId = Annotated[UUID, PathParameter(description="of a legal hold")]
-Released = Annotated[bool, QueryParameter(description="those that were released, too")]
+Released = Annotated[bool, QueryParameter(description="`true`: also released holds")]
 
 
 class HoldRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,7 +22,7 @@ class RetentionController(Controller):
 
     @get(
         sync_to_thread=True,
-        summary="Runs of retention, newest first: how far they are and what they wait for",
+        summary="Runs of retention, newest first, with their progress and obstacles",
         responses=answers(401, 403, 503),
     )
     def list(self, retention: Part[RetentionRuns]) -> Page[RetentionRun]:

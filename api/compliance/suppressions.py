@@ -40,7 +40,7 @@ class SuppressionController(Controller):
         "/lift",
         status_code=200,
         sync_to_thread=True,
-        summary="Take an identity in again that was erased and suppressed",
+        summary="Lift the suppression of an erased identity",
         responses=answers(400, 401, 403, 404, 413, 503),
     )
     def lift(

@@ -43,9 +43,9 @@ FOR_EVER = "public, max-age=31536000, immutable"
 TITLES = {
     400: "This cannot be shown as it is",
     403: "Your key does not open this",
-    404: "There is no such thing",
-    409: "What is there stands in the way",
-    429: "Too much is asked for at once",
+    404: "Not found",
+    409: "The present state does not allow this",
+    429: "Too many requests at once",
     503: "Annals cannot answer now",
 }
 

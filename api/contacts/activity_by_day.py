@@ -25,10 +25,10 @@ Names = Annotated[
     Annotated[list[str], Bounds(min_items=1, max_items=MAX_NAMES)] | None,
     QueryParameter(
         name="name",
-        description=f"what to count, each in a parameter of its own; 1 to {MAX_NAMES} of them",
+        description=f"a name to count, each in a parameter of its own; 1 to {MAX_NAMES}",
     ),
 ]
-Days = Annotated[int, QueryParameter(ge=1, le=MAX_DAYS, description="how many, today among them")]
+Days = Annotated[int, QueryParameter(ge=1, le=MAX_DAYS, description="how many, including today")]
 
 
 class _ByDay(Controller):
@@ -40,7 +40,7 @@ class _ByDay(Controller):
     @get(
         "/{id:str}/{tab:str}/days",
         sync_to_thread=True,
-        summary="How often it did something, on each of the last days",
+        summary="Counts of activity on each of the last days",
         responses=READING_PROBLEMS,
     )
     def days(

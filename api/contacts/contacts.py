@@ -37,7 +37,9 @@ from projections.queries.contact_view import ActivityItem, Contact, MemberItem, 
 TABS = {f"{activity}s": activity.value for activity in ActivityKind}
 """`events`, `pages`, `screens`, `channels`, `campaigns`."""
 
-Tab = Annotated[str, PathParameter(description="what was done", schema_extra={"enum": list(TABS)})]
+Tab = Annotated[
+    str, PathParameter(description="the kind of activity", schema_extra={"enum": list(TABS)})
+]
 
 READING_PROBLEMS = answers(400, 401, 403, 404, 503)
 
@@ -86,7 +88,7 @@ class _Contacts(Controller):
     @get(
         "/{id:str}/{tab:str}",
         sync_to_thread=True,
-        summary="What was done, by name, with counts and the first and last time",
+        summary="Activity by name, with counts, first and last time",
         responses=READING_PROBLEMS,
     )
     def activity(
@@ -127,7 +129,7 @@ class UsersController(_Contacts):
     @get(
         "/{id:str}/accounts",
         sync_to_thread=True,
-        summary="The accounts the user belongs to",
+        summary="The accounts of the user",
         responses=READING_PROBLEMS,
     )
     def accounts(
@@ -150,7 +152,7 @@ class AccountsController(_Contacts):
     @get(
         "/{id:str}/users",
         sync_to_thread=True,
-        summary="The account's users",
+        summary="The users of the account",
         responses=READING_PROBLEMS,
     )
     def users(

@@ -29,7 +29,7 @@ AtPosition = Annotated[
 Of = Annotated[
     str | None,
     QueryParameter(
-        description="in place of a position: the last decision about this",
+        description="instead of a position: the last decision about this",
         schema_extra={"enum": list(VERBS_OF)},
     ),
 ]
@@ -47,7 +47,7 @@ class _Whys(Controller):
     @get(
         "/{id:str}/why",
         sync_to_thread=True,
-        summary="Why something was decided: the rule, what it saw, the cause",
+        summary="Explain a decision: its rules, their evidence, its cause",
         responses=READING_PROBLEMS | answers(409),
     )
     def why(

@@ -33,15 +33,14 @@ Types = Annotated[
     list[Annotated[str, Bounds(enum=list(TYPES))]] | None,
     QueryParameter(
         name="type",
-        description="only what is of this type, each in a parameter of its own: "
-        + ", ".join(TYPES),
+        description="only items of this type, each in a parameter of its own: " + ", ".join(TYPES),
     ),
 ]
 Names = Annotated[
     Annotated[list[str], Bounds(max_items=MAX_NAMES)] | None,
     QueryParameter(
         name="name",
-        description="only what is called this, each in a parameter of its own: activity, stages,"
+        description="only items of this name, each in a parameter of its own: activity, stages,"
         " healths, scores, signals, segments, and properties that changed",
     ),
 ]
@@ -55,7 +54,7 @@ Until = Annotated[
         name="until", description="up to this day, which is included, or before this instant"
     ),
 ]
-Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="what comes first")]
+Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="which items come first")]
 WithTotal = Annotated[
     bool | None,
     QueryParameter(
@@ -113,7 +112,7 @@ class _Histories(Controller):
     @get(
         "/{id:str}/timeline",
         sync_to_thread=True,
-        summary="All that happened, in order of occurrence",
+        summary="The timeline: all events, in order of occurrence",
         responses=READING_PROBLEMS,
     )
     def timeline(
@@ -155,7 +154,7 @@ class _Histories(Controller):
     @get(
         "/{id:str}/stages",
         sync_to_thread=True,
-        summary="The stages it has been in, when, how often and how long",
+        summary="The stages over time, with counts and durations",
         responses=READING_PROBLEMS,
     )
     def stages(

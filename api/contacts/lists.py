@@ -52,7 +52,7 @@ DEFAULT_SORT = "-last_seen"
 
 Segment = Annotated[UUID | None, QueryParameter(description="only the members of this segment")]
 Filter = Annotated[
-    str | None, QueryParameter(description="only those of whom this condition holds, as JSON")
+    str | None, QueryParameter(description="only contacts that fulfil this condition, as JSON")
 ]
 SearchText = Annotated[str, Bounds(max_length=MAX_SEARCH_CHARS)]
 ColumnNames = Annotated[list[str], Bounds(max_items=MAX_COLUMNS)]
@@ -78,7 +78,7 @@ WithTotal = Annotated[
     bool | None,
     QueryParameter(
         description="`true` counts them all, which takes longer than a page; left out, `total` is"
-        " null where it would have to be counted"
+        " null if a count would be needed"
     ),
 ]
 Format = Annotated[
@@ -313,7 +313,7 @@ class _Lists(Controller):
     @get(
         "/filters",
         sync_to_thread=True,
-        summary="What there is to filter by: values, ranges, stages, healths, segments",
+        summary="The quick filters: values, ranges, stages, healths, segments",
         responses=answers(400, 401, 403, 503),
     )
     def filters(self, readings: Part[Readings], as_of: AsOf = None) -> Filters:

@@ -58,7 +58,7 @@ class _Changes(Controller):
         "/changes",
         sync_to_thread=True,
         opt={PLACE: Demand.LIVE},
-        summary="Says when any of them changed, as server-sent events",
+        summary="Server-sent events when any of them changes",
         responses=STREAM | answers(401, 403, 503),
     )
     def of_all(self, change_feed: Part[ChangeFeed], asker: Part[Asker]) -> Stream:
@@ -68,7 +68,7 @@ class _Changes(Controller):
         "/{id:str}/changes",
         sync_to_thread=True,
         opt={PLACE: Demand.LIVE},
-        summary="Says when one changed, or was erased, as server-sent events",
+        summary="Server-sent events when it changes or is erased",
         responses=STREAM | answers(400, 401, 403, 404, 503),
     )
     def of_one(

@@ -65,7 +65,7 @@ class _Stages(Controller):
         "/{id:str}/stage",
         status_code=200,
         sync_to_thread=True,
-        summary="Put into a stage by hand, where no rule moves it until it is released",
+        summary="Set the stage by hand; no rule changes it until it is released",
         responses=answers(400, 401, 403, 404, 409, 413, 503),
     )
     def set(

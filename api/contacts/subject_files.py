@@ -32,7 +32,7 @@ class _Reviews(Controller):
         "/{id:str}/review",
         sync_to_thread=True,
         opt={PLACE: Demand.REVIEW},
-        summary="All that is on file, and a page of all that happened, oldest first",
+        summary="The file of the subject, and a page of its history, oldest first",
         responses=READING_PROBLEMS,
     )
     def review(

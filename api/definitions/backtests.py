@@ -47,16 +47,16 @@ Id = Annotated[UUID, PathParameter(description="of a back-test")]
 WithOutcome = Annotated[
     str | None,
     QueryParameter(
-        description="only those that would be there: a stage (`none`: no stage), `good`, `normal`,"
+        description="only subjects with this outcome: a stage (`none`: no stage), `good`, `normal`,"
         " `bad`, a band of a score like `20-39`, `in`, `out`, `on`, `off`"
     ),
 ]
 WithBefore = Annotated[
     str | None,
-    QueryParameter(description="only those that the active definition has there; as `outcome`"),
+    QueryParameter(description="only subjects with this outcome by the active definition"),
 ]
 Differing = Annotated[
-    bool, QueryParameter(description="only those that would be elsewhere than they are")
+    bool, QueryParameter(description="`true`: only subjects whose outcome differs")
 ]
 
 
@@ -145,7 +145,7 @@ class BacktestController(Controller):
     @get(
         "/{id:uuid}",
         sync_to_thread=True,
-        summary="How far a back-test is, and what came of it",
+        summary="A back-test: its progress and its result",
         responses=answers(400, 401, 403, 404, 503),
     )
     def view(self, backtests: Part[BacktestJobs], id: Id) -> BacktestView:
@@ -154,7 +154,7 @@ class BacktestController(Controller):
     @get(
         "/{id:uuid}/subjects",
         sync_to_thread=True,
-        summary="Who would be where today, and where they are",
+        summary="The outcome of each subject today, by the draft and by the active definition",
         responses=answers(400, 401, 403, 404, 503),
     )
     def subjects(

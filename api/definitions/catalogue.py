@@ -93,7 +93,7 @@ class CatalogueController(Controller):
         "/properties",
         guards=READING,
         sync_to_thread=True,
-        summary="Properties in use, with types; or those that are retired",
+        summary="Properties in use, with types; or retired ones",
         responses=READING_PROBLEMS,
     )
     def properties(
@@ -109,7 +109,7 @@ class CatalogueController(Controller):
         "/events",
         guards=READING,
         sync_to_thread=True,
-        summary="Events, screens and channels in use; or those that are retired",
+        summary="Events, screens and channels in use; or retired ones",
         responses=READING_PROBLEMS,
     )
     def events(
@@ -126,7 +126,7 @@ class CatalogueController(Controller):
         guards=EDITING,
         status_code=200,
         sync_to_thread=True,
-        summary="Retire names: what is sent under them is refused until they are restored",
+        summary="Retire names: messages that use them are refused until they are restored",
         responses=CHANGING_PROBLEMS,
     )
     def retire(
@@ -143,7 +143,7 @@ class CatalogueController(Controller):
         guards=EDITING,
         status_code=200,
         sync_to_thread=True,
-        summary="Restore names that are retired",
+        summary="Restore retired names",
         responses=CHANGING_PROBLEMS,
     )
     def restore(
@@ -161,7 +161,7 @@ class CatalogueController(Controller):
         guards=EDITING,
         status_code=200,
         sync_to_thread=True,
-        summary="Give a property another type: values that fit are converted, the rest is told",
+        summary="Give a property another type: converts values that fit, reports the rest",
         responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
     def change_type(

@@ -57,9 +57,15 @@ READING_PROBLEMS = answers(400, 401, 403, 404, 503)
 CHANGING_PROBLEMS = answers(400, 401, 403, 404, 409, 413, 429, 503)
 MOVING_PROBLEMS = answers(400, 401, 403, 404, 409, 503)
 
-Type = Annotated[DefinitionKind | None, QueryParameter(description="only these; all if left out")]
-Kind = Annotated[SubjectKind | None, QueryParameter(description="only those about these")]
-WithStatus = Annotated[Status | None, QueryParameter(description="only those that stand so")]
+Type = Annotated[
+    DefinitionKind | None, QueryParameter(description="only this type; all if left out")
+]
+Kind = Annotated[
+    SubjectKind | None, QueryParameter(description="only definitions about users or about accounts")
+]
+WithStatus = Annotated[
+    Status | None, QueryParameter(description="only definitions with this status")
+]
 Id = Annotated[UUID, PathParameter(description="of a definition")]
 
 
@@ -158,7 +164,7 @@ class DefinitionsController(Controller):
         "/{id:uuid}",
         guards=READING,
         sync_to_thread=True,
-        summary="One definition",
+        summary="A definition",
         responses=READING_PROBLEMS,
     )
     def view(
@@ -172,7 +178,7 @@ class DefinitionsController(Controller):
         "/{id:uuid}/history",
         guards=READING,
         sync_to_thread=True,
-        summary="Every version of a definition, with who and when; newest first",
+        summary="Every version of a definition, newest first, with time and API key",
         responses=READING_PROBLEMS,
     )
     def history(
@@ -186,7 +192,7 @@ class DefinitionsController(Controller):
         status_code=200,
         guards=EDITING,
         sync_to_thread=True,
-        summary="Define something, as a draft",
+        summary="Make a definition, as a draft",
         responses=answers(400, 401, 403, 409, 413, 429, 503),
     )
     def define(
@@ -206,7 +212,7 @@ class DefinitionsController(Controller):
         "/{id:uuid}",
         guards=EDITING,
         sync_to_thread=True,
-        summary="Change what a draft or an active definition says",
+        summary="Change a draft or an active definition",
         responses=CHANGING_PROBLEMS,
     )
     def change(
@@ -229,7 +235,7 @@ class DefinitionsController(Controller):
         status_code=200,
         guards=EDITING,
         sync_to_thread=True,
-        summary="Have a draft decide from now on",
+        summary="Activate a draft: it decides from now on",
         responses=answers(400, 401, 403, 404, 409, 429, 503),
     )
     def activate(
@@ -249,7 +255,7 @@ class DefinitionsController(Controller):
         status_code=200,
         guards=EDITING,
         sync_to_thread=True,
-        summary="Have a definition decide no more; it stays on record",
+        summary="Archive a definition: it no longer decides; it stays on record",
         responses=MOVING_PROBLEMS,
     )
     def archive(self, definitions: Part[DefinitionStore], asker: Part[Asker], id: Id) -> Saved:

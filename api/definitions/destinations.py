@@ -143,7 +143,7 @@ class DestinationsController(Controller):
 
     @get(
         sync_to_thread=True,
-        summary="All destinations, by name, and how each is doing",
+        summary="All destinations, by name, with the state of delivery",
         responses=answers(401, 403, 503),
     )
     def list(
@@ -184,7 +184,7 @@ class DestinationsController(Controller):
     @get(
         "/{id:uuid}",
         sync_to_thread=True,
-        summary="One destination, and how it is doing",
+        summary="A destination, with the state of delivery",
         responses=answers(400, 401, 403, 404, 503),
     )
     def view(
@@ -195,7 +195,7 @@ class DestinationsController(Controller):
     @get(
         "/{id:uuid}/history",
         sync_to_thread=True,
-        summary="Every version of a destination, with who and when; newest first",
+        summary="Every version of a destination, newest first, with time and API key",
         responses=answers(400, 401, 403, 404, 503),
     )
     def history(self, definitions: Part[DefinitionStore], id: Id) -> Page[DefinitionVersion]:
@@ -207,7 +207,7 @@ class DestinationsController(Controller):
     @put(
         "/{id:uuid}",
         sync_to_thread=True,
-        summary="Change a draft or an active destination; what is sent from now on follows",
+        summary="Change a draft or an active destination; affects later messages",
         responses=CHANGING_PROBLEMS,
     )
     def change(
@@ -229,7 +229,7 @@ class DestinationsController(Controller):
         "/{id:uuid}/activate",
         status_code=200,
         sync_to_thread=True,
-        summary="Have a draft told what happens from now on",
+        summary="Activate a draft: it receives events from now on",
         responses=MOVING_PROBLEMS,
     )
     def activate(
@@ -250,7 +250,7 @@ class DestinationsController(Controller):
         "/{id:uuid}/archive",
         status_code=200,
         sync_to_thread=True,
-        summary="Have a destination told nothing more, for good; it stays on record",
+        summary="Archive a destination: it receives nothing more; it stays on record",
         responses=MOVING_PROBLEMS,
     )
     def archive(self, definitions: Part[DefinitionStore], asker: Part[Asker], id: Id) -> Saved:
@@ -272,7 +272,7 @@ class DestinationsController(Controller):
         "/{id:uuid}/pause",
         status_code=200,
         sync_to_thread=True,
-        summary="Send nothing until it is resumed; what happens meanwhile is sent then",
+        summary="Pause: send nothing until it is resumed; events meanwhile are sent then",
         responses=MOVING_PROBLEMS,
     )
     def pause(
@@ -290,7 +290,7 @@ class DestinationsController(Controller):
         "/{id:uuid}/resume",
         status_code=200,
         sync_to_thread=True,
-        summary="Go on from where it was, at once, also after failures",
+        summary="Resume at once from where it was, also after failures",
         responses=MOVING_PROBLEMS,
     )
     def resume(
@@ -304,7 +304,7 @@ class DestinationsController(Controller):
         "/{id:uuid}/secret",
         status_code=200,
         sync_to_thread=True,
-        summary="Give it another secret, which is shown once; the old one signs for 24 hours more",
+        summary="Renew its secret, which is shown once; the old one signs for 24 hours more",
         responses=answers(400, 401, 403, 404, 503),
     )
     def renew(
@@ -318,7 +318,7 @@ class DestinationsController(Controller):
         "/{id:uuid}/test",
         status_code=200,
         sync_to_thread=True,
-        summary="Send a message that says nothing, signed as all are, and wait for the answer",
+        summary="Send an empty, signed message, and wait for the answer",
         responses=MOVING_PROBLEMS,
     )
     def test(

@@ -140,7 +140,7 @@ class SegmentsController(Controller):
         "/{id:uuid}",
         guards=READING,
         sync_to_thread=True,
-        summary="One segment",
+        summary="A segment",
         responses=READING_PROBLEMS,
     )
     def view(
@@ -154,7 +154,7 @@ class SegmentsController(Controller):
         "/{id:uuid}/members",
         guards=READING,
         sync_to_thread=True,
-        summary="Who is in a segment, since when",
+        summary="The members of a segment, with the start of each membership",
         responses=READING_PROBLEMS,
     )
     def members(
@@ -174,7 +174,7 @@ class SegmentsController(Controller):
         "/{id:uuid}/history",
         guards=READING,
         sync_to_thread=True,
-        summary="Who defined, changed and deleted a segment, and when; newest first",
+        summary="The history of a segment, newest first, with time and API key",
         responses=READING_PROBLEMS,
     )
     def history(
@@ -197,7 +197,7 @@ class SegmentsController(Controller):
         opt={PLACE: Demand.PREVIEW},
         guards=READING,
         sync_to_thread=True,
-        summary="How many a condition holds of, and some of them; nothing is saved",
+        summary="The number of subjects that fulfil a condition, with a sample; saves nothing",
         responses=answers(400, 401, 403, 413, 429, 503),
     )
     def preview(
@@ -263,7 +263,7 @@ class SegmentsController(Controller):
         status_code=200,
         guards=EDITING,
         sync_to_thread=True,
-        summary="Delete a segment; whoever is in it leaves it",
+        summary="Delete a segment; its members leave it",
         responses=CHANGING_PROBLEMS,
     )
     def delete(
@@ -276,7 +276,7 @@ class SegmentsController(Controller):
         status_code=200,
         guards=EDITING,
         sync_to_thread=True,
-        summary="Put users or accounts on the list of a static segment, or take them off",
+        summary="Add users or accounts to the list of a static segment, or remove them",
         responses=CHANGING_PROBLEMS,
     )
     def change_list(

@@ -120,7 +120,7 @@ class SettingsController(Controller):
     @get(
         guards=[opens(*READERS)],
         sync_to_thread=True,
-        summary="What holds in the workspace",
+        summary="The settings in force",
         responses=answers(400, 401, 403, 503),
     )
     def view(self, readings: Part[Readings], as_of: AsOf = None) -> SettingsItem:
@@ -147,7 +147,7 @@ class SettingsController(Controller):
     @put(
         guards=[opens(ApiScope.ADMIN)],
         sync_to_thread=True,
-        summary="Choose what holds in the workspace",
+        summary="Choose the settings of the workspace",
         responses=answers(400, 401, 403, 409, 413, 503),
     )
     def choose(

@@ -17,7 +17,7 @@ from infra.bootstrap.annals import Annals
 AsOf = Annotated[
     Instant | None,
     QueryParameter(
-        name="as_of", description="a past instant (ISO 8601 with a zone): answers as was shown then"
+        name="as_of", description="a past instant (ISO 8601 with a zone): answers as of then"
     ),
 ]
 

@@ -22,13 +22,14 @@ from projections.queries import contact_view
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="rows a page")]
 
 
-Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before")]
+Cursor = Annotated[str | None, QueryParameter(description="`next` of the previous page")]
 
 
 WaitFor = Annotated[
     Positions | None,
     QueryParameter(
-        name="wait_for", description="`position` of an answer: waits until it can be seen here"
+        name="wait_for",
+        description="`position` of an earlier answer: waits until the read models show it",
     ),
 ]
 
@@ -36,8 +37,7 @@ WaitFor = Annotated[
 ContactId = Annotated[
     str,
     PathParameter(
-        description="our id, or `external:...`, `email:...`, `domain:...`, with what a path"
-        " cannot hold escaped",
+        description="our id, or `external:...`, `email:...`, `domain:...`, percent-encoded",
         schema_extra={"min_length": 1, "max_length": SUBJECT_CHARS},
     ),
 ]

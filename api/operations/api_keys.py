@@ -23,7 +23,7 @@ ADMINS = [opens(ApiScope.ADMIN)]
 Id = Annotated[UUID, PathParameter(description="of an API key")]
 EvenTheLast = Annotated[
     bool,
-    QueryParameter(name="last", description="`true`: also where no other is of scope admin"),
+    QueryParameter(name="last", description="`true`: also the last key of scope admin"),
 ]
 
 
@@ -55,7 +55,7 @@ class ApiKeysController(Controller):
 
     @get(
         sync_to_thread=True,
-        summary="All API keys that there ever were, oldest first, without the keys themselves",
+        summary="All API keys ever made, oldest first, without the keys themselves",
         responses=answers(401, 403, 503),
     )
     def list(self, api_keys: Part[ApiKeys]) -> Page[ApiKeyItem]:

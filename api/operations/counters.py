@@ -19,7 +19,7 @@ class CountersController(Controller):
 
     @get(
         sync_to_thread=True,
-        summary="What is counted of metadata, who needs it, and how many counters there may be",
+        summary="Counters of metadata, with their users and limits",
         responses=answers(401, 403, 503),
     )
     def list(self, counter_owners: Part[CounterOwners], queries: Part[sa.Engine]) -> CounterList:

@@ -24,20 +24,25 @@ from projections.kernel.paging import DEFAULT_LIMIT, Page
 
 ADMINS = [opens(ApiScope.ADMIN)]
 
-Reader = Annotated[str, PathParameter(description="that lacks the event: `main` or another")]
+Reader = Annotated[
+    str, PathParameter(description="the reader that lacks the event: `main` or another")
+]
 ParkedPosition = Annotated[
     str,
     PathParameter(
-        description="of the event, as the list has it, like `12:345`",
+        description="of the event, as in the list, like `12:345`",
         schema_extra={"pattern": "^[0-9]+:[0-9]+$"},
     ),
 ]
 OfReader = Annotated[
-    str | None, QueryParameter(name="reader", description="only of this; `main`: the read models")
+    str | None,
+    QueryParameter(name="reader", description="only of this reader; `main`: the read models"),
 ]
 InState = Annotated[
     ParkedState | None,
-    QueryParameter(name="state", description="only these; without it all but those skipped"),
+    QueryParameter(
+        name="state", description="only events in this state; default: all but skipped ones"
+    ),
 ]
 
 
@@ -60,7 +65,7 @@ class ParkedController(Controller):
     @get(
         sync_to_thread=True,
         guards=[opens(*READERS)],
-        summary="Events that could not be applied, and those that wait behind them",
+        summary="Parked events: not applied, or waiting behind one that was not",
         responses=answers(400, 401, 403, 503),
     )
     def list(
@@ -80,7 +85,7 @@ class ParkedController(Controller):
         status_code=200,
         sync_to_thread=True,
         guards=ADMINS,
-        summary="Try the parked events of its stream again, in their order",
+        summary="Retry the parked events of its stream, in order",
         responses=answers(400, 401, 403, 404, 409, 503),
     )
     def retry(
@@ -93,7 +98,7 @@ class ParkedController(Controller):
         status_code=200,
         sync_to_thread=True,
         guards=ADMINS,
-        summary="Go on without an event for good, and try what waits behind it",
+        summary="Skip an event for good, and retry the events behind it",
         responses=answers(400, 401, 403, 404, 409, 413, 503),
     )
     def skip(

@@ -60,7 +60,7 @@ class PastController(Controller):
     @post(
         status_code=202,
         sync_to_thread=True,
-        summary="Have a past made, unless it is there; `as_of` does the same",
+        summary="Make a past, unless it exists; `as_of` does the same",
         responses=answers(400, 401, 403, 413, 503),
     )
     def begin(
@@ -70,7 +70,7 @@ class PastController(Controller):
 
     @get(
         sync_to_thread=True,
-        summary="The pasts that there are, the one longest unread first",
+        summary="All pasts, the one longest unread first",
         responses=answers(401, 403, 503),
     )
     def list(self, pasts: Part[Pasts]) -> Page[PastView]:
@@ -80,7 +80,7 @@ class PastController(Controller):
     @get(
         "/{id:uuid}",
         sync_to_thread=True,
-        summary="How far a past is",
+        summary="A past, with its progress",
         responses=answers(400, 401, 403, 404, 503),
     )
     def view(self, pasts: Part[Pasts], id: Id) -> PastView:
@@ -90,7 +90,7 @@ class PastController(Controller):
         "/{id:uuid}",
         status_code=204,
         sync_to_thread=True,
-        summary="Give up a past, made or not: it goes once all keys that asked for it have",
+        summary="Give up a past, made or not; it ends once all keys that asked for it do",
         responses=answers(400, 401, 403, 404, 503),
     )
     def drop(self, pasts: Part[Pasts], asker: Part[Asker], id: Id) -> None:

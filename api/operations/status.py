@@ -28,7 +28,7 @@ class HealthController(Controller):
 
     @get(
         "/ready",
-        summary="Whether it can serve: the database answers, and all workers move",
+        summary="Whether the process can serve: the database answers, all workers move",
         responses=answers(503),
     )
     async def ready(self, readiness: Part[Readiness], wakeups: Part[Wakeups]) -> dict[str, str]:
@@ -49,7 +49,7 @@ class StatusController(Controller):
     @get(
         "/status",
         sync_to_thread=True,
-        summary="How far the read models are behind the log",
+        summary="The lag of the read models behind the log",
         responses=STATUS_PROBLEMS,
     )
     def status(self, lag: Part[Callable[[], ProjectionStatus]]) -> ProjectionStatus:

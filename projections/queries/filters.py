@@ -26,7 +26,7 @@ class PropertyFilter(msgspec.Struct, frozen=True):
     """
     Attributes:
         values: the most frequent texts, booleans and list items, each of at least three contacts.
-            low, high: the least and the greatest number or date; null: there is none.
+        low, high: the least and the greatest number or date; null: there is none.
     """
 
     name: str
