@@ -256,7 +256,7 @@ class ErasureController(Controller):
 def _selection(data: ErasureRequest) -> Selection:
     """Raises: InvalidInput: none or several of `id`, `ids` and `segment`; or a name of no form."""
     if sum(value is not None for value in (data.id, data.ids, data.segment)) != 1:
-        raise InvalidInput("say whom by one of id, ids and segment", pointer="/id")
+        raise InvalidInput("send exactly one of id, ids and segment", pointer="/id")
     if data.id is not None:
         return NamedSubject(named(data.kind, data.id))
     if data.segment is not None:

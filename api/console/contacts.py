@@ -184,7 +184,7 @@ class _Lists(Controller):
         properties = filters["properties"]
         filter = next((item for item in properties if item["name"] == unquote(name)), None)
         if filter is None:
-            raise Refused(404, "not-found", "there is no such filter any more", None)
+            raise Refused(404, "not-found", "this filter no longer exists", None)
         return page(
             request,
             "contacts/one_filter.html",

@@ -30,7 +30,7 @@ TOLD = {
     SubscriptionKind.CAMPAIGN: "Campaigns of visits",
     SubscriptionKind.PROPERTY: "Changes of properties",
     SubscriptionKind.IDENTITY: "New users and accounts, and further ids of them",
-    SubscriptionKind.MEMBERSHIP: "Who joins and leaves accounts",
+    SubscriptionKind.MEMBERSHIP: "Users who join and leave accounts",
     SubscriptionKind.MERGE: "Merges",
     SubscriptionKind.STAGE: "Stages entered and left",
     SubscriptionKind.HEALTH: "Changes of health",
@@ -46,10 +46,10 @@ FAILURES = {
     "gone": "it answered that it is gone (410)",
     "unknown_host": "there is no such host",
     "refused_address": "its address is private",
-    "connection": "it cannot be connected to",
-    "certificate": "nobody vouches for its certificate",
+    "connection": "Annals cannot connect to it",
+    "certificate": "its certificate is not trusted",
     "timeout": "it took too long to answer",
-    "protocol": "it did not answer as HTTP has it",
+    "protocol": "its answer is not valid HTTP",
     "here": "Annals failed at it; the operator's log says more",
 }
 MOVES = ("activate", "archive", "pause", "resume")

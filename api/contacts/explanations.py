@@ -81,7 +81,7 @@ def _position(text: str) -> Position:
         [at] = parsed(text)
     except (InvalidInput, ValueError):
         raise InvalidInput(
-            "a position is like 17:42, as the timeline has it", pointer="/position"
+            "a position is like 17:42, as in the timeline", pointer="/position"
         ) from None
     return at
 
@@ -89,7 +89,7 @@ def _position(text: str) -> Position:
 def _about(of: str | None, definition: UUID | None) -> str:
     if of not in VERBS_OF:
         raise InvalidInput(
-            f"there is no such thing; there are {', '.join(VERBS_OF)}", pointer="/of"
+            f"unknown kind of decision; there are {', '.join(VERBS_OF)}", pointer="/of"
         )
     if of in ("stage", "health"):
         if definition is not None:

@@ -247,7 +247,7 @@ def _explained(first: bytes, following: Iterator[bytes], format: str) -> Iterato
         if format == "ndjson" and is_cancelled(error):
             yield export.last_line(TakesTooLong.code, TakesTooLong().detail)
         elif format == "ndjson":
-            detail = "the server ended this export, as an erasure of somebody does: export again"
+            detail = "the server ended this export, as an erasure does: export again"
             yield export.last_line("interrupted", detail)
         raise
 

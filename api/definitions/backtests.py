@@ -184,7 +184,7 @@ class BacktestController(Controller):
     )
     def cancel(self, backtests: Part[BacktestJobs], asker: Part[Asker], id: Id) -> None:
         if asker.scope is not ApiScope.ADMIN and backtests.find(id).by != asker.key_id:
-            raise NotYours("another API key began this back-test: it goes by itself in time")
+            raise NotYours("another API key began this back-test: it ends by itself in time")
         backtests.cancel(id)
 
 

@@ -37,7 +37,7 @@ from infra.write.command_handler import CommandHandler
 
 UNKEYED = (
     "send the API key as Authorization: Bearer <key>; only a plain body of up to"
-    f" {MAX_UNKEYED_BODY_BYTES:,} bytes is looked at for a writeKey"
+    f" {MAX_UNKEYED_BODY_BYTES:,} bytes is searched for a writeKey"
 )
 
 

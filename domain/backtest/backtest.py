@@ -268,7 +268,7 @@ class Backtest:
             case Signal(_, name):
                 return is_on(name in facts.signals), None
             case _:
-                raise TypeError("there is nothing else to hold a draft against")
+                raise TypeError("no other definition has an outcome")
 
 
 def moments(now: datetime, zone: tzinfo, days: int) -> list[Moment]:

@@ -145,7 +145,7 @@ def value_of(condition: ask.Condition, subject: UUID, world: World, moment: Mome
                 for id, record in _others(subject, world).items()
             )
         case _:
-            raise TypeError(f"{type(condition).__name__} is no single test")
+            raise TypeError(f"{type(condition).__name__} is not a single test")
 
 
 def others_so(where: ask.Condition, subject: UUID, world: World, moment: Moment) -> list[bool]:

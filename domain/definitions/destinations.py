@@ -94,12 +94,12 @@ def check(destination: Destination) -> None:
     """Raises: InvalidInput: the destination is not consistent, with a pointer to what is wrong."""
     check_url(destination.url, "/url")
     if not destination.news:
-        raise InvalidInput("there is nothing that it is told; name something", pointer="/news")
+        raise InvalidInput("`news` is empty; name at least one kind of news", pointer="/news")
     seen: set[SubscriptionKind] = set()
     for n, subscription in enumerate(destination.news):
         if subscription.about in seen:
             raise InvalidInput(
-                f"{subscription.about.value} is there twice; put its names into one",
+                f"{subscription.about.value} is listed twice; put its names into one",
                 pointer=f"/news/{n}",
             )
         seen.add(subscription.about)
@@ -123,15 +123,15 @@ def check_url(url: str, pointer: str) -> None:
     except ValueError:
         host, port = None, None
     if not host or port == 0:
-        raise InvalidInput("the address has no host, or none that can be", pointer=pointer)
+        raise InvalidInput("the address has no valid host", pointer=pointer)
     if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK):
         raise InvalidInput("an address begins with https://", pointer=pointer)
     if parts.username is not None or parts.password is not None:
         raise InvalidInput(
-            "no user name or password stands in the address: messages are signed", pointer=pointer
+            "leave user name and password out of the address: messages are signed", pointer=pointer
         )
     if parts.fragment:
-        raise InvalidInput("what follows # is sent nowhere; leave it out", pointer=pointer)
+        raise InvalidInput("a fragment (#) is never sent; leave it out", pointer=pointer)
 
 
 def check_names(destination: Destination, vocabulary: Vocabulary) -> None:
@@ -163,4 +163,4 @@ def _check_names(subscription: Subscription, pointer: str) -> None:
             f"name 1 to {MAX_NAMES}, or leave the names out for all", pointer=pointer
         )
     if len(set(subscription.names)) < len(subscription.names):
-        raise InvalidInput("a name is there twice", pointer=pointer)
+        raise InvalidInput("a name is listed twice", pointer=pointer)

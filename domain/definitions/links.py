@@ -66,8 +66,8 @@ def check(link: Link, pointer: str) -> None:
     fixed = _PLACEHOLDER.sub("", url)
     if not _IN_AN_ADDRESS.fullmatch(fixed) or _UNSAFE.search(fixed):
         raise InvalidInput(
-            "besides {names}, an address has letters of ASCII, digits and signs; percent-encode"
-            " what else is in it",
+            "besides {names}, an address has ASCII letters, digits and signs; percent-encode"
+            " everything else",
             pointer=pointer,
         )
     scheme, colon, rest = url.partition(":")
@@ -75,7 +75,7 @@ def check(link: Link, pointer: str) -> None:
         raise InvalidInput("an address begins with https://, http:// or mailto:", pointer=pointer)
     if scheme == "mailto":
         if rest.partition("?")[0] == "":
-            raise InvalidInput("say to whom, like mailto:{email}", pointer=pointer)
+            raise InvalidInput("name the recipient, like mailto:{email}", pointer=pointer)
     else:
         _check_host(url, pointer)
     for placeholder in placeholders(url):
@@ -95,9 +95,9 @@ def _check_host(url: str, pointer: str) -> None:
     except ValueError:
         host = None
     if not host or "//" not in url:
-        raise InvalidInput("the address has no host, or none that can be", pointer=pointer)
+        raise InvalidInput("the address has no valid host", pointer=pointer)
     if "{" in parts.netloc or "@" in parts.netloc:
-        raise InvalidInput("the host is the same for all: name nothing in it", pointer=pointer)
+        raise InvalidInput("the host is the same for all: use no {names} in it", pointer=pointer)
 
 
 def check_properties(link: Link, known: Collection[str], pointer: str) -> None:

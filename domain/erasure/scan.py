@@ -61,7 +61,7 @@ def checked_values(values: Sequence[str]) -> list[str]:
     for n, value in enumerate(values):
         if not MIN_CHARS <= len(value) <= MAX_CHARS:
             raise InvalidInput(
-                f"a value has {MIN_CHARS} to {MAX_CHARS:,} characters: what is shorter stands"
+                f"a value has {MIN_CHARS} to {MAX_CHARS:,} characters: shorter ones occur"
                 " everywhere by chance",
                 pointer=f"/values/{n}",
             )

@@ -133,7 +133,10 @@ def change_type(
             unfit.append("the settings")
     if unfit:
         raise _used(
-            name, list(dict.fromkeys(unfit)), "/name", f" as what {type.with_article} is not"
+            name,
+            list(dict.fromkeys(unfit)),
+            "/name",
+            f" in a way that {type.with_article} does not fit",
         )
     return [PropertyTypeChanged(scope, name, type, by)]
 
@@ -163,7 +166,7 @@ def _check_names(scope: NameScope, names: Sequence[str], claimed: Collection[str
     if not 1 <= len(names) <= MAX_NAMES_AT_ONCE:
         raise InvalidInput(f"give 1 to {MAX_NAMES_AT_ONCE:,} names", pointer="/names")
     if len(set(names)) < len(names):
-        raise InvalidInput("a name is there twice", pointer="/names")
+        raise InvalidInput("a name is listed twice", pointer="/names")
     for n, name in enumerate(names):
         if name not in claimed:
             raise InvalidInput(unknown(scope.in_words, name, claimed), pointer=f"/names/{n}")

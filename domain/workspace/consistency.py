@@ -170,8 +170,8 @@ def _score(definition: Score) -> None:
     total = sum(rule.weight for rule in definition.rules)
     if total <= 0:
         raise InvalidInput(
-            f"the weights sum to nothing: {total}. The score is the weight of the rules that hold"
-            " by the weight of all, which has to be more than 0",
+            f"the weights sum to {total}; as a score is the weight of the rules that hold, divided"
+            " by the weight of all, they must sum to more than 0",
             pointer="/rules",
         )
 
@@ -181,11 +181,9 @@ def _signal(definition: Signal) -> None:
     _hours(definition.reentry_hours, "re-entry", "/reentry_hours")
     _hours(definition.goal_hours, "a goal", "/goal_hours")
     if definition.goal is not None and definition.goal_hours is None:
-        raise InvalidInput(
-            "say in how many hours the goal has to be reached", pointer="/goal_hours"
-        )
+        raise InvalidInput("say in how many hours the goal must be reached", pointer="/goal_hours")
     if definition.goal is None and definition.goal_hours is not None:
-        raise InvalidInput("there is no goal to be reached in that time", pointer="/goal")
+        raise InvalidInput("goal_hours needs a goal", pointer="/goal")
 
 
 def _hours(hours: int | None, what: str, pointer: str) -> None:
@@ -255,6 +253,6 @@ def _once(names: Iterable[str | None], what: str, pointer: str, within: str = ""
         if name in seen:
             shown = "no stage" if name is None else f"{name[:128]!r}"
             raise InvalidInput(
-                f"{shown} is there twice; name each {what} once", pointer=f"{pointer}/{n}{within}"
+                f"{shown} is listed twice; name each {what} once", pointer=f"{pointer}/{n}{within}"
             )
         seen.add(name)

@@ -148,7 +148,7 @@ class Definitions(msgspec.Struct, frozen=True):
         segment = self.segment(id)
         if segment.definition.condition is not None:
             raise InvalidInput(
-                "a condition decides who is in this segment; only a static one is kept by hand"
+                "a condition selects the members of this segment; only a static one has a list"
             )
         return segment
 

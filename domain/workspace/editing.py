@@ -76,7 +76,7 @@ def change(state: Definitions, id: UUID, definition: Definition, by: UUID) -> li
     if definition == current.definition:
         return []
     if current.status is Status.ARCHIVED:
-        raise Conflict("what is archived stays as it is; make a new one like it")
+        raise Conflict("an archived definition cannot change; make a new one like it")
     consistency.check(definition)
     is_active = current.status is Status.ACTIVE
     conflicts.check(state, current.id, definition, activates=is_active)
@@ -114,7 +114,7 @@ def activate(state: Definitions, id: UUID, by: UUID) -> list[Payload]:
     if draft.status is Status.ACTIVE:
         return []
     if draft.status is Status.ARCHIVED:
-        raise Conflict("what is archived stays so; make a new one like it")
+        raise Conflict("an archived definition stays archived; make a new one like it")
     conflicts.check(state, draft.id, draft.definition, activates=True)
     replaced = conflicts.replaced_by(state, draft.id, draft.definition)
     gone = {

@@ -34,7 +34,7 @@ from infra.write.subjects import States, Subjects
 MERGES = {topic for topic, payload in PAYLOAD_OF_TOPIC.items() if payload in (Absorbed, MergedInto)}
 
 ALTERED = (
-    "no event of it in the log opens, and no read model knows whether it is a user or an account:"
+    "none of its events opens, and no read model knows whether it is a user or an account:"
     " have the operator restore its first event, then ask again"
 )
 

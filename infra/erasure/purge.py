@@ -161,7 +161,7 @@ class Purge:
                 return Cleaned(rewritten, waits_for, again=waits_for is None)
             waits_for = self._wait_for_snapshots(conn, (since, "statistics"), upto)
             if waits_for is None and not _rewritten(conn, *STATISTICS):
-                waits_for = "those who plan queries"
+                waits_for = "transactions that plan queries"
             if waits_for is not None:
                 return Cleaned(rewritten, waits_for)
             self._forget_steps(since)
@@ -179,7 +179,7 @@ class Purge:
             conn.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
             waits_for = self._wait_for_snapshots(conn, (since, "periods"), upto)
             if waits_for is None and not _rewritten(conn, schema, table):
-                waits_for = f"those who read {schema}.{table}"
+                waits_for = f"readers of {schema}.{table}"
             if waits_for is None:
                 _remove_wal(conn)
                 self._forget_steps(since)
@@ -202,7 +202,7 @@ class Purge:
             if time.monotonic() > began + STREAM_GRACE_SECONDS:
                 _end_streams(conn, step[0])
             if time.monotonic() > began + PATIENCE_SECONDS:
-                return f"{row[0]} transactions on the server that still see what was deleted"
+                return f"{row[0]} transactions on the server that still see deleted rows"
             time.sleep(_POLL_SECONDS)
 
     def _forget_steps(self, since: datetime) -> None:
@@ -224,10 +224,10 @@ class Purge:
         for schema, table, size in tables:
             name = f"{schema}.{table}"
             if size > self._at_once_bytes and not is_night:
-                waits_for = f"{self._hour:02}:00, when {name} is written anew"
+                waits_for = f"{self._hour:02}:00, when {name} is rewritten"
             elif not _rewritten(conn, schema, table):
                 _end_streams(conn, None)
-                waits_for = f"those who read {name}"
+                waits_for = f"readers of {name}"
             else:
                 rewritten.append(name)
         return waits_for

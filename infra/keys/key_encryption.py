@@ -129,7 +129,7 @@ class LocalKey:
             return [aes_key_unwrap(self._material, key) for key in wrapped]
         except InvalidUnwrap:
             raise WrongKeyEncryptionKey(
-                f"the key-encryption key {self.id} does not open what the database holds"
+                f"the key-encryption key {self.id} does not open the keys in the database"
             ) from None
 
 

@@ -164,7 +164,7 @@ class TransitKey:
             base64.b64decode(result.plaintext) for result in self._batches("decrypt", items)
         ]
         if any(len(material) != KEY_BYTES for material in materials):
-            raise WrongKeyEncryptionKey(f"what {self.id} opens is no key")
+            raise WrongKeyEncryptionKey(f"{self.id} unwraps something that is not a key")
         return materials
 
     def _batches(self, operation: str, items: Sequence[dict[str, object]]) -> list[_Result]:

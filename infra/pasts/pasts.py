@@ -108,7 +108,7 @@ class Pasts:
             raise Unavailable(f"{row.error}; POST /api/pasts begins anew")
         if row.bounds is None:
             raise NotReady(
-                f"what was shown then is being made, {row.progress:.0%} of"
+                f"the past is being made, {row.progress:.0%} of"
                 f" {row.whole:,} events: see GET /api/pasts/{row.id}, and ask again"
             )
         if row.is_untouched or (by is not None and by not in row.asked_by):

@@ -59,7 +59,7 @@ def altered(kind: SubjectKind, gap: Position) -> Altered:
     """The refusal of a command that needs a state with a gap."""
     return Altered(
         f"the event of this {kind} at {gap.log_partition}:{gap.position} in the log does not open,"
-        " or one before it is missing: nothing is decided on what is left; have the operator"
+        " or one before it is missing: commands need all events; have the operator"
         " restore it"
     )
 

@@ -154,7 +154,7 @@ class _Looking:
                 id = self._compiler.definition("score", score, kind)
                 return _SCORE.format(c=c, id=id)
             case _:
-                raise TypeError(f"{type(leaf).__name__} is looked at elsewhere")
+                raise TypeError(f"{type(leaf).__name__} is evaluated elsewhere")
 
     def _often_enough(self, count: ask.Count) -> str:
         match count:

@@ -166,7 +166,7 @@ def _check_room(conn: sa.Connection, new: int, by: UUID | None, at: datetime) ->
     """Raises: TooManyAtOnce, InvalidInput."""
     if by is not None and new > MAX_ASKED_BY_KEY:
         raise InvalidInput(
-            f"this asks for {new} things of metadata that are not counted yet; a question may ask"
+            f"this needs {new} new counters of metadata; a question may ask"
             f" for {MAX_ASKED_BY_KEY}: ask for less at once"
         )
     numbers = conn.execute(IN_NUMBER, {"by": by}).one()

@@ -172,7 +172,7 @@ def last(
     if newest is None or not isinstance(newest.payload, DecisionEvent):
         if gaps:
             raise Altered(
-                f"what has been decided about its {of} does not open, at"
+                f"the decisions about its {of} do not open, at"
                 f" {', '.join(place_of(gap.row) for gap in gaps[:MAX_NAMED])}"
             )
         raise NotFound(f"nothing has been decided about its {of} yet")

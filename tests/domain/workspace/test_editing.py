@@ -214,7 +214,7 @@ class TestChange:
             DefinitionActivated(FIRST, BY),
             DefinitionArchived(FIRST, BY),
         ).when(editing.change, FIRST, Score(USER, "Fitness", FIT.rules), BY).then(
-            refused("conflict", "what is archived stays as it is; make a new one like it")
+            refused("conflict", "an archived definition cannot change; make a new one like it")
         )
 
 
@@ -264,7 +264,7 @@ class TestActivate:
     def test_an_archived_definition_stays_archived(self) -> None:
         before = active(FIT).when(editing.archive, FIRST, BY).state
         Given(before).when(editing.activate, FIRST, BY).then(
-            refused("conflict", "what is archived stays so; make a new one like it")
+            refused("conflict", "an archived definition stays archived; make a new one like it")
         )
 
 
@@ -341,7 +341,7 @@ class TestLists:
         ).then(
             refused(
                 "invalid-input",
-                "a condition decides who is in this segment; only a static one is kept by hand",
+                "a condition selects the members of this segment; only a static one has a list",
             )
         )
 

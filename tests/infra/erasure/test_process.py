@@ -276,7 +276,7 @@ def test_case_34_a_long_reader_has_the_cleaning_wait_and_say_so_and_then_it_fini
         assert "still see what was deleted" in (waiting.waits_for or "")
         early.rollback()
         late.execute("SELECT count(*) FROM views.contacts")
-        until(lambda: _waits_for(annals, request.id) == "those who read views.contacts")
+        until(lambda: _waits_for(annals, request.id) == "readers of views.contacts")
         stop = threading.Event()
         by_itself = threading.Thread(target=annals.erasures.run, args=(stop,))
         by_itself.start()

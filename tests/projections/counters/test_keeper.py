@@ -106,7 +106,7 @@ def test_a_key_that_asks_for_too_much_is_refused_and_others_are_not(annals: Anna
 def test_a_question_that_could_never_be_counted_is_told_so(annals: Annals) -> None:
     much = ask.AllOf([at_least(n) for n in range(MAX_ASKED_BY_KEY + 1)])
     with (
-        pytest.raises(InvalidInput, match="21 things of metadata"),
+        pytest.raises(InvalidInput, match="21 new counters of metadata"),
         annals.queries.connect() as conn,
     ):
         need(conn, much)
