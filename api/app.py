@@ -71,7 +71,7 @@ free. The loop's own are four more than the machine has cores."""
 class App(Litestar):
     """Routes on the path as it was sent: an escaped slash belongs to an id and parts nothing. HEAD
     goes where GET does; requests are attended to as `api.http.disconnects` says. Reads bodies
-    within the rooms of the process, and tells API keys what is left of their rates."""
+    within the rooms of the process, and tells API keys their remaining rates."""
 
     async def __call__(
         self,

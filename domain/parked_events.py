@@ -1,8 +1,8 @@
 """Parked events: events that a reader of the log could not apply, and an admin's decision on them.
 
 A reader parks an event that it cannot apply. Later events of the stream wait behind it, so that
-each stream is applied in order. An event of an erasure never waits and is never skipped, for values
-would stay that have to go.
+each stream is applied in order. An event of an erasure never waits and is never skipped, because
+erased values would stay.
 """
 
 from __future__ import annotations

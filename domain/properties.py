@@ -242,12 +242,13 @@ def checked_write(
     types: Mapping[str, PropertyType],
     retired: Collection[str] = (),
 ) -> PropertyWrite:
-    """Checks each value of a write alone: what fits is kept, `null` deletes, the rest is refused.
+    """Checks each value of a write alone: fitting values are kept, `null` deletes, the rest is
+    refused.
 
     Args:
         sent: property values as they came.
         types: the fixed type of each property named in `sent` that has one.
-        retired: names under which no value is taken; `null` still deletes what there is.
+        retired: names under which no value is taken; `null` still deletes an existing value.
     """
     values: dict[str, Value] = {}
     deleted: list[str] = []

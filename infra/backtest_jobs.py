@@ -151,8 +151,8 @@ class BacktestJobs:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _forget_old(self) -> None:
-        """Forgets old results. Where too many are left, forgets the oldest of the API key that has
-        the most, so that no key drives out what others wait for."""
+        """Forgets old results. If too many are left, forgets the oldest of the API key that has the
+        most, so that no key drives out the results of others."""
         limit = datetime.now(UTC) - KEPT_FOR
         ended = {job.id: job.ended_at for job in self._jobs.values() if job.ended_at is not None}
         over = sorted(

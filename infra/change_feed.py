@@ -223,7 +223,7 @@ class ChangeFeed:
             self._closing.wait(TICK_SECONDS)
 
     def tick(self) -> None:
-        """Notifies all watches of what can be seen since the last tick."""
+        """Notifies all watches of changes that became visible since the last tick."""
         with self._lock:
             watches, seen = list(self._watches), self._seen
         opens = self._api_keys.opening({watch.key for watch in watches})
@@ -232,7 +232,7 @@ class ChangeFeed:
                 watch.notify({}, over=True)
         now = self._checkpoints()
         if any(now.get(partition, 0) < at for partition, at in seen.items()):
-            # The read models are being rebuilt: what was seen may look different now.
+            # The read models are being rebuilt: subjects may look different now.
             for watch in watches:
                 watch.notify(watch.began_at)
         upto = _upto(seen, now)

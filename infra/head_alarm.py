@@ -1,6 +1,6 @@
 """Raises an alarm for positions past the head of their partition: another program wrote the log, or
 it was restored in part. Nothing can be appended to a partition with rows past its head. A reader
-past the head would miss what is appended next.
+past the head would miss the next events.
 """
 
 from __future__ import annotations

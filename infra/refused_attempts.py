@@ -1,4 +1,4 @@
-"""Attempts with a key of another scope: key, time and route; nothing of what was sent."""
+"""Attempts with a key of another scope: key, time and route; no content."""
 
 from __future__ import annotations
 

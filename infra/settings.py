@@ -43,8 +43,8 @@ class Settings(msgspec.Struct, frozen=True):
             be rewritten.
         query_seconds: how long a statement of a list, a bar or a view may take.
         long_query_seconds: the same of a preview, a review, an export or a back-test.
-        trusted_proxies: networks of the proxies whose word on the client's address and scheme is
-            taken.
+        trusted_proxies: networks of the proxies that are trusted on the client's address and
+            scheme.
         demo_data: folder of the sample files; it may be missing.
     """
 

@@ -32,7 +32,7 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
     """Runs the background threads while in use.
 
     Args:
-        project: whether projector, decider, deliverer and what goes with them run, too.
+        project: whether projector, decider, deliverer and their helpers run, too.
     """
     stop = threading.Event()
     threads = [

@@ -22,9 +22,8 @@ from infra.backtest_jobs import Cancelled
 @click.option("--sample", type=click.IntRange(1), help="How many to look at; all if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def backtest(file: BinaryIO, days: int, sample: int | None, as_json: bool) -> None:
-    """Test what the definition in FILE (JSON) would have decided over the past.
-
-    FILE holds what would be sent to define it: docs/backtesting.md. Nothing is recorded. Exit
+    """Test the definition in FILE (JSON) over the past: the decisions that it would have made. FILE
+    holds the body of the request that would make it: docs/backtesting.md. Nothing is recorded. Exit
     codes: 0 done, 1 failed or interrupted, 2 the definition cannot be tested.
     """
     with opened() as annals, interruptible() as interrupted:

@@ -1,4 +1,4 @@
-"""A back-test on a terminal: its progress, and what came of it as a table."""
+"""A back-test on a terminal: its progress, and its result as a table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_MOVES = 20
 def request(text: bytes, days: int, sample: int | None) -> BacktestRequest:
     """
     Args:
-        text: of a file: a definition as JSON, as it would be sent to be defined.
+        text: of a file: a definition as JSON, as in the request that would make it.
 
     Raises:
         InvalidInput: it is none; says where.
@@ -39,7 +39,7 @@ def request(text: bytes, days: int, sample: int | None) -> BacktestRequest:
 
 @contextmanager
 def progress(interrupted: threading.Event, console: Console) -> Iterator[Progress]:
-    """Shows what is being done; an interruption ends it with `Cancelled`."""
+    """Shows the progress; an interruption ends it with `Cancelled`."""
     with ExitStack() as stack:
         phase: str | None = None
         advance: Advance | None = None

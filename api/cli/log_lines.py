@@ -1,7 +1,7 @@
 """The log: one JSON object a line on standard error, also of other libraries.
 
-Messages of other programs, and of exceptions, can hold what was sent, so no line has them. A line
-names the kind of what went wrong and the places in the code.
+Messages of other programs, and of exceptions, can hold sent data, so no line has them. A line names
+the kind of the error and the places in the code.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def configure() -> None:
 
 
 class _ToLog(logging.Handler):
-    """Hands on what other libraries log: which logger wrote it, and where, but not the message."""
+    """Logs that another library logged: by which logger and where, but not the message."""
 
     def emit(self, record: logging.LogRecord) -> None:
         shown = {"logger": record.name, "place": _place(record.pathname, record.lineno)}

@@ -38,7 +38,7 @@ def parked() -> None:
 def list_parked(reader: str | None, state: str | None) -> None:
     """List parked events: reader, position, state, topic, subject, kind of error, since when.
 
-    Of those that are skipped, also by whom, when and why.
+    Of skipped ones also by which API key, when and why.
     """
     with opened() as annals:
         parked_events, cursor = annals.parked(), None
@@ -89,7 +89,7 @@ def retry_parked(position: str, reader: str) -> None:
     "--reason", required=True, help=f"Why; it stays on record. At most {MAX_REASON_CHARS:,} signs."
 )
 def skip_parked(position: str, reader: str, reason: str) -> None:
-    """Go on without an event, for good, and try what waits behind it.
+    """Skip an event for good, and retry the events behind it.
 
     The decision outlives a rebuild and a restore. An event that erases cannot be skipped. Exit code
     1: the event cannot be skipped, or an event behind it cannot be applied.

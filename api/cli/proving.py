@@ -17,11 +17,11 @@ from infra.erasure import certificates
 @click.command("erasure-scan")
 @click.argument("values", type=click.File("r"), default="-")
 def erasure_scan(values: TextIO) -> None:
-    """Search for values that should be gone: a line each, from a file or standard input.
+    """Search for erased values: a line each, from a file or standard input.
 
     Every table and large object is searched and, if the server is embedded, every file of it after
     a checkpoint, for each value as it is, in other case, in base64, percent-encoded, in hexadecimal
-    and escaped. The values are neither kept nor shown; what is found is told by their line.
+    and escaped. The values are neither kept nor shown; findings name their line.
     """
     with opened() as annals:
         try:

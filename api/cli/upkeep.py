@@ -21,8 +21,8 @@ from infra.bootstrap.annals import Annals
 def rebuild(yes: bool) -> None:
     """Empty the read models and make them again from the whole log.
 
-    The log and the keys are not touched. Servers and workers may go on; until it is done, lists
-    and views show only what is there already.
+    The log and the keys are not touched. Servers and workers may go on; until it is done, lists and
+    views are incomplete.
     """
     if not yes:
         click.confirm("Empty the read models and make them again?", abort=True)

@@ -30,7 +30,7 @@ _WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
 DEFAULT_SORT = "-last_seen"
 IS, MIN, MAX = "is.", "min.", "max."
 MAX_CURSORS = 20
-"""Pages that can be gone back by the link; the browser's own button goes back further."""
+"""Pages that the link can go back; the browser's own button goes back further."""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Back-tests: what a definition would have decided, before it is saved or switched on."""
+"""Back-tests: the decisions that a definition would have made, before it is saved or active."""
 
 from __future__ import annotations
 

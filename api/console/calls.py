@@ -1,7 +1,7 @@
 """Calls of the public HTTP API: within this process, with the API key of the session.
 
-Each call goes through the API's own routes, guards and refusals. So the console can do what its
-reader's key can do over HTTP, and nothing besides.
+Each call goes through the API's own routes, guards and refusals. So the console can do exactly the
+same as its reader's key over HTTP.
 """
 
 from __future__ import annotations

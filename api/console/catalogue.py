@@ -35,7 +35,7 @@ class CataloguePage(Controller):
 
     @post("/{step:str}", status_code=200)
     async def change(self, request: AnyRequest, step: FromPath[str]) -> Response[Any]:
-        """Retires a name, restores it, or gives it a type, once what comes of that was shown."""
+        """Retires a name, restores it, or gives it a type, once the effect was shown."""
         if step not in ("retire", "restore", "type"):
             raise Refused(404, "not-found", "There is no such page.", None)
         calls, form = calls_of(request), await request.form()

@@ -15,7 +15,7 @@ class Column(msgspec.Struct, frozen=True):
     """
     Attributes:
         key: as it stands in the address.
-        sort: what the list is sorted by to sort by this.
+        sort: the sort key of the list for this column.
         type: `text`, `number`, `money`, `date`, `stage`, `health`, `boolean` or `list`.
     """
 

@@ -1,4 +1,4 @@
-"""Settings: what is counted of metadata, for whom, and how many counters there may be."""
+"""Settings: the counters of metadata, their users, and their limits."""
 
 from __future__ import annotations
 

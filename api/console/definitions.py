@@ -1,4 +1,4 @@
-"""Settings: what the workspace chooses, and what is defined: stages, health, scores, signals."""
+"""Settings: the workspace's choices, and its definitions: stages, health, scores, signals."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ async def form_page(
 
     Args:
         saved: as it is saved; null: it is new.
-        text: as JSON, what is in the form.
+        text: the content of the form, as JSON.
         days, sample: of a back-test.
     """
     family, kind = _about(text if saved is None else _written(saved["definition"]))

@@ -68,7 +68,7 @@ class DestinationPages(Controller):
 
     @get("/new")
     async def new(self, request: AnyRequest) -> Response[str]:
-        await calls_of(request).get("/api/destinations")  # who may not is told so at once
+        await calls_of(request).get("/api/destinations")  # refuses other keys at once
         return await self._form(request, None, NEW)
 
     @post("/new", status_code=200)
@@ -149,7 +149,7 @@ class DestinationPages(Controller):
         """
         Args:
             destination: as it is saved; null: it is new.
-            sent: what is in the form.
+            sent: the content of the form.
         """
         calls, history = calls_of(request), []
         segments = await calls.get("/api/segments")

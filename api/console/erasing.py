@@ -1,4 +1,4 @@
-"""Delete: the pop-up that wants the word, the erasure on its way, the receipt at its end."""
+"""Delete: the pop-up that asks for the word, the progress of the erasure, its receipt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that tell a page when to look again: the API's own, with the key of the session."""
+"""Streams that tell a page when to reload: the API's own, with the key of the session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.console.sessions import AnyRequest, Session
 
 
 async def _changes(kind: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """Of the one whose `id` the address has, else of all."""
+    """Streams the changes of the subject whose `id` the address has, else of all."""
     request: AnyRequest = AnyRequest(scope, receive, send)
     session: Session = request.state.session
     id = request.query_params.get("id")

@@ -34,7 +34,7 @@ class Pasts(Controller):
 
     @get("/{id:uuid}")
     async def progress(self, request: AnyRequest, id: FromPath[UUID]) -> Response[str]:
-        """How far a past is; the page that waits for it comes anew once it is there, or gone."""
+        """How far a past is; the waiting page reloads once the past is ready, or dropped."""
         session: Session = request.state.session
         try:
             past = await Calls(request.app, session.key).get(f"/api/pasts/{id}")

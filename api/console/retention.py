@@ -1,4 +1,4 @@
-"""Settings: for how many months tracked activity stays readable, and what was ended."""
+"""Settings: the retention of tracked activity, and its runs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def _runs(calls: Calls) -> Json:
 
 
 def _months(text: str) -> int | str:
-    """Parses a number; a text that is none stays a text: the API refuses it."""
+    """Parses a number; any other text stays a text: the API refuses it."""
     return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else text
 
 

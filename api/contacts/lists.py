@@ -1,4 +1,4 @@
-"""Lists, bars and exports: by query or by body, what is asked is one question."""
+"""Lists, bars and exports of one question, asked by query or by body."""
 
 from __future__ import annotations
 

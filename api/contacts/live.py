@@ -1,4 +1,4 @@
-"""Live: streams of server-sent events that say that something changed, and nothing of what."""
+"""Live: streams of server-sent events that announce a change, without its content."""
 
 from __future__ import annotations
 

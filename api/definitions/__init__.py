@@ -1,1 +1,1 @@
-"""Routes about what people define: segments, definitions, views, destinations, settings."""
+"""Routes about definitions: segments, definitions, views, destinations, settings."""

@@ -61,7 +61,7 @@ Differing = Annotated[
 
 
 class SegmentDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="segment"):
-    """Users or accounts of whom a condition holds."""
+    """A draft of a segment: users or accounts that fulfil a condition."""
 
     kind: SubjectKind
     name: Name

@@ -52,7 +52,7 @@ class DestinationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         news: the subscriptions, each kind once; `names` narrows activity and properties.
         kind: only news about a user, or about an account; null: all.
         segment: only news about members, at the time of sending, of this segment of `kind`.
-        type: as answers have it; it may be left out.
+        type: as in answers; may be left out.
     """
 
     name: Name

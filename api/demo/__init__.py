@@ -22,9 +22,9 @@ class Source(NamedTuple):
     """Demo data that can be loaded.
 
     Attributes:
-        total: how many messages there are.
+        total: the number of messages.
         messages: starts them anew, the same ones every time.
-        rules: what they are decided by.
+        rules: the definitions for them.
     """
 
     title: str

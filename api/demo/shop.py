@@ -48,7 +48,7 @@ CAMPAIGNS = {
 
 
 def messages(path: Path) -> Iterator[Message]:
-    """In the file's order: what is new about the user, then what it saw or did."""
+    """In the file's order: new facts about the user, then its activity."""
     traits_sent: dict[str, dict[str, object]] = {}
     sessions: set[str] = set()
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:

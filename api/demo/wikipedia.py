@@ -43,7 +43,7 @@ _decoder = msgspec.json.Decoder(Edit)
 
 
 def messages(path: Path) -> Iterator[Message]:
-    """In the file's order: what is new about the user and its wiki, then the edit itself."""
+    """In the file's order: new facts about the user and its wiki, then the edit itself."""
     traits_sent: dict[str, dict[str, object]] = {}
     members: set[tuple[str, str]] = set()
     wikis: set[str] = set()

@@ -49,7 +49,7 @@ class Readings:
     def at(self, waiting: str | None, as_of: str | None) -> Annals:
         """
         Args:
-            waiting: positions that the present has to have reached.
+            waiting: positions that the present must have reached.
             as_of: a past instant; None: the present.
 
         Raises:

@@ -72,8 +72,8 @@ def route_of(connection: Connection) -> Route:
 async def known(connection: Connection, key: str) -> tuple[UUID, ApiScope]:
     """Looks an API key up, notes its id in the connection, and counts the request.
 
-    The event loop never asks the database: that is for threads of their own, so that a pool that
-    is empty keeps nobody waiting but those who need it.
+    The event loop never asks the database: threads of their own do, so that an empty pool delays
+    only requests that need it.
 
     Raises:
         ProblemException: 401, the key is unknown or revoked.

@@ -28,7 +28,7 @@ HEAD_SECONDS = 10.0
 
 PROGRESS_SECONDS = 10.0
 MIN_PROGRESS_BYTES = 1_024
-"""Bytes that a body has to grow by within `PROGRESS_SECONDS`, while the server waits for it."""
+"""Bytes that a body must grow by within `PROGRESS_SECONDS`, while the server waits for it."""
 
 BODY_SECONDS = 300.0
 LINGER_SECONDS = 30.0
@@ -243,8 +243,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Answers for the application, and closes. The first reason counts.
 
-        What the client still sends is dropped for a moment: a connection that is closed while data
-        comes in loses the answer.
+        Data that the client still sends is dropped for a moment: a connection that is closed while
+        data comes in loses the answer.
         """
         if self._refusal is not None:
             return

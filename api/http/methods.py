@@ -21,9 +21,9 @@ from litestar.types import (
 
 
 class NoOptionsOfHandlers(ReceiveRoutePlugin):
-    """Takes away the framework's own answer to OPTIONS, which names the methods of the handler
-    that it met first. Without it a path refuses OPTIONS with all of its methods, and
-    `api.http.problems.on_http` makes an answer of that."""
+    """Takes away the framework's own answer to OPTIONS, which names the methods of the handler that
+    it met first. Without it a path refuses OPTIONS with all of its methods, and
+    `api.http.problems.on_http` answers with them."""
 
     def receive_route(self, route: BaseRoute) -> None:
         if isinstance(route, HTTPRoute):

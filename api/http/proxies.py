@@ -22,7 +22,7 @@ def client_address(scope: AsgiScope, trusted: TrustedProxies) -> str:
     """The address of the client, in its canonical form; empty where the connection has none.
 
     Each proxy appends the address that it was reached from. So the header is read from its end, for
-    as long as the address that appended is trusted; what stands before that, clients can invent.
+    as long as the address that appended is trusted; clients can invent the addresses before that.
     """
     client = scope.get("client")
     nearest = None if client is None else parsed(client[0])

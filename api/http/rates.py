@@ -16,7 +16,8 @@ from uuid import UUID
 from domain.errors import TooManyAtOnce
 
 MAX_BUCKETS = 10_000
-"""Of each sort. Beyond, the bucket that was used least recently goes: its client begins anew."""
+"""Buckets of each sort. Beyond that, the least recently used bucket is dropped: its client begins
+anew."""
 
 WRONG_KEYS = 100
 WRONG_KEYS_PER_SECOND = 2.0

@@ -1,1 +1,1 @@
-"""The OpenAPI document: what the framework does not say by itself."""
+"""Additions to the framework's OpenAPI document."""

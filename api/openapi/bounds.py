@@ -46,7 +46,7 @@ SUBJECT_CHARS = identity.MAX_IDENTITY_CHARS + len("external:")
 
 Name = Annotated[str, Bounds(min_length=1, max_length=types.MAX_NAME_CHARS)]
 SubjectText = Annotated[str, Bounds(min_length=1, max_length=SUBJECT_CHARS)]
-"""Whom: our id, or `external:...`, `email:...`, `domain:...`."""
+"""A subject: our id, or `external:...`, `email:...`, `domain:...`."""
 ReasonCode = Annotated[
     str,
     Bounds(min_length=1, max_length=order.MAX_REASON_CHARS, pattern="^[A-Za-z0-9_.-]+$"),

@@ -1,4 +1,4 @@
-"""Counters of metadata: what is counted, for whom, and how far."""
+"""Counters of metadata, with their users and their progress."""
 
 from __future__ import annotations
 

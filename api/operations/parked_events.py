@@ -1,4 +1,4 @@
-"""Events that could not be applied: what there is, trying them again, going on without them."""
+"""Parked events: list, retry and skip events that could not be applied."""
 
 from __future__ import annotations
 

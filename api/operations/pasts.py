@@ -1,4 +1,4 @@
-"""Any view as of a past instant: what routes that read take, and how far a past is made."""
+"""Pasts: read models as of a past instant, made for the reads with `as_of`."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class PastView(msgspec.Struct, frozen=True):
 
 
 class PastController(Controller):
-    """A past is there for all keys, belongs to those that asked for it, and goes when nobody has
-    read it for an hour."""
+    """All keys can read a past; it belongs to those that asked for it, and ends after an hour
+    without a read."""
 
     path = "/api/pasts"
     tags = ("pasts",)

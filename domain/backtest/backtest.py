@@ -1,4 +1,5 @@
-"""Back-test: what a definition would have decided on each day of the past, had it been active.
+"""Back-test: the decisions that a definition would have made on each day of the past, had it been
+active.
 
 Its conditions, and the active definitions that they rest on, are evaluated in plain Python
 (`domain.conditions.evaluation`) over a replay of the log (`domain.backtest.replay`), at the end of

@@ -1,4 +1,4 @@
-"""The plan of a back-test: what the replay must know, and what is decided in which order."""
+"""The plan of a back-test: the facts that the replay needs, and the order of the decisions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Node(NamedTuple):
 class Plan:
     """
     Attributes:
-        scope: what the replay must know.
+        scope: the facts that the replay needs.
         reach: the most steps over memberships that a condition takes.
         lists: the static segments whose lists are needed.
 
@@ -176,7 +176,8 @@ class Plan:
         return reach
 
     def _visit_definition(self, definition: Definition, *, with_goal: bool = False) -> int:
-        """Adds what a definition refers to. Returns its reach. A goal counts only in the draft."""
+        """Adds the definitions that a definition refers to. Returns its reach. A goal counts only
+        in the draft."""
         if isinstance(definition, Undeciding):
             return 0
         if isinstance(definition, Segment) and definition.condition is None:

@@ -31,8 +31,8 @@ class ReplayScope(msgspec.Struct):
 
     @property
     def topics(self) -> set[str]:
-        """The topics of tracked activity whose events have to be decrypted; of others the replay
-        needs the time alone."""
+        """The topics of tracked activity whose events must be decrypted; of others the replay needs
+        the time alone."""
         kinds = {activity for activity, _ in self.activities}
         return {topic for topic, activity in ACTIVITY_OF_TOPIC.items() if activity in kinds}
 
@@ -45,7 +45,7 @@ class ReplayEvent(NamedTuple):
         verb: the last part of its topic.
         payload: None: its subject is erased.
         account_name: of the activity, as the account keeps it.
-        account_sums: what the account keeps of activity that is no longer kept.
+        account_sums: the account's sums of activity that is no longer kept.
         is_opened: where not, only its envelope is known.
     """
 

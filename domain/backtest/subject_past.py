@@ -1,4 +1,4 @@
-"""The past of a subject: what a replay has applied, and the facts that follow."""
+"""The past of a subject: the events that a replay has applied, and the facts that follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saved views: what a list shows, under a name, for everybody who reads."""
+"""Saved views: the named choice of columns, order and filter of a list, for all readers."""
 
 from __future__ import annotations
 

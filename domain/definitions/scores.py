@@ -18,7 +18,7 @@ def value(rules: Sequence[ScoreRule], held: Collection[str]) -> Decimal:
     In whole numbers, so that it is the same wherever it is worked out.
 
     Args:
-        rules: whose weights sum to more than nothing.
+        rules: whose weights sum to more than 0.
         held: the names of those that hold.
     """
     total = sum(rule.weight for rule in rules)

@@ -82,8 +82,8 @@ class Stage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Stages(msgspec.Struct, frozen=True, tag="stages", omit_defaults=True):
-    """The stages of users or of accounts, in order: the first whose condition holds wins. Of each
-    kind at most one list is active."""
+    """The stages of users or of accounts, in order: the first whose condition holds wins. At most
+    one list is active for each kind."""
 
     kind: SubjectKind
     name: str

@@ -1,4 +1,4 @@
-"""The certificate of an erasure: what it states, and how anyone verifies it off line. Pure.
+"""The certificate of an erasure: its statement, and how anyone verifies it off line. Pure.
 
 The file is JSON in one form only: a file that differs in one byte is not the certificate. The
 signature (Ed25519) is over the statement as it stands in the file. `docs/compliance.md` specifies

@@ -1,4 +1,4 @@
-"""Searches bytes for values that should be gone, in every form that they could have. Pure."""
+"""Searches bytes for erased values, in every encoding that they could have. Pure."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ UPCASTERS: Mapping[tuple[str, int], Upcaster] = {
     for kind in ("user", "account")
     for verb in ("segment_entered", "segment_left")
 }
-"""Topic and version to what makes a payload one of the next version of the topic; of the newest
-version, a payload of today's form. Pure; leaves a payload of that form as it is."""
+"""Topic and version to the function that converts a payload to the next version of the topic; for
+the newest version, to today's form. Pure; leaves a payload of that form as it is."""
 
 
 def upcast(topic: str, version: int, payload: dict[str, Any]) -> dict[str, Any]:

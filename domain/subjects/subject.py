@@ -1,4 +1,4 @@
-"""Subject: what users and accounts have in common.
+"""Subject: the common part of users and accounts.
 
 A frozen value. A method named for a command returns the payloads of the events that it causes;
 `evolve` applies one event. Neither touches a clock, a database or a key.

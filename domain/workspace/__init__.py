@@ -1,1 +1,1 @@
-"""All definitions of a workspace as one aggregate, and what must hold among them."""
+"""All definitions of a workspace as one aggregate, and the rules among them."""

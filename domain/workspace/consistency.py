@@ -1,4 +1,5 @@
-"""Whether a definition is consistent in itself, and names only what the workspace knows."""
+"""Checks that a definition is consistent in itself, and uses only names that the workspace
+knows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Dependencies: which facts, about which subjects, can change whether a condition holds.
 
-A fact is what a batch of events can state about a subject: this property was written, this activity
+A fact is a statement of a batch of events about a subject: this property was written, this activity
 occurred. A dependency names a fact and the way from its subject to the subject of the condition:
 empty where they are the same, else over memberships, from a user to its accounts or from an account
 to its users, step by step.

@@ -127,7 +127,8 @@ def references_of(definition: Definition, *, deciding: bool = False) -> Iterator
     """The definitions that a definition refers to.
 
     Args:
-        deciding: leaves out what decides nothing: a goal, the segment of a destination.
+        deciding: leaves out references that decide nothing: of a goal, of the segment of a
+            destination.
     """
     if isinstance(definition, Destination):
         if definition.segment is not None and definition.kind is not None and not deciding:

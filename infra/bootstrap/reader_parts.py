@@ -36,7 +36,7 @@ class ReaderParts:
         long_queries: answers previews, reviews and back-tests.
         streams: answers exports.
         admission: admits as many questions at a time as there are connections.
-        change_feed: tells open connections what changed.
+        change_feed: notifies open connections of changes.
     """
 
     views: ConnectionPool

@@ -24,7 +24,7 @@ class WebhookParts:
     """
     Attributes:
         delivery_cursors: the cursors of each destination.
-        webhook_secrets: the secrets that sign what destinations get.
+        webhook_secrets: the secrets that sign messages to destinations.
     """
 
     delivery_cursors: DeliveryCursors

@@ -120,7 +120,7 @@ def verified(file: bytes, public_key: bytes) -> Statement:
         public_key: in PEM.
 
     Raises:
-        NotGenuine: the file does not verify, or the key is none.
+        NotGenuine: the file does not verify, or the key is invalid.
     """
     try:
         key = load_pem_public_key(public_key)

@@ -72,7 +72,7 @@ class ErasurePlan(msgspec.Struct, frozen=True):
         free: the targets without a legal hold.
         altered: the targets of unknown kind: none of their events opens.
         mentions: the contents that name a free target by value, with redacted text prepared.
-        lookups: their names as keyed hashes, where they have to be searched for again.
+        lookups: their names as keyed hashes, if they must be searched for again.
     """
 
     states: States

@@ -113,7 +113,7 @@ class RequestEntry(msgspec.Struct, frozen=True, tag="request"):
 
 
 class ErasureEntry(msgspec.Struct, frozen=True, tag="erased"):
-    """A subject whose keys are destroyed; `request` is None where another erasure took it along."""
+    """A subject whose keys are destroyed; `request` is None if another erasure included it."""
 
     subject: uuid.UUID
     kind: SubjectKind

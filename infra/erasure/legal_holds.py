@@ -91,7 +91,7 @@ class LegalHolds:
         id = uuid.uuid4()
         at = {"partition": log_partition(subject), "subject": subject}
         with self._pool.connection() as conn, conn.transaction():
-            # An erasure, or an end of months, that is under way comes first, or sees the hold.
+            # A running erasure or end of months either comes first, or sees the hold.
             lock_keys(conn, [subject])
             conn.execute(HOLD_GENERATION)
             if conn.execute(IS_ERASED, at).fetchone() is not None:

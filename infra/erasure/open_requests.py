@@ -51,7 +51,7 @@ class OpenRequest(msgspec.Struct, frozen=True):
 
     Attributes:
         at: when the transaction that holds it began, by the database's clock.
-        rewritten: the tables that were written anew since it was forgotten.
+        rewritten: the tables that were rewritten since it was forgotten.
     """
 
     ref: ErasureRequestRef

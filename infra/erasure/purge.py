@@ -100,7 +100,7 @@ class Cleaned(msgspec.Struct, frozen=True):
     """How far a cleaning is.
 
     Attributes:
-        rewritten: the tables whose files hold nothing that was deleted.
+        rewritten: the tables whose files hold no deleted data.
         waits_for: what it waits for, in words; None: nothing.
         wal: `removed`, or `left to the operator`.
         again: the next step can follow at once, in a new transaction.
@@ -138,9 +138,9 @@ class Purge:
         self._later: dict[tuple[datetime, str], str] = {}
 
     def clean(self, since: datetime, done: Sequence[str], upto: str) -> Cleaned:
-        """Takes the next step of what is left to do; safe to repeat. Tables come first. Statistics
-        come in a step of their own, as taking them anew leaves samples behind: that step has to
-        begin when no transaction sees these any more, the caller's own included.
+        """Takes the next step of the cleaning; safe to repeat. Tables come first. Statistics come
+        in a step of their own, as taking them anew leaves samples behind: that step must begin when
+        no transaction sees these any more, the caller's own included.
 
         Args:
             since: by when everything was deleted.
@@ -240,8 +240,8 @@ def _end_streams(conn: psycopg.Connection, since: datetime | None) -> None:
 
 
 def _rewritten(conn: psycopg.Connection, schema: str, table: str) -> bool:
-    """Writes a table and its indexes into new files, without what was deleted, and takes its
-    statistics anew; False: others use it all the time."""
+    """Writes a table and its indexes into new files, without deleted rows, and takes its statistics
+    anew; False: others use it all the time."""
     name = sql.Identifier(schema, table)
     try:
         if (schema, table) != STATISTICS:

@@ -69,7 +69,7 @@ TextEvent = DefinitionMade | DefinitionChanged | DefinitionCleaned
 class Mention(NamedTuple):
     """
     Attributes:
-        content: what holds the name: the text of an event of a definition, or a saved view.
+        content: holds the name: the text of an event of a definition, or a saved view.
         event_id: None: it is a saved view.
     """
 
@@ -157,8 +157,8 @@ class Redaction:
         return self._prepare(request, _HashedNames(lookups, self._digest))
 
     def lookups(self, identities: Iterable[Identity]) -> frozenset[bytes]:
-        """Names as keyed hashes, where they have to be searched for again: while an event of a
-        definition does not open. None otherwise."""
+        """Names as keyed hashes, if they must be searched for again: while an event of a definition
+        does not open. None otherwise."""
         names = list(identities)
         if not names or not self.unread():
             return frozenset()
@@ -172,7 +172,7 @@ class Redaction:
 
     @staticmethod
     def remembered(conn: psycopg.Connection, request: uuid.UUID) -> set[bytes]:
-        """The names that have to be searched for again, as keyed hashes."""
+        """The names that must be searched for again, as keyed hashes."""
         rows = conn.execute(SELECT_LOOKUPS, {"request": request})
         return {bytes(lookup) for (lookup,) in rows}
 

@@ -1,4 +1,4 @@
-"""Searches the database, and the files of the embedded one, for values that should be gone.
+"""Searches the database, and the files of the embedded one, for erased values.
 
 Only this process's memory holds the values: no statement, no log and no file does.
 """
@@ -48,7 +48,7 @@ class ResidueScan:
         write-ahead log included.
 
         Raises:
-            ReaderLeft: nobody waits for it any more.
+            ReaderLeft: the client has left.
         """
         search = _Search(values)
         for past in self._pasts.names().values():

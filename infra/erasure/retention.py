@@ -1,7 +1,7 @@
 """Retention by age: ends the months of tracked activity that are over.
 
 A run begins with a line through the log: its position in each partition at that moment. From then
-on no activity of the run's months is taken in, and what was appended behind the line is not kept.
+on no activity of the run's months is accepted, and activity appended behind the line is not kept.
 The run sums the activity, partition by partition (`infra.erasure.activity_sums`). Once the read
 models have passed the line, it destroys the secrets of the months: all of the activity is
 unreadable at once. A run that a process left unfinished is resumed by the next one that looks, each

@@ -1,7 +1,7 @@
 """Carries out one step of an erasure; `domain.erasure.steps` says which is next.
 
-Each step looks at what is left to do and does it, so it is safe to repeat. The caller holds the
-request's row meanwhile (`infra.erasure.open_requests`).
+Each step does the work that is left, so it is safe to repeat. The caller holds the request's row
+meanwhile (`infra.erasure.open_requests`).
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class ErasureSteps:
         return Unfinished()
 
     def _forget(self, conn: psycopg.Connection, request: OpenRequest) -> StepResult:
-        """Waits for the read models, and drops what is kept beside them."""
+        """Waits for the read models, and drops the copies beside them."""
         reason = (
             self._read_models_behind(conn, request.id)
             or self._pasts_left()
@@ -199,7 +199,7 @@ class ErasureSteps:
         return None
 
     def _pasts_left(self) -> str | None:
-        """Drops every past, of any process; says what stands in the way, or None."""
+        """Drops every past, of any process; returns the obstacle, or None."""
         try:
             self._pasts.drop_all()
         except psycopg.Error as error:
@@ -208,7 +208,7 @@ class ErasureSteps:
         return None
 
     def _counters_left(self) -> str | None:
-        """Deletes counters that can name somebody; says what stands in the way, or None."""
+        """Deletes counters that can name a person; returns the obstacle, or None."""
         if self._counters.forget_names():
             return None
         return "counts of metadata that an e-mail address was asked for with are being deleted"
@@ -229,8 +229,8 @@ class ErasureSteps:
         return SentBack(ErasureStep.RECORDED)
 
     def _search_again(self, request: OpenRequest, lookups: AbstractSet[bytes]) -> str | None:
-        """Searches for names in events that did not open when the keys were destroyed; says what
-        stands in the way, or None."""
+        """Searches for names in events that did not open when the keys were destroyed; returns the
+        obstacle, or None."""
         try:
             unread = self._destruction.search_again(lookups, request.ref, request.requested_at)
         except PlanOutdated:

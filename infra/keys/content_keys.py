@@ -1,4 +1,4 @@
-"""Keys of contents: what definitions and saved views say is sealed under a key for each text.
+"""Keys of contents: each text of a definition or a saved view is sealed under a key of its own.
 
 So a text that names an erased subject can be forgotten with the subject: the erasure destroys the
 key of the text, and its request leads to a replacement, which is a content again. Replacements lie
@@ -66,7 +66,7 @@ class Current(NamedTuple):
         """The text of a replacement.
 
         Args:
-            bound: what it was bound to when it was sealed.
+            bound: the associated data of its sealing.
         """
         assert self.key is not None
         assert self.state is not None
@@ -142,7 +142,7 @@ class ContentKeys:
 
     def left_over(self, request: uuid.UUID, replaced: Sequence[uuid.UUID]) -> list[SubjectId]:
         """The replacements that other requests had prepared for contents which this request
-        replaced: they still say what this request removed."""
+        replaced: they still hold the names that this request removed."""
         params = {"replaced": list(replaced), "request": request}
         with self._pool.connection() as conn:
             rows = conn.execute(SELECT_LEFT_OVER, params)

@@ -148,7 +148,7 @@ class IdentityIndex:
             conn.cursor().executemany(REPOINT_IDENTITIES, rows)
 
     def free_erased(self, subjects: Iterable[SubjectId]) -> None:
-        """Deletes the identities of those of the subjects whose key is destroyed."""
+        """Deletes the identities of the subjects whose key is destroyed."""
         ids = list(subjects)
         params = {"partitions": [log_partition(id) for id in ids], "subjects": ids}
         with self._pool.connection() as conn:

@@ -50,7 +50,8 @@ class KeySource(Protocol):
     """A place where key-encryption keys are kept."""
 
     def find(self, id: str) -> KeyEncryptionKey:
-        """Raises: WrongKeyEncryptionKey: it is not here, or not safe to use; says what is here."""
+        """Raises: WrongKeyEncryptionKey: it is not here, or not safe to use; names the keys that
+        are here."""
 
     def offer(self, known: AbstractSet[str]) -> KeyEncryptionKey:
         """A key that is not among `known`: one that exists here, or else a new one.

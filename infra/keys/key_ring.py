@@ -48,7 +48,7 @@ class KeyRing:
     """Thread-safe; one instance per process.
 
     Attributes:
-        versions: counts what keys seal.
+        versions: counts the seals of keys.
         months: the secrets of months of activity; their cache is dropped with that of the keys.
     """
 
@@ -151,8 +151,7 @@ class KeyRing:
             under: the key-encryption key that wraps them; makes none if it has retired. None: the
                 current key-encryption key.
 
-        Returns:
-            To be called after the commit: caches the new keys and returns them.
+        Returns: A function to call after the commit: caches the new keys and returns them.
 
         Raises:
             Unavailable: the key-encryption key is out of reach.

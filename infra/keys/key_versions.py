@@ -90,7 +90,7 @@ class KeyVersions:
         self._sampler = Sampler(SEALS_A_COUNT)
 
     def draw(self, seals: int) -> list[int]:
-        """Draws, by their index, those of the next `seals` seals that `count` has to count."""
+        """Draws, by index, those of the next `seals` seals that `count` must count."""
         return self._sampler.draw(seals)
 
     def count(self, subject: int, version: int) -> None:

@@ -2,7 +2,8 @@
 
 Tracked activity is sealed under a key that is derived from its subject's key and from the secret of
 the month in which it occurred. So the destruction of either ends it: the subject's key ends all
-activity of the subject, the month's secret all activity of the month, of everybody, with one row.
+activity of the subject, the month's secret all activity of the month, of all subjects, with one
+row.
 
 The runs of retention say which months are over; those never get a secret again.
 """

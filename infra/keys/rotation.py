@@ -342,6 +342,7 @@ class KeyRotation:
 
 
 def out_of_reach(error: WrongKeyEncryptionKey) -> Unavailable:
-    """The refusal of what needs keys while the key-encryption key is out of reach; logs why."""
+    """The refusal of work that needs keys while the key-encryption key is out of reach; logs
+    why."""
     log.error("keys.out_of_reach", reason=str(error))
     return Unavailable("the keys are out of reach; the operator's log says why")

@@ -105,13 +105,13 @@ class Sealer(EventOpener):
     """Turns events into rows of the log and back. Safe for use from many threads."""
 
     def sealing(self, events: Sequence[Event]) -> Sealing:
-        """Gets the keys of events; the payloads, and apart from them what accounts keep, are
+        """Gets the keys of events; the payloads, and apart from them the accounts' parts, are
         sealed while the rows are written.
 
         Raises:
             SubjectErased: a subject's key is destroyed. The sums of an erased subject's activity
                 are sealed under a key that is thrown away instead.
-            PeriodOver: activity is older than what retention keeps.
+            PeriodOver: activity is older than retention keeps.
             Unavailable: the key-encryption key is out of reach.
         """
         needed = _needed(events)

@@ -23,7 +23,7 @@ class _Turn(Generic[Job, Result]):
         self.error: Exception | None = None
         self.is_over = False
         self.lock = threading.Lock()
-        """Locked until the job is done, or its caller has to lead the next group."""
+        """Locked until the job is done, or its caller must lead the next group."""
         self.lock.acquire()
 
 

@@ -1,4 +1,4 @@
-"""A row of the log and its bytes: what is stored, hashed and bound, as docs/log-format.md says."""
+"""A row of the log and its stored, hashed and bound bytes, as docs/log-format.md specifies."""
 
 from __future__ import annotations
 

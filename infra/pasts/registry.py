@@ -60,7 +60,7 @@ SET used_at = now(),
                     ELSE asked_by || %(by)s::uuid[] END
 WHERE id = %(id)s"""
 
-# Row by row: of two keys that give up the same past at once, the later sees what the first left.
+# Row by row: of two keys that give up a past at once, the later sees the result of the first.
 GIVE_UP = """
 UPDATE views.pasts SET asked_by = array_remove(asked_by, %(by)s) WHERE id = %(id)s
 RETURNING asked_by"""

@@ -56,7 +56,7 @@ class Reader:
             self._running.add(conn)
 
     def end(self, conn: psycopg.Connection[Any]) -> bool:
-        """Returns whether the connection was cancelled. Then nobody else may use it: the
+        """Returns whether the connection was cancelled. Then no other reader may use it: the
         cancellation may reach the server after the statement, and cancel the next one."""
         with self._lock:
             self._running.discard(conn)

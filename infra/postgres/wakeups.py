@@ -59,7 +59,7 @@ class Wakeups:
             self._condition.notify_all()
 
     def owes_notice(self) -> bool:
-        """Whether the current append has to send `NOTIFY`; if so, counts it as sent."""
+        """Whether the current append must send `NOTIFY`; if so, counts it as sent."""
         with self._condition:
             now = time.monotonic()
             if now - self._notified_at < NOTIFY_SECONDS:
@@ -139,8 +139,8 @@ class Sleeper:
         return WorkerState(self._worker, state, datetime.now(UTC) - timedelta(seconds=ago))
 
     def wait(self, seconds: float) -> None:
-        """Returns when the worker has to poll: shortly after a signal after `seconds` or sooner,
-        else at the next signal or after `SLEEP_SECONDS`."""
+        """Returns when the worker must poll: shortly after a signal after `seconds` or sooner, else
+        at the next signal or after `SLEEP_SECONDS`."""
         self._is_waiting = True
         try:
             self._seen = self._wakeups.wait(self._seen, seconds, eager=self._eager)

@@ -233,7 +233,7 @@ class DeliveryCursors:
         """Stores that an attempt failed, and releases the lease.
 
         Args:
-            failure: a status code or a word; nothing of what was sent or answered.
+            failure: a status code or a word; no content of message or answer.
             pause: before the next attempt, in seconds.
         """
         failed = {"failure": failure, "pause": pause, "is_gone": failure == GONE}
@@ -241,7 +241,7 @@ class DeliveryCursors:
             conn.execute(SET_FAILED, lease._asdict() | failed)
 
     def pause(self, id: UUID, by: UUID) -> None:
-        """Stops sending until `resume`; what happens meanwhile is sent then."""
+        """Stops sending until `resume`; events meanwhile are sent then."""
         with self._pool.connection() as conn:
             conn.execute(PAUSE, {"by": by, "id": id})
 

@@ -1,7 +1,8 @@
-"""Delivers webhooks: reads what is past a destination's cursors, posts it, and moves these on.
+"""Delivers webhooks: reads the events past a destination's cursors, posts them, and moves the
+cursors.
 
 Nothing is queued. Each attempt reads and opens its items anew (`infra.webhooks.items`). A cursor
-moves after the destination has taken what is before it: at least once, in the order of each user
+moves after the destination has taken the events before it: at least once, in the order of each user
 and account.
 """
 

@@ -48,7 +48,7 @@ class Loaded(NamedTuple):
     """
     Attributes:
         gaps: of each subject with an event that does not open or is missing: the position of the
-            event, or of the next one there is.
+            event, or of the next row.
     """
 
     states: dict[SubjectId, User | Account]
@@ -89,7 +89,7 @@ class Aggregates:
         return loaded.states
 
     def load_each(self, subjects: Mapping[SubjectId, SubjectKind]) -> Loaded:
-        """As `load`; the state of a subject with gaps is what its other events come to."""
+        """As `load`; the state of a subject with gaps follows from its other events."""
         states = {id: new_subject(kind, id) for id, kind in subjects.items()}
         snapshots = self._snapshots(list(subjects))
         for kind in SubjectKind:
@@ -191,7 +191,7 @@ def _missing(
     histories: Mapping[SubjectId, Sequence[RecordedEvent]],
     states: Mapping[SubjectId, User | Account],
 ) -> dict[SubjectId, Position]:
-    """Of each history with a version missing: the position of the first row after it."""
+    """Returns, for each history with a missing version, the position of the first row after it."""
     missing: dict[SubjectId, Position] = {}
     for id, rows in histories.items():
         version = states[id].version

@@ -247,7 +247,7 @@ class CommandHandler:
         )
 
     def _refuse_too_old(self, pending: Sequence[_PendingRequest]) -> None:
-        """Refuses what was tracked in a period whose activity retention has ended."""
+        """Refuses activity of a period that retention has ended."""
         since = self._sealer.kept().taken_since
         if since == ALWAYS:
             return

@@ -1,4 +1,4 @@
-"""Loads the workspace's definitions from the log and appends what commands make of them.
+"""Loads the workspace's definitions from the log and appends the events of commands.
 
 One stream holds the history of all definitions (`domain.workspace.definitions.Definitions`). The
 list of a static segment is a stream of its own, under the segment's id.

@@ -1,7 +1,7 @@
 """The last step of an erasure in the log: an `erased` event for each subject, exactly once.
 
-Until it is appended, the record of the erasure stays unfinished; upkeep completes what a crash
-interrupted.
+Until it is appended, the record of the erasure stays unfinished; upkeep completes an erasure that a
+crash interrupted.
 """
 
 from __future__ import annotations

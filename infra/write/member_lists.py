@@ -46,7 +46,7 @@ class MemberLists:
         """Defines a segment, with the first members of its list if it is static.
 
         Raises:
-            InvalidInput: too many members, or one that nobody is; says which.
+            InvalidInput: too many members, or an unknown one; says which.
             Refusal: see `domain.workspace.editing.make`.
         """
         # All refusals come before the first append. The list is appended before the segment, so
@@ -68,7 +68,7 @@ class MemberLists:
 
         Raises:
             NotFound: there is no such segment. Conflict: it has a condition.
-            InvalidInput: too many subjects, or one that nobody is; says which.
+            InvalidInput: too many subjects, or an unknown one; says which.
         """
         kind = self._definitions.load().static_segment(id).definition.kind
         removed = self._resolved(kind, remove, "/remove")

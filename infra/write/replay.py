@@ -1,7 +1,7 @@
 """A subject as it was at any version, for auditors: replayed from its first event.
 
 The repository of the eventsourcing library replays; its recorder and mapper here read our log and
-open it. Snapshots are not used: what an auditor sees rests on events alone.
+open it. Snapshots are not used: the auditor's view rests on events alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Skipped events: decisions that a reader goes on without a parked event.
+"""Skipped events: decisions that a reader continues without a parked event.
 
 They are stored with the log, not with the read models, so that they are backed up and outlive a
 rebuild. The reason is free text and can be personal, so it is sealed under the key of the subject

@@ -1,7 +1,7 @@
 """Compiles a condition to one SQL predicate: for lists, counts, segments, previews, back-tests.
 
-`domain.conditions.evaluation` defines what a condition means; tests hold the two against each
-other. The predicate is about a row of `views.whole_contacts` and is never null.
+`domain.conditions.evaluation` defines the meaning of a condition; tests compare the two. The
+predicate is about a row of `views.whole_contacts` and is never null.
 `projections.conditions.fragments` keeps SQL apart from values.
 """
 

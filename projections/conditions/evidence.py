@@ -1,9 +1,9 @@
-"""Compiles conditions to the evidence of a decision: what each test of a condition saw of a
-contact.
+"""Compiles conditions to the evidence of a decision: the value of a contact in each test of a
+condition.
 
-`domain.conditions.evidence` defines evidence; tests hold the two against each other. The evidence
-stands in the SELECT list of the statement that finds differing subjects, so that PostgreSQL
-computes it for them alone, from the same rows and at the same instant as the decision.
+`domain.conditions.evidence` defines evidence; tests compare the two. The evidence stands in the
+SELECT list of the statement that finds differing subjects, so that PostgreSQL computes it for them
+alone, from the same rows and at the same instant as the decision.
 """
 
 from __future__ import annotations

@@ -23,13 +23,13 @@ from projections.kernel.tables import bar_counts, contacts, segment_counts, segm
 MAX_SEARCH_CHARS = 200
 
 TYPO_CHARS = 5
-"""A shorter search has to match exactly: an error leaves too little of it."""
+"""A shorter search must match exactly: an error leaves too little of it."""
 
 FEW = 4
 """A segment with less than this share of all contacts is small."""
 
 LIKENESS = sa.text("SET LOCAL pg_trgm.word_similarity_threshold = 0.5")
-"""The share of a search's trigrams that a misspelling has to share."""
+"""The share of a search's trigrams that a misspelling must contain."""
 
 _HAYSTACK = sa.literal_column(
     "(coalesce(name, '') || ' ' || coalesce(email, '') || ' ' || coalesce(domain, '')"
@@ -41,10 +41,10 @@ _HAYSTACK = sa.literal_column(
 class Selection(msgspec.Struct, frozen=True):
     """
     Attributes:
-    segment: its members alone; of the same kind.
-    filter: contacts of whom it holds alone.
-    search: contacts alone whose name, e-mail, domain or external id holds this text in any
-        case, or, of a longer text, one of similar spelling.
+        segment: only its members; it is of the same kind.
+        filter: only contacts that fulfil it.
+        search: only contacts whose name, e-mail, domain or external id contains this text in any
+            case, or, if it is long, a similar spelling.
     """
 
     kind: SubjectKind

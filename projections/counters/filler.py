@@ -1,4 +1,4 @@
-"""The filler: counts from the log what a counter lacks when it begins.
+"""The filler: counts the events of the log that a counter lacks when it begins.
 
 One reading of the log serves all counters in turn. It goes through the partitions in a circle. A
 counter that begins later joins at the next partition, and is filled when the circle returns there.

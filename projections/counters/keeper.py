@@ -1,8 +1,8 @@
 """The keeper: keeps the counters that definitions and saved views need, and ends unused ones.
 
-What is needed is derived from the definitions each time: no reference count can drift. A counter of
-a question ends after an hour without use, or when there are too many. The keeper deletes rows in
-pieces. It begins a needed counter that is missing, as after a restore.
+The needed counters are derived from the definitions each time: no reference count can drift. A
+counter of a question ends after an hour without use, or when there are too many. The keeper deletes
+rows in pieces. It begins a needed counter that is missing, as after a restore.
 """
 
 from __future__ import annotations

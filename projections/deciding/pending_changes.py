@@ -1,4 +1,4 @@
-"""Pending changes: what the projector changed and the process manager has not looked at yet.
+"""Pending changes: changes of the projector that the process manager has not evaluated yet.
 
 `projections.models.changes` writes a row for each batch, and packs and unpacks it.
 """

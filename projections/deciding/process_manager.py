@@ -1,8 +1,8 @@
-"""The process manager: decides what follows from definitions, and records it as events.
+"""The process manager: makes the decisions of definitions, and records them as events.
 
-The projector leaves what each batch changed (`projections.models.changes`). The process manager
-takes these changes, finds the rules (`projections.deciding.rules`) that rest on them, evaluates the
-rules for the subjects concerned, and appends the decisions to the subjects' streams. The projector
+The projector stores the changes of each batch (`projections.models.changes`). The process manager
+takes them, finds the rules (`projections.deciding.rules`) that rest on them, evaluates the rules
+for the subjects concerned, and appends the decisions to the subjects' streams. The projector
 applies the decisions like all events, which is a change that the process manager looks at again. So
 a decision from an older state is corrected, and decisions that rest on a decision follow it.
 
@@ -289,7 +289,7 @@ class ProcessManager:
 
     def _counted_rules(self, conn: sa.Connection) -> RuleSet | None:
         """The rules, once all counters that they read are filled. None: the filler counts still, as
-        after a restore; a rule would take what is not counted for what never occurred."""
+        after a restore; a rule would take uncounted activity for activity that never occurred."""
         for _ in range(2):
             rules = self._current_rules(conn)
             if not self._counters:

@@ -1,4 +1,4 @@
-"""The set of rules: finds subjects whose decisions differ from what the rules say."""
+"""The set of rules: finds subjects whose decisions differ from the results of the rules."""
 
 from __future__ import annotations
 

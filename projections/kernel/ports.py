@@ -1,4 +1,4 @@
-"""Ports: what projections need of the log and of the keys; infra implements them."""
+"""Ports: the needs of projections from the log and the keys; infra implements them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The protocol of a read model: what the projector calls, and which tables a rebuild empties."""
+"""The protocol of a read model: the calls of the projector, and the tables that a rebuild
+empties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read model: how many contacts are in each stage and of each health, and their MRR.
+"""Read model: the number of contacts of each stage and health, and their MRR.
 
 A change of a contact's stage, health, MRR or currency moves the contact between buckets in the same
 transaction. Buckets are split by partition, so that workers wait for one another only where they

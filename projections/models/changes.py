@@ -1,4 +1,4 @@
-"""Read model: what each batch changed, for the process manager: facts, subjects, and the event.
+"""Read model: the changes of each batch, for the process manager: facts, subjects, and the event.
 
 The projector writes it in its own transaction, so that each change is decided about;
 `projections.deciding.process_manager` reads and deletes it. It holds names and ids, no values.

@@ -154,7 +154,7 @@ class FilterModel:
         """Nothing: `refresh` counts anew."""
 
     def erase(self, conn: psycopg.Connection, subjects: Sequence[SubjectId]) -> None:
-        """Precedes the deletion of the contacts, whose properties say what to remove."""
+        """Precedes the deletion of the contacts, whose properties name the values to remove."""
         gone = {
             "partitions": [log_partition(subject) for subject in subjects],
             "subjects": list(subjects),

@@ -72,7 +72,7 @@ def by_day(
     today: date,
     days: int,
 ) -> ByDay:
-    """Counts of each name on each of the last days; what never occurred has zeros.
+    """Counts of each name on each of the last days; activity that never occurred has zeros.
 
     Raises:
         NotFound: there is no such user or account.

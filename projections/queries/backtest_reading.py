@@ -62,7 +62,7 @@ class Records(Protocol):
 
 
 Progress = Callable[[str, int, int], None]
-"""Reports progress: what, how much, of how much. An exception of it ends the work."""
+"""Reports progress: phase, amount done, whole amount. An exception of it ends the work."""
 
 
 class LogReading:
@@ -93,7 +93,7 @@ class LogReading:
                         )
 
     def _passed(self, events: Sequence[OpenedEvent | Gap]) -> list[OpenedEvent]:
-        """Returns what opened; notes the gaps."""
+        """Returns the opened events; notes the gaps."""
         opened, gaps = parted(events)
         new = {place_of(gap.row): gap for gap in gaps if place_of(gap.row) not in self.gaps}
         log_gaps(READER, new.values())

@@ -1,4 +1,4 @@
-"""Queries: the counters of metadata, what needs them, and their progress."""
+"""Queries: the counters of metadata, their users, and their progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Query: what brought a decision about: an event, a person, a day, an instant, a definition."""
+"""Query: the cause of a decision: an event, a person, a day, an instant, a definition."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Query: why a decision about a subject was made, from the log.
 
-The decision holds what its conditions saw, and its cause; the history of the definition holds what
-it asked at that version, and who changed it.
+The decision holds the evidence of its conditions, and its cause; the history of the definition
+holds its content at that version, and the API key that changed it.
 """
 
 from __future__ import annotations

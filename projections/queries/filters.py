@@ -1,4 +1,4 @@
-"""Query: what the quick filters of a list offer: values, ranges, stages, health and segments."""
+"""Query: the quick filters of a list: values, ranges, stages, health and segments."""
 
 from __future__ import annotations
 

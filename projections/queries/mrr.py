@@ -1,4 +1,4 @@
-"""Query: the MRR of a contact: its own, or of a user without one what its accounts have."""
+"""Query: the MRR of a contact: its own, or, for a user without one, that of its accounts."""
 
 from __future__ import annotations
 

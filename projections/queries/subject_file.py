@@ -2,8 +2,8 @@
 archive.
 
 The archive is built while it is sent, a page of events at a time: a subject with a million events
-needs no more memory than one with ten. The file of an account holds of its users' activity what the
-account keeps: name, time, and the user's random id.
+needs no more memory than one with ten. The file of an account holds the part of its users' activity
+that the account keeps: name, time, and the user's random id.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class _Gaps:
                     self.first.append((item, item.gap))
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """Each position, with what its envelope says."""
+        """Each position, with the facts of its envelope."""
         for item, gap in self.first:
             yield item.position, f"{gap.reason}: {gap.topic}, recorded {item.recorded_at:%Y-%m-%d}"
         if self.count > len(self.first):

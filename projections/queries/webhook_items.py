@@ -41,7 +41,7 @@ Choice = Callable[[Collection[SubjectId]], Collection[SubjectId]]
 
 
 class NotYet(enum.Enum):
-    """An item that has to wait: the read models do not show yet whom it is about."""
+    """An item must wait: the read models do not show its subject yet."""
 
     SHOWN = "not shown yet"
 

@@ -1,6 +1,6 @@
 """A rule: finds differing subjects in SQL, and gives the verdict on each in Python.
 
-A subject differs where what the rule says is not what was decided last.
+A subject differs if the result of the rule is not its last decision.
 `projections.deciding.process_manager` evaluates a rule for a few subjects or for all of some
 partitions.
 """
@@ -48,11 +48,11 @@ class Verdict(NamedTuple):
 class Rule(ABC):
     """
     Attributes:
-    key: identifies the rule in sweeps and timers.
-    decides: the fact that its decisions change. The rule looks again at the subjects of its
-        decisions, as their facts may have changed meanwhile.
-    rests_on: the facts that affect it, without `decides`.
-    asks_the_calendar: whether a new day may change decisions.
+        key: identifies the rule in sweeps and timers.
+        decides: the fact that its decisions change. The rule looks again at the subjects of its
+            decisions, as their facts may have changed meanwhile.
+        rests_on: the facts that affect it, without `decides`.
+        asks_the_calendar: whether a new day may change decisions.
     """
 
     def __init__(
