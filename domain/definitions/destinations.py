@@ -123,7 +123,7 @@ def check_url(url: str, pointer: str) -> None:
     except ValueError:
         host, port = None, None
     if not host or port == 0:
-        raise InvalidInput("the address has no valid host", pointer=pointer)
+        raise InvalidInput("the address has no host, or an invalid one", pointer=pointer)
     if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK):
         raise InvalidInput("an address begins with https://", pointer=pointer)
     if parts.username is not None or parts.password is not None:

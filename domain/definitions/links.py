@@ -95,7 +95,7 @@ def _check_host(url: str, pointer: str) -> None:
     except ValueError:
         host = None
     if not host or "//" not in url:
-        raise InvalidInput("the address has no valid host", pointer=pointer)
+        raise InvalidInput("the address has no host, or an invalid one", pointer=pointer)
     if "{" in parts.netloc or "@" in parts.netloc:
         raise InvalidInput("the host is the same for all: use no {names} in it", pointer=pointer)
 

@@ -111,9 +111,9 @@ class Tested(NamedTuple):
 class _Population(NamedTuple):
     """
     Attributes:
-    counted: the subjects that the result counts, with those that were merged into them.
-    replayed: these, and the subjects that their conditions may rest on.
-    of: all subjects of the kind.
+        counted: the subjects that the result counts, with those that were merged into them.
+        replayed: these, and the subjects that their conditions may rest on.
+        of: all subjects of the kind.
     """
 
     counted: set[SubjectId]

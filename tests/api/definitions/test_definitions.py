@@ -212,7 +212,7 @@ BAD: list[tuple[Any, str, str]] = [
     (within(SCORE, rules=[RULE | {"weight": 0}]), "/rules/0/weight", "nothing"),
     (within(SCORE, rules=[RULE | {"weight": -1}]), "/rules", "sum to more than 0"),
     (within(SCORE, rules=[RULE, RULE]), "/rules/1/name", "twice"),
-    (within(SCORE, rules=[RULE, RULE | {"name": "x", "weight": -2}]), "/rules", "0."),
+    (within(SCORE, rules=[RULE, RULE | {"name": "x", "weight": -2}]), "/rules", "sum to 0;"),
     (
         within(SCORE, rules=[RULE | {"condition": UNKNOWN}]),
         "/rules/0/condition/name",

@@ -59,7 +59,7 @@ def test_a_template_is_an_address_of_the_web_or_of_mail(url: str) -> None:
         ("https://crm.example/{e-mail}", "did you mean email"),
         ("https://crm.example/{domain}", "unknown placeholder for users"),
         ("https://crm.example/{}", "unknown placeholder"),
-        ("mailto:", "to whom"),
+        ("mailto:", "recipient"),
         ("", "1 to 2,000"),
         ("https://crm.example/" + "a" * 2_000, "1 to 2,000"),
     ],
