@@ -94,7 +94,7 @@ def check(destination: Destination) -> None:
     """Raises: InvalidInput: the destination is not consistent, with a pointer to what is wrong."""
     check_url(destination.url, "/url")
     if not destination.news:
-        raise InvalidInput("`news` is empty; name at least one kind of news", pointer="/news")
+        raise InvalidInput("news is empty, so nothing is sent; name something", pointer="/news")
     seen: set[SubscriptionKind] = set()
     for n, subscription in enumerate(destination.news):
         if subscription.about in seen:

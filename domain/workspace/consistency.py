@@ -184,7 +184,9 @@ def _signal(definition: Signal) -> None:
     if definition.goal is not None and definition.goal_hours is None:
         raise InvalidInput("say in how many hours the goal must be reached", pointer="/goal_hours")
     if definition.goal is None and definition.goal_hours is not None:
-        raise InvalidInput("goal_hours needs a goal", pointer="/goal")
+        raise InvalidInput(
+            "there is no goal for goal_hours; leave it out, or add a goal", pointer="/goal"
+        )
 
 
 def _hours(hours: int | None, what: str, pointer: str) -> None:

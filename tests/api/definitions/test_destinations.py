@@ -103,7 +103,7 @@ def test_what_cannot_be_a_destination_is_refused_with_the_place(client: Clients)
         ({"url": "http://crm.example/"}, "/url", "https://"),
         ({"url": "https://10.0.0.8/"}, "/url", "ANNALS_PRIVATE_DESTINATIONS"),
         ({"url": "http://127.0.0.1:1/"}, "/url", "ANNALS_PRIVATE_DESTINATIONS"),
-        ({"news": []}, "/news", "nothing"),
+        ({"news": []}, "/news", "empty"),
         ({"news": [{"about": "weather"}]}, "/news/0/about", "weather"),
         ({"news": [{"about": "event", "names": ["logn"]}]}, "/news/0/names/0", "did you mean"),
         ({"segment": str(uuid.UUID(int=1))}, "/kind", "of which"),
