@@ -273,7 +273,7 @@ def test_case_34_a_long_reader_has_the_cleaning_wait_and_say_so_and_then_it_fini
         annals.erasures.step()
         waiting = annals.erasures.record.get(request.id)
         assert waiting.step is ErasureStep.FORGOTTEN
-        assert "still see what was deleted" in (waiting.waits_for or "")
+        assert "still see deleted rows" in (waiting.waits_for or "")
         early.rollback()
         late.execute("SELECT count(*) FROM views.contacts")
         until(lambda: _waits_for(annals, request.id) == "readers of views.contacts")
