@@ -125,7 +125,7 @@ def test_what_was_altered_or_is_from_elsewhere_does_not_unwrap(vault: Vault) -> 
         with pytest.raises(WrongKeyEncryptionKey, match=f"{FIRST} does not decrypt") as caught:
             key.unwrap([good, bad])
         assert good.decode() not in str(caught.value)
-    with pytest.raises(WrongKeyEncryptionKey, match="is no key"):
+    with pytest.raises(WrongKeyEncryptionKey, match="is not a key"):
         key.unwrap(key.wrap([b"short"]))
 
 
