@@ -26,7 +26,15 @@ from projections.queries.definition_list import definition, list_definitions, li
 from projections.queries.segment_list import list_segments
 from tests.domain.workspace.test_editing_laws import Drafter, done
 from tests.projections.definitions import activate, archive, change, stages
-from tests.projections.read_models import NOON, dump, empty, forget_read_models, owner, project
+from tests.projections.read_models import (
+    NOON,
+    drain,
+    dump,
+    empty,
+    forget_read_models,
+    owner,
+    project,
+)
 
 USER, ACCOUNT = SubjectKind
 ANYBODY = AllOf([])
@@ -46,6 +54,7 @@ def test_whatever_is_done_the_read_model_shows_what_the_log_says(
         empty(database_url)
         store = DefinitionStore(annals.log, annals.sealer, secret)
         told, drafter = replace(annals, definitions=store), Drafter(chance)
+        projector = told.projector()
         for n in range(25):
             deed, id, drafted = drafter.deed(store.load())
 
@@ -54,8 +63,9 @@ def test_whatever_is_done_the_read_model_shows_what_the_log_says(
                 continue
             store.decide(partial(_decided, payloads), NOON + timedelta(hours=n))
             if chance.random() < 0.3:
-                project(told)
-        project(told)
+                drain(projector)
+        drain(projector)
+        projector.release()
         state = store.load()
         with told.queries.connect() as conn:
             listed = {item.id: item for item in list_definitions(conn).items}

@@ -34,6 +34,7 @@ from tests.infra.erasures import erase
 from tests.projections.read_models import (
     NOON,
     account,
+    drain,
     dump,
     empty,
     event,
@@ -97,16 +98,18 @@ def test_another_mrr_property_supplies_the_mrr_of_all_and_bars_follow(
             traits = values if code is None else values | {"currency": code}
             identity = user(f"u{n}") if kind is USER else account(f"a{n}")
             write(told, Change(kind, identity, traits, NOON))
-        project(told)
+        projector = told.projector()
+        drain(projector)
         for name in chosen:
             choose(told, Settings(mrr_property=name))
-            project(told)
+            drain(projector)
             with owner(database_url) as conn:
                 for properties, kept in conn.execute("SELECT properties, mrr FROM views.contacts"):
                     exact = amount(properties.get(name or "mrr"))
                     assert (kept is None, kept) == (exact is None, exact)
             for kind in SubjectKind:
                 bars_agree_with_the_list(told, kind)
+        projector.release()
         live = dump(database_url)
         forget_read_models(database_url)
         project(told)
