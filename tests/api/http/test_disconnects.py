@@ -172,7 +172,7 @@ def test_a_question_that_takes_too_long_says_how_to_be_answered(
     hurried: Clients, database_url: str
 ) -> None:
     with owner(database_url) as conn:
-        conn.execute(ADD_PEOPLE, (20_000,))
+        conn.execute(ADD_PEOPLE, (6_000,))
     parts = [
         {"type": "property", "name": "name", "test": {"op": "contains", "value": f"{n}y"}}
         for n in range(200)
