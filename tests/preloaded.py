@@ -5,6 +5,10 @@ from __future__ import annotations
 import gc
 from importlib import import_module
 
-for name in ("hypothesis", "pytest", "api.cli", "tests.infra.erasures", "tests.infra.writer"):
+COMMANDS = ("serving", "upkeep", "backups", "backtest", "parked", "proving", "replaying")
+LIBRARIES = ("alembic.command", "hypothesis", "pytest")
+HELPERS = ("tests.infra.erasures", "tests.infra.writer")
+
+for name in (*LIBRARIES, *(f"api.cli.{name}" for name in COMMANDS), *HELPERS):
     import_module(name)
 gc.freeze()  # else each child copies what its collector looks at

@@ -175,7 +175,10 @@ def command_line() -> dict[str, set[str]]:
         ]
         known[name] = {option for option in options if option.startswith("--")} | {"--help"}
         if isinstance(command, click.Group):
-            for below, part in command.commands.items():
+            context = click.Context(command)
+            for below in command.list_commands(context):
+                part = command.get_command(context, below)
+                assert part is not None
                 add(f"{name} {below}".strip(), part)
 
     add("", main)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 
+from infra import migrations
 from infra.migrations import upgrade
 from infra.postgres import database
 from tests.processes import Process
@@ -159,6 +162,11 @@ def test_nobody_else_sees_anything(conn: psycopg.Connection) -> None:
 
 def test_there_is_a_head_for_each_partition(conn: psycopg.Connection) -> None:
     assert column(conn, "SELECT log_partition FROM log.heads") == set(range(256))
+
+
+def test_the_newest_migration_is_the_head_of_the_chain() -> None:
+    script = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert script.get_heads() == [upgrade.newest_revision()]
 
 
 def migrate_when_told(url: str) -> None:
