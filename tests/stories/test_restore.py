@@ -21,7 +21,7 @@ from domain.commands import Position
 from domain.conditions.language import Attribute, AttributeIs, In
 from domain.erasure.scan import Searcher
 from domain.errors import NotFound
-from domain.identity import SubjectKind
+from domain.identity import SubjectId, SubjectKind
 from domain.parked_events import ParkedState
 from infra import bootstrap
 from infra.bootstrap.annals import Annals
@@ -29,6 +29,7 @@ from infra.erasure.ledger import FILE, LedgerNeeded
 from infra.settings import Settings
 from projections.queries.contact_view import list_activity, list_members
 from tests.commands import alias, group, identify, track
+from tests.databases import migrated
 from tests.infra import chain
 from tests.infra.commands import events_of, send, stored, subject_of, user_of
 from tests.infra.erasures import OFFICER, ask, carried_through, erased
@@ -78,8 +79,7 @@ class Deployment:
         return told.exit_code, told.output
 
 
-@pytest.fixture
-def backed_up(annals: Annals, database_url: str, tmp_path: Path) -> Deployment:
+def deployed(annals: Annals, url: str, folder: Path) -> Deployment:
     """Ada, Bob and Cy, who was Dee too, as they were before any of them was erased."""
     stored(
         annals,
@@ -94,7 +94,28 @@ def backed_up(annals: Annals, database_url: str, tmp_path: Path) -> Deployment:
     )
     define(annals, NAMES_ADA, name="VIPs")
     project(annals)
-    return Deployment(annals, database_url, tmp_path / "backups")
+    return Deployment(annals, url, folder / "backups")
+
+
+@pytest.fixture
+def backed_up(annals: Annals, database_url: str, tmp_path: Path) -> Deployment:
+    return deployed(annals, database_url, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def erased_since(
+    server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Deployment, SubjectId]]:
+    """The same after Ada was erased, and Ada. Its tests take copies of what it left."""
+    folder = tmp_path_factory.mktemp("erased_since")
+    with (
+        migrated(server) as url,
+        bootstrap.opened(Settings(data=folder), url, connections=4) as annals,
+    ):
+        deployment = deployed(annals, url, folder)
+        ada = subject_of(annals, "u1")
+        erased(annals, ada)
+        yield deployment, ada
 
 
 def test_case_12_a_restore_from_before_an_erasure_is_served_only_once_it_is_erased_again(
@@ -187,15 +208,14 @@ def truncated(ledger: Path, at: Path, how: str) -> Path:
     "how", ["without its end", "without an entry", "cut short", "altered", "empty", "missing"]
 )
 def test_case_13_without_the_whole_ledger_a_restored_database_is_not_opened(
-    annals: Annals, backed_up: Deployment, empty_database: str, tmp_path: Path, how: str
+    erased_since: tuple[Deployment, SubjectId], empty_database: str, tmp_path: Path, how: str
 ) -> None:
-    ada = subject_of(annals, "u1")
-    erased(annals, ada)
-    data = backed_up.data()
+    deployment, ada = erased_since
+    data = deployment.data(how)
     ledger = tmp_path / "a ledger"
     if how != "missing":
-        truncated(backed_up.newest_ledger, ledger, how)
-    code, output = backed_up.restored(empty_database, data, ledger)
+        truncated(deployment.newest_ledger, ledger, how)
+    code, output = deployment.restored(empty_database, data, ledger)
     assert code == 1
     assert "ledger" in output
     with psycopg.connect(empty_database) as conn:
@@ -213,7 +233,7 @@ def test_case_13_without_the_whole_ledger_a_restored_database_is_not_opened(
             bootstrap.opened(Settings(data=data), empty_database, connections=4),
         ):
             pass
-        shutil.copyfile(backed_up.newest_ledger, data / FILE)
+        shutil.copyfile(deployment.newest_ledger, data / FILE)
         with bootstrap.opened(Settings(data=data), empty_database, connections=4) as again:
             assert {one.topic for one in events_of(again, ada)} == {"user.erased"}
 
