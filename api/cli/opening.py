@@ -32,6 +32,9 @@ CUT_SECONDS = 6.0
 LEFT_SECONDS = 3.5
 """That it has to end after that."""
 
+LOOK_SECONDS = 1.0
+"""Between two looks whether a signal came."""
+
 log = structlog.get_logger()
 
 
@@ -96,6 +99,13 @@ def interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)
+
+
+def wait_for(interrupted: threading.Event) -> None:
+    """Waits for an interruption; wakes now and then, as a signal that the kernel hands to another
+    thread wakes no lock, and its handler runs in this thread alone."""
+    while not interrupted.wait(LOOK_SECONDS):
+        pass
 
 
 def _see_to_the_end() -> None:

@@ -15,7 +15,13 @@ import click
 import httpx
 
 from api.app import create_app
-from api.cli.opening import interruptible, opened, settings_of_environment, told_in_the_log
+from api.cli.opening import (
+    interruptible,
+    opened,
+    settings_of_environment,
+    told_in_the_log,
+    wait_for,
+)
 from api.server import Server
 from infra import embedded, workers
 from infra.bootstrap.annals import Annals
@@ -33,7 +39,7 @@ def run(demo: bool) -> None:
         if demo and not _load_demo(annals, url, keys, interrupted):
             return
         _print_keys(annals.settings, url, keys)
-        interrupted.wait()
+        wait_for(interrupted)
         click.echo("Stopping.")
 
 
@@ -47,7 +53,7 @@ def serve() -> None:
         _serving(annals) as (url, keys),
     ):
         click.echo(f"Annals serves at {url}; API keys for {', '.join(keys)} in its data folder")
-        interrupted.wait()
+        wait_for(interrupted)
 
 
 @click.command()
@@ -60,7 +66,7 @@ def work() -> None:
         workers.working(annals, project=True),
     ):
         click.echo("Projecting; Ctrl-C to stop.")
-        interrupted.wait()
+        wait_for(interrupted)
 
 
 @click.command("demo-reset")

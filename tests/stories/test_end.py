@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import psycopg
 
 from infra import bootstrap, embedded
 from infra.postgres import database
-from tests.stories.test_run import command, environment
+from tests.stories.test_run import command, environment, forked
 
 SECONDS = 12
 """Ten, and some for a machine that has other work."""
@@ -78,3 +79,13 @@ def test_a_server_whose_batch_hangs_ends_in_time_and_a_rebuild_as_well(data: Pat
             until_somebody_waits(url)
             ends(process, signal.SIGINT)
             assert process.returncode == 1
+
+
+def test_a_signal_that_another_thread_receives_ends_a_server_as_well(data: Path) -> None:
+    """The kernel may hand it to any, and then it wakes no lock that the main thread waits for."""
+    with forked("serve", data=data) as process:
+        assert process.stdout.readline()
+        threads = {int(folder.name) for folder in Path(f"/proc/{process.pid}/task").iterdir()}
+        other = max(threads - {process.pid})
+        assert ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGTERM) == 0
+        assert process.wait(timeout=SECONDS) == 0, process.errors()
