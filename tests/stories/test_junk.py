@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.bench.intake import serving
 from tests.bench.junk import growth
 
-SECONDS = 5.0
+SECONDS = 2.0
 MOST_MB = 150
 """Before bodies were read in pieces and within a room, the first second took gigabytes."""
 
