@@ -7,7 +7,7 @@ from importlib import import_module
 
 COMMANDS = ("serving", "upkeep", "backups", "backtest", "parked", "proving", "replaying")
 LIBRARIES = ("alembic.command", "hypothesis", "pytest")
-HELPERS = ("tests.infra.erasures", "tests.infra.writer")
+HELPERS = ("tests.infra.erasures", "tests.infra.writer", "tests.processes")
 
 for name in (*LIBRARIES, *(f"api.cli.{name}" for name in COMMANDS), *HELPERS):
     import_module(name)

@@ -51,13 +51,13 @@ class Process:
         stdout, child_stdout = os.pipe()
         self.stdin: IO[str] = os.fdopen(stdin, "w")
         self.stdout: IO[str] = os.fdopen(stdout)
-        self._stderr: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
         ends = (child_stdin, child_stdout, self._stderr.fileno())
         self._process = _CONTEXT.Process(
             target=_run,
             args=(
                 _Ends(ends),
-                dict(environment or os.environ),
+                dict(os.environ if environment is None else environment),
                 str(Path.cwd()),
                 function,
                 arguments,
@@ -72,8 +72,9 @@ class Process:
 
     def errors(self) -> str:
         """What it has written to standard error so far."""
-        self._stderr.seek(0)
-        return self._stderr.read()
+        # Not by its own offset, which is the child's too.
+        file = self._stderr.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode()
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""

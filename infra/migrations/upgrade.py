@@ -62,7 +62,7 @@ def newest_revision() -> str:
 
 
 def _upgrade(conninfo: str) -> None:
-    # Most starts find nothing to migrate, and Alembic takes as long to import as all of ours.
+    # Most starts find nothing to migrate, and Alembic takes long to import.
     import alembic.command
     from alembic.config import Config
 
