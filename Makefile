@@ -35,8 +35,10 @@ test-pure: install ## Of these the tests alone
 test-crash: install ## Kill server, worker and PostgreSQL at random under load for SECONDS (240), then check the books
 	@ANNALS_TEST_CRASH_SECONDS=$(or $(SECONDS),240) $(BIN)/python -m pytest tests/crash
 
-browser: ## Install Chromium for the tests of the console, where Debian's packages can be had
-	@command -v chromium chromium-browser google-chrome >/dev/null \
+browser: ## Install Chromium's headless shell, else Chromium, for the tests of the console, where Debian's packages can be had
+	@command -v chromium-headless-shell >/dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq chromium-headless-shell; } >/dev/null 2>&1 \
+		|| command -v chromium chromium-browser google-chrome >/dev/null \
 		|| { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 		|| echo "No Chromium, and it cannot be installed here: the tests of the console are skipped"
 
