@@ -45,8 +45,8 @@ psycopg_pool.base.random = Random().random
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers wait for the server, and for each other's locks, for a third of their time."""
-    return 3 * len(os.sched_getaffinity(0)) // 2
+    """Workers wait for servers, browsers and each other's locks for half of their time."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_configure() -> None:

@@ -1,8 +1,9 @@
 """Hints that wake idle workers.
 
 An append signals the workers of its own process, and those of others by NOTIFY from its own
-transaction. For a moment after a signal workers poll often; then they sleep, and poll every
-`SLEEP_SECONDS`. A lost hint costs that much time and nothing else.
+transaction. For a moment after a signal workers look again soon after each further one, and poll
+every `UNTOLD_SECONDS`; then they sleep, and poll every `SLEEP_SECONDS`. A lost hint costs that much
+time and nothing else.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ NOTIFY = f"NOTIFY {CHANNEL}"
 
 AWAKE_SECONDS = 1.5
 """How long workers poll often after a signal."""
+
+UNTOLD_SECONDS = 0.25
+"""Longest time between two polls while a worker is awake and nothing is signalled. The projector
+signals each batch to the workers of its process; those of other processes poll."""
 
 SLEEP_SECONDS = 5.0
 
@@ -108,8 +113,12 @@ class Wakeups:
                 self._condition.wait_for(lambda: self._signals != seen, pause)
                 return self._signals
             signals = self._signals
-        self._ending.wait(seconds)
-        return signals
+        if self._ending.wait(seconds):
+            return signals
+        with self._condition:
+            pause = max(0.0, UNTOLD_SECONDS - seconds)
+            self._condition.wait_for(lambda: self._signals != seen, pause)
+            return self._signals
 
 
 class Sleeper:

@@ -60,12 +60,19 @@ def test_a_signal_that_came_while_it_worked_is_not_slept_through(
     assert wakes(lambda: sleeper.wait(0.0), wakeups.signal)
 
 
-def test_after_a_signal_it_looks_often_for_a_moment() -> None:
+def test_after_a_signal_it_looks_again_by_the_next_one_or_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "AWAKE_SECONDS", LONG)
     wakeups = Wakeups()
     sleeper = wakeups.sleeper("one")
     wakeups.signal()
-    for _ in range(5):
-        sleeper.wait(0.001)
+    sleeper.wait(0.001)
+    sleeper.wait(0.001)  # nobody says anything: it polls
+    monkeypatch.setattr(module, "UNTOLD_SECONDS", LONG)
+    assert wakes(lambda: sleeper.wait(0.001), wakeups.signal)
+    wakeups.signal()  # while it works
+    sleeper.wait(0.001)
 
 
 @pytest.mark.parametrize("signalled", [True, False])
