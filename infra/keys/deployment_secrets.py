@@ -47,7 +47,7 @@ class DeploymentSecrets:
         with self._pool.connection() as conn:
             rows = conn.execute(SELECT_DEPLOYMENT_KEYS).fetchall()
         secrets = self._wrapping.unwrap([(under, wrapped) for _, under, wrapped in rows])
-        self._secrets = dict(zip((name for name, *_ in rows), secrets, strict=True))
+        self._secrets.update(zip((name for name, *_ in rows), secrets, strict=True))
 
     def _make(self, name: str) -> None:
         """Makes a secret, unless another process has, or the key-encryption key has retired."""
@@ -57,7 +57,7 @@ class DeploymentSecrets:
         with self._pool.connection() as conn:
             is_made = conn.execute(INSERT_DEPLOYMENT_KEY, params).rowcount == 1
         if is_made:
-            self._secrets = {**self._secrets, name: secret}
+            self._secrets[name] = secret
         else:
             self._wrapping.reload()
             self._read()
