@@ -1,4 +1,4 @@
-"""A real PostgreSQL for every run, a database of its own for every test that asks for one."""
+"""A real PostgreSQL for every run, a migrated database for every test that asks for one."""
 
 from __future__ import annotations
 
@@ -146,11 +146,9 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def database(server: str, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A migrated database of the test's own. Others may have used it before, unless the test is
-    marked `fresh`."""
-    fresh = request.node.get_closest_marker("fresh") is not None
-    with databases.lent(server, fresh=fresh) as database:
+def database(server: str) -> Iterator[Database]:
+    """A database as it was migrated, which other tests may have used before."""
+    with databases.lent(server) as database:
         yield database
 
 

@@ -154,13 +154,13 @@ _idle: list[Database] = []
 
 
 @contextmanager
-def lent(server: str, *, fresh: bool = False) -> Iterator[Database]:
-    """A database for one test, of its own if it has to be fresh."""
-    database = _idle.pop() if _idle and not fresh else Database(server)
+def lent(server: str) -> Iterator[Database]:
+    """A database for one test."""
+    database = _idle.pop() if _idle else Database(server)
     try:
         yield database
     finally:
-        if not fresh and database.restore():
+        if database.restore():
             _idle.append(database)
         else:
             database.close()
