@@ -97,6 +97,19 @@ class Recorder(Protocol):
     ) -> None: ...
 
 
+class _ReadRules(NamedTuple):
+    """The rules as they were last read.
+
+    Attributes:
+        signature: of the definitions, from before they were read.
+        counters: those of metadata that the rules read.
+    """
+
+    signature: tuple[int, ...]
+    rules: RuleSet
+    counters: list[UUID]
+
+
 class RuleVerdict(NamedTuple):
     """The verdict of a rule on a subject."""
 
@@ -130,9 +143,7 @@ class ProcessManager:
         self._queries = queries
         self._zone = zone
         self._clock = clock
-        self._rules: tuple[tuple[int, ...], RuleSet] = ((), RuleSet([]))
-        self._counters: list[UUID] = []
-        """Counters of metadata that the rules read."""
+        self._rules = _ReadRules((), RuleSet([]), [])
 
     def run(self, stop: threading.Event, idle: Idle) -> None:
         """Decides about changes and due timers until `stop` is set."""
@@ -228,6 +239,8 @@ class ProcessManager:
             sweep = sweeps.lock_unfinished(conn, rules.first_of(sweeps.swept_rules(conn)))
             if sweep is None:
                 return 0
+            if self._counted_rules(conn) is not rules:
+                return 1  # a definition changed before its sweep was locked
             rule = rules.by_key.get(sweep.rule)
             following = min(sweep.next_partition + SWEPT_PARTITIONS, LOG_PARTITIONS)
             if rule is not None:
@@ -270,7 +283,7 @@ class ProcessManager:
                 row = conn.execute(LOCK_STATE, {"name": NAME}).one()
             if row.waits_for is not None and not _has_reached(conn, row.waits_for):
                 return False
-            rules = self._current_rules(conn)
+            rules = self._current_rules(conn).rules
             if row.waits_for is not None:
                 pending_changes.delete_all(conn)
                 sweeps.sweep_all(conn, list(rules.by_key), OfRebuild())
@@ -281,24 +294,24 @@ class ProcessManager:
                 conn.execute(MOVE_DAY, {"name": NAME, "today": today})
         return True
 
-    def _current_rules(self, conn: sa.Connection) -> RuleSet:
-        current = signature(conn)
-        if self._rules[0] != current:
-            self._rules, self._counters = (current, read_rules(conn)), read_counters(conn)
-        return self._rules[1]
+    def _current_rules(self, conn: sa.Connection) -> _ReadRules:
+        current, read = signature(conn), self._rules
+        if read.signature != current:
+            read = self._rules = _ReadRules(current, read_rules(conn), read_counters(conn))
+        return read
 
     def _counted_rules(self, conn: sa.Connection) -> RuleSet | None:
         """The rules, once all counters that they read are filled. None: the filler counts still, as
         after a restore; a rule would take uncounted activity for activity that never occurred."""
         for _ in range(2):
-            rules = self._current_rules(conn)
-            if not self._counters:
-                return rules
-            locked = conn.execute(LOCK_COUNTERS, {"ids": self._counters}).all()
-            if len(locked) == len(self._counters):
-                return rules
+            read = self._current_rules(conn)
+            if not read.counters:
+                return read.rules
+            locked = conn.execute(LOCK_COUNTERS, {"ids": read.counters}).all()
+            if len(locked) == len(read.counters):
+                return read.rules
             # An erasure can change the counters of a rule without a new version of the definition.
-            self._rules = ((), rules)
+            self._rules = read._replace(signature=())
         return None
 
     def _decide(

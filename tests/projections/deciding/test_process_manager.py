@@ -17,18 +17,22 @@ from domain.conditions.language import (
     Did,
     InSegment,
     Is,
+    IsSet,
     Not,
     OfAccounts,
     OfUsers,
     PropertyIs,
 )
+from domain.definitions.types import Segment
 from domain.events.decisions import OfDefinition, OfEvent, SegmentEntered, SegmentLeft
 from domain.identity import SubjectKind
 from infra import workers
 from infra.bootstrap.annals import Annals
 from projections.deciding.affected_rules import affected
+from projections.models import sweeps
 from projections.projector.projector import Projector
 from tests.infra.erasures import erase
+from tests.projections.definitions import change
 from tests.projections.read_models import NOON, account, event, found, project, user, write
 from tests.projections.segments import (
     assert_each_once_and_in_turn,
@@ -170,6 +174,31 @@ def test_what_was_decided_too_late_is_put_right(annals: Annals) -> None:
         SegmentEntered,
         SegmentLeft,
     ]
+
+
+def test_a_sweep_decides_by_the_definition_that_began_it(
+    annals: Annals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"u{n}" for n in range(20)]
+    write(annals, *(Change(USER, user(name), {"plan": "pro"}, NOON) for name in names))
+    some = define(annals, IS_PRO)
+    settle(annals)
+    decider = annals.decider()
+    change(annals, some, Segment(USER, "Some", PropertyIs("plan", IsSet())))
+    project(annals)
+    lock = sweeps.lock_unfinished
+
+    def after_a_change(*arguments: Any) -> Any:
+        """The definition changes after the decider read the rules, before it locks the sweep."""
+        monkeypatch.undo()
+        change(annals, some, Segment(USER, "Others", Not(IS_PRO)))
+        project(annals)
+        return lock(*arguments)
+
+    monkeypatch.setattr(sweeps, "lock_unfinished", after_a_change)
+    assert decider.sweep()
+    settle(annals, decider)
+    assert members(annals, some) == set()
 
 
 def test_what_several_processes_decide_at_once_is_recorded_once(
