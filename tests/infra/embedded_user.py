@@ -113,3 +113,8 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def until_gone(cluster: Path) -> None:
+    """Waits for the end of all server processes: the last ends just after it removed its file."""
+    until(lambda: not processes(cluster))

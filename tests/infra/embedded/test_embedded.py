@@ -17,7 +17,16 @@ from psycopg.conninfo import conninfo_to_dict
 from infra import embedded
 from infra.embedded import server
 from tests.folders import initialise
-from tests.infra.embedded_user import ROOT, User, postmaster, processes, query, until, user_of
+from tests.infra.embedded_user import (
+    ROOT,
+    User,
+    postmaster,
+    processes,
+    query,
+    until,
+    until_gone,
+    user_of,
+)
 
 pytestmark = pytest.mark.database  # each starts a server of its own
 
@@ -32,7 +41,7 @@ def test_a_server_from_nothing_answers_and_offers_trigrams(new_data: Path) -> No
         query(url, "create extension pg_trgm")
         assert query(url, "select similarity('ada', 'ada')") == [(1.0,)]
         assert query(url, "select current_user, current_database()") == [("postgres", "postgres")]
-    assert not processes(new_data / "postgres")
+    until_gone(new_data / "postgres")
 
 
 def test_data_outlives_a_stop_and_a_start(data: Path) -> None:
@@ -50,7 +59,7 @@ def test_two_processes_share_a_server_and_the_last_one_stops_it(data: Path) -> N
         assert query(two.url, "select 1") == [(1,)]
         assert postmaster(data / "postgres") == pid
         two.leave()
-        assert not processes(data / "postgres")
+        until_gone(data / "postgres")
 
 
 def test_threads_coming_and_going_always_find_a_server(new_data: Path) -> None:
@@ -63,7 +72,7 @@ def test_threads_coming_and_going_always_find_a_server(new_data: Path) -> None:
     with ThreadPoolExecutor(5) as threads:
         for user in [threads.submit(use) for _ in range(5)]:
             user.result()
-    assert not processes(new_data / "postgres")
+    until_gone(new_data / "postgres")
 
 
 def test_a_killed_server_recovers_with_its_data(data: Path) -> None:
@@ -92,7 +101,7 @@ def test_after_a_killed_user_the_next_one_finds_the_server_and_stops_it(data: Pa
     with embedded.running(data) as url:
         assert postmaster(data / "postgres") == pid
         assert query(url, "select n from kept") == [(7,)]
-    assert not processes(data / "postgres")
+    until_gone(data / "postgres")
 
 
 def test_after_user_and_server_were_killed_the_next_one_starts_anew(data: Path) -> None:
@@ -102,7 +111,7 @@ def test_after_user_and_server_were_killed_the_next_one_starts_anew(data: Path) 
     user.kill()
     with embedded.running(data) as url:
         assert query(url, "select n from kept") == [(7,)]
-    assert not processes(data / "postgres")
+    until_gone(data / "postgres")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +130,7 @@ def test_a_user_killed_during_the_first_start_stops_no_later_one(new_data: Path,
     user.kill()
     with embedded.running(new_data) as url:
         assert query(url, "select 1") == [(1,)]
-    assert not processes(new_data / "postgres")
+    until_gone(new_data / "postgres")
 
 
 def test_a_backend_that_outlives_its_killed_server_stops_no_start(data: Path) -> None:
@@ -235,7 +244,7 @@ def test_a_folder_whose_path_no_socket_can_have_works(place: Path, name: str) ->
     with embedded.running(place / name) as url:
         assert query(url, "select 1") == [(1,)]
         assert socket_folder(url).stat().st_mode & 0o777 == 0o700
-    assert not processes(place / name / "postgres")
+    until_gone(place / name / "postgres")
     assert not socket_folder(url).exists()
 
 
@@ -264,7 +273,7 @@ def test_a_folder_moved_while_in_use_keeps_its_server_and_its_data(data: Path) -
         moved = data.rename(data.with_name("moved"))
     with embedded.running(moved) as url:
         assert query(url, "select n from kept") == [(7,)]
-    assert not processes(moved / "postgres")
+    until_gone(moved / "postgres")
 
 
 def test_memory_is_used_in_proportion_within_bounds() -> None:

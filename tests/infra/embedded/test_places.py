@@ -14,7 +14,15 @@ import pytest
 from infra import embedded
 from infra.embedded import places
 from infra.embedded.server import Account
-from tests.infra.embedded_user import NOBODY, ROOT, User, postmaster, processes, query, user_of
+from tests.infra.embedded_user import (
+    NOBODY,
+    ROOT,
+    User,
+    postmaster,
+    query,
+    until_gone,
+    user_of,
+)
 
 pytestmark = pytest.mark.database  # each starts a server of its own
 
@@ -69,7 +77,7 @@ def test_removing_stops_the_server_and_the_next_start_is_empty(data: Path) -> No
     query(user.url, "create table kept as select 7 as n")
     cluster = data / "postgres"
     embedded.remove(data)
-    assert not processes(cluster)
+    until_gone(cluster)
     assert not cluster.exists()
     user.leave()
     with embedded.running(data) as url:
@@ -114,7 +122,7 @@ def test_root_behind_a_closed_folder_changes_no_permission(
         assert (new_closed / "postgres").is_symlink()
         assert bool(list(places.OUTSIDE.glob("binaries-*"))) is packages_closed
     assert permissions(*watched) == before
-    assert not processes(new_closed / "postgres")
+    until_gone(new_closed / "postgres")
 
 
 def test_an_ordinary_user_changes_no_permission(place: Path) -> None:
@@ -129,7 +137,7 @@ def test_an_ordinary_user_changes_no_permission(place: Path) -> None:
         assert owner == (os.geteuid() if uid is None else uid)
         assert Path(f"/proc/{postmaster(home / '.data' / 'postgres')}").stat().st_uid == owner
     assert permissions(home) == before
-    assert not processes(home / ".data" / "postgres")
+    until_gone(home / ".data" / "postgres")
 
 
 @only_root
@@ -145,7 +153,7 @@ def test_a_deleted_projects_cluster_is_removed_and_a_live_one_left(
         shutil.rmtree(closed.parent)
         third = closed.parents[1] / "third" / ".data"
         with embedded.running(third):
-            assert not processes(orphan)
+            until_gone(orphan)
             assert not orphan.parent.exists()
             assert live_cluster.is_dir()
             assert query(live, "select 1") == [(1,)]

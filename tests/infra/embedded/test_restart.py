@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from infra import embedded
-from tests.infra.embedded_user import postmaster, processes, query, until, user_of
+from tests.infra.embedded_user import postmaster, processes, query, until, until_gone, user_of
 
 pytestmark = pytest.mark.database  # each starts a server of its own
 
@@ -59,7 +59,7 @@ def test_a_server_that_died_comes_back_with_its_data_under_the_same_address(
             until(lambda: answers(url))
             assert query(url, "select n from kept") == [(7,)]
         assert starts(data) == 3
-    assert not processes(data / "postgres")
+    until_gone(data / "postgres")
 
 
 def test_of_all_processes_that_notice_one_starts_it(data: Path) -> None:
@@ -71,7 +71,7 @@ def test_of_all_processes_that_notice_one_starts_it(data: Path) -> None:
         until(lambda: answers(two.url))
         assert starts(data) == 3
         assert one.url == two.url == url
-    assert not processes(data / "postgres")
+    until_gone(data / "postgres")
 
 
 @pytest.mark.parametrize("title", ["client backend", "checkpointer"])
@@ -112,7 +112,7 @@ def test_what_another_process_removes_is_not_started_again(data: Path) -> None:
         embedded.remove(data)
         watcher.join(timeout=30)
         assert not watcher.is_alive()
-        assert not processes(data / "postgres")
+        until_gone(data / "postgres")
         assert not (data / "postgres").exists()
 
 
@@ -136,4 +136,4 @@ def test_who_leaves_a_dead_server_does_not_wait_for_it(data: Path) -> None:
         kill_postmaster(data)
         until(lambda: "no_such_setting" in (data / "postgres" / "server.log").read_text())
     assert watchers() <= earlier
-    assert not processes(data / "postgres")
+    until_gone(data / "postgres")
