@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -288,18 +288,65 @@ def is_acceptable(value: object) -> bool:
         return False
 
 
+class Merged(NamedTuple):
+    """What a write does to properties.
+
+    Attributes:
+        values: new values.
+        deleted: properties that lose their value.
+        before: the values of all these until now.
+        confirmed: properties whose value, or lack of one, stays and is now known for a later time.
+        late_values, late_deleted: what another value, sent for a later time, has replaced already.
+    """
+
+    values: dict[str, Value]
+    deleted: list[str]
+    before: dict[str, Value]
+    confirmed: list[str]
+    late_values: dict[str, Value]
+    late_deleted: list[str]
+
+
+MAX_DATED_NAMES = 2_000
+"""Properties of a subject without a value whose time is kept, at most."""
+
+
 def merged(
-    current: Mapping[str, Value], write: PropertyWrite
-) -> tuple[dict[str, Value], list[str], dict[str, Value]]:
-    """Returns the changes of a write: values that differ from `current`, existing keys to delete,
-    and the values of all these in `current`."""
-    changed = {
-        name: value
-        for name, value in write.values.items()
-        if name not in current or not _same(current[name], value)
-    }
-    deleted = [name for name in write.deleted if name in current]
-    return changed, deleted, {k: current[k] for k in (*changed, *deleted) if k in current}
+    current: Mapping[str, Value],
+    said_at: Mapping[str, datetime],
+    write: PropertyWrite,
+    at: datetime,
+) -> Merged:
+    """Merges a write for a time. Of two values of a property, that of the later time holds, in
+    whichever order they arrive; of the same time, the one that arrives last.
+
+    Args:
+        said_at: the latest time for which the value of a property was sent, or its deletion.
+    """
+    result = Merged({}, [], {}, [], {}, [])
+    for name, value in write.values.items():
+        since = said_at.get(name)
+        differs = name not in current or not _same(current[name], value)
+        if since is not None and at < since:
+            if differs:
+                result.late_values[name] = value
+        elif differs:
+            result.values[name] = value
+        elif since is None or at > since:
+            result.confirmed.append(name)
+    for name in write.deleted:
+        since = said_at.get(name)
+        if since is not None and at < since:
+            if name in current:
+                result.late_deleted.append(name)
+        elif name in current:
+            result.deleted.append(name)
+        elif at > since if since is not None else len(said_at) < MAX_DATED_NAMES:
+            result.confirmed.append(name)
+    result.before.update(
+        {name: current[name] for name in (*result.values, *result.deleted) if name in current}
+    )
+    return result
 
 
 def _same(value: Value, other: Value) -> bool:

@@ -23,6 +23,8 @@ from domain.events.decisions import (
 from domain.events.payloads import (
     Absorbed,
     Identified,
+    IdentitiesReleased,
+    MembershipBackdated,
     MembershipChanged,
     MembershipEnded,
     MembershipStarted,
@@ -43,8 +45,13 @@ ERASED_TOPICS = frozenset(f"{kind}.erased" for kind in SubjectKind)
 
 _VERBS: dict[SubscriptionKind, tuple[str, ...]] = {
     SubscriptionKind.PROPERTY: ("properties_changed", "absorbed"),
-    SubscriptionKind.IDENTITY: ("registered", "identified"),
-    SubscriptionKind.MEMBERSHIP: ("membership_started", "membership_changed", "membership_ended"),
+    SubscriptionKind.IDENTITY: ("registered", "identified", "identities_released"),
+    SubscriptionKind.MEMBERSHIP: (
+        "membership_started",
+        "membership_backdated",
+        "membership_changed",
+        "membership_ended",
+    ),
     SubscriptionKind.MERGE: ("absorbed", "merged_into"),
     SubscriptionKind.STAGE: ("stage_entered", "stage_left"),
     SubscriptionKind.HEALTH: ("health_changed",),
@@ -96,15 +103,15 @@ def item_data(
             return _absorbed(payload, names_by_kind)
         case MergedInto(survivor):
             return {"merged": stream, "survivor": survivor}
-        case Registered(identities) | Identified(identities):
-            return {"identities": _identities(identities)}
+        case Registered(identities) | Identified(identities) | IdentitiesReleased(identities):
+            return {"identities": _identities(identities)} if identities else None
         case MembershipStarted(properties):
             return {"changes": _changes({}, properties, ())}
         case MembershipChanged(values, deleted, before):
             return {"changes": _changes(before, values, deleted)}
         case DecisionEvent():
             return _decided(payload, definitions)
-        case MembershipEnded():
+        case MembershipEnded() | MembershipBackdated():
             return {}
         case _:
             return None
@@ -122,7 +129,8 @@ def _absorbed(
 ) -> Data | None:
     changes: list[Data] = []
     if SubscriptionKind.PROPERTY in names_by_kind:
-        changes = _changes({}, payload.properties, (), names_by_kind[SubscriptionKind.PROPERTY])
+        names = names_by_kind[SubscriptionKind.PROPERTY]
+        changes = _changes({}, payload.properties, payload.deleted, names)
     if SubscriptionKind.MERGE not in names_by_kind and not changes:
         return None
     return {"others": list(payload.others), "changes": changes}

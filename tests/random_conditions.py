@@ -354,6 +354,10 @@ class WorldMaker:
         ):  # fmt: skip
             if chance.random() < 0.8:
                 attributes[attribute] = self._instant()
+        first = attributes.get(ask.Attribute.FIRST_SEEN)
+        if first is not None:  # nobody is seen before being on record
+            registered = attributes.get(ask.Attribute.REGISTERED_AT, first)
+            attributes[ask.Attribute.REGISTERED_AT] = min(registered, first, key=str)
         properties = {name: self._value() for name in names}
         if ask.Attribute.NAME in attributes:  # the property of that name is where it is from
             properties["name"] = attributes[ask.Attribute.NAME]

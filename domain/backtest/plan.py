@@ -201,6 +201,8 @@ class Plan:
                 scope.properties[kind].add(name)
             case ask.AttributeIs(ask.Attribute.NAME):
                 scope.properties[kind].update(NAME_PROPERTIES)
+            case ask.AttributeIs(ask.Attribute.EMAIL | ask.Attribute.DOMAIN as attribute):
+                scope.properties[kind].add(attribute.value)
             case ask.Did(activity, name):
                 metadata = scope.activities.setdefault((activity, name), set())
                 metadata.update(part.name for part in condition.where)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, tzinfo
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -24,22 +25,26 @@ from domain.backtest.subject_past import (
     MembershipEvent,
     Past,
     Seen,
+    Written,
     attributes_of,
     deed_of,
     record_of,
 )
 from domain.calendar import day_of
 from domain.conditions.evaluation import Facts, Membership, World
-from domain.conditions.language import Attribute
 from domain.definitions.retention import RetentionBounds
 from domain.events.definitions import ListChange, MembersListed
 from domain.events.payloads import (
     Absorbed,
     ActivitySummed,
+    Dating,
     Identified,
+    IdentitiesReleased,
     MembershipStarted,
     MergedInto,
+    PropertiesBackdated,
     PropertiesChanged,
+    PropertiesConfirmed,
     Registered,
     StageReleased,
     StageSet,
@@ -49,10 +54,16 @@ from domain.events.topics import ACTIVITY_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.name_rules import NameRules
 from domain.properties import converted
+from domain.registration import created_at
 
 _TRACKED = {topic.partition(".")[2]: activity for topic, activity in ACTIVITY_OF_TOPIC.items()}
 _SUMMED = "activity_summed"
-_MEMBERSHIP_VERBS = ("membership_started", "membership_changed", "membership_ended")
+_MEMBERSHIP_VERBS = (
+    "membership_started",
+    "membership_backdated",
+    "membership_changed",
+    "membership_ended",
+)
 
 
 class Replay:
@@ -241,27 +252,40 @@ class Replay:
             self._gone.add(id)
             survivor = payload.survivor if isinstance(payload, MergedInto) else None
             return self._merge(id, survivor)
+        if event.account is not None:
+            return set()
         past = self._past(event.kind, id)
         past.is_there = True
+        if isinstance(payload, Dating):
+            past.register(event.at)
         match payload:
             case Registered(identities):
                 past.identities += [
                     (position, n, False, identity) for n, identity in enumerate(identities)
                 ]
-                if past.registered is None or position < past.registered:
-                    past.registered = position
-                    past.facts.attributes[Attribute.REGISTERED_AT] = event.at
-            case Identified(identities):
+            case Identified(identities, goes_by):
                 past.identities += [
                     (position, n, False, identity) for n, identity in enumerate(identities)
                 ]
+                if goes_by is not None and (past.goes_by is None or past.goes_by[0] < position):
+                    past.goes_by = (position, goes_by)
+            case IdentitiesReleased(identities):
+                past.released.update(dict.fromkeys(identities, position))
             case PropertiesChanged(values, deleted):
-                self._write(past, position, dict.fromkeys(deleted) | dict(values))
+                self._write(past, event, dict.fromkeys(deleted) | dict(values))
+                self._confirm(past, event, payload.confirmed)
+                past.register(created_at(values, self._zone))
+            case PropertiesBackdated(values, deleted):
+                self._write_late(past, event.at, dict.fromkeys(deleted) | dict(values))
+                past.register(created_at(values, self._zone))
+            case PropertiesConfirmed(names):
+                self._confirm(past, event, names)
             case Absorbed():
                 past.identities += [
                     (position, n, True, identity) for n, identity in enumerate(payload.identities)
                 ]
-                self._write(past, position, payload.properties)
+                changes = dict.fromkeys(payload.deleted) | dict(payload.properties)
+                self._write(past, event, changes, payload.said_at)
             case StageSet() | StageReleased():
                 if position > past.manual_stage[0]:
                     past.manual_stage = (
@@ -272,16 +296,40 @@ class Replay:
                 return set()
         return {id}
 
-    def _write(self, past: Past, position: int, values: Mapping[str, Any]) -> None:
-        kind = past.facts.kind
-        types = self._types[kind]
+    def _write(
+        self,
+        past: Past,
+        event: ReplayEvent,
+        values: Mapping[str, Any],
+        said_at: Mapping[str, datetime] = MappingProxyType({}),
+    ) -> None:
         for name, sent in values.items():
-            if name in self._scope.properties[kind]:
+            if name in self._scope.properties[past.facts.kind]:
                 before = past.written.get(name)
-                if before is None or before[0] < position:
-                    type = None if sent is None else types.get(name)
-                    value = sent if type is None else converted(sent, type)
-                    past.written[name] = (position, value)
+                if before is None or before.position < event.position:
+                    at = said_at.get(name, event.at)
+                    past.written[name] = Written(event.position, at, self._typed(past, name, sent))
+
+    def _write_late(self, past: Past, at: datetime, values: Mapping[str, Any]) -> None:
+        """Writes values that were sent late: they hold until the next that was sent for a later
+        time, whichever was recorded first."""
+        for name, sent in values.items():
+            if name in self._scope.properties[past.facts.kind]:
+                before = past.written.get(name, Written(-1, at, None))
+                if before.at <= at and (before.late is None or before.late[0] <= at):
+                    late = (at, self._typed(past, name, sent))
+                    past.written[name] = before._replace(late=late)
+
+    def _confirm(self, past: Past, event: ReplayEvent, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._scope.properties[past.facts.kind]:
+                before = past.written.get(name, Written(event.position, event.at, None))
+                if before.position <= event.position:
+                    past.written[name] = before.confirmed(event.at)
+
+    def _typed(self, past: Past, name: str, sent: Any) -> Any:
+        type = None if sent is None else self._types[past.facts.kind].get(name)
+        return sent if type is None else converted(sent, type)
 
     def _apply_membership(self, event: ReplayEvent, account: SubjectId) -> set[SubjectId]:
         user = event.stream
@@ -335,11 +383,13 @@ class Replay:
             past = self._past(parts[0].facts.kind, id)
         facts = past.facts
         facts.properties = {
-            name: value for name, (_, value) in past.written.items() if value is not None
+            name: written.present
+            for name, written in past.written.items()
+            if written.present is not None
         }
         deeds = sum((part.deeds for part in parts), past.deeds.copy())
         facts.deeds = [deed_of(key, count) for key, count in deeds.items()]
-        facts.attributes = attributes_of(past, [part.seen for part in (past, *parts) if part.seen])
+        facts.attributes = attributes_of(past, parts)
         _, manual = past.manual_stage
         if manual is None:
             self.manual_stages.pop(id, None)

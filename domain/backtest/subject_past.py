@@ -59,6 +59,32 @@ class Day:
         self.listed: list[tuple[UUID, int, ListChange]] = []
 
 
+class Written(NamedTuple):
+    """The value of a property.
+
+    Attributes:
+        position: of the event that wrote it.
+        at: the latest time for which it was sent.
+        late: a value that was sent late, for a time after `at`: it holds until the next.
+    """
+
+    position: int
+    at: datetime
+    value: Any
+    late: tuple[datetime, Any] | None = None
+
+    @property
+    def present(self) -> Any:
+        return self.value if self.late is None else self.late[1]
+
+    def confirmed(self, at: datetime) -> Written:
+        """As after the value was sent again for a time."""
+        if at <= self.at:
+            return self
+        is_over = self.late is not None and self.late[0] < at
+        return self._replace(at=at, late=None if is_over else self.late)
+
+
 class Past:
     """A subject as replayed so far, with the position of the event that wrote each value last."""
 
@@ -66,13 +92,20 @@ class Past:
         self.facts = Facts(kind)
         self.is_there = False
         """False where only memberships of an erased user name the subject."""
-        self.written: dict[str, tuple[int, Any]] = {}
+        self.written: dict[str, Written] = {}
         self.identities: list[tuple[int, int, bool, Identity]] = []
-        self.registered: int | None = None
+        self.released: dict[Identity, int] = {}
+        self.goes_by: tuple[int, Identity] | None = None
+        self.registered_at: datetime | None = None
         self.manual_stage: tuple[int, StageSet | None] = (0, None)
         self.memberships: dict[SubjectId, list[MembershipEvent]] = {}
         self.deeds: Counter[DeedKey] = Counter()
         self.seen: Seen | None = None
+
+    def register(self, at: datetime | None) -> None:
+        """The subject is on record since a time, or since an earlier one."""
+        if at is not None and (self.registered_at is None or at < self.registered_at):
+            self.registered_at = at
 
 
 def record_of(
@@ -85,6 +118,10 @@ def record_of(
             case "membership_started", payload:
                 properties = payload.properties if isinstance(payload, MembershipStarted) else {}
                 record = Membership(user, account, event.at, None, _role(properties.get("role")))
+            case "membership_backdated", _:
+                if record is None:  # at a time before its first known beginning
+                    record = Membership(user, account, event.at, None, None)
+                record = msgspec.structs.replace(record, joined_at=event.at)
             case "membership_ended", _:
                 if record is not None:
                     record = msgspec.structs.replace(record, left_at=event.at)
@@ -109,26 +146,40 @@ def deed_of(key: DeedKey, count: int) -> Deed:
     return Deed(key.activity, key.name, key.day, key.in_account, count, metadata)
 
 
-def attributes_of(past: Past, seen: list[Seen]) -> dict[Attribute, str | datetime]:
+def attributes_of(past: Past, merged: list[Past]) -> dict[Attribute, str | datetime]:
+    """
+    Args:
+        merged: the subjects that were merged into this one.
+    """
     attributes: dict[Attribute, str | datetime] = {}
-    if Attribute.REGISTERED_AT in past.facts.attributes:
-        attributes[Attribute.REGISTERED_AT] = past.facts.attributes[Attribute.REGISTERED_AT]
+    seen = [part.seen for part in (past, *merged) if part.seen is not None]
+    registered = [part.registered_at for part in (past, *merged) if part.registered_at is not None]
+    if registered or seen:
+        attributes[Attribute.REGISTERED_AT] = min(registered + [span.first for span in seen])
     if seen:
         attributes[Attribute.FIRST_SEEN] = min(span.first for span in seen)
         attributes[Attribute.LAST_SEEN] = max(span.last for span in seen)
     name = name_of(past.facts.properties)
     if name is not None:
         attributes[Attribute.NAME] = name
-    known = [(absorbed, identity) for _, _, absorbed, identity in sorted(past.identities)]
-    external = [identity.value for _, identity in known if identity.scheme.is_external_id]
+    known = [
+        (absorbed, identity)
+        for position, _, absorbed, identity in sorted(past.identities)
+        if past.released.get(identity, -1) < position
+    ]
+    external = [identity for _, identity in known if identity.scheme.is_external_id]
     if external:
-        attributes[Attribute.EXTERNAL_ID] = external[0]
+        shown = external[0] if past.goes_by is None else past.goes_by[1]
+        attributes[Attribute.EXTERNAL_ID] = shown.value
     for scheme, attribute in ((Scheme.EMAIL, Attribute.EMAIL), (Scheme.DOMAIN, Attribute.DOMAIN)):
         values = [
             (absorbed, identity.value) for absorbed, identity in known if identity.scheme is scheme
         ]
         own = [value for absorbed, value in values if not absorbed]
-        if values:
+        present = past.facts.properties.get(scheme.value)
+        if isinstance(present, str) and present:
+            attributes[attribute] = present
+        elif values:
             attributes[attribute] = own[-1] if own else values[-1][1]
     return attributes
 

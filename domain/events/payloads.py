@@ -28,35 +28,77 @@ class Registered(Payload, frozen=True):
 
 
 class Identified(Payload, frozen=True):
-    """Further identities of the subject became known."""
+    """Further identities of the subject became known.
+
+    Attributes:
+        goes_by: the id by which the subject is shown from now on; None: as before.
+    """
+
+    identities: tuple[Identity, ...]
+    goes_by: Identity | None = None
+
+
+class IdentitiesReleased(Payload, frozen=True):
+    """The subject gave identities up, such as an e-mail that is its property no more. They are free
+    for others."""
 
     identities: tuple[Identity, ...]
 
 
 class PropertiesChanged(Payload, frozen=True):
-    """Properties were set or deleted; only changes are recorded. `before` holds the earlier values
-    of these properties, where they had one."""
+    """Properties were set or deleted, as of the event's time.
+
+    Attributes:
+        before: the earlier values of these properties, where they had one.
+        confirmed: properties that were sent too, with the value that they had.
+    """
 
     values: Values = msgspec.field(default_factory=dict)
     deleted: list[str] = msgspec.field(default_factory=list)
     before: Values = msgspec.field(default_factory=dict)
+    confirmed: list[str] = msgspec.field(default_factory=list)
+
+
+class PropertiesConfirmed(Payload, frozen=True):
+    """Properties were sent with the value that they had: it holds as of the event's time, too. A
+    value that is sent late, for an earlier time, does not replace it. With an account, they are
+    properties of the membership."""
+
+    names: list[str]
+
+
+class PropertiesBackdated(Payload, frozen=True):
+    """Properties were sent late: these values held at the event's time, and those of a later time
+    hold now. With an account, they are properties of the membership."""
+
+    values: Values = msgspec.field(default_factory=dict)
+    deleted: list[str] = msgspec.field(default_factory=list)
 
 
 class MembershipStarted(Payload, frozen=True):
-    """The user became a member of the event's account. `taken_from` is the merged user whose
-    membership this was."""
+    """The user became a member of the event's account.
+
+    Attributes:
+        taken_from: the merged user whose membership this was.
+        said_at: the times that the properties were sent for, where they are not the event's.
+    """
 
     properties: Values = msgspec.field(default_factory=dict)
     taken_from: SubjectId | None = None
+    said_at: dict[str, datetime] = msgspec.field(default_factory=dict)
+
+
+class MembershipBackdated(Payload, frozen=True):
+    """The membership began at the event's time already, which was sent late."""
 
 
 class MembershipChanged(Payload, frozen=True):
-    """Properties of a membership, such as its role, changed. `before`: as in
-    `PropertiesChanged`."""
+    """Properties of a membership, such as its role, changed. Fields as in `PropertiesChanged`."""
 
     values: Values = msgspec.field(default_factory=dict)
     deleted: list[str] = msgspec.field(default_factory=list)
     before: Values = msgspec.field(default_factory=dict)
+    confirmed: list[str] = msgspec.field(default_factory=list)
 
 
 class MembershipEnded(Payload, frozen=True):
@@ -71,12 +113,30 @@ class Absorbed(Payload, frozen=True):
 
     Attributes:
         others: the merged subject, and those that were merged into it before.
-        identities, properties: those of the merged subject that this one lacked.
+        identities: those of the merged subject that this one lacked.
+        properties: those of the merged subject that this one lacked, or that were sent for a later
+            time than this one's.
+        deleted: properties of this one that the merged subject lost at a later time.
+        said_at: the times that these were sent for; empty in events of releases before 0.2.0.
     """
 
     others: tuple[SubjectId, ...]
     identities: tuple[Identity, ...]
     properties: Values = msgspec.field(default_factory=dict)
+    deleted: list[str] = msgspec.field(default_factory=list)
+    said_at: dict[str, datetime] = msgspec.field(default_factory=dict)
+
+
+Dating = (
+    Registered
+    | Identified
+    | IdentitiesReleased
+    | PropertiesChanged
+    | PropertiesConfirmed
+    | PropertiesBackdated
+    | Absorbed
+)
+"""Payloads whose time says that the subject was on record then; those with an account excepted."""
 
 
 class MergedInto(Payload, frozen=True):

@@ -12,8 +12,17 @@ from domain.activity import ActivityKind
 from domain.commands import Alias, Change, Command, Join, Leave, Track
 from domain.errors import InvalidInput, NotFound, Refusal
 from domain.events.event import Event
-from domain.events.payloads import Payload, Tracked
-from domain.identity import Identity, Known, Merge, Resolution, SubjectId, SubjectKind, resolve
+from domain.events.payloads import IdentitiesReleased, Payload, Tracked
+from domain.identity import (
+    Identity,
+    Known,
+    Merge,
+    Resolution,
+    Scheme,
+    SubjectId,
+    SubjectKind,
+    resolve,
+)
 from domain.name_rules import CatalogueName, NameScope, property_scope
 from domain.properties import (
     RETIRED,
@@ -52,6 +61,7 @@ class CommandBatch:
             the others before the first `decide`, which keeps them up to date.
         claims: identities that were unknown, each with its subject.
         merges: the merges of subjects, in order.
+        released: identities that their subjects gave up, each with the subject.
 
     Args:
         known: the subjects of the identities that the batch names; `resolve` updates it.
@@ -72,6 +82,7 @@ class CommandBatch:
         self.states: dict[SubjectId, User | Account] = {}
         self.claims: dict[Identity, SubjectId] = {}
         self.merges: list[Merge] = []
+        self.released: list[tuple[Identity, SubjectId]] = []
 
     def resolve(self, command: Command) -> Target | Refusal:
         """The subjects of a command, new ones included, or the refusal of the command."""
@@ -97,6 +108,37 @@ class CommandBatch:
         if command.account:
             parties.append(self._subject(SubjectKind.ACCOUNT, command.account))
         return tuple(parties)
+
+    def independent(self, commands: Sequence[Command]) -> int:
+        """How many of the resolved commands can be decided together.
+
+        A command that names an e-mail or a domain which its subject may give up in an earlier
+        command cannot: whose it is then, is known once the earlier ones are carried out.
+        """
+        written: dict[SubjectId, set[tuple[Scheme, str | None]]] = {}
+        for n, command in enumerate(commands):
+            for identity in identities_of([command]) if written else ():
+                key = (identity.scheme, identity.matching)
+                owner = self._known.get(key)
+                if owner is not None and any(
+                    scheme is identity.scheme and value != identity.matching
+                    for scheme, value in written.get(owner, ())
+                ):
+                    return n
+            match command:
+                case Change(kind, [identity, *_], properties):
+                    scheme = Scheme.EMAIL if kind is SubjectKind.USER else Scheme.DOMAIN
+                case Join(_, [identity, *_], properties):
+                    scheme = Scheme.DOMAIN
+                case _:
+                    continue
+            if scheme.value in properties:
+                value = properties[scheme.value]
+                matching = Identity(scheme, value).matching if isinstance(value, str) else None
+                subject = self._known.get((identity.scheme, identity.matching))
+                if subject is not None:
+                    written.setdefault(subject, set()).add((scheme, matching))
+        return len(commands)
 
     def _refused_name(self, scope: NameScope, name: str) -> Refusal:
         if name in self._retired(scope):
@@ -134,10 +176,12 @@ class CommandBatch:
             case Change():
                 write = self._write(property_scope(command.kind), command.properties)
                 events += self._register(ids[0], command.identities, at)
-                events += self._apply(ids[0], self.states[ids[0]].change_properties(write), at)
+                events += self._change(ids[0], write, at)
                 return events, write.refused
             case Alias():
-                return events + self._register(ids[0], command.user + command.previous, at), ()
+                events += self._register(ids[0], command.user + command.previous, at)
+                events += self._apply(ids[0], self.states[ids[0]].go_by(command.user[0]), at)
+                return events, ()
             case Join():
                 user, account = ids
                 write = self._write(NameScope.ACCOUNT_PROPERTY, command.account_properties)
@@ -145,25 +189,23 @@ class CommandBatch:
                     NameScope.MEMBERSHIP_PROPERTY, command.membership_properties
                 )
                 events += self._register(account, command.account, at)
-                events += self._apply(account, self.states[account].change_properties(write), at)
+                events += self._change(account, write, at)
                 events += self._register(user, command.user, at)
                 member, joined = self.states[user], self.states[account]
                 assert isinstance(member, User)
                 assert isinstance(joined, Account)
                 for under in member.member_as(joined) or [account]:
-                    events += self._apply(user, member.join(under, membership), at, under)
+                    events += self._apply(user, member.join(under, membership, at), at, under)
                 return events, write.refused + membership.refused
             case Leave():
                 member, left = self.states[ids[0]], self.states[ids[1]]
                 assert isinstance(member, User)
                 assert isinstance(left, Account)
-                for joined_as in member.member_as(left):
-                    events += self._apply(ids[0], member.leave(joined_as), at, joined_as)
+                for joined_as in member.joined_as(left):
+                    events += self._apply(ids[0], member.leave(joined_as, at), at, joined_as)
                 return events, ()
             case Track():
-                for id, identities in zip(
-                    ids, filter(None, (command.user, command.account)), strict=True
-                ):
+                for id, identities in zip(ids, parties_of(command), strict=True):
                     if id in self.states:
                         events += self._register(id, identities, at)
                 account_of_user = ids[1] if len(ids) > 1 else None
@@ -184,6 +226,16 @@ class CommandBatch:
             for account, since, payload in survivor.memberships_from(loser):
                 events += self._apply(merge.survivor, [payload], since, account)
         return events + self._apply(merge.loser, loser.merge_into(merge.survivor), at)
+
+    def _change(self, id: SubjectId, write: PropertyWrite, at: datetime) -> list[Event]:
+        """Changes properties, and gives up the identities that were their values."""
+        changes = self.states[id].change_properties(write, at)
+        events = self._apply(id, changes, at)
+        released = self._apply(id, self.states[id].release(changes), at)
+        for event in released:
+            if isinstance(event.payload, IdentitiesReleased):
+                self.released += [(identity, id) for identity in event.payload.identities]
+        return events + released
 
     def _register(self, id: SubjectId, identities: Iterable[Identity], at: datetime) -> list[Event]:
         return self._apply(id, self.states[id].register(identities), at)
@@ -206,17 +258,23 @@ class CommandBatch:
         return checked_write(sent, self._types(scope), self._retired(scope))
 
 
+def parties_of(command: Command) -> tuple[tuple[Identity, ...], ...]:
+    """The identities of each subject that a command is about, in the order of its target."""
+    match command:
+        case Change():
+            return (command.identities,)
+        case Alias():
+            return (command.user + command.previous,)
+        case _:
+            return tuple(filter(None, (command.user, command.account)))
+
+
 def identities_of(commands: Iterable[Command]) -> list[Identity]:
     """The identities that commands name, each once."""
     wanted: dict[Identity, None] = {}
     for command in commands:
-        match command:
-            case Change():
-                wanted.update(dict.fromkeys(command.identities))
-            case Alias():
-                wanted.update(dict.fromkeys(command.user + command.previous))
-            case _:
-                wanted.update(dict.fromkeys(command.user + command.account))
+        for identities in parties_of(command):
+            wanted.update(dict.fromkeys(identities))
     return list(wanted)
 
 

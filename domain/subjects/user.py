@@ -9,23 +9,31 @@ import msgspec
 
 from domain.events.event import Event
 from domain.events.payloads import (
+    MembershipBackdated,
     MembershipChanged,
     MembershipEnded,
     MembershipStarted,
     Payload,
+    PropertiesConfirmed,
 )
 from domain.identity import SubjectId
 from domain.properties import PropertyWrite, Values, merged
 from domain.subjects.account import Account
-from domain.subjects.subject import Subject
+from domain.subjects.subject import Subject, backdated
 
 
 class MembershipRecord(msgspec.Struct, frozen=True):
-    """A user's membership of one account. `ended_at` is None while it lasts."""
+    """A user's membership of one account.
+
+    Attributes:
+        ended_at: None while it lasts; never before `started_at`.
+        said_at: as in `Subject`.
+    """
 
     started_at: datetime
     ended_at: datetime | None = None
     properties: Values = msgspec.field(default_factory=dict)
+    said_at: dict[str, datetime] = msgspec.field(default_factory=dict)
 
 
 class User(Subject, frozen=True):
@@ -37,27 +45,41 @@ class User(Subject, frozen=True):
 
     memberships: dict[SubjectId, MembershipRecord] = msgspec.field(default_factory=dict)
 
-    def join(self, account: SubjectId, write: PropertyWrite) -> list[Payload]:
-        """Starts a membership, or changes the properties of the present one."""
+    def join(self, account: SubjectId, write: PropertyWrite, at: datetime) -> list[Payload]:
+        """Starts a membership, or changes the properties of the present one. For a time before it
+        began, it moves its beginning there."""
         current = self.memberships.get(account)
-        if current is None or current.ended_at is not None:
-            return [MembershipStarted(write.values)]
-        values, deleted, before = merged(current.properties, write)
-        return [MembershipChanged(values, deleted, before)] if values or deleted else []
+        if current is None or (current.ended_at is not None and at >= current.ended_at):
+            return [MembershipStarted(write.values, None, dict.fromkeys(write.deleted, at))]
+        result = merged(current.properties, current.said_at, write, at)
+        confirmed = [name for name in result.confirmed if name in current.said_at]
+        payloads: list[Payload] = []
+        if at < current.started_at:
+            payloads.append(MembershipBackdated())
+        if result.values or result.deleted:
+            changed = (result.values, result.deleted, result.before, confirmed)
+            payloads.append(MembershipChanged(*changed))
+        elif confirmed:
+            payloads.append(PropertiesConfirmed(confirmed))
+        return payloads + backdated(result)
 
-    def leave(self, account: SubjectId) -> list[Payload]:
-        """Ends a membership. Without a present one, it causes no event."""
+    def leave(self, account: SubjectId, at: datetime) -> list[Payload]:
+        """Ends a membership. For a time before it began, or after it ended, it causes no event."""
         current = self.memberships.get(account)
-        return [] if current is None or current.ended_at is not None else [MembershipEnded()]
+        if current is None or at < current.started_at:
+            return []
+        if current.ended_at is not None and at >= current.ended_at:
+            return []
+        return [MembershipEnded()]
 
     def member_as(self, account: Account) -> list[SubjectId]:
         """The account ids of the user's present memberships of an account: the account's own id,
         and the ids of accounts that were merged into it."""
-        return [
-            id
-            for id in (account.id, *account.absorbed)
-            if id in self.memberships and self.memberships[id].ended_at is None
-        ]
+        return [id for id in self.joined_as(account) if self.memberships[id].ended_at is None]
+
+    def joined_as(self, account: Account) -> list[SubjectId]:
+        """As `member_as`, with the memberships that ended."""
+        return [id for id in (account.id, *account.absorbed) if id in self.memberships]
 
     def memberships_from(self, other: User) -> list[tuple[SubjectId, datetime, Payload]]:
         """Takes over the memberships of a merged user that this user lacks, at their own dates.
@@ -69,7 +91,8 @@ class User(Subject, frozen=True):
         for account, record in other.memberships.items():
             own = self.memberships.get(account)
             if own is None or (own.ended_at is not None and record.ended_at is None):
-                started = MembershipStarted(record.properties, other.id)
+                later = {n: at for n, at in record.said_at.items() if at != record.started_at}
+                started = MembershipStarted(record.properties, other.id, later)
                 events.append((account, record.started_at, started))
                 if record.ended_at is not None:
                     events.append((account, record.ended_at, MembershipEnded()))
@@ -91,12 +114,24 @@ def _memberships_after(
         return before
     match payload:
         case MembershipStarted(properties):
-            return before | {account: MembershipRecord(event.occurred_at, None, properties)}
-        case MembershipChanged(values, deleted):
+            said_at = dict.fromkeys(properties, event.occurred_at) | payload.said_at
+            record = MembershipRecord(event.occurred_at, None, properties, said_at)
+            return before | {account: record}
+        case MembershipBackdated():
+            record = msgspec.structs.replace(before[account], started_at=event.occurred_at)
+            return before | {account: record}
+        case MembershipChanged(values, deleted, _, confirmed):
             current = before[account]
             unchanged = {k: v for k, v in current.properties.items() if k not in deleted}
-            record = msgspec.structs.replace(current, properties=unchanged | values)
+            said = dict.fromkeys((*values, *deleted, *confirmed), event.occurred_at)
+            record = msgspec.structs.replace(
+                current, properties=unchanged | values, said_at=current.said_at | said
+            )
             return before | {account: record}
+        case PropertiesConfirmed(names):
+            current = before[account]
+            said_at = current.said_at | dict.fromkeys(names, event.occurred_at)
+            return before | {account: msgspec.structs.replace(current, said_at=said_at)}
         case MembershipEnded():
             record = msgspec.structs.replace(before[account], ended_at=event.occurred_at)
             return before | {account: record}

@@ -19,7 +19,7 @@ from domain.identity import SubjectKind
 EVERYTHING = "everything"
 """A subject began, was merged or was erased: every condition about it is evaluated anew."""
 
-IDENTITY, MEMBERSHIP, SEEN = "identity", "membership", "seen"
+IDENTITY, MEMBERSHIP, SEEN, REGISTERED = "identity", "membership", "seen", "registered"
 STAGE, HEALTH, SCORE, SIGNAL = "stage", "health", "score", "signal"
 BY_HAND = "by_hand"
 """A stage was set manually, or released."""
@@ -151,6 +151,8 @@ def _attribute(name: ask.Attribute, kind: SubjectKind) -> set[Dependency]:
         case ask.Attribute.FIRST_SEEN | ask.Attribute.LAST_SEEN:
             return {_here(kind, SEEN)}
         case ask.Attribute.REGISTERED_AT:
-            return set()
+            return {_here(kind, REGISTERED), _here(kind, SEEN)}
+        case ask.Attribute.EMAIL | ask.Attribute.DOMAIN:
+            return {_here(kind, IDENTITY), _here(kind, PROPERTY, name.value)}
         case _:
             return {_here(kind, IDENTITY)}

@@ -46,6 +46,12 @@ JOIN unnest(%(partitions)b::smallint[], %(subjects)b::uuid[]) AS w(p, s)
   ON k.log_partition = w.p AND k.subject = w.s
 WHERE k.state = 'destroyed'"""
 
+RELEASE_IDENTITIES = """
+DELETE FROM keys.identities i
+USING unnest(%(partitions)b::smallint[], %(lookups)b::bytea[], %(subjects)b::uuid[]) AS w(p, l, s)
+WHERE i.log_partition = w.p AND i.lookup = w.l AND i.subject = w.s
+  AND i.log_partition = ANY(%(partitions)b)"""
+
 DELETE_IDENTITIES = """
 DELETE FROM keys.identities
 WHERE log_partition = ANY(%(partitions)b) AND subject = ANY(%(subjects)b)"""
@@ -146,6 +152,18 @@ class IdentityIndex:
         ]
         with self._pool.connection() as conn:
             conn.cursor().executemany(REPOINT_IDENTITIES, rows)
+
+    def release(self, released: Iterable[tuple[Identity, SubjectId]]) -> None:
+        """Unties identities from subjects that gave them up: they are free for others."""
+        rows = sorted({(self.digest(identity), subject) for identity, subject in released})
+        partitions, lookups = _placed([digest for digest, _ in rows])
+        params = {
+            "partitions": partitions,
+            "lookups": lookups,
+            "subjects": pg_arrays.uuids([subject for _, subject in rows]),
+        }
+        with self._pool.connection() as conn:
+            conn.execute(RELEASE_IDENTITIES, params)
 
     def free_erased(self, subjects: Iterable[SubjectId]) -> None:
         """Deletes the identities of the subjects whose key is destroyed."""

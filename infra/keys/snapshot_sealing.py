@@ -18,7 +18,7 @@ from infra.keys.key_ring import KeyRing
 from infra.keys.opening import unseal
 from infra.keys.subject_key import random_nonces
 
-SNAPSHOT_SCHEMA_VERSION = 1
+SNAPSHOT_SCHEMA_VERSION = 2
 """Version of the form of states; a state of another one is not read but replayed from events."""
 
 _SNAPSHOT = b"n"

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
+from itertools import islice, takewhile
 
 import msgspec
 
@@ -47,7 +47,13 @@ from domain.identity import (
     log_partition,
 )
 from domain.properties import RefusedValue
-from domain.subjects.command_batch import CommandBatch, Target, identities_of, new_names
+from domain.subjects.command_batch import (
+    CommandBatch,
+    Target,
+    identities_of,
+    new_names,
+    parties_of,
+)
 from domain.subjects.history import new_subject
 from infra.keys.digests import KeyedDigest
 from infra.keys.identity_index import IdentityIndex
@@ -159,6 +165,13 @@ class CommandHandler:
         return [list(islice(outcomes, len(batch))) for batch in batches]
 
     def _handle(self, requests: Sequence[Request]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(requests):
+            outcomes += self._handle_first(requests[len(outcomes) :])
+        return outcomes
+
+    def _handle_first(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Carries out the first requests that can be decided together; mostly all."""
         stopped: frozenset[int] = frozenset()
         for attempt in range(ATTEMPTS):
             try:
@@ -197,7 +210,9 @@ class CommandHandler:
         self._refuse_too_old(pending)
         pending = [each for each in pending if each.outcome is None]
         if pending:
-            self._carry_out(pending, known, stopped)
+            done = self._carry_out(pending, known, stopped)
+            if done < len(pending):
+                all_requests = list(takewhile(lambda each: each is not pending[done], all_requests))
         return [each.answer() for each in all_requests]
 
     def _message_key(self, request: Request) -> bytes | None:
@@ -207,11 +222,13 @@ class CommandHandler:
 
     def _carry_out(
         self, pending: Sequence[_PendingRequest], known: Known, stopped: frozenset[int]
-    ) -> None:
-        """Decides on the requests, appends their events and sets their outcomes."""
+    ) -> int:
+        """Decides on the first requests that can be decided together, appends their events and
+        sets their outcomes; returns their number."""
         commands = [each.command for each in pending]
         self._catalogue.take(new_names(commands, self._catalogue.types))
-        batch = self._resolved(pending, known, stopped)
+        batch, count = self._resolved(pending, known, stopped)
+        pending = pending[:count]
         events: list[Event] = []
         decided: list[_PendingRequest] = []
         for each in pending:
@@ -234,7 +251,10 @@ class CommandHandler:
             each.outcome = Stored(tuple(newest.values()), each.refused_values)
         if batch.merges:
             self._identities.repoint(batch.merges)
+        if batch.released:
+            self._identities.release(batch.released)
         self._remember_begun(id for id, state in batch.states.items() if state.version)
+        return count
 
     def _lock_keys_of(self, merges: Sequence[Merge]) -> AbstractContextManager[None]:
         """Orders each merge wholly before an erasure of either side, which then reaches both, or
@@ -262,8 +282,12 @@ class CommandHandler:
 
     def _resolved(
         self, pending: Sequence[_PendingRequest], known: Known, stopped: frozenset[int]
-    ) -> CommandBatch:
+    ) -> tuple[CommandBatch, int]:
         """Resolves and loads the subjects of each command; sets `target` of each request.
+
+        Returns:
+            The batch, and how many of the requests it is about: the first ones that can be decided
+            together.
 
         A command that needs a state which is not whole, or a partition that is stopped, is refused,
         and the others are resolved again as if it were not in the batch.
@@ -275,18 +299,22 @@ class CommandHandler:
             )
             for n, each in enumerate(pending):
                 each.target = refused[n] if n in refused else batch.resolve(each.command)
+            count = batch.independent([each.command for each in pending])
+            if count < len(pending):
+                pending = pending[:count]
+                continue
             if not self._identities.claim(batch.claims, batch.states):
                 raise _LookAgain
             gaps = self._load(batch, pending)
             if not gaps and not stopped:
-                return batch
+                return batch, count
             newly_refused = {
                 n: refusal
                 for n, each in enumerate(pending)
                 if (refusal := _impossible(each, gaps, stopped)) is not None
             }
             if not newly_refused:
-                return batch
+                return batch, count
             refused |= newly_refused
 
     def _load(
@@ -317,6 +345,21 @@ class CommandHandler:
         ]
         if stale:  # a writer died between the append of a merge and the update of identities
             self._identities.repoint(stale)
+            raise _LookAgain
+        stale_identities = [
+            (identity, resolution.subject)
+            for each in pending
+            if not isinstance(each.target, Refusal)
+            for (resolution, _), identities in zip(
+                each.target, parties_of(each.command), strict=True
+            )
+            if resolution.subject in loaded.states
+            for identity in identities
+            if identity not in batch.claims
+            and loaded.states[resolution.subject].has_released(identity)
+        ]
+        if stale_identities:  # likewise, between an append and the release of identities
+            self._identities.release(stale_identities)
             raise _LookAgain
         uncertain = {
             id: kind

@@ -14,7 +14,13 @@ from uuid import UUID
 import psycopg
 
 from domain.events.definitions import NamesRestored, NamesRetired, PropertyTypeChanged
-from domain.events.payloads import MembershipChanged, MembershipStarted, Payload, PropertiesChanged
+from domain.events.payloads import (
+    MembershipChanged,
+    MembershipStarted,
+    Payload,
+    PropertiesBackdated,
+    PropertiesChanged,
+)
 from domain.identity import SubjectId
 from domain.name_rules import Retired
 from domain.properties import PropertyType, Value
@@ -79,12 +85,16 @@ class CatalogueModel:
             for key, use in batch.uses.items()
             if key[0] not in _OPEN_ENDED
         }
-        for kind, _, _, _, event in batch.changes:
+        for kind, _, _, account, event in batch.changes:
             payload, at = event.payload, event.row.occurred_at
             match payload:
-                case PropertiesChanged(values):
+                case PropertiesChanged(values) | PropertiesBackdated(values) if account is None:
                     scope = f"{kind}.property"
-                case MembershipStarted(values, taken_from=None) | MembershipChanged(values):
+                case (
+                    MembershipStarted(values, taken_from=None)
+                    | MembershipChanged(values)
+                    | PropertiesBackdated(values)
+                ):
                     scope = "membership.property"
                 case _:
                     continue

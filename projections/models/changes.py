@@ -24,8 +24,11 @@ from domain.events.decisions import (
 from domain.events.definitions import ListChange
 from domain.events.payloads import (
     Absorbed,
+    Dating,
     Erased,
     Identified,
+    IdentitiesReleased,
+    MembershipBackdated,
     MembershipChanged,
     MembershipEnded,
     MembershipStarted,
@@ -47,6 +50,7 @@ from domain.workspace.dependencies import (
     IDENTITY,
     MEMBERSHIP,
     PROPERTY,
+    REGISTERED,
     SCORE,
     SEGMENT,
     SIGNAL,
@@ -175,12 +179,14 @@ def facts_of(batch: Batch) -> Facts:
             facts.setdefault(fact, {})[Id(subject.bytes)] = at
     for kind, _, subject, account, event in batch.changes:
         row = event.row
+        if account is None and isinstance(event.payload, Dating):
+            note(Fact(kind.value, REGISTERED), subject, row)
         match event.payload:
             case Registered() | Absorbed() | Erased():
                 note(Fact(kind.value, EVERYTHING), subject, row)
             case MergedInto(survivor):
                 note(Fact(kind.value, EVERYTHING), survivor, row)
-            case Identified():
+            case Identified() | IdentitiesReleased():
                 note(Fact(kind.value, IDENTITY), subject, row)
             case PropertiesChanged(values, deleted):
                 for name in (*values, *deleted):
@@ -189,7 +195,12 @@ def facts_of(batch: Batch) -> Facts:
                 note(decided(kind, event.payload), subject, row)
             case StageSet() | StageReleased():
                 note(Fact(kind.value, BY_HAND), subject, row)
-            case MembershipStarted() | MembershipChanged() | MembershipEnded():
+            case (
+                MembershipStarted()
+                | MembershipBackdated()
+                | MembershipChanged()
+                | MembershipEnded()
+            ):
                 note(Fact(kind.value, MEMBERSHIP), subject, row)
             case _:
                 pass

@@ -10,9 +10,19 @@ from typing import ClassVar, NamedTuple
 import msgspec
 import psycopg
 
-from domain.events.payloads import Absorbed, Identified, PropertiesChanged, Registered
+from domain.events.payloads import (
+    Absorbed,
+    Dating,
+    Identified,
+    IdentitiesReleased,
+    PropertiesBackdated,
+    PropertiesChanged,
+    PropertiesConfirmed,
+    Registered,
+)
 from domain.identity import Identity, Scheme, SubjectId, SubjectKind, log_partition
 from domain.properties import PropertyType, Value, converted
+from domain.registration import created_at
 from projections.kernel import pg_arrays
 from projections.kernel.batch import Batch
 from projections.models import bars, retyping
@@ -25,7 +35,7 @@ INSERT INTO views.contacts AS c
        (log_partition, subject, kind, identities, properties, sent, changed_at, registered_at, mrr,
         currency, name, external_id, email, domain)
 SELECT p, s, k, i, v, o, t, r, m::numeric, u, views.name_of(v), views.external_id_of(i),
-       views.email_of(i), views.domain_of(i)
+       views.email_of(i, v), views.domain_of(i, v)
 FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[],
             %(identities)b::jsonb[], %(properties)b::jsonb[], %(sent)b::jsonb[],
             %(changed_at)b::jsonb[],
@@ -36,19 +46,43 @@ SET identities = c.identities || excluded.identities,
     properties = c.properties || excluded.properties,
     sent = c.sent || excluded.sent,
     changed_at = c.changed_at || excluded.changed_at,
-    registered_at = coalesce(c.registered_at, excluded.registered_at),
+    registered_at = least(c.registered_at, excluded.registered_at),
     mrr = CASE WHEN excluded.properties ? %(mrr_property)b THEN excluded.mrr ELSE c.mrr END,
     currency = CASE WHEN excluded.properties ? 'currency' THEN excluded.currency
                     ELSE c.currency END,
     name = views.name_of(c.properties || excluded.properties),
     external_id = views.external_id_of(c.identities || excluded.identities),
-    email = views.email_of(c.identities || excluded.identities),
-    domain = views.domain_of(c.identities || excluded.identities)"""
+    email = views.email_of(c.identities || excluded.identities,
+                           c.properties || excluded.properties),
+    domain = views.domain_of(c.identities || excluded.identities,
+                             c.properties || excluded.properties)"""
+
+# Without the identities that a contact gave up, and with a mark on the id that it goes by; before
+# new ones are added.
+REVISE_IDENTITIES = """
+UPDATE views.contacts c SET identities = w.identities
+FROM (SELECT v.p, v.s, coalesce(jsonb_agg(
+                 CASE WHEN v.goes_by = 'null' THEN i.item
+                      WHEN v.goes_by = i.item - 'absorbed' - 'goes_by'
+                      THEN i.item || '{"goes_by": true}'
+                      ELSE i.item - 'goes_by' END
+                 ORDER BY i.n) FILTER (
+                 WHERE NOT v.released @> jsonb_build_array(i.item - 'absorbed' - 'goes_by')),
+             '[]') AS identities
+      FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(released)b::jsonb[],
+                  %(goes_by)b::jsonb[]) AS v(p, s, released, goes_by)
+      JOIN views.contacts o ON o.log_partition = v.p AND o.subject = v.s
+      CROSS JOIN LATERAL jsonb_array_elements(o.identities) WITH ORDINALITY AS i(item, n)
+      WHERE o.log_partition = ANY(%(partitions)b)
+      GROUP BY v.p, v.s) w
+WHERE c.log_partition = w.p AND c.subject = w.s AND c.log_partition = ANY(%(partitions)b)"""
 
 DELETE_PROPERTIES = """
 UPDATE views.contacts c
 SET properties = c.properties - w.missing, changed_at = c.changed_at - w.names,
     sent = c.sent - w.names, name = views.name_of(c.properties - w.missing),
+    email = views.email_of(c.identities, c.properties - w.missing),
+    domain = views.domain_of(c.identities, c.properties - w.missing),
     mrr = CASE WHEN %(mrr_property)b = ANY(w.missing) THEN NULL ELSE c.mrr END,
     currency = CASE WHEN 'currency' = ANY(w.missing) THEN NULL ELSE c.currency END
 FROM (SELECT p, s, string_to_array(n, E'\\x01') AS names,
@@ -79,9 +113,11 @@ SELECT subject FROM seen WHERE NOT is_known"""
 MOVE_CONTACT = """
 WITH gone AS (
     DELETE FROM views.contacts WHERE log_partition = %(from_partition)s AND subject = %(loser)s
-    RETURNING kind)
-INSERT INTO views.contacts (log_partition, subject, kind)
-SELECT %(to_partition)s, %(survivor)s, kind FROM gone ON CONFLICT DO NOTHING"""
+    RETURNING kind, registered_at)
+INSERT INTO views.contacts AS c (log_partition, subject, kind, registered_at)
+SELECT %(to_partition)s, %(survivor)s, kind, registered_at FROM gone
+ON CONFLICT (log_partition, subject) DO UPDATE
+SET registered_at = least(c.registered_at, excluded.registered_at)"""
 
 MOVE_SEEN = """
 WITH gone AS (
@@ -132,6 +168,8 @@ class _Change:
         self.kind = kind
         self._types = types
         self.identities: list[dict[str, object]] = []
+        self.released: list[dict[str, object]] = []
+        self.goes_by: dict[str, object] | None = None
         self.values: dict[str, Value] = {}
         self.sent: dict[str, Value] = {}
         self.unfit: set[str] = set()
@@ -150,8 +188,29 @@ class _Change:
 
     def know(self, identities: Iterable[Identity], *, absorbed: bool = False) -> None:
         for identity in identities:
-            entry: dict[str, object] = {"scheme": identity.scheme.value, "value": identity.value}
+            entry = _entry(identity)
             self.identities.append(entry | {"absorbed": True} if absorbed else entry)
+
+    def release(self, identities: Iterable[Identity]) -> None:
+        for entry in map(_entry, identities):
+            self.released.append(entry)
+            self.identities = [
+                known for known in self.identities if not entry.items() <= known.items()
+            ]
+
+    def go_by(self, identity: Identity) -> None:
+        self.goes_by = _entry(identity)
+        self.identities = [self._marked(known) for known in self.identities]
+
+    def _marked(self, known: dict[str, object]) -> dict[str, object]:
+        bare = {key: value for key, value in known.items() if key != "goes_by"}
+        is_shown = self.goes_by is not None and self.goes_by.items() <= bare.items()
+        return bare | {"goes_by": True} if is_shown else bare
+
+    def register(self, at: datetime | None) -> None:
+        """The contact is on record since a time, or since an earlier one."""
+        if at is not None and (self.registered_at is None or at < self.registered_at):
+            self.registered_at = at
 
     def set(self, values: dict[str, Value], deleted: Iterable[str], at: datetime) -> None:
         stamp = at.isoformat()
@@ -222,6 +281,17 @@ class Contacts:
             ((log_partition(id), id.bytes, id, change) for id, change in changes.items()),
             key=lambda row: row[:2],
         )
+        revised = [row for row in rows if row[3].released or row[3].goes_by]
+        if revised:
+            conn.execute(
+                REVISE_IDENTITIES,
+                {
+                    "partitions": pg_arrays.smallints([row[0] for row in revised]),
+                    "subjects": pg_arrays.uuids([row[2] for row in revised]),
+                    "released": pg_arrays.jsons([_encode(row[3].released) for row in revised]),
+                    "goes_by": pg_arrays.jsons([_encode(row[3].goes_by) for row in revised]),
+                },
+            )
         values = [row[3].values for row in rows]
         amounts = [bars.amount(value.get(mrr_property)) for value in values]
         conn.execute(
@@ -276,12 +346,17 @@ class Contacts:
         conn.execute(DELETE_SEEN, (partitions, list(subjects)))
 
 
+def _entry(identity: Identity) -> dict[str, object]:
+    return {"scheme": identity.scheme.value, "value": identity.value}
+
+
 def _changes(batch: Batch) -> dict[SubjectId, _Change]:
     changes: dict[SubjectId, _Change] = {}
     types = {kind: batch.workspace.names.types_of(kind) for kind in SubjectKind}
-    for kind, _, subject, _, event in batch.changes:
+    zone = batch.workspace.zone
+    for kind, _, subject, account, event in batch.changes:
         payload, at = event.payload, event.row.occurred_at
-        if not isinstance(payload, Registered | Identified | PropertiesChanged | Absorbed):
+        if account is not None or not isinstance(payload, Dating):
             continue
         change = changes.get(subject)
         if change is None:
@@ -289,14 +364,23 @@ def _changes(batch: Batch) -> dict[SubjectId, _Change]:
         match payload:
             case Registered(identities):
                 change.know(identities)
-                change.registered_at = at
-            case Identified(identities):
+            case Identified(identities, goes_by):
                 change.know(identities)
+                if goes_by is not None:
+                    change.go_by(goes_by)
+            case IdentitiesReleased(identities):
+                change.release(identities)
             case PropertiesChanged(values, deleted):
                 change.set(values, deleted, at)
+                change.register(created_at(values, zone))
+            case PropertiesBackdated(values):
+                change.register(created_at(values, zone))
             case Absorbed():
                 change.know(payload.identities, absorbed=True)
-                change.set(payload.properties, (), at)
+                change.set(payload.properties, payload.deleted, at)
+            case PropertiesConfirmed():
+                pass
+        change.register(at)
     return changes
 
 

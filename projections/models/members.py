@@ -39,6 +39,10 @@ END = """
 UPDATE views.memberships SET left_at = %(left_at)s
 WHERE log_partition = %(partition)s AND user_id = %(user)s AND account_id = %(account)s"""
 
+BACKDATE = """
+UPDATE views.memberships SET joined_at = %(joined_at)s
+WHERE log_partition = %(partition)s AND user_id = %(user)s AND account_id = %(account)s"""
+
 DELETE_OF_USER = "DELETE FROM views.memberships WHERE log_partition = %s AND user_id = %s"
 
 # The account keeps that it had a member, and when; not whom, nor in which role.
@@ -88,6 +92,12 @@ class Members:
                 else:
                     where = dict(zip(("partition", "user", "account"), key, strict=True))
                     steps.append((END, {"left_at": row.occurred_at} | where))
+            elif verb == "membership_backdated":
+                if key in started:
+                    started[key].joined_at = row.occurred_at
+                else:
+                    where = dict(zip(("partition", "user", "account"), key, strict=True))
+                    steps.append((BACKDATE, {"joined_at": row.occurred_at} | where))
             elif isinstance(payload, MembershipChanged):
                 if key in started:
                     started[key].change(payload.values, payload.deleted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -40,8 +40,11 @@ SELECT subject, identities FROM views.contacts
 WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects) ORDER BY subject""")
 
 NAMES = sa.text("""
-SELECT subject, external_id, name FROM views.contacts
-WHERE log_partition = ANY(:partitions) AND subject = ANY(:subjects)""")
+SELECT w.s AS subject, c.subject AS shown, c.external_id, c.name
+FROM unnest(CAST(:partitions AS smallint[]), CAST(:subjects AS uuid[])) AS w(p, s)
+LEFT JOIN views.merges m ON m.log_partition = w.p AND m.loser = w.s
+JOIN views.contacts c
+  ON c.log_partition = ANY(:all_partitions) AND c.subject = coalesce(m.survivor, w.s)""")
 
 TYPES = sa.text("SELECT name, value_type FROM views.catalogue WHERE scope = :scope")
 
@@ -413,15 +416,18 @@ def list_properties(
     return Page(items, None, len(items))
 
 
-def names_of(
-    conn: sa.Connection, subjects: Sequence[SubjectId]
-) -> dict[SubjectId, tuple[str | None, str | None]]:
-    """External id and name of those subjects that exist."""
+class Named(NamedTuple):
+    """A subject as it is shown: of a merged one, the survivor."""
+
+    id: UUID
+    external_id: str | None
+    name: str | None
+
+
+def names_of(conn: sa.Connection, subjects: Sequence[SubjectId]) -> dict[SubjectId, Named]:
+    """Those subjects that exist, as they are shown: a merged one as its survivor."""
+    partitions, ids = [log_partition(subject) for subject in subjects], list(subjects)
     rows = conn.execute(
-        NAMES,
-        {
-            "partitions": sorted({log_partition(subject) for subject in subjects}),
-            "subjects": subjects,
-        },
+        NAMES, {"partitions": partitions, "subjects": ids, "all_partitions": _ALL_PARTITIONS}
     )
-    return {SubjectId(row.subject): (row.external_id, row.name) for row in rows}
+    return {SubjectId(row.subject): Named(row.shown, row.external_id, row.name) for row in rows}

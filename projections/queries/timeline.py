@@ -36,6 +36,7 @@ from projections.kernel.time_range import (
 from projections.queries.contact_view import names_of
 from projections.queries.timeline_items import (
     DEFINITIONS_NAMED,
+    HIDDEN_TOPICS,
     PROPERTIES_NAMED,
     TRACKED_EVENTS,
     TYPES,
@@ -154,6 +155,9 @@ def timeline(
     total = None
     if wanted.total and not wanted.names:
         total = log.length(streams, search.topics, wanted.since, wanted.until)
+        if search.topics is None:
+            hidden = sorted(HIDDEN_TOPICS)
+            total -= log.length(streams, hidden, wanted.since, wanted.until)
     return Page(
         items(conn, events, names_of(conn, list(parties)) if parties else {}),
         None if following is None else encoded(name, *following),
@@ -214,7 +218,9 @@ class _Search:
     def _sifted(self, rows: Sequence[RecordedEvent]) -> Sequence[OpenedEvent | Gap]:
         """The rows that match. A gap has a topic, but no name."""
         topics = self.topics
-        if topics is not None:
+        if topics is None:
+            rows = [row for row in rows if row.topic not in HIDDEN_TOPICS]
+        else:
             rows = [row for row in rows if row.topic in topics]
         events = self._opener.open_each(rows)
         if not self._names:

@@ -17,6 +17,7 @@ from domain.events.payloads import (
     ActivitySummed,
     MembershipChanged,
     Payload,
+    PropertiesBackdated,
     PropertiesChanged,
     StageSet,
     Tracked,
@@ -26,6 +27,7 @@ from domain.events.topics import ACTIVITY_OF_TOPIC, PAYLOAD_OF_TOPIC
 from domain.identity import SubjectId, SubjectKind
 from domain.properties import Values
 from projections.kernel.gaps import Gap, GapReason, place_of
+from projections.queries.contact_view import Named
 
 DEFINITION_NAMES = sa.text("SELECT id, name FROM views.definitions WHERE id = ANY(:ids)")
 
@@ -46,14 +48,21 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "signal": ("signal_triggered", "signal_ended"),
     "goal": ("goal_reached", "goal_missed"),
     "segment": ("segment_entered", "segment_left"),
-    "identity": ("registered", "identified", "absorbed", "merged_into", "erased"),
+    "identity": (
+        "registered",
+        "identified",
+        "identities_released",
+        "absorbed",
+        "merged_into",
+        "erased",
+    ),
 }
 """Types of changes under one word each."""
 
 _NAMED_BY_PROPERTIES = {
     f"{kind}.{verb}"
     for kind in SubjectKind
-    for verb in (*GROUPS["property"], "membership_changed", "absorbed")
+    for verb in ("properties_changed", "properties_backdated", "membership_changed", "absorbed")
 }
 _NAMED_BY_DECISIONS = {
     f"{kind}.{verb}"
@@ -61,10 +70,19 @@ _NAMED_BY_DECISIONS = {
     for group in ("stage", "health", "score", "signal", "goal", "segment")
     for verb in (*GROUPS[group], "stage_set")
 }
+_TYPE_OF_VERB = {
+    "properties_backdated": "properties_changed",
+    "membership_backdated": "membership_started",
+}
+
+HIDDEN_TOPICS = frozenset(f"{kind}.properties_confirmed" for kind in SubjectKind)
+"""Topics of events that no timeline shows: nothing changed with them."""
+
 _TOPICS_OF_TYPE: dict[str, list[str]] = {}
 for _topic in PAYLOAD_OF_TOPIC:
-    if _topic.partition(".")[0] in tuple(SubjectKind):
-        _type = ACTIVITY_OF_TOPIC.get(_topic) or _topic.partition(".")[2]
+    if _topic.partition(".")[0] in tuple(SubjectKind) and _topic not in HIDDEN_TOPICS:
+        _verb = _topic.partition(".")[2]
+        _type = ACTIVITY_OF_TOPIC.get(_topic) or _TYPE_OF_VERB.get(_verb, _verb)
         _TOPICS_OF_TYPE.setdefault(_type, []).append(_topic)
 
 ITEM_TYPES = tuple(_TOPICS_OF_TYPE)
@@ -186,8 +204,10 @@ def changes_of(payload: Payload | None) -> list[ValueChange] | None:
             values, deleted, before
         ):
             return _changes(before, values, deleted)
-        case Absorbed(properties=properties):
-            return _changes({}, properties, ())
+        case PropertiesBackdated(values, deleted):
+            return _changes({}, values, deleted)
+        case Absorbed(properties=properties, deleted=deleted):
+            return _changes({}, properties, deleted)
         case _:
             return None
 
@@ -202,11 +222,11 @@ def _changes(before: Values, values: Values, deleted: Iterable[str]) -> list[Val
 def items(
     conn: sa.Connection,
     events: Sequence[OpenedEvent | Gap],
-    parties: Mapping[SubjectId, tuple[str | None, str | None]],
+    parties: Mapping[SubjectId, Named],
 ) -> list[TimelineItem]:
     """
     Args:
-        parties: external id and name of the users and accounts that exist.
+        parties: the users and accounts that exist.
     """
     ids = {
         event.payload.definition
@@ -222,7 +242,7 @@ def items(
     ]
 
 
-def _gap(gap: Gap, parties: Mapping[SubjectId, tuple[str | None, str | None]]) -> TimelineItem:
+def _gap(gap: Gap, parties: Mapping[SubjectId, Named]) -> TimelineItem:
     row = gap.row
     stream = _party(row.stream, parties, erased=row.stream not in parties)
     account = None
@@ -245,7 +265,7 @@ def _gap(gap: Gap, parties: Mapping[SubjectId, tuple[str | None, str | None]]) -
 
 def _item(
     event: OpenedEvent,
-    parties: Mapping[SubjectId, tuple[str | None, str | None]],
+    parties: Mapping[SubjectId, Named],
     definitions: Mapping[UUID, str],
 ) -> TimelineItem:
     row, payload = event.row, event.payload
@@ -264,7 +284,7 @@ def _item(
     return TimelineItem(
         at=row.occurred_at,
         recorded_at=row.recorded_at,
-        type=ACTIVITY_OF_TOPIC.get(row.topic, verb),
+        type=ACTIVITY_OF_TOPIC.get(row.topic) or _TYPE_OF_VERB.get(verb, verb),
         name=name,
         user=stream if kind == "user" else None,
         account=account if kind == "user" else stream,
@@ -277,7 +297,7 @@ def _item(
 
 def _details(payload: Payload | None) -> dict[str, Any] | None:
     match payload:
-        case None | PropertiesChanged() | MembershipChanged():
+        case None | PropertiesChanged() | PropertiesBackdated() | MembershipChanged():
             return None
         case Tracked(activity):
             return dict(activity.metadata)
@@ -286,12 +306,11 @@ def _details(payload: Payload | None) -> dict[str, Any] | None:
         case _:
             details: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
             if isinstance(payload, Absorbed):
-                details.pop("properties", None)
+                for shown_as_changes in ("properties", "deleted", "said_at"):
+                    details.pop(shown_as_changes, None)
             return details
 
 
-def _party(
-    id: SubjectId, names: Mapping[SubjectId, tuple[str | None, str | None]], *, erased: bool
-) -> Party:
-    external_id, name = names.get(id, (None, None))
-    return Party(id, external_id, name, erased)
+def _party(id: SubjectId, names: Mapping[SubjectId, Named], *, erased: bool) -> Party:
+    named = names.get(id, Named(id, None, None))
+    return Party(named.id, named.external_id, named.name, erased)

@@ -6,6 +6,7 @@ import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import msgspec
@@ -28,6 +29,8 @@ from domain.properties import (
     name_problem,
     parse_instant,
 )
+
+MONDAY = datetime(2024, 5, 13, 9, tzinfo=UTC)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -53,8 +56,9 @@ writes = st.builds(
 
 
 def after(state: dict[str, object], write: PropertyWrite) -> dict[str, object]:
-    changed, deleted, _ = merged(state, write)
-    return {name: value for name, value in state.items() if name not in deleted} | changed
+    result = merged(state, {}, write, MONDAY)
+    kept = {name: value for name, value in state.items() if name not in result.deleted}
+    return kept | result.values
 
 
 @given(sent, types)
@@ -202,33 +206,62 @@ def test_a_write_sets_what_it_names_deletes_nulls_and_leaves_the_rest(
 def test_a_write_that_arrives_again_changes_nothing(
     state: dict[str, object], write: PropertyWrite
 ) -> None:
-    assert merged(after(state, write), write) == ({}, [], {})
+    said_at = dict.fromkeys((*write.values, *write.deleted), MONDAY)
+    assert merged(after(state, write), said_at, write, MONDAY) == ({}, [], {}, [], {}, [])
+    again = merged(after(state, write), said_at, write, MONDAY + timedelta(days=1))
+    assert again == ({}, [], {}, [*write.values, *write.deleted], {}, [])
 
 
 @given(states, writes)
 def test_only_what_really_changed_is_recorded(
     state: dict[str, object], write: PropertyWrite
 ) -> None:
-    changed, deleted, _ = merged(state, write)
-    for name, value in changed.items():
+    result = merged(state, {}, write, MONDAY)
+    for name, value in result.values.items():
         assert name not in state or (type(state[name]), state[name]) != (type(value), value)
-    assert set(deleted) <= state.keys()
+    assert set(result.deleted) <= state.keys()
 
 
 @given(states, writes)
 def test_the_values_before_a_write_turn_what_comes_of_it_back(
     state: dict[str, object], write: PropertyWrite
 ) -> None:
-    changed, deleted, before = merged(state, write)
+    changed, deleted, before, *_ = merged(state, {}, write, MONDAY)
     assert before.keys() <= changed.keys() | set(deleted)
     untouched = {name: value for name, value in after(state, write).items() if name not in changed}
     assert untouched | before == state
 
 
 def test_true_and_one_are_two_values() -> None:
-    changed, _, before = merged({"active": True}, PropertyWrite({"active": 1}, (), ()))
+    write = PropertyWrite({"active": 1}, (), ())
+    changed, _, before, *_ = merged({"active": True}, {}, write, MONDAY)
     assert (changed, before) == ({"active": 1}, {"active": True})
     assert before["active"] is True
+
+
+moments = st.integers(0, 5).map(lambda days: MONDAY + timedelta(days=days))
+dated = st.lists(st.tuples(moments, writes), unique_by=lambda one: one[0], max_size=6)
+
+
+@given(dated, st.randoms(use_true_random=False))
+def test_the_order_of_arrival_makes_no_difference(
+    sent: list[tuple[datetime, PropertyWrite]], order: Random
+) -> None:
+    def written(arriving: list[tuple[datetime, PropertyWrite]]) -> dict[str, object]:
+        state: dict[str, object] = {}
+        said_at: dict[str, datetime] = {}
+        for at, write in arriving:
+            result = merged(state, said_at, write, at)
+            kept = {name: value for name, value in state.items() if name not in result.deleted}
+            state = kept | result.values
+            said = (*result.values, *result.deleted, *result.confirmed)
+            said_at |= dict.fromkeys(said, at)
+        return state
+
+    in_order = sorted(sent, key=lambda one: one[0])
+    shuffled = list(sent)
+    order.shuffle(shuffled)
+    assert written(shuffled) == written(in_order)
 
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)

@@ -3,7 +3,7 @@ everything is decided again, until nothing changes any more. Back-tests are held
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 from uuid import UUID
@@ -26,11 +26,14 @@ from domain.definitions.types import (
 from domain.events.decisions import OfDay, SignalTriggered
 from domain.events.payloads import (
     Absorbed,
+    Dating,
     Identified,
     MembershipChanged,
     MembershipStarted,
     MergedInto,
+    PropertiesBackdated,
     PropertiesChanged,
+    PropertiesConfirmed,
     Registered,
     StageReleased,
     StageSet,
@@ -70,6 +73,8 @@ class Past:
         self.deeds: list[tuple[UUID, SubjectKind, Deed, datetime]] = []
         self.hands: dict[UUID, str | None] = {}
         self.gone: set[UUID] = set()
+        self.registered: dict[UUID, list[datetime]] = {}
+        self.said: dict[tuple[UUID, str], datetime] = {}
         taken: dict[tuple[UUID, UUID], datetime] = {}
         absorbed: dict[UUID, datetime] = {}
         for event in log:
@@ -101,20 +106,32 @@ class Past:
             self.gone.add(id)
             if isinstance(payload, MergedInto):
                 self.merged[id] = payload.survivor
+        if row.account is not None:
+            return
+        if isinstance(payload, Dating):
+            self._facts(id, kind)
+            self.registered.setdefault(id, []).append(row.occurred_at)
         match payload:
             case Registered(identities) | Identified(identities):
-                facts = self._facts(id, kind)
-                if isinstance(payload, Registered):
-                    facts.attributes.setdefault(Attribute.REGISTERED_AT, row.occurred_at)
                 self.names.setdefault(id, []).extend((False, name) for name in identities)
-            case Absorbed(_, identities, properties):
-                self._facts(id, kind).properties.update(properties)
+            case Absorbed(_, identities, properties, deleted):
+                self._write(id, kind, deleted, properties)
+                self.said |= {(id, name): at for name, at in payload.said_at.items()}
                 self.names.setdefault(id, []).extend((True, name) for name in identities)
             case PropertiesChanged(values, deleted):
-                kept = self._facts(id, kind).properties
-                for name in deleted:
-                    kept.pop(name, None)
-                kept.update(values)
+                self._write(id, kind, deleted, values)
+                said = (*deleted, *values, *payload.confirmed)
+                self.said |= {(id, name): row.occurred_at for name in said}
+            case PropertiesConfirmed(names):
+                self.said |= {(id, name): row.occurred_at for name in names}
+            case PropertiesBackdated(values, deleted):
+                late = [
+                    name
+                    for name in (*deleted, *values)
+                    if self.said.get((id, name), row.occurred_at) <= row.occurred_at
+                ]
+                self._write(id, kind, late, {n: values[n] for n in late if n in values})
+                self.said |= {(id, name): row.occurred_at for name in late}
             case StageSet(stage):
                 self._facts(id, kind)
                 self.hands[id] = stage
@@ -122,6 +139,14 @@ class Past:
                 self.hands.pop(id, None)
             case _:
                 pass
+
+    def _write(
+        self, id: UUID, kind: SubjectKind, deleted: Iterable[str], values: Mapping[str, Any]
+    ) -> None:
+        kept = self._facts(id, kind).properties
+        for name in deleted:
+            kept.pop(name, None)
+        kept.update(values)
 
     def _take_deed(self, event: OpenedEvent) -> None:
         row, activity = event.row, ACTIVITY_OF_TOPIC[event.row.topic]
@@ -145,6 +170,9 @@ class Past:
                 payload.properties.get("role") if isinstance(payload, MembershipStarted) else None
             )
             self.roles[key] = Membership(*key, row.occurred_at, None, role)
+        elif row.topic.endswith("_backdated"):
+            before = self.roles.get(key, Membership(*key, row.occurred_at, None, None))
+            self.roles[key] = msgspec.structs.replace(before, joined_at=row.occurred_at)
         elif key not in self.roles:
             return
         elif row.topic.endswith("_ended"):
@@ -168,7 +196,12 @@ class Past:
             facts = self._facts(self._today(id), kind)
             facts.deeds.append(deed)
             seen.setdefault(self._today(id), []).append(at)
+        for id, times in list(self.registered.items()):
+            if self._today(id) != id:
+                self.registered.setdefault(self._today(id), []).extend(times)
         for id, facts in self.facts.items():
+            if times := self.registered.get(id, []) + seen.get(id, []):
+                facts.attributes[Attribute.REGISTERED_AT] = min(times)
             if id in seen:
                 facts.attributes[Attribute.FIRST_SEEN] = min(seen[id])
                 facts.attributes[Attribute.LAST_SEEN] = max(seen[id])

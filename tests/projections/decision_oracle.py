@@ -28,7 +28,7 @@ from domain.definitions.types import (
     Signal,
     Stages,
 )
-from domain.identity import Scheme, SubjectId, SubjectKind
+from domain.identity import SubjectId, SubjectKind
 from infra.bootstrap.annals import Annals
 from tests.projections.read_model_oracle import Model, Subject
 from tests.projections.read_models import found
@@ -95,9 +95,8 @@ def _facts(subject: Subject) -> Facts:
     if subject.seen:
         attributes[ask.Attribute.FIRST_SEEN] = min(subject.seen)
         attributes[ask.Attribute.LAST_SEEN] = max(subject.seen)
-    for name in subject.identities:
-        if name.scheme in (Scheme.USER_ID, Scheme.ACCOUNT_ID):
-            attributes.setdefault(ask.Attribute.EXTERNAL_ID, name.value)
+    if subject.external_id is not None:
+        attributes[ask.Attribute.EXTERNAL_ID] = subject.external_id.value
     return Facts(
         kind=subject.kind,
         properties=subject.properties,

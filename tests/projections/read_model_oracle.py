@@ -12,20 +12,22 @@ from datetime import date, datetime, tzinfo
 
 from domain.commands import Alias, Change, Command, Join, Leave, Track
 from domain.identity import Identity, SubjectKind
+from tests.latest_values import LatestValues
 
 
 @dataclass
 class Membership:
     joined_at: datetime
     left_at: datetime | None
-    properties: dict[str, object]
+    properties: LatestValues
 
 
 @dataclass(eq=False)
 class Subject:
     kind: SubjectKind
     identities: list[Identity] = field(default_factory=list)
-    properties: dict[str, object] = field(default_factory=dict)
+    goes_by: Identity | None = None
+    properties: LatestValues = field(default_factory=LatestValues)
     memberships: dict[Subject, Membership] = field(default_factory=dict)
     days: Counter[tuple[str, str, date, bool]] = field(default_factory=Counter)
     seen: list[datetime] = field(default_factory=list)
@@ -36,6 +38,11 @@ class Subject:
     @property
     def today(self) -> Subject:
         return self if self.merged_into is None else self.merged_into.today
+
+    @property
+    def external_id(self) -> Identity | None:
+        ids = (identity for identity in self.identities if identity.scheme.is_external_id)
+        return self.goes_by or next(ids, None)
 
 
 @dataclass
@@ -64,7 +71,9 @@ class Model:
                     f"{command.kind}.property", subject.properties, command.properties, command.at
                 )
             case Alias():
-                self._subject(SubjectKind.USER, command.user + command.previous)
+                user = self._subject(SubjectKind.USER, command.user + command.previous)
+                if user.external_id != command.user[0]:
+                    user.goes_by = command.user[0]
             case Join():
                 user = self._subject(SubjectKind.USER, command.user)
                 account = self._subject(SubjectKind.ACCOUNT, command.account)
@@ -76,8 +85,10 @@ class Model:
                 if all(identity in self.names for identity in command.user + command.account):
                     user = self._subject(SubjectKind.USER, command.user)
                     account = self._subject(SubjectKind.ACCOUNT, command.account)
-                    for membership in _held(user, account):
-                        membership.left_at = command.at
+                    for membership in _records(user, account):
+                        began, left = membership.joined_at, membership.left_at
+                        if began <= command.at and (left is None or command.at < left):
+                            membership.left_at = command.at
             case Track():
                 self._track(command)
 
@@ -95,8 +106,9 @@ class Model:
         return subject
 
     def _merge(self, loser: Subject, survivor: Subject) -> None:
-        survivor.identities += loser.identities
-        survivor.properties = loser.properties | survivor.properties
+        shown = [] if loser.goes_by is None else [loser.goes_by]
+        survivor.identities += shown + [one for one in loser.identities if one not in shown]
+        survivor.properties.absorb(loser.properties)
         for account, theirs in loser.memberships.items():
             mine = survivor.memberships.get(account)
             if mine is None or (mine.left_at is not None and theirs.left_at is None):
@@ -108,14 +120,9 @@ class Model:
         for identity in loser.identities:
             self.names[identity] = survivor
 
-    def _set(
-        self, scope: str, kept: dict[str, object], sent: dict[str, object], at: datetime
-    ) -> None:
+    def _set(self, scope: str, kept: LatestValues, sent: dict[str, object], at: datetime) -> None:
         for name, value in sent.items():
-            if value is None:
-                kept.pop(name, None)
-            elif kept.get(name) != value:
-                kept[name] = value
+            if kept.write(name, value, at) and value is not None:
                 self._use(scope, name, at)
 
     def _use(self, scope: str, name: str, at: datetime) -> None:
@@ -125,11 +132,15 @@ class Model:
 
     def _join(self, user: Subject, account: Subject, command: Join) -> None:
         scope, sent = "membership.property", command.membership_properties
-        held = _held(user, account)
-        for membership in held:
+        records = _held(user, account)
+        last = user.memberships.get(account)
+        if not records and last is not None and last.left_at is not None:
+            records = [last] if command.at < last.left_at else []
+        for membership in records:
             self._set(scope, membership.properties, sent, command.at)
-        if not held:
-            user.memberships[account] = begun = Membership(command.at, None, {})
+            membership.joined_at = min(membership.joined_at, command.at)
+        if not records:
+            user.memberships[account] = begun = Membership(command.at, None, LatestValues())
             self._set(scope, begun.properties, sent, command.at)
 
     def _track(self, command: Track) -> None:
@@ -149,7 +160,7 @@ class Model:
         for identity in subject.identities:
             del self.names[identity]
         for membership in subject.memberships.values():
-            membership.properties = {}
+            membership.properties = LatestValues()
         self.erased.append(subject)
 
     def accounts_of(self, user: Subject) -> dict[Subject, Membership]:
@@ -164,12 +175,12 @@ class Model:
         return accounts
 
 
+def _records(user: Subject, account: Subject) -> list[Membership]:
+    return [of_one for of, of_one in user.memberships.items() if of.today is account]
+
+
 def _held(user: Subject, account: Subject) -> list[Membership]:
-    return [
-        membership
-        for of, membership in user.memberships.items()
-        if of.today is account and membership.left_at is None
-    ]
+    return [of_one for of_one in _records(user, account) if of_one.left_at is None]
 
 
 def _stands_before(membership: Membership, other: Membership) -> bool:

@@ -139,7 +139,9 @@ class TestMerges:
             )
             .when(identify("u1 ada@example.com"))
             .then(
-                ada(Absorbed((bob.id,), names("ada@example.com"), {"age": 36})),
+                ada(
+                    Absorbed((bob.id,), names("ada@example.com"), {"age": 36}, said_at={"age": AT})
+                ),
                 bob(MergedInto(ada.id)),
             )
         )
@@ -187,6 +189,7 @@ class TestMerges:
             ada(Absorbed((bob.id,), names("u2"))),
             bob(MergedInto(ada.id)),
             ada(Identified(names("u1"))),
+            ada(Identified((), names("u1")[0])),
         )
 
     def test_a_loser_who_was_only_claimed_is_merged_all_the_same(self) -> None:

@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from domain.events.event import Event
 from domain.events.payloads import (
+    MembershipBackdated,
     MembershipChanged,
     MembershipEnded,
     MembershipStarted,
+    PropertiesBackdated,
+    PropertiesConfirmed,
     Registered,
 )
 from domain.properties import PropertyWrite
@@ -32,41 +35,68 @@ def write(*deleted: str, **values: object) -> PropertyWrite:
     return PropertyWrite(values, deleted, ())
 
 
+def owner(since: datetime, until: datetime | None = None) -> MembershipRecord:
+    return MembershipRecord(since, until, {"role": "owner"}, {"role": since})
+
+
 def test_who_joins_becomes_a_member_with_a_role() -> None:
-    assert user(ADA).join(acme.id, write(role="owner")) == [OWNER]
-    assert user(ADA, JOINED).memberships == {
-        acme.id: MembershipRecord(MONDAY, None, {"role": "owner"})
-    }
+    assert user(ADA).join(acme.id, write(role="owner"), MONDAY) == [OWNER]
+    assert user(ADA, JOINED).memberships == {acme.id: owner(MONDAY)}
 
 
 def test_who_joins_again_changes_the_membership() -> None:
     member = user(ADA, JOINED)
-    assert member.join(acme.id, write(role="guest")) == [
+    assert member.join(acme.id, write(role="guest"), TUESDAY) == [
         MembershipChanged({"role": "guest"}, before={"role": "owner"})
     ]
-    assert member.join(acme.id, write("role")) == [
+    assert member.join(acme.id, write("role"), TUESDAY) == [
         MembershipChanged({}, ["role"], {"role": "owner"})
     ]
-    assert member.join(acme.id, write(role="owner")) == []
+    assert member.join(acme.id, write(role="owner"), MONDAY) == []
+    assert member.join(acme.id, write(role="owner"), TUESDAY) == [PropertiesConfirmed(["role"])]
     changed = user(ADA, JOINED, ada(MembershipChanged({"role": "guest"}), acme, TUESDAY))
-    assert changed.memberships == {acme.id: MembershipRecord(MONDAY, None, {"role": "guest"})}
-
-
-def test_who_leaves_stays_on_record_with_both_dates() -> None:
-    assert user(ADA, JOINED).leave(acme.id) == [MembershipEnded()]
-    assert user(ADA, JOINED, LEFT).memberships == {
-        acme.id: MembershipRecord(MONDAY, TUESDAY, {"role": "owner"})
+    assert changed.memberships == {
+        acme.id: MembershipRecord(MONDAY, None, {"role": "guest"}, {"role": TUESDAY})
     }
 
 
+def test_who_joined_earlier_than_was_known_is_a_member_since_then() -> None:
+    late = ada(MembershipStarted({"role": "owner"}), acme, TUESDAY)
+    assert user(ADA, late).join(acme.id, write(role="guest", team="a"), MONDAY) == [
+        MembershipBackdated(),
+        MembershipChanged({"team": "a"}),
+        PropertiesBackdated({"role": "guest"}),
+    ]
+    left = (late, ada(MembershipEnded(), acme, WEDNESDAY))
+    assert user(ADA, *left).join(acme.id, write(), MONDAY) == [MembershipBackdated()]
+    member = user(ADA, *left, ada(MembershipBackdated(), acme, MONDAY)).memberships[acme.id]
+    assert (member.started_at, member.ended_at) == (MONDAY, WEDNESDAY)
+
+
+def test_a_membership_never_ends_before_it_begins() -> None:
+    late = ada(OWNER, acme, TUESDAY)
+    assert user(ADA, late).leave(acme.id, MONDAY) == []
+    assert user(ADA, late).leave(acme.id, TUESDAY) == [MembershipEnded()]
+    left = (JOINED, ada(MembershipEnded(), acme, WEDNESDAY))
+    assert user(ADA, *left).leave(acme.id, TUESDAY) == [MembershipEnded()]
+    assert user(ADA, *left).join(acme.id, write(role="owner"), TUESDAY) == [
+        PropertiesConfirmed(["role"])
+    ]
+
+
+def test_who_leaves_stays_on_record_with_both_dates() -> None:
+    assert user(ADA, JOINED).leave(acme.id, TUESDAY) == [MembershipEnded()]
+    assert user(ADA, JOINED, LEFT).memberships == {acme.id: owner(MONDAY, TUESDAY)}
+
+
 def test_who_is_no_member_cannot_leave() -> None:
-    assert user(ADA).leave(acme.id) == []
-    assert user(ADA, JOINED, LEFT).leave(acme.id) == []
-    assert user(ADA, JOINED).leave(beta.id) == []
+    assert user(ADA).leave(acme.id, TUESDAY) == []
+    assert user(ADA, JOINED, LEFT).leave(acme.id, TUESDAY) == []
+    assert user(ADA, JOINED).leave(beta.id, TUESDAY) == []
 
 
 def test_who_comes_back_begins_anew() -> None:
-    assert user(ADA, JOINED, LEFT).join(acme.id, write(role="guest")) == [
+    assert user(ADA, JOINED, LEFT).join(acme.id, write(role="guest"), WEDNESDAY) == [
         MembershipStarted({"role": "guest"})
     ]
     back = user(ADA, JOINED, LEFT, ada(MembershipStarted(), acme, WEDNESDAY))

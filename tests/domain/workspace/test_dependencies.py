@@ -54,8 +54,15 @@ def of_user(what: str, *of: str) -> Dependency:
             {of_user("property", name) for name in NAME_PROPERTIES},
         ),
         (ask.AttributeIs(ask.Attribute.LAST_SEEN, ask.IsSet()), {of_user("seen")}),
-        (ask.AttributeIs(ask.Attribute.EMAIL, ask.IsSet()), {of_user("identity")}),
-        (ask.AttributeIs(ask.Attribute.REGISTERED_AT, ask.IsSet()), set()),
+        (
+            ask.AttributeIs(ask.Attribute.EMAIL, ask.IsSet()),
+            {of_user("identity"), of_user("property", "email")},
+        ),
+        (ask.AttributeIs(ask.Attribute.EXTERNAL_ID, ask.IsSet()), {of_user("identity")}),
+        (
+            ask.AttributeIs(ask.Attribute.REGISTERED_AT, ask.IsSet()),
+            {of_user("registered"), of_user("seen")},
+        ),
     ],
 )
 def test_an_answer_rests_on_what_its_condition_tests(

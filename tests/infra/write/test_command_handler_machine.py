@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -42,6 +43,7 @@ from tests.commands import AT, alias, group, identify, leave, named, track
 from tests.examples import examples
 from tests.infra import chain
 from tests.infra.commands import events_of
+from tests.latest_values import LatestValues
 
 USERS = ["u1", "u2", "u3", "u1@example.com", "u2@EXAMPLE.com", "U2@example.com"]
 ACCOUNTS = ["a1", "a2", "a1.example", "A1.example"]
@@ -73,7 +75,7 @@ commands = st.one_of(
 class Membership:
     started: datetime
     ended: datetime | None
-    properties: dict[str, object]
+    properties: LatestValues
 
 
 @dataclass(eq=False)
@@ -82,7 +84,7 @@ class Known:
 
     kind: SubjectKind
     names: list[str] = field(default_factory=list)
-    properties: dict[str, object] = field(default_factory=dict)
+    properties: LatestValues = field(default_factory=LatestValues)
     memberships: dict[int, Membership] = field(default_factory=dict)
     activities: int = 0
     merged: list[Known] = field(default_factory=list)
@@ -119,24 +121,22 @@ class Model:
     def merge(self, subject: Known, loser: Known) -> None:
         subject.merged.append(loser)
         subject.names += loser.names
-        subject.properties = loser.properties | subject.properties
+        subject.properties.absorb(loser.properties)
         for account, theirs in loser.memberships.items():
             mine = subject.memberships.get(account)
             if mine is None or (mine.ended and not theirs.ended):
                 subject.memberships[account] = Membership(
-                    theirs.started, theirs.ended, dict(theirs.properties)
+                    theirs.started, theirs.ended, deepcopy(theirs.properties)
                 )
         for name in loser.names:
             self.of[name] = subject
 
-    def write(self, scope: str, onto: dict[str, object], sent: dict[str, object]) -> int:
+    def write(self, scope: str, onto: LatestValues, sent: dict[str, object], at: datetime) -> int:
         """Returns how many values were refused."""
         refused = 0
         for name, value in sent.items():
-            if value is None:
-                onto.pop(name, None)
-            elif self.types.setdefault((scope, name), type(value)) is type(value):
-                onto[name] = value
+            if value is None or self.types.setdefault((scope, name), type(value)) is type(value):
+                onto.write(name, value, at)
             else:
                 refused += 1
         return refused
@@ -158,20 +158,26 @@ class Model:
         match command:
             case Change():
                 subject = self.meet(command.kind, command.identities)
-                return self.write(command.kind.value, subject.properties, command.properties)
+                return self.write(
+                    command.kind.value, subject.properties, command.properties, command.at
+                )
             case Alias():
                 self.meet(SubjectKind.USER, command.user + command.previous)
             case Join():
                 user = self.meet(SubjectKind.USER, command.user)
                 account = self.meet(SubjectKind.ACCOUNT, command.account)
                 current = self.current(user, account)
+                last = user.memberships.get(id(account))
+                if not current and last is not None and last.ended and command.at < last.ended:
+                    current = [last]
                 if not current:
-                    current = [Membership(command.at, None, {})]
+                    current = [Membership(command.at, None, LatestValues())]
                     user.memberships[id(account)] = current[0]
                 refused = 0
                 for one in current:
+                    one.started = min(one.started, command.at)
                     refused = self.write(
-                        "membership", one.properties, command.membership_properties
+                        "membership", one.properties, command.membership_properties, command.at
                     )
                 return refused
             case Leave():
@@ -180,8 +186,11 @@ class Model:
                     return None
                 user = self.meet(SubjectKind.USER, command.user)
                 account = self.meet(SubjectKind.ACCOUNT, command.account)
-                for membership in self.current(user, account):
-                    membership.ended = command.at
+                for one in account.every:
+                    membership = user.memberships.get(id(one))
+                    if membership is not None and membership.started <= command.at:
+                        ended = membership.ended
+                        membership.ended = command.at if ended is None else min(ended, command.at)
             case Track():
                 subjects = []
                 if command.user:

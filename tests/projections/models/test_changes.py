@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from domain.events.event import Event
 from domain.identity import log_partition
-from domain.workspace.dependencies import ACTIVITY, EVERYTHING, MEMBERSHIP, PROPERTY, Fact
+from domain.workspace.dependencies import (
+    ACTIVITY,
+    EVERYTHING,
+    MEMBERSHIP,
+    PROPERTY,
+    REGISTERED,
+    Fact,
+)
 from projections.models.changes import facts_of, packed, unpacked
 from tests.projections.given import (
     Subject,
@@ -33,6 +40,7 @@ def test_a_property_changes_by_its_name() -> None:
     assert facts(changed(ada, {"plan": "pro"}), changed(ben, {"plan": "pro", "seats": 1})) == {
         Fact("user", PROPERTY, ("plan",)): ids(ada, ben),
         Fact("user", PROPERTY, ("seats",)): ids(ben),
+        Fact("user", REGISTERED): ids(ada, ben),
     }
 
 
@@ -55,7 +63,10 @@ def test_a_merge_changes_everything_of_the_survivor() -> None:
 
 
 def test_registration_and_erasure_change_everything_of_the_subject() -> None:
-    assert facts(registered(ada), erased(ben)) == {Fact("user", EVERYTHING): ids(ada, ben)}
+    assert facts(registered(ada), erased(ben)) == {
+        Fact("user", EVERYTHING): ids(ada, ben),
+        Fact("user", REGISTERED): ids(ada),
+    }
 
 
 def test_the_newest_event_of_a_subject_is_the_reason() -> None:

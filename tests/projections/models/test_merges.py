@@ -84,7 +84,9 @@ def test_a_member_of_merged_accounts_is_shown_alike_in_every_order(
     if leaves:
         write(annals, Leave(user("jo"), account("a"), NOON + timedelta(days=2)))
     else:
-        write(annals, Join(user("jo"), account("a"), {}, {"role": "boss"}, NOON))
+        write(
+            annals, Join(user("jo"), account("a"), {}, {"role": "boss"}, NOON + timedelta(days=1))
+        )
     dumps = []
     for order in permutations((jo, a, b)):
         project_in_order(annals, database_url, order)

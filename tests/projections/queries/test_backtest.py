@@ -297,7 +297,7 @@ def test_two_users_are_two_until_the_day_on_which_they_turn_out_to_be_one(
     assert counts(tested) == [nobody, within, within, within, within, within]
 
 
-def test_a_fact_that_is_told_late_counts_on_its_day_and_the_last_word_holds(
+def test_a_value_that_is_sent_late_counts_from_its_day_until_the_next(
     annals: Annals, database_url: str
 ) -> None:
     scene = Scene(annals, database_url)
@@ -319,8 +319,8 @@ def test_a_fact_that_is_told_late_counts_on_its_day_and_the_last_word_holds(
     within, none, nobody = {"in": 1}, {"out": 1}, {}
     assert plans == [
         [nobody, within, none, none, none, none],
-        [nobody, none, within, within, within, within],
-        [nobody, none, none, none, none, none],
+        [nobody, none, within, within, none, none],
+        [nobody, none, none, none, within, within],
     ]
 
 

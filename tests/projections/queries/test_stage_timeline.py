@@ -108,13 +108,13 @@ def test_a_fact_that_is_told_late_moves_the_timeline_only_where_that_is_wanted(
     assert dump(database_url) == recorded
 
 
-def test_a_fact_from_before_it_all_takes_the_place_of_what_was_decided_after_it(
+def test_a_value_that_is_sent_for_a_time_before_the_present_one_decides_nothing(
     annals: Annals,
 ) -> None:
     activate(annals, LIFE)
     told(annals, "trial", 2)
     jo = told(annals, "pro", 5, occurred=1)
-    assert spells(seen(annals, jo, backdated=True)) == [("paying", 1, None)]
+    assert spells(seen(annals, jo, backdated=True)) == [("trial", 2, None)]
 
 
 def test_a_stage_that_was_set_by_hand_says_so(annals: Annals) -> None:
