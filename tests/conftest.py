@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from random import Random
+from uuid import uuid4
 
 import psycopg_pool.base
 import pytest
@@ -23,9 +24,9 @@ from infra import bootstrap, embedded
 from infra.bootstrap.annals import Annals
 from infra.settings import Settings
 from tests import databases
-from tests.databases import Database, make_template, migrated
+from tests.databases import Database, make_template
 from tests.receiver import Receiver, receiving
-from tests.serving import Clients, served
+from tests.serving import Clients, Fresh, served
 from tests.sockets import BUFFER, nested_pipelines, note_nested_pipelines, small_buffers
 
 ROOM = "ANNALS_TEST_ROOM"
@@ -188,14 +189,34 @@ def client(annals: Annals) -> Iterator[Clients]:
 
 @pytest.fixture(scope="module")
 def standing(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
-    """The same for all tests of a module that change nothing which another of them sees."""
+    """The same for all tests of a module that change nothing which another of them sees: each
+    writes of users, accounts and names of its own."""
     settings = Settings(data=tmp_path_factory.mktemp("standing"))
     with (
-        migrated(server) as url,
-        bootstrap.opened(settings, url, connections=4) as annals,
+        databases.lent(server) as database,
+        bootstrap.opened_over(database.pools, settings, database.url) as annals,
         served(annals) as clients,
     ):
         yield clients
+
+
+@pytest.fixture
+def fresh() -> Fresh:
+    """Makes names that no other test has: `fresh("ada")` is "ada-1f3c77d0", each time in a test."""
+    word = uuid4().hex[:8]
+    return lambda name: f"{name}-{word}"
+
+
+@pytest.fixture
+def ada(fresh: Fresh) -> str:
+    """The external id of a user of the test's own."""
+    return fresh("ada")
+
+
+@pytest.fixture
+def acme(fresh: Fresh) -> str:
+    """The external id of an account of the test's own."""
+    return fresh("acme")
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from infra.bootstrap.annals import Annals
 KEYS_FILE = "keys.json"
 
 Message = dict[str, Any]
+Fresh = Callable[[str], str]
 
 
 class Clients:
