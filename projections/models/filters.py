@@ -170,6 +170,8 @@ def run(pool: ConnectionPool, stop: threading.Event, idle: Idle) -> None:
     """Refreshes the filters until `stop` is set."""
     while not stop.is_set():
         idle.wait(PAUSE_SECONDS)
+        if stop.is_set():
+            return
         try:
             refresh(pool)
         except (psycopg.Error, TimeoutError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import Any
 
@@ -13,7 +14,7 @@ from domain.commands import Change
 from domain.identity import SubjectKind
 from infra.bootstrap.annals import Annals
 from projections.models import filters as module
-from projections.models.filters import FEWEST, _refresh, refresh
+from projections.models.filters import FEWEST, _refresh, refresh, run
 from projections.queries.filters import Filters, filters
 from tests.examples import examples
 from tests.infra.erasures import erase
@@ -148,3 +149,26 @@ def test_users_and_accounts_have_filters_of_their_own(annals: Annals) -> None:
     assert counts(accounts, "plan") == {"team": 4}
     assert [(stage.stage, stage.count) for stage in accounts.stages] == [(None, 4)]
     assert [health.count for health in accounts.health] == [0, 4, 0]
+
+
+class LastWait:
+    """The wait of a worker that is told to end meanwhile."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def wait(self, seconds: float) -> None:
+        self._stop.set()
+
+    def moved(self) -> None: ...
+
+    def begins(self, seconds: float) -> None: ...
+
+
+def test_a_worker_that_is_told_to_end_counts_nothing_more(annals: Annals) -> None:
+    people(annals, *[{"plan": "pro"}] * FEWEST)
+    stop = threading.Event()
+    run(annals.views, stop, LastWait(stop))
+    assert kept(annals).as_of is None
+    refresh(annals.views)
+    assert counts(kept(annals), "plan") == {"pro": FEWEST}
