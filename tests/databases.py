@@ -133,8 +133,9 @@ SELECT (SELECT sum(hashtextextended(concat(oid, relname, relacl, reloptions), 0)
 def _is_idle(pools: Pools) -> bool:
     """Whether all connections of pools can be used by others."""
     workers = pools.workers
-    psycopgs = (pools.intake, pools.keys, pools.access, pools.reading, pools.views)
-    for pool in (*psycopgs, workers.log, workers.keys, workers.views):
+    of_requests = (pools.intake, pools.keys, pools.access, pools.reading, pools.views)
+    of_workers = (pools.listening, workers.log, workers.keys, workers.views)
+    for pool in (*of_requests, *of_workers):
         stats = pool.get_stats()
         if (
             pool.closed

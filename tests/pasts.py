@@ -27,7 +27,8 @@ def seen_at(annals: Annals, at: datetime, by: uuid.UUID | None = None) -> Annals
 
 def databases(url: str) -> list[str]:
     """Those of pasts that are there."""
-    return list(PastDatabases(url).names().values())
+    with psycopg.connect(url) as conn:
+        return list(PastDatabases(url).names(conn).values())
 
 
 def copied(self: PastDatabases, id: uuid.UUID) -> str:

@@ -109,7 +109,6 @@ def _build(settings: Settings, url: str, pools: Pools, closing: ExitStack) -> An
     return Annals(
         settings=settings,
         pools=pools,
-        listening_url=database.as_role(url, "annals_log"),
         **_fields(log),
         **_fields(keys),
         **_fields(write),

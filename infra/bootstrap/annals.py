@@ -39,13 +39,11 @@ class Annals(LogParts, KeyParts, WriteParts, PastParts, ErasureParts, WebhookPar
 
     Attributes:
         pools: all connections to the live database.
-        listening_url: connection string for a listener.
         moment: the past instant that all is read as of; None: the present.
     """
 
     settings: Settings
     pools: Pools
-    listening_url: str
     moment: datetime | None = None
 
     def now(self) -> datetime:
@@ -145,7 +143,7 @@ class Annals(LogParts, KeyParts, WriteParts, PastParts, ErasureParts, WebhookPar
 
     def listener(self) -> Listener:
         """Wakes the workers of this process when another process appends."""
-        return Listener(self.listening_url, self.wakeups)
+        return Listener(self.pools.listening, self.wakeups)
 
     def decider(self, clock: Callable[[], datetime] = utc_now) -> ProcessManager:
         return ProcessManager(

@@ -51,7 +51,7 @@ class ResidueScan:
             ReaderLeft: the client has left.
         """
         search = _Search(values)
-        for past in self._pasts.names().values():
+        for past in self._names():
             try:
                 with (
                     psycopg.connect(self._pasts.url(past), autocommit=True) as conn,
@@ -59,7 +59,7 @@ class ResidueScan:
                 ):
                     search.tables(conn, f"{past}.")
             except psycopg.OperationalError:
-                if past in self._pasts.names().values():
+                if past in self._names():
                     raise  # else it was dropped meanwhile
         with psycopg.connect(self._url, autocommit=True) as conn, readers.asking(conn):
             search.tables(conn)
@@ -70,6 +70,11 @@ class ResidueScan:
                 conn.execute("CHECKPOINT")
                 search.files(self._cluster)
         return search.result()
+
+    def _names(self) -> list[str]:
+        """The databases of pasts."""
+        with psycopg.connect(self._url, autocommit=True) as conn:
+            return [*self._pasts.names(conn).values()]
 
 
 class _Search:

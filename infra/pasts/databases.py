@@ -86,10 +86,14 @@ class PastDatabases:
     def url(self, name: str) -> str:
         return make_conninfo(self._url, dbname=name)
 
-    def names(self) -> dict[str, str]:
-        """The names of all databases of pasts, by the brief id of their past."""
-        with self._owner() as (conn, prefix):
-            return {name.removeprefix(prefix): name for name in _names(conn, prefix)}
+    def names(self, conn: psycopg.Connection) -> dict[str, str]:
+        """The names of all databases of pasts, by the brief id of their past.
+
+        Args:
+            conn: to the live database, in any role.
+        """
+        prefix = _prefix(conn.info.dbname)
+        return {name.removeprefix(prefix): name for name in _names(conn, prefix)}
 
     def drop(self, names: list[str]) -> None:
         """Drops databases, also while they are in use."""

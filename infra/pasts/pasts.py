@@ -165,11 +165,11 @@ class Pasts:
         erased before."""
         self._registry.forget_all()
         self._let_go(self._in_use())
-        self._databases.drop(list(self._databases.names().values()))
+        self._databases.drop(list(self._names().values()))
 
     def tidy(self) -> None:
         """Drops pasts that are old, outdated, or left behind by a process that is no more."""
-        names = self._databases.names()
+        names = self._names()
         self._registry.set_seen(self._filler.own())
         self._registry.forget_old(self._sealer.generation())
         in_use = self._in_use()
@@ -245,8 +245,12 @@ class Pasts:
         """Drops the databases of some pasts."""
         if ids:
             self._let_go(ids)
-            names = self._databases.names()
+            names = self._names()
             self._databases.drop([names[brief(id)] for id in ids if brief(id) in names])
+
+    def _names(self) -> dict[str, str]:
+        with self._log_pool.connection() as conn:
+            return self._databases.names(conn)
 
     def _in_use(self) -> set[uuid.UUID]:
         """The pasts that this process has connections to, or makes."""

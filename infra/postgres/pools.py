@@ -41,6 +41,7 @@ class Pools:
         reading: of the log, for timelines, archives and other long reads; a statement is
             cancelled when its reader leaves.
         views: of the read models, for waits until they reach a position.
+        listening: one connection, for the notices of other processes.
         readers: of the read models, for lists, views, previews and exports.
     """
 
@@ -49,6 +50,7 @@ class Pools:
     access: Pool
     reading: ReadersPool
     views: Pool
+    listening: Pool
     readers: Reading
     workers: WorkerPools
 
@@ -83,6 +85,7 @@ def opened(url: str, size: int, settings: Settings) -> Iterator[Pools]:
             access=pool(KEYS, "access", 3),
             reading=log_reading,
             views=pool(VIEWS, "views", 4),
+            listening=pool(LOG, "listening", 1),
             readers=readers,
             workers=WorkerPools(
                 log=workers_pool(LOG, 6),

@@ -17,11 +17,14 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import structlog
+from psycopg_pool import ConnectionPool
 
 from projections.kernel.idle import WorkerState
 
 CHANNEL = "annals"
 NOTIFY = f"NOTIFY {CHANNEL}"
+LISTEN = f"LISTEN {CHANNEL}"
+UNLISTEN = f"UNLISTEN {CHANNEL}"
 
 AWAKE_SECONDS = 1.5
 """How long workers poll often after a signal."""
@@ -159,14 +162,14 @@ class Sleeper:
 
 
 class Listener:
-    """Turns the notices of other processes into signals; has a thread and a connection of its own.
+    """Turns the notices of other processes into signals; has a thread of its own.
 
     Args:
-        conninfo: in any role.
+        pool: in any role; keeps a connection of it until it is closed.
     """
 
-    def __init__(self, conninfo: str, wakeups: Wakeups) -> None:
-        self._conninfo = conninfo
+    def __init__(self, pool: ConnectionPool, wakeups: Wakeups) -> None:
+        self._pool = pool
         self._wakeups = wakeups
         self._end, self._ended = os.pipe()
         self._closing = threading.Event()
@@ -191,12 +194,13 @@ class Listener:
                 self._closing.wait(RECONNECT_SECONDS)
 
     def _listen(self) -> None:
-        with psycopg.connect(self._conninfo, autocommit=True, connect_timeout=5) as conn:
-            conn.execute(f"LISTEN {CHANNEL}")
+        with self._pool.connection() as conn:
+            conn.execute(LISTEN)
             self._wakeups.signal()  # for notices that were sent while nobody listened
             while True:
                 readable, _, _ = select.select([conn.fileno(), self._end], [], [])
                 if self._end in readable:
+                    conn.execute(UNLISTEN)
                     return
                 if list(conn.notifies(timeout=0)):
                     self._wakeups.signal()
