@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import socket
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +14,8 @@ import httpx
 import pytest
 
 from api.http.bodies import MAX_BODY_BYTES
-from tests.serving import GOOD, Clients, goods, problem
+from domain.identity import LOG_PARTITIONS
+from tests.serving import GOOD, Clients, Fresh, goods, problem, user
 
 SURROGATE = "\ud83d"
 SOME_ID = "2f0e1d5e-61a4-4a6e-8a2e-0f6d5a3b7c10"
@@ -27,9 +29,15 @@ def batch(*messages: bytes) -> bytes:
     return b'{"batch":[' + b",".join(messages) + b"]}"
 
 
-def nothing_is_stored(client: Clients) -> bool:
-    heads = client.annals.log.heads(list(range(256)))
-    return not any(heads.values())
+@pytest.fixture
+def nothing_is_stored(standing: Clients) -> Callable[[], bool]:
+    """Whether the log is still as it was when the test began."""
+
+    def heads() -> dict[int, int]:
+        return standing.annals.log.heads(range(LOG_PARTITIONS))
+
+    before = heads()
+    return lambda: heads() == before
 
 
 def refused_alone(client: Clients, *messages: bytes) -> list[dict[str, Any]]:
@@ -55,7 +63,7 @@ def stored_users(client: Clients) -> set[str]:
 
 
 class TestBodies:
-    """Nothing of them is stored, so that all are sent to one server."""
+    """Nothing of them is stored."""
 
     def test_a_value_of_another_type_is_refused_and_not_converted(self, standing: Clients) -> None:
         for body, place in (
@@ -67,23 +75,29 @@ class TestBodies:
             answer = standing("admin").put("/api/settings", json=body)
             assert problem(answer, 400, "invalid-input")["place"] == place
 
-    def test_what_is_not_json_is_refused_whole(self, standing: Clients) -> None:
+    def test_what_is_not_json_is_refused_whole(
+        self, standing: Clients, nothing_is_stored: Callable[[], bool]
+    ) -> None:
         for body in NO_JSON:
             problem(post(standing, body), 400, "invalid-input")
-            assert nothing_is_stored(standing)
+            assert nothing_is_stored()
 
     def test_json_without_a_list_batch_is_refused_and_says_so(self, standing: Clients) -> None:
         for body in BAD_BATCHES:
             assert problem(post(standing, body), 400)["place"] == "/batch"
 
-    def test_too_many_messages_are_refused_whole(self, standing: Clients) -> None:
+    def test_too_many_messages_are_refused_whole(
+        self, standing: Clients, nothing_is_stored: Callable[[], bool]
+    ) -> None:
         assert problem(post(standing, batch(*[GOOD] * 2_501)), 400)["place"] == "/batch"
-        assert nothing_is_stored(standing)
+        assert nothing_is_stored()
         lenient = batch(*[GOOD] * 2_500, b'{"event":"\\ud83d"}')
         assert problem(post(standing, lenient), 400)["place"] == "/batch"
-        assert nothing_is_stored(standing)
+        assert nothing_is_stored()
 
-    def test_a_body_that_is_too_large_is_refused_whole(self, standing: Clients) -> None:
+    def test_a_body_that_is_too_large_is_refused_whole(
+        self, standing: Clients, nothing_is_stored: Callable[[], bool]
+    ) -> None:
         filler = b'{"x":"' + b"x" * 10_000 + b'"},'
         body = b'{"batch":[' + filler * 450 + GOOD + b"]}"
         assert len(body) > MAX_BODY_BYTES
@@ -91,7 +105,7 @@ class TestBodies:
         problem(
             standing("write").post("/v1/batch", content=(body[:9_000] for _ in range(500))), 413
         )
-        assert nothing_is_stored(standing)
+        assert nothing_is_stored()
 
     def test_a_body_that_says_it_is_huge_is_refused_before_it_comes(
         self, standing: Clients
@@ -120,10 +134,10 @@ class TestBodies:
         ],
     )
     def test_what_is_not_gzip_though_it_says_so_is_refused(
-        self, standing: Clients, body: bytes
+        self, standing: Clients, body: bytes, nothing_is_stored: Callable[[], bool]
     ) -> None:
         problem(post(standing, body, **{"Content-Encoding": "gzip"}), 400, "invalid-input")
-        assert nothing_is_stored(standing)
+        assert nothing_is_stored()
 
     @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "nonsense"])
     def test_another_encoding_is_refused(self, standing: Clients, encoding: str) -> None:
@@ -131,11 +145,11 @@ class TestBodies:
 
     @pytest.mark.parametrize("key", [b'"\\ud83d"', b"5", b"null", b'""', b'"nobody"', b'"\xff"'])
     def test_a_body_with_a_wrong_write_key_is_not_let_in(
-        self, standing: Clients, key: bytes
+        self, standing: Clients, key: bytes, nothing_is_stored: Callable[[], bool]
     ) -> None:
         body = batch(GOOD)[:-1] + b',"writeKey":' + key + b"}"
         problem(standing(None).post("/v1/batch", content=body), 401)
-        assert nothing_is_stored(standing)
+        assert nothing_is_stored()
 
 
 def test_a_parameter_with_the_character_nul_is_refused_at_its_place(standing: Clients) -> None:
@@ -256,27 +270,34 @@ NO_JSON: list[Any] = [
     b"<batch/>",
 ]
 DEEP = b"[" * 10_000 + b"]" * 10_000
-WHO = b'"userId":"bad","timestamp":"2026-03-04T05:06:07Z"'
+
+
+def whom(id: str) -> bytes:
+    return b'"userId":"%s","timestamp":"2026-03-04T05:06:07Z"' % id.encode()
 
 
 class TestMessages:
-    def test_a_message_that_is_no_object_spoils_itself_only(self, client: Clients) -> None:
-        for result in refused_alone(client, *BAD_MESSAGES):
+    """No test stores a user `bad`."""
+
+    def test_a_message_that_is_no_object_spoils_itself_only(self, standing: Clients) -> None:
+        for result in refused_alone(standing, *BAD_MESSAGES):
             assert result["place"] == "/batch/1"
 
-    def test_an_unknown_type_of_call_is_refused(self, client: Clients) -> None:
-        messages = [b'{"type":' + kind + b"," + WHO + b"}" for kind in BAD_TYPES]
-        for result in refused_alone(client, *messages):
+    def test_an_unknown_type_of_call_is_refused(self, standing: Clients) -> None:
+        before = stored_users(standing)
+        messages = [b'{"type":' + kind + b"," + whom("bad") + b"}" for kind in BAD_TYPES]
+        for result in refused_alone(standing, *messages):
             assert (result["code"], result["place"]) == ("invalid-input", "/batch/1/type")
-        assert stored_users(client) == {"good"}
+        assert stored_users(standing) == before | {"good"}
 
-    def test_a_message_that_is_too_large_is_refused(self, client: Clients) -> None:
+    def test_a_message_that_is_too_large_is_refused(self, standing: Clients) -> None:
+        before = stored_users(standing)
         text = b"x" * (32 * 1024)
         plain = b'{"type":"identify","userId":"bad","x":"' + text + b'"}'
         surrogate = b'{"type":"identify","userId":"bad","y":"\\ud83d","x":"' + text + b'"}'
-        for result in refused_alone(client, plain, surrogate):
+        for result in refused_alone(standing, plain, surrogate):
             assert result["status"] == "refused"
-        assert stored_users(client) == {"good"}
+        assert stored_users(standing) == before | {"good"}
 
     @pytest.mark.parametrize(
         ("call", "place"),
@@ -295,49 +316,52 @@ class TestMessages:
         ],
     )
     def test_an_id_that_cannot_be_is_refused_at_its_place(
-        self, client: Clients, call: dict[str, Any], place: str
+        self, standing: Clients, call: dict[str, Any], place: str
     ) -> None:
-        for result in refused_alone(client, *encoded(*(filled(call, id) for id in BAD_IDS))):
+        before, accounts = stored_users(standing), standing.see("/api/accounts")["total"]
+        for result in refused_alone(standing, *encoded(*(filled(call, id) for id in BAD_IDS))):
             assert (result["status"], result["place"]) == ("refused", f"/batch/1{place}")
-        assert stored_users(client) == {"good"}
-        assert client.see("/api/accounts")["total"] == 0
+        assert stored_users(standing) == before | {"good"}
+        assert standing.see("/api/accounts")["total"] == accounts
 
-    def test_a_message_id_that_cannot_be_is_refused(self, client: Clients) -> None:
+    def test_a_message_id_that_cannot_be_is_refused(self, standing: Clients) -> None:
+        before = stored_users(standing)
         call = {"type": "identify", "userId": "bad"}
         messages = encoded(*({**call, "messageId": id} for id in BAD_MESSAGE_IDS))
-        for result in refused_alone(client, *messages):
+        for result in refused_alone(standing, *messages):
             assert (result["status"], result["place"]) == ("refused", "/batch/1/messageId")
-        assert stored_users(client) == {"good"}
+        assert stored_users(standing) == before | {"good"}
 
-    def test_a_timestamp_that_is_no_moment_is_refused(self, client: Clients) -> None:
+    def test_a_timestamp_that_is_no_moment_is_refused(self, standing: Clients) -> None:
+        before = stored_users(standing)
         call = {"type": "identify", "userId": "bad"}
         messages = encoded(*({**call, "timestamp": time} for time in BAD_TIMES))
-        for result in refused_alone(client, *messages):
+        for result in refused_alone(standing, *messages):
             assert (result["status"], result["place"]) == ("refused", "/batch/1/timestamp")
-        assert stored_users(client) == {"good"}
+        assert stored_users(standing) == before | {"good"}
 
     @pytest.mark.parametrize("call", ["track", "screen"])
     def test_an_event_or_screen_without_a_proper_name_is_refused(
-        self, client: Clients, call: str
+        self, standing: Clients, call: str
     ) -> None:
         key = "event" if call == "track" else "name"
         messages = encoded(*({"type": call, "userId": "bad", key: name} for name in BAD_NAMES))
-        for result in refused_alone(client, *messages):
+        for result in refused_alone(standing, *messages):
             assert (result["status"], result["place"]) == ("refused", f"/batch/1/{key}")
 
-    def test_a_page_without_a_proper_url_is_refused(self, client: Clients) -> None:
+    def test_a_page_without_a_proper_url_is_refused(self, standing: Clients) -> None:
         call = {"type": "page", "userId": "bad"}
         messages = encoded(*({**call, "properties": {"url": url}} for url in BAD_URLS))
-        for result in refused_alone(client, *messages):
+        for result in refused_alone(standing, *messages):
             assert (result["status"], result["place"]) == ("refused", "/batch/1/properties/url")
 
     @pytest.mark.parametrize("place", ["traits", "context"])
     def test_a_part_that_is_no_object_is_refused_at_its_place(
-        self, client: Clients, place: str
+        self, standing: Clients, place: str
     ) -> None:
         call = {"type": "identify", "userId": "bad"}
         messages = encoded(*({**call, place: value} for value in NO_OBJECTS))
-        for result in refused_alone(client, *messages):
+        for result in refused_alone(standing, *messages):
             assert (result["status"], result["place"]) == ("refused", f"/batch/1/{place}")
 
 
@@ -369,6 +393,12 @@ BAD_VALUES = [
 ]
 
 
+@pytest.fixture
+def odd(fresh: Fresh) -> str:
+    """The id of a user of the test's own, who is stored."""
+    return fresh("odd")
+
+
 class TestValues:
     @pytest.mark.parametrize(
         "call",
@@ -381,34 +411,36 @@ class TestValues:
         ids=["identify", "track", "group", "relationship"],
     )
     def test_a_value_that_cannot_be_kept_is_refused_alone_by_name(
-        self, client: Clients, call: bytes
+        self, standing: Clients, call: bytes, odd: str
     ) -> None:
-        for result in refused_alone(client, *(call % (WHO, value) for value in BAD_VALUES)):
+        for result in refused_alone(standing, *(call % (whom(odd), value) for value in BAD_VALUES)):
             assert result["status"] == "stored"
             assert [one["name"] for one in result["refused"]] == ["bad"]
-        assert "bad" in stored_users(client)
+        assert standing.get(user(odd)).status_code == 200
 
     @pytest.mark.parametrize("call", ["identify", "track"])
     def test_a_value_under_an_impossible_name_is_refused_alone(
-        self, client: Clients, call: str
+        self, standing: Clients, call: str, odd: str
     ) -> None:
-        message = {"type": call, "userId": "bad", "event": "x"}
+        message = {"type": call, "userId": odd, "event": "x"}
         named = [{name: 1, "fine": 1} for name in BAD_PROPERTY_NAMES]
         messages = encoded(*({**message, "traits": one, "properties": one} for one in named))
-        results = refused_alone(client, *messages)
+        results = refused_alone(standing, *messages)
         for name, result in zip(BAD_PROPERTY_NAMES, results, strict=True):
             assert result["status"] == "stored"
             assert len(result.get("refused", [])) == (0 if (call, name) == ("track", " ") else 1)
 
     @pytest.mark.parametrize("place", [b"context", b"unknown", b"integrations"])
-    def test_what_is_not_read_does_not_matter(self, client: Clients, place: bytes) -> None:
+    def test_what_is_not_read_does_not_matter(
+        self, standing: Clients, place: bytes, odd: str
+    ) -> None:
         message = b'{"type":"identify",%s,"%s":{"a":%s}}'
-        messages = [message % (WHO, place, value) for value in BAD_VALUES]
-        assert refused_alone(client, *messages) == [{"status": "stored"}] * len(messages)
+        messages = [message % (whom(odd), place, value) for value in BAD_VALUES]
+        assert refused_alone(standing, *messages) == [{"status": "stored"}] * len(messages)
 
     @pytest.mark.parametrize("value", [b"[" * 10_000, b'{"a":' * 10_000, b'"' + b"\\" * 9_999])
     def test_depth_that_is_cut_short_is_refused_whole(
-        self, standing: Clients, value: bytes
+        self, standing: Clients, value: bytes, nothing_is_stored: Callable[[], bool]
     ) -> None:
         problem(post(standing, batch(GOOD)[:-2] + b"," + value), 400, "invalid-input")
-        assert nothing_is_stored(standing)
+        assert nothing_is_stored()
