@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from projections.kernel.paging import encoded
-from tests.serving import Clients, account, problem, user
+from tests.serving import Clients, Fresh, account, problem, user
 
 SORTS = ("name", "email", "external_id", "last_seen", "first_seen", "registered_at", "domain")
 
@@ -39,19 +39,22 @@ def names(items: list[Any]) -> list[str]:
 
 
 class TestLists:
-    def people(self, client: Clients, count: int) -> None:
+    def people(self, client: Clients, fresh: Fresh, count: int) -> None:
         messages = []
         for n in range(count):
-            traits = {"name": f"Name {n % 40:02}", "email": f"u{n:03}@example.com"}
+            id = fresh(f"u{n:03}")
+            traits = {"name": f"Name {n % 40:02}", "email": f"{id}@example.com"}
             if n % 3 == 0:
                 traits = {}
-            messages.append(identify(f"u{n:03}", n, **traits))
+            messages.append(identify(id, n, **traits))
             if n % 4:
-                messages.append(track(f"u{n:03}", "opened", (n * 7) % 130))
+                messages.append(track(id, "opened", (n * 7) % 130))
         client.send(*messages)
 
-    def test_pages_hold_every_user_once_in_every_order_both_ways(self, client: Clients) -> None:
-        self.people(client, 75)
+    def test_pages_hold_every_user_once_in_every_order_both_ways(
+        self, client: Clients, fresh: Fresh
+    ) -> None:
+        self.people(client, fresh, 75)
         for column in SORTS:
             up = client.pages("/api/users", sort=column, limit=17)
             down = client.pages("/api/users", sort=f"-{column}", limit=19)
@@ -63,22 +66,29 @@ class TestLists:
             assert values == [None] * (75 - len(known)) + known
             assert client.see("/api/users", sort=column, limit=1)["total"] == 75
 
-    def test_pages_neither_skip_nor_repeat_while_others_write(self, client: Clients) -> None:
-        self.people(client, 70)
-        before = {item["id"] for item in client.pages("/api/users", limit=500)}
+    def test_pages_neither_skip_nor_repeat_while_others_write(
+        self, standing: Clients, fresh: Fresh
+    ) -> None:
+        self.people(standing, fresh, 70)
+        before = {item["id"] for item in standing.pages("/api/users", limit=500)}
         stop = threading.Event()
 
         def write() -> None:
             n = 0
             while not stop.is_set():
-                client.send(identify(f"v{n:04}", name=f"Name {n % 40:02}"), track("u001", "opened"))
+                standing.send(
+                    identify(fresh(f"v{n:04}"), name=f"Name {n % 40:02}"),
+                    track(fresh("u001"), "opened"),
+                )
                 n += 1
 
         with ThreadPoolExecutor(1) as threads:
             writing = threads.submit(write)
             try:
                 for sort in ("name", "-external_id", "registered_at"):
-                    seen = [item["id"] for item in client.pages("/api/users", sort=sort, limit=10)]
+                    seen = [
+                        item["id"] for item in standing.pages("/api/users", sort=sort, limit=10)
+                    ]
                     assert len(seen) == len(set(seen))
                     assert before <= set(seen)
             finally:
@@ -146,23 +156,26 @@ class TestIds:
         standing.taken(standing("write").delete(removed))
         assert standing.see(user(id))["members"] == 0
 
-    def test_every_form_of_an_id_names_the_same_subject(self, client: Clients) -> None:
-        client.send(
-            identify("ada", email="Ada@Example.com"),
-            group("acme", traits={"domain": "Acme.example"}),
+    def test_every_form_of_an_id_names_the_same_subject(
+        self, standing: Clients, ada: str, acme: str
+    ) -> None:
+        standing.send(
+            identify(ada, email=f"{ada}@example.com".title()),
+            group(acme, traits={"domain": f"{acme}.example".title()}),
         )
+        address, domain = f"{ada}@example.com", f"{acme}.example"
         for kind, forms in (
-            ("users", ("external:ada", "email:ada@example.com", "email:ADA@EXAMPLE.COM")),
-            ("accounts", ("external:acme", "domain:acme.example", "domain:ACME.EXAMPLE")),
+            ("users", (f"external:{ada}", f"email:{address}", f"email:{address.upper()}")),
+            ("accounts", (f"external:{acme}", f"domain:{domain}", f"domain:{domain.upper()}")),
         ):
-            [id] = {client.see(f"/api/{kind}/{form}")["id"] for form in forms}
-            assert client.see(f"/api/{kind}/{id}")["id"] == id
+            [id] = {standing.see(f"/api/{kind}/{form}")["id"] for form in forms}
+            assert standing.see(f"/api/{kind}/{id}")["id"] == id
 
-    def test_ids_match_exactly_and_by_kind(self, client: Clients) -> None:
-        client.send(identify("ada"), group("acme"))
-        ada, acme = client.see(user("ada"))["id"], client.see(account("acme"))["id"]
-        for path in (user("Ada"), account("ada"), f"/api/users/{acme}", f"/api/accounts/{ada}"):
-            problem(client.get(path), 404, "not-found")
+    def test_ids_match_exactly_and_by_kind(self, standing: Clients, ada: str, acme: str) -> None:
+        standing.send(identify(ada), group(acme))
+        u, a = standing.see(user(ada))["id"], standing.see(account(acme))["id"]
+        for path in (user(ada.title()), account(ada), f"/api/users/{a}", f"/api/accounts/{u}"):
+            problem(standing.get(path), 404, "not-found")
 
     @pytest.mark.parametrize(
         "id",
@@ -179,18 +192,18 @@ TABS = ("events", "pages", "screens", "channels", "campaigns")
 
 class TestBelow:
     def test_every_tab_of_both_kinds_counts_with_the_first_and_last_time(
-        self, client: Clients
+        self, standing: Clients, ada: str, acme: str
     ) -> None:
-        campaign = {"campaign": {"name": "spring", "medium": "cpc"}, "groupId": "acme"}
-        visit = {"type": "page", "userId": "ada", "context": campaign}
+        campaign = {"campaign": {"name": "spring", "medium": "cpc"}, "groupId": acme}
+        visit = {"type": "page", "userId": ada, "context": campaign}
         address = {"url": "https://shop.example/cart"}
-        client.send(
-            group("acme", "ada"),
-            *(track("ada", "opened", n, context={"groupId": "acme"}) for n in (9, 3, 1440 - 1)),
+        standing.send(
+            group(acme, ada),
+            *(track(ada, "opened", n, context={"groupId": acme}) for n in (9, 3, 1440 - 1)),
             *(visit | {"timestamp": at(n), "properties": address} for n in (5, 4)),
             *(visit | {"timestamp": at(n), "name": "Cart"} for n in (8, 7)),
         )
-        for path in (user("ada"), account("acme")):
+        for path in (user(ada), account(acme)):
             for tab, name, count, first, last in (
                 ("events", "opened", 3, 3, 1439),
                 ("pages", "shop.example/cart", 2, 4, 5),
@@ -198,7 +211,7 @@ class TestBelow:
                 ("channels", "paid", 4, 4, 8),
                 ("campaigns", "spring", 4, 4, 8),
             ):
-                assert client.see(f"{path}/{tab}") == {
+                assert standing.see(f"{path}/{tab}") == {
                     "items": [
                         {"name": name, "count": count, "first_at": at(first), "last_at": at(last)}
                     ],
@@ -206,18 +219,18 @@ class TestBelow:
                     "total": 1,
                 }
             counted = {"events": 3, "pages": 2, "screens": 2, "channels": 4, "campaigns": 4}
-            assert client.see(path)["counts"] == counted
+            assert standing.see(path)["counts"] == counted
 
-    def test_tabs_are_paged_most_frequent_first(self, client: Clients) -> None:
-        client.send(*(track("ada", f"event {n:02}") for n in range(30) for _ in range(n % 4 + 1)))
-        items = client.pages(user("ada", "/events"), limit=7)
+    def test_tabs_are_paged_most_frequent_first(self, standing: Clients, ada: str) -> None:
+        standing.send(*(track(ada, f"event {n:02}") for n in range(30) for _ in range(n % 4 + 1)))
+        items = standing.pages(user(ada, "/events"), limit=7)
         assert len(items) == 30
         assert items == sorted(items, key=lambda one: (-one["count"], one["name"]))
 
-    def test_properties_have_type_value_and_time(self, client: Clients) -> None:
-        client.send(identify("ada", 1, plan="pro", age=3, born="1980-01-01", tags=["a"], ok=True))
-        client.send(identify("ada", 2, plan="free"))
-        items = {one["name"]: one for one in client.see(user("ada", "/properties"))["items"]}
+    def test_properties_have_type_value_and_time(self, standing: Clients, ada: str) -> None:
+        standing.send(identify(ada, 1, plan="pro", age=3, born="1980-01-01", tags=["a"], ok=True))
+        standing.send(identify(ada, 2, plan="free"))
+        items = {one["name"]: one for one in standing.see(user(ada, "/properties"))["items"]}
         assert {name: (one["type"], one["value"]) for name, one in items.items()} == {
             "plan": ("string", "free"),
             "age": ("number", 3),
@@ -227,58 +240,62 @@ class TestBelow:
         }
         assert (items["plan"]["changed_at"], items["age"]["changed_at"]) == (at(2), at(1))
 
-    def test_members_of_both_sides_are_paged_oldest_first(self, client: Clients) -> None:
-        client.send(*(group("acme", f"u{n:03}", n) for n in range(120)))
-        client.send(*(group(f"a{n:03}", "ada", n) for n in range(120)))
-        users = client.pages(account("acme", "/users"), limit=11)
-        assert [one["external_id"] for one in users] == [f"u{n:03}" for n in range(120)]
-        accounts = client.pages(user("ada", "/accounts"), limit=11)
-        assert [one["external_id"] for one in accounts] == [f"a{n:03}" for n in range(120)]
-        assert client.see(account("acme"))["members"] == 120
-        assert len(client.see(account("acme"))["memberships"]) == 100
+    def test_members_of_both_sides_are_paged_oldest_first(
+        self, standing: Clients, ada: str, acme: str, fresh: Fresh
+    ) -> None:
+        user_ids = [fresh(f"u{n:03}") for n in range(120)]
+        account_ids = [fresh(f"a{n:03}") for n in range(120)]
+        standing.send(*(group(acme, id, n) for n, id in enumerate(user_ids)))
+        standing.send(*(group(id, ada, n) for n, id in enumerate(account_ids)))
+        users = standing.pages(account(acme, "/users"), limit=11)
+        assert [one["external_id"] for one in users] == user_ids
+        accounts = standing.pages(user(ada, "/accounts"), limit=11)
+        assert [one["external_id"] for one in accounts] == account_ids
+        assert standing.see(account(acme))["members"] == 120
+        assert len(standing.see(account(acme))["memberships"]) == 100
 
     def test_a_timeline_is_newest_first_and_paged_without_skip_or_repeat(
-        self, client: Clients
+        self, standing: Clients, ada: str
     ) -> None:
         minutes = [(n * 37) % 61 for n in range(150)]
-        client.send(*(track("ada", f"event {n % 9}", minute) for n, minute in enumerate(minutes)))
-        items = client.pages(user("ada", "/timeline"), limit=13)
+        standing.send(*(track(ada, f"event {n % 9}", minute) for n, minute in enumerate(minutes)))
+        items = standing.pages(user(ada, "/timeline"), limit=13)
         assert len(items) == len({one["position"] for one in items}) == 151
         times = [one["at"] for one in items]
         assert times == sorted(times, reverse=True)
-        assert client.see(user("ada", "/timeline"), limit=1)["total"] is None
-        assert client.see(user("ada", "/timeline"), limit=1, total=True)["total"] == 151
+        assert standing.see(user(ada, "/timeline"), limit=1)["total"] is None
+        assert standing.see(user(ada, "/timeline"), limit=1, total=True)["total"] == 151
 
     def test_the_timeline_of_an_account_holds_its_users_events_in_it_alone(
-        self, client: Clients
+        self, standing: Clients, ada: str, acme: str
     ) -> None:
-        client.send(
-            identify("ada", name="Ada"),
-            track("ada", "inside", 2, context={"groupId": "acme"}),
-            track("ada", "outside", 3),
-            track("acme", "alone", 4, context={"groupId": "acme"})
-            | {"userId": None, "anonymousId": "acme"},
+        standing.send(
+            identify(ada, name="Ada"),
+            track(ada, "inside", 2, context={"groupId": acme}),
+            track(ada, "outside", 3),
+            track(acme, "alone", 4, context={"groupId": acme})
+            | {"userId": None, "anonymousId": acme},
         )
         events = [
             (one["name"], one["user"] and one["user"]["name"])
-            for one in client.pages(account("acme", "/timeline"))
+            for one in standing.pages(account(acme, "/timeline"))
             if one["type"] == "event"
         ]
         assert events == [("alone", None), ("inside", "Ada")]
 
     def test_an_unknown_tab_or_path_or_method_is_answered_with_a_problem(
-        self, client: Clients
+        self, standing: Clients, ada: str
     ) -> None:
-        client.send(identify("ada"))
-        for path in (user("ada", "/nonsense"), user("ada", "/users"), "/api/nonsense", "/v1"):
-            problem(client.get(path), 404, "not-found")
+        standing.send(identify(ada))
+        for path in (user(ada, "/nonsense"), user(ada, "/users"), "/api/nonsense", "/v1"):
+            problem(standing.get(path), 404, "not-found")
         for method, path in (
             ("PUT", "/api/users"),
-            ("DELETE", user("ada")),
+            ("DELETE", user(ada)),
             ("GET", "/v1/batch"),
             ("PUT", "/api/erasures"),
         ):
-            answer = client("admin").request(method, path)
+            answer = standing("admin").request(method, path)
             problem(answer, 405, "method-not-allowed")
             assert answer.headers["allow"]
 
@@ -345,36 +362,40 @@ def test_reading_needs_a_key_of_a_scope_that_reads(standing: Clients, path: str)
     problem(standing("write").get(path), 403, "wrong-scope")
 
 
-def test_who_waits_for_what_it_wrote_reads_it(client: Clients) -> None:
+def test_who_waits_for_what_it_wrote_reads_it(standing: Clients, fresh: Fresh) -> None:
     for n in range(20):
-        answer = client("write").post("/v1/batch", json={"batch": [track(f"u{n}", "opened")]})
-        waited = client("read").get(user(f"u{n}"), params={"wait_for": answer.json()["position"]})
+        id = fresh(f"u{n}")
+        answer = standing("write").post("/v1/batch", json={"batch": [track(id, "opened")]})
+        waited = standing("read").get(user(id), params={"wait_for": answer.json()["position"]})
         assert waited.json()["counts"]["events"] == 1
 
 
-def test_every_id_of_a_merged_user_leads_to_the_one_it_lives_on_in(client: Clients) -> None:
-    client.send(
-        identify("visitor", city="Ghent"), group("acme", "visitor"), track("visitor", "opened"),
-        identify("ada", email="ada@example.com"), track("ada", "opened"),
+def test_every_id_of_a_merged_user_leads_to_the_one_it_lives_on_in(
+    standing: Clients, ada: str, acme: str, fresh: Fresh
+) -> None:
+    visitor = fresh("visitor")
+    standing.send(
+        identify(visitor, city="Ghent"), group(acme, visitor), track(visitor, "opened"),
+        identify(ada, email=f"{ada}@example.com"), track(ada, "opened"),
     )  # fmt: skip
-    before = {client.see(user(id))["id"] for id in ("visitor", "ada")}
-    client.send({"type": "alias", "userId": "ada", "previousId": "visitor"})
-    survivor = client.see(user("ada"))["id"]
-    for id in ("external:visitor", "email:ada@example.com", *before):
+    before = {standing.see(user(id))["id"] for id in (visitor, ada)}
+    standing.send({"type": "alias", "userId": ada, "previousId": visitor})
+    survivor = standing.see(user(ada))["id"]
+    for id in (f"external:{visitor}", f"email:{ada}@example.com", *before):
         path = f"/api/users/{id}"
-        seen = client.see(path)
+        seen = standing.see(path)
         assert (seen["id"], seen["counts"]["events"]) == (survivor, 2)
-        assert [one["external_id"] for one in seen["memberships"]] == ["acme"]
-        assert client.see(f"{path}/events")["items"][0]["count"] == 2
-        opened = [one for one in client.pages(f"{path}/timeline") if one["name"] == "opened"]
+        assert [one["external_id"] for one in seen["memberships"]] == [acme]
+        assert standing.see(f"{path}/events")["items"][0]["count"] == 2
+        opened = [one for one in standing.pages(f"{path}/timeline") if one["name"] == "opened"]
         assert len(opened) == 2
-    assert client.see("/api/users")["total"] == 1
+    assert standing.see("/api/users", search=visitor)["total"] == 1
 
 
-def test_an_alias_of_oneself_changes_nothing(client: Clients) -> None:
-    client.send({"type": "alias", "userId": "ada", "previousId": "ada"})
-    client.send({"type": "alias", "userId": "ada", "previousId": "ada"})
-    assert client.see(user("ada"))["identities"] == [{"scheme": "user_id", "value": "ada"}]
+def test_an_alias_of_oneself_changes_nothing(standing: Clients, ada: str) -> None:
+    standing.send({"type": "alias", "userId": ada, "previousId": ada})
+    standing.send({"type": "alias", "userId": ada, "previousId": ada})
+    assert standing.see(user(ada))["identities"] == [{"scheme": "user_id", "value": ada}]
 
 
 class TestErased:
@@ -417,20 +438,22 @@ class TestErased:
         problem(client("comply").post("/api/erasures", json=again), 404)
 
     def test_the_same_identity_again_is_a_new_user_with_an_empty_history(
-        self, client: Clients
+        self, standing: Clients, ada: str
     ) -> None:
-        client.send(identify("ada", plan="pro"), track("ada", "opened"))
-        id = client.erase("user", "external:ada")
-        client.send(track("ada", "returned"))
-        again = client.see(user("ada"))
+        standing.send(identify(ada, plan="pro"), track(ada, "opened"))
+        id = standing.erase("user", f"external:{ada}")
+        standing.send(track(ada, "returned"))
+        again = standing.see(user(ada))
         assert again["id"] != id
         assert (again["properties"], again["counts"]["events"]) == ({}, 1)
 
-    def test_the_users_of_an_erased_account_stay(self, client: Clients) -> None:
-        client.send(group("acme", "ada", traits={"name": "Acme"}))
-        client.erase("account", "external:acme")
-        problem(client.get(account("acme")), 404)
-        [membership] = client.see(user("ada"))["memberships"]
+    def test_the_users_of_an_erased_account_stay(
+        self, standing: Clients, ada: str, acme: str
+    ) -> None:
+        standing.send(group(acme, ada, traits={"name": "Acme"}))
+        standing.erase("account", f"external:{acme}")
+        problem(standing.get(account(acme)), 404)
+        [membership] = standing.see(user(ada))["memberships"]
         assert (membership["erased"], membership["name"]) == (True, None)
 
     @pytest.mark.parametrize(
@@ -450,11 +473,11 @@ class TestErased:
         ],
     )
     def test_an_erasure_asked_for_wrongly_erases_nothing(
-        self, client: Clients, change: dict[str, Any], place: Any
+        self, standing: Clients, change: dict[str, Any], place: Any, ada: str
     ) -> None:
-        client.send(identify("ada"), track("ada", "opened"))
-        request = {"kind": "user", "id": "external:ada", "confirm": "confirm"} | change
-        answer = client("comply").post("/api/erasures", json=request)
+        standing.send(identify(ada), track(ada, "opened"))
+        request = {"kind": "user", "id": f"external:{ada}", "confirm": "confirm"} | change
+        answer = standing("comply").post("/api/erasures", json=request)
         body = problem(answer, 404 if place is None else 400)
         assert place is ... or body.get("place") == place
-        assert client.see(user("ada"))["counts"]["events"] == 1
+        assert standing.see(user(ada))["counts"]["events"] == 1
