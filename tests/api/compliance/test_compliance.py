@@ -59,12 +59,12 @@ def completed(client: Clients, id: str) -> Any:
 
 @pytest.mark.parametrize("scope", ["write", "read", "audit", "admin", None])
 def test_case_27_only_the_comply_scope_reaches_what_officers_do(
-    client: Clients, scope: str | None
+    standing: Clients, scope: str | None
 ) -> None:
-    client.send(identify("ada"))
+    standing.send(identify("ada"))
     for method, path, body in ROUTES:
-        problem(client(scope).request(method, path, json=body), 401 if scope is None else 403)
-    assert client.get(user("ada")).status_code == 200
+        problem(standing(scope).request(method, path, json=body), 401 if scope is None else 403)
+    assert standing.get(user("ada")).status_code == 200
 
 
 WORDS = [
@@ -84,15 +84,15 @@ WORDS = [
     "whom", [{"id": "external:ada"}, {"ids": ["external:ada"]}, {"segment": str(uuid.UUID(int=1))}]
 )
 def test_case_31_without_the_word_confirm_nothing_is_erased(
-    client: Clients, whom: dict[str, Any]
+    standing: Clients, whom: dict[str, Any]
 ) -> None:
-    client.send(identify("ada"))
+    standing.send(identify("ada"))
     for word in WORDS:
-        assert erase(client, 400, confirm=word, **whom)["place"] == "/confirm", word
-    missing = client("comply").post("/api/erasures", json={"kind": "user", **whom})
+        assert erase(standing, 400, confirm=word, **whom)["place"] == "/confirm", word
+    missing = standing("comply").post("/api/erasures", json={"kind": "user", **whom})
     assert "confirm" in problem(missing, 400)["detail"]
-    assert client.get(user("ada")).status_code == 200
-    assert client.see("/api/erasures", scope="comply")["items"] == []
+    assert standing.get(user("ada")).status_code == 200
+    assert standing.see("/api/erasures", scope="comply")["items"] == []
 
 
 CRAFTED = {

@@ -33,6 +33,13 @@ def with_stages(client: Clients) -> None:
     client.taken(client("admin").post(f"/api/definitions/{made['id']}/activate"))
 
 
+@pytest.fixture(scope="module")
+def staged(standing: Clients) -> Clients:
+    """The one server, with stages and a user."""
+    with_stages(standing)
+    return standing
+
+
 def refused(client: Clients, body: Any, place: str | None, path: str = ADA) -> str:
     answer = problem(client("admin").post(path, json=body), 404 if place is None else 400)
     if place is not None:
@@ -40,12 +47,11 @@ def refused(client: Clients, body: Any, place: str | None, path: str = ADA) -> s
     return str(answer)
 
 
-def test_a_stage_is_set_by_hand_once_and_released_once(client: Clients) -> None:
-    with_stages(client)
-    assert client.taken(client("admin").post(ADA, json=BY_HAND))["position"]
-    assert client.taken(client("admin").post(ADA, json=BY_HAND))["position"] == ""
-    assert client.taken(client("admin").delete(ADA))["position"]
-    assert client.taken(client("admin").delete(ADA))["position"] == ""
+def test_a_stage_is_set_by_hand_once_and_released_once(staged: Clients) -> None:
+    assert staged.taken(staged("admin").post(ADA, json=BY_HAND))["position"]
+    assert staged.taken(staged("admin").post(ADA, json=BY_HAND))["position"] == ""
+    assert staged.taken(staged("admin").delete(ADA))["position"]
+    assert staged.taken(staged("admin").delete(ADA))["position"] == ""
 
 
 def test_only_a_stage_that_there_is_can_be_set(client: Clients) -> None:
@@ -57,14 +63,12 @@ def test_only_a_stage_that_there_is_can_be_set(client: Clients) -> None:
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "nu\0l"])
-def test_a_reason_is_needed_that_can_be_kept(client: Clients, reason: str) -> None:
-    with_stages(client)
-    refused(client, BY_HAND | {"reason": reason}, "/reason")
+def test_a_reason_is_needed_that_can_be_kept(staged: Clients, reason: str) -> None:
+    refused(staged, BY_HAND | {"reason": reason}, "/reason")
 
 
-def test_nobody_else_can_be_put_into_a_stage(client: Clients) -> None:
-    with_stages(client)
-    refused(client, BY_HAND, None, user("nobody", "/stage"))
-    refused(client, BY_HAND, "/id", "/api/users/nobody/stage")
-    problem(client("write").post(ADA, json=BY_HAND), 403)
-    problem(client("read").delete(ADA), 403)
+def test_nobody_else_can_be_put_into_a_stage(staged: Clients) -> None:
+    refused(staged, BY_HAND, None, user("nobody", "/stage"))
+    refused(staged, BY_HAND, "/id", "/api/users/nobody/stage")
+    problem(staged("write").post(ADA, json=BY_HAND), 403)
+    problem(staged("read").delete(ADA), 403)

@@ -288,7 +288,7 @@ def test_a_name_and_a_stage_belong_to_one_that_is_active(client: Clients) -> Non
 
 
 @pytest.mark.parametrize("scope", ["read", "write", "audit", "comply"])
-def test_only_an_admin_defines(client: Clients, scope: str) -> None:
+def test_only_an_admin_defines(standing: Clients, scope: str) -> None:
     path = f"/api/definitions/{uuid.uuid4()}"
     for method, where in (
         ("POST", "/api/definitions"),
@@ -298,7 +298,7 @@ def test_only_an_admin_defines(client: Clients, scope: str) -> None:
         ("POST", f"{path}/archive"),
     ):
         body = {"json": SCORE} if method in ("POST", "PUT") and where[-1] != "e" else {}
-        problem(client(scope).request(method, where, **body), 403, "wrong-scope")
+        problem(standing(scope).request(method, where, **body), 403, "wrong-scope")
 
 
 def test_what_there_is_not_cannot_be_changed_and_what_is_over_stays_so(client: Clients) -> None:

@@ -186,6 +186,14 @@ def test_nesting_without_end_is_refused(client: Clients) -> None:
         assert "nested" in problem(answer, 400, "invalid-input")["detail"]
 
 
+@pytest.fixture(scope="module")
+def taken(standing: Clients) -> Clients:
+    """The one server, with a user and the segment `Taken`."""
+    standing.send(identify("ada", plan="pro"))
+    define(standing, "Taken", condition=PRO)
+    return standing
+
+
 NAMED = {"kind": "user", "name": "Pros"}
 
 
@@ -208,13 +216,10 @@ NAMED = {"kind": "user", "name": "Pros"}
     ],
 )  # fmt: skip
 def test_what_cannot_be_a_segment_is_refused_where_it_is_wrong(
-    client: Clients, body: dict[str, Any], place: str
+    taken: Clients, body: dict[str, Any], place: str
 ) -> None:
-    client.send(identify("ada", plan="pro"))
-    client.see("/api/users")
-    define(client, "Taken", condition=PRO)
-    assert problem(client("admin").post("/api/segments", json=body), 400)["place"] == place
-    assert [one["name"] for one in client.see("/api/segments")["items"]] == ["Taken"]
+    assert problem(taken("admin").post("/api/segments", json=body), 400)["place"] == place
+    assert [one["name"] for one in taken.see("/api/segments")["items"]] == ["Taken"]
 
 
 def test_a_segment_keeps_its_kind_and_whether_a_condition_decides(client: Clients) -> None:

@@ -24,10 +24,10 @@ BATCH = b'{"batch":[' + GOOD + b"]}"
 
 
 @pytest.mark.parametrize("key", [None, "nobody", "read"])
-def test_a_stranger_is_answered_before_its_body_comes(client: Clients, key: str | None) -> None:
-    key = client.keys.get(key or "", key)
+def test_a_stranger_is_answered_before_its_body_comes(standing: Clients, key: str | None) -> None:
+    key = standing.keys.get(key or "", key)
     header = b"" if key is None else b"Authorization: Bearer %s\r\n" % key.encode()
-    address = urlsplit(client.url)
+    address = urlsplit(standing.url)
     with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
         connection.sendall(
             b"POST /v1/batch HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n"
@@ -37,7 +37,7 @@ def test_a_stranger_is_answered_before_its_body_comes(client: Clients, key: str 
 
 
 def test_nothing_is_unpacked_or_decoded_before_the_key_is_known(
-    client: Clients, monkeypatch: pytest.MonkeyPatch
+    standing: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: Any) -> Any:
         raise AssertionError
@@ -45,26 +45,26 @@ def test_nothing_is_unpacked_or_decoded_before_the_key_is_known(
     monkeypatch.setattr(routes, "unpacked", never)
     monkeypatch.setattr(segment, "decoded", never)
     packed = {"Content-Encoding": "gzip"}
-    body = json.dumps({"batch": [], "writeKey": client.keys["write"]}).encode()
-    answer = client(None).post("/v1/batch", content=gzip.compress(body), headers=packed)
+    body = json.dumps({"batch": [], "writeKey": standing.keys["write"]}).encode()
+    answer = standing(None).post("/v1/batch", content=gzip.compress(body), headers=packed)
     assert "Authorization: Bearer" in problem(answer, 401, "missing-key")["detail"]
     long = body[:-1] + b" " * MAX_UNKEYED_BODY_BYTES + b"}"
-    problem(client(None).post("/v1/batch", content=long), 401, "missing-key")
-    problem(client(None).post("/v1/batch", content=iter([long])), 401, "missing-key")
+    problem(standing(None).post("/v1/batch", content=long), 401, "missing-key")
+    problem(standing(None).post("/v1/batch", content=iter([long])), 401, "missing-key")
     for scope in ("read", "admin"):
-        answer = client(scope).post("/v1/batch", content=gzip.compress(body), headers=packed)
+        answer = standing(scope).post("/v1/batch", content=gzip.compress(body), headers=packed)
         problem(answer, 403, "wrong-scope")
     for junk in (b"[" * 100_000, b"1" * 100_000, b'{"writeKey":"nobody","batch":[NaN]}'):
-        problem(client(None).post("/v1/batch", content=junk), 401)
+        problem(standing(None).post("/v1/batch", content=junk), 401)
 
 
-def test_a_write_key_in_a_body_that_is_no_strict_json_is_found(client: Clients) -> None:
-    key = client.keys["write"].encode()
+def test_a_write_key_in_a_body_that_is_no_strict_json_is_found(standing: Clients) -> None:
+    key = standing.keys["write"].encode()
     odd = b'{"batch":[' + GOOD + b',{"type":"track","event":"\\ud83d"}],"writeKey":"%s"}' % key
-    answer = client.taken(client(None).post("/v1/batch", content=odd))
+    answer = standing.taken(standing(None).post("/v1/batch", content=odd))
     assert [one["status"] for one in answer["results"]] == ["stored", "refused"]
     inner = b'{"batch":[{"type":"track","event":NaN,"writeKey":"%s"}]}' % key
-    problem(client(None).post("/v1/batch", content=inner), 401, "unknown-key")
+    problem(standing(None).post("/v1/batch", content=inner), 401, "unknown-key")
 
 
 json_values = st.recursive(

@@ -23,8 +23,8 @@ LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
 
 
 @pytest.fixture
-def connect(client: Clients) -> Iterator[Callable[[], socket.socket]]:
-    address = urlsplit(client.url)
+def connect(standing: Clients) -> Iterator[Callable[[], socket.socket]]:
+    address = urlsplit(standing.url)
     opened: list[socket.socket] = []
 
     def one() -> socket.socket:
@@ -108,9 +108,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 class TestTime:
     def test_what_is_sent_by_halves_and_no_further_is_given_up(
-        self, client: Clients, connect: Connect
+        self, standing: Clients, connect: Connect
     ) -> None:
-        key = client.keys["write"].encode()
+        key = standing.keys["write"].encode()
         post = b"POST /v1/batch HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n"
         silent, head, body, second = connect(), connect(), connect(), connect()
         head.sendall(LIVE)
@@ -136,13 +136,13 @@ class TestTime:
         assert is_closed(connection)
 
     def test_a_body_that_comes_slowly_but_comes_is_taken(
-        self, client: Clients, connect: Connect
+        self, standing: Clients, connect: Connect
     ) -> None:
         connection = connect()
         body = b'{"batch":[]' + b" " * 6_000 + b"}"
         connection.sendall(
             b"POST /v1/batch HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n"
-            b"Authorization: Bearer %s\r\n\r\n" % (len(body), client.keys["write"].encode())
+            b"Authorization: Bearer %s\r\n\r\n" % (len(body), standing.keys["write"].encode())
         )
         for start in range(0, len(body), 500):
             connection.sendall(body[start : start + 500])
@@ -189,11 +189,11 @@ def _received(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def few(client: Clients, **limits: int) -> Iterator[None]:
+def few(clients: Clients, **limits: int) -> Iterator[None]:
     """Lets the server of a test have few connections."""
     from tests import serving
 
-    [server] = [one for one in serving.running if one.url == client.url]
+    [server] = [one for one in serving.running if one.url == clients.url]
     before, server.config.doors = server.config.doors, Doors(**limits)
     try:
         yield
@@ -202,9 +202,9 @@ def few(client: Clients, **limits: int) -> Iterator[None]:
 
 
 def test_a_client_with_too_many_connections_gets_no_more_until_some_close(
-    client: Clients, connect: Connect
+    standing: Clients, connect: Connect
 ) -> None:
-    with few(client, limit_a_client=3):
+    with few(standing, limit_a_client=3):
         held = [connect() for _ in range(3)]
         for connection in held:
             connection.sendall(LIVE + b"\r\n")
