@@ -35,25 +35,27 @@ def test_a_key_opens_the_page_that_was_asked_for_and_signing_out_closes_it(
 
 
 @pytest.mark.parametrize("wanted", ["https://evil.example/", "//evil.example/", "/console/\\@x"])
-def test_signing_in_leads_nowhere_but_into_the_console(client: Clients, wanted: str) -> None:
-    form = {"key": client.keys["read"], "next": wanted}
-    answer = client(None).post("/console/sign-in", data=form)
+def test_signing_in_leads_nowhere_but_into_the_console(standing: Clients, wanted: str) -> None:
+    form = {"key": standing.keys["read"], "next": wanted}
+    answer = standing(None).post("/console/sign-in", data=form)
     assert answer.headers["location"] == "/console/users"
 
 
 @pytest.mark.parametrize("key", ["", "annals_read_nonsense", "write"])
-def test_a_key_that_may_not_read_is_told_so_and_gets_no_session(client: Clients, key: str) -> None:
-    form = {"key": client.keys.get(key, key)}
-    answer = client(None).post("/console/sign-in", data=form)
+def test_a_key_that_may_not_read_is_told_so_and_gets_no_session(
+    standing: Clients, key: str
+) -> None:
+    form = {"key": standing.keys.get(key, key)}
+    answer = standing(None).post("/console/sign-in", data=form)
     assert answer.status_code == 401
     assert "may not read" in answer.text
     assert "set-cookie" not in answer.headers
 
 
-def test_what_browsers_load_says_once_in_which_letters_it_is(client: Clients) -> None:
-    page = client(None).get("/console/sign-in").text
+def test_what_browsers_load_says_once_in_which_letters_it_is(standing: Clients) -> None:
+    page = standing(None).get("/console/sign-in").text
     files = set(re.findall(r'(?:href|src)="(/console/static/[^"]+)"', page))
-    types = {client(None).get(one).headers["content-type"] for one in files}
+    types = {standing(None).get(one).headers["content-type"] for one in files}
     assert types >= {"text/css; charset=utf-8", "text/javascript; charset=utf-8"}
     assert not [one for one in types if one.count("charset") > 1]
 
@@ -69,9 +71,9 @@ def behind_proxy(database_url: str, tmp_path: Path) -> Iterator[Clients]:
         yield clients
 
 
-def test_a_stranger_cannot_say_that_it_came_by_tls(client: Clients) -> None:
-    form, behind = {"key": client.keys["read"]}, {"X-Forwarded-Proto": "https"}
-    answer = client(None).post("/console/sign-in", data=form, headers=behind)
+def test_a_stranger_cannot_say_that_it_came_by_tls(standing: Clients) -> None:
+    form, behind = {"key": standing.keys["read"]}, {"X-Forwarded-Proto": "https"}
+    answer = standing(None).post("/console/sign-in", data=form, headers=behind)
     assert "secure" not in answer.headers["set-cookie"].lower()
 
 
@@ -92,7 +94,7 @@ def test_the_cookie_is_for_this_host_alone_hidden_from_scripts_and_behind_tls_fr
 
 
 def test_a_session_is_worth_nothing_once_altered_too_old_or_its_key_revoked(
-    client: Clients, session: Session, monkeypatch: pytest.MonkeyPatch
+    standing: Clients, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = Sessions(b"k" * 32)
     cookie = ours.begin("a key")
@@ -108,10 +110,10 @@ def test_a_session_is_worth_nothing_once_altered_too_old_or_its_key_revoked(
     monkeypatch.setattr(sessions.time, "time", lambda: opened.ends_at + 1)
     assert ours.open(cookie) is None
     monkeypatch.undo()
-    http, _ = session(client, "read")
+    http, _ = session(standing, "read")
     assert http.get("/console/users").status_code == 200
     for look_up in ("recalled", "find"):
-        monkeypatch.setattr(client.annals.api_keys, look_up, lambda key: None)
+        monkeypatch.setattr(standing.annals.api_keys, look_up, lambda key: None)
     assert http.get("/console/users").headers["location"].startswith("/console/sign-in")
 
 
@@ -138,9 +140,9 @@ def test_what_changes_something_needs_the_token_of_the_page_and_this_host(
     assert [one["name"] for one in client.see("/api/segments")["items"]] == ["Everybody"]
 
 
-def test_nobody_is_signed_in_by_another_site(client: Clients) -> None:
-    form, other = {"key": client.keys["read"]}, {"Origin": "https://evil.example"}
-    answer = client(None).post("/console/sign-in", data=form, headers=other)
+def test_nobody_is_signed_in_by_another_site(standing: Clients) -> None:
+    form, other = {"key": standing.keys["read"]}, {"Origin": "https://evil.example"}
+    answer = standing(None).post("/console/sign-in", data=form, headers=other)
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
 
@@ -150,9 +152,9 @@ def test_nobody_is_signed_in_by_another_site(client: Clients) -> None:
     ["/console/sign-in", "/console/users", "/console/segments/new", "/console/no-such-page"],
 )
 def test_every_page_has_a_policy_without_inline_script_or_style_and_is_kept_nowhere(
-    client: Clients, session: Session, path: str
+    standing: Clients, session: Session, path: str
 ) -> None:
-    http, _ = session(client, "admin")
+    http, _ = session(standing, "admin")
     answer = http.get(path)
     policy = answer.headers["content-security-policy"]
     assert "unsafe" not in policy
@@ -179,10 +181,10 @@ def test_who_may_not_delete_sees_no_button_and_who_may_not_edit_no_editor(
 
 
 def test_what_is_not_shown_is_refused_all_the_same(
-    client: Clients,
+    standing: Clients,
     session: Session,
 ) -> None:
-    http, token = session(client, "read")
+    http, token = session(standing, "read")
     form = {"csrf": token, "kind": "user", "name": "No", "condition": '{"type": "all", "of": []}'}
     answer = http.post("/console/segments", data=form)
     assert answer.status_code == 403
