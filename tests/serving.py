@@ -203,9 +203,17 @@ def served(annals: Annals) -> Iterator[Clients]:
     _idle.append(server)
 
 
+def start_over(annals: Annals) -> None:
+    """Has the read models made anew, now: a worker would find out within seconds."""
+    annals.projector().start_over()
+    annals.wakeups.signal()
+
+
 def until(true: Callable[[], bool]) -> None:
     """Waits for what other threads or PostgreSQL do meanwhile: a decision, a vacuum."""
     deadline = time.monotonic() + 30
+    pause = 0.01
     while not true():
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)

@@ -13,7 +13,7 @@ from domain.commands import Position
 from domain.identity import SubjectId
 from infra.bootstrap.annals import Annals
 from tests.altered import ALTERATIONS, KNOWN_TOPICS, alter, places_of, swap
-from tests.serving import Clients, account, problem, until, user
+from tests.serving import Clients, account, problem, start_over, until, user
 
 AT = datetime.now(UTC) - timedelta(days=3)
 
@@ -173,7 +173,7 @@ def test_an_instant_that_is_none_stops_no_reader(client: Clients, database_url: 
         )
         assert [one["status"] for one in told_again["results"]] == ["refused", "stored"]
         assert told_again["results"][0]["code"] == "altered"
-    client.annals.projector().start_over()
+    start_over(client.annals)
     until(lambda: client.see("/api/status")["behind"] == 0)
     client.see(user("bob0"))
 

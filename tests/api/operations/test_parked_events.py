@@ -13,7 +13,7 @@ from infra.bootstrap.annals import Annals
 from tests.altered import ALTERATIONS, alter
 from tests.projections.projector.test_parking import UNFIT, refusing
 from tests.projections.read_models import dump, owner
-from tests.serving import Clients, problem, until, user
+from tests.serving import Clients, problem, start_over, until, user
 
 REASON = "Ada Lovelace's plan is older than the catalogue of plans"
 
@@ -84,7 +84,7 @@ def test_a_row_of_another_reader_needs_no_more_than_its_place(
     answer = admin.post(f"/api/parked/retention/{place}/skip", json={"reason": REASON})
     assert answer.json() == {"applied": 0, "left": 0, "error": None}
     assert client.see("/api/status")["parked"] == 0
-    client.annals.projector().start_over()
+    start_over(client.annals)
     [one] = client.see("/api/parked", state="skipped")["items"]
     assert (one["reader"], one["skip"]["reason"]) == ("retention", REASON)
 
@@ -137,7 +137,7 @@ def test_a_skip_frees_what_waits_and_outlives_a_rebuild(
     assert client.see(user("ada", "/events"))["items"][0]["count"] == 1
     live = dump(database_url)
     with refusing(database_url, "contacts", UNFIT["contacts"]):
-        annals.projector().start_over()
+        start_over(annals)
         until(lambda: client.see("/api/status")["behind"] == 0)
         assert dump(database_url) == live
     assert client.see("/api/status")["parked"] == 0
@@ -223,7 +223,7 @@ def test_what_the_workspace_decided_is_never_skipped_and_can_be_tried_again(
     assert "decide it the other way" in problem(skip, 409)["detail"]
     assert client("admin").post(f"{place}/retry").json()["left"] == 0
     live = dump(database_url)
-    annals.projector().start_over()
+    start_over(annals)
     until(lambda: client.see("/api/status")["behind"] == 0)
     assert dump(database_url) == live
 
