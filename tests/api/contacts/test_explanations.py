@@ -41,7 +41,7 @@ def decided(client: Clients, path: str, **query: Any) -> dict[str, Any]:
             assert answer.status_code == 200, answer.text
             body: dict[str, Any] = answer.json()
             return body
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def seen(why: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -110,7 +110,7 @@ def test_who_was_put_into_a_stage_by_hand_is_said_with_who_and_why(client: Clien
         why = decided(client, user("ada", "/why"), of="stage")
         if why["by_hand"] or time.monotonic() > deadline:
             break
-        time.sleep(0.02)
+        time.sleep(0.05)
     cause = why["cause"]
     assert (cause["type"], cause["stage"], cause["reason"]) == ("by_hand", "trial", "a mistake")
     assert cause["by"]

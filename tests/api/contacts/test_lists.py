@@ -31,7 +31,7 @@ def segment(client: Clients, condition: Any) -> str:
     path = f"/api/segments/{made.json()['id']}"
     deadline = time.monotonic() + 60
     while client("read").get(path).json().get("state") != "ready" and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.05)
     return str(made.json()["id"])
 
 

@@ -66,7 +66,7 @@ def done(client: Clients, id: str) -> dict[str, Any]:
         if body["state"] in ("done", "failed", "cancelled") or time.monotonic() > deadline:
             assert body["state"] == "done", body
             return body
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def by_day(body: dict[str, Any]) -> list[dict[str | None, int]]:

@@ -37,7 +37,7 @@ def eventually(look: Callable[[], Any], wanted: Any) -> None:
     deadline = time.monotonic() + 60
     while (seen := look()) != wanted:
         assert time.monotonic() < deadline, f"{seen} is not {wanted}"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def names(client: Clients, path: str) -> list[str]:
