@@ -13,10 +13,10 @@ from tests.serving import Clients, problem, user
 PAGES = ["/console/sign-in", "/console/users", "/schema", "/"]
 
 
-@pytest.fixture
-def paths(client: Clients) -> dict[str, set[str]]:
+@pytest.fixture(scope="module")
+def paths(standing: Clients) -> dict[str, set[str]]:
     """Each path of the document, with something in place of its parameters, and its methods."""
-    document = client(None).get("/schema/openapi.json").json()["paths"]
+    document = standing(None).get("/schema/openapi.json").json()["paths"]
     return {
         re.sub(r"\{[^}]*\}", str(uuid.UUID(int=1)), path): {one.upper() for one in methods}
         for path, methods in document.items()
@@ -28,30 +28,30 @@ def allowed(answer: Any) -> list[str]:
 
 
 def test_options_and_refusals_of_a_path_name_all_of_its_methods(
-    client: Clients, paths: dict[str, set[str]]
+    standing: Clients, paths: dict[str, set[str]]
 ) -> None:
     for path, methods in paths.items():
-        answer = client(None).request("OPTIONS", path)
+        answer = standing(None).request("OPTIONS", path)
         assert (answer.status_code, answer.content) == (204, b""), path
         implied = {"OPTIONS", "HEAD"} if "GET" in methods else {"OPTIONS"}
         assert allowed(answer) == sorted(methods | implied), path
-        refused = client(None).request("PATCH", path)
+        refused = standing(None).request("PATCH", path)
         problem(refused, 405, "method-not-allowed")
         assert allowed(refused) == allowed(answer), path
     assert len(paths) > 50
     for path in PAGES:
-        assert {"GET", "HEAD", "OPTIONS"} <= set(allowed(client(None).request("OPTIONS", path)))
-    problem(client(None).request("OPTIONS", "/api/nothing"), 404)
+        assert {"GET", "HEAD", "OPTIONS"} <= set(allowed(standing(None).request("OPTIONS", path)))
+    problem(standing(None).request("OPTIONS", "/api/nothing"), 404)
 
 
 def test_head_is_answered_as_get_is_without_a_body(
-    client: Clients, paths: dict[str, set[str]]
+    standing: Clients, paths: dict[str, set[str]]
 ) -> None:
-    client.send({"type": "identify", "userId": "ada", "traits": {"name": "Ada"}})
-    client.see(user("ada"))
+    standing.send({"type": "identify", "userId": "ada", "traits": {"name": "Ada"}})
+    standing.see(user("ada"))
     known = [user("ada", tab) for tab in ("", "/timeline", "/overview")]
     for path in [*(path for path, methods in paths.items() if "GET" in methods), *known, *PAGES]:
-        asking = client("comply" if path.endswith("review") else "admin")
+        asking = standing("comply" if path.endswith("review") else "admin")
         head = asking.head(path)
         assert head.content == b""
         with asking.stream("GET", path) as got:  # some have no end
@@ -66,9 +66,9 @@ def names(answer: Any) -> set[str]:
     return {*answer.headers} - {"content-length", "transfer-encoding"}
 
 
-def test_head_is_refused_as_get_is(client: Clients) -> None:
-    assert client(None).head("/api/users").status_code == 401
-    assert client("write").head("/api/users").status_code == 403
-    assert client("read").head(user("nobody")).status_code == 404
-    refused = client("write").head("/v1/batch")
+def test_head_is_refused_as_get_is(standing: Clients) -> None:
+    assert standing(None).head("/api/users").status_code == 401
+    assert standing("write").head("/api/users").status_code == 403
+    assert standing("read").head(user("nobody")).status_code == 404
+    refused = standing("write").head("/v1/batch")
     assert (refused.status_code, allowed(refused)) == (405, ["OPTIONS", "POST"])

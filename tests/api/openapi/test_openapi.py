@@ -158,11 +158,11 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
 }
 
 
-@pytest.fixture
-def document(client: Clients) -> Any:
-    answer = client(None).get("/schema")
+@pytest.fixture(scope="module")
+def document(standing: Clients) -> Any:
+    answer = standing(None).get("/schema")
     assert answer.status_code == 200
-    assert answer.json() == client(None).get("/schema/openapi.json").json()
+    assert answer.json() == standing(None).get("/schema/openapi.json").json()
     return answer.json()
 
 
@@ -256,11 +256,11 @@ def test_no_value_is_of_two_members_of_a_union_of_which_it_has_to_be_of_one(docu
 
 @pytest.mark.parametrize("format", ["csv", "ndjson"])
 def test_an_export_is_of_a_kind_that_the_document_names(
-    client: Clients, document: Any, format: str
+    standing: Clients, document: Any, format: str
 ) -> None:
     for method in ("get", "post"):
         body = {"json": {}} if method == "post" else {}
-        answer = client("read").request(
+        answer = standing("read").request(
             method, "/api/users/export", params={"format": format}, **body
         )
         said = document["paths"]["/api/users/export"][method]["responses"]["200"]["content"]
@@ -288,26 +288,26 @@ def test_every_reference_of_the_document_leads_somewhere(document: Any) -> None:
 
 
 def test_what_is_answered_has_the_fields_that_the_document_says(
-    client: Clients, document: Any
+    standing: Clients, document: Any
 ) -> None:
-    client.send({"type": "group", "userId": "ada", "groupId": "acme"})
+    standing.send({"type": "group", "userId": "ada", "groupId": "acme"})
     schemas = document["components"]["schemas"]
     for path, route in ((user("ada"), "/api/users/{id}"), (account("acme"), "/api/accounts/{id}")):
         answered = document["paths"][route]["get"]["responses"]["200"]["content"]
         name = answered["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
-        assert client.see(path).keys() == schemas[name]["properties"].keys()
+        assert standing.see(path).keys() == schemas[name]["properties"].keys()
 
 
 def test_what_is_as_long_as_the_document_allows_is_taken_and_what_is_longer_is_refused(
-    client: Clients, document: Any
+    standing: Clients, document: Any
 ) -> None:
     def bound(schema: str, field: str, keyword: str) -> int:
         said = document["components"]["schemas"][schema]["properties"][field]
         return int(next(one[keyword] for one in (said, *said.get("oneOf", ())) if keyword in one))
 
     id = "u" * (bound("HoldRequest", "id", "maxLength") - len("external:"))
-    client.send({"type": "identify", "userId": id})
-    client.see("/api/users")
+    standing.send({"type": "identify", "userId": id})
+    standing.see("/api/users")
     whom = {"kind": "user", "id": f"external:{id}"}
     most = {
         "/api/segments": bound("SegmentRequest", "name", "maxLength"),
@@ -338,7 +338,7 @@ def test_what_is_as_long_as_the_document_allows_is_taken_and_what_is_longer_is_r
         for beyond in (0, 1):
             scope = "comply" if path.startswith(("/api/holds", "/api/erasures")) else "admin"
             address = path.replace("/{id}", user(id).removeprefix("/api/users"))
-            answer = client(scope).post(address, json=body(path, length + beyond))
+            answer = standing(scope).post(address, json=body(path, length + beyond))
             if beyond:
                 problem(answer, 400, "invalid-input")
             elif not path.endswith("/stage"):  # there are none here
@@ -346,24 +346,24 @@ def test_what_is_as_long_as_the_document_allows_is_taken_and_what_is_longer_is_r
 
 
 def test_who_is_refused_for_now_or_for_want_of_a_key_is_told_how_to_go_on(
-    client: Clients, document: Any
+    standing: Clients, document: Any
 ) -> None:
     responses = document["paths"]["/api/users"]["get"]["responses"]
     for status in ("429", "503"):
         assert responses[status]["headers"]["Retry-After"]["required"]
-    refused = client(None).get("/api/users")
+    refused = standing(None).get("/api/users")
     assert "www-authenticate" in refused.headers
     told = {name.lower() for name in responses["200"]["headers"]}
     assert told == {"ratelimit", "ratelimit-policy"}
-    assert told <= set(client("read").get("/api/users").headers)
+    assert told <= set(standing("read").get("/api/users").headers)
 
 
 def test_a_destination_may_be_sent_without_its_type_and_the_document_says_so(
-    client: Clients, document: Any
+    standing: Clients, document: Any
 ) -> None:
     schema = document["components"]["schemas"]["DestinationRequest"]
     assert "type" not in schema["required"]
     body = {"name": "CRM", "url": "https://hooks.crm.example/a", "news": [{"about": "stage"}]}
     for change, status in (({}, 200), ({"type": "destination"}, 200), ({"type": "segment"}, 400)):
         sent = body | {"name": f"CRM {change}"} | change
-        assert client("admin").post("/api/destinations", json=sent).status_code == status
+        assert standing("admin").post("/api/destinations", json=sent).status_code == status
