@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -15,11 +15,12 @@ import msgspec
 from domain.identity import json_type
 
 Value = str | int | float | bool | datetime | list[str]
-"""A property value. Dates are aware and in UTC; MRR and the like are numbers."""
+"""A property value. A date is an instant, aware and in UTC, or a calendar day, which is the text
+`2026-05-13`: the type of its property tells it from a text. MRR and the like are numbers."""
 
 Values = dict[str, Any]
 """Property values by name, in events and states: each is a `Value`, which msgspec cannot say itself
-(texts and dates are both text to it) though its MessagePack keeps them apart."""
+(texts and instants are both text to it) though its MessagePack keeps them apart."""
 
 MAX_NAME_CHARS = 128
 MAX_TEXT_CHARS = 8_192
@@ -29,6 +30,7 @@ MAX_NUMBER = 2**63 - 1
 RETIRED = "an admin retired this name; stop sending it, or have it restored in the catalogue"
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?\Z")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,400})?")
 _EMAIL = re.compile(r"\S+@\S+\.\S+")
 _TOKEN = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9_\-+/=.]{32,}\Z")
@@ -117,6 +119,29 @@ def parse_instant(text: str) -> datetime:
         raise ValueError("the date lies outside the years 1 to 9999") from None
 
 
+def parse_date(text: str) -> str | datetime:
+    """Reads a date: an ISO 8601 calendar day, which stays a day (`2026-05-13`), or a date-time with
+    a zone, as UTC.
+
+    Raises:
+        ValueError: with a reason fit for the sender.
+    """
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return parse_instant(text)
+
+
+def day_in(value: object) -> date | None:
+    """The calendar day that a value of a date property is; None: it is an instant, or no date."""
+    if not isinstance(value, str) or not _DAY.fullmatch(value):
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        return None
+
+
 def _shown(text: str) -> str:
     return "an impossible one" if _DATE.match(text) else "another text"
 
@@ -136,7 +161,7 @@ def checked_value(value: object, expected: PropertyType) -> Value:
         raise ValueError(f"expected {expected.with_article}, got {json_type(value)}")
     if isinstance(value, str):
         text = checked_text(value)
-        return parse_instant(text) if expected is PropertyType.DATE else text
+        return parse_date(text) if expected is PropertyType.DATE else text
     if isinstance(value, list):
         if len(value) > MAX_LIST_ITEMS:
             raise ValueError(f"the list has {len(value)} items, at most {MAX_LIST_ITEMS}")
@@ -149,8 +174,8 @@ def converted(value: Value, to: PropertyType) -> Value | None:
     """Converts a value to another type without loss: between texts and numbers, dates, `true` or
     `false`; between booleans and 1 or 0; between a text and the list of it. None: it does not fit.
 
-    A date and its text have the same result, and so have numbers with the same decimals: read
-    models hold values as JSON only."""
+    A date, be it a day or an instant, and its text have the same result, and so have numbers with
+    the same decimals: read models hold values as JSON only."""
     if isinstance(value, datetime):
         value = str(msgspec.to_builtins(value))
     if isinstance(value, list):
@@ -199,11 +224,11 @@ def _as_number(value: str | int | float | bool) -> int | float | None:
     return number if Decimal(repr(number)) == exact else None
 
 
-def _as_date(value: object) -> datetime | None:
+def _as_date(value: object) -> str | datetime | None:
     if not isinstance(value, str) or not _DATE.match(value):
         return None
     try:
-        return parse_instant(value)
+        return parse_date(value)
     except ValueError:
         return None
 

@@ -48,7 +48,11 @@ def working(annals: Annals, *, project: bool) -> Iterator[None]:
             ("decider", decider.run, False),
             ("sweeper", decider.run_sweeps, False),
             ("filler", annals.filler().run, False),
-            ("filters", partial(filters.run, annals.pools.workers.views), False),
+            (
+                "filters",
+                partial(filters.run, annals.pools.workers.views, lambda: annals.workspace().zone),
+                False,
+            ),
             ("deliverer", annals.delivery.run, False),
         ]
         threads += [

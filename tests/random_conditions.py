@@ -411,7 +411,8 @@ class WorldMaker:
                 lambda: chance.choice(NUMBERS),
                 lambda: chance.choice((True, False)),
                 lambda: [self._text() for _ in range(chance.randrange(4))],
-                self._stored_date,
+                self._stored_instant,
+                self._stored_day,
                 lambda: chance.choice(
                     (
                         "2024-02-30T00:00:00Z", "2023-02-29T00:00:00Z", "2024-02-29T24:00:00Z",
@@ -420,12 +421,17 @@ class WorldMaker:
                         "2024-05-13T00:00:00.5Z", "x2024-05-13T00:00:00Z", "2024-05-13T00:00:00ZZ",
                         "２024-05-13T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z",
                         "2024-04-31T00:00:00Z", "2024-05-13T00:00:60Z", "2024-05-13T00:00:00Z\n",
+                        "2024-02-30", "2023-02-29", "0000-01-01", "0001-01-01", "9999-12-31",
+                        "2024-05-1x", "2024-5-013", "２024-05-13", "2024-05-13\n", "20240513",
                     )
                 ),
             )
         )()  # fmt: skip
 
-    def _stored_date(self) -> str:
+    def _stored_day(self) -> str:
+        return self._random.choice((*DAYS, *self._near)).isoformat()
+
+    def _stored_instant(self) -> str:
         return str(msgspec.to_builtins(self._instant()))
 
     def _instant(self) -> datetime:

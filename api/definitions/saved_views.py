@@ -147,6 +147,6 @@ def _checked(queries: sa.Engine, data: SavedViewRequest, by: UUID) -> SavedView:
             by=by,
         )
         types = KnownNames(conn).properties(data.kind)
-    order(data.sort, types)
+    order(data.sort, types, UTC)
     columns = checked_columns(data.columns, types)
     return SavedView(data.kind, name, data.sort, columns, selected.segment, selected.filter)

@@ -17,9 +17,9 @@ import msgspec
 from domain.calendar import Moment, Period, boundary, bounds, end_of, start_of
 from domain.conditions import language as ask
 from domain.identity import SubjectKind
-from domain.properties import parse_instant
+from domain.properties import day_in, parse_date
 
-_STORED_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]{6})?Z")
+_STORED_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]{6})?Z")
 
 
 class Deed(msgspec.Struct, frozen=True):
@@ -189,9 +189,10 @@ def metadata_passes(test: ask.Test, value: object, moment: Moment) -> bool:
     """Whether a metadata value passes a test. Its dates are texts as they were sent."""
     if isinstance(test, ask.Before | ask.After) and isinstance(value, str):
         try:
-            return _date_passes(test, parse_instant(value), moment)
+            at = parse_date(value)
         except ValueError:
             return False
+        return _date_passes(test, date.fromisoformat(at) if isinstance(at, str) else at, moment)
     return passes(test, value, moment)
 
 
@@ -208,10 +209,11 @@ def _exact(number: int | float) -> Decimal:
     return Decimal(repr(number))
 
 
-def _stored_date(value: object) -> datetime | None:
-    """The date that a text stands for in a property; None where it stands for none."""
-    if not isinstance(value, str) or not _STORED_DATE.fullmatch(value):
-        return None
+def _stored_date(value: object) -> date | datetime | None:
+    """The day or the instant that a text stands for in a property; None where it stands for
+    none."""
+    if not isinstance(value, str) or not _STORED_INSTANT.fullmatch(value):
+        return day_in(value)
     try:
         return datetime.fromisoformat(value).astimezone(UTC)
     except ValueError:
@@ -234,7 +236,35 @@ def _number_passes(test: ask.Test, number: Decimal) -> bool:
             raise TypeError(f"{test} is no test of a number")
 
 
-def _date_passes(test: ask.Test, at: datetime, moment: Moment) -> bool:
+def _date_passes(test: ask.Test, at: date | datetime, moment: Moment) -> bool:
+    """Whether a day or an instant passes a test of a date."""
+    if isinstance(at, datetime):
+        return _instant_passes(test, at, moment)
+    return _day_passes(test, at, moment)
+
+
+def _day_passes(test: ask.Test, day: date, moment: Moment) -> bool:
+    """A day is compared with days as a day, and with an instant by its beginning in the zone."""
+    zone, today = moment.zone, moment.today
+    match test:
+        case ask.Before(limit):
+            edge = boundary(limit)
+            return start_of(day, zone) < edge if isinstance(edge, datetime) else day < edge
+        case ask.After(limit):
+            edge = boundary(limit)
+            return start_of(day, zone) > edge if isinstance(edge, datetime) else day > edge
+        case ask.InPeriod(period):
+            first, last = bounds(period, today)
+            return first <= day <= last
+        case ask.InNextDays(days):
+            return today <= day <= today + timedelta(days)
+        case ask.MoreThanDaysAgo(days):
+            return day < today - timedelta(days)
+        case _:
+            raise TypeError(f"{test} is no test of a date")
+
+
+def _instant_passes(test: ask.Test, at: datetime, moment: Moment) -> bool:
     zone, today = moment.zone, moment.today
     match test:
         case ask.Before(limit):

@@ -95,13 +95,15 @@ class Between(_Test, frozen=True, tag="between"):
 
 
 class Before(_Test, frozen=True, tag="before"):
-    """A date before a day begins, or before an instant."""
+    """A date before a day begins, or before an instant. A date that is a day is before an instant
+    if it began before it."""
 
     at: Instant
 
 
 class After(_Test, frozen=True, tag="after"):
-    """A date after a day ended, or after an instant."""
+    """A date after a day ended, or after an instant. A date that is a day is after an instant if it
+    began after it."""
 
     at: Instant
 

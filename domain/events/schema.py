@@ -6,6 +6,8 @@ which form it has. The history of every topic:
 - Version 1: sealed under the key of the subject. All topics began with it; most still have it.
 - Version 2: tracked activity, sealed under a key of the subject for the month of the activity.
 - Version 3: events with what a definition says, each sealed under a key of its own.
+- Version 4: events with values of properties, where a calendar day is the text `2026-05-13`. Before,
+  it was the instant of its midnight UTC.
 
 A new field with a default needs no new version: a payload without it decodes. Any other change of
 a form gets a new version, for its topics alone, and an upcaster for the versions before it. Stored
@@ -19,17 +21,32 @@ that were taken over; they are events of their own since, and the list is not re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, time
 from typing import Any
 
 import msgspec
 
 from domain.errors import UnreadableEvent
-from domain.events.payloads import Payload, Tracked
+from domain.events.payloads import (
+    Absorbed,
+    MembershipChanged,
+    MembershipStarted,
+    Payload,
+    PropertiesChanged,
+    Tracked,
+)
 from domain.events.topics import PAYLOAD_OF_TOPIC, SAYS
+from domain.properties import Values
 
 FIRST_VERSION = 1
 MONTH_KEYS_VERSION = 2
 CONTENT_KEYS_VERSION = 3
+DAYS_VERSION = 4
+
+WITH_VALUES = (PropertiesChanged, MembershipStarted, MembershipChanged, Absorbed)
+"""Payloads with values of properties."""
+
+_FIELDS_WITH_VALUES = ("values", "before", "properties")
 
 
 class NewerSchemaVersion(UnreadableEvent):
@@ -40,6 +57,8 @@ def schema_version(payload: type[Payload]) -> int:
     """The version that payloads of a type are stored under today."""
     if payload is Tracked:
         return MONTH_KEYS_VERSION
+    if payload in WITH_VALUES:
+        return DAYS_VERSION
     return CONTENT_KEYS_VERSION if payload in SAYS else FIRST_VERSION
 
 
@@ -58,12 +77,43 @@ def _name_definition(payload: dict[str, Any]) -> dict[str, Any]:
     return {"definition": payload["segment"], **rest}
 
 
+def _days(payload: dict[str, Any]) -> dict[str, Any]:
+    """Values of properties, in which a calendar day was the instant of its midnight UTC."""
+    return {
+        field: _with_days(held) if field in _FIELDS_WITH_VALUES else held
+        for field, held in payload.items()
+    }
+
+
+def _with_days(values: Values) -> Values:
+    return {
+        name: value.date().isoformat() if _was_day(value) else value
+        for name, value in values.items()
+    }
+
+
+def _was_day(value: object) -> bool:
+    return isinstance(value, datetime) and value.timetz() == time(tzinfo=UTC)
+
+
+def _has_days(payload: Payload) -> bool:
+    return any(
+        _was_day(value)
+        for field in _FIELDS_WITH_VALUES
+        for value in getattr(payload, field, {}).values()
+    )
+
+
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 UPCASTERS: Mapping[tuple[str, int], Upcaster] = {
     (f"{kind}.{verb}", FIRST_VERSION): _name_definition
     for kind in ("user", "account")
     for verb in ("segment_entered", "segment_left")
+} | {
+    (topic, FIRST_VERSION): _days
+    for topic, payload in PAYLOAD_OF_TOPIC.items()
+    if payload in WITH_VALUES
 }
 """Topic and version to the function that converts a payload to the next version of the topic; for
 the newest version, to today's form. Pure; leaves a payload of that form as it is."""
@@ -103,7 +153,7 @@ def check_known(topic: str, version: int) -> None:
 
 def decoder(topic: str, version: int) -> Callable[[bytes], Payload]:
     """Returns the decoder of stored payloads (MessagePack) of a topic and version to today's type.
-    Payloads of today's form are decoded directly; others are upcast.
+    Payloads of today's form, and with today's meaning, are decoded directly; others are upcast.
 
     Raises:
         NewerSchemaVersion, UnreadableEvent: see `upcast`.
@@ -116,9 +166,13 @@ def decoder(topic: str, version: int) -> Callable[[bytes], Payload]:
 
     def decode(stored: bytes) -> Payload:
         try:
-            return direct(stored)
+            payload = direct(stored)
         except msgspec.ValidationError:
-            payload = upcast(topic, version, msgspec.msgpack.decode(stored, type=dict[str, Any]))
-        return msgspec.convert(payload, PAYLOAD_OF_TOPIC[topic])
+            pass
+        else:
+            if not _has_days(payload):
+                return payload
+        fields = upcast(topic, version, msgspec.msgpack.decode(stored, type=dict[str, Any]))
+        return msgspec.convert(fields, PAYLOAD_OF_TOPIC[topic])
 
     return decode

@@ -21,7 +21,6 @@ from domain.events.payloads import ActivitySummed, Erased, Payload, Tracked
 from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.events.schema import (
     CONTENT_KEYS_VERSION,
-    FIRST_VERSION,
     MONTH_KEYS_VERSION,
     schema_version,
 )
@@ -156,7 +155,7 @@ def _sealed(
     nonces, account_nonces = random_nonces(len(ids)), random_nonces(len(ids))
     for event, id, nonce, account_nonce in zip(events, ids, nonces, account_nonces, strict=True):
         stream, payload, account = event.stream.int, event.payload, event.account
-        at, month, form = event.occurred_at, None, FIRST_VERSION
+        at, month = event.occurred_at, None
         if type(payload) is Tracked:
             month, form = only or months[month_of(at)], MONTH_KEYS_VERSION
         elif type(payload) in SAYS:
@@ -164,6 +163,8 @@ def _sealed(
             bound = envelope(stream, event.version, id, account, event.topic, form, at)
             yield bound, own.seal(encode(payload), SUBJECT_PART + bound, nonce), None
             continue
+        else:
+            form = schema_version(type(payload))
         bound = envelope(stream, event.version, id, account, event.topic, form, at)
         if type(payload) is Erased:
             yield bound, b"", None

@@ -15,7 +15,7 @@ from domain.calendar import Moment, bounds
 from domain.conditions import language as ask
 from domain.conditions.counters import counter_of
 from domain.identity import SubjectKind
-from projections.conditions.date_window import stored_date, window
+from projections.conditions.date_window import day_window, stored_date, window
 from projections.conditions.fragments import (
     BoundParams,
     Compiled,
@@ -176,14 +176,27 @@ class Compiler:
                 number = Sql(f"views.number_of({properties}, {params.text(name)})")
                 return Sql(f"coalesce({self._number(number, test)}, false)")
             case _:
-                low, high = window(test, self._moment)
-                value = f"{properties}, {params.text(name)}"
-                stored = f"rtrim(views.text_of({value}), 'Z') COLLATE \"C\""
-                limits = [(">=", low), ("<", high)]
-                tests = [f"{stored} {op} {params.text(stored_date(at))}" for op, at in limits if at]
-                # The test for a date comes last: it costs ten times as much.
-                tests.append(f"views.instant_of({value}) IS NOT NULL")
-                return Sql(f"coalesce({' AND '.join(tests)}, false)")
+                return self._date(properties, name, test)
+
+    def _date(self, properties: Sql, name: str, test: ask.Test) -> Sql:
+        """Days and instants are told apart by their length: 10 characters, and 20 or more."""
+        text, value = self._params.text, f"{properties}, {self._params.text(name)}"
+        stored = f"views.text_of({value})"
+        instants = zip((">=", "<"), window(test, self._moment), strict=True)
+        days = zip((">=", "<"), day_window(test, self._moment), strict=True)
+        in_days = [f'{stored} COLLATE "C" {op} {text(day.isoformat())}' for op, day in days if day]
+        in_time = [
+            f"rtrim({stored}, 'Z') COLLATE \"C\" {op} {text(stored_date(at))}"
+            for op, at in instants
+            if at
+        ]
+        # The test for a date comes last: it costs ten times as much.
+        in_days.append(f"views.day_of({value}) IS NOT NULL")
+        in_time.append(f"views.instant_of({value}) IS NOT NULL")
+        return Sql(
+            f"coalesce(CASE length({stored}) WHEN 10 THEN {' AND '.join(in_days)}"
+            f" ELSE {' AND '.join(in_time)} END, false)"
+        )
 
     def _value_in(self, properties: Sql, name: str, values: Sequence[ask.Scalar]) -> Sql:
         known = self._params.list([json_text(value) for value in values])

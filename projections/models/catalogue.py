@@ -23,7 +23,7 @@ from domain.events.payloads import (
 )
 from domain.identity import SubjectId
 from domain.name_rules import Retired
-from domain.properties import PropertyType, Value
+from domain.properties import PropertyType, Value, day_in
 from projections.kernel.batch import Batch
 
 COUNT_USES = """
@@ -33,7 +33,9 @@ SELECT * FROM unnest(%(scopes)b::text[], %(names)b::text[], %(types)b::text[], %
                      %(first_at)b::timestamptz[], %(last_at)b::timestamptz[],
                      %(retired_at)b::timestamptz[], %(retired_by)b::uuid[])
 ON CONFLICT (scope, name) DO UPDATE
-SET uses = c.uses + excluded.uses, value_type = coalesce(c.value_type, excluded.value_type),
+SET uses = c.uses + excluded.uses,
+    value_type = CASE WHEN c.value_type = 'date' AND excluded.value_type = 'string'
+                      THEN excluded.value_type ELSE coalesce(c.value_type, excluded.value_type) END,
     first_at = CASE c.uses WHEN 0 THEN excluded.first_at
                     ELSE least(c.first_at, excluded.first_at) END,
     last_at = CASE c.uses WHEN 0 THEN excluded.last_at
@@ -100,8 +102,9 @@ class CatalogueModel:
                     continue
             for name, value in values.items():
                 key = (scope, name)
-                _, count, first, last = uses.get(key, (None, 0, at, at))
-                uses[key] = (_type_of(value), count + 1, min(first, at), max(last, at))
+                type, count, first, last = uses.get(key, (None, 0, at, at))
+                type = type if type == PropertyType.STRING.value else _type_of(value)
+                uses[key] = (type, count + 1, min(first, at), max(last, at))
         rules = batch.workspace.names
         if uses:
             rows = [
@@ -150,9 +153,11 @@ def _since(retired: Retired | None) -> tuple[datetime | None, UUID | None]:
 
 
 def _type_of(value: Value) -> str:
+    """The type of a value's property. The text of a day can be either: a property with other texts
+    is a string, whichever comes first."""
     if isinstance(value, bool):
         return PropertyType.BOOLEAN.value
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) or day_in(value) is not None:
         return PropertyType.DATE.value
     if isinstance(value, int | float):
         return PropertyType.NUMBER.value

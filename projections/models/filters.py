@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
 from typing import Any, ClassVar
 
 import psycopg
@@ -79,10 +80,12 @@ SELECT min(views.number_of(properties, %(name)s))::text,
        max(views.number_of(properties, %(name)s))::text
 FROM views.contacts WHERE kind = %(kind)s"""
 
+# The value follows its place in the order.
 FIND_DATES = """
-SELECT min(views.instant_of(properties, %(name)s) COLLATE "C"),
-       max(views.instant_of(properties, %(name)s) COLLATE "C")
-FROM views.contacts WHERE kind = %(kind)s"""
+SELECT split_part(min(d.date), ' ', 2), split_part(max(d.date), ' ', 2)
+FROM (SELECT (views.date_in_order(properties, %(name)s, %(zone)s) || ' '
+              || (properties ->> %(name)s)) COLLATE "C" AS date
+      FROM views.contacts WHERE kind = %(kind)s) d"""
 
 SELECT_TYPES = """
 SELECT name, value_type FROM views.catalogue
@@ -130,7 +133,7 @@ DELETE FROM views.filter_ranges f
 USING views.contacts c CROSS JOIN jsonb_each(c.properties) p
 WHERE c.log_partition = ANY(%(partitions)s) AND c.subject = ANY(%(subjects)s)
   AND f.kind = c.kind AND f.property = p.key
-  AND rtrim(p.value #>> '{}', 'Z') IN (f.low, f.high)"""
+  AND p.value #>> '{}' IN (f.low, f.high)"""
 
 NOTE_ERASURE = """
 INSERT INTO views.filter_states (kind, positions, erasures, as_of, seconds)
@@ -166,35 +169,46 @@ class FilterModel:
             conn.execute(NOTE_ERASURE, (kind.value,))
 
 
-def run(pool: ConnectionPool, stop: threading.Event, idle: Idle) -> None:
-    """Refreshes the filters until `stop` is set."""
+def run(
+    pool: ConnectionPool, zone: Callable[[], tzinfo], stop: threading.Event, idle: Idle
+) -> None:
+    """Refreshes the filters until `stop` is set.
+
+    Args:
+        zone: returns the present time zone of the workspace.
+    """
     while not stop.is_set():
         idle.wait(PAUSE_SECONDS)
         if stop.is_set():
             return
         try:
-            refresh(pool)
-        except (psycopg.Error, TimeoutError) as error:
+            refresh(pool, zone)
+        except Exception as error:
             log.warning("filters.failed", error=type(error).__name__)
 
 
-def refresh(pool: ConnectionPool) -> None:
-    """Counts anew for each kind after a change, unless the last count is too recent."""
+def refresh(pool: ConnectionPool, zone: Callable[[], tzinfo]) -> None:
+    """Counts anew for each kind after a change, unless the last count is too recent. `zone`: as of
+    `run`."""
     for kind in SubjectKind:
         with pool.connection() as conn:
             row = conn.execute(SELECT_STATE, (kind.value,)).fetchone()
             assert row is not None
             positions, counted_at, erasures, age, seconds = row
             if positions != counted_at and (seconds is None or age > REST * seconds):
-                _refresh(conn, kind, positions, erasures)
+                _refresh(conn, kind, positions, erasures, zone())
 
 
 def _refresh(
-    conn: psycopg.Connection, kind: SubjectKind, positions: int, erasures: int | None
+    conn: psycopg.Connection,
+    kind: SubjectKind,
+    positions: int,
+    erasures: int | None,
+    zone: tzinfo,
 ) -> None:
     started = time.monotonic()
     types = {name: PropertyType(type) for name, type in conn.execute(SELECT_TYPES, (kind.value,))}
-    values, ranges = _values(conn, kind, types), _ranges(conn, kind, types)
+    values, ranges = _values(conn, kind, types), _ranges(conn, kind, types, zone)
     seconds = time.monotonic() - started
     with conn.transaction():
         conn.execute(SHARE_FENCE)
@@ -235,13 +249,17 @@ def _values(
 
 
 def _ranges(
-    conn: psycopg.Connection, kind: SubjectKind, types: Mapping[str, PropertyType]
+    conn: psycopg.Connection,
+    kind: SubjectKind,
+    types: Mapping[str, PropertyType],
+    zone: tzinfo,
 ) -> list[tuple[str, str, str]]:
     statements = {PropertyType.NUMBER: FIND_NUMBERS, PropertyType.DATE: FIND_DATES}
     ranges = []
     for name, type in types.items():
         if type in statements:
-            row = conn.execute(statements[type], {"kind": kind.value, "name": name}).fetchone()
+            params = {"kind": kind.value, "name": name, "zone": str(zone)}
+            row = conn.execute(statements[type], params).fetchone()
             if row is not None and row[0] is not None:
                 ranges.append((name, row[0], row[1]))
     return ranges

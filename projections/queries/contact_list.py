@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -96,10 +96,11 @@ def _currency(default: str | None) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(c.currency, sa.case((c.mrr.is_not(None), default)))
 
 
-def order(sort: str, types: Types, currency: str | None = None) -> Order:
+def order(sort: str, types: Types, zone: tzinfo, currency: str | None = None) -> Order:
     """Parses `sort`: a column or `property:<name>`, with a minus before it for descending.
 
     Args:
+        zone: in which a day begins; among instants it stands there.
         currency: of an MRR without one.
 
     Raises:
@@ -129,7 +130,7 @@ def order(sort: str, types: Types, currency: str | None = None) -> Order:
             value = sa.func.views.number_of(c.properties, of)
             return Order(name, descending, value, _LEAST_NUMBER, Decimal)
         case PropertyType.DATE:
-            value = sa.func.views.instant_of(c.properties, of)
+            value = sa.func.views.date_in_order(c.properties, of, str(zone))
         case PropertyType.STRING:
             value = sa.func.views.text_of(c.properties, of)
         case PropertyType.BOOLEAN | PropertyType.LIST:
@@ -176,7 +177,7 @@ class Lists:
         currency: str | None = None,
     ) -> None:
         self.types = types
-        self.order = order(sort, types, currency)
+        self.order = order(sort, types, moment.zone, currency)
         self._currency = _currency(currency).label("currency")
         self.columns = checked_columns(columns, types)
         self._selection = selection

@@ -117,5 +117,5 @@ def _property(
 
 def _bound(type: PropertyType, text: str) -> int | float | str:
     if type is PropertyType.DATE:
-        return f"{text}Z"
+        return text
     return msgspec.json.decode(text, type=int | float)

@@ -242,7 +242,7 @@ def test_no_value_that_is_taken_makes_a_statement_of_a_read_model_fail(
         assert parked(database_url) == []
         with psycopg.connect(database_url, autocommit=True) as conn:
             conn.execute("DELETE FROM views.filter_states")
-        filters.refresh(annals.views)
+        filters.refresh(annals.views, lambda: UTC)
         every, moment = Selection(SubjectKind.USER), Moment(NOON, UTC)
         with annals.queries.connect() as conn:
             names = KnownNames(conn).properties(SubjectKind.USER)

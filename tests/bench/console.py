@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from datetime import UTC
 from statistics import median
 
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
@@ -31,7 +32,7 @@ def run(annals: Annals, report: Report, *, rounds: int) -> None:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         sys.exit(MISSING)
-    filters.refresh(annals.views)
+    filters.refresh(annals.views, lambda: UTC)
     with served(annals) as clients, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         visit = Reader(window(browser, clients.url), clients, "read")

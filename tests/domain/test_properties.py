@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from domain.properties import (
     checked_value,
     checked_write,
     converted,
+    day_in,
     inferred_type,
     is_acceptable,
     merged,
@@ -39,6 +40,12 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=4,
 )  # fmt: skip
+
+
+def at_midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
 names = st.sampled_from(["plan", "seats", "since", "tags", "active"])
 sent = st.dictionaries(names, json_values, max_size=5)
 types = st.dictionaries(names, st.sampled_from(PropertyType))
@@ -164,6 +171,34 @@ def test_a_date_is_the_same_instant_whatever_its_offset(local: datetime, minutes
 def test_a_bare_date_is_midnight_utc_and_z_is_an_offset() -> None:
     assert parse_instant("2024-05-13") == datetime(2024, 5, 13, tzinfo=UTC)
     assert parse_instant("2024-05-13T00:00Z") == datetime(2024, 5, 13, tzinfo=UTC)
+
+
+@given(st.dates())
+def test_a_date_without_a_time_is_a_calendar_day_and_stays_one(day: date) -> None:
+    text = day.isoformat()
+    assert checked_value(text, PropertyType.DATE) == text
+    assert day_in(text) == day
+    again = merged({"since": text}, checked_write({"since": text}, {"since": PropertyType.DATE}))
+    assert again == ({}, [], {})
+
+
+@given(st.datetimes(timezones=st.just(UTC)) | st.dates().map(at_midnight))
+def test_a_date_with_a_time_is_an_instant_even_at_midnight_utc(at: datetime) -> None:
+    assert checked_value(at.isoformat(), PropertyType.DATE) == at
+    assert day_in(at.isoformat()) is None
+
+
+def test_a_day_and_the_instant_of_its_midnight_are_two_values() -> None:
+    write = checked_write({"since": "2024-05-13T00:00:00Z"}, {"since": PropertyType.DATE})
+    changed, _, before = merged({"since": "2024-05-13"}, write)
+    assert changed == {"since": datetime(2024, 5, 13, tzinfo=UTC)}
+    assert before == {"since": "2024-05-13"}
+
+
+@pytest.mark.parametrize("text", ["2024-02-30", "0000-01-01", "2023-02-29", "2024-00-10"])
+def test_an_impossible_day_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="an impossible one"):
+        checked_value(text, PropertyType.DATE)
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00+01:00", "9999-12-31T23:59-01:00", "2024-W20-9"])
@@ -293,9 +328,11 @@ def test_a_converted_value_is_one_of_its_new_type_and_the_same_from_the_log_and_
     if found is None:
         return
     assert as_json(found) == as_json(again)
-    if to is PropertyType.DATE:
-        assert isinstance(found, datetime)
+    if isinstance(found, datetime):
+        assert to is PropertyType.DATE
         assert found.tzinfo is UTC
+    elif to is PropertyType.DATE:
+        assert day_in(found) is not None
     else:
         assert checked_value(found, to) == found
         assert type(checked_value(found, to)) is type(found)
@@ -326,7 +363,11 @@ def test_what_was_converted_without_loss_comes_back(value: Any, to: PropertyType
         (1, PropertyType.BOOLEAN, True),
         (2, PropertyType.BOOLEAN, None),
         ("yes", PropertyType.BOOLEAN, None),
-        ("2026-05-01", PropertyType.DATE, datetime(2026, 5, 1, tzinfo=UTC)),
+        ("2026-05-01", PropertyType.DATE, "2026-05-01"),
+        ("2026-05-01T00:00:00Z", PropertyType.DATE, datetime(2026, 5, 1, tzinfo=UTC)),
+        ("2026-05-01", PropertyType.STRING, "2026-05-01"),
+        ("2026-05-01", PropertyType.LIST, ["2026-05-01"]),
+        ("2026-05-01", PropertyType.NUMBER, None),
         ("2026-02-30", PropertyType.DATE, None),
         (datetime(2026, 5, 1, tzinfo=UTC), PropertyType.STRING, "2026-05-01T00:00:00Z"),
         (datetime(2026, 5, 1, tzinfo=UTC), PropertyType.NUMBER, None),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.errors import UnreadableEvent
 from domain.events.decisions import OfDay, OfEvent, SegmentEntered
-from domain.events.payloads import Absorbed
+from domain.events.payloads import Absorbed, Payload
 from domain.events.schema import (
     SCHEMA_VERSIONS,
     UPCASTERS,
@@ -20,6 +23,7 @@ from domain.events.schema import (
     upcast,
 )
 from domain.events.topics import PAYLOAD_OF_TOPIC
+from domain.identity import SubjectKind
 
 
 class StoredPayload(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,7 +85,9 @@ def test_a_version_that_a_topic_never_had_is_an_error_too(topic: str, version: i
 
 def test_a_segments_transition_once_called_its_definition_segment() -> None:
     first = [each for each in STORED if "segment" in msgpack(each)]
-    assert {topic for each in first for topic in each.topics} == {topic for topic, _ in UPCASTERS}
+    assert {topic for each in first for topic in each.topics} == {
+        f"{kind}.segment_{verb}" for kind in SubjectKind for verb in ("entered", "left")
+    }
     entered = decoder("user.segment_entered", 1)(bytes.fromhex(first[0].payload))
     assert isinstance(entered, SegmentEntered)
     assert entered.cause == OfEvent(3, 17)
@@ -98,6 +104,65 @@ def test_an_upcaster_leaves_a_payload_of_todays_form_as_it_is_and_changes_none_i
                 after = each(payload)
                 assert payload == before
                 assert each(after) == after
+
+
+WITH_VALUES = [
+    f"{kind}.{verb}"
+    for kind in SubjectKind
+    for verb in ("properties_changed", "membership_started", "membership_changed", "absorbed")
+]
+DAY = datetime(2024, 3, 5, tzinfo=UTC)
+
+
+def with_values(topic: str, values: dict[str, Any]) -> bytes:
+    """A payload of a topic that has the values in all places for values."""
+    payload: dict[str, Any] = {"values": values, "deleted": [], "before": values}
+    if topic.endswith("started"):
+        payload = {"properties": values}
+    if topic.endswith("absorbed"):
+        payload = {"others": [], "identities": [], "properties": values}
+    return msgspec.msgpack.encode(payload)
+
+
+def values_of(payload: Payload) -> list[dict[str, Any]]:
+    names = ("values", "before", "properties")
+    return [getattr(payload, name) for name in names if hasattr(payload, name)]
+
+
+@pytest.mark.parametrize("topic", WITH_VALUES)
+def test_midnight_utc_once_stood_for_a_day_and_since_then_is_an_instant(topic: str) -> None:
+    stored = with_values(topic, {"due": DAY, "met": DAY.replace(hour=9), "code": "x"})
+    rest = {"met": DAY.replace(hour=9), "code": "x"}
+    for values in values_of(decoder(topic, 1)(stored)):
+        assert values == {"due": "2024-03-05", **rest}
+    for values in values_of(decoder(topic, 4)(stored)):
+        assert values == {"due": DAY, **rest}
+
+
+@given(
+    st.sampled_from(WITH_VALUES),
+    st.dictionaries(
+        st.text(max_size=3),
+        st.datetimes(timezones=st.just(UTC))
+        | st.dates().map(lambda day: datetime(day.year, day.month, day.day, tzinfo=UTC))
+        | st.text(max_size=12)
+        | st.integers(-5, 5)
+        | st.lists(st.text(max_size=3), max_size=2),
+        max_size=4,
+    ),
+)
+def test_of_older_values_only_midnights_are_read_otherwise(
+    topic: str, values: dict[str, Any]
+) -> None:
+    expected = {
+        name: value.date().isoformat()
+        if isinstance(value, datetime) and value.timetz() == time(tzinfo=UTC)
+        else value
+        for name, value in values.items()
+    }
+    stored = with_values(topic, values)
+    assert all(read == expected for read in values_of(decoder(topic, 1)(stored)))
+    assert all(read == values for read in values_of(decoder(topic, 4)(stored)))
 
 
 def test_memberships_within_an_absorption_are_not_read() -> None:

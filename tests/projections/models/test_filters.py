@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_values_are_those_of_three_and_more_with_exact_counts(
         if not values:
             return
         people(annals, *values)
-        refresh(annals.views)
+        refresh(annals.views, lambda: UTC)
         shown = kept(annals)
         for name in ("plan", "trial", "tags"):
             expected = Counter[str | bool]()
@@ -99,7 +100,7 @@ def test_an_erasure_takes_out_what_became_rare_before_anything_is_counted_again(
     annals: Annals,
 ) -> None:
     people(annals, *({"name": "Ada", "plan": "pro", "age": n} for n in range(3)), {"plan": "pro"})
-    refresh(annals.views)
+    refresh(annals.views, lambda: UTC)
     assert counts(kept(annals), "name") == {"Ada": 3}
     assert (of(kept(annals), "age").low, of(kept(annals), "age").high) == (0, 2)
     gone = found(annals, user("u2"))
@@ -108,13 +109,13 @@ def test_an_erasure_takes_out_what_became_rare_before_anything_is_counted_again(
     assert counts(kept(annals), "name") == {}
     assert counts(kept(annals), "plan") == {"pro": 3}
     assert (of(kept(annals), "age").low, of(kept(annals), "age").high) == (None, None)
-    refresh(annals.views)
+    refresh(annals.views, lambda: UTC)
     assert (of(kept(annals), "age").low, of(kept(annals), "age").high) == (0, 1)
 
 
 def test_what_was_counted_before_an_erasure_is_not_kept_after_it(annals: Annals) -> None:
     people(annals, *({"name": "Ada"} for _ in range(3)))
-    refresh(annals.views)
+    refresh(annals.views, lambda: UTC)
     with annals.views.connection() as conn:
         row = conn.execute("SELECT erasures FROM views.filter_states WHERE kind = 'user'")
         before = row.fetchone()[0]
@@ -122,7 +123,7 @@ def test_what_was_counted_before_an_erasure_is_not_kept_after_it(annals: Annals)
         erase(annals, gone)
         project(annals)
         conn.execute("UPDATE views.filter_values SET count = 1")
-        _refresh(conn, USER, 0, before)
+        _refresh(conn, USER, 0, before, UTC)
         assert conn.execute("SELECT count(*) FROM views.filter_values").fetchone() == (0,)
         as_of = conn.execute("SELECT positions FROM views.filter_states WHERE kind = 'user'")
         assert as_of.fetchone() == (0,)
@@ -130,10 +131,10 @@ def test_what_was_counted_before_an_erasure_is_not_kept_after_it(annals: Annals)
 
 def test_nothing_is_counted_again_until_something_changed(annals: Annals) -> None:
     people(annals, {"plan": "pro"})
-    refresh(annals.views)
+    refresh(annals.views, lambda: UTC)
     first = kept(annals).as_of
     assert first is not None
-    refresh(annals.views)
+    refresh(annals.views, lambda: UTC)
     assert kept(annals).as_of == first
     assert kept(annals, SubjectKind.ACCOUNT).as_of is not None
 
@@ -143,7 +144,7 @@ def test_users_and_accounts_have_filters_of_their_own(annals: Annals) -> None:
     for n in range(4):
         write(annals, Change(SubjectKind.ACCOUNT, account(f"a{n}"), {"plan": "team"}, NOON))
     project(annals)
-    refresh(annals.views)
+    refresh(annals.views, lambda: UTC)
     assert counts(kept(annals), "plan") == {"pro": 3}
     accounts = kept(annals, SubjectKind.ACCOUNT)
     assert counts(accounts, "plan") == {"team": 4}
