@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from api.console.address import past_of, then
 from api.console.sessions import AnyRequest, Session
+from domain.properties import day_in
 
 FOLDER = Path(__file__).parent
 SECURITY_HEADERS = {
@@ -135,9 +136,10 @@ def exactly(value: str) -> str:
 
 
 def day(value: str | datetime | date | None) -> Markup:
-    """A calendar day: 12 Jan 2027."""
+    """The day of an instant, in the browser's zone, or a calendar day as it is: 12 Jan 2027."""
     if value is None:
         return Markup('<span class="none">–</span>')
+    value = day_in(value) or value
     if isinstance(value, date) and not isinstance(value, datetime):
         return Markup('<time datetime="{}">{}</time>').format(value, f"{value:%-d %b %Y}")
     try:
@@ -155,7 +157,7 @@ def value(shown: Any, type: str | None = None) -> Markup:
         return Markup('<span class="none">–</span>')
     if isinstance(shown, bool):
         return Markup("yes") if shown else Markup("no")
-    if isinstance(shown, str) and (type == "date" or (type is None and _INSTANT.fullmatch(shown))):
+    if isinstance(shown, str) and (type == "date" or (type is None and _is_date(shown))):
         return day(shown)
     if isinstance(shown, int | float):
         return escape(number(shown))
@@ -171,6 +173,10 @@ def value(shown: Any, type: str | None = None) -> Markup:
     if shown == "":
         return Markup('<span class="none">empty</span>')
     return escape(str(shown))
+
+
+def _is_date(text: str) -> bool:
+    return day_in(text) is not None or _INSTANT.fullmatch(text) is not None
 
 
 def written(shown: Any) -> str:

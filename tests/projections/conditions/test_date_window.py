@@ -15,12 +15,13 @@ from domain.calendar import LastDays, Moment, ThisYear, Today, Yesterday, start_
 from domain.conditions import language as ask
 from domain.conditions.evaluation import passes
 from projections.conditions.date_window import day_window
-from tests.random_conditions import DAYS, ZONES, moments, tests_of_dates
+from tests import random_conditions
+from tests.random_conditions import DAYS, ZONES, moments
 
 days = st.sampled_from((*DAYS, date(1, 1, 1), date(9999, 12, 31))) | st.dates()
 
 
-@given(tests_of_dates(), days, moments())
+@given(random_conditions.tests_of_dates(), days, moments())
 def test_the_window_of_days_holds_the_days_that_pass(test: Any, day: date, moment: Moment) -> None:
     first, end = day_window(test, moment)
     is_within = (first is None or first <= day) and (end is None or day < end)

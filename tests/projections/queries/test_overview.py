@@ -105,7 +105,7 @@ def test_a_property_shows_what_it_was_when_the_days_began(annals: Annals) -> Non
         OverviewProperty("city", "Ghent", "Ghent", False, None, None),
         OverviewProperty("gone", None, "yes", True, early, None),
         OverviewProperty("new", True, None, True, early, None),
-        OverviewProperty("since", "2024-02-01T00:00:00Z", "2024-01-01T00:00:00Z", True, late, None),
+        OverviewProperty("since", "2024-02-01", "2024-01-01", True, late, None),
         OverviewProperty("none", None, None, False, None, None),
     ]
     assert shown.preferred == {"properties": True, "events": False}
