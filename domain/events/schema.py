@@ -6,8 +6,8 @@ which form it has. The history of every topic:
 - Version 1: sealed under the key of the subject. All topics began with it; most still have it.
 - Version 2: tracked activity, sealed under a key of the subject for the month of the activity.
 - Version 3: events with what a definition says, each sealed under a key of its own.
-- Version 4: events with values of properties, where a calendar day is the text `2026-05-13`. Before,
-  it was the instant of its midnight UTC.
+- Version 4: events with values of properties, where a calendar day is the text `2026-05-13`; it was
+  the instant of its midnight UTC before.
 
 A new field with a default needs no new version: a payload without it decodes. Any other change of
 a form gets a new version, for its topics alone, and an upcaster for the versions before it. Stored

@@ -115,7 +115,7 @@ class PastFiller:
         with pool.connection() as conn:
             conn.execute(FORGET_WORK)
             conn.execute(SET_SWEPT, {"decider": DECIDER, "day": row.at.date()})
-        filters.refresh(pool)
+        filters.refresh(pool, lambda: workspace().zone)
         with psycopg.connect(url, autocommit=True) as conn:
             conn.execute("ANALYZE")
         self._report(row, sum(bounds), sum(bounds))

@@ -18,6 +18,7 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
+from domain.errors import Refusal, UnreadableEvent
 from domain.identity import LOG_PARTITIONS, SubjectId, SubjectKind, log_partition
 from domain.properties import PropertyType
 from projections.kernel.batch import Batch
@@ -183,7 +184,7 @@ def run(
             return
         try:
             refresh(pool, zone)
-        except Exception as error:
+        except (psycopg.Error, TimeoutError, Refusal, UnreadableEvent) as error:
             log.warning("filters.failed", error=type(error).__name__)
 
 

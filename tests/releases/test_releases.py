@@ -35,11 +35,14 @@ JUST_SENT = "UPDATE log.message_ids SET recorded_at = now()"
 DAYS = ("2024-02-01", "2024-12-31")
 """Values that were sent as days: 0.1.0 showed them as midnight UTC."""
 
+EVIDENCE = "saw"
+"""What a decision saw is recorded, and stays as it was seen."""
+
 
 @pytest.mark.database
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_data_folder_of_a_release_opens_answers_as_it_did_and_goes_on(release: str) -> None:
-    stored = json.loads(_with_days((HERE / release / "answers.json").read_text()))
+    stored = _with_days(json.loads((HERE / release / "answers.json").read_text()))
     with open_room() as place:
         data = place / "data"
         folders.unpack(HERE / release / folders.ARCHIVE, data)
@@ -56,9 +59,14 @@ def test_the_data_folder_of_a_release_opens_answers_as_it_did_and_goes_on(releas
             _who_was_forgotten_stays_forgotten(annals, stored["answers"])
 
 
-def _with_days(answers: str) -> str:
-    for day in DAYS:
-        answers = answers.replace(f"{day}T00:00:00Z", day)
+def _with_days(answers: Any) -> Any:
+    if isinstance(answers, dict):
+        return {name: one if name == EVIDENCE else _with_days(one) for name, one in answers.items()}
+    if isinstance(answers, list):
+        return [_with_days(one) for one in answers]
+    if isinstance(answers, str):
+        for day in DAYS:
+            answers = answers.replace(f"{day}T00:00:00Z", day)
     return answers
 
 
