@@ -21,7 +21,10 @@ from domain.events.payloads import ActivitySummed, Erased, Payload, Tracked
 from domain.events.recorded import RecordedEvent, SealedEvent
 from domain.events.schema import (
     CONTENT_KEYS_VERSION,
+    DAYS_VERSION,
+    FIRST_VERSION,
     MONTH_KEYS_VERSION,
+    WITH_VALUES,
     schema_version,
 )
 from domain.events.topics import SAYS
@@ -155,7 +158,7 @@ def _sealed(
     nonces, account_nonces = random_nonces(len(ids)), random_nonces(len(ids))
     for event, id, nonce, account_nonce in zip(events, ids, nonces, account_nonces, strict=True):
         stream, payload, account = event.stream.int, event.payload, event.account
-        at, month = event.occurred_at, None
+        at, month, form = event.occurred_at, None, FIRST_VERSION
         if type(payload) is Tracked:
             month, form = only or months[month_of(at)], MONTH_KEYS_VERSION
         elif type(payload) in SAYS:
@@ -163,8 +166,8 @@ def _sealed(
             bound = envelope(stream, event.version, id, account, event.topic, form, at)
             yield bound, own.seal(encode(payload), SUBJECT_PART + bound, nonce), None
             continue
-        else:
-            form = schema_version(type(payload))
+        elif type(payload) in WITH_VALUES:
+            form = DAYS_VERSION
         bound = envelope(stream, event.version, id, account, event.topic, form, at)
         if type(payload) is Erased:
             yield bound, b"", None

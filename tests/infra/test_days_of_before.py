@@ -14,7 +14,6 @@ from domain.conditions import language as ask
 from domain.conditions.counters import counter_of
 from domain.errors import NotReady
 from domain.events.payloads import PropertiesChanged
-from domain.events.schema import FIRST_VERSION
 from domain.identity import SubjectKind
 from domain.properties import parse_instant
 from infra import migrations
@@ -53,7 +52,7 @@ def before() -> Iterator[None]:
     """Events are written as they were."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("domain.properties.parse_date", parse_instant)
-        patch.setattr("infra.keys.sealing.schema_version", lambda payload: FIRST_VERSION)
+        patch.setattr("infra.keys.sealing.WITH_VALUES", ())
         yield
 
 
