@@ -12,7 +12,7 @@ ALTERATIONS = {
     "emptied": "state = ''",
     "later": "occurred_at = occurred_at + interval '1 second'",
     "event id": "event_id = '5e9ae000-0000-4000-8000-00000000000e'",
-    "another topic": "topic = 'user.identified'",
+    "another topic": "topic = 'user.absorbed'",
     "no topic": "topic = 'user.nonsense'",
     "newer": "schema_version = 99",
     "never": "recorded_at = '-infinity', state = substring(state FOR 12)",

@@ -180,7 +180,8 @@ class Compiler:
 
     def _date(self, properties: Sql, name: str, test: ask.Test) -> Sql:
         """Days and instants are told apart by their length: 10 characters, and 20 or more."""
-        text, value = self._params.text, f"{properties}, {self._params.text(name)}"
+        text, named = self._params.text, self._params.text(name)
+        value = f"{properties}, {named}"
         stored = f"views.text_of({value})"
         instants = zip((">=", "<"), window(test, self._moment), strict=True)
         days = zip((">=", "<"), day_window(test, self._moment), strict=True)
@@ -194,7 +195,7 @@ class Compiler:
         in_days.append(f"views.day_of({value}) IS NOT NULL")
         in_time.append(f"views.instant_of({value}) IS NOT NULL")
         return Sql(
-            f"coalesce(CASE length({stored}) WHEN 10 THEN {' AND '.join(in_days)}"
+            f"coalesce(CASE length({properties} ->> {named}) WHEN 10 THEN {' AND '.join(in_days)}"
             f" ELSE {' AND '.join(in_time)} END, false)"
         )
 

@@ -26,10 +26,11 @@ CREATE FUNCTION views.day_of(properties jsonb, name text) RETURNS text
 CREATE FUNCTION views.date_in_order(properties jsonb, name text, zone text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE length(properties ->> name) WHEN 10 THEN
-        CASE WHEN views.day_of(properties, name) COLLATE "C" BETWEEN '0002' AND '9998-12-31'
+        CASE WHEN views.day_of(properties, name) IS NULL THEN NULL
+            WHEN (properties ->> name) COLLATE "C" BETWEEN '0002' AND '9998-12-31'
             THEN to_char((properties ->> name)::timestamp AT TIME ZONE zone AT TIME ZONE 'UTC',
                          'YYYY-MM-DD"T"HH24:MI:SS')
-            ELSE views.day_of(properties, name) || 'T00:00:00' END
+            ELSE (properties ->> name) || 'T00:00:00' END
         ELSE views.instant_of(properties, name) END;
 """
 
