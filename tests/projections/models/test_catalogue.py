@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from domain.activity import ActivityKind
 from tests.projections.given import (
     NOON,
@@ -45,6 +49,22 @@ def test_properties_have_the_type_of_their_first_value(tables: Tables) -> None:
         ("user.property", "seats", "number", 2, NOON, NOON),
         ("user.property", "tags", "list", 1, NOON, NOON),
         ("user.property", "vip", "boolean", 1, NOON, NOON),
+    ]
+
+
+DAY, OTHER = {"code": "2024-03-05", "since": "2024-03-05"}, {"code": "x"}
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("order", [(DAY, DAY, OTHER), (DAY, OTHER, DAY), (OTHER, DAY, DAY)])
+def test_a_text_that_could_be_a_day_makes_no_date_of_a_string_in_whatever_order(
+    tables: Tables, order: tuple[dict[str, Any], ...], together: bool
+) -> None:
+    events = [changed(ada, values) for values in order]
+    batches = [given(*events)] if together else [given(event) for event in events]
+    assert tables.after(CATALOGUE, *batches) == [
+        ("user.property", "code", "string", 3, NOON, NOON),
+        ("user.property", "since", "date", 2, NOON, NOON),
     ]
 
 
