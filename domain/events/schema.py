@@ -20,7 +20,7 @@ that were taken over; they are events of their own since, and the list is not re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, time
 from typing import Any
 
@@ -96,12 +96,12 @@ def _was_day(value: object) -> bool:
     return isinstance(value, datetime) and value.timetz() == time(tzinfo=UTC)
 
 
-def _has_days(payload: Payload) -> bool:
-    return any(
-        _was_day(value)
-        for field in _FIELDS_WITH_VALUES
-        for value in getattr(payload, field, {}).values()
-    )
+def _has_days(payload: Payload, fields: Sequence[str]) -> bool:
+    for field in fields:
+        for value in getattr(payload, field).values():
+            if type(value) is datetime and _was_day(value):
+                return True
+    return False
 
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -164,15 +164,18 @@ def decoder(topic: str, version: int) -> Callable[[bytes], Payload]:
     if not any((topic, each) in UPCASTERS for each in versions if each >= version):
         return direct
 
+    known = PAYLOAD_OF_TOPIC[topic].__struct_fields__
+    fields = [field for field in _FIELDS_WITH_VALUES if field in known]
+
     def decode(stored: bytes) -> Payload:
         try:
             payload = direct(stored)
         except msgspec.ValidationError:
             pass
         else:
-            if not _has_days(payload):
+            if not _has_days(payload, fields):
                 return payload
-        fields = upcast(topic, version, msgspec.msgpack.decode(stored, type=dict[str, Any]))
-        return msgspec.convert(fields, PAYLOAD_OF_TOPIC[topic])
+        older = msgspec.msgpack.decode(stored, type=dict[str, Any])
+        return msgspec.convert(upcast(topic, version, older), PAYLOAD_OF_TOPIC[topic])
 
     return decode
