@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,3 +67,14 @@ def test_a_counter_counts_what_its_condition_would(
     counter = counter_of(paid(*where))
     assert counter.counts(metadata, NOW) == all_pass(where, metadata, NOW)
     assert Counter(counter.activity, counter.name, counter.tests).id == counter.id
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Pacific/Auckland"])
+def test_a_day_in_metadata_is_that_day_in_every_zone(zone: str) -> None:
+    moment = Moment(NOW.now, ZoneInfo(zone))
+    before = counter_of(paid(ask.MetadataIs("due", ask.Before("2026-05-13"))))
+    after = counter_of(paid(ask.MetadataIs("due", ask.After("2026-05-13"))))
+    days = ["2026-05-12", "2026-05-13", "2026-05-14"]
+    assert [before.counts({"due": day}, moment) for day in days] == [True, False, False]
+    assert [after.counts({"due": day}, moment) for day in days] == [False, False, True]
+    assert not before.counts({"due": "2026-02-30"}, moment)
