@@ -54,6 +54,19 @@ merges = sa.Table(
     sa.Column("survivor", sa.Uuid),
 )
 
+search_entries = sa.Table(
+    "search_entries",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("kind", sa.Text),
+    sa.Column("name", sa.Text),
+    sa.Column("address", sa.Text),
+    sa.Column("external_id", sa.Text),
+    sa.Column("others", sa.Text),
+    sa.Column("keys", postgresql.ARRAY(sa.Integer)),
+)
+
 names = sa.Table(
     "names",
     _metadata,

@@ -29,6 +29,7 @@ from projections.models.filters import FilterModel
 from projections.models.lifecycle import Lifecycles
 from projections.models.members import Members
 from projections.models.scores import Scores
+from projections.models.search_entries import SearchEntries
 from projections.models.segments import SegmentMembers, Segments
 from projections.models.signals import Signals
 from projections.projector import parking
@@ -56,6 +57,7 @@ class ReadModels:
             Lifecycles(),
             Scores(),
             Signals(),
+            SearchEntries(),
             Changes(),
         )
         self.tables = [*merges.TABLES, *bars.TABLES, *sweeps.TABLES]

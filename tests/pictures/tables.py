@@ -50,6 +50,7 @@ SCHEMAS: Mapping[str, tuple[Group, ...]] = {
         Group("projections/projector/parking.py", ("parked",)),
         Group("projections/models/contacts.py", ("contacts", "seen", "whole_contacts")),
         Group("projections/models/members.py", ("memberships",)),
+        Group("projections/models/search_entries.py", ("search_entries",)),
         Group("projections/kernel/merges.py", ("merges",)),
         Group("projections/models/activity_days.py", ("activity_days", "names")),
         Group("projections/models/catalogue.py", ("catalogue",)),

@@ -20,7 +20,7 @@ READ_MODELS = (
     "contacts", "seen", "merges", "memberships", "names", "activity_days", "catalogue",
     "bar_counts", "definitions", "definition_versions", "segments", "segment_lists",
     "segment_members", "segment_leavers", "segment_counts", "counter_days", "standings",
-    "stage_spells", "scores", "signals",
+    "stage_spells", "scores", "signals", "search_entries",
 )  # fmt: skip
 
 # Numbers of names are taken in the order of sight, and who is known is for the projector: they are

@@ -1,0 +1,110 @@
+"""What a search looks at of a contact: its texts, folded, and the keys of its words.
+
+Two words have a key in common where one is the other but for a slip: two letters swapped, one
+missing, too many or another. For the keys of a word are the word and what is left of it without
+each of its letters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+from zlib import crc32
+
+from domain.search.folding import folded
+
+MAX_TEXT_CHARS = 256
+"""Characters of a name, an address or an id that a search looks at, after folding."""
+
+MAX_OTHERS_CHARS = 1_024
+MAX_KEYS = 512
+
+FORGIVING_CHARS = 4
+"""In a shorter word no letter may be wrong: too little would be left of it."""
+
+MAX_FORGIVING_CHARS = 20
+_MIXED_CHARS = 12
+_DIGITS = re.compile(r"\d")
+_WORDS = re.compile(r"[^\W_]+")
+_SIGN = 1 << 31
+
+
+class SearchEntry(NamedTuple):
+    """
+    Attributes:
+        name, address, external_id: what the contact is called, folded; empty: none. The address
+            is a user's e-mail, an account's domain.
+        others: its other identities, folded, with spaces between them.
+        keys: of the words of all these, as signed numbers of 32 bits.
+    """
+
+    name: str
+    address: str
+    external_id: str
+    others: str
+    keys: list[int]
+
+    @property
+    def whole(self) -> str:
+        """All texts, each after a space. PostgreSQL has an index on the same."""
+        return f" {self.name} {self.address} {self.external_id} {self.others}"
+
+
+def entry(
+    name: str | None, address: str | None, external_id: str | None, identities: Iterable[str]
+) -> SearchEntry:
+    """The entry of a contact.
+
+    Args:
+        identities: all of them, in the order in which they were learned. Of many, the last count.
+    """
+    raw = (name, address, external_id)
+    shown = [folded(text)[:MAX_TEXT_CHARS].rstrip() if text else "" for text in raw]
+    others: list[str] = []
+    room = MAX_OTHERS_CHARS
+    for identity in reversed([*dict.fromkeys(identities)]):
+        if identity in raw:
+            continue
+        text = folded(identity)[:MAX_TEXT_CHARS].rstrip()
+        room -= len(text) + 1
+        if room < 0:
+            break
+        if text not in shown:
+            others.append(text)
+    rest = " ".join(others)
+    keys: list[int] = []
+    for word in dict.fromkeys(_WORDS.findall(f"{shown[0]} {shown[1]} {shown[2]} {rest}")):
+        keys += keys_of(word)
+        if len(keys) >= MAX_KEYS:
+            break
+    return SearchEntry(*shown, rest, keys[:MAX_KEYS])
+
+
+def words(text: str) -> list[str]:
+    """The words of a folded text: runs of letters and digits."""
+    return _WORDS.findall(text)
+
+
+def keys_of(word: str) -> list[int]:
+    """The keys of a word. Two words of which each forgives have one in common where one is the
+    other but for a slip; and so has a word of three letters with one of four."""
+    if len(word) < FORGIVING_CHARS or not forgives(word):
+        return [crc32(word.encode()) - _SIGN]
+    if not word.isascii():
+        left = [word[:n] + word[n + 1 :] for n in range(len(word))]
+        return [crc32(text.encode()) - _SIGN for text in (word, *left)]
+    data = word.encode()
+    return [
+        crc32(data) - _SIGN,
+        *[crc32(data[:n] + data[n + 1 :]) - _SIGN for n in range(len(data))],
+    ]
+
+
+def forgives(word: str) -> bool:
+    """Whether a slip in this word is forgiven: not in a number or a code."""
+    if not FORGIVING_CHARS - 1 <= len(word) <= MAX_FORGIVING_CHARS:
+        return False
+    if word.isalpha():
+        return True
+    return len(word) <= _MIXED_CHARS and 3 * len(_DIGITS.findall(word)) <= len(word)
