@@ -3,6 +3,7 @@
 | parameter | means |
 |---|---|
 | `segment`, `search`, `sort`, `filter` | as in the API |
+| `searched` | the search that the list was sorted for: another one begins with the best answers |
 | `stage`, `health` | quick filters; an empty stage is no stage |
 | `is.<property>`, `min.<property>`, `max.<property>` | quick filters on properties |
 | `column` | a column, once for each, in order |
@@ -37,6 +38,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     """A list as it is asked for.
 
     Attributes:
+        sort: empty: the best answers to the search first; without one, `DEFAULT_SORT`.
         picked: values that a property may have.
         least, most: bounds of a number or a date.
         cursors: of the pages from the second to this one.
@@ -46,7 +48,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     as_of: str | None = None
     segment: str | None = None
     search: str = ""
-    sort: str = DEFAULT_SORT
+    sort: str = ""
     filter: str | None = None
     stages: tuple[str, ...] = ()
     health: tuple[str, ...] = ()
@@ -74,14 +76,16 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
                 if name.startswith(prefix) and values[-1]
             }
 
+        search = last("search").strip()
+        is_sorted = "searched" not in many or last("searched") == search
         page = last("page")
         cursors = tuple(value for value in many.get("cursor", ()) if value)[-MAX_CURSORS:]
         return cls(
             kind=kind,
             as_of=past_of({"as_of": last("as_of")}),
             segment=last("segment") or None,
-            search=last("search"),
-            sort=last("sort") or DEFAULT_SORT,
+            search=search,
+            sort=last("sort") if is_sorted and (search or last("sort") != DEFAULT_SORT) else "",
             filter=last("filter") or None,
             stages=tuple(dict.fromkeys(many.get("stage", ()))),
             health=tuple(dict.fromkeys(many.get("health", ()))),
@@ -108,7 +112,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             ("as_of", self.as_of),
             ("segment", self.segment),
             ("search", self.search),
-            ("sort", self.sort if self.sort != DEFAULT_SORT else ""),
+            ("sort", self.sort),
         ):
             if value:
                 pairs.append((name, value))
@@ -146,7 +150,8 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     def kept(self) -> list[tuple[str, str]]:
         """Parameters that a form of search and quick filters passes on."""
         names = ("as_of", "segment", "sort", "filter", "column")
-        return [(name, value) for name, value in self.pairs(place=False) if name in names]
+        kept = [(name, value) for name, value in self.pairs(place=False) if name in names]
+        return [*kept, ("searched", self.search)] if self.sort else kept
 
     def chips(self) -> list[tuple[str, Address]]:
         """Each quick filter and the search in words, with the list without it."""
@@ -179,6 +184,11 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             columns=self.columns,
         )
 
+    @property
+    def order(self) -> str:
+        """The column by which the list is sorted; empty: the best answers come first."""
+        return self.sort or ("" if self.search else DEFAULT_SORT)
+
     def with_stage(self, stage: str) -> Address:
         """The list with a stage among its filters, or without it where it is one."""
         return self.but(stages=_toggled(self.stages, stage))
@@ -187,7 +197,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return self.but(health=_toggled(self.health, health))
 
     def sorted_by_name(self) -> Address:
-        return self.but(sort="-name" if self.sort == "name" else "name")
+        return self.but(sort="-name" if self.order == "name" else "name")
 
     def query_for_builder(self, types: Mapping[str, str]) -> str:
         """The parameters of the page on which the same condition is made a segment."""
@@ -205,7 +215,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         round."""
         first = column.sort if column.type not in ("number", "money", "date") else f"-{column.sort}"
         turned = column.sort if first.startswith("-") else f"-{column.sort}"
-        return self.but(sort=turned if self.sort == first else first)
+        return self.but(sort=turned if self.order == first else first)
 
     def following(self, cursor: str) -> Address:
         kept = (*self.cursors, cursor)[-MAX_CURSORS:]

@@ -13,7 +13,7 @@ from litestar.response import Redirect
 from litestar.types import Receive, Scope, Send
 
 from api.console import sessions
-from api.console.address import Address, past_of
+from api.console.address import DEFAULT_SORT, Address, past_of
 from api.console.calls import Calls, Refused, forward
 from api.console.columns import DEFAULT_COLUMNS, Column, columns_of
 from api.console.pages import page
@@ -81,7 +81,7 @@ async def shown(calls: Calls, address: Address, types: dict[str, str]) -> Shown:
     keys = address.columns or DEFAULT_COLUMNS[address.kind]
     columns = [known[key] for key in keys if key in known]
     question = address.question(types) | {
-        "sort": address.sort,
+        "sort": address.sort or None,
         "columns": [column.property for column in columns if column.property is not None],
         "limit": ROWS,
         "cursor": address.cursors[-1] if address.cursors else None,
@@ -234,7 +234,7 @@ class AccountLists(_Lists):
 def export_query(address: Address, types: dict[str, str], format: str) -> bytes:
     """A list as the API's export takes it."""
     question = address.question(types)
-    pairs = [("format", format), ("sort", address.sort)]
+    pairs = [("format", format), ("sort", address.sort or DEFAULT_SORT)]
     pairs += [(name, question[name]) for name in ("as_of", "segment", "search") if name in question]
     if "filter" in question:
         pairs.append(("filter", msgspec.json.encode(question["filter"]).decode()))

@@ -31,12 +31,14 @@ from domain.identity import SubjectKind
 from infra.postgres.admission import Demand
 from infra.postgres.readers import is_ended
 from projections.conditions.known_names import KnownNames
-from projections.conditions.selection import MAX_SEARCH_CHARS, Selection
+from projections.conditions.search import MAX_SEARCH_CHARS
+from projections.conditions.selection import Selection
 from projections.kernel.database_errors import is_cancelled
 from projections.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT
 from projections.queries import bars, export
 from projections.queries.bars import Bars
 from projections.queries.contact_list import (
+    DEFAULT_SORT,
     MAX_COLUMNS,
     SORTABLE,
     ContactPage,
@@ -48,8 +50,6 @@ from projections.queries.selecting import selection
 
 HttpRequest = Request[Any, Any, Any]
 
-DEFAULT_SORT = "-last_seen"
-
 Segment = Annotated[UUID | None, QueryParameter(description="only the members of this segment")]
 Filter = Annotated[
     str | None, QueryParameter(description="only contacts that fulfil this condition, as JSON")
@@ -59,11 +59,19 @@ ColumnNames = Annotated[list[str], Bounds(max_items=MAX_COLUMNS)]
 Search = Annotated[
     SearchText | None,
     QueryParameter(
-        description="part of a name, e-mail, domain or external id; of five characters and more"
-        " also misspelt"
+        description="a name, e-mail, domain, external id or Annals id, or words and parts of them"
+        " in any order; case, accents and spaces make no difference, a slip is forgiven"
     ),
 ]
 Sort = Annotated[
+    str | None,
+    QueryParameter(
+        description="a column, with a minus before it for descending: "
+        + ", ".join((*SORTABLE, "property:<name>"))
+        + f". Left out: the best answers to the search first; without one, {DEFAULT_SORT}"
+    ),
+]
+RowsSort = Annotated[
     str,
     QueryParameter(
         description="a column, with a minus before it for descending: "
@@ -116,12 +124,16 @@ class RowsQuestion(Question, frozen=True, kw_only=True):
     columns: ColumnNames | None = None
 
 
-class ListQuestion(RowsQuestion, frozen=True, kw_only=True):
+class ListQuestion(Question, frozen=True, kw_only=True):
     """
     Attributes:
+        sort: null: the best answers to the search first; without one, `-last_seen`.
+        columns: properties to return; null: all.
         total: true: counts all; null: gives the total only if no count is needed.
     """
 
+    sort: str | None = None
+    columns: ColumnNames | None = None
     cursor: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
     total: bool | None = None
@@ -265,7 +277,7 @@ class _Lists(Controller):
         readings: Part[Readings],
         asker: Part[Asker],
         question: NamedDependency[Question],
-        sort: Sort = DEFAULT_SORT,
+        sort: Sort = None,
         columns: Columns = None,
         cursor: Cursor = None,
         limit: Limit = DEFAULT_LIMIT,
@@ -336,7 +348,7 @@ class _Lists(Controller):
         asker: Part[Asker],
         question: NamedDependency[Question],
         format: Format = "csv",
-        sort: Sort = DEFAULT_SORT,
+        sort: RowsSort = DEFAULT_SORT,
         columns: Columns = None,
     ) -> Stream:
         rows_question = RowsQuestion(**msgspec.structs.asdict(question), sort=sort, columns=columns)

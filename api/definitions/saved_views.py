@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from litestar import Controller, delete, get, post, put
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from api.contacts.lists import DEFAULT_SORT, ColumnNames
+from api.contacts.lists import ColumnNames
 from api.http.auth import READERS, Asker, opens
 from api.http.dependencies import Part
 from api.http.problems import answers
@@ -25,7 +25,7 @@ from domain.identity import SubjectKind
 from infra.write.saved_views import SavedViews
 from projections.conditions.known_names import KnownNames
 from projections.kernel.paging import Page
-from projections.queries.contact_list import checked_columns, order
+from projections.queries.contact_list import DEFAULT_SORT, checked_columns, order
 from projections.queries.selecting import selection
 
 READING, EDITING = [opens(*READERS)], [opens(ApiScope.ADMIN)]

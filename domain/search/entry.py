@@ -60,13 +60,13 @@ def entry(
         identities: all of them, in the order in which they were learned. Of many, the last count.
     """
     raw = (name, address, external_id)
-    shown = [folded(text)[:MAX_TEXT_CHARS].rstrip() if text else "" for text in raw]
+    shown = (_start(name), _start(address), _start(external_id))
     others: list[str] = []
     room = MAX_OTHERS_CHARS
     for identity in reversed([*dict.fromkeys(identities)]):
         if identity in raw:
             continue
-        text = folded(identity)[:MAX_TEXT_CHARS].rstrip()
+        text = _start(identity)
         room -= len(text) + 1
         if room < 0:
             break
@@ -108,3 +108,7 @@ def forgives(word: str) -> bool:
     if word.isalpha():
         return True
     return len(word) <= _MIXED_CHARS and 3 * len(_DIGITS.findall(word)) <= len(word)
+
+
+def _start(text: str | None) -> str:
+    return folded(text)[:MAX_TEXT_CHARS].rstrip() if text else ""

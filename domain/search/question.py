@@ -83,6 +83,10 @@ class Search(msgspec.Struct, frozen=True):
     subject: SubjectId | None
     tokens: list[Token]
 
+    def about(self, subject: SubjectId) -> Search:
+        """The same search for the id of another contact."""
+        return msgspec.structs.replace(self, subject=subject)
+
 
 def search_of(typed: str) -> Search | None:
     """Reads a search; None: nothing but spaces, which is no search."""

@@ -13,29 +13,16 @@ import sqlalchemy as sa
 from domain.calendar import Moment
 from domain.conditions.language import Condition, InSegment
 from domain.definitions.types import DefinitionKind
-from domain.errors import InvalidInput
 from domain.identity import SubjectKind
+from domain.search.folding import folded
 from domain.workspace.references import references
 from projections.conditions.compiler import predicate
 from projections.conditions.fragments import Predicate
+from projections.conditions.search import found, read
 from projections.kernel.tables import bar_counts, contacts, segment_counts, segment_members
-
-MAX_SEARCH_CHARS = 200
-
-TYPO_CHARS = 5
-"""A shorter search must match exactly: an error leaves too little of it."""
 
 FEW = 4
 """A segment with less than this share of all contacts is small."""
-
-LIKENESS = sa.text("SET LOCAL pg_trgm.word_similarity_threshold = 0.5")
-"""The share of a search's trigrams that a misspelling must contain."""
-
-_HAYSTACK = sa.literal_column(
-    "(coalesce(name, '') || ' ' || coalesce(email, '') || ' ' || coalesce(domain, '')"
-    " || ' ' || coalesce(external_id, ''))",
-    sa.Text,
-)
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -43,8 +30,7 @@ class Selection(msgspec.Struct, frozen=True):
     Attributes:
         segment: only its members; it is of the same kind.
         filter: only contacts that fulfil it.
-        search: only contacts whose name, e-mail, domain or external id contains this text in any
-            case, or, if it is long, a similar spelling.
+        search: only contacts that it finds (`domain.search.question`); nothing but spaces: all.
     """
 
     kind: SubjectKind
@@ -62,7 +48,11 @@ class Selection(msgspec.Struct, frozen=True):
 
     @property
     def is_all(self) -> bool:
-        return self.segment is None and self.filter is None and not self.search
+        return self.segment is None and self.filter is None and not self.is_search
+
+    @property
+    def is_search(self) -> bool:
+        return bool(self.search and folded(self.search))
 
 
 def chosen(
@@ -80,7 +70,7 @@ def chosen(
             rows alone.
 
     Raises:
-        InvalidInput: a search without content.
+        InvalidInput: a search that is too long.
     """
     kind = selection.kind
     predicates: list[Predicate] = [contacts.c.kind == kind.value]
@@ -88,8 +78,9 @@ def chosen(
         predicates.append(_member(conn, selection.segment, kind, moment, in_order=in_order))
     if selection.filter is not None:
         predicates.append(predicate(selection.filter, kind, moment))
-    if selection.search:
-        predicates.append(_matches(conn, selection.search))
+    search = read(conn, selection.search or "")
+    if search is not None:
+        predicates.append(found(search, kind))
     return predicates
 
 
@@ -119,16 +110,3 @@ def _member(
     return subject.in_(
         sa.select(segment_members.c.subject).where(segment_members.c.segment == segment)
     )
-
-
-def _matches(conn: sa.Connection, search: str) -> Predicate:
-    if len(search) > MAX_SEARCH_CHARS or not search.isprintable():
-        raise InvalidInput(
-            f"a search is at most {MAX_SEARCH_CHARS} printable characters", pointer="/search"
-        )
-    text = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    literally = _HAYSTACK.ilike(f"%{text}%")
-    if len(search) < TYPO_CHARS:
-        return literally
-    conn.execute(LIKENESS)
-    return sa.or_(literally, _HAYSTACK.bool_op("%>")(search))

@@ -54,6 +54,14 @@ merges = sa.Table(
     sa.Column("survivor", sa.Uuid),
 )
 
+seen = sa.Table(
+    "seen",
+    _metadata,
+    sa.Column("log_partition", sa.SmallInteger, primary_key=True),
+    sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("last_seen", _instant),
+)
+
 search_entries = sa.Table(
     "search_entries",
     _metadata,

@@ -64,9 +64,7 @@ class SearchEntries:
 
     def apply(self, conn: psycopg.Connection, batch: Batch) -> None:
         subjects = [
-            subject.bytes
-            for _, _, subject, _, event in batch.changes
-            if _names(event.payload)
+            subject.bytes for _, _, subject, _, event in batch.changes if _names(event.payload)
         ]
         if subjects:
             places = pg_arrays.placed_ids([*dict.fromkeys(subjects)])

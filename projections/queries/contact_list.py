@@ -1,4 +1,5 @@
-"""Query: the list of users or accounts: a selection, sorted by any column, page by page."""
+"""Query: the list of users or accounts: a selection, sorted by any column or by how well it answers
+a search, page by page."""
 
 from __future__ import annotations
 
@@ -10,19 +11,25 @@ from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from domain.calendar import Moment
 from domain.errors import InvalidInput
 from domain.properties import PropertyType
+from domain.search.question import Search
+from projections.conditions.fragments import Predicate
 from projections.conditions.known_names import KnownNames
+from projections.conditions.search import read
 from projections.conditions.selection import Selection, chosen
 from projections.kernel.paging import Page, decoded, encoded
 from projections.kernel.tables import bar_counts, contacts, in_order_of_seen, segment_counts
+from projections.queries.ranking import LATER, Part, Place, cursor_of, is_in, place_of, ranked
 from projections.queries.segment_list import building
 
 SORTABLE_TEXTS = ("name", "email", "domain", "external_id", "stage", "health", "currency")
 SORTABLE_INSTANTS = ("last_seen", "first_seen", "registered_at")
 SORTABLE = (*SORTABLE_TEXTS, *SORTABLE_INSTANTS, "mrr")
+DEFAULT_SORT = "-last_seen"
 PROPERTY = "property:"
 MAX_COLUMNS = 100
 
@@ -195,7 +202,7 @@ class Lists:
             statement = sa.select(sa.func.coalesce(sa.func.sum(bar_counts.c["count"]), 0)).where(
                 bar_counts.c.kind == selection.kind.value
             )
-        elif selection.filter is None and not selection.search:
+        elif selection.filter is None and not selection.is_search:
             statement = sa.select(sa.func.coalesce(sa.func.sum(segment_counts.c.members), 0)).where(
                 segment_counts.c.segment == selection.segment
             )
@@ -223,7 +230,7 @@ class Lists:
         Raises:
             InvalidInput: an unknown cursor.
         """
-        place: list[sa.ColumnElement[bool]] = []
+        place: list[Predicate] = []
         if cursor is not None:
             value, subject = decoded(self._list_name, cursor, self.order.type | None, UUID)
             place.append(self.order.after(value, subject))
@@ -234,6 +241,55 @@ class Lists:
             last = rows[limit - 1]
             following = encoded(self._list_name, last.sort_key, last.subject)
         return items, following
+
+    def ranked_page(
+        self, conn: sa.Connection, search: Search, *, cursor: str | None, limit: int
+    ) -> tuple[list[ContactItem], str | None, int | None]:
+        """A page of what a search finds, the best first; of a selection without the search, and in
+        the order `DEFAULT_SORT`.
+
+        Returns:
+            the rows, the cursor of the next page, and the number of all, where it is known.
+
+        Raises:
+            InvalidInput: an unknown cursor.
+        """
+        name = f"{self._selection.kind}:search"
+        after = None if cursor is None else place_of(name, cursor)
+        others = [] if self._selection.is_all else chosen(conn, self._selection, self._moment)
+        part, first = ranked(conn, search, self._selection.kind, others, after)
+        places = [place for place in first if place.follows(after)][: limit + 1]
+        rows = self._placed(conn, places[:limit])
+        if part is not Part.WHOLE:
+            new = contacts.c.subject != sa.all_(_ids(first))
+            for later in LATER:
+                if len(places) <= limit and (after is None or after.part <= later):
+                    more = self._later(conn, search, later, after, limit + 1 - len(places), new)
+                    places += [Place(later, 0, 0, row.sort_key, row.subject) for row in more]
+                    rows += more
+        items = [self._item(row) for row in rows[:limit]]
+        following = cursor_of(name, places[limit - 1]) if len(places) > limit else None
+        return items, following, len(first) if part is Part.WHOLE else None
+
+    def _placed(self, conn: sa.Connection, places: Sequence[Place]) -> list[sa.Row[Any]]:
+        """The rows of contacts, in their order."""
+        here = contacts.c.subject == sa.any_(_ids(places))
+        rows = {row.subject: row for row in conn.execute(self._columns_of().where(here))}
+        return [rows[place.subject] for place in places if place.subject in rows]
+
+    def _later(
+        self,
+        conn: sa.Connection,
+        search: Search,
+        part: Part,
+        after: Place | None,
+        many: int,
+        new: Predicate,
+    ) -> Sequence[sa.Row[Any]]:
+        conditions = [is_in(search, self._selection.kind, part), new]
+        if after is not None and after.part == part:
+            conditions.append(self.order.after(after.last_seen, after.subject))
+        return conn.execute(self._rows(conn).where(*conditions).limit(many)).all()
 
     def all_rows(
         self, conn: sa.Connection, *, at_a_time: int
@@ -260,29 +316,28 @@ class Lists:
         )
 
     def _rows(self, conn: sa.Connection) -> sa.Select[Any]:
-        c = contacts.c
         meant = chosen(conn, self._selection, self._moment, in_order=self.order.subject)
         if self.order.name == "last_seen":
             meant.append(in_order_of_seen(self._selection.kind))
-        return (
-            sa.select(
-                c.subject,
-                c.external_id,
-                c.name,
-                c.email,
-                c.domain,
-                c.stage,
-                c.health,
-                c.mrr,
-                self._currency,
-                c.registered_at,
-                c.first_seen,
-                c.last_seen,
-                c.properties,
-                self.order.value.label("sort_key"),
-            )
-            .where(*meant)
-            .order_by(*self.order.by())
+        return self._columns_of().where(*meant).order_by(*self.order.by())
+
+    def _columns_of(self) -> sa.Select[Any]:
+        c = contacts.c
+        return sa.select(
+            c.subject,
+            c.external_id,
+            c.name,
+            c.email,
+            c.domain,
+            c.stage,
+            c.health,
+            c.mrr,
+            self._currency,
+            c.registered_at,
+            c.first_seen,
+            c.last_seen,
+            c.properties,
+            self.order.value.label("sort_key"),
         )
 
     def _item(self, row: sa.Row[Any]) -> ContactItem:
@@ -291,6 +346,10 @@ class Lists:
             properties = {name: properties[name] for name in self.columns if name in properties}
         fields.append(properties)
         return ContactItem(*fields)
+
+
+def _ids(places: Sequence[Place]) -> sa.ColumnElement[Any]:
+    return sa.literal([place.subject for place in places], ARRAY(sa.Uuid))
 
 
 class ContactPage(Page[ContactItem], frozen=True):
@@ -308,7 +367,7 @@ def list_contacts(
     selection: Selection,
     moment: Moment,
     *,
-    sort: str,
+    sort: str | None,
     columns: Sequence[str] | None = None,
     cursor: str | None,
     limit: int,
@@ -319,7 +378,7 @@ def list_contacts(
 
     Args:
         sort: a column or `property:<name>`, with a minus before it for descending. No value sorts
-            as the least.
+            as the least. None: what a search finds, the best first; without one, `DEFAULT_SORT`.
         columns: the properties to return; None: all.
         currency: for MRR values without a currency.
         with_total: None: gives the total only if no count is needed.
@@ -328,13 +387,24 @@ def list_contacts(
         InvalidInput: an unknown column or cursor, or an impossible search.
     """
     types = KnownNames(conn).properties(selection.kind)
-    lists = Lists(selection, moment, types, sort=sort, columns=columns, currency=currency)
+
+    def of(selection: Selection) -> Lists:
+        by = sort or DEFAULT_SORT
+        return Lists(selection, moment, types, sort=by, columns=columns, currency=currency)
+
+    lists = of(selection)
     built = building(conn, selection.segments)
-    items, following = lists.page(conn, cursor=cursor, limit=limit)
-    if with_total is None and cursor is None and following is None:
-        total: int | None = len(items)
-    elif with_total is None:
-        total = lists.kept_total(conn)
+    search = read(conn, selection.search or "") if sort is None else None
+    total: int | None = None
+    if search is None:
+        items, following = lists.page(conn, cursor=cursor, limit=limit)
+        if cursor is None and following is None:
+            total = len(items)
     else:
-        total = lists.total(conn) if with_total else None
+        rest = of(msgspec.structs.replace(selection, search=None))
+        items, following, total = rest.ranked_page(conn, search, cursor=cursor, limit=limit)
+    if with_total is False:
+        total = None
+    elif total is None:
+        total = lists.total(conn) if with_total else lists.kept_total(conn)
     return ContactPage(items, following, total, built)

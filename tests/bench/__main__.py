@@ -27,6 +27,7 @@ from tests.bench import (
     junk,
     lists,
     projecting,
+    search,
     segments,
     slow_exports,
     views,
@@ -35,7 +36,7 @@ from tests.bench.figures import Report
 from tests.bench.population import Size, populate
 
 PAINTS = 10
-USUAL = ("append", "intake", "projecting")
+USUAL = ("append", "intake", "projecting", "search")
 
 
 def main() -> None:
@@ -46,12 +47,15 @@ def main() -> None:
         metavar="BENCH",
         help=", ".join(USUAL) + ", lists, segments, deciding, full, views, console, idle,"
         " export.slow, junk.memory, seal.cost, erase.one, erase.10k, server.back"
-        " (default: the first three)",
+        " (default: the first four)",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--events", type=int, default=100_000, help="to send (default: 100000)")
     parser.add_argument(
-        "--users", type=int, default=1_000_000, help="in lists and console (1000000)"
+        "--users",
+        type=int,
+        default=1_000_000,
+        help="in lists, search and console (1000000)",
     )
     parser.add_argument(
         "--changes",
@@ -92,6 +96,11 @@ def main() -> None:
             populate(url, size)
             lists.run(annals, report, rounds=options.rounds)
             conditions.run(annals, url, report, rounds=options.rounds)
+
+    def run_search() -> None:
+        with _annals(folder) as (annals, url):
+            populate(url, Size(options.users, options.users // 20, 0))
+            search.run(annals, report, users=options.users, rounds=options.rounds)
 
     def run_segments() -> None:
         with _annals(folder) as (annals, url):
@@ -150,6 +159,7 @@ def main() -> None:
         "intake": run_intake,
         "projecting": run_projecting,
         "junk.memory": run_junk,
+        "search": run_search,
         "lists": run_lists,
         "segments": run_segments,
         "deciding": run_deciding,

@@ -13,6 +13,7 @@ import msgspec
 import psycopg
 
 from domain.identity import log_partition
+from domain.search.entry import entry
 
 TODAY = datetime(2026, 5, 13, 12, tzinfo=UTC)
 SEGMENT = UUID("5e9ae000-0000-4000-8000-000000000010")
@@ -78,6 +79,7 @@ def populate(url: str, size: Size) -> None:
             for drop, _ in indexes:
                 conn.execute(drop)
             _copy(conn, _CONTACTS, _contacts(chance, users, accounts))
+            _copy(conn, _ENTRIES, _entries(users, accounts))
             _copy(conn, _SEEN, _seen(chance, {"user": users, "account": accounts}))
             _copy(conn, _MEMBERSHIPS, _memberships(chance, users, accounts))
             _copy(conn, _NAMES, (f"event\t{name}\t{n}" for n, name in enumerate(EVENTS)))
@@ -95,6 +97,9 @@ def populate(url: str, size: Size) -> None:
 _CONTACTS = """
 COPY views.contacts (log_partition, subject, kind, identities, properties, registered_at,
                      stage, health, mrr, currency, name, external_id, email, domain) FROM STDIN"""
+_ENTRIES = """
+COPY views.search_entries (log_partition, subject, kind, name, address, external_id, others, keys)
+FROM STDIN"""
 _SEEN = "COPY views.seen (log_partition, subject, kind, first_seen, last_seen) FROM STDIN"
 _MEMBERSHIPS = """
 COPY views.memberships (log_partition, user_id, account_id, joined_at) FROM STDIN"""
@@ -123,7 +128,7 @@ def _ago(chance: random.Random, days: float) -> str:
 
 def _contacts(chance: random.Random, users: list[UUID], accounts: list[UUID]) -> Iterator[str]:
     for n, id in enumerate(users):
-        name = f"{FIRST_NAMES[n % 9]} {LAST_NAMES[n // 9 % 8]} {n}"
+        name = name_of(n)
         identities = [
             {"scheme": "user_id", "value": f"user-{n}"},
             {"scheme": "email", "value": f"user-{n}@example.com"},
@@ -146,6 +151,25 @@ def _contacts(chance: random.Random, users: list[UUID], accounts: list[UUID]) ->
             "currency": currency,
         }
         yield _contact(chance, id, "account", identities, company, mrr, currency)
+
+
+def name_of(n: int) -> str:
+    """The name of the n-th user."""
+    return f"{FIRST_NAMES[n % 9]} {LAST_NAMES[n // 9 % 8]} {n}"
+
+
+def _entries(users: list[UUID], accounts: list[UUID]) -> Iterator[str]:
+    for n, id in enumerate(users):
+        of_user = entry(name_of(n), f"user-{n}@example.com", f"user-{n}", ())
+        yield _entry(id, "user", *of_user)
+    for n, id in enumerate(accounts):
+        yield _entry(id, "account", *entry(f"Company {n}", None, f"account-{n}", ()))
+
+
+def _entry(id: UUID, kind: str, *entry: object) -> str:
+    *texts, keys = entry
+    listed = ",".join(map(str, keys if isinstance(keys, list) else ()))
+    return "\t".join((str(log_partition(id)), str(id), kind, *map(str, texts), f"{{{listed}}}"))
 
 
 def _seen(chance: random.Random, contacts: dict[str, list[UUID]]) -> Iterator[str]:
