@@ -17,8 +17,7 @@ from domain.search.folding import folded
 MAX_TEXT_CHARS = 256
 """Characters of a name, an address or an id that a search looks at, after folding."""
 
-MAX_OTHERS_CHARS = 1_024
-MAX_KEYS = 512
+MAX_OTHERS_CHARS = 512
 
 FORGIVING_CHARS = 4
 """In a shorter word no letter may be wrong: too little would be left of it."""
@@ -76,9 +75,7 @@ def entry(
     keys: list[int] = []
     for word in dict.fromkeys(_WORDS.findall(f"{shown[0]} {shown[1]} {shown[2]} {rest}")):
         keys += keys_of(word)
-        if len(keys) >= MAX_KEYS:
-            break
-    return SearchEntry(*shown, rest, keys[:MAX_KEYS])
+    return SearchEntry(*shown, rest, keys)
 
 
 def words(text: str) -> list[str]:
@@ -86,9 +83,17 @@ def words(text: str) -> list[str]:
     return _WORDS.findall(text)
 
 
+def searched_keys(word: str) -> list[int]:
+    """The keys by which a word that is searched finds those like it. One of three letters finds
+    them with a letter more, or with two swapped."""
+    if len(word) == FORGIVING_CHARS - 1 and forgives(word):
+        swapped = (word[1] + word[0] + word[2], word[0] + word[2] + word[1])
+        return [key for text in (word, *swapped) for key in keys_of(text)]
+    return keys_of(word)
+
+
 def keys_of(word: str) -> list[int]:
-    """The keys of a word. Two words of which each forgives have one in common where one is the
-    other but for a slip; and so has a word of three letters with one of four."""
+    """The keys of a word in an entry: first that of the whole."""
     if len(word) < FORGIVING_CHARS or not forgives(word):
         return [crc32(word.encode()) - _SIGN]
     if not word.isascii():

@@ -13,7 +13,7 @@ from domain.search.entry import (
     MAX_TEXT_CHARS,
     SearchEntry,
     forgives,
-    keys_of,
+    searched_keys,
     words,
 )
 from domain.search.folding import folded
@@ -23,6 +23,9 @@ MAX_TOKENS = 12
 
 TRIGRAM_CHARS = 3
 """A shorter token is found only where a word begins with it."""
+
+RARE_CHARS = 4
+"""A number or code of that length is in few entries."""
 
 _ENDS = "".join(chr(code) for code in range(33, 127) if not chr(code).isalnum()) + "…·•¿¡"
 
@@ -51,7 +54,7 @@ class Word(NamedTuple):
     """A word that is searched.
 
     Attributes:
-        keys: that a word like it has one of; empty: it has to be contained.
+        keys: a word like it has one of them.
     """
 
     text: str
@@ -59,15 +62,15 @@ class Word(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A part of a search between spaces: it is contained in an entry, or each of its words is
-    like one there.
+    """A part of a search between spaces: contained in an entry, or like words there.
 
     Attributes:
-        words: empty: no other is like it.
+        rare: a number or code in it, which few others contain; None: nothing is likely to be rare.
     """
 
     text: str
     words: list[Word]
+    rare: str | None
 
 
 class Search(msgspec.Struct, frozen=True):
@@ -75,13 +78,15 @@ class Search(msgspec.Struct, frozen=True):
     Attributes:
         text: as it was typed, folded.
         subject: the contact whose id in Annals it is.
-        tokens: all of them have to be found, in any order; none: only what begins with the text
-            is found.
+        tokens: an entry contains all of them, in any order, or words like theirs; none: only what
+            begins with the text is found.
+        is_forgiving: whether anything else than what is contained can be like it.
     """
 
     text: str
     subject: SubjectId | None
     tokens: list[Token]
+    is_forgiving: bool
 
     def about(self, subject: SubjectId) -> Search:
         """The same search for the id of another contact."""
@@ -95,7 +100,9 @@ def search_of(typed: str) -> Search | None:
         return None
     parts = [part.strip(_ENDS) for part in text.split()]
     parts = list(dict.fromkeys(part for part in parts if words(part)))[:MAX_TOKENS]
-    return Search(text, _subject(text), [_token(part) for part in parts])
+    tokens = [_token(part) for part in parts]
+    forgiving = any(forgives(word.text) for token in tokens for word in token.words)
+    return Search(text, _subject(text), tokens, forgiving)
 
 
 def _subject(text: str) -> SubjectId | None:
@@ -106,13 +113,10 @@ def _subject(text: str) -> SubjectId | None:
 
 
 def _token(text: str) -> Token:
-    of_text = words(text)[:MAX_TOKENS]
-    if not any(map(forgives, of_text)):
-        return Token(text, [])
-    return Token(
-        text,
-        [Word(w, keys_of(w) if forgives(w) or len(w) < TRIGRAM_CHARS else []) for w in of_text],
-    )
+    of_text = words(text)
+    codes = [word for word in of_text if len(word) >= RARE_CHARS and not word.isalpha()]
+    rare = max(codes, key=len) if codes and len(of_text) > 1 else None
+    return Token(text, [Word(word, searched_keys(word)) for word in of_text], rare)
 
 
 def rank(search: Search, entry: SearchEntry, subject: uuid.UUID) -> Rank:

@@ -6,12 +6,14 @@ trigrams, and what is like a word by the keys of words.
 
 from __future__ import annotations
 
+import enum
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from domain.errors import InvalidInput
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.search.question import TRIGRAM_CHARS, Search, Token, Word, search_of
+from domain.search.question import TRIGRAM_CHARS, Search, Token, search_of
 from projections.conditions.fragments import Predicate
 from projections.kernel.tables import contacts, merges, search_entries
 
@@ -31,8 +33,8 @@ _WHOLE = sa.literal_column(
     sa.Text,
 )
 
-STARTING = (_entries.name, _entries.address, _entries.external_id)
-"""What an entry is found by the beginning of."""
+_STARTING = (_entries.name, _entries.address, _entries.external_id)
+"""What an entry is found by the whole or the beginning of."""
 
 
 def read(conn: sa.Connection, typed: str) -> Search | None:
@@ -59,66 +61,86 @@ def read(conn: sa.Connection, typed: str) -> Search | None:
     return search if survivor is None else search.about(SubjectId(survivor))
 
 
+class Way(enum.IntEnum):
+    """How a search finds a contact, the best first. A contact is found in the first way that
+    fits."""
+
+    EXACT = 0
+    STARTING = 1
+    CONTAINED = 2
+    LIKE = 3
+
+
 def found(search: Search, kind: SubjectKind) -> Predicate:
-    """About a row of `views.whole_contacts`: a search finds it."""
-    return entry_is(kind, matching(search))
-
-
-def entry_is(kind: SubjectKind, predicate: Predicate) -> Predicate:
-    """About a row of `views.whole_contacts`: the predicate holds of its entry."""
-    return sa.tuple_(contacts.c.log_partition, contacts.c.subject).in_(
-        sa.select(_entries.log_partition, _entries.subject).where(
-            _entries.kind == kind.value, predicate
+    """About a row of `views.whole_contacts`: a search finds it, in whatever way. By subject alone,
+    as PostgreSQL would take the partition for something that seldom agrees."""
+    found = [_finds(search, way) for way in Way]
+    return contacts.c.subject.in_(
+        sa.select(_entries.subject).where(
+            _entries.kind == kind.value, sa.or_(*(one for one in found if one is not None))
         )
     )
 
 
-def matching(search: Search, *, forgiving: bool = True) -> Predicate:
-    """About a row of `views.search_entries`: it begins with the search, or has all its tokens.
+def entries_by(search: Search, way: Way) -> Predicate | None:
+    """About a row of `views.search_entries`: a search finds it in this way, and no better one;
+    None: it finds none."""
+    predicate = _finds(search, way)
+    if predicate is None:
+        return None
+    better = [_finds(search, other) for other in Way if other < way]
+    return sa.and_(predicate, *(sa.not_(one) for one in better if one is not None))
 
-    Args:
-        forgiving: or words like those.
-    """
-    ways = [starting(search)]
-    if search.subject is not None:
-        partition = log_partition(search.subject)
-        ways.append(
-            sa.and_(_entries.log_partition == partition, _entries.subject == search.subject)
+
+def _finds(search: Search, way: Way) -> Predicate | None:
+    match way:
+        case Way.EXACT:
+            here = [text == search.text for text in _STARTING]
+            if search.subject is not None:
+                partition = log_partition(search.subject)
+                mine = sa.and_(
+                    _entries.log_partition == partition, _entries.subject == search.subject
+                )
+                here.append(mine)
+            return sa.or_(*here)
+        case Way.STARTING:
+            # A range, for which the planner knows better than for LIKE how much is in it.
+            last = search.text + LAST_CHARACTER
+            return sa.or_(*(text.between(search.text, last) for text in _STARTING))
+        case Way.CONTAINED:
+            return sa.and_(*map(_contains, search.tokens)) if search.tokens else None
+        case Way.LIKE:
+            if not search.is_forgiving:
+                return None
+            like = sa.and_(*map(_has_like, search.tokens))
+            *before, unfinished = search.tokens
+            if not before:
+                return like
+            return sa.or_(like, sa.and_(*map(_has_like, before), _contains(unfinished)))
+
+
+def _has_like(token: Token) -> Predicate:
+    """For each word of a token a word like it."""
+    return sa.and_(
+        *(
+            _entries["keys"].op("&&", is_comparison=True)(
+                sa.literal(word.keys, postgresql.ARRAY(sa.Integer))
+            )
+            for word in token.words
         )
-    if search.tokens:
-        ways.append(sa.and_(*(_has(token, forgiving) for token in search.tokens)))
-    return sa.or_(*ways)
-
-
-def starting(search: Search) -> Predicate:
-    """About a row of `views.search_entries`: one of its texts begins with the search."""
-    return sa.or_(*(begins(text, search) for text in STARTING))
-
-
-def begins(text: sa.ColumnElement[str], search: Search) -> Predicate:
-    """A range, for which the planner knows better than for LIKE how much is in it."""
-    return text.between(search.text, search.text + LAST_CHARACTER)
-
-
-def _has(token: Token, forgiving: bool) -> Predicate:
-    contained = _contains(token.text)
-    if not (forgiving and token.words):
-        return contained
-    return sa.or_(contained, sa.and_(*map(_has_like, token.words)))
-
-
-def _has_like(word: Word) -> Predicate:
-    if not word.keys:
-        return _contains(word.text)
-    return _entries["keys"].op("&&", is_comparison=True)(
-        sa.literal(word.keys, postgresql.ARRAY(sa.Integer))
     )
 
 
-def _contains(text: str) -> Predicate:
+def _contains(token: Token) -> Predicate:
     """A short text only where a word begins with it: an index has no answer to more."""
+    text = token.text
     space = " " if len(text) < TRIGRAM_CHARS and text.isascii() else ""
-    return _WHOLE.like(f"%{space}{_literal(text)}%")
+    pattern = f"%{space}{_literal(text)}%"
+    if token.rare is None:
+        return _WHOLE.like(pattern)
+    # Trigrams that everybody has, as of the host of an e-mail, make the index slow.
+    unindexed = _WHOLE.concat("").like(pattern)
+    return sa.and_(_WHOLE.like(f"%{_literal(token.rare)}%"), unindexed)
 
 
 def _literal(text: str) -> str:

@@ -59,6 +59,7 @@ seen = sa.Table(
     _metadata,
     sa.Column("log_partition", sa.SmallInteger, primary_key=True),
     sa.Column("subject", sa.Uuid, primary_key=True),
+    sa.Column("kind", sa.Text),
     sa.Column("last_seen", _instant),
 )
 

@@ -23,7 +23,7 @@ from projections.conditions.search import read
 from projections.conditions.selection import Selection, chosen
 from projections.kernel.paging import Page, decoded, encoded
 from projections.kernel.tables import bar_counts, contacts, in_order_of_seen, segment_counts
-from projections.queries.ranking import LATER, Part, Place, cursor_of, is_in, place_of, ranked
+from projections.queries.ranking import Place, best, cursor_of, place_of
 from projections.queries.segment_list import building
 
 SORTABLE_TEXTS = ("name", "email", "domain", "external_id", "stage", "health", "currency")
@@ -254,42 +254,19 @@ class Lists:
         Raises:
             InvalidInput: an unknown cursor.
         """
-        name = f"{self._selection.kind}:search"
+        kind, name = self._selection.kind, f"{self._selection.kind}:search"
         after = None if cursor is None else place_of(name, cursor)
         others = [] if self._selection.is_all else chosen(conn, self._selection, self._moment)
-        part, first = ranked(conn, search, self._selection.kind, others, after)
-        places = [place for place in first if place.follows(after)][: limit + 1]
-        rows = self._placed(conn, places[:limit])
-        if part is not Part.WHOLE:
-            new = contacts.c.subject != sa.all_(_ids(first))
-            for later in LATER:
-                if len(places) <= limit and (after is None or after.part <= later):
-                    more = self._later(conn, search, later, after, limit + 1 - len(places), new)
-                    places += [Place(later, 0, 0, row.sort_key, row.subject) for row in more]
-                    rows += more
-        items = [self._item(row) for row in rows[:limit]]
+        places, is_all = best(conn, search, kind, others, after, limit + 1)
+        items = [self._item(row) for row in self._placed(conn, places[:limit])]
         following = cursor_of(name, places[limit - 1]) if len(places) > limit else None
-        return items, following, len(first) if part is Part.WHOLE else None
+        return items, following, len(places) if is_all else None
 
     def _placed(self, conn: sa.Connection, places: Sequence[Place]) -> list[sa.Row[Any]]:
         """The rows of contacts, in their order."""
         here = contacts.c.subject == sa.any_(_ids(places))
         rows = {row.subject: row for row in conn.execute(self._columns_of().where(here))}
         return [rows[place.subject] for place in places if place.subject in rows]
-
-    def _later(
-        self,
-        conn: sa.Connection,
-        search: Search,
-        part: Part,
-        after: Place | None,
-        many: int,
-        new: Predicate,
-    ) -> Sequence[sa.Row[Any]]:
-        conditions = [is_in(search, self._selection.kind, part), new]
-        if after is not None and after.part == part:
-            conditions.append(self.order.after(after.last_seen, after.subject))
-        return conn.execute(self._rows(conn).where(*conditions).limit(many)).all()
 
     def all_rows(
         self, conn: sa.Connection, *, at_a_time: int
