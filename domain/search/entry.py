@@ -15,9 +15,13 @@ from zlib import crc32
 from domain.search.folding import folded
 
 MAX_TEXT_CHARS = 256
-"""Characters of a name, an address or an id that a search looks at, after folding."""
+"""Characters of a name, an address or an id that are compared with a search, after folding."""
+
+MAX_LONG_CHARS = 10_000
+"""Characters of a longer name, within which a search is looked for."""
 
 MAX_OTHERS_CHARS = 512
+"""Characters of the other identities."""
 
 FORGIVING_CHARS = 4
 """In a shorter word no letter may be wrong: too little would be left of it."""
@@ -34,8 +38,9 @@ class SearchEntry(NamedTuple):
     Attributes:
         name, address, external_id: what the contact is called, folded; empty: none. The address
             is a user's e-mail, an account's domain.
-        others: its other identities, folded, with spaces between them.
-        keys: of the words of all these, as signed numbers of 32 bits.
+        others: its other identities, folded, with spaces between them; and its name, if that is
+            longer than `MAX_TEXT_CHARS`.
+        keys: of the words of all these but a long name, as signed numbers of 32 bits.
     """
 
     name: str
@@ -75,6 +80,8 @@ def entry(
     keys: list[int] = []
     for word in dict.fromkeys(_WORDS.findall(f"{shown[0]} {shown[1]} {shown[2]} {rest}")):
         keys += keys_of(word)
+    if name is not None and len(name) > MAX_TEXT_CHARS:
+        rest = f"{rest} {folded(name)[:MAX_LONG_CHARS]}".strip()
     return SearchEntry(*shown, rest, keys)
 
 

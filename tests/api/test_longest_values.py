@@ -17,6 +17,7 @@ from domain.commands import Change, Stored
 from domain.conditions.language import Did
 from domain.identity import MAX_IDENTITY_CHARS, SubjectKind
 from domain.properties import MAX_LIST_ITEMS, MAX_NAME_CHARS, MAX_TEXT_CHARS
+from domain.search.entry import MAX_TEXT_CHARS as MAX_TEXT_CHARS_OF_ENTRIES
 from infra.bootstrap.annals import Annals
 from projections.conditions.known_names import KnownNames
 from projections.conditions.selection import Selection
@@ -65,6 +66,8 @@ LONGEST_BYTES = {
     "stage": 200 * 4,
     "name": MAX_NAME_CHARS * 4,
     "property": MAX_NAME_CHARS * 4,
+    "address": MAX_TEXT_CHARS_OF_ENTRIES * 4,
+    "external_id": MAX_TEXT_CHARS_OF_ENTRIES * 4,
     "COALESCE(\"left\"(name, 256), ''::text)": 256 * 4,
 }
 """Of what has no size of its own and stands in an index: the most that the intake, HTTP or the code

@@ -21,7 +21,7 @@ BIG = {
     "keys.subject_keys", "keys.identities", "keys.erasures", "keys.erasure_targets",
     "keys.suppressed", "keys.holds",
     "views.contacts", "views.seen", "views.memberships", "views.activity_days", "views.merges",
-    "views.bar_counts",
+    "views.bar_counts", "views.search_entries",
 }  # fmt: skip
 SMALL = {
     "keys.key_encryption_keys", "keys.period_keys", "keys.retention_runs",

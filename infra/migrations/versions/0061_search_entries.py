@@ -34,7 +34,8 @@ CREATE TABLE views.search_entries (
 COMMENT ON TABLE views.search_entries IS
     'what a search looks at of each contact; all texts are folded (domain/search/folding.py)';
 COMMENT ON COLUMN views.search_entries.address IS 'of a user the e-mail, of an account the domain';
-COMMENT ON COLUMN views.search_entries.others IS 'the other identities, with spaces between them';
+COMMENT ON COLUMN views.search_entries.others IS
+    'the other identities, with spaces between them, and a name that is too long for its column';
 COMMENT ON COLUMN views.search_entries.keys IS
     'of the words, whole and without each of their letters (domain/search/entry.py)';
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON views.search_entries TO annals_views;

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.search.entry import MAX_OTHERS_CHARS, MAX_TEXT_CHARS, entry, keys_of
+from domain.search.entry import MAX_LONG_CHARS, MAX_OTHERS_CHARS, MAX_TEXT_CHARS, entry, keys_of
 from domain.search.question import Answer, search_of
 from tests.domain.search.finding import answers, person, ranked, subject_of
 from tests.examples import examples
@@ -123,14 +123,18 @@ def test_any_one_slip_in_a_word_is_forgiven(word: str, data: st.DataObject) -> N
         assert answers(typed, entries) == ["them"], typed
 
 
-@given(st.text(max_size=3_000), st.text(max_size=600), st.lists(st.text(max_size=600), max_size=40))
+@given(
+    st.text(max_size=300) | st.text(min_size=900, max_size=1_000),
+    st.text(max_size=600),
+    st.lists(st.text(max_size=600), max_size=40),
+)
 @settings(max_examples=examples(50))
 def test_an_entry_is_bounded_and_holds_what_postgresql_takes(
     name: str, id: str, identities: list[str]
 ) -> None:
     made = entry(name, None, id, identities)
     assert all(len(text) <= MAX_TEXT_CHARS for text in (made.name, made.external_id))
-    assert len(made.others) <= MAX_OTHERS_CHARS
+    assert len(made.others) <= MAX_OTHERS_CHARS + 1 + MAX_LONG_CHARS
     assert len(made.keys) <= 2 * len(made.whole)
     assert all(-(2**31) <= key < 2**31 for key in made.keys)
     made.whole.encode()
@@ -141,6 +145,14 @@ def test_an_entry_is_bounded_and_holds_what_postgresql_takes(
 @settings(max_examples=examples(100))
 def test_any_text_can_be_searched(typed: str) -> None:
     answers(typed, PEOPLE)
+
+
+def test_a_long_name_is_found_by_any_part_of_it() -> None:
+    name = " ".join(f"word{n}" for n in range(1_000))
+    long = {"them": person(name), "other": person("Ada")}
+    assert answers("word7 word8", long) == ["them"]
+    assert answers(name[95:285], long) == ["them"]
+    assert answers(name[-152:], long) == ["them"]
 
 
 def test_a_word_that_is_too_long_for_slips_has_one_key() -> None:
