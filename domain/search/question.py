@@ -27,7 +27,8 @@ TRIGRAM_CHARS = 3
 RARE_CHARS = 4
 """A number or code of that length is in few entries."""
 
-_ENDS = "".join(chr(code) for code in range(33, 127) if not chr(code).isalnum()) + "…·•¿¡"
+_ENDS = ",;:.!?'\"()[]{}<>…·•¿¡"
+"""Punctuation around words, which says nothing about them."""
 
 
 class Answer(enum.IntEnum):
@@ -72,14 +73,19 @@ class Token(NamedTuple):
     words: list[Word]
     rare: str | None
 
+    @property
+    def begins_words(self) -> bool:
+        """Whether it is contained only where a word begins with it."""
+        return len(self.text) < TRIGRAM_CHARS and self.text.isascii() and self.text.isalnum()
+
 
 class Search(msgspec.Struct, frozen=True):
     """
     Attributes:
         text: as it was typed, folded.
         subject: the contact whose id in Annals it is.
-        tokens: an entry contains all of them, in any order, or words like theirs; none: only what
-            begins with the text is found.
+        tokens: an entry contains all of them, in any order, or words like theirs. Where one has
+            words, all have.
         is_forgiving: whether anything else than what is contained can be like it.
     """
 
@@ -98,8 +104,8 @@ def search_of(typed: str) -> Search | None:
     text = folded(typed)[:MAX_TEXT_CHARS].rstrip()
     if not text:
         return None
-    parts = [part.strip(_ENDS) for part in text.split()]
-    parts = list(dict.fromkeys(part for part in parts if words(part)))[:MAX_TOKENS]
+    parts = [part.strip(_ENDS) for part in text.split() if words(part)] or text.split()
+    parts = list(dict.fromkeys(parts))[:MAX_TOKENS]
     tokens = [_token(part) for part in parts]
     forgiving = any(forgives(word.text) for token in tokens for word in token.words)
     return Search(text, _subject(text), tokens, forgiving)

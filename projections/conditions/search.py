@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 
 from domain.errors import InvalidInput
 from domain.identity import SubjectId, SubjectKind, log_partition
-from domain.search.question import TRIGRAM_CHARS, Search, Token, search_of
+from domain.search.question import Search, Token, search_of
 from projections.conditions.fragments import Predicate
 from projections.kernel.tables import contacts, merges, search_entries
 
@@ -108,7 +108,7 @@ def _finds(search: Search, way: Way) -> Predicate | None:
             last = search.text + LAST_CHARACTER
             return sa.or_(*(text.between(search.text, last) for text in _STARTING))
         case Way.CONTAINED:
-            return sa.and_(*map(_contains, search.tokens)) if search.tokens else None
+            return sa.and_(*map(_contains, search.tokens))
         case Way.LIKE:
             if not search.is_forgiving:
                 return None
@@ -132,9 +132,9 @@ def _has_like(token: Token) -> Predicate:
 
 
 def _contains(token: Token) -> Predicate:
-    """A short text only where a word begins with it: an index has no answer to more."""
+    """A short text of letters only where a word begins with it: an index has no answer to more."""
     text = token.text
-    space = " " if len(text) < TRIGRAM_CHARS and text.isascii() else ""
+    space = " " if token.begins_words else ""
     pattern = f"%{space}{_literal(text)}%"
     if token.rare is None:
         return _WHOLE.like(pattern)

@@ -366,7 +366,7 @@ def list_contacts(
     types = KnownNames(conn).properties(selection.kind)
 
     def of(selection: Selection) -> Lists:
-        by = sort or DEFAULT_SORT
+        by = DEFAULT_SORT if sort is None else sort
         return Lists(selection, moment, types, sort=by, columns=columns, currency=currency)
 
     lists = of(selection)

@@ -134,9 +134,8 @@ class TestLists:
         for text in ("ACME.exa", "acme-1", "Acme"):
             assert client.see("/api/accounts", search=text)["total"] == 1
 
-    @pytest.mark.parametrize("text", ["x" * 201, "a\0b", "a\nb"])
-    def test_a_search_that_cannot_be_is_refused(self, standing: Clients, text: str) -> None:
-        assert problem(standing.get("/api/users", search=text), 400)["place"] == "/search"
+    def test_a_search_that_is_too_long_is_refused(self, standing: Clients) -> None:
+        assert problem(standing.get("/api/users", search="x" * 201), 400)["place"] == "/search"
 
 
 class TestIds:

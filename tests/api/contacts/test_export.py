@@ -112,7 +112,7 @@ def test_an_export_of_nobody_has_its_head_alone(client: Clients) -> None:
         ({"columns": ["plam"]}, "/columns/0"),
         ({"segment": str(UUID(int=0))}, "/segment"),
         ({"filter": "{"}, "/filter"),
-        ({"search": "a\nb"}, "/search"),
+        ({"search": "a" * 201}, "/search"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_anything_is_sent(

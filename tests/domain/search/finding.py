@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from uuid import UUID, uuid5
 
 from domain.search.entry import SearchEntry, entry
-from domain.search.question import TRIGRAM_CHARS, Rank, Search, Token, rank, search_of
+from domain.search.question import Rank, Search, Token, rank, search_of
 
 _NAMESPACE = UUID(int=0)
 
@@ -25,15 +25,13 @@ def finds(search: Search, entry: SearchEntry, subject: UUID) -> bool:
     starts = (entry.name, entry.address, entry.external_id)
     if any(text.startswith(search.text) for text in starts) or subject == search.subject:
         return True
-    if not search.tokens:
-        return False
-    if all(_contains(entry, token.text) for token in search.tokens):
+    if all(_contains(entry, token) for token in search.tokens):
         return True
     *before, last = search.tokens
     return (
         search.is_forgiving
         and all(_has_like(entry, token) for token in before)
-        and (_has_like(entry, last) or (bool(before) and _contains(entry, last.text)))
+        and (_has_like(entry, last) or (bool(before) and _contains(entry, last)))
     )
 
 
@@ -41,9 +39,8 @@ def _has_like(entry: SearchEntry, token: Token) -> bool:
     return all(not set(word.keys).isdisjoint(entry.keys) for word in token.words)
 
 
-def _contains(entry: SearchEntry, text: str) -> bool:
-    space = " " if len(text) < TRIGRAM_CHARS and text.isascii() else ""
-    return space + text in entry.whole
+def _contains(entry: SearchEntry, token: Token) -> bool:
+    return (" " if token.begins_words else "") + token.text in entry.whole
 
 
 def answers(typed: str, entries: Mapping[str, SearchEntry]) -> list[str]:

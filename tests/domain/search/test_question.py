@@ -38,7 +38,9 @@ def test_a_search_finds_who_is_meant_and_first(typed: str, who: str) -> None:
     assert answers(typed, PEOPLE)[:1] == [who]
 
 
-@pytest.mark.parametrize("typed", ["Turing", "ohn smyth x", "48231", "lvl", "@@@", "-", "...", "%"])
+@pytest.mark.parametrize(
+    "typed", ["Turing", "ohn smyth x", "48231", "lvl", "@@@", "--", "...", "%"]
+)
 def test_a_search_for_nobody_finds_nobody(typed: str) -> None:
     assert answers(typed, PEOPLE) == []
 
