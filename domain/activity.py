@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from domain.errors import InvalidInput
-from domain.identity import json_type
+from domain.identity import json_type, sent_text
 from domain.properties import (
     MAX_NAME_CHARS,
     RefusedValue,
@@ -19,6 +19,7 @@ from domain.properties import (
     name_problem,
     shown_name,
 )
+from domain.texts import character_problem, trimmed
 
 Metadata = dict[str, str | int | float | bool]
 
@@ -48,34 +49,43 @@ class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def checked_metadata(sent: Mapping[str, object]) -> tuple[Metadata, list[RefusedValue]]:
-    """Accepts strings, numbers and booleans; refuses each other value by name."""
+    """Accepts strings, numbers and booleans; refuses each other value by name.
+
+    Args:
+        sent: flat, as `domain.shapes.flat_metadata` makes it.
+    """
     accepted: Metadata = {}
     refused: list[RefusedValue] = []
     for name, value in sent.items():
         if value is None:
             continue
-        if isinstance(value, str | int | float):
-            try:
-                accepted[_checked_key(name, len(accepted))] = (
-                    checked_text(value) if isinstance(value, str) else checked_number(value)
-                )
-            except ValueError as reason:
-                refused.append(RefusedValue(shown_name(name), str(reason)))
-        else:
-            refused.append(
-                RefusedValue(
-                    shown_name(name),
-                    f"expected a string, a number or a boolean, got {json_type(value)}",
-                )
-            )
+        try:
+            accepted[_checked_key(name, len(accepted))] = _checked_plain(value)
+        except ValueError as reason:
+            refused.append(RefusedValue(shown_name(name), str(reason)))
     return accepted, refused
+
+
+def _checked_plain(value: object) -> str | int | float | bool:
+    if isinstance(value, str):
+        return checked_text(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return checked_number(value)
+    raise ValueError(f"expected a string, a number or a boolean, got {json_type(value)}")
 
 
 def _checked_key(name: str, taken: int) -> str:
     if taken >= MAX_METADATA_KEYS:
         raise ValueError(f"at most {MAX_METADATA_KEYS} metadata values are kept")
-    if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
-        raise ValueError("the name is empty, too long or holds a control character")
+    if not name:
+        raise ValueError("the name is empty")
+    if len(name) > MAX_NAME_CHARS:
+        raise ValueError(f"the name has {len(name)} characters, at most {MAX_NAME_CHARS}")
+    problem = character_problem(name)
+    if problem is not None:
+        raise ValueError(f"the name {problem}; send it without")
     return name
 
 
@@ -95,17 +105,20 @@ def occurrence(at: datetime) -> datetime:
 
 
 def event_name(value: object, *, pointer: str) -> str:
-    """A past-tense event name, or a screen's name.
+    """A past-tense event name, or a screen's name, trimmed and in NFC. A whole number is its
+    decimal text.
 
     Raises:
         InvalidInput: missing, or not a name that the catalogue takes.
     """
-    if not isinstance(value, str):
+    name = sent_text(value)
+    if name is None:
         raise InvalidInput(f"expected a name, got {json_type(value)}", pointer=pointer)
-    problem = name_problem(value)
+    name = trimmed(name)
+    problem = name_problem(name)
     if problem is not None:
         raise InvalidInput(problem, pointer=pointer)
-    return value
+    return name
 
 
 def page_name(value: object, *, pointer: str) -> str:
@@ -116,13 +129,17 @@ def page_name(value: object, *, pointer: str) -> str:
     """
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"expected the page's URL, got {json_type(value)}", pointer=pointer)
-    if len(value) > MAX_URL_CHARS or not value.isprintable():
+    if len(value) > MAX_URL_CHARS:
         raise InvalidInput(
-            f"the URL is longer than {MAX_URL_CHARS} characters or holds a control character",
+            f"the URL has {len(value)} characters, at most {MAX_URL_CHARS} are accepted",
             pointer=pointer,
         )
+    url = trimmed(value)
+    problem = character_problem(url)
+    if problem is not None:
+        raise InvalidInput(f"the URL {problem}; send it percent-encoded", pointer=pointer)
     try:
-        parts = urlsplit(value)
+        parts = urlsplit(url)
         host = parts.hostname
     except ValueError:
         host = None

@@ -11,12 +11,19 @@ from typing import NewType
 import msgspec
 
 from domain.errors import InvalidInput
+from domain.texts import character_problem, nfc, trimmed
 
 SubjectId = NewType("SubjectId", uuid.UUID)
 """Random (version 4), never derived from an identity, so it says nothing about the person."""
 
 LOG_PARTITIONS = 256
 MAX_IDENTITY_CHARS = 512
+
+MAX_EXACT = 2**53
+"""The whole numbers up to here are exact as numbers of 64 bits with a fraction, too."""
+
+MAX_DIGITS = 10**128
+"""No number from here on is taken as an id."""
 
 
 class SubjectKind(enum.StrEnum):
@@ -50,43 +57,77 @@ class Identity(msgspec.Struct, frozen=True, order=True):
 
     @property
     def matching(self) -> str:
-        """Ids match in their case, e-mail and domain in any case."""
+        """Ids match in their case, e-mail and domain in any case; both in NFC. ß is not ss."""
+        return nfc(self.value) if self.scheme.is_external_id else in_any_case(self.value)
+
+    @property
+    def former_matching(self) -> str:
+        """What matched until 0.1.0, where ids were not in NFC, and ß was ss."""
         return self.value if self.scheme.is_external_id else self.value.casefold()
 
 
+def in_any_case(text: str) -> str:
+    """A text as it matches in any case, in NFC."""
+    return text.lower() if text.isascii() else nfc(nfc(text).lower())
+
+
 def identity(scheme: Scheme, value: object, *, pointer: str = "") -> Identity:
-    """Checks an identity.
+    """Checks an identity, trimmed and in NFC. A whole number is an id as its decimal text.
 
     Raises:
-        InvalidInput: not a string, empty, with blanks at an end, too long, or with control
-            characters; or not of the form of the scheme.
+        InvalidInput: neither a text nor a whole number, empty, too long, or with characters that
+            cannot be shown; or not of the form of the scheme.
     """
     name = scheme.value.replace("_", " ")
-    if not isinstance(value, str):
-        raise InvalidInput(f"expected a text as {name}, got {json_type(value)}", pointer=pointer)
-    if not value:
+    text = sent_text(value) if scheme.is_external_id or isinstance(value, str) else None
+    if text is None:
+        raise InvalidInput(
+            f"expected a text as {name}, got {json_type(value)}{_remedy(value)}", pointer=pointer
+        )
+    text = trimmed(text)
+    if not text:
         raise InvalidInput(
             f"the {name} is empty; send the id, or leave the field out", pointer=pointer
         )
-    if len(value) > MAX_IDENTITY_CHARS:
+    if len(text) > MAX_IDENTITY_CHARS:
         raise InvalidInput(
-            f"the {name} has {len(value)} characters, at most {MAX_IDENTITY_CHARS} are accepted",
+            f"the {name} has {len(text)} characters, at most {MAX_IDENTITY_CHARS} are accepted",
             pointer=pointer,
         )
-    if value != value.strip() or not value.isprintable():
-        raise InvalidInput(
-            f"the {name} begins or ends with a space, or holds a control character", pointer=pointer
-        )
-    if scheme is Scheme.EMAIL and not _looks_like_email(value):
+    problem = character_problem(text)
+    if problem is not None:
+        raise InvalidInput(f"the {name} {problem}; send it without", pointer=pointer)
+    if scheme is Scheme.EMAIL and not _looks_like_email(text):
         raise InvalidInput("the email has no form like name@host", pointer=pointer)
-    if scheme is Scheme.DOMAIN and ("@" in value or "/" in value or " " in value):
+    if scheme is Scheme.DOMAIN and ("@" in text or "/" in text or len(text.split()) > 1):
         raise InvalidInput("the domain must be a bare host name, like example.com", pointer=pointer)
-    return Identity(scheme, value)
+    return Identity(scheme, text)
+
+
+def sent_text(value: object) -> str | None:
+    """A text as it was sent, or the decimal text of a whole number: 123 and 123.0 are "123".
+
+    None: another value, or a number that may stand for several whole numbers.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float):
+        if not (-MAX_EXACT <= value <= MAX_EXACT and value.is_integer()):
+            return None
+        value = int(value)
+    return str(value) if -MAX_DIGITS < value < MAX_DIGITS else None
+
+
+def _remedy(value: object) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return " that is not whole, or too large; send a text" if is_number else ""
 
 
 def _looks_like_email(value: str) -> bool:
     local, at, host = value.rpartition("@")
-    return bool(local and at and host) and " " not in value
+    return bool(local and at and host) and len(value.split()) == 1
 
 
 def json_type(value: object) -> str:

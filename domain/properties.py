@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from domain.identity import json_type
+from domain.identity import MAX_EXACT, json_type
+from domain.texts import character_problem, nfc, trimmed
+from domain.tokens import looks_like_token
 
 Value = str | int | float | bool | datetime | list[str]
 """A property value. A date is an instant, aware and in UTC, or a calendar day, which is the text
@@ -29,11 +31,14 @@ MAX_NUMBER = 2**63 - 1
 
 RETIRED = "an admin retired this name; stop sending it, or have it restored in the catalogue"
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?\Z")
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d"
+    r"([T ]\d\d:\d\d(:\d\d([.,]\d{1,12})?)?(Z|[+-]\d\d(:?\d\d(:?\d\d)?)?)?)?\Z",
+    re.ASCII,
+)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,400})?")
 _EMAIL = re.compile(r"\S+@\S+\.\S+")
-_TOKEN = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9_\-+/=.]{32,}\Z")
 
 
 class PropertyType(enum.StrEnum):
@@ -68,15 +73,16 @@ def name_problem(name: str) -> str | None:
 
     Names are a closed catalogue in clear, so whatever looks like personal data is kept out.
     """
-    if not name or name != name.strip():
+    if not name or name != trimmed(name):
         return "the name is empty, or begins or ends with a space"
     if len(name) > MAX_NAME_CHARS:
         return f"the name has {len(name)} characters, at most {MAX_NAME_CHARS} are accepted"
-    if not name.isprintable():
-        return "the name holds a control character"
-    if _EMAIL.search(name):
+    problem = character_problem(name)
+    if problem is not None:
+        return f"the name {problem}; send it without"
+    if "@" in name and _EMAIL.search(name):
         return "the name looks like an e-mail address; send that as a value"
-    if _TOKEN.match(name):
+    if looks_like_token(name):
         return "the name looks like a token or an id; send that as a value"
     return None
 
@@ -93,10 +99,21 @@ def inferred_type(value: object) -> PropertyType | None:
     if isinstance(value, int | float):
         return PropertyType.NUMBER
     if isinstance(value, str):
-        return PropertyType.DATE if _DATE.match(value) else PropertyType.STRING
+        return PropertyType.DATE if _is_date(value) else PropertyType.STRING
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return PropertyType.LIST
     return None
+
+
+def _is_date(text: str) -> bool:
+    """Whether a text is, from its beginning to its end, a date that there is."""
+    if not _DATE.match(text):
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_instant(text: str) -> datetime:
@@ -155,6 +172,8 @@ def checked_value(value: object, expected: PropertyType) -> Value:
     actual = inferred_type(value)
     if expected is PropertyType.STRING and actual is PropertyType.DATE:
         actual = PropertyType.STRING
+    if expected is PropertyType.DATE and isinstance(value, str) and _DATE.match(value):
+        actual = PropertyType.DATE  # an impossible one is refused as such
     if actual is None:
         raise ValueError(f"expected {expected.with_article}, got {json_type(value)}")
     if actual is not expected:
@@ -212,7 +231,7 @@ def _as_number(value: str | int | float | bool) -> int | float | None:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int | float):
-        return value
+        return normal_number(value)
     if not _NUMBER.fullmatch(value):
         return None
     exact = Decimal(value)
@@ -241,11 +260,19 @@ def checked_number(number: int | float) -> int | float:
     """
     if not -MAX_NUMBER <= number <= MAX_NUMBER:  # not-a-number compares to nothing
         raise ValueError("the number is not finite or does not fit 64 bits; send it as a string")
+    return normal_number(number)
+
+
+def normal_number(number: int | float) -> int | float:
+    """A number in its one form: `3.0` is `3`. A float that may stand for other whole numbers too
+    stays as it is."""
+    if isinstance(number, float) and -MAX_EXACT <= number <= MAX_EXACT and number.is_integer():
+        return int(number)
     return number
 
 
 def checked_text(text: str) -> str:
-    """A text that every store and screen can hold.
+    """A text that every store and screen can hold, in NFC.
 
     Raises:
         ValueError: too long, or with a NUL character or a lone surrogate.
@@ -259,6 +286,7 @@ def checked_text(text: str) -> str:
             text.encode()
         except UnicodeEncodeError:
             raise ValueError("the text holds half a surrogate pair") from None
+        return nfc(text)
     return text
 
 
@@ -279,7 +307,7 @@ def checked_write(
     deleted: list[str] = []
     refused: list[RefusedValue] = []
     for name, value in sent.items():
-        problem = name_problem(name)
+        problem = None if name in types else name_problem(name)
         if problem is not None:
             refused.append(RefusedValue(shown_name(name), problem))
         elif value is None:
@@ -375,4 +403,8 @@ def merged(
 
 
 def _same(value: Value, other: Value) -> bool:
+    if isinstance(value, bool) or isinstance(other, bool):
+        return value is other
+    if isinstance(value, int | float) and isinstance(other, int | float):
+        return value == other
     return type(value) is type(other) and value == other

@@ -19,6 +19,7 @@ from domain.activity import (
     page_name,
 )
 from domain.errors import InvalidInput
+from domain.texts import nfc
 
 SITE = "https://www.shop.example/cart"
 
@@ -63,7 +64,7 @@ def test_a_page_is_counted_under_host_and_path_alone(url: str, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "url", [None, 5, "", "/cart", "cart", "https://", "https://[x", "https://x/\n", "h" * 3000]
+    "url", [None, 5, "", "/cart", "cart", "https://", "https://[x", "https://x/\ny", "h" * 3000]
 )
 def test_what_is_no_web_address_is_no_page(url: object) -> None:
     with pytest.raises(InvalidInput) as refusal:
@@ -81,10 +82,29 @@ def test_a_page_name_never_holds_query_or_fragment(path: str, secret: str) -> No
     assert "#" not in name
 
 
-@pytest.mark.parametrize("name", [None, 5, "", " login", "jo@x.be"])
+@pytest.mark.parametrize("name", [None, 5.5, True, [], {}, "", " \t", "a\nb", "jo@x.be"])
 def test_an_event_has_a_name_that_the_catalogue_takes(name: object) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput) as refusal:
         event_name(name, pointer="/event")
+    assert refusal.value.pointer == "/event"
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        (" signed up\n", "signed up"),
+        ("Ouvert le cafe\u0301", "Ouvert le café"),
+        (404, "404"),
+        (404.0, "404"),
+        ("👩\u200d💻 opened", "👩\u200d💻 opened"),
+        (
+            "onboarding_step_2_company_details_completed",
+            "onboarding_step_2_company_details_completed",
+        ),
+    ],
+)
+def test_the_name_of_an_event_is_trimmed_and_composed(sent: object, name: str) -> None:
+    assert event_name(sent, pointer="/event") == name
 
 
 @given(
@@ -98,7 +118,8 @@ def test_an_event_has_a_name_that_the_catalogue_takes(name: object) -> None:
 def test_each_metadata_value_is_kept_or_refused_alone(sent: dict[str, object]) -> None:
     kept, refused = checked_metadata(sent)
     assert len(kept) + len(refused) == sum(value is not None for value in sent.values())
-    assert kept.items() <= sent.items()
+    for name, value in kept.items():
+        assert value == (nfc(sent[name]) if isinstance(sent[name], str) else sent[name])
     for value in kept.values():
         assert isinstance(value, str) or (math.isfinite(value) and abs(value) < 2**63)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
 import uuid
 from itertools import permutations
 
@@ -21,6 +23,7 @@ from domain.identity import (
     log_partition,
     resolve,
 )
+from domain.texts import trimmed
 
 user_ids = st.sampled_from(["u1", "U1", "u2", "u3"]).map(
     lambda name: Identity(Scheme.USER_ID, name)
@@ -48,17 +51,47 @@ def partition_of(history: list[tuple[Identity, ...]]) -> frozenset[frozenset[tup
 
 
 @given(st.text(min_size=1, max_size=20))
-def test_ids_match_exactly_and_case_sensitively(text: str) -> None:
+def test_ids_match_in_nfc_and_in_their_case(text: str) -> None:
     for scheme in (Scheme.USER_ID, Scheme.ACCOUNT_ID):
-        assert Identity(scheme, text).matching == text
+        matching = Identity(scheme, text).matching
+        assert matching == unicodedata.normalize("NFC", text)
+        assert matching == Identity(scheme, unicodedata.normalize("NFD", text)).matching
 
 
-@given(st.text(alphabet="abcéßİΣς", min_size=1, max_size=20))
-def test_email_and_domain_match_whatever_their_case(text: str) -> None:
+@given(st.text(alphabet="abcéİÅẞﬁ", min_size=1, max_size=20))
+def test_email_and_domain_match_whatever_their_case_and_composition(text: str) -> None:
     for scheme in (Scheme.EMAIL, Scheme.DOMAIN):
         matching = Identity(scheme, text).matching
-        assert Identity(scheme, text.swapcase()).matching == Identity(scheme, text.upper()).matching
-        assert matching == matching.casefold()
+        assert Identity(scheme, text.lower()).matching == matching
+        assert Identity(scheme, unicodedata.normalize("NFD", text)).matching == matching
+
+
+@given(st.text(max_size=20))
+def test_what_matches_matches_itself(text: str) -> None:
+    for scheme in Scheme:
+        matching = Identity(scheme, text).matching
+        assert Identity(scheme, matching).matching == matching
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=20))
+def test_an_identity_in_ascii_matches_as_it_ever_did(text: str) -> None:
+    for scheme in Scheme:
+        assert Identity(scheme, text).matching == Identity(scheme, text).former_matching
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_one"),
+    [
+        ("STRAẞE@x.de", "straße@x.de", True),
+        ("straße@x.de", "strasse@x.de", False),
+        ("o\ufb03ce@x.de", "office@x.de", False),
+        ("ZOE\u0308@x.be", "zoë@x.be", True),
+        ("faß.de", "fass.de", False),
+    ],
+)
+def test_letters_that_only_look_alike_are_two(one: str, other: str, is_one: bool) -> None:
+    for scheme in (Scheme.EMAIL, Scheme.DOMAIN):
+        assert (Identity(scheme, one).matching == Identity(scheme, other).matching) == is_one
 
 
 @given(histories, sightings)
@@ -112,11 +145,67 @@ def test_the_first_known_identity_decides_and_the_others_merge_into_its_subject(
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
-@pytest.mark.parametrize("value", [None, 5, True, 1.5, [], {}, "", " a", "a ", "a\nb", "a\0b"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        1.5,
+        math.nan,
+        math.inf,
+        1e300,
+        [],
+        {},
+        "",
+        " ",
+        "\ufeff",
+        "a\nb",
+        "a\0b",
+        "a\u202eb",
+    ],
+)
 def test_what_is_no_outside_name_is_refused(scheme: Scheme, value: object) -> None:
     with pytest.raises(InvalidInput) as refusal:
         identity(scheme, value, pointer="/userId")
     assert refusal.value.pointer == "/userId"
+
+
+@pytest.mark.parametrize(
+    ("value", "id"),
+    [
+        (123, "123"),
+        (123.0, "123"),
+        ("123", "123"),
+        (" 123\t", "123"),
+        (-0.0, "0"),
+        (-7, "-7"),
+        (0, "0"),
+        ("007", "007"),
+        (175928847299117063, "175928847299117063"),
+        (2**70, "1180591620717411303424"),
+        (float(2**53), "9007199254740992"),
+        ("u\xa01", "u\xa01"),
+        ("\u200bZoe\u0308\ufeff", "Zoë"),
+        ("👩\u200d💻", "👩\u200d💻"),
+    ],
+)
+def test_a_whole_number_is_an_id_and_what_surrounds_an_id_is_cut_off(
+    value: object, id: str
+) -> None:
+    for scheme in (Scheme.USER_ID, Scheme.ACCOUNT_ID):
+        assert identity(scheme, value) == Identity(scheme, id)
+
+
+@pytest.mark.parametrize("value", [1.5, 2.0**53 + 2, math.nan])
+def test_a_number_that_is_no_id_is_refused_with_the_remedy(value: float) -> None:
+    with pytest.raises(InvalidInput, match="send a text"):
+        identity(Scheme.USER_ID, value)
+
+
+@pytest.mark.parametrize("value", ["ada@x.be ", "\n ada@x.be", "\u200bada@x.be\xa0"])
+def test_what_surrounds_an_email_or_a_domain_is_cut_off(value: str) -> None:
+    assert identity(Scheme.EMAIL, value).value == "ada@x.be"
+    assert identity(Scheme.DOMAIN, value.replace("ada@", "")).value == "x.be"
 
 
 @pytest.mark.parametrize(
@@ -126,6 +215,9 @@ def test_what_is_no_outside_name_is_refused(scheme: Scheme, value: object) -> No
         (Scheme.EMAIL, "@x.be"),
         (Scheme.EMAIL, "a@"),
         (Scheme.EMAIL, "a b@x.be"),
+        (Scheme.EMAIL, "a\xa0b@x.be"),
+        (Scheme.EMAIL, 5),
+        (Scheme.DOMAIN, 5),
         (Scheme.DOMAIN, "https://x.be"),
         (Scheme.DOMAIN, "a@x.be"),
         (Scheme.DOMAIN, "x be"),
@@ -133,18 +225,18 @@ def test_what_is_no_outside_name_is_refused(scheme: Scheme, value: object) -> No
         (Scheme.USER_ID, "half \ud800"),
     ],
 )
-def test_an_outside_name_has_the_form_of_its_kind(scheme: Scheme, value: str) -> None:
+def test_an_outside_name_has_the_form_of_its_kind(scheme: Scheme, value: object) -> None:
     with pytest.raises(InvalidInput):
         identity(scheme, value)
 
 
 @given(st.sampled_from(Scheme), st.text(max_size=30))
-def test_every_text_is_taken_as_it_stands_or_refused(scheme: Scheme, text: str) -> None:
+def test_every_text_is_taken_trimmed_or_refused(scheme: Scheme, text: str) -> None:
     try:
         taken = identity(scheme, text)
     except InvalidInput:
         return
-    assert taken == Identity(scheme, text)
+    assert taken == Identity(scheme, trimmed(text))
     text.encode()
 
 
