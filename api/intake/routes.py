@@ -27,7 +27,7 @@ from api.http.dependencies import Part
 from api.http.limits import Limits
 from api.http.problems import ProblemException, answers
 from api.http.read_position import position_text
-from api.intake import segment
+from api.intake import calls, segment
 from api.intake.segment import Envelope
 from domain.access import ApiScope
 from domain.commands import Duplicate, Outcome, Position, Refused, Request, Stored
@@ -77,7 +77,7 @@ class BatchOperation(Operation):
     def __post_init__(self) -> None:
         message = Schema(
             type=OpenAPIType.OBJECT,
-            properties={"type": Schema(type=OpenAPIType.STRING, enum=list(segment.CALLS))},
+            properties={"type": Schema(type=OpenAPIType.STRING, enum=list(calls.CALLS))},
             description="a call of Segment's protocol",
         )
         batch = Schema(
@@ -189,8 +189,8 @@ def take(handler: CommandHandler, envelope: Envelope) -> BatchResult:
             if isinstance(message, InvalidInput):
                 ids.append(None)
                 raise message
-            ids.append(message.messageId if segment.is_message_id(message.messageId) else None)
-            requests.append(segment.request(message, received_at, envelope.sent_at))
+            ids.append(calls.message_id(message.messageId))
+            requests.append(calls.request(message, received_at, envelope.sent_at))
             results.append(None)
         except InvalidInput as error:
             results.append(_refused(ids[n], error.code, error.detail, f"/batch/{n}{error.pointer}"))

@@ -1,41 +1,23 @@
-"""Segment's messages, as its clients send them, into commands.
+"""Batches of Segment's messages, as its clients send them, decoded.
 
-Protocol: https://segment.com/docs/connections/spec/ and its HTTP tracking API. A message without a
-user is refused, but for an event of an account alone, in which `anonymousId` and
-`context.groupId` both hold the account's id.
+Protocol: https://segment.com/docs/connections/spec/ and its HTTP tracking API.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgspec
 
-from api.intake import lenient_json
-from domain.activity import (
-    Activity,
-    ActivityKind,
-    channel_of,
-    checked_metadata,
-    event_name,
-    occurrence,
-    page_name,
-)
-from domain.commands import Alias, Change, Command, Join, Request, Track
+from api.intake import clock, lenient_json
 from domain.errors import InvalidInput
-from domain.identity import Identity, Scheme, SubjectKind, identity, json_type
-from domain.properties import RefusedValue, checked_text, name_problem, parse_instant
 
 MAX_MESSAGES = 2_500
 MAX_MESSAGE_BYTES = 32 * 1024
-MAX_MESSAGE_ID_CHARS = 256
-CALLS = ("identify", "group", "track", "page", "screen", "alias")
-_SKEW_WORTH_NOTING = 1.0
-_CAMPAIGN_KEYS = ("name", "source", "medium", "term", "content")
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -44,6 +26,8 @@ class Message(msgspec.Struct, frozen=True):
     type: Any = None
     messageId: Any = None
     timestamp: Any = None
+    originalTimestamp: Any = None
+    sentAt: Any = None
     userId: Any = None
     anonymousId: Any = None
     previousId: Any = None
@@ -128,7 +112,7 @@ def decoded(body: bytes | bytearray) -> Envelope:
         count,
         map(_message, batch.batch),
         write_key if isinstance(write_key, str) else None,
-        _sent_at(sent_at),
+        clock.instant(sent_at),
     )
 
 
@@ -155,7 +139,7 @@ def _leniently_decoded(body: bytes | bytearray) -> Envelope:
         len(content["batch"]),
         map(_leniently_read, content["batch"]),
         key if isinstance(key, str) else None,
-        _sent_at(content.get("sentAt")),
+        clock.instant(content.get("sentAt")),
     )
 
 
@@ -187,166 +171,3 @@ def _too_large(size: int) -> InvalidInput:
     return InvalidInput(
         f"the message has {size} bytes, at most {MAX_MESSAGE_BYTES} are taken; send less"
     )
-
-
-def _sent_at(value: object) -> datetime | None:
-    try:
-        return parse_instant(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def is_message_id(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and 0 < len(value) <= MAX_MESSAGE_ID_CHARS and value.isprintable()
-
-
-def request(message: Message, received_at: datetime, sent_at: datetime | None) -> Request:
-    """The command that a message asks for.
-
-    Raises:
-        InvalidInput: with the place inside the message.
-    """
-    message_id = message.messageId
-    if message_id is not None and not is_message_id(message_id):
-        raise InvalidInput(
-            f"the messageId must be a printable text of 1 to {MAX_MESSAGE_ID_CHARS} characters",
-            pointer="/messageId",
-        )
-    at = _occurred_at(message.timestamp, received_at)
-    context = _object(message.context, "/context")
-    match message.type:
-        case "identify":
-            traits = _object(message.traits, "/traits")
-            users = _user(message.userId, traits, "/traits")
-            command: Command = Change(SubjectKind.USER, users, traits, at)
-            return Request(command, message_id)
-        case "group":
-            return Request(_group(message, context, at), message_id)
-        case "track" | "page" | "screen":
-            command, refused = _tracked(message, context, at, received_at, sent_at)
-            return Request(command, message_id, tuple(refused))
-        case "alias":
-            user = identity(Scheme.USER_ID, message.userId, pointer="/userId")
-            previous = identity(Scheme.USER_ID, message.previousId, pointer="/previousId")
-            return Request(Alias((user,), (previous,), at), message_id)
-        case None:
-            raise InvalidInput(f"the type is missing: one of {', '.join(CALLS)}", pointer="/type")
-        case _:
-            raise InvalidInput(
-                f"unknown type of call: use one of {', '.join(CALLS)}", pointer="/type"
-            )
-
-
-def _group(message: Message, context: dict[str, object], at: datetime) -> Command:
-    traits = _object(message.traits, "/traits")
-    accounts = [identity(Scheme.ACCOUNT_ID, message.groupId, pointer="/groupId")]
-    if isinstance(traits.get("domain"), str):
-        accounts.append(identity(Scheme.DOMAIN, traits["domain"], pointer="/traits/domain"))
-    people = _object(context.get("traits"), "/context/traits")
-    if message.userId is None and people.get("email") is None:
-        return Change(SubjectKind.ACCOUNT, tuple(accounts), traits, at)
-    users = _user(message.userId, people, "/context/traits")
-    relationship = _object(context.get("relationship"), "/context/relationship")
-    return Join(users, tuple(accounts), traits, relationship, at)
-
-
-def _tracked(
-    message: Message,
-    context: dict[str, object],
-    at: datetime,
-    received_at: datetime,
-    sent_at: datetime | None,
-) -> tuple[Command, list[RefusedValue]]:
-    properties = _object(message.properties, "/properties")
-    metadata, refused = checked_metadata(properties)
-    page = _object(context.get("page"), "/context/page")
-    url = properties.get("url", page.get("url"))
-    match message.type:
-        case "track":
-            kind, name = ActivityKind.EVENT, event_name(message.event, pointer="/event")
-        case "page" if not message.name:
-            kind, name = ActivityKind.PAGE, page_name(url, pointer="/properties/url")
-            metadata.setdefault("url", str(url))
-        case _:
-            kind, name = ActivityKind.SCREEN, event_name(message.name, pointer="/name")
-    skew = None if sent_at is None else (received_at - sent_at).total_seconds()
-    if skew is not None and abs(skew) < _SKEW_WORTH_NOTING:
-        skew = None
-    activities = [Activity(kind, name, metadata, skew)]
-    activities += _touches(context, page, url if isinstance(url, str) else None)
-
-    accounts: tuple[Identity, ...] = ()
-    if context.get("groupId") is not None:
-        accounts = (identity(Scheme.ACCOUNT_ID, context["groupId"], pointer="/context/groupId"),)
-    people = _object(context.get("traits"), "/context/traits")
-    of_account_alone = (
-        accounts and message.userId is None and message.anonymousId == accounts[0].value
-    )
-    users = () if of_account_alone else _user(message.userId, people, "/context/traits")
-    return Track(users, accounts, tuple(activities), at), refused
-
-
-def _touches(
-    context: Mapping[str, object], page: Mapping[str, object], url: str | None
-) -> list[Activity]:
-    """Returns the channel and the campaign of a visit, if the context names them."""
-    sent = _object(context.get("campaign"), "/context/campaign")
-    campaign = {
-        key: value
-        for key in _CAMPAIGN_KEYS
-        if isinstance(value := sent.get(key), str) and value and name_problem(value) is None
-    }
-    referrer = page.get("referrer")
-    channel = channel_of(campaign, referrer if isinstance(referrer, str) else None, url)
-    touches = []
-    if channel is not None:
-        metadata: dict[str, str | int | float | bool] = {
-            key: value for key, value in campaign.items() if key != "name"
-        }
-        touches.append(Activity(ActivityKind.CHANNEL, channel, metadata))
-        if "name" in campaign:
-            touches.append(Activity(ActivityKind.CAMPAIGN, campaign["name"], dict(metadata)))
-    return touches
-
-
-def _user(user_id: object, traits: Mapping[str, object], pointer: str) -> tuple[Identity, ...]:
-    identities = []
-    if user_id is not None:
-        identities.append(identity(Scheme.USER_ID, user_id, pointer="/userId"))
-    if traits.get("email") is not None:
-        identities.append(identity(Scheme.EMAIL, traits["email"], pointer=f"{pointer}/email"))
-    if not identities:
-        raise InvalidInput(
-            "the message names nobody: send a userId, or an email in the traits", pointer="/userId"
-        )
-    return tuple(identities)
-
-
-def _occurred_at(timestamp: object, received_at: datetime) -> datetime:
-    if timestamp is None:
-        return received_at
-    if not isinstance(timestamp, str):
-        raise InvalidInput(
-            f"expected a date (ISO 8601), got {json_type(timestamp)}", pointer="/timestamp"
-        )
-    try:
-        at = datetime.fromisoformat(checked_text(timestamp))
-    except ValueError:
-        raise InvalidInput("the timestamp is no date (ISO 8601)", pointer="/timestamp") from None
-    if at.tzinfo is None:
-        raise InvalidInput(
-            "the timestamp has no zone; end it with Z or an offset like +02:00",
-            pointer="/timestamp",
-        )
-    try:
-        return occurrence(at)
-    except ValueError as reason:
-        raise InvalidInput(str(reason), pointer="/timestamp") from None
-
-
-def _object(value: object, pointer: str) -> dict[str, object]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidInput(f"expected an object, got {json_type(value)}", pointer=pointer)
-    return value

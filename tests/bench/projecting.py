@@ -16,7 +16,7 @@ from eventsourcing.projection import Projection, ProjectionRunner
 from psycopg.conninfo import conninfo_to_dict
 
 from api.demo import company
-from api.intake import segment
+from api.intake import calls, segment
 from domain.identity import LOG_PARTITIONS
 from infra.bootstrap.annals import Annals
 from tests.bench.figures import Figure, Report, median
@@ -55,7 +55,7 @@ def _fill(annals: Annals, report: Report, events: int) -> int:
     requests = []
     for message in company.messages(events=events, **COMPANY):
         call = msgspec.convert(message, segment.Message)
-        requests.append(segment.request(call, received_at, received_at))
+        requests.append(calls.request(call, received_at, received_at))
     for start in range(0, len(requests), 2_000):
         annals.handler.handle(requests[start : start + 2_000])
     recorded = sum(annals.log.heads(range(LOG_PARTITIONS)).values()) - before

@@ -121,9 +121,10 @@ class TestCompany:
     def test_the_intake_takes_every_message_whole(self) -> None:
         msgspec = pytest.importorskip("msgspec")
         segment = pytest.importorskip("api.intake.segment")
+        calls = pytest.importorskip("api.intake.calls")
         for message in made_up():
             read = msgspec.convert(message, segment.Message)
-            assert segment.request(read, UNTIL, UNTIL).refused == ()
+            assert calls.request(read, UNTIL, UNTIL).refused == ()
 
     def test_impossible_sizes_are_refused(self) -> None:
         with pytest.raises(ValueError, match="no more accounts than users"):
