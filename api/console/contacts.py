@@ -234,7 +234,7 @@ class AccountLists(_Lists):
 def export_query(address: Address, types: dict[str, str], format: str) -> bytes:
     """A list as the API's export takes it."""
     question = address.question(types)
-    pairs = [("format", format), ("sort", address.sort or DEFAULT_SORT)]
+    pairs = [("format", format), ("bom", "true"), ("sort", address.sort or DEFAULT_SORT)]
     pairs += [(name, question[name]) for name in ("as_of", "segment", "search") if name in question]
     if "filter" in question:
         pairs.append(("filter", msgspec.json.encode(question["filter"]).decode()))

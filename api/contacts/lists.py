@@ -93,6 +93,14 @@ Format = Annotated[
     Literal["csv", "ndjson"], QueryParameter(description="comma-separated or a JSON object a line")
 ]
 
+ByteOrderMark = Annotated[
+    bool,
+    QueryParameter(
+        description="`true`: a CSV begins with a byte-order mark, by which Excel tells that it is"
+        " in UTF-8"
+    ),
+]
+
 EXPORTED = files(export.MEDIA_TYPES.values())
 
 LISTING_PROBLEMS = answers(400, 401, 403, 429, 503)
@@ -220,6 +228,8 @@ def _export(
     kind: SubjectKind,
     question: RowsQuestion,
     format: str,
+    *,
+    marked: bool,
 ) -> Stream:
     annals = readings.at(question.wait_for, question.as_of)
     workspace = annals.workspace()
@@ -237,7 +247,7 @@ def _export(
         with annals.streams.connect() as conn:
             answer.is_over = partial(is_ended, conn)
             try:
-                yield from export.lines(conn, lists, format, is_ended=answer.is_over)
+                yield from export.lines(conn, lists, format, marked=marked, is_ended=answer.is_over)
             finally:
                 answer.is_over = lambda: False
 
@@ -348,12 +358,13 @@ class _Lists(Controller):
         asker: Part[Asker],
         question: NamedDependency[Question],
         format: Format = "csv",
+        bom: ByteOrderMark = False,
         sort: RowsSort = DEFAULT_SORT,
         columns: Columns = None,
     ) -> Stream:
         rows_question = RowsQuestion(**msgspec.structs.asdict(question), sort=sort, columns=columns)
         answer = answer_of(request.scope)
-        return _export(readings, asker, answer, self.kind, rows_question, format)
+        return _export(readings, asker, answer, self.kind, rows_question, format, marked=bom)
 
     @post(
         "/export",
@@ -371,9 +382,10 @@ class _Lists(Controller):
         asker: Part[Asker],
         data: JSONBody[RowsQuestion],
         format: Format = "csv",
+        bom: ByteOrderMark = False,
     ) -> Stream:
         answer = answer_of(request.scope)
-        return _export(readings, asker, answer, self.kind, data, format)
+        return _export(readings, asker, answer, self.kind, data, format, marked=bom)
 
 
 class UserListsController(_Lists):

@@ -32,6 +32,7 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 PARAMETERS: Document = {
     "as_of": "2026-05-03T14:00:00Z",
     "before": "out",
+    "bom": True,
     "columns": ["plan", "mrr"],
     "cursor": "eyJhZnRlciI6WyJBZGEiXX0",
     "days": 30,

@@ -27,7 +27,7 @@ from projections.kernel.paging import Page
 from projections.kernel.ports import Opener
 from projections.queries import contact_view
 from projections.queries.contact_view import Contact, MemberItem, PropertyItem
-from projections.queries.export import cell, csv_lines
+from projections.queries.export import BYTE_ORDER_MARK, cell, csv_lines
 from projections.queries.timeline import TimelineLog, Wanted, timeline
 from projections.queries.timeline_items import GROUPS, GapItem, TimelineItem
 
@@ -218,7 +218,7 @@ class SubjectFiles:
         yield b"\n]}\n"
 
     def _csv(self, types: Sequence[str]) -> Iterator[bytes]:
-        yield csv_lines([list(_HISTORY_FIELDS)])
+        yield BYTE_ORDER_MARK + csv_lines([list(_HISTORY_FIELDS)])
         for items in self.history(types):
             yield csv_lines([_cells(item) for item in items])
 
@@ -309,7 +309,7 @@ def _text(value: object) -> str:
 
 def _table(fields: Sequence[str], rows: Sequence[Any]) -> bytes:
     cells = [[cell(getattr(row, field)) for field in fields] for row in rows]
-    return csv_lines([list(fields), *cells])
+    return BYTE_ORDER_MARK + csv_lines([list(fields), *cells])
 
 
 def _cells(item: TimelineItem) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from projections.queries.export import BYTE_ORDER_MARK
 from tests.console.reader import Reader
 from tests.serving import Clients, until
 
@@ -280,7 +281,9 @@ def test_an_export_has_all_rows_of_the_list_that_is_shown(world: Clients, readin
     reader.page.get_by_text("Export").click()
     with reader.page.expect_download() as started:
         reader.page.get_by_role("link", name="CSV").click()
-    rows = list(csv.DictReader(io.StringIO(started.value.path().read_text())))
+    content = started.value.path().read_bytes()
+    assert content.startswith(BYTE_ORDER_MARK)
+    rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
     assert [row["name"] for row in rows] == reader.names()
     assert {row["property:plan"] for row in rows} == {"starter"}
 

@@ -20,7 +20,7 @@ from domain.identity import SubjectKind
 from infra.bootstrap.annals import Annals
 from projections.conditions.selection import Selection
 from projections.queries.contact_list import Lists
-from projections.queries.export import FORMULA_STARTS, cell, lines
+from projections.queries.export import BYTE_ORDER_MARK, FORMULA_STARTS, cell, lines
 from tests.api.contacts.test_contacts import group, identify
 from tests.projections.read_models import NOON, owner
 from tests.serving import Clients, problem
@@ -58,6 +58,44 @@ def test_a_property_whose_name_is_a_formula_is_no_formula_either(client: Clients
     assert not any(name.startswith(FORMULA_STARTS) for name in rows(exported(client))[0])
 
 
+def test_a_csv_says_its_encoding_where_it_is_asked_to(client: Clients) -> None:
+    client.send(identify("u", name="Zoë 日本"))
+    marked = client.get("/api/users/export", bom="true", columns=["name"])
+    plain = client.get("/api/users/export", columns=["name"])
+    assert marked.content == BYTE_ORDER_MARK + plain.content
+    assert plain.headers["content-type"] == "text/csv; charset=utf-8"
+    lines = client.get("/api/users/export", bom="true", format="ndjson")
+    assert json.loads(lines.content)["name"] == "Zoë 日本"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (12345678901234567, "'12345678901234567"),
+        (-12345678901234567, "'-12345678901234567"),
+        (123456789012345, "123456789012345"),
+        ("12345678901234567", "'12345678901234567"),
+        ("007", "'007"),
+        ("0", "0"),
+        ("12E5", "'12E5"),
+        ("1.10", "'1.10"),
+        ("3-4", "'3-4"),
+        ("1/2/2024", "'1/2/2024"),
+        ("2024-05-13", "2024-05-13"),
+        ("120", "120"),
+        ("1.5", "'1.5"),
+        ("007 Bond", "007 Bond"),
+        ("0x12", "0x12"),
+        ("＝1+1", "'＝1+1"),
+        ("\n=1", "'\n=1"),
+        (True, "true"),
+        (0.1, "0.1"),
+    ],
+)
+def test_a_spreadsheet_shows_what_was_sent(value: Any, shown: str) -> None:
+    assert cell(value) == shown
+
+
 @given(st.text() | st.integers() | st.floats() | st.booleans() | st.none() | st.lists(st.text()))
 def test_no_text_is_left_a_formula_and_every_other_stays_what_it_is(value: Any) -> None:
     shown = cell(value)
@@ -65,7 +103,8 @@ def test_no_text_is_left_a_formula_and_every_other_stays_what_it_is(value: Any) 
         assert not shown.startswith(FORMULA_STARTS)
         assert shown in (value, f"'{value}")
     elif value is not None:
-        assert json.loads(shown) == value or value != value or abs(value) == float("inf")
+        read = json.loads(shown.removeprefix("'"))
+        assert read == value or value != value or abs(value) == float("inf")
 
 
 def test_ndjson_holds_what_the_list_holds(client: Clients) -> None:

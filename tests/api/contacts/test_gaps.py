@@ -130,7 +130,7 @@ def test_review_and_archive_name_the_gap_and_hold_all_else(
         rows: list[dict[str, Any]] = [
             row
             for name in ("activity", "changes", "decisions")
-            for row in csv.DictReader(io.StringIO(files[f"{name}.csv"].decode()))
+            for row in csv.DictReader(io.StringIO(files[f"{name}.csv"].decode("utf-8-sig")))
         ]
         assert len(rows) == len(whole) - (alteration not in KNOWN_TOPICS)
         assert [row["type"] for row in rows if row["gap"]] == (

@@ -142,7 +142,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], set[str]]] = {
         for path, names, query in (
             ("", set(), SELECTING | {"sort", "columns", "cursor", "limit", "total"}),
             ("/bars", set(), SELECTING),
-            ("/export", {"format"}, SELECTING | {"sort", "columns"}),
+            ("/export", {"format", "bom"}, SELECTING | {"sort", "columns"}),
         )
         for method in ("get", "post")
     },

@@ -51,7 +51,7 @@ def unpacked(annals: Annals, kind: SubjectKind, name: str) -> dict[str, bytes]:
 
 
 def table(content: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(content.decode())))
+    return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
 
 
 def write_a_life(annals: Annals) -> None:
