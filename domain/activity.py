@@ -83,7 +83,7 @@ def _checked_key(name: str, taken: int) -> str:
         raise ValueError("the name is empty")
     if len(name) > MAX_NAME_CHARS:
         raise ValueError(f"the name has {len(name)} characters, at most {MAX_NAME_CHARS}")
-    problem = character_problem(name)
+    problem = None if name.isascii() and name.isprintable() else character_problem(name)
     if problem is not None:
         raise ValueError(f"the name {problem}; send it without")
     return name

@@ -48,6 +48,10 @@ class Scheme(enum.StrEnum):
         self.kind = SubjectKind.USER if is_of_user else SubjectKind.ACCOUNT
         self.is_external_id = value in ("user_id", "account_id")
 
+    @property
+    def in_words(self) -> str:
+        return self.value.replace("_", " ")
+
 
 class Identity(msgspec.Struct, frozen=True, order=True):
     """An identity as it was sent. Two identities match where their `matching` is equal."""
@@ -78,30 +82,41 @@ def identity(scheme: Scheme, value: object, *, pointer: str = "") -> Identity:
         InvalidInput: neither a text nor a whole number, empty, too long, or with characters that
             cannot be shown; or not of the form of the scheme.
     """
-    name = scheme.value.replace("_", " ")
-    text = sent_text(value) if scheme.is_external_id or isinstance(value, str) else None
-    if text is None:
-        raise InvalidInput(
-            f"expected a text as {name}, got {json_type(value)}{_remedy(value)}", pointer=pointer
-        )
-    text = trimmed(text)
+    if type(value) is str and value.isascii() and value.isprintable() and value.strip() == value:
+        text = value  # nearly always
+    else:
+        text = _mended(scheme, value, pointer)
     if not text:
         raise InvalidInput(
-            f"the {name} is empty; send the id, or leave the field out", pointer=pointer
+            f"the {scheme.in_words} is empty; send the id, or leave the field out", pointer=pointer
         )
     if len(text) > MAX_IDENTITY_CHARS:
         raise InvalidInput(
-            f"the {name} has {len(text)} characters, at most {MAX_IDENTITY_CHARS} are accepted",
+            f"the {scheme.in_words} has {len(text)} characters, at most {MAX_IDENTITY_CHARS} are"
+            " accepted",
             pointer=pointer,
         )
-    problem = character_problem(text)
-    if problem is not None:
-        raise InvalidInput(f"the {name} {problem}; send it without", pointer=pointer)
     if scheme is Scheme.EMAIL and not _looks_like_email(text):
         raise InvalidInput("the email has no form like name@host", pointer=pointer)
     if scheme is Scheme.DOMAIN and ("@" in text or "/" in text or len(text.split()) > 1):
         raise InvalidInput("the domain must be a bare host name, like example.com", pointer=pointer)
     return Identity(scheme, text)
+
+
+def _mended(scheme: Scheme, value: object, pointer: str) -> str:
+    """Raises: InvalidInput: neither a text nor a whole number; or with characters that cannot be
+    shown."""
+    text = sent_text(value) if scheme.is_external_id or isinstance(value, str) else None
+    if text is None:
+        raise InvalidInput(
+            f"expected a text as {scheme.in_words}, got {json_type(value)}{_remedy(value)}",
+            pointer=pointer,
+        )
+    text = trimmed(text)
+    problem = character_problem(text)
+    if problem is not None:
+        raise InvalidInput(f"the {scheme.in_words} {problem}; send it without", pointer=pointer)
+    return text
 
 
 def sent_text(value: object) -> str | None:

@@ -14,7 +14,7 @@ import msgspec
 
 from domain.identity import MAX_EXACT, json_type
 from domain.texts import character_problem, nfc, trimmed
-from domain.tokens import looks_like_token
+from domain.tokens import MIN_CHARS, looks_like_token
 
 Value = str | int | float | bool | datetime | list[str]
 """A property value. A date is an instant, aware and in UTC, or a calendar day, which is the text
@@ -38,6 +38,7 @@ _DATE = re.compile(
 )
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,400})?")
+_WORDS = re.compile(r"[A-Za-z]+(?:[ _-][A-Za-z]+)*")
 _EMAIL = re.compile(r"\S+@\S+\.\S+")
 
 
@@ -73,6 +74,8 @@ def name_problem(name: str) -> str | None:
 
     Names are a closed catalogue in clear, so whatever looks like personal data is kept out.
     """
+    if len(name) < MIN_CHARS and _WORDS.fullmatch(name):
+        return None  # nearly always
     if not name or name != trimmed(name):
         return "the name is empty, or begins or ends with a space"
     if len(name) > MAX_NAME_CHARS:

@@ -8,6 +8,7 @@ values that are taken, is left out by name.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 from domain.properties import RefusedValue, normal_number, shown_name
@@ -21,6 +22,8 @@ MAX_NESTED_VALUES = 256
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
+_NAME = re.compile("[!-~](?:[ -~]*[!-~])?")
+
 Flat = tuple[dict[str, object], list[RefusedValue]]
 
 
@@ -31,23 +34,25 @@ def flat_traits(sent: dict[str, object]) -> Flat:
     their JSON text; null items are dropped. An empty object is nothing, and deep inside an empty
     list is too.
     """
-    for name, value in sent.items():
-        if not _is_plain_name(name) or not (type(value) in _PLAIN or _is_texts(value)):
-            return _flattened(sent, _as_texts, keeps_empty=True)
-    return sent, []
+    is_flat = all(type(value) in _PLAIN or _is_texts(value) for value in sent.values())
+    if is_flat and _are_plain(sent):
+        return sent, []
+    return _flattened(sent, _as_texts, keeps_empty=True)
 
 
 def flat_metadata(sent: dict[str, object]) -> Flat:
     """The same of the properties of an event, which hold no lists: a list becomes its JSON text,
     and an empty one nothing."""
-    for name, value in sent.items():
-        if not _is_plain_name(name) or type(value) not in _PLAIN:
-            return _flattened(sent, _as_json, keeps_empty=False)
-    return sent, []
+    if _PLAIN.issuperset(map(type, sent.values())) and _are_plain(sent):
+        return sent, []
+    return _flattened(sent, _as_json, keeps_empty=False)
 
 
-def _is_plain_name(name: str) -> bool:
-    return name.isascii() and name[:1] > " " < name[-1:]
+def _are_plain(names: Mapping[str, object]) -> bool:
+    """Whether there is nothing to trim or to compose in names."""
+    text = "".join(names)
+    is_words = text.isascii() and all(map(str.isidentifier, names))
+    return is_words or (text.isascii() and all(map(_NAME.fullmatch, names)))
 
 
 def _is_texts(value: object) -> bool:

@@ -24,6 +24,7 @@ _SHAPES = re.compile(
     r"|\b[rsp]k_(?:live|test)_(?=[a-z]*[0-9])[0-9a-z]{10}",
     re.ASCII | re.IGNORECASE,
 )
+_MIN_DIGITS = 10
 _NUMBER = re.compile(r"\+?\(?(?:[0-9][ ()./-]{0,2}){10,}", re.ASCII)
 _JOINTS = re.compile(r"[a-z](?=[A-Z0-9])|[A-Z](?=[A-Z][a-z]|[0-9])|[0-9](?=[A-Za-z])")
 _MIN_JOINTS = 3
@@ -72,13 +73,15 @@ _JOINT_AFTER_NUMBER = 0.4
 
 def looks_like_token(text: str) -> bool:
     """Whether a text is a token, key, UUID, hash or long number, or holds one."""
-    if _NUMBER.fullmatch(text):
+    if len(text) < _MIN_DIGITS:
+        return False
+    if _NUMBER.fullmatch(text) or _SHAPES.search(text):
         return True
-    if len(text) < MIN_CHARS:
-        return len(text) >= 16 and _SHAPES.search(text) is not None
-    if _SHAPES.search(text):
-        return True
-    return len(_JOINTS.findall(text)) >= _MIN_JOINTS and bits(text) >= MIN_BITS
+    return (
+        len(text) >= MIN_CHARS
+        and len(_JOINTS.findall(text)) >= _MIN_JOINTS
+        and bits(text) >= MIN_BITS
+    )
 
 
 def bits(text: str) -> float:

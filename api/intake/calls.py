@@ -39,7 +39,7 @@ _CAMPAIGN_KEYS = ("name", "source", "medium", "term", "content")
 
 def message_id(sent: object) -> str | None:
     """A `messageId`, printable and not too long; None: it is none."""
-    text = sent_text(sent)
+    text = sent if isinstance(sent, str) else sent_text(sent)
     is_one = text is not None and 0 < len(text) <= MAX_MESSAGE_ID_CHARS and text.isprintable()
     return text if is_one else None
 
@@ -101,14 +101,14 @@ class _Reading:
     def identify(self, at: datetime) -> Change:
         traits = self._traits(self.message.traits, "traits")
         users = self._user_id()
-        email, traits = self._known_by(traits, Scheme.EMAIL)
+        email, traits = self._known_by(traits, Scheme.EMAIL, "email")
         users = self._usable(users + email, NOBODY)
         return Change(SubjectKind.USER, users, traits, at)
 
     def group(self, at: datetime) -> Command:
         traits = self._traits(self.message.traits, "traits")
         accounts = self._identity(Scheme.ACCOUNT_ID, self.message.groupId, "groupId")
-        domain, traits = self._known_by(traits, Scheme.DOMAIN)
+        domain, traits = self._known_by(traits, Scheme.DOMAIN, "domain")
         accounts = self._usable(accounts + domain, NO_ACCOUNT)
         users = self._user_id() + self._email_of_context()
         self._leave_out_unusable()
@@ -129,9 +129,8 @@ class _Reading:
     def _activities(self, skew: float | None) -> tuple[Activity, ...]:
         message = self.message
         properties, refused = flat_metadata(self._object(message.properties, "properties"))
-        self.refused += refused
-        metadata, refused = checked_metadata(properties)
-        self.refused += refused
+        metadata, also_refused = checked_metadata(properties)
+        self.refused += refused + also_refused
         page = self._object(self._context.get("page"), "context.page")
         url = properties.get("url") or page.get("url")
         referrer = page.get("referrer")
@@ -160,6 +159,8 @@ class _Reading:
         if referrer is not None and not isinstance(referrer, str):
             self._leave_out("context.page.referrer", f"expected a text, got {json_type(referrer)}")
             referrer = None
+        if referrer is None and "campaign" not in self._context:
+            return []  # nearly always
         campaign = self._campaign()
         channel = channel_of(campaign, referrer, url)
         if channel is None:
@@ -173,9 +174,7 @@ class _Reading:
         return touches
 
     def _campaign(self) -> dict[str, str]:
-        if "campaign" not in self._context:
-            return {}
-        sent = self._object(self._context["campaign"], "context.campaign")
+        sent = self._object(self._context.get("campaign"), "context.campaign")
         campaign: dict[str, str] = {}
         for key in _CAMPAIGN_KEYS:
             value = sent.get(key)
@@ -203,25 +202,27 @@ class _Reading:
         return self._identity(Scheme.EMAIL, traits.get("email"), "context.traits.email")
 
     def _known_by(
-        self, traits: dict[str, object], scheme: Scheme
+        self, traits: dict[str, object], scheme: Scheme, name: str
     ) -> tuple[tuple[Identity, ...], dict[str, object]]:
         """Returns the identity in the traits, and the traits with it as it is compared; without it
         where it cannot be used."""
-        sent = traits.get(scheme.value)
-        identities = self._identity(scheme, sent, f"traits.{scheme}")
+        sent = traits.get(name)
+        if sent is None:
+            return (), traits
+        identities = self._identity(scheme, sent, f"traits.{name}")
         if not identities:
-            kept = {name: value for name, value in traits.items() if name != scheme.value}
-            return (), traits if sent is None else kept
+            return (), {other: value for other, value in traits.items() if other != name}
         value = identities[0].value
-        return identities, traits if value == sent else traits | {scheme.value: value}
+        return identities, traits if value == sent else traits | {name: value}
 
     def _identity(self, scheme: Scheme, value: object, path: str) -> tuple[Identity, ...]:
         """The identity that a value is; none, where it is null or cannot be used."""
         if value is None:
             return ()
         try:
-            return (identity(scheme, value, pointer="/" + path.replace(".", "/")),)
+            return (identity(scheme, value),)
         except InvalidInput as error:
+            error.pointer = "/" + path.replace(".", "/")
             self._unusable.append((path.removeprefix("traits."), error))
             return ()
 
@@ -235,7 +236,8 @@ class _Reading:
         """
         if not identities:
             raise self._unusable[0][1] if self._unusable else _refusal(missing)
-        self._leave_out_unusable()
+        if self._unusable:
+            self._leave_out_unusable()
         return identities
 
     def _leave_out_unusable(self) -> None:

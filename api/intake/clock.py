@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from domain.activity import occurrence
 from domain.errors import InvalidInput
 from domain.identity import json_type
-from domain.texts import character_problem
 
 WRONG_CLOCK = timedelta(minutes=5)
 """From here on, the time between sending and receipt is no latency: the sender's clock is off."""
@@ -56,14 +55,18 @@ def occurred_at(timestamp: object, received_at: datetime, sent_at: datetime | No
         raise InvalidInput(
             f"expected a date (ISO 8601), got {json_type(timestamp)}", pointer="/timestamp"
         )
-    if not timestamp.strip():
+    text = timestamp.strip()
+    if not text:
         return received_at
-    return min(_corrected(_read(timestamp.strip()), received_at, sent_at), received_at)
+    at = _read(text)
+    if sent_at is not None:
+        at = _corrected(at, received_at, sent_at)
+    return min(at, received_at)
 
 
 def _read(timestamp: str) -> datetime:
     try:
-        if character_problem(timestamp) is not None:
+        if not timestamp.isascii():
             raise ValueError
         at = datetime.fromisoformat(timestamp)
     except ValueError:
@@ -79,10 +82,8 @@ def _read(timestamp: str) -> datetime:
         raise InvalidInput(str(reason), pointer="/timestamp") from None
 
 
-def _corrected(at: datetime, received_at: datetime, sent_at: datetime | None) -> datetime:
+def _corrected(at: datetime, received_at: datetime, sent_at: datetime) -> datetime:
     """The instant by our clock, where the sender's is off and wrote it."""
-    if sent_at is None:
-        return at
     off = received_at - sent_at
     if abs(off) < WRONG_CLOCK or not -WRONG_CLOCK <= sent_at - at <= LONGEST_WAIT:
         return at
