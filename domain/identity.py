@@ -62,7 +62,10 @@ class Identity(msgspec.Struct, frozen=True, order=True):
     @property
     def matching(self) -> str:
         """Ids match in their case, e-mail and domain in any case; both in NFC. ß is not ss."""
-        return nfc(self.value) if self.scheme.is_external_id else in_any_case(self.value)
+        value = self.value
+        if not value.isascii():
+            value = nfc(value)
+        return value if self.scheme.is_external_id else in_any_case(value)
 
     @property
     def former_matching(self) -> str:
@@ -71,8 +74,8 @@ class Identity(msgspec.Struct, frozen=True, order=True):
 
 
 def in_any_case(text: str) -> str:
-    """A text as it matches in any case, in NFC."""
-    return text.lower() if text.isascii() else nfc(nfc(text).lower())
+    """A text in NFC as it matches in any case, in NFC too."""
+    return nfc(text.lower())
 
 
 def identity(scheme: Scheme, value: object, *, pointer: str = "") -> Identity:

@@ -34,8 +34,10 @@ def flat_traits(sent: dict[str, object]) -> Flat:
     their JSON text; null items are dropped. An empty object is nothing, and deep inside an empty
     list is too.
     """
-    is_flat = all(type(value) in _PLAIN or _is_texts(value) for value in sent.values())
-    if is_flat and _are_plain(sent):
+    if _are_plain(sent) and (
+        _PLAIN.issuperset(map(type, sent.values()))
+        or all(type(value) in _PLAIN or _is_texts(value) for value in sent.values())
+    ):
         return sent, []
     return _flattened(sent, _as_texts, keeps_empty=True)
 
@@ -43,16 +45,17 @@ def flat_traits(sent: dict[str, object]) -> Flat:
 def flat_metadata(sent: dict[str, object]) -> Flat:
     """The same of the properties of an event, which hold no lists: a list becomes its JSON text,
     and an empty one nothing."""
-    if _PLAIN.issuperset(map(type, sent.values())) and _are_plain(sent):
+    if _are_plain(sent) and _PLAIN.issuperset(map(type, sent.values())):
         return sent, []
     return _flattened(sent, _as_json, keeps_empty=False)
 
 
 def _are_plain(names: Mapping[str, object]) -> bool:
     """Whether there is nothing to trim or to compose in names."""
-    text = "".join(names)
-    is_words = text.isascii() and all(map(str.isidentifier, names))
-    return is_words or (text.isascii() and all(map(_NAME.fullmatch, names)))
+    text = "_".join(names)
+    return text.isascii() and (
+        (text.isidentifier() and "" not in names) or all(map(_NAME.fullmatch, names))
+    )
 
 
 def _is_texts(value: object) -> bool:

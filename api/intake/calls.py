@@ -15,6 +15,7 @@ from api.intake.segment import Message
 from domain.activity import (
     Activity,
     ActivityKind,
+    Metadata,
     channel_of,
     checked_metadata,
     event_name,
@@ -128,9 +129,12 @@ class _Reading:
 
     def _activities(self, skew: float | None) -> tuple[Activity, ...]:
         message = self.message
-        properties, refused = flat_metadata(self._object(message.properties, "properties"))
-        metadata, also_refused = checked_metadata(properties)
-        self.refused += refused + also_refused
+        properties = self._object(message.properties, "properties")
+        metadata: Metadata = {}
+        if properties:
+            properties, refused = flat_metadata(properties)
+            metadata, also_refused = checked_metadata(properties)
+            self.refused += refused + also_refused
         page = self._object(self._context.get("page"), "context.page")
         url = properties.get("url") or page.get("url")
         referrer = page.get("referrer")
@@ -165,9 +169,7 @@ class _Reading:
         channel = channel_of(campaign, referrer, url)
         if channel is None:
             return []
-        metadata: dict[str, str | int | float | bool] = {
-            key: value for key, value in campaign.items() if key != "name"
-        }
+        metadata: Metadata = {key: value for key, value in campaign.items() if key != "name"}
         touches = [Activity(ActivityKind.CHANNEL, channel, metadata)]
         if "name" in campaign:
             touches.append(Activity(ActivityKind.CAMPAIGN, campaign["name"], dict(metadata)))
@@ -251,8 +253,10 @@ class _Reading:
         return anonymous is not None and trimmed(anonymous) == account.value
 
     def _traits(self, value: object, path: str) -> dict[str, object]:
-        traits, refused = flat_traits(self._object(value, path))
-        self.refused += refused
+        traits = self._object(value, path)
+        if traits:
+            traits, refused = flat_traits(traits)
+            self.refused += refused
         return traits
 
     def _object(self, value: object, path: str) -> dict[str, object]:
