@@ -21,6 +21,7 @@ from infra.bootstrap.webhook_parts import build_webhooks
 from infra.bootstrap.write_parts import build_write
 from infra.erasure.ledger import LedgerNeeded
 from infra.first_settings import as_first_set
+from infra.keys.former_identities import move_entries
 from infra.keys.key_encryption import WrongKeyEncryptionKey
 from infra.migrations import upgrade
 from infra.postgres import database, pools
@@ -75,11 +76,16 @@ def opened(settings: Settings, url: str, *, connections: int = 8) -> Iterator[An
         WrongKeyEncryptionKey: the key-encryption key is missing, unsafe or another one.
         LedgerNeeded: the database was restored, and its ledger is missing or not whole.
     """
-    upgrade.migrate(url)
+    was_older = upgrade.migrate(url)
     with (
         pools.opened(url, connections, settings) as opened_pools,
         opened_over(opened_pools, settings, url) as annals,
     ):
+        if was_older:
+            index = annals.identities
+            move_entries(
+                opened_pools.workers.views, opened_pools.keys, index.digest, index.former_digest
+            )
         yield annals
 
 

@@ -84,28 +84,37 @@ class IdentityIndex:
         row."""
         return self._digest(f"{identity.scheme}\0{identity.matching}")
 
+    def former_digest(self, identity: Identity) -> bytes:
+        """As `digest`, by how identities matched until 0.1.0."""
+        return self._digest(f"{identity.scheme}\0{identity.former_matching}")
+
     def find(self, identities: Iterable[Identity]) -> Known:
         """The subjects of those identities that are known, in one query."""
         return self.find_and_suppressed(identities)[0]
 
     def find_and_suppressed(self, identities: Iterable[Identity]) -> tuple[Known, set[Identity]]:
-        """As `find`; and those identities that an erasure suppressed, which may not come back."""
+        """As `find`; and those identities that an erasure suppressed, which may not come back. Of
+        one that was erased before identities matched as they do now, only the former hash is left.
+        """
         digests: dict[bytes, list[Identity]] = {}
+        former: dict[bytes, list[Identity]] = {}
         for identity in identities:
             digests.setdefault(self.digest(identity), []).append(identity)
+            if not identity.value.isascii() and identity.former_matching != identity.matching:
+                former.setdefault(self.former_digest(identity), []).append(identity)
         known: Known = {}
         suppressed: set[Identity] = set()
         if not digests:
             return known, suppressed
-        partitions, lookups = _placed(list(digests))
+        partitions, lookups = _placed(list(digests | former))
         params = {"partitions": partitions, "lookups": lookups}
         with self._pool.connection() as conn:
             rows = conn.execute(SELECT_SUBJECTS, params, binary=True).fetchall()
         for digest, subject in rows:
-            alike = digests[digest]
+            alike = digests.get(digest, [])
             if subject is None:
-                suppressed.update(alike)
-            else:
+                suppressed.update(alike, former.get(digest, ()))
+            elif alike:
                 known[alike[0].scheme, alike[0].matching] = SubjectId(subject)
         return known, suppressed
 

@@ -40,8 +40,11 @@ def _owner(conninfo: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def migrate(conninfo: str) -> None:
+def migrate(conninfo: str) -> bool:
     """Brings the schema up to date; safe for several processes at once.
+
+    Returns:
+        Whether it was that of an older version.
 
     Raises:
         UnsuitableDatabase: no connection, PostgreSQL before 15, or missing rights.
@@ -51,9 +54,11 @@ def migrate(conninfo: str) -> None:
             raise UnsuitableDatabase(
                 f"PostgreSQL 15 or later is needed, the server is {connection.info.server_version}"
             )
-        if _is_up_to_date(connection):
-            return
+        is_new = connection.execute(HAS_VERSION_TABLE).fetchone() == (False,)
+        if not is_new and _is_up_to_date(connection):
+            return False
     _upgrade(conninfo)
+    return not is_new
 
 
 def newest_revision() -> str:
@@ -92,6 +97,4 @@ def _upgrade(conninfo: str) -> None:
 
 def _is_up_to_date(connection: psycopg.Connection) -> bool:
     """Whether there is nothing to migrate; ten times as fast as Alembic."""
-    if connection.execute(HAS_VERSION_TABLE).fetchone() == (False,):
-        return False
     return connection.execute(SELECT_VERSIONS).fetchall() == [(newest_revision(),)]
