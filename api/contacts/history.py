@@ -19,6 +19,7 @@ from domain.activity import MAX_URL_CHARS
 from domain.calendar import Moment, boundary, end_of, start_of
 from domain.errors import InvalidInput
 from domain.identity import SubjectKind
+from domain.texts import character_problem, trimmed
 from projections.kernel.paging import DEFAULT_LIMIT, Page
 from projections.kernel.time_range import BEGINNING, END
 from projections.queries import contact_view
@@ -75,13 +76,14 @@ def _checked_types(types: Sequence[str]) -> tuple[str, ...]:
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if len(names) > MAX_NAMES:
         raise InvalidInput(f"at most {MAX_NAMES} names are looked for at once", pointer="/name")
-    for name in names:
-        if not name or len(name) > MAX_URL_CHARS or not name.isprintable():
+    trimmed_names = tuple(map(trimmed, names))
+    for name in trimmed_names:
+        if not name or len(name) > MAX_URL_CHARS or character_problem(name) is not None:
             raise InvalidInput(
                 f"a name has 1 to {MAX_URL_CHARS} characters, none of them a control character",
                 pointer="/name",
             )
-    return tuple(names)
+    return trimmed_names
 
 
 def _boundary(text: str, pointer: str) -> date | datetime:

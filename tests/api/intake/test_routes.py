@@ -7,6 +7,7 @@ import gzip
 import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from tests.serving import Clients, account, user
 AT = "2026-03-04T05:06:07Z"
 
 
-def identify(id: str = "ada", **traits: Any) -> dict[str, Any]:
+def identify(id: object = "ada", **traits: Any) -> dict[str, Any]:
     return {"type": "identify", "userId": id, "timestamp": AT, "traits": traits}
 
 
@@ -132,6 +133,35 @@ def test_metadata_that_is_nested_is_flat_and_a_list_is_its_json(client: Clients)
     assert [one["name"] for one in answer["results"][0]["refused"]] == ["long"]
     [event, _] = client.see(user("ada", "/timeline"))["items"]
     assert event["details"] == {"good": 3, "nested.x": 1, "list": "[1]"}
+
+
+def test_what_senders_do_is_mended_and_the_rest_of_a_message_is_kept(client: Clients) -> None:
+    answer = client.send(
+        identify(7, email="n/a", address={"city": "Lie\u0300ge"}, plan=3.0),
+        {"type": "group", "userId": "7", "groupId": 9.0, "traits": [], "context": []},
+        track(" 7 ", "👩\u200d💻 opened", context={"groupId": {}, "traits": "none"}),
+        {"type": "track", "userId": True, "event": "x"},
+    )
+    assert statuses(answer) == ["stored", "stored", "stored", "refused"]
+    left_out = [[one["name"] for one in result.get("refused", ())] for result in answer["results"]]
+    assert left_out == [["email"], [], ["context.traits", "context.groupId"], []]
+    assert answer["results"][3]["place"] == "/batch/3/userId"
+    seen = client.see(user("7"))
+    assert seen["properties"] == {"address.city": "Liège", "plan": 3}
+    assert seen["memberships"][0]["external_id"] == "9"
+    found = client.see(user("7", "/timeline"), name="👩\u200d💻 opened ")["items"]
+    assert [item["name"] for item in found] == ["👩\u200d💻 opened"]
+
+
+def test_a_clock_that_is_a_year_ahead_moves_nobody_into_the_future(client: Clients) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=400)
+    written = {"timestamp": (ahead - timedelta(seconds=10)).isoformat()}
+    client.send(track("a") | written, sentAt=ahead.isoformat())
+    client.send(identify("b") | written)
+    for who in ("a", "b"):
+        [item] = client.see(user(who, "/timeline"), order="newest", limit=1)["items"]
+        ago = datetime.now(UTC) - datetime.fromisoformat(item["at"])
+        assert timedelta(0) <= ago < timedelta(minutes=2)
 
 
 class TestOnce:
