@@ -177,7 +177,7 @@ def attributes_of(past: Past, merged: list[Past]) -> dict[Attribute, str | datet
         ]
         own = [value for absorbed, value in values if not absorbed]
         present = past.facts.properties.get(scheme.value)
-        if isinstance(present, str) and present:
+        if scheme.kind is past.facts.kind and isinstance(present, str) and present:
             attributes[attribute] = present
         elif values:
             attributes[attribute] = own[-1] if own else values[-1][1]

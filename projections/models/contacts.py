@@ -35,7 +35,7 @@ INSERT INTO views.contacts AS c
        (log_partition, subject, kind, identities, properties, sent, changed_at, registered_at, mrr,
         currency, name, external_id, email, domain)
 SELECT p, s, k, i, v, o, t, r, m::numeric, u, views.name_of(v), views.external_id_of(i),
-       views.email_of(i, v), views.domain_of(i, v)
+       views.email_of(k, i, v), views.domain_of(k, i, v)
 FROM unnest(%(partitions)b::smallint[], %(subjects)b::uuid[], %(kinds)b::text[],
             %(identities)b::jsonb[], %(properties)b::jsonb[], %(sent)b::jsonb[],
             %(changed_at)b::jsonb[],
@@ -52,9 +52,9 @@ SET identities = c.identities || excluded.identities,
                     ELSE c.currency END,
     name = views.name_of(c.properties || excluded.properties),
     external_id = views.external_id_of(c.identities || excluded.identities),
-    email = views.email_of(c.identities || excluded.identities,
+    email = views.email_of(c.kind, c.identities || excluded.identities,
                            c.properties || excluded.properties),
-    domain = views.domain_of(c.identities || excluded.identities,
+    domain = views.domain_of(c.kind, c.identities || excluded.identities,
                              c.properties || excluded.properties)"""
 
 # Without the identities that a contact gave up, and with a mark on the id that it goes by; before
@@ -81,8 +81,8 @@ DELETE_PROPERTIES = """
 UPDATE views.contacts c
 SET properties = c.properties - w.missing, changed_at = c.changed_at - w.names,
     sent = c.sent - w.names, name = views.name_of(c.properties - w.missing),
-    email = views.email_of(c.identities, c.properties - w.missing),
-    domain = views.domain_of(c.identities, c.properties - w.missing),
+    email = views.email_of(c.kind, c.identities, c.properties - w.missing),
+    domain = views.domain_of(c.kind, c.identities, c.properties - w.missing),
     mrr = CASE WHEN %(mrr_property)b = ANY(w.missing) THEN NULL ELSE c.mrr END,
     currency = CASE WHEN 'currency' = ANY(w.missing) THEN NULL ELSE c.currency END
 FROM (SELECT p, s, string_to_array(n, E'\\x01') AS names,

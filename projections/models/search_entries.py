@@ -13,16 +13,23 @@ from uuid import UUID
 import psycopg
 
 from domain.events.definitions import PropertyTypeChanged
-from domain.events.payloads import Absorbed, Identified, PropertiesChanged, Registered
+from domain.events.payloads import (
+    Absorbed,
+    Identified,
+    IdentitiesReleased,
+    PropertiesChanged,
+    Registered,
+)
 from domain.identity import SubjectId, SubjectKind, log_partition
 from domain.name_rules import property_scope
 from domain.search.entry import SearchEntry, entry
+from domain.workspace.dependencies import NAME_PROPERTIES
 from projections.kernel import pg_arrays
 from projections.kernel.batch import Batch
 from projections.kernel.merges import ALL_PARTITIONS
 
-NAMING = frozenset({"name", "full_name", "first_name", "firstName", "last_name", "lastName"})
-"""Properties that `views.name_of` makes a name of."""
+NAMING = frozenset({*NAME_PROPERTIES, "email", "domain"})
+"""Properties that a name, an e-mail or a domain is made of."""
 
 PIECE = 5_000
 """Contacts of one statement, where all are written anew."""
@@ -85,7 +92,7 @@ def _names(payload: object) -> bool:
     """Whether an event may change what a contact is called."""
     if isinstance(payload, PropertiesChanged):
         return not (NAMING.isdisjoint(payload.values) and NAMING.isdisjoint(payload.deleted))
-    return isinstance(payload, Registered | Identified | Absorbed)
+    return isinstance(payload, Registered | Identified | IdentitiesReleased | Absorbed)
 
 
 def _renamed(batch: Batch) -> Iterable[SubjectKind]:

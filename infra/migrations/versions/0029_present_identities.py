@@ -5,7 +5,7 @@ It is registered since it was first seen, where that is earlier.
 
 from alembic import op
 
-revision = "0062"
+revision = "0029"
 down_revision = "0028"
 branch_labels = None
 depends_on = None
@@ -18,26 +18,26 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN coalesce(
     jsonb_path_query_first(
         identities, '$[*] ? (@.scheme == "user_id" || @.scheme == "account_id").value') #>> '{}');
 
-CREATE FUNCTION views.email_of(identities jsonb, properties jsonb) RETURNS text
+CREATE FUNCTION views.email_of(kind text, identities jsonb, properties jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN coalesce(
-    CASE WHEN jsonb_typeof(properties -> 'email') = 'string'
+    CASE WHEN kind = 'user' AND jsonb_typeof(properties -> 'email') = 'string'
          THEN nullif(properties ->> 'email', '') END,
     views.email_of(identities));
 
-CREATE FUNCTION views.domain_of(identities jsonb, properties jsonb) RETURNS text
+CREATE FUNCTION views.domain_of(kind text, identities jsonb, properties jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN coalesce(
-    CASE WHEN jsonb_typeof(properties -> 'domain') = 'string'
+    CASE WHEN kind = 'account' AND jsonb_typeof(properties -> 'domain') = 'string'
          THEN nullif(properties ->> 'domain', '') END,
     views.domain_of(identities));
 """
 
-
 PRESENT = """
 UPDATE views.contacts
-SET email = views.email_of(identities, properties), domain = views.domain_of(identities, properties)
+SET email = views.email_of(kind, identities, properties),
+    domain = views.domain_of(kind, identities, properties)
 WHERE properties ?| ARRAY['email', 'domain']
-  AND (email IS DISTINCT FROM views.email_of(identities, properties)
-       OR domain IS DISTINCT FROM views.domain_of(identities, properties));
+  AND (email IS DISTINCT FROM views.email_of(kind, identities, properties)
+       OR domain IS DISTINCT FROM views.domain_of(kind, identities, properties));
 """
 
 WHOLE_CONTACTS = """

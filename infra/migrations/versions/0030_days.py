@@ -6,8 +6,8 @@ property of type date is a day.
 
 from alembic import op
 
-revision = "0063"
-down_revision = "0028"
+revision = "0030"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
 

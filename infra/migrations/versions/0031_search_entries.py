@@ -12,8 +12,8 @@ from alembic import op
 
 from domain.search.entry import entry
 
-revision = "0061"
-down_revision = "0028"
+revision = "0031"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
