@@ -194,3 +194,14 @@ def test_who_comes_back_after_an_erasure_is_somebody_new(annals: Annals) -> None
     assert found(annals, JO) != before
     jo = contact(annals, SubjectKind.USER, JO)
     assert (jo.name, jo.members, jo.counts.events) == ("Jo again", 0, 0)
+
+
+def test_a_search_finds_nothing_of_the_erased(annals: Annals, database_url: str) -> None:
+    write(annals, Change(SubjectKind.USER, JO, {"name": f"Jo {PLANT}"}, NOON))
+    write(annals, Change(SubjectKind.USER, user("stays"), {"name": "Stays"}, NOON))
+    project(annals)
+    erase(annals, found(annals, JO))
+    project(annals)
+    assert PLANT not in str(dump(database_url))
+    with owner(database_url) as conn:
+        assert conn.execute("SELECT name FROM views.search_entries").fetchall() == [("stays",)]
