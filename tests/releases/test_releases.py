@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ JUST_SENT = "UPDATE log.message_ids SET recorded_at = now()"
 DAYS = ("2024-02-01", "2024-12-31")
 """Values that were sent as days: 0.1.0 showed them as midnight UTC."""
 
+PARTY = {"id", "external_id", "name", "erased"}
+
 EVIDENCE = "saw"
 """What a decision saw is recorded, and stays as it was seen."""
 
@@ -43,6 +46,7 @@ EVIDENCE = "saw"
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_data_folder_of_a_release_opens_answers_as_it_did_and_goes_on(release: str) -> None:
     stored = _with_days(json.loads((HERE / release / "answers.json").read_text()))
+    stored = _with_survivors(stored, dict(_survivors(stored)))
     with open_room() as place:
         data = place / "data"
         folders.unpack(HERE / release / folders.ARCHIVE, data)
@@ -67,6 +71,29 @@ def _with_days(answers: Any) -> Any:
     if isinstance(answers, str):
         for day in DAYS:
             answers = answers.replace(f"{day}T00:00:00Z", day)
+    return answers
+
+
+def _survivors(answers: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The parties that merged subjects live on in, by the id of the merged."""
+    if isinstance(answers, dict):
+        if answers.get("type") == "absorbed" and isinstance(answers.get("details"), dict):
+            party = answers["user"] or answers["account"]
+            yield from ((other, party) for other in answers["details"]["others"])
+        answers = list(answers.values())
+    if isinstance(answers, list):
+        for one in answers:
+            yield from _survivors(one)
+
+
+def _with_survivors(answers: Any, survivors: dict[str, dict[str, Any]]) -> Any:
+    """0.1.0 showed a merged party of an event under an id of its own, without a name."""
+    if isinstance(answers, dict):
+        if answers.keys() == PARTY and answers["id"] in survivors and not answers["erased"]:
+            return survivors[answers["id"]]
+        return {name: _with_survivors(one, survivors) for name, one in answers.items()}
+    if isinstance(answers, list):
+        return [_with_survivors(one, survivors) for one in answers]
     return answers
 
 

@@ -22,14 +22,8 @@ BESIDE = ROOT / ".." / "shared" / "realworld"
 SECONDS = 900
 
 EXPECTED_FAILURES = {
-    "09": "calendar days",
-    "15": "the external id that is shown",
-    "17": "an e-mail that was taken away",
     "18": "two customers with one mailbox: issue 16",
-    "24": "a search with a pasted space",
-    "30": "what is told late",
     "39": "the path of mobile clients: issue 17",
-    "44": "a merged user in the timeline of an account",
 }
 """Inputs that do not come out right yet, by number, with what is to come."""
 
