@@ -12,6 +12,8 @@ import re
 MIN_CHARS = 20
 """A shorter text says too little to be told by its entropy."""
 
+MIN_STRETCH = 12
+
 MIN_BITS = 8.0
 """Between all names of `tests/domain/vendor_names.txt` (at most 7 bits) and random tokens: of those
 of 32 bytes, 1 in 2,000 has less."""
@@ -85,15 +87,21 @@ def looks_like_token(text: str) -> bool:
 
 
 def bits(text: str) -> float:
-    """How many bits speak for a token in the stretch of a text where most do."""
+    """How many bits speak for a token in the stretch of a text where most do. A stretch of less than
+    `MIN_STRETCH` characters does not count: a name may end with a short code."""
     most = current = 0.0
+    start = 0
     before, kind_before, run = "", "", 0
-    for character in text:
+    for place, character in enumerate(text):
         kind = _kind(character)
         if kind_before:
             step, run = _step(before, kind_before, character, kind, run)
-            current = max(0.0, current + step)
-            most = max(most, current)
+            if current + step <= 0.0:
+                current, start = 0.0, place
+            else:
+                current += step
+            if place - start >= MIN_STRETCH:
+                most = max(most, current)
         before, kind_before, run = character, kind, run or 1
     return most
 
