@@ -30,7 +30,7 @@ FORGIVING_CHARS = 4
 MAX_FORGIVING_CHARS = 20
 _MIXED_CHARS = 12
 _DIGITS = re.compile(r"\d")
-_WORDS = re.compile(r"[^\W_]+")
+_WORDS = re.compile(r"\w+")
 _SIGN = 1 << 31
 
 
@@ -79,7 +79,7 @@ def entry(
             others.append(text)
     rest = " ".join(others)
     keys: list[int] = []
-    for word in dict.fromkeys(_WORDS.findall(f"{shown[0]} {shown[1]} {shown[2]} {rest}")):
+    for word in dict.fromkeys(words(f"{shown[0]} {shown[1]} {shown[2]} {rest}")):
         keys += keys_of(word)
     if name is not None and len(name) > MAX_TEXT_CHARS:
         rest = f"{rest} {folded(name)[:MAX_LONG_CHARS]}".strip()
@@ -88,7 +88,7 @@ def entry(
 
 def words(text: str) -> list[str]:
     """The words of a folded text: runs of letters and digits."""
-    return _WORDS.findall(text)
+    return _WORDS.findall(text.replace("_", " "))
 
 
 def searched_keys(word: str) -> list[int]:
