@@ -78,6 +78,10 @@ class Token(NamedTuple):
         """Whether it is contained only where a word begins with it."""
         return len(self.text) < TRIGRAM_CHARS and self.text.isascii() and self.text.isalnum()
 
+    def is_in(self, whole: str) -> bool:
+        """Whether all texts of an entry contain it."""
+        return (" " if self.begins_words else "") + self.text in whole
+
 
 class Search(msgspec.Struct, frozen=True):
     """
@@ -139,7 +143,7 @@ def rank(search: Search, entry: SearchEntry, subject: uuid.UUID) -> Rank:
     if any(value.startswith(text) for value in shown):
         return Rank(Answer.PREFIX, 0)
     whole = entry.whole
-    missing = [token for token in search.tokens if token.text not in whole]
+    missing = [token for token in search.tokens if not token.is_in(whole)]
     if not missing:
         return Rank(Answer.CONTAINED, sum(not _begins(whole, t.text) for t in search.tokens))
     there = words(whole)

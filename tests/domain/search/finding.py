@@ -40,7 +40,7 @@ def _has_like(entry: SearchEntry, token: Token) -> bool:
 
 
 def _contains(entry: SearchEntry, token: Token) -> bool:
-    return (" " if token.begins_words else "") + token.text in entry.whole
+    return token.is_in(entry.whole)
 
 
 def answers(typed: str, entries: Mapping[str, SearchEntry]) -> list[str]:
