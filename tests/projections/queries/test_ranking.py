@@ -107,7 +107,7 @@ def test_postgresql_finds_what_plain_python_finds_and_ranks_it_so(
                 seen = {item.id: -n for n, item in enumerate(reversed(everybody))}
                 expected = sorted(
                     items,
-                    key=lambda item: (rank(search, entries[item.id], item.id), -seen[item.id]),
+                    key=lambda item: (rank(search, entries[item.id], item.id), seen[item.id]),
                 )
                 assert [item.name for item in items] == [item.name for item in expected]
 
