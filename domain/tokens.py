@@ -13,6 +13,7 @@ MIN_CHARS = 20
 """A shorter text says too little to be told by its entropy."""
 
 MIN_STRETCH = 12
+"""Characters of a stretch that counts: a name may end with a short code."""
 
 MIN_BITS = 8.0
 """Between all names of `tests/domain/vendor_names.txt` (at most 7 bits) and random tokens: of those
@@ -87,8 +88,7 @@ def looks_like_token(text: str) -> bool:
 
 
 def bits(text: str) -> float:
-    """How many bits speak for a token in the stretch of a text where most do. A stretch of less than
-    `MIN_STRETCH` characters does not count: a name may end with a short code."""
+    """How many bits speak for a token in the stretch of a text where most do."""
     most = current = 0.0
     start = 0
     before, kind_before, run = "", "", 0

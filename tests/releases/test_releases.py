@@ -86,14 +86,23 @@ def _survivors(answers: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _survivors(one)
 
 
-def _with_survivors(answers: Any, survivors: dict[str, dict[str, Any]]) -> Any:
-    """0.1.0 showed a merged party of an event under an id of its own, without a name."""
+def _with_survivors(
+    answers: Any, survivors: dict[str, dict[str, Any]], *, names_users: bool = True
+) -> Any:
+    """0.1.0 showed a merged party of an event under an id of its own, without a name. The review
+    of an account names no user."""
     if isinstance(answers, dict):
         if answers.keys() == PARTY and answers["id"] in survivors and not answers["erased"]:
             return survivors[answers["id"]]
-        return {name: _with_survivors(one, survivors) for name, one in answers.items()}
+        shown = {}
+        for name, one in answers.items():
+            names = names_users and not ("/accounts/" in name and "/review" in name)
+            shown[name] = _with_survivors(one, survivors, names_users=names)
+            if name == "user" and one is not None and not names_users:
+                shown[name] |= {"external_id": None, "name": None}
+        return shown
     if isinstance(answers, list):
-        return [_with_survivors(one, survivors) for one in answers]
+        return [_with_survivors(one, survivors, names_users=names_users) for one in answers]
     return answers
 
 

@@ -169,7 +169,7 @@ class LastWait:
 def test_a_worker_that_is_told_to_end_counts_nothing_more(annals: Annals) -> None:
     people(annals, *[{"plan": "pro"}] * FEWEST)
     stop = threading.Event()
-    run(annals.views, stop, LastWait(stop))
+    run(annals.views, lambda: UTC, stop, LastWait(stop))
     assert kept(annals).as_of is None
-    refresh(annals.views)
+    refresh(annals.views, lambda: UTC)
     assert counts(kept(annals), "plan") == {"pro": FEWEST}
