@@ -66,7 +66,7 @@ def occurred_at(timestamp: object, received_at: datetime, sent_at: datetime | No
 
 def _read(timestamp: str) -> datetime:
     try:
-        if not timestamp.isascii():
+        if not timestamp.isascii() or not timestamp.isprintable():
             raise ValueError
         at = datetime.fromisoformat(timestamp)
     except ValueError:

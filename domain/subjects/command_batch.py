@@ -194,8 +194,10 @@ class CommandBatch:
                 member, joined = self.states[user], self.states[account]
                 assert isinstance(member, User)
                 assert isinstance(joined, Account)
-                for under in member.member_as(joined) or [account]:
-                    events += self._apply(user, member.join(under, membership, at), at, under)
+                # Of several that are one today, the oldest says since when.
+                for n, under in enumerate(member.member_as(joined) or [account]):
+                    changes = member.join(under, membership, at, begins=n == 0)
+                    events += self._apply(user, changes, at, under)
                 return events, write.refused + membership.refused
             case Leave():
                 member, left = self.states[ids[0]], self.states[ids[1]]

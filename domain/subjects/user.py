@@ -45,22 +45,23 @@ class User(Subject, frozen=True):
 
     memberships: dict[SubjectId, MembershipRecord] = msgspec.field(default_factory=dict)
 
-    def join(self, account: SubjectId, write: PropertyWrite, at: datetime) -> list[Payload]:
+    def join(
+        self, account: SubjectId, write: PropertyWrite, at: datetime, *, begins: bool = True
+    ) -> list[Payload]:
         """Starts a membership, or changes the properties of the present one. For a time before it
-        began, it moves its beginning there."""
+        began, it moves its beginning there, if it `begins`."""
         current = self.memberships.get(account)
         if current is None or (current.ended_at is not None and at >= current.ended_at):
             return [MembershipStarted(write.values, None, dict.fromkeys(write.deleted, at))]
         result = merged(current.properties, current.said_at, write, at)
-        confirmed = [name for name in result.confirmed if name in current.said_at]
         payloads: list[Payload] = []
-        if at < current.started_at:
+        if begins and at < current.started_at:
             payloads.append(MembershipBackdated())
         if result.values or result.deleted:
-            changed = (result.values, result.deleted, result.before, confirmed)
+            changed = (result.values, result.deleted, result.before, result.confirmed)
             payloads.append(MembershipChanged(*changed))
-        elif confirmed:
-            payloads.append(PropertiesConfirmed(confirmed))
+        elif result.confirmed:
+            payloads.append(PropertiesConfirmed(result.confirmed))
         return payloads + backdated(result)
 
     def leave(self, account: SubjectId, at: datetime) -> list[Payload]:
@@ -73,9 +74,10 @@ class User(Subject, frozen=True):
         return [MembershipEnded()]
 
     def member_as(self, account: Account) -> list[SubjectId]:
-        """The account ids of the user's present memberships of an account: the account's own id,
-        and the ids of accounts that were merged into it."""
-        return [id for id in self.joined_as(account) if self.memberships[id].ended_at is None]
+        """The account ids of the user's present memberships of an account, the oldest first: the
+        account's own id, and the ids of accounts that were merged into it."""
+        present = [id for id in self.joined_as(account) if self.memberships[id].ended_at is None]
+        return sorted(present, key=lambda under: self.memberships[under].started_at)
 
     def joined_as(self, account: Account) -> list[SubjectId]:
         """As `member_as`, with the memberships that ended."""
@@ -91,7 +93,11 @@ class User(Subject, frozen=True):
         for account, record in other.memberships.items():
             own = self.memberships.get(account)
             if own is None or (own.ended_at is not None and record.ended_at is None):
-                later = {n: at for n, at in record.said_at.items() if at != record.started_at}
+                later = {
+                    name: at
+                    for name, at in record.said_at.items()
+                    if at != record.started_at or name not in record.properties
+                }
                 started = MembershipStarted(record.properties, other.id, later)
                 events.append((account, record.started_at, started))
                 if record.ended_at is not None:

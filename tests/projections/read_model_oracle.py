@@ -138,7 +138,8 @@ class Model:
             records = [last] if command.at < last.left_at else []
         for membership in records:
             self._set(scope, membership.properties, sent, command.at)
-            membership.joined_at = min(membership.joined_at, command.at)
+        for oldest in sorted(records, key=lambda membership: membership.joined_at)[:1]:
+            oldest.joined_at = min(oldest.joined_at, command.at)
         if not records:
             user.memberships[account] = begun = Membership(command.at, None, LatestValues())
             self._set(scope, begun.properties, sent, command.at)

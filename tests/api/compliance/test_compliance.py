@@ -100,10 +100,10 @@ CRAFTED = {
     "u%": "u%",
     "u' OR ''='": "u' OR ''='",
     "uаdmin": "uаdmin",  # with a Cyrillic letter
-    "uadmin\n": None,
+    "uad\nmin": None,
     "uadmin\0": None,
-    " uadmin": None,
-    "uadmin\u200b": None,
+    "uad\u202emin": None,  # which turns the direction of writing
+    " \u200b": None,
     "u" * 10_000: None,
 }
 """What is asked for, and whom it erases; None: it is refused."""

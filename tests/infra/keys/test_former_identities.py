@@ -57,7 +57,10 @@ def test_who_was_known_before_is_found_and_is_not_fused_with_who_looks_alike(
 
 
 def test_who_has_both_keeps_both(client: Clients, database_url: str) -> None:
-    client.send(identify("a", PLAIN.value), identify("a", STREET.value))
+    other = {"type": "track", "userId": "a", "event": "opened"}
+    client.send(
+        identify("a", PLAIN.value), {**other, "context": {"traits": {"email": STREET.value}}}
+    )
     with owner(database_url) as conn:
         conn.execute(
             "DELETE FROM keys.identities WHERE lookup = %s",

@@ -41,9 +41,11 @@ def busy(annals: Annals, account: SubjectId | None = None) -> SubjectId:
 
 
 def pages_touched(url: str, query: str, params: dict[str, object]) -> int:
-    """How many pages of the database a query reads, found or not."""
+    """How many pages of the database a query reads, found or not. What other tests left in it is
+    cleared away before."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("VACUUM (ANALYZE) log.events")
     with psycopg.connect(url) as conn:
-        conn.execute("ANALYZE log.events")
         conn.execute(timelines.READ_BY_INDEX)
         [[[explained]]] = conn.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)" + query, params)
     plan = explained["Plan"]

@@ -174,8 +174,9 @@ class Model:
                     current = [Membership(command.at, None, LatestValues())]
                     user.memberships[id(account)] = current[0]
                 refused = 0
+                oldest = min(current, key=lambda one: one.started)
+                oldest.started = min(oldest.started, command.at)
                 for one in current:
-                    one.started = min(one.started, command.at)
                     refused = self.write(
                         "membership", one.properties, command.membership_properties, command.at
                     )

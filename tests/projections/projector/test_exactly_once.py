@@ -224,8 +224,8 @@ def test_an_altered_event_is_parked_and_those_of_others_are_not(
     with owner(database_url) as conn:
         conn.execute(
             "UPDATE log.events SET state = set_byte(state, 20, get_byte(state, 20) # 1)"
-            " WHERE topic = 'user.event_tracked' AND ctid = (SELECT min(ctid) FROM log.events"
-            " WHERE topic = 'user.event_tracked')"
+            " WHERE (log_partition, position) = (SELECT log_partition, position FROM log.events"
+            " WHERE topic = 'user.event_tracked' ORDER BY log_partition, position LIMIT 1)"
         )
     project(annals)
     with owner(database_url) as conn:
