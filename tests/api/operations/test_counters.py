@@ -83,6 +83,7 @@ def test_a_draft_whose_counter_has_gone_is_activated_once_it_is_counted_again(
     client.annals.counter_keeper().look()
     until(lambda: client.see("/api/status")["counters"]["number"] == 0)
     place = f"/api/definitions/{made[-1].json()['id']}/activate"
-    refused = problem(client("admin").post(place), 503, "not-ready")
-    assert "'paid' is being counted" in refused["detail"]
-    until(lambda: client("admin").post(place).status_code == 200)
+    answer = client("admin").post(place)
+    if answer.status_code != 200:  # else it was counted before the answer
+        assert "'paid' is being counted" in problem(answer, 503, "not-ready")["detail"]
+        until(lambda: client("admin").post(place).status_code == 200)

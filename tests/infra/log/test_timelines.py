@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 
 import psycopg
@@ -18,6 +20,7 @@ from infra.log import timelines
 from projections.kernel.time_range import Stretch, TimelineKey
 from projections.queries.timeline_items import GROUPS, topics_of
 from tests.commands import AT
+from tests.databases import Database
 from tests.infra.plans import nodes
 
 EVENTS, OTHERS = 10_000, 1_000
@@ -40,12 +43,17 @@ def busy(annals: Annals, account: SubjectId | None = None) -> SubjectId:
     return user
 
 
+@pytest.fixture
+def database(server: str) -> Iterator[Database]:
+    """A new one: the indexes of one that others used have more pages to read."""
+    with closing(Database(server)) as new:
+        yield new
+
+
 def pages_touched(url: str, query: str, params: dict[str, object]) -> int:
-    """How many pages of the database a query reads, found or not. What other tests left in it is
-    cleared away before."""
-    with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute("VACUUM (ANALYZE) log.events")
+    """How many pages of the database a query reads, found or not."""
     with psycopg.connect(url) as conn:
+        conn.execute("ANALYZE log.events")
         conn.execute(timelines.READ_BY_INDEX)
         [[[explained]]] = conn.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)" + query, params)
     plan = explained["Plan"]
