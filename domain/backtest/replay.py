@@ -273,19 +273,20 @@ class Replay:
                 past.released.update(dict.fromkeys(identities, position))
             case PropertiesChanged(values, deleted):
                 self._write(past, event, dict.fromkeys(deleted) | dict(values))
-                self._confirm(past, event, payload.confirmed)
+                self._confirm(past, position, dict.fromkeys(payload.confirmed, event.at))
                 past.register(created_at(values, self._zone))
             case PropertiesBackdated(values, deleted):
                 self._write_late(past, event.at, dict.fromkeys(deleted) | dict(values))
                 past.register(created_at(values, self._zone))
             case PropertiesConfirmed(names):
-                self._confirm(past, event, names)
+                self._confirm(past, position, dict.fromkeys(names, event.at))
             case Absorbed():
                 past.identities += [
                     (position, n, True, identity) for n, identity in enumerate(payload.identities)
                 ]
                 changes = dict.fromkeys(payload.deleted) | dict(payload.properties)
                 self._write(past, event, changes, payload.said_at)
+                self._confirm(past, position, payload.said_at)
             case StageSet() | StageReleased():
                 if position > past.manual_stage[0]:
                     past.manual_stage = (
@@ -320,12 +321,13 @@ class Replay:
                     late = (at, self._typed(past, name, sent))
                     past.written[name] = before._replace(late=late)
 
-    def _confirm(self, past: Past, event: ReplayEvent, names: Iterable[str]) -> None:
-        for name in names:
+    def _confirm(self, past: Past, position: int, said_at: Mapping[str, datetime]) -> None:
+        """Notes that values, or their lack, were sent again for later times."""
+        for name, at in said_at.items():
             if name in self._scope.properties[past.facts.kind]:
-                before = past.written.get(name, Written(event.position, event.at, None))
-                if before.position <= event.position:
-                    past.written[name] = before.confirmed(event.at)
+                before = past.written.get(name, Written(position, at, None))
+                if before.position <= position:
+                    past.written[name] = before.confirmed(at)
 
     def _typed(self, past: Past, name: str, sent: Any) -> Any:
         type = None if sent is None else self._types[past.facts.kind].get(name)
