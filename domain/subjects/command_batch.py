@@ -117,14 +117,8 @@ class CommandBatch:
         """
         written: dict[SubjectId, set[tuple[Scheme, str | None]]] = {}
         for n, command in enumerate(commands):
-            for identity in identities_of([command]) if written else ():
-                key = (identity.scheme, identity.matching)
-                owner = self._known.get(key)
-                if owner is not None and any(
-                    scheme is identity.scheme and value != identity.matching
-                    for scheme, value in written.get(owner, ())
-                ):
-                    return n
+            if written and self._may_be_given_up(command, written):
+                return n
             match command:
                 case Change(kind, [identity, *_], properties):
                     scheme = Scheme.EMAIL if kind is SubjectKind.USER else Scheme.DOMAIN
@@ -139,6 +133,21 @@ class CommandBatch:
                 if subject is not None:
                     written.setdefault(subject, set()).add((scheme, matching))
         return len(commands)
+
+    def _may_be_given_up(
+        self, command: Command, written: Mapping[SubjectId, set[tuple[Scheme, str | None]]]
+    ) -> bool:
+        """Whether a command names an e-mail or a domain whose owner has another one `written`."""
+        for party in parties_of(command):
+            for identity in party:
+                if identity.scheme.is_external_id:
+                    continue
+                matching = identity.matching
+                owner = self._known.get((identity.scheme, matching))
+                for scheme, value in written.get(owner, ()) if owner is not None else ():
+                    if scheme is identity.scheme and value != matching:
+                        return True
+        return False
 
     def _refused_name(self, scope: NameScope, name: str) -> Refusal:
         if name in self._retired(scope):
