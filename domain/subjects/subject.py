@@ -18,6 +18,7 @@ from domain.events.payloads import (
     Absorbed,
     Identified,
     IdentitiesReleased,
+    MembershipChanged,
     MergedInto,
     Payload,
     PropertiesBackdated,
@@ -103,7 +104,8 @@ class Subject(msgspec.Struct, frozen=True):
     def change_properties(self, write: PropertyWrite, at: datetime) -> list[Payload]:
         """Merges a checked write for a time. A write that changes nothing, not even the latest
         time of a value, causes no event."""
-        return _payloads(merged(self.properties, self.said_at, write, at))
+        result = merged(self.properties, self.said_at, write, at)
+        return payloads_of(result, PropertiesChanged)
 
     def release(self, changes: Iterable[Payload]) -> list[Payload]:
         """Gives up the identities that changes of properties took from the subject, which it
@@ -232,21 +234,19 @@ class Subject(msgspec.Struct, frozen=True):
                 return msgspec.structs.replace(self, version=version)
 
 
-def _payloads(result: Merged) -> list[Payload]:
+def payloads_of(
+    result: Merged, changed: type[PropertiesChanged | MembershipChanged]
+) -> list[Payload]:
+    """The payloads of a merged write: of what it changes, or else of what it says again; and of
+    what was sent late."""
     payloads: list[Payload] = []
     if result.values or result.deleted:
-        changed = (result.values, result.deleted, result.before, result.confirmed)
-        payloads.append(PropertiesChanged(*changed))
+        payloads.append(changed(result.values, result.deleted, result.before, result.confirmed))
     elif result.confirmed:
         payloads.append(PropertiesConfirmed(result.confirmed))
-    return payloads + backdated(result)
-
-
-def backdated(result: Merged) -> list[Payload]:
-    """The part of a write that was sent late."""
-    if not result.late_values and not result.late_deleted:
-        return []
-    return [PropertiesBackdated(result.late_values, result.late_deleted)]
+    if result.late_values or result.late_deleted:
+        payloads.append(PropertiesBackdated(result.late_values, result.late_deleted))
+    return payloads
 
 
 def _keys(identities: Iterable[Identity]) -> set[tuple[Scheme, str]]:

@@ -19,7 +19,7 @@ from domain.events.payloads import (
 from domain.identity import SubjectId
 from domain.properties import PropertyWrite, Values, merged
 from domain.subjects.account import Account
-from domain.subjects.subject import Subject, backdated
+from domain.subjects.subject import Subject, payloads_of
 
 
 class MembershipRecord(msgspec.Struct, frozen=True):
@@ -57,12 +57,7 @@ class User(Subject, frozen=True):
         payloads: list[Payload] = []
         if begins and at < current.started_at:
             payloads.append(MembershipBackdated())
-        if result.values or result.deleted:
-            changed = (result.values, result.deleted, result.before, result.confirmed)
-            payloads.append(MembershipChanged(*changed))
-        elif result.confirmed:
-            payloads.append(PropertiesConfirmed(result.confirmed))
-        return payloads + backdated(result)
+        return payloads + payloads_of(result, MembershipChanged)
 
     def leave(self, account: SubjectId, at: datetime) -> list[Payload]:
         """Ends a membership. For a time before it began, or after it ended, it causes no event."""

@@ -90,21 +90,18 @@ class Members:
                 if key in started:
                     started[key].left_at = row.occurred_at
                 else:
-                    where = dict(zip(("partition", "user", "account"), key, strict=True))
-                    steps.append((END, {"left_at": row.occurred_at} | where))
+                    steps.append((END, {"left_at": row.occurred_at} | _place(key)))
             elif verb == "membership_backdated":
                 if key in started:
                     started[key].joined_at = row.occurred_at
                 else:
-                    where = dict(zip(("partition", "user", "account"), key, strict=True))
-                    steps.append((BACKDATE, {"joined_at": row.occurred_at} | where))
+                    steps.append((BACKDATE, {"joined_at": row.occurred_at} | _place(key)))
             elif isinstance(payload, MembershipChanged):
                 if key in started:
                     started[key].change(payload.values, payload.deleted)
                 else:
                     change = {"values": _json(payload.values), "deleted": payload.deleted}
-                    where = dict(zip(("partition", "user", "account"), key, strict=True))
-                    steps.append((CHANGE, change | where))
+                    steps.append((CHANGE, change | _place(key)))
         for statement, arguments in steps:
             conn.execute(statement, arguments)
         if started:
@@ -134,6 +131,11 @@ class Members:
         conn.execute(
             ERASE_USERS, ([log_partition(subject) for subject in subjects], list(subjects))
         )
+
+
+def _place(key: tuple[int, SubjectId, SubjectId]) -> dict[str, object]:
+    """The parameters that say which row a statement is about."""
+    return dict(zip(("partition", "user", "account"), key, strict=True))
 
 
 def _role(properties: dict[str, object]) -> str | None:
