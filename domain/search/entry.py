@@ -8,8 +8,7 @@ each of its letters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import NamedTuple
 from zlib import crc32
 
@@ -97,13 +96,12 @@ def searched_keys(word: str) -> list[int]:
     if len(word) == FORGIVING_CHARS - 1 and forgives(word):
         swapped = (word[1] + word[0] + word[2], word[0] + word[2] + word[1])
         return [key for text in (word, *swapped) for key in keys_of(text)]
-    return list(keys_of(word))
+    return keys_of(word)
 
 
-@lru_cache(maxsize=4_096)
-def keys_of(word: str) -> Sequence[int]:
-    """The keys of a word in an entry: first that of the whole. Remembered of words used lately, as
-    first names and hosts of e-mails recur."""
+def keys_of(word: str) -> list[int]:
+    """The keys of a word in an entry: first that of the whole. None is remembered: words are names,
+    and an erasure reaches no memory of a process."""
     if len(word) < FORGIVING_CHARS or not forgives(word):
         return [crc32(word.encode()) - _SIGN]
     if not word.isascii():
