@@ -305,8 +305,9 @@ def _details(payload: Payload | None) -> dict[str, Any] | None:
             return {"days": [msgspec.structs.asdict(day) for day in days]}
         case _:
             details: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
+            details.pop("said_at", None)  # the log's own account of values
             if isinstance(payload, Absorbed):
-                for shown_as_changes in ("properties", "deleted", "said_at"):
+                for shown_as_changes in ("properties", "deleted"):
                     details.pop(shown_as_changes, None)
             return details
 
